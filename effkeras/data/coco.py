@@ -1,0 +1,451 @@
+"""Detection labels in COCO's format: reader, writer, and the two ways to write a mask.
+
+The format: https://cocodataset.org/#format-data. Boxes on disk are x, y, width, height in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import reprlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effkeras import files
+from effkeras.data.pictures import subfolders, tolerated
+from effkeras.data.records import Category, DetectionData, DetectionRecord, Skipped
+from effkeras.errors import EffkerasError
+
+LAYOUTS = "SPLIT/labels.json with SPLIT/images/, or annotations/instances_SPLIT*.json with SPLIT*/"
+SLACK = 1.0  # pixels by which annotation tools are known to overshoot a picture
+THINNEST = 0.01  # pixels; thinner boxes vanish in float32
+LARGEST_SIDE = 100_000  # pixels; JPEG ends at 65,535
+_PREFIX = "instances_"
+
+Segmentation = list[list[float]] | dict[str, list[int]]
+
+
+def read_coco(root: Path, split: str, *, skip_bad: bool = False) -> DetectionData:
+    """Reads the labels of one split; pictures without boxes are kept as background.
+
+    Class indices count the categories in order of their ids. Boxes up to 1 pixel outside their picture are
+    clipped. `skip_bad` leaves bad annotations out and lists them in `.skipped`; so are missing picture
+    files, when they are at most 1 in 100. Raises EffkerasError for everything else that is wrong.
+    """
+    root = Path(root)
+    labels, folder = _locate(root, split)
+    content = _load(labels)
+    categories = _categories(labels, content["categories"])
+    pictures = _pictures(labels, content["images"])
+    boxes, skipped = _boxes(labels, content["annotations"], pictures, categories, skip_bad=skip_bad)
+    present, missing = _present(labels, folder, pictures)
+    records = tuple(_record(path, identity, pictures[identity], boxes) for identity, path in present.items())
+    return DetectionData(root, split, categories, records, (*skipped, *missing))
+
+
+def write_coco(
+    folder: Path,
+    categories: Sequence[Category],
+    records: Iterable[DetectionRecord],
+    segmentations: Mapping[int, Sequence[Segmentation]] | None = None,
+) -> None:
+    """Writes `folder`/labels.json for pictures that lie in `folder`/images.
+
+    `segmentations` holds one mask per box by image id. Raises EffkerasError when the file cannot be written.
+    """
+    records = list(records)
+    content = {
+        "images": [_image_entry(record) for record in records],
+        "annotations": _annotation_entries(records, categories, segmentations or {}),
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+    files.write_text(folder / "labels.json", json.dumps(content, separators=(",", ":")) + "\n")
+
+
+def coco_splits(root: Path) -> list[str]:
+    """The splits that `root` has COCO labels for, by the names that `read_coco` takes."""
+    own = [path.name for path in subfolders(root) if (path / "labels.json").is_file()]
+    return sorted({*own, *(_official(root))})
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
+    """A bool mask (height, width) as COCO's uncompressed run lengths: down the columns, zeros first."""
+    flat = np.concatenate([[False], mask.astype(bool).ravel(order="F")])
+    turns = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate([[0], turns, [mask.size]]))
+    return {"size": [int(side) for side in mask.shape], "counts": counts.tolist()}
+
+
+def trace_polygons(mask: np.ndarray) -> list[list[float]]:
+    """The outer borders of a bool mask (height, width) as COCO polygons: x, y, x, y... in pixels.
+
+    Follows the cracks between pixels clockwise, so a polygon covers exactly its pixels; pixels that only
+    touch at a corner get polygons of their own. Holes are filled: COCO's polygons cannot hold them.
+    """
+    loops = _follow(_cracks(mask.astype(bool)))
+    return [[float(value) for point in _corners(loop) for value in point] for loop in loops if _area(loop) > 0]
+
+
+def _locate(root: Path, split: str) -> tuple[Path, Path]:
+    """The label file and the picture folder of a split."""
+    folder = files.inside(root, split)
+    if (folder / "labels.json").is_file():
+        return folder / "labels.json", folder / "images"
+    official = _official(root)
+    name = _choose(root, split, official)
+    return official[name], _picture_folder(root, name)
+
+
+def _official(root: Path) -> dict[str, Path]:
+    """Label files of COCO's own layout, by split: val2017 for instances_val2017.json."""
+    found = sorted((root / "annotations").glob(f"{_PREFIX}*.json"))
+    return {path.stem.removeprefix(_PREFIX): path for path in found if path.is_file()}
+
+
+def _choose(root: Path, split: str, official: Mapping[str, Path]) -> str:
+    if split in official:
+        return split
+    fitting = [name for name in official if split and name.startswith(split) and name[len(split) :].isdigit()]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise EffkerasError(f"{root}: split {split!r} could be {' or '.join(fitting)}; give the whole name")
+    known = ", ".join(coco_splits(root)) or "none"
+    raise EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layouts understood: {LAYOUTS}")
+
+
+def _picture_folder(root: Path, name: str) -> Path:
+    nested = root / "images" / name
+    return nested if nested.is_dir() else root / name
+
+
+def _load(path: Path) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise EffkerasError(f"cannot read {path}: {error.strerror}; check the file") from error
+    except (ValueError, RecursionError) as error:
+        raise EffkerasError(f"{path}: not valid JSON ({error}); write or download it again") from error
+    _check_top_level(path, content)
+    return content
+
+
+def _check_top_level(path: Path, content: object) -> None:
+    if not isinstance(content, dict):
+        raise EffkerasError(f"{path}: holds a {type(content).__name__}, not COCO's object; see {_FORMAT}")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise EffkerasError(f"{path}: {key!r} is missing or not a list; see {_FORMAT}")
+        if not content[key]:
+            raise EffkerasError(f"{path}: there are no {key} at all; write the labels again")
+
+
+_FORMAT = "https://cocodataset.org/#format-data"
+
+
+def _categories(path: Path, entries: list[Any]) -> tuple[Category, ...]:
+    found: dict[int, Category] = {}
+    for position, entry in enumerate(entries):
+        category = _category(entry)
+        if category is None:
+            raise EffkerasError(f"{path}: category at position {position} needs a whole 'id' and a 'name'")
+        if category.id in found:
+            raise EffkerasError(f"{path}: category id {category.id} occurs twice; give each its own id")
+        found[category.id] = category
+    return tuple(found[identity] for identity in sorted(found))
+
+
+def _category(entry: object) -> Category | None:
+    if not isinstance(entry, dict):
+        return None
+    identity, name = _whole(entry.get("id")), entry.get("name")
+    return Category(identity, name) if identity is not None and isinstance(name, str) else None
+
+
+class _Picture(NamedTuple):
+    name: str
+    height: int
+    width: int
+
+
+class _Box(NamedTuple):
+    image_id: int
+    label: int
+    corners: tuple[float, float, float, float]
+    crowd: bool
+    area: float
+
+
+def _pictures(path: Path, entries: list[Any]) -> dict[int, _Picture]:
+    found: dict[int, _Picture] = {}
+    for position, entry in enumerate(entries):
+        identity = _whole(entry.get("id")) if isinstance(entry, dict) else None
+        if identity is None:
+            raise EffkerasError(f"{path}: image at position {position} has no whole 'id'; give it one")
+        if identity in found:
+            raise EffkerasError(f"{path}: image id {identity} occurs twice; give each picture its own id")
+        found[identity] = _picture(path, identity, entry)
+    return found
+
+
+def _picture(path: Path, identity: int, entry: Mapping[str, Any]) -> _Picture:
+    name, height, width = entry.get("file_name"), _whole(entry.get("height")), _whole(entry.get("width"))
+    if not isinstance(name, str) or not name:
+        raise EffkerasError(f"{path}: image {identity} has no 'file_name'; name its picture file")
+    if not all(side is not None and 1 <= side <= LARGEST_SIDE for side in (height, width)):
+        raise EffkerasError(f"{path}: image {identity} needs 'height' and 'width' in pixels; correct them")
+    assert height is not None
+    assert width is not None
+    return _Picture(name, height, width)
+
+
+def _boxes(
+    path: Path,
+    entries: list[Any],
+    pictures: Mapping[int, _Picture],
+    categories: Sequence[Category],
+    *,
+    skip_bad: bool,
+) -> tuple[dict[int, list[_Box]], list[Skipped]]:
+    """The boxes by image id, and what was left out."""
+    index = {category.id: position for position, category in enumerate(categories)}
+    found: dict[int, list[_Box]] = defaultdict(list)
+    skipped: list[Skipped] = []
+    for position, entry in enumerate(entries):
+        try:
+            box = _box(entry, pictures, index)
+            found[box.image_id].append(box)
+        except EffkerasError as error:
+            what = _name(position, entry)
+            if not skip_bad:
+                way_out = "correct it, or leave bad annotations out with --skip-bad"
+                raise EffkerasError(f"{path}: {what}: {error}; {way_out}") from error
+            skipped.append(Skipped(what, str(error)))
+    if not found:
+        raise EffkerasError(f"{path}: none of its {len(entries)} annotations is usable; {skipped[0].why}")
+    return found, skipped
+
+
+def _name(position: int, entry: object) -> str:
+    identity = _whole(entry.get("id")) if isinstance(entry, dict) else None
+    return f"annotation at position {position}" if identity is None else f"annotation {identity}"
+
+
+def _box(entry: object, pictures: Mapping[int, _Picture], index: Mapping[int, int]) -> _Box:
+    if not isinstance(entry, dict):
+        raise EffkerasError(f"{reprlib.repr(entry)} is not an object")
+    image_id = _known(entry, "image_id", pictures)
+    category_id = _known(entry, "category_id", index)
+    picture = pictures[image_id]
+    corners = _corners_inside(_numbers(entry.get("bbox")), image_id, picture)
+    area = _annotated_area(entry.get("area"), corners)
+    return _Box(image_id, index[category_id], corners, entry.get("iscrowd") == 1, area)
+
+
+def _known(entry: Mapping[str, Any], key: str, known: Mapping[int, object]) -> int:
+    identity = _whole(entry.get(key))
+    if identity is None or identity not in known:
+        given = reprlib.repr(entry[key]) if key in entry else "missing"
+        raise EffkerasError(f"its {key} is {given}, which the file does not define")
+    return identity
+
+
+def _numbers(value: object) -> tuple[float, float, float, float]:
+    if not isinstance(value, list) or len(value) != 4:
+        raise EffkerasError(f"its bbox is {reprlib.repr(value)}, not x, y, width, height")
+    left, top, width, height = (_number(item) for item in value)
+    if not all(map(math.isfinite, (left, top, width, height))):
+        raise EffkerasError(f"its bbox {reprlib.repr(value)} has a value that is not a finite number")
+    return left, top, width, height
+
+
+def _corners_inside(
+    box: tuple[float, float, float, float], image_id: int, picture: _Picture
+) -> tuple[float, float, float, float]:
+    """ymin, xmin, ymax, xmax, clipped to the picture."""
+    left, top, width, height = box
+    if width < THINNEST or height < THINNEST:
+        raise EffkerasError(f"its box {list(box)} has no area")
+    right, bottom = left + width, top + height
+    overshoot = max(-left, -top, right - picture.width, bottom - picture.height)
+    clipped = (max(top, 0.0), max(left, 0.0), min(bottom, picture.height), min(right, picture.width))
+    if overshoot > SLACK or min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < THINNEST:
+        where = f"picture {image_id} ({picture.width} x {picture.height})"
+        raise EffkerasError(f"its box {list(box)} lies outside {where}")
+    return clipped
+
+
+def _annotated_area(value: object, corners: tuple[float, float, float, float]) -> float:
+    if value is None:
+        return (corners[2] - corners[0]) * (corners[3] - corners[1])
+    area = _number(value)
+    if not 0 < area < math.inf:
+        raise EffkerasError(f"its area is {reprlib.repr(value)}, not a positive number")
+    return area
+
+
+def _whole(value: object) -> int | None:
+    """The value when it is a whole number (some tools write 7.0), else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) else None
+
+
+def _number(value: object) -> float:
+    """The value as a float, NaN for what is not a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _present(
+    labels: Path, folder: Path, pictures: Mapping[int, _Picture]
+) -> tuple[dict[int, Path], list[Skipped]]:
+    """The path of each picture whose file is there, and the others when they are few."""
+    names = _file_names(labels, folder)
+    paths = {identity: _path(labels, folder, identity, item.name) for identity, item in pictures.items()}
+    missing = {key: path for key, path in paths.items() if not _exists(path, folder, names)}
+    if not tolerated(len(missing), len(pictures)):
+        identity, path = next(iter(missing.items()))
+        raise EffkerasError(
+            f"{labels}: {len(missing)} of {len(pictures)} picture files are missing, first {str(path)!r} "
+            f"(image {identity}); put them there, or take them out of the labels"
+        )
+    skipped = [Skipped(f"image {key}", f"no such file: {path}") for key, path in missing.items()]
+    return {key: path for key, path in paths.items() if key not in missing}, skipped
+
+
+def _file_names(labels: Path, folder: Path) -> frozenset[str]:
+    """The files in `folder`: one listing is far quicker than asking for each of 100,000 pictures."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file())
+    except OSError as error:
+        raise EffkerasError(f"{labels}: its picture folder {folder} is missing ({error.strerror})") from error
+
+
+def _path(labels: Path, folder: Path, identity: int, name: str) -> Path:
+    if name == os.path.basename(name) and name not in (".", ".."):  # noqa: PTH119
+        return folder / name  # cannot lead out, and may be a link to another disk
+    try:
+        return files.inside(folder, name)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EffkerasError(f"{labels}: image {identity}: {error}; correct its file_name") from error
+
+
+def _exists(path: Path, folder: Path, names: frozenset[str]) -> bool:
+    return path.name in names if path.parent == folder else os.path.isfile(path)  # noqa: PTH113
+
+
+def _record(path: Path, identity: int, picture: _Picture, boxes: Mapping[int, list[_Box]]) -> DetectionRecord:
+    own = boxes.get(identity, [])
+    return DetectionRecord(
+        path=path,
+        image_id=identity,
+        size=(picture.height, picture.width),
+        boxes=np.array([box.corners for box in own], np.float32).reshape(-1, 4),
+        classes=np.array([box.label for box in own], np.int64),
+        crowd=np.array([box.crowd for box in own], bool),
+        areas=np.array([box.area for box in own], np.float32),
+    )
+
+
+def _image_entry(record: DetectionRecord) -> dict[str, Any]:
+    height, width = record.size
+    return {"id": record.image_id, "file_name": record.path.name, "height": height, "width": width}
+
+
+def _annotation_entries(
+    records: Sequence[DetectionRecord],
+    categories: Sequence[Category],
+    segmentations: Mapping[int, Sequence[Segmentation]],
+) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    for record in records:
+        masks = segmentations.get(record.image_id)
+        for position in range(len(record.boxes)):
+            entry = {"id": len(entries) + 1, **_annotation_entry(record, position, categories)}
+            entries.append(entry if masks is None else {**entry, "segmentation": masks[position]})
+    return entries
+
+
+def _annotation_entry(
+    record: DetectionRecord, position: int, categories: Sequence[Category]
+) -> dict[str, Any]:
+    top, left, bottom, right = record.boxes[position].tolist()
+    return {
+        "image_id": record.image_id,
+        "category_id": categories[record.classes[position]].id,
+        "bbox": [_short(value) for value in (left, top, right - left, bottom - top)],
+        "area": _short(float(record.areas[position])),
+        "iscrowd": int(record.crowd[position]),
+    }
+
+
+def _short(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+Point = tuple[int, int]  # row, column of a corner between pixels
+
+
+def _cracks(mask: np.ndarray) -> dict[Point, list[Point]]:
+    """The steps along the borders of a mask, from corner to corner, each with the mask on its right."""
+    padded = np.pad(mask, 1)
+    ends: dict[Point, list[Point]] = defaultdict(list)
+    for (dy, dx), start, end in _SIDES:
+        neighbour = np.roll(padded, (-dy, -dx), (0, 1))
+        for row, column in (np.argwhere(padded & ~neighbour) - 1).tolist():
+            ends[row + start[0], column + start[1]].append((row + end[0], column + end[1]))
+    return ends
+
+
+# The neighbour above, right, below, left of a pixel, and the corners that the side runs between.
+_SIDES = (
+    ((-1, 0), (0, 0), (0, 1)),
+    ((0, 1), (0, 1), (1, 1)),
+    ((1, 0), (1, 1), (1, 0)),
+    ((0, -1), (1, 0), (0, 0)),
+)
+
+
+def _follow(ends: dict[Point, list[Point]]) -> list[list[Point]]:
+    """Joins steps to closed loops; where two loops touch, it turns right, which keeps them apart."""
+    loops = []
+    for start in sorted(ends):
+        while ends[start]:
+            loop, here = [start], ends[start].pop()
+            while here != start:
+                loop.append(here)
+                here = _next(loop[-2], here, ends[here])
+            loops.append(loop)
+    return loops
+
+
+def _next(before: Point, here: Point, choices: list[Point]) -> Point:
+    right = (here[0] + here[1] - before[1], here[1] - here[0] + before[0])
+    choices.sort(key=lambda end: end == right)
+    return choices.pop()
+
+
+def _area(loop: Sequence[Point]) -> float:
+    """Twice the signed area in pixels: positive for outer borders, negative for holes."""
+    rows, columns = np.array(loop).T
+    return float(np.dot(columns, np.roll(rows, -1)) - np.dot(rows, np.roll(columns, -1)))
+
+
+def _corners(loop: Sequence[Point]) -> list[Point]:
+    """The points where a loop turns, as x, y."""
+    points = np.array(loop)
+    turns = (points - np.roll(points, 1, 0) != np.roll(points, -1, 0) - points).any(1)
+    return [(column, row) for row, column in points[turns].tolist()]

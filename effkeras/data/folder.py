@@ -1,0 +1,115 @@
+"""Classification data as a folder per class: reader and writer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from effkeras import files
+from effkeras.data.pictures import is_picture, list_folder, subfolders
+from effkeras.data.records import ClassificationData, ClassificationRecord
+from effkeras.errors import EffkerasError
+
+LAYOUT = "SPLIT/CLASS/*.png, .jpg, .jpeg, .bmp or .webp"
+_LABELS = "labels.txt"
+
+
+def read_folder(root: Path, split: str) -> ClassificationData:
+    """Reads one split: `root`/`split`/<class>/<pictures>; hidden and other files are ignored.
+
+    The classes are the lines of `root`/labels.txt when there is one, else the class folders of all splits in
+    natural order (2 before 10). Raises EffkerasError for a missing split, a split without class folders, a
+    class folder without pictures or one that labels.txt does not name.
+    """
+    root = Path(root)
+    folders = _class_folders(root, split)
+    labels = _labels(root)
+    index = {label: position for position, label in enumerate(labels)}
+    records: list[ClassificationRecord] = []
+    for folder in folders:
+        if folder.name not in index:
+            raise EffkerasError(f"{folder}: {root / _LABELS} does not name this class; add it there")
+        records += [ClassificationRecord(path, index[folder.name]) for path in _pictures(folder)]
+    return ClassificationData(root, split, labels, tuple(records))
+
+
+def write_folder(
+    root: Path, split: str, labels: Sequence[str], pictures: Iterable[tuple[str, np.ndarray]]
+) -> None:
+    """Writes (label, uint8 (height, width, 3)) pairs as numbered PNG files, and `root`/labels.txt.
+
+    Raises EffkerasError for labels that cannot name a folder and for files that cannot be written.
+    """
+    for label in labels:
+        _check_label(label)
+    root = Path(root)
+    for position, (label, pixels) in enumerate(pictures):
+        if label not in labels:
+            raise EffkerasError(f"picture {position}: its label {label!r} is not among the labels; add it there")
+        with files.whole_file(files.inside(root, split) / label / f"{position:06d}.png") as path:
+            Image.fromarray(pixels).save(path)
+    files.write_text(root / _LABELS, "".join(f"{label}\n" for label in labels))
+
+
+def folder_splits(root: Path) -> list[str]:
+    """The folders in `root` that hold class folders with pictures."""
+    return [split.name for split in subfolders(root) if any(_has_pictures(path) for path in subfolders(split))]
+
+
+def _class_folders(root: Path, split: str) -> list[Path]:
+    path = files.inside(root, split)
+    if not path.is_dir():
+        known = ", ".join(folder_splits(root)) or "none"
+        raise EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layout: {LAYOUT}")
+    folders = subfolders(path)
+    if not folders:
+        raise EffkerasError(f"{path}: no class folders; the layout is {LAYOUT}")
+    return sorted(folders, key=lambda folder: _natural(folder.name))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = [path for path in list_folder(folder) if is_picture(path)]
+    if not found:
+        raise EffkerasError(f"{folder}: a class without pictures; add some, or remove the folder")
+    return found
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return any(is_picture(path) for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _labels(root: Path) -> tuple[str, ...]:
+    if (root / _LABELS).is_file():
+        return _read_labels(root / _LABELS)
+    splits = [root / split for split in folder_splits(root)]
+    return tuple(sorted({path.name for split in splits for path in subfolders(split)}, key=_natural))
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise EffkerasError(f"cannot read {path} ({error}); write one class name per line, in UTF-8") from error
+    labels = tuple(line for line in lines if line)
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise EffkerasError(f"{path}: {twice[0]!r} occurs twice; name each class once")
+    return labels
+
+
+def _check_label(label: str) -> None:
+    if not label or label.startswith(".") or label != label.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]', label):
+        raise EffkerasError(f"the label {label!r} cannot name a folder; use letters, digits, '-' and '_'")
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key in which runs of digits count as numbers."""
+    parts = [part for part in re.split(r"([0-9]+)", name) if part]
+    return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]

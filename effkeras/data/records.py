@@ -1,0 +1,80 @@
+"""What every reader returns: labelled pictures as plain records, whatever the format on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class as the data set knows it; ids may have gaps (COCO's do)."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something left out of a data set, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DetectionRecord:
+    """One picture with its boxes.
+
+    `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `classes` is int64 (n,), an index into
+    the data set's categories; `crowd` is bool (n,): COCO's iscrowd; `areas` is float32 (n,): the
+    annotated area in pixels, which COCO's small/medium/large split is defined on.
+    """
+
+    path: Path
+    image_id: int
+    size: tuple[int, int]
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionData:
+    """One split of pictures with boxes."""
+
+    root: Path
+    split: str
+    categories: tuple[Category, ...]
+    records: tuple[DetectionRecord, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the class indices."""
+        return tuple(category.name for category in self.categories)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationRecord:
+    """One picture with its class index."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationData:
+    """One split of pictures with one class each."""
+
+    root: Path
+    split: str
+    labels: tuple[str, ...]
+    records: tuple[ClassificationRecord, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+LabelledData = DetectionData | ClassificationData

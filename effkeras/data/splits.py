@@ -1,0 +1,28 @@
+"""Opens a data set by what lies in its folder, so that commands need not be told the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from effkeras.data import coco, folder
+from effkeras.data.records import LabelledData
+from effkeras.errors import EffkerasError
+
+
+def open_data(root: Path, split: str, *, skip_bad: bool = False) -> LabelledData:
+    """Reads one split of the data set in `root`: COCO labels, or one folder per class.
+
+    `skip_bad` leaves bad annotations out, listed in `.skipped`, instead of stopping at the first.
+    Raises EffkerasError when there is no such folder, format or split, or the labels are bad.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise EffkerasError(f"{root}: there is no such data folder; check the path")
+    if coco.coco_splits(root):
+        return coco.read_coco(root, split, skip_bad=skip_bad)
+    if folder.folder_splits(root):
+        return folder.read_folder(root, split)
+    raise EffkerasError(
+        f"{root}: no data set that can be read; understood are COCO ({coco.LAYOUTS}) "
+        f"and a folder per class ({folder.LAYOUT})"
+    )

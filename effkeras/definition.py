@@ -1,0 +1,243 @@
+"""What a model is: frozen records that a TOML definition is read into.
+
+Every record mirrors a table of the definition, so a definition and a record can be written as each
+other without loss. Nothing here imports TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from effkeras.errors import EffkerasError
+from effkeras.tables import Table, to_record, to_table
+
+SCHEMA = 1
+
+Activation = Literal["swish", "relu6", "relu"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How a picture becomes the network's input; the one description used everywhere.
+
+    `size` is (height, width) in pixels; `mean` and `std` are per RGB channel on the 0..255 scale.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["letterbox", "center-crop"]
+    crop: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormSpec:
+    """Batch normalisation's momentum and epsilon."""
+
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A network of MBConv blocks: block strings and the factors that scale them."""
+
+    blocks: tuple[str, ...]
+    stem: int = 32
+    head: int = 1280
+    width: float = 1.0
+    depth: float = 1.0
+    round_limit: float = 0.9
+    fixed_ends: bool = False
+    activation: Activation = "swish"
+    squeeze_excite: bool = True
+    dropout: float = 0.2
+    survival: float = 0.8
+    batch_norm: BatchNormSpec = BatchNormSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class FpnSpec:
+    """A BiFPN over the levels min..max (level l has stride 2^l)."""
+
+    levels: tuple[int, int] = (3, 7)
+    channels: int = 64
+    cells: int = 3
+    fusion: Literal["fast", "sum"] = "fast"
+    activation: Activation = "swish"
+    batch_norm: BatchNormSpec = BatchNormSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """The class and box heads, shared by all levels but for batch normalisation."""
+
+    repeats: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorSpec:
+    """Anchors per location: `octaves` scales times the aspect ratios (width / height)."""
+
+    scale: float = 4.0
+    octaves: int = 3
+    aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5)
+
+    @property
+    def per_location(self) -> int:
+        """Anchors at one location of one level."""
+        return self.octaves * len(self.aspect_ratios)
+
+
+@dataclass(frozen=True, slots=True)
+class NmsSpec:
+    """Non-maximum suppression over the best class of each anchor."""
+
+    method: Literal["gaussian", "hard"] = "gaussian"
+    iou_threshold: float = 0.5
+    sigma: float = 0.5
+    score_threshold: float = 0.001
+    max_detections: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSpec:
+    """Weights known by name: a file beside the definition, or where they are published."""
+
+    file: str = ""
+    url: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSpec:
+    """Figures that the authors state, never measured here; `source` says where."""
+
+    source: str
+    parameters: int = 0
+    macs: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A resolved definition: everything needed to build the model, with nothing left to look up."""
+
+    name: str
+    family: Literal["efficientnet", "efficientdet"]
+    input: InputSpec
+    network: NetworkSpec
+    classes: int
+    schema: int = SCHEMA
+    summary: str = ""
+    backbone: str = ""
+    labels: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    fpn: FpnSpec | None = None
+    head: HeadSpec | None = None
+    anchors: AnchorSpec | None = None
+    nms: NmsSpec | None = None
+    channels: Mapping[str, int] = field(default_factory=dict)
+    published: PublishedSpec | None = None
+    weights: Mapping[str, WeightsSpec] = field(default_factory=dict)
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether the outputs are boxes rather than one class per picture."""
+        return self.family == "efficientdet"
+
+    @property
+    def levels(self) -> range:
+        """The pyramid levels of a detector."""
+        low, high = detector_parts(self).fpn.levels
+        return range(low, high + 1)
+
+    def replace(self, **changes: Any) -> ModelSpec:
+        """A copy with other values, checked like a definition read from a file."""
+        return checked(dataclasses.replace(self, **changes))
+
+    def to_table(self) -> Table:
+        """The definition as a plain table that `spec_from_table` reads."""
+        return to_table(self)
+
+    def to_toml(self) -> str:
+        """The definition as TOML text that `effkeras.spec` reads."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_table())
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorParts:
+    """The tables that only a detector has, known to be present."""
+
+    fpn: FpnSpec
+    head: HeadSpec
+    anchors: AnchorSpec
+    nms: NmsSpec
+
+
+def detector_parts(spec: ModelSpec) -> DetectorParts:
+    """The detector's tables; EffkerasError when the model is not a detector."""
+    if spec.fpn is None or spec.head is None or spec.anchors is None or spec.nms is None:
+        raise EffkerasError(f"{spec.name} is not a detector: it has no fpn, head, anchors and nms")
+    return DetectorParts(spec.fpn, spec.head, spec.anchors, spec.nms)
+
+
+def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
+    """Reads a resolved definition; `where` names its file in errors."""
+    if table.get("schema", SCHEMA) != SCHEMA:
+        raise EffkerasError(f"{where}: schema {table['schema']} is unknown; this version reads schema {SCHEMA}")
+    return checked(to_record(ModelSpec, table, where), where)
+
+
+def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
+    """The same model for other classes: their number, or their names."""
+    if isinstance(classes, int):
+        if classes == spec.classes:
+            return spec
+        return spec.replace(classes=classes, labels=(), category_ids=())
+    labels = tuple(classes)
+    return spec.replace(classes=len(labels), labels=labels, category_ids=())
+
+
+def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
+    """The same model for pictures of (height, width) or (height, width, 3) pixels."""
+    if len(shape) not in (2, 3) or any(not isinstance(side, int) for side in shape[:2]):
+        raise EffkerasError(f"input_shape must be (height, width) in whole pixels, not {tuple(shape)}")
+    return spec.replace(input=dataclasses.replace(spec.input, size=(shape[0], shape[1])))
+
+
+def checked(spec: ModelSpec, where: str = "") -> ModelSpec:
+    """The spec itself, after checks that types alone cannot make."""
+    where = where or spec.name
+    problem = _problem(spec)
+    if problem:
+        raise EffkerasError(f"{where}: {problem}")
+    return spec
+
+
+def _problem(spec: ModelSpec) -> str:
+    if spec.is_detector:
+        detector_parts(spec)
+    checks = {
+        f"classes must be at least 1, not {spec.classes}": spec.classes >= 1,
+        f"{len(spec.labels)} labels for {spec.classes} classes": len(spec.labels) in (0, spec.classes),
+        f"{len(spec.category_ids)} category_ids for {spec.classes} classes": (
+            len(spec.category_ids) in (0, spec.classes)
+        ),
+        f"input size {spec.input.size} is below 32 pixels": min(spec.input.size) >= 32,
+        "width and depth must be above 0": spec.network.width > 0 and spec.network.depth > 0,
+        "dropout and survival must lie between 0 and 1": (
+            0 <= spec.network.dropout < 1 and 0 <= spec.network.survival <= 1
+        ),
+        "std must be above 0": min(spec.input.std) > 0,
+        "levels must start at 3 and end at 5 to 8": (
+            spec.fpn is None or (spec.fpn.levels[0] == 3 and 5 <= spec.fpn.levels[1] <= 8)
+        ),
+    }
+    return next((text for text, holds in checks.items() if not holds), "")

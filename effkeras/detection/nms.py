@@ -1,0 +1,112 @@
+"""Non-maximum suppression, soft and hard (EfficientDet reference post-processing).
+
+Each anchor stands for its best class; suppression does not look at classes. Soft suppression is the
+Gaussian kind of Bodla et al. 2017, as TensorFlow's NonMaxSuppressionV5 computes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from effkeras.definition import ModelSpec, NmsSpec, detector_parts
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import clip, decode, iou
+
+# The reference looks at no more than this many anchors of a picture (`MAX_DETECTION_POINTS`).
+MAX_CANDIDATES = 5000
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Detections:
+    """What was found in one picture, best first.
+
+    `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `scores` float32 (n,); `classes` int64
+    (n,), indices from 0.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score: float) -> Detections:
+        """Only the detections with at least this score."""
+        kept = self.scores >= score
+        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Decoder:
+    """Turns a detector's outputs into detections; made once per model.
+
+    `anchors` is (N, 4) and `size` the network's input (height, width), both in pixels.
+    """
+
+    anchors: np.ndarray
+    size: tuple[int, int]
+    nms: NmsSpec
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Decoder:
+        """The decoder of a detector's definition."""
+        return cls(anchor_boxes(spec), spec.input.size, detector_parts(spec).nms)
+
+    def __call__(self, class_logits: np.ndarray, box_deltas: np.ndarray) -> Detections:
+        """Detections of one picture: from (N, classes) logits and (N, 4) deltas."""
+        found = detect(class_logits, box_deltas, self.anchors, self.nms)
+        return Detections(clip(found.boxes, self.size), found.scores, found.classes)
+
+
+def detect(
+    class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray, nms: NmsSpec
+) -> Detections:
+    """Detections of one picture from its head outputs, not clipped to the picture.
+
+    Args:
+        class_logits: (N, classes).
+        box_deltas: (N, 4): ty, tx, th, tw.
+        anchors: (N, 4) in pixels.
+        nms: method and thresholds.
+    """
+    classes = class_logits.argmax(axis=-1)
+    best = np.take_along_axis(class_logits, classes[:, None], axis=-1)[:, 0]
+    candidates = _strongest(best, MAX_CANDIDATES)
+    scores = _sigmoid(best[candidates].astype(np.float32))
+    boxes = decode(box_deltas[candidates].astype(np.float32), anchors[candidates])
+    chosen, kept_scores = suppress(boxes, scores, nms)
+    return Detections(boxes[chosen], kept_scores, classes[candidates][chosen])
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the kept boxes, best first, and their (for soft NMS lowered) scores."""
+    scores = scores.astype(np.float32).copy()
+    threshold = nms.score_threshold if nms.method == "gaussian" else -np.inf
+    chosen: list[int] = []
+    kept: list[np.float32] = []
+    while len(chosen) < nms.max_detections and len(scores):
+        best = int(scores.argmax())
+        if not scores[best] > threshold:
+            break
+        chosen.append(best)
+        kept.append(scores[best])
+        overlaps = iou(boxes[best], boxes)
+        if nms.method == "gaussian":
+            scores *= np.exp(-(overlaps**2) / nms.sigma).astype(np.float32)
+        else:
+            scores[overlaps > nms.iou_threshold] = -np.inf
+        scores[best] = -np.inf
+    return np.array(chosen, np.int64), np.array(kept, np.float32)
+
+
+def _strongest(scores: np.ndarray, count: int) -> np.ndarray:
+    if len(scores) <= count:
+        return np.arange(len(scores))
+    return np.sort(np.argpartition(-scores, count)[:count])
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))

@@ -1,0 +1,22 @@
+"""Errors that a user can act on, and how commands end when one is raised."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EffkerasError(ValueError):
+    """Bad input: one line that says what is wrong, where, and what to do next.
+
+    Commands print the line and exit with code 2; a script sees an ordinary exception.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Suffix for an error message: the closest known word, else all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(names)

@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from effkeras.errors import EffkerasError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` and renames it to `path` on success.
+
+    Raises EffkerasError when the folder cannot be written. The temporary file keeps the suffix of
+    `path`, because some writers choose their format by it.
+    """
+    path = Path(path)
+    temporary = _reserve(path)
+    try:
+        yield temporary
+        with contextlib.suppress(OSError):
+            temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | bytearray) -> None:
+    """Writes `content` to `path`, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes `content` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def make_folder(path: Path) -> Path:
+    """Creates a folder and its parents; raises EffkerasError when that is impossible."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EffkerasError(f"cannot create the folder {path}: {error.strerror}") from error
+    return Path(path)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refused when `name` would lead out of `folder`."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise EffkerasError(f"the file name {name!r} leads out of {folder}; use names inside it")
+    return path
+
+
+def _reserve(path: Path) -> Path:
+    make_folder(path.parent)
+    if path.is_dir():
+        raise EffkerasError(f"cannot write {path}: it is a folder; give a file name")
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise EffkerasError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    return Path(name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

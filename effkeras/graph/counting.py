@@ -1,0 +1,141 @@
+"""Parameters and multiply-adds of a definition, by arithmetic: no TensorFlow, nothing built.
+
+Convention: one MAC is one multiply-add of a convolution or dense layer. Batch normalisation,
+activations, biases, pooling and the gates' products are not counted; batch normalisation folds away in
+an artifact, and the papers count the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from effkeras.graph.efficientdet import detector
+from effkeras.graph.efficientnet import classifier
+from effkeras.graph.vocabulary import Conv, Vocabulary
+from effkeras.definition import BatchNormSpec, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Height, width and channels of a map."""
+
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a definition costs: weights, and multiply-adds for one picture."""
+
+    trainable: int
+    total: int
+    macs: int
+
+
+@dataclass(slots=True)
+class CountingNet(Vocabulary[Shape]):
+    """Adds up weights and MACs while a graph function runs over shapes."""
+
+    trainable: int = 0
+    frozen: int = 0
+    macs: int = 0
+    layers: dict[str, int] = field(default_factory=dict)
+
+    def size(self, x: Shape) -> tuple[int, int]:  # noqa: D102
+        return x.height, x.width
+
+    def channels(self, x: Shape) -> int:  # noqa: D102
+        return x.channels
+
+    def conv(self, x: Shape, name: str, conv: Conv) -> Shape:  # noqa: D102
+        weights = conv.kernel**2 * x.channels * conv.filters
+        self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
+        y = _strided(x, conv.stride, conv.filters)
+        self.macs += weights * y.height * y.width
+        return y
+
+    def depthwise(self, x: Shape, name: str, kernel: int, stride: int) -> Shape:  # noqa: D102
+        self._weigh(name, kernel**2 * x.channels, x.channels)
+        y = _strided(x, stride, x.channels)
+        self.macs += kernel**2 * x.channels * y.height * y.width
+        return y
+
+    def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:  # noqa: D102
+        def call(x: Shape) -> Shape:
+            weights = conv.kernel**2 * x.channels + x.channels * conv.filters
+            if name not in self.layers:
+                self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
+            self.macs += weights * x.height * x.width
+            return Shape(x.height, x.width, conv.filters)
+
+        return call
+
+    def batch_norm(self, x: Shape, name: str, spec: BatchNormSpec) -> Shape:  # noqa: D102
+        self._weigh(name, 2 * x.channels, x.channels)
+        self.frozen += 2 * x.channels
+        return x
+
+    def activation(self, x: Shape, name: str, kind: str) -> Shape:  # noqa: D102
+        return x
+
+    def add(self, xs: Sequence[Shape], name: str) -> Shape:  # noqa: D102
+        return xs[0]
+
+    def fuse(self, xs: Sequence[Shape], name: str) -> Shape:  # noqa: D102
+        self._weigh(name, len(xs), xs[0].channels)
+        return xs[0]
+
+    def multiply(self, x: Shape, gate: Shape, name: str) -> Shape:  # noqa: D102
+        return x
+
+    def mean(self, x: Shape, name: str) -> Shape:  # noqa: D102
+        return Shape(1, 1, x.channels)
+
+    def max_pool(self, x: Shape, name: str) -> Shape:  # noqa: D102
+        return _strided(x, 2, x.channels)
+
+    def upsample(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:  # noqa: D102
+        return Shape(*size, x.channels)
+
+    def dropout(self, x: Shape, name: str, rate: float, whole_sample: bool) -> Shape:  # noqa: D102
+        return x
+
+    def flatten(self, x: Shape, name: str) -> Shape:  # noqa: D102
+        return x
+
+    def dense(self, x: Shape, name: str, units: int) -> Shape:  # noqa: D102
+        self._weigh(name, (x.channels + 1) * units, units)
+        self.macs += x.channels * units
+        return Shape(1, 1, units)
+
+    def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:  # noqa: D102
+        return Shape(1, sum(x.height * x.width * x.channels // width for x in xs), width)
+
+    def _weigh(self, name: str, weights: int, filters: int) -> None:
+        self.layers[name] = filters
+        self.trainable += weights
+
+
+def count(spec: ModelSpec) -> Counts:
+    """Counts of the model that `effkeras.build` makes from this definition."""
+    net = run_over_shapes(spec)
+    return Counts(net.trainable, net.trainable + net.frozen, net.macs)
+
+
+def layer_channels(spec: ModelSpec) -> dict[str, int]:
+    """Channels of every layer with weights, by its name."""
+    return run_over_shapes(spec).layers
+
+
+def run_over_shapes(spec: ModelSpec) -> CountingNet:
+    """The net after the definition's graph function has run over shapes."""
+    net = CountingNet()
+    graph = detector if spec.is_detector else classifier
+    graph(net, Shape(*spec.input.size, 3), spec)  # type: ignore[operator]
+    return net
+
+
+def _strided(x: Shape, stride: int, channels: int) -> Shape:
+    return Shape(-(-x.height // stride), -(-x.width // stride), channels)

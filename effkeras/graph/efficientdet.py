@@ -1,0 +1,62 @@
+"""EfficientDet: backbone, BiFPN, and class and box heads shared by all levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Generic, NamedTuple
+
+from effkeras.graph.bifpn import pyramid
+from effkeras.graph.efficientnet import features
+from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
+from effkeras.definition import FpnSpec, ModelSpec, detector_parts
+
+# A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
+PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
+
+
+class Heads(NamedTuple, Generic[Tensor]):
+    """What a detector puts out: (B, N, classes) logits and (B, N, 4) box deltas."""
+
+    class_logits: Tensor
+    box_deltas: Tensor
+
+
+def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Heads[Tensor]:
+    """Class logits and box deltas of all anchors, from the normalised picture."""
+    parts = detector_parts(spec)
+    maps = pyramid(net, features(net, x, spec), parts.fpn)
+    per_location = parts.anchors.per_location
+    classes = Conv(per_location * spec.classes, kernel=3, bias=True, bias_start=PRIOR_BIAS)
+    boxes = Conv(per_location * 4, kernel=3, bias=True)
+    repeats = parts.head.repeats
+    class_maps = _head(net, maps, ("class", repeats), classes, parts.fpn)
+    box_maps = _head(net, maps, ("box", repeats), boxes, parts.fpn)
+    return Heads(
+        net.rows(class_maps, "class_logits", spec.classes),
+        net.rows(box_maps, "box_deltas", 4),
+    )
+
+
+def _head(
+    net: Vocabulary[Tensor],
+    maps: Sequence[Tensor],
+    what: tuple[str, int],
+    predictor: Conv,
+    fpn: FpnSpec,
+) -> list[Tensor]:
+    name, repeats = what
+    xs = list(maps)
+    for repeat in range(repeats):
+        shared = net.separable(f"{name}{repeat}_conv", Conv(fpn.channels, kernel=3, bias=True))
+        xs = [
+            _norm_act(net, shared(x), f"{name}{repeat}_p{fpn.levels[0] + position}", fpn)
+            for position, x in enumerate(xs)
+        ]
+    predict = net.separable(f"{name}_predict", predictor)
+    return [predict(x) for x in xs]
+
+
+def _norm_act(net: Vocabulary[Tensor], x: Tensor, name: str, fpn: FpnSpec) -> Tensor:
+    x = net.batch_norm(x, f"{name}_bn", fpn.batch_norm)
+    return net.activation(x, f"{name}_act", fpn.activation)

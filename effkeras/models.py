@@ -1,0 +1,130 @@
+"""Builds, loads and saves models: from a definition to a plain functional `keras.Model` and back."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import keras
+
+from effkeras import zoo
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.files import whole_file
+from effkeras.graph.counting import layer_channels
+from effkeras.graph.efficientdet import detector
+from effkeras.graph.efficientnet import classifier
+from effkeras.graph.keras_net import KerasNet
+from effkeras.layers import Normalize
+from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_size
+
+NORMALIZE = "normalize"
+
+
+def build(
+    name_or_path: str | Path | ModelSpec,
+    *,
+    input_shape: Sequence[int] | None = None,
+    classes: int | Sequence[str] | None = None,
+    weights: str | Path | None = None,
+    activation: Literal["softmax"] | None = "softmax",
+    dtype: str = "float32",
+) -> keras.Model:
+    """Builds a model as a plain functional `keras.Model`.
+
+    Args:
+        name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec.
+        input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
+        classes: number of classes, or their names; default: the definition's.
+        weights: a name listed in the definition's `[weights]`, a `.keras` or `.weights.h5` file, or a
+            TensorFlow checkpoint (file prefix or folder). Default: random.
+        activation: what a classifier ends with; None gives logits. Detectors always give logits.
+        dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
+
+    Returns:
+        A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier gives (B, classes); a detector
+        a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), N anchors from level 3 up.
+
+    Raises:
+        EffkerasError: unknown name, broken definition, impossible size, or weights that do not fit.
+    """
+    spec = name_or_path if isinstance(name_or_path, ModelSpec) else zoo.spec(name_or_path)
+    if input_shape is not None:
+        spec = with_size(spec, input_shape)
+    if classes is not None:
+        spec = with_classes(spec, classes)
+    model = build_spec(spec, activation=activation, dtype=dtype)
+    if weights is not None:
+        from effkeras.checkpoints import load_weights
+
+        load_weights(model, weights)
+    return model
+
+
+def build_spec(
+    spec: ModelSpec, *, activation: Literal["softmax"] | None = "softmax", dtype: str = "float32"
+) -> keras.Model:
+    """The model of a resolved definition, with random weights."""
+    _check_channels(spec)
+    net = KerasNet(dtype)
+    pixels = keras.Input((*spec.input.size, 3), name="image")
+    x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
+    try:
+        if spec.is_detector:
+            heads = detector(net, x, spec)
+            return keras.Model(pixels, heads._asdict(), name=_graph_name(spec))
+        logits = classifier(net, x, spec)
+    except KeyError as error:
+        raise EffkerasError(f"{spec.name}: the network has no level {error}; it needs strides 8 to 32") from error
+    kind = activation or "linear"
+    outputs = keras.layers.Activation(kind, dtype="float32", name="probabilities" if activation else "scores")
+    return keras.Model(pixels, outputs(logits), name=_graph_name(spec))
+
+
+def spec_of(model: keras.Model) -> ModelSpec:
+    """The definition that a model carries in its first layer.
+
+    Raises EffkerasError when the model was not built by effkeras.
+    """
+    for layer in model.layers:
+        if isinstance(layer, Normalize) and layer.definition:
+            return spec_from_table(tomllib.loads(layer.definition), model.name)
+    raise EffkerasError(f"the model {model.name!r} carries no definition; build it with effkeras.build")
+
+
+def load(path: str | Path) -> keras.Model:
+    """Loads a `.keras` file, or the model of a run folder.
+
+    Raises EffkerasError when there is none or it is corrupt.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
+    try:
+        return keras.models.load_model(file, compile=False)
+    except Exception as error:  # noqa: BLE001 - zipfile, h5py, json and Keras all raise their own kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Saves a `.keras` file, whole or not at all."""
+    with whole_file(Path(path)) as temporary:
+        model.save(temporary)
+
+
+def _check_channels(spec: ModelSpec) -> None:
+    if not spec.channels:
+        return
+    known = layer_channels(spec)
+    for name, width in spec.channels.items():
+        if name not in known:
+            raise EffkerasError(f"{spec.name}: [channels] names {name!r}; {did_you_mean(name, known)}")
+        if known[name] != width:
+            raise EffkerasError(f"{spec.name}: [channels] cannot change {name!r}; its width follows others")
+
+
+def _graph_name(spec: ModelSpec) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in spec.name)

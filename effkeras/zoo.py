@@ -1,0 +1,97 @@
+"""Finds definitions by name and resolves them into a ModelSpec.
+
+A definition is a TOML file. A leaf states `base` (a definition that it starts from) and its own
+overrides; a detector states `backbone`, whose network it takes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.definition import ModelSpec, spec_from_table
+from effkeras.tables import Table, merge, read_toml
+
+_ONLY_IN_FILES = ("base", "abstract")
+
+
+def zoo_folder() -> Path:
+    """Where the definitions are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    packaged = package / "_zoo"
+    return packaged if packaged.is_dir() else package.parent / "models"
+
+
+def list_models() -> list[str]:
+    """Long names of all models of the zoo, sorted."""
+    return sorted(_definitions())
+
+
+def spec(name_or_path: str | Path) -> ModelSpec:
+    """The resolved definition of a zoo model, short or long name, or of a TOML file.
+
+    Raises EffkerasError for an unknown or ambiguous name and for a broken definition.
+    """
+    path = _locate(str(name_or_path))
+    table = _expand_backbone(_with_bases(path, ()), path)
+    if table.get("abstract"):
+        raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
+    own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
+    return spec_from_table({"name": _long_name(path), **own}, str(path))
+
+
+def definition_path(name: str) -> Path | None:
+    """The file that defines a zoo model of this long name, if there is one."""
+    return _definitions().get(name)
+
+
+def _definitions() -> dict[str, Path]:
+    files = sorted(zoo_folder().glob("*/*.toml"))
+    return {_long_name(path): path for path in files if not path.stem.endswith("base")}
+
+
+def _long_name(path: Path) -> str:
+    is_zoo = path.parent.parent == zoo_folder()
+    return f"{path.parent.name}-{path.stem}" if is_zoo else path.stem
+
+
+def _locate(name: str) -> Path:
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise EffkerasError(f"there is no definition {name}; give the path of a TOML file")
+        return path
+    models = _definitions()
+    if name in models:
+        return models[name]
+    matches = [long for long, path in models.items() if path.stem == name]
+    if len(matches) > 1:
+        raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
+    if not matches:
+        hint = did_you_mean(name, [*models, *(path.stem for path in models.values())])
+        raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
+    return models[matches[0]]
+
+
+def _with_bases(path: Path, seen: tuple[Path, ...]) -> Table:
+    if path in seen:
+        chain = " -> ".join(str(one) for one in (*seen, path))
+        raise EffkerasError(f"definitions are each other's base: {chain}")
+    table = read_toml(path)
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    sibling = path.parent / f"{base}.toml"
+    parent = _with_bases(sibling if sibling.is_file() else _locate(base), (*seen, path))
+    parent.pop("abstract", None)
+    for own in ("published", "weights", "summary"):
+        parent.pop(own, None)  # figures and weights belong to one model, not to those made from it
+    return merge(parent, table)
+
+
+def _expand_backbone(table: Table, path: Path) -> Table:
+    backbone = table.get("backbone")
+    if not backbone:
+        return table
+    source = _with_bases(_locate(backbone), (path,))
+    return {**table, "network": merge(source["network"], table.get("network", {}))}
