@@ -26,6 +26,7 @@ SLACK = 1.0  # pixels by which annotation tools are known to overshoot a picture
 THINNEST = 0.01  # pixels; thinner boxes vanish in float32
 LARGEST_SIDE = 100_000  # pixels; JPEG ends at 65,535
 _PREFIX = "instances_"
+_FORMAT = "https://cocodataset.org/#format-data"
 
 Segmentation = list[list[float]] | dict[str, list[int]]
 
@@ -87,8 +88,8 @@ def trace_polygons(mask: np.ndarray) -> list[list[float]]:
     Follows the cracks between pixels clockwise, so a polygon covers exactly its pixels; pixels that only
     touch at a corner get polygons of their own. Holes are filled: COCO's polygons cannot hold them.
     """
-    loops = _follow(_cracks(mask.astype(bool)))
-    return [[float(value) for point in _corners(loop) for value in point] for loop in loops if _area(loop) > 0]
+    loops = [loop for loop in _follow(_cracks(mask.astype(bool))) if _area(loop) > 0]
+    return [[float(value) for point in _corners(loop) for value in point] for loop in loops]
 
 
 def _locate(root: Path, split: str) -> tuple[Path, Path]:
@@ -143,9 +144,6 @@ def _check_top_level(path: Path, content: object) -> None:
             raise EffkerasError(f"{path}: {key!r} is missing or not a list; see {_FORMAT}")
         if not content[key]:
             raise EffkerasError(f"{path}: there are no {key} at all; write the labels again")
-
-
-_FORMAT = "https://cocodataset.org/#format-data"
 
 
 def _categories(path: Path, entries: list[Any]) -> tuple[Category, ...]:
@@ -434,7 +432,8 @@ def _follow(ends: dict[Point, list[Point]]) -> list[list[Point]]:
 
 def _next(before: Point, here: Point, choices: list[Point]) -> Point:
     right = (here[0] + here[1] - before[1], here[1] - here[0] + before[0])
-    choices.sort(key=lambda end: end == right)
+    if len(choices) > 1 and choices[-1] != right:
+        choices.reverse()
     return choices.pop()
 
 

@@ -81,7 +81,9 @@ def write_digits(out: Path, options: DigitsOptions) -> None:
                 out.rmdir()
             made.rename(out)
     except OSError as error:
-        raise EffkerasError(f"cannot write {out}: {error.strerror or error}; choose another folder") from error
+        raise EffkerasError(
+            f"cannot write {out}: {error.strerror or error}; choose another folder"
+        ) from error
 
 
 class Sources(NamedTuple):
@@ -101,7 +103,9 @@ def load_sources() -> Sources:
         from sklearn.datasets import load_digits, load_sample_images
     except ImportError as error:
         way_out = 'pip install "effkeras[demo]"'
-        raise EffkerasError(f"the digits come with scikit-learn, which is not installed: {way_out}") from error
+        raise EffkerasError(
+            f"the digits come with scikit-learn, which is not installed: {way_out}"
+        ) from error
     digits = load_digits()
     scans = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     photographs = tuple(Image.fromarray(pixels) for pixels in load_sample_images().images)
@@ -131,7 +135,7 @@ def _check_options(options: DigitsOptions) -> None:
     if min(options.train, options.val, options.test) < 1:
         raise EffkerasError("every split needs at least one picture; use 1 or more")
     if options.max_digits < 1:
-        raise EffkerasError(f"at most {options.max_digits} digits to a picture is not possible; use 1 or more")
+        raise EffkerasError(f"no picture can hold {options.max_digits} digits; use 1 or more")
     if options.seed < 0:
         raise EffkerasError(f"the seed {options.seed} is negative; use 0 or more")
     if options.masks not in ("none", "polygon", "rle"):
@@ -141,9 +145,7 @@ def _check_options(options: DigitsOptions) -> None:
 
 
 def _already_there(out: Path, options: DigitsOptions) -> bool:
-    if out.is_dir() and not any(out.iterdir()):
-        return False
-    if not out.exists():
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
         if json.loads((out / _ABOUT).read_text()) == _about(options):
@@ -197,3 +199,192 @@ def _write_detection(out: Path, sources: Sources, split: str, options: DigitsOpt
         if masks is not None:
             segmentations[index] = masks
     coco.write_coco(out, CATEGORIES, records, segmentations)
+
+
+class _Placed(NamedTuple):
+    """A digit: its class, its box (ymin, xmin, ymax, xmax) and its ink, bool (size, size)."""
+
+    label: int
+    box: tuple[int, int, int, int]
+    ink: np.ndarray
+
+
+def _record(path: Path, index: int, placed: list[_Placed], options: DigitsOptions) -> DetectionRecord:
+    boxes = np.array([item.box for item in placed], np.float32)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    if options.masks != "none":
+        areas = np.array([item.ink.sum() for item in placed], np.float32)
+    labels = np.array([item.label for item in placed], np.int64)
+    size = (options.size, options.size)
+    return DetectionRecord(path, index, size, boxes, labels, np.zeros(len(placed), bool), areas)
+
+
+def _segmentation(item: _Placed, options: DigitsOptions) -> coco.Segmentation:
+    return coco.encode_rle(item.ink) if options.masks == "rle" else coco.trace_polygons(item.ink)
+
+
+def _draw_many(
+    rng: np.random.Generator, sources: Sources, options: DigitsOptions
+) -> tuple[np.ndarray, list[_Placed]]:
+    """A picture, uint8 (size, size, 3), and the digits in it."""
+    size = options.size
+    canvas = _background(rng, sources.photographs, size)
+    placed: list[_Placed] = []
+    count = rng.integers(1, options.max_digits + 1)
+    for height in sorted(np.exp(rng.uniform(math.log(14), math.log(64), count)), reverse=True):
+        chosen = rng.integers(len(sources.scans))
+        alpha = _stamp(rng, sources.scans[chosen], height * size / DETECTION_SIZE)
+        found = _find_place(rng, alpha > INK, int(sources.labels[chosen]), placed, size)
+        if found is not None:
+            item, corner = found
+            _blend(rng, canvas, alpha, corner)
+            placed.append(item)
+    return _finish(rng, canvas), placed
+
+
+def _draw_one(rng: np.random.Generator, sources: Sources, label: int, size: int) -> np.ndarray:
+    """A picture, uint8 (size, size, 3), with one digit near its middle."""
+    canvas = _background(rng, sources.photographs, size)
+    scan = sources.scans[rng.choice(np.flatnonzero(sources.labels == label))]
+    alpha = _stamp(rng, scan, size * rng.uniform(0.45, 0.68))[:size, :size]
+    free = np.array([size - alpha.shape[0], size - alpha.shape[1]])
+    top, left = np.clip(np.rint(free * rng.uniform(0.35, 0.65, 2)), 0, free).astype(int).tolist()
+    _blend(rng, canvas, alpha, (top, left))
+    return _finish(rng, canvas)
+
+
+def _finish(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+    """Adds the noise of a sensor and rounds to uint8."""
+    noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(0, 6))
+    return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
+
+
+def _stamp(rng: np.random.Generator, scan: np.ndarray, height: float) -> np.ndarray:
+    """A scan's ink, float32 (h, w) in 0..1, about `height` pixels tall, turned and sheared a little."""
+    scale = height / 8
+    stretch = rng.uniform(0.8, 1.2)
+    angle, shear = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.2, 0.2)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    forward = turn @ np.array([[1, shear], [0, 1]]) @ np.diag([scale * stretch, scale])
+    side = math.ceil(14 * scale)
+    backward = np.linalg.inv(forward)
+    offset = 6 - backward @ np.array([side / 2, side / 2])
+    matrix = (*backward[0], offset[0], *backward[1], offset[1])
+    padded = Image.fromarray(np.pad(scan, 2))  # so that the interpolation ends in nothing
+    grown = padded.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return _crop(_sharpen(np.asarray(grown, np.float32) / 255, rng.uniform(0.18, 0.34), 0.3))
+
+
+def _sharpen(coverage: np.ndarray, low: float, width: float) -> np.ndarray:
+    """Turns the blur of an enlarged scan into a pen's edge: nothing below `low`, full ink above."""
+    ramp = np.clip((coverage - low) / width, 0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
+
+
+def _crop(alpha: np.ndarray) -> np.ndarray:
+    top, left, bottom, right = _bounds(alpha > 0.02)
+    return alpha[top:bottom, left:right]
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """ymin, xmin, ymax, xmax around the true pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _find_place(
+    rng: np.random.Generator, ink: np.ndarray, label: int, placed: list[_Placed], size: int
+) -> tuple[_Placed, tuple[int, int]] | None:
+    """A place where a digit's box hardly covers others, and its ink none; with its top left corner."""
+    top, left, bottom, right = _bounds(ink)
+    for _ in range(20):
+        row, column = rng.integers(0, (size - ink.shape[0] + 1, size - ink.shape[1] + 1)).tolist()
+        box = (row + top, column + left, row + bottom, column + right)
+        if all(_crowding(box, other.box) <= 0.08 for other in placed):
+            whole = np.pad(ink, ((row, size - row - ink.shape[0]), (column, size - column - ink.shape[1])))
+            if not any((whole & other.ink).any() for other in placed):
+                return _Placed(label, box, whole), (row, column)
+    return None
+
+
+def _crowding(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    """The shared area of two boxes over the area of the smaller one."""
+    height = min(a[2], b[2]) - max(a[0], b[0])
+    width = min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return max(height, 0) * max(width, 0) / smaller
+
+
+def _blend(rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray, corner: tuple[int, int]) -> None:
+    """Lays ink on the canvas, in a colour that stands out from what lies below."""
+    height, width = alpha.shape
+    below = canvas[corner[0] : corner[0] + height, corner[1] : corner[1] + width]
+    ink = _ink_colour(rng, below @ _LUMINANCE)
+    below += (ink - below) * (alpha * np.float32(rng.uniform(0.88, 1)))[..., None]
+
+
+def _ink_colour(rng: np.random.Generator, luminance: np.ndarray) -> np.ndarray:
+    """A random colour, float32 (3,), lighter or darker than `luminance` by more than its own texture."""
+    middle = float(luminance.mean())
+    needed = 80 + 1.5 * float(luminance.std())
+    room_below, room_above = middle - needed, 255 - middle - needed
+    lighter = room_above > room_below if min(room_below, room_above) < 0 else rng.random() < 0.5
+    reach = max(room_above if lighter else room_below, 0) * rng.random()
+    target = middle + needed + reach if lighter else middle - needed - reach
+    return _with_luminance(rng.random(3, np.float32) * 255, float(np.clip(target, 0, 255)))
+
+
+def _with_luminance(colour: np.ndarray, target: float) -> np.ndarray:
+    """The colour mixed with white or black until its luminance is `target`."""
+    now = float(colour @ _LUMINANCE)
+    if now < target:
+        return colour + (255 - colour) * ((target - now) / (255 - now))
+    return colour * (target / max(now, 1e-6))
+
+
+def _background(rng: np.random.Generator, photographs: tuple[Image.Image, ...], size: int) -> np.ndarray:
+    """float32 (size, size, 3) in 0..255: noise, a gradient under noise, or part of a photograph."""
+    kind = rng.random()
+    if kind < 0.45:
+        return _photographed(rng, photographs, size)
+    noise = _value_noise(rng, size)
+    colour = rng.uniform(40, 215, 3).astype(np.float32)
+    base = colour if kind < 0.75 else _gradient(rng, size)
+    return np.clip(base + noise * np.float32(rng.uniform(12, 34)), 0, 255)
+
+
+def _value_noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """float32 (size, size, 3), mean 0 and deviation 1: random grids, each finer than the one before."""
+    total = np.zeros((size, size, 3), np.float32)
+    keep, tint = rng.uniform(0.5, 0.95), np.float32(rng.uniform(0, 1))
+    for octave in range(int(math.log2(size / 3)) - 1):  # down to a grain of about 3 pixels
+        cells = 3 * 2**octave
+        grid = rng.integers(0, 256, (cells, cells, 3), np.uint8)
+        grown = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
+        total += np.asarray(grown, np.float32) * np.float32(keep**octave)
+    grey = total[..., :1]
+    total = grey + tint * (total - grey)
+    return (total - total.mean()) / total.std()
+
+
+def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
+    """float32 (size, size, 3): one colour turning into another along a random direction."""
+    first, second = rng.uniform(30, 225, (2, 3)).astype(np.float32)
+    angle = rng.uniform(0, 2 * math.pi)
+    across = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    ramp = 0.5 + (across[:, None] * math.sin(angle) + across * math.cos(angle)) / math.sqrt(2)
+    return first + (second - first) * ramp[..., None].astype(np.float32)
+
+
+def _photographed(rng: np.random.Generator, photographs: tuple[Image.Image, ...], size: int) -> np.ndarray:
+    """float32 (size, size, 3): part of a photograph, a little blurred and flat, so that ink stands out."""
+    image = photographs[rng.integers(len(photographs))]
+    side = rng.uniform(0.25, 0.9) * min(image.size)
+    left, top = rng.uniform(0, 1, 2) * (np.array(image.size) - side)
+    box = (left, top, left + side, top + side)
+    part = image.resize((size, size), Image.Resampling.BILINEAR, box)
+    part = part.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2) * size / DETECTION_SIZE))
+    pixels = np.asarray(part, np.float32)[:, :: rng.choice((-1, 1))]
+    middle = pixels.mean((0, 1))
+    shift = rng.uniform(-40, 40, 3).astype(np.float32)
+    return np.clip(middle + shift + (pixels - middle) * np.float32(rng.uniform(0.4, 0.75)), 0, 255)

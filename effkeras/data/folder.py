@@ -49,7 +49,7 @@ def write_folder(
     root = Path(root)
     for position, (label, pixels) in enumerate(pictures):
         if label not in labels:
-            raise EffkerasError(f"picture {position}: its label {label!r} is not among the labels; add it there")
+            raise EffkerasError(f"picture {position}: its label {label!r} is unknown; add it to the labels")
         with files.whole_file(files.inside(root, split) / label / f"{position:06d}.png") as path:
             Image.fromarray(pixels).save(path)
     files.write_text(root / _LABELS, "".join(f"{label}\n" for label in labels))
@@ -57,7 +57,9 @@ def write_folder(
 
 def folder_splits(root: Path) -> list[str]:
     """The folders in `root` that hold class folders with pictures."""
-    return [split.name for split in subfolders(root) if any(_has_pictures(path) for path in subfolders(split))]
+    return [
+        split.name for split in subfolders(root) if any(_has_pictures(path) for path in subfolders(split))
+    ]
 
 
 def _class_folders(root: Path, split: str) -> list[Path]:
@@ -96,7 +98,9 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise EffkerasError(f"cannot read {path} ({error}); write one class name per line, in UTF-8") from error
+        raise EffkerasError(
+            f"cannot read {path} ({error}); write one class name per line, in UTF-8"
+        ) from error
     labels = tuple(line for line in lines if line)
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -105,7 +109,12 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _check_label(label: str) -> None:
-    if not label or label.startswith(".") or label != label.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]', label):
+    if (
+        not label
+        or label.startswith(".")
+        or label != label.strip()
+        or re.search(r'[/\\:*?"<>|\x00-\x1f]', label)
+    ):
         raise EffkerasError(f"the label {label!r} cannot name a folder; use letters, digits, '-' and '_'")
 
 

@@ -25,7 +25,7 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         return _decode(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise EffkerasError(f"{path}: the picture is too large to be safe to decode; scale it down") from error
+        raise EffkerasError(f"{path}: the picture is too large to decode safely; scale it down") from error
     except EffkerasError as error:
         raise EffkerasError(f"{path}: {error}") from error
     except Image.UnidentifiedImageError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from effkeras.data import coco, folder
+from effkeras.data.pictures import is_picture, list_folder, subfolders
 from effkeras.data.records import LabelledData
 from effkeras.errors import EffkerasError
 
@@ -20,9 +21,18 @@ def open_data(root: Path, split: str, *, skip_bad: bool = False) -> LabelledData
         raise EffkerasError(f"{root}: there is no such data folder; check the path")
     if coco.coco_splits(root):
         return coco.read_coco(root, split, skip_bad=skip_bad)
+    if _only_images(root / split):
+        labels = root / split / "labels.json"
+        raise EffkerasError(f"{labels} is missing, and the pictures are not in a folder per class; write it")
     if folder.folder_splits(root):
         return folder.read_folder(root, split)
     raise EffkerasError(
         f"{root}: no data set that can be read; understood are COCO ({coco.LAYOUTS}) "
         f"and a folder per class ({folder.LAYOUT})"
     )
+
+
+def _only_images(split: Path) -> bool:
+    """Whether a split looks like COCO without its labels, rather than like a class called "images"."""
+    images = split / "images"
+    return subfolders(split) == [images] and any(map(is_picture, list_folder(images)))

@@ -1,0 +1,108 @@
+"""Training batches as a pure function of the step number.
+
+Which pictures a step sees, and how they are changed, follows from the seed and the step alone: a resumed
+training continues with exactly the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from effkeras.data.augment import Batch, augment, augment_pictures
+from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.store import PictureStore
+from effkeras.definition import ModelSpec
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.matching import Matcher, Truth
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """How batches are drawn: pictures per step, the seed, and the changes (None for none)."""
+
+    size: int
+    seed: int
+    augment: AugmentSpec | None
+
+
+def training_batches(
+    store: PictureStore, spec: ModelSpec, batches: BatchSpec, steps: range
+) -> tf.data.Dataset:
+    """(pixels, targets) for each step of `steps`.
+
+    Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`; a classifier's are int32
+    (B,). Each epoch visits every picture once, in an order of its own.
+    """
+    to_targets = _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
+    read = _reader(store, spec)
+    indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
+    return (
+        indices.map(lambda index: (_shuffled(index, len(store), batches.seed), _seed(index, batches.seed)))
+        .map(lambda index, seed: (*read(index), seed), num_parallel_calls=2, deterministic=True)
+        .batch(batches.size, drop_remainder=True)
+        .map(to_targets, num_parallel_calls=2, deterministic=True)
+        .prefetch(2)
+    )
+
+
+def _shuffled(index: tf.Tensor, count: int, seed: int) -> tf.Tensor:
+    epoch, position = index // count, index % count
+    key = tf.stack([tf.constant(seed, tf.int64), epoch])
+    return tf.random.experimental.index_shuffle(position, tf.cast(key, tf.uint32), count - 1)
+
+
+def _seed(index: tf.Tensor, seed: int) -> tf.Tensor:
+    return tf.stack([tf.constant(seed, tf.int32), tf.cast(index % (2**31 - 1), tf.int32)])
+
+
+def _reader(store: PictureStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    def load(index: np.ndarray) -> tuple[np.ndarray, ...]:
+        sample = store[int(index)]
+        return sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd
+
+    shapes = ((*spec.input.size, 3), (2,), (store.slots, 4), (store.slots,), (store.slots,))
+    types = (tf.uint8, tf.int32, tf.float32, tf.int32, tf.bool)
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        tensors = tf.numpy_function(load, [index], types)
+        return tuple(tf.ensure_shape(t, shape) for t, shape in zip(tensors, shapes, strict=True))
+
+    return read
+
+
+def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+    """Float pixels, with the mean colour outside the content, as `preprocess.fill` does it."""
+    height, width = spec.input.size
+    rows = tf.range(height)[None, :, None] < content[:, 0, None, None]
+    columns = tf.range(width)[None, None, :] < content[:, 1, None, None]
+    return tf.where((rows & columns)[..., None], tf.cast(pixels, tf.float32), list(spec.input.mean))
+
+
+def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
+    matcher = Matcher(tf.constant(anchor_boxes(spec)))
+    signature = {"class_logits": tf.int32, "box_deltas": tf.float32}
+
+    def make(pixels: Any, content: Any, boxes: Any, classes: Any, crowd: Any, seeds: Any) -> tuple[Any, Any]:
+        batch = Batch(_filled(pixels, content, spec), boxes, classes, crowd)
+        if batches.augment is not None:
+            batch = augment(batch, seeds, batches.augment, spec.input.mean)
+        truths = (batch.boxes, batch.classes, batch.crowd)
+        targets = tf.map_fn(lambda t: matcher(Truth(*t)), truths, fn_output_signature=signature)
+        return batch.pixels, targets
+
+    return make
+
+
+def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
+    def make(pixels: Any, content: Any, boxes: Any, classes: Any, crowd: Any, seeds: Any) -> tuple[Any, Any]:
+        filled = _filled(pixels, content, spec)
+        if batches.augment is not None:
+            filled = augment_pictures(filled, seeds, batches.augment, spec.input.mean)
+        return filled, classes[:, 0]
+
+    return make

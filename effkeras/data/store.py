@@ -1,0 +1,112 @@
+"""Pictures of a split in the size of the network, ready to be drawn in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from effkeras.console import note, track
+from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
+from effkeras.definition import InputSpec
+from effkeras.errors import EffkerasError
+from effkeras.preprocess import place
+
+MAX_BOXES = 100
+_MEMORY = 2 * 2**30
+
+Record = DetectionRecord | ClassificationRecord
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """One picture in the network's input.
+
+    `pixels` is uint8 (H, W, 3), its part outside `content` (height, width) unused. `boxes` is float32
+    (M, 4) in input pixels, M the same for all samples; `classes` int32 (M,), -1 for padding; `crowd`
+    bool (M,). A classifier's sample has its one class in `classes`.
+    """
+
+    pixels: np.ndarray
+    content: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+
+
+class PictureStore:
+    """Random access to the samples of a split.
+
+    Decodes everything up front when that fits in 2 GiB, else picture by picture. Unreadable pictures are
+    left out, reported and counted; more than one in a hundred is an error.
+    """
+
+    def __init__(self, data: LabelledData, spec: InputSpec):
+        self._spec = spec
+        self._slots = _most_boxes(data.records)
+        self._cache: list[Sample] | None = None
+        self._records: Sequence[Record] = data.records
+        if len(data.records) * spec.size[0] * spec.size[1] * 3 <= _MEMORY:
+            self._cache = self._decode_all()
+
+    def __len__(self) -> int:
+        return len(self._cache if self._cache is not None else self._records)
+
+    def __getitem__(self, index: int) -> Sample:
+        if self._cache is not None:
+            return self._cache[index]
+        for offset in range(len(self._records) // 100 + 1):  # an unreadable picture's successor stands in
+            try:
+                return self._sample(self._records[(index + offset) % len(self._records)])
+            except EffkerasError as error:
+                note(f"skipped: {error}")
+        raise EffkerasError("more than one in a hundred pictures cannot be read; see the lines above")
+
+    @property
+    def slots(self) -> int:
+        """M, the boxes that a sample has room for."""
+        return self._slots
+
+    def _decode_all(self) -> list[Sample]:
+        bad: list[str] = []
+        with ThreadPoolExecutor() as pool:
+            results = pool.map(self._sample_or_error, self._records)
+            samples = list(track(results, "reading pictures", total=len(self._records)))
+        kept = [sample for sample in samples if isinstance(sample, Sample)]
+        bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
+        if not tolerated(len(bad), len(samples)) or not kept:
+            raise EffkerasError(f"{len(bad)} of {len(samples)} pictures cannot be read; the first: {bad[0]}")
+        if bad:
+            note(f"skipped {len(bad)} of {len(samples)} pictures that cannot be read; the first: {bad[0]}")
+        return kept
+
+    def _sample_or_error(self, record: Record) -> Sample | EffkerasError:
+        try:
+            return self._sample(record)
+        except EffkerasError as error:
+            return error
+
+    def _sample(self, record: Record) -> Sample:
+        placed = place(read_picture(record.path), self._spec)
+        content = np.array(placed.content.shape[:2], np.int32)
+        pixels = np.zeros((*self._spec.size, 3), np.uint8)
+        pixels[: content[0], : content[1]] = placed.content
+        boxes = np.zeros((self._slots, 4), np.float32)
+        classes = np.full(self._slots, -1, np.int32)
+        crowd = np.zeros(self._slots, bool)
+        if isinstance(record, ClassificationRecord):
+            classes[0] = record.label
+        else:
+            count = min(len(record.boxes), self._slots)
+            boxes[:count] = placed.placement.to_input(record.boxes[:count])
+            classes[:count] = record.classes[:count]
+            crowd[:count] = record.crowd[:count]
+        return Sample(pixels, content, boxes, classes, crowd)
+
+
+def _most_boxes(records: Sequence[Record]) -> int:
+    counts = [len(record.boxes) for record in records if isinstance(record, DetectionRecord)]
+    return min(MAX_BOXES, max([1, *counts]))

@@ -1,0 +1,155 @@
+"""One metric for every kind of model: a Keras model and a .tflite file go through the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from effkeras.console import note, track
+from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.records import (
+    ClassificationData,
+    ClassificationRecord,
+    DetectionData,
+    DetectionRecord,
+    LabelledData,
+)
+from effkeras.definition import ModelSpec
+from effkeras.detection.coco_metrics import coco_metrics
+from effkeras.detection.nms import Decoder, Detections
+from effkeras.errors import EffkerasError
+from effkeras.predictor import Predictor
+from effkeras.preprocess import Placement, fill, place
+
+BATCH = 32
+
+Record = TypeVar("Record", DetectionRecord, ClassificationRecord)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Batch:
+    records: list
+    pixels: np.ndarray
+    placements: list[Placement]
+
+
+def headline(spec: ModelSpec) -> str:
+    """The metric that a model is judged by."""
+    return "AP" if spec.is_detector else "top1"
+
+
+def evaluate(
+    predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
+) -> dict[str, float]:
+    """Measures a model on labelled pictures.
+
+    Args:
+        predictor: a Keras model or a .tflite file.
+        data: pictures with boxes for a detector, with one class each for a classifier.
+        limit: measure on the first `limit` pictures only.
+        title: what the progress bar says.
+
+    Returns:
+        A detector's COCO metrics (`AP`, `AP50`, ...), a classifier's `top1` and `top5`; all in 0..1.
+
+    Raises:
+        EffkerasError: the model and the data do not fit, or too many pictures cannot be read.
+    """
+    spec = predictor.spec
+    if spec.is_detector and isinstance(data, DetectionData):
+        found = detect_all(predictor, data.records[:limit], title)
+        return coco_metrics(data, found, category_ids(spec, data))
+    if not spec.is_detector and isinstance(data, ClassificationData):
+        check_classes(spec, data)
+        return _accuracy(predictor, data.records[:limit], title)
+    wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
+    raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
+
+
+def detect_all(
+    predictor: Predictor, records: Sequence[DetectionRecord], title: str
+) -> dict[int, Detections]:
+    """Detections of each picture by image id, boxes in picture pixels."""
+    decoder = Decoder.of(predictor.spec)
+    found: dict[int, Detections] = {}
+    for batch in _batches(predictor.spec, records, title):
+        outputs = predictor(batch.pixels)
+        for position, record in enumerate(batch.records):
+            one = decoder(outputs["class_logits"][position], outputs["box_deltas"][position])
+            boxes = batch.placements[position].to_picture(one.boxes)
+            found[record.image_id] = Detections(boxes, one.scores, one.classes)
+    return found
+
+
+def category_ids(spec: ModelSpec, data: DetectionData) -> list[int]:
+    """The data set's category id of each class index of the model.
+
+    By the definition's own ids when it has them for all categories of the data, else by position.
+    """
+    ids = [category.id for category in data.categories]
+    if set(ids) <= set(spec.category_ids):
+        return list(spec.category_ids)
+    if len(ids) == spec.classes:
+        return ids
+    raise EffkerasError(
+        f"{data.root} has {len(ids)} categories and {spec.name} {spec.classes} classes; "
+        "evaluate a model trained on these categories"
+    )
+
+
+def check_classes(spec: ModelSpec, data: ClassificationData) -> None:
+    """Refuses data with another number of classes, or the same classes in another order."""
+    if len(data.labels) != spec.classes:
+        raise EffkerasError(
+            f"{data.root} has {len(data.labels)} classes and {spec.name} {spec.classes}; "
+            "evaluate a model trained on these classes"
+        )
+    if spec.labels and spec.labels != data.labels:
+        raise EffkerasError(
+            f"{data.root} has the classes {', '.join(data.labels[:5])}... and {spec.name} was trained on "
+            f"{', '.join(spec.labels[:5])}...; put the model's order into {data.root / 'labels.txt'}"
+        )
+
+
+def _accuracy(
+    predictor: Predictor, records: Sequence[ClassificationRecord], title: str
+) -> dict[str, float]:
+    ranks = []
+    for batch in _batches(predictor.spec, records, title):
+        (scores,) = predictor(batch.pixels).values()
+        labels = np.array([record.label for record in batch.records])
+        own = np.take_along_axis(scores, labels[:, None], axis=-1)
+        # Ties count against the model, or a constant output would be right every time.
+        ranks.append((scores >= own).sum(axis=-1))
+    rank = np.concatenate(ranks)
+    return {"top1": float((rank <= 1).mean()), "top5": float((rank <= 5).mean())}
+
+
+def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[_Batch]:
+    bad: list[str] = []
+    chunks = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
+    for chunk in track(chunks, title):
+        batch = _read(spec, chunk, bad)
+        if not tolerated(len(bad), len(records)):
+            raise EffkerasError(f"{len(bad)} of {len(records)} pictures cannot be read; the first: {bad[0]}")
+        if batch.records:
+            yield batch
+    if bad:
+        note(f"skipped {len(bad)} of {len(records)} pictures that cannot be read; the first: {bad[0]}")
+
+
+def _read(spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> _Batch:
+    kept, pixels, placements = [], [], []
+    for record in records:
+        try:
+            placed = place(read_picture(record.path), spec.input)
+        except EffkerasError as error:
+            bad.append(str(error))
+            continue
+        kept.append(record)
+        pixels.append(fill(placed.content, spec.input))
+        placements.append(placed.placement)
+    return _Batch(kept, np.array(pixels, np.float32), placements)

@@ -1,0 +1,65 @@
+"""What evaluation and prediction run: a Keras model or a .tflite file, behind one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from effkeras.definition import ModelSpec
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Predictor(Protocol):
+    """A model with its definition, whatever runs it."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The definition of the model."""
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255.
+
+        A detector gives `class_logits` (B, N, classes) and `box_deltas` (B, N, 4); a classifier gives
+        `probabilities` (B, classes).
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class KerasPredictor:
+    """Runs a Keras model."""
+
+    model: keras.Model
+    spec: ModelSpec
+
+    @classmethod
+    def of(cls, model: keras.Model) -> KerasPredictor:
+        """A predictor for a model built by effkeras."""
+        from effkeras.models import spec_of
+
+        return cls(model, spec_of(model))
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """See `Predictor`."""
+        outputs = self.model.predict_on_batch(pixels)
+        if not isinstance(outputs, dict):
+            outputs = {self.model.output_names[0]: outputs}
+        return {name: np.asarray(value, np.float32) for name, value in outputs.items()}
+
+
+def open_predictor(path: str | Path) -> Predictor:
+    """The predictor for a run folder, a `.keras` file or a `.tflite` file.
+
+    Raises EffkerasError when it is missing or corrupt.
+    """
+    if str(path).endswith(".tflite"):
+        from effkeras.litert.runner import LiteRTModel
+
+        return LiteRTModel.open(Path(path))
+    from effkeras.models import load
+
+    return KerasPredictor.of(load(path))

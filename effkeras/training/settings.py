@@ -1,0 +1,72 @@
+"""How a model is trained, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from effkeras.data.augment_spec import AugmentSpec
+from effkeras.errors import EffkerasError
+from effkeras.tables import Table, read_toml, to_record, to_table
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Everything that shapes a training; stored in the run folder, and compared when it is resumed.
+
+    `learning_rate` is the peak, for the batch size given. `ema` is the decay of the averaged weights.
+    `patience` counts validations without improvement before `early_stop` ends the training.
+    """
+
+    epochs: int = 30
+    batch: int = 16
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    warmup_epochs: float = 1.0
+    weight_decay: float = 1e-4
+    clip_norm: float = 10.0
+    ema: float = 0.998
+    label_smoothing: float = 0.0
+    seed: int = 0
+    freeze: Literal["none", "backbone"] = "none"
+    early_stop: bool = False
+    patience: int = 5
+    mixed_precision: bool = False
+    validation_pictures: int = 300
+    augment: AugmentSpec | None = AugmentSpec()
+
+    def to_table(self) -> Table:
+        """The settings as a plain table."""
+        return to_table(self)
+
+
+def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
+    """Settings from a TOML file (or the defaults) with options given by hand on top."""
+    table = read_toml(path) if path else {}
+    where = str(path) if path else "training options"
+    return checked(to_record(TrainSettings, {**table, **overrides}, where), where)
+
+
+def checked(settings: TrainSettings, where: str) -> TrainSettings:
+    """The settings, refused when a value makes no sense."""
+    above_zero: dict[str, Any] = {
+        name: getattr(settings, name)
+        for name in ("epochs", "batch", "learning_rate", "clip_norm", "patience", "validation_pictures")
+    }
+    for name, value in above_zero.items():
+        if value <= 0:
+            raise EffkerasError(f"{where}: {name} must be above 0, not {value}")
+    if not 0 <= settings.ema < 1:
+        raise EffkerasError(f"{where}: ema must lie between 0 and 1, not {settings.ema}")
+    return settings
+
+
+def difference(ours: TrainSettings, theirs: TrainSettings) -> str:
+    """The first setting in which two differ, as text; empty when they agree."""
+    for field in dataclasses.fields(TrainSettings):
+        before, now = getattr(theirs, field.name), getattr(ours, field.name)
+        if before != now:
+            return f"{field.name} was {before} and is now {now}"
+    return ""

@@ -1,0 +1,143 @@
+"""Pictures of every kind come out as RGB; what cannot be read says so."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from effkeras.data.pictures import is_picture, read_picture, subfolders, tolerated
+from effkeras.errors import EffkerasError
+
+COLOURS = np.array(
+    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [255, 255, 255], [0, 0, 0]]], np.uint8
+)
+
+
+def stored(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "PA"])
+def test_colours_survive(tmp_path, mode):
+    image = Image.fromarray(COLOURS).convert(mode if mode != "PA" else "P")
+    suffix = ".tif" if mode == "PA" else ".png"
+    image = image.convert("PA") if mode == "PA" else image
+    pixels = read_picture(stored(tmp_path / f"a{suffix}", image))
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (2, 3, 3))
+    np.testing.assert_array_equal(pixels, COLOURS)
+    assert pixels.flags.writeable
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "CMYK"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    grey = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("RGB").convert(mode)
+    path = stored(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), grey)
+    np.testing.assert_array_equal(read_picture(path), [[[0] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bits_are_scaled(tmp_path, suffix):
+    image = Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))
+    path = stored(tmp_path / f"a{suffix}", image)
+    np.testing.assert_array_equal(read_picture(path)[0, :, 0], [0, 1, 128, 255])
+
+
+def test_transparent_pixels_become_white(tmp_path):
+    image = Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], np.uint8))
+    np.testing.assert_array_equal(read_picture(stored(tmp_path / "a.png", image))[0, :, 0], [255, 0])
+
+
+def test_a_palette_may_be_transparent(tmp_path):
+    image = Image.fromarray(COLOURS).convert("P")
+    corner = image.getpixel((0, 0))
+    pixels = read_picture(stored(tmp_path / "a.png", image, transparency=corner))
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+
+
+def test_exif_turns_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = stored(tmp_path / "a.png", Image.fromarray(COLOURS), exif=exif)
+    np.testing.assert_array_equal(read_picture(path), np.rot90(COLOURS, -1))
+
+
+def whole(kind):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a picture"),
+        (b"hello", "not a picture"),
+        (whole("JPEG")[:900], "cut short or damaged"),
+        (whole("PNG")[:900], "cut short or damaged"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, message):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(EffkerasError, match=message) as error:
+        read_picture(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "take it out of the data set" in str(error.value)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "a.jpg", tmp_path):
+        with pytest.raises(EffkerasError, match="no such picture file"):
+            read_picture(path)
+
+
+@pytest.mark.parametrize("limit", [5, 2])
+def test_bombs_are_refused(tmp_path, monkeypatch, limit):
+    path = stored(tmp_path / "a.png", Image.fromarray(COLOURS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(EffkerasError, match="too large to decode safely"):
+        read_picture(path)
+
+
+def test_floating_point_is_refused(tmp_path):
+    path = stored(tmp_path / "a.tif", Image.fromarray(np.zeros((2, 2), np.float32)))
+    with pytest.raises(EffkerasError, match="floating-point"):
+        read_picture(path)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["JPEG", "PNG", "WEBP", "BMP"]), st.data())
+def test_damaged_bytes_raise_nothing_else(tmp_path, kind, data):
+    content = bytearray(whole(kind))
+    for position, value in data.draw(
+        st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=6)
+    ):
+        content[position] = value
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    with contextlib.suppress(EffkerasError):
+        assert read_picture(path).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "total", "fine"), [(0, 0, True), (1, 99, False), (1, 100, True), (2, 199, False), (2, 200, True)]
+)
+def test_one_in_a_hundred_is_tolerated(bad, total, fine):
+    assert tolerated(bad, total) is fine
+
+
+def test_listing_leaves_hidden_things_out(tmp_path):
+    for name in ("b", "a", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    assert [path.name for path in subfolders(tmp_path)] == ["a", "b"]
+    assert subfolders(tmp_path / "none") == []
+    assert [is_picture(tmp_path / name) for name in ("a.JPG", "a.txt", ".a.png")] == [True, False, False]

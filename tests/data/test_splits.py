@@ -1,0 +1,66 @@
+"""Data sets are recognised by what lies in their folder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from effkeras.data.records import ClassificationData, DetectionData
+from effkeras.data.splits import open_data
+from effkeras.errors import EffkerasError
+
+LABELS = {
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3]},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 30, 3]},
+    ],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+
+
+def test_coco_is_recognised(tmp_path):
+    (tmp_path / "val" / "images").mkdir(parents=True)
+    (tmp_path / "val" / "images" / "a.jpg").touch()
+    (tmp_path / "val" / "labels.json").write_text(json.dumps(LABELS))
+    data = open_data(tmp_path, "val", skip_bad=True)
+    assert isinstance(data, DetectionData)
+    assert len(data.skipped) == 1
+    with pytest.raises(EffkerasError, match="--skip-bad"):
+        open_data(tmp_path, "val")
+    with pytest.raises(EffkerasError, match="no split 'train'; splits found: val"):
+        open_data(tmp_path, "train")
+
+
+def test_official_coco_is_recognised(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train2017").mkdir()
+    (tmp_path / "train2017" / "a.jpg").touch()
+    (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(LABELS))
+    assert isinstance(open_data(tmp_path, "train", skip_bad=True), DetectionData)
+
+
+def test_a_folder_per_class_is_recognised(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat" / "a.png").touch()
+    assert isinstance(open_data(str(tmp_path), "train"), ClassificationData)
+
+
+@pytest.mark.parametrize("lost", ["", "train/images", "a.png"])
+def test_neither_is_an_error(tmp_path, lost):
+    (tmp_path / lost).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(EffkerasError, match=r"no data set that can be read.*labels\.json.*SPLIT/CLASS"):
+        open_data(tmp_path, "train")
+
+
+def test_lost_coco_labels_are_not_taken_for_a_class(tmp_path):
+    (tmp_path / "train" / "images").mkdir(parents=True)
+    (tmp_path / "train" / "images" / "a.jpg").touch()
+    with pytest.raises(EffkerasError, match=r"train/labels\.json is missing"):
+        open_data(tmp_path, "train")
+
+
+def test_no_folder_is_an_error(tmp_path):
+    with pytest.raises(EffkerasError, match="there is no such data folder; check the path"):
+        open_data(tmp_path / "none", "train")
