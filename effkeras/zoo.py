@@ -13,6 +13,7 @@ from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.tables import Table, merge, read_toml
 
 _ONLY_IN_FILES = ("base", "abstract")
+_NOT_MODELS = ("base", ".train")
 
 
 def zoo_folder() -> Path:
@@ -47,7 +48,7 @@ def definition_path(name: str) -> Path | None:
 
 def _definitions() -> dict[str, Path]:
     files = sorted(zoo_folder().glob("*/*.toml"))
-    return {_long_name(path): path for path in files if not path.stem.endswith("base")}
+    return {_long_name(path): path for path in files if not path.stem.endswith(_NOT_MODELS)}
 
 
 def _long_name(path: Path) -> str:

@@ -46,7 +46,7 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
         spec: which changes.
         fill: RGB colour of what comes in from outside the picture.
     """
-    size = batch.pixels.shape[1:3]
+    size = tuple(batch.pixels.shape[1:3])
     draws = _uniform(seeds, 11)
     move = _draw_move(draws, spec, size)
     boxes, visible = _move_boxes(batch.boxes, move, size)
@@ -60,7 +60,7 @@ def augment_pictures(
 ) -> tf.Tensor:
     """`augment` for pictures without boxes: float32 (B, H, W, 3) to the same."""
     draws = _uniform(seeds, 11)
-    move = _draw_move(draws, spec, pixels.shape[1:3])
+    move = _draw_move(draws, spec, tuple(pixels.shape[1:3]))
     return _recolor(_move_pixels(pixels, move, fill), draws, spec)
 
 
@@ -92,10 +92,8 @@ def _move_boxes(
     low = tf.minimum(corners[..., :2], corners[..., 2:])
     high = tf.maximum(corners[..., :2], corners[..., 2:])
     moved = tf.concat([low, high], axis=-1)
-    clipped = keras.utils.bounding_boxes.clip_to_image_size(
-        tf.gather(moved, [1, 0, 3, 2], axis=-1), size[0], size[1], bounding_box_format="xyxy"
-    )
-    clipped = tf.gather(clipped, [1, 0, 3, 2], axis=-1)
+    edges = tf.constant([*size, *size], tf.float32)
+    clipped = tf.clip_by_value(moved, 0.0, edges)
     visible = _area(clipped) >= tf.maximum(_MIN_VISIBLE * _area(moved), 1.0)
     return clipped, visible
 

@@ -31,14 +31,16 @@ def encode(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 def areas(boxes: np.ndarray) -> np.ndarray:
     """Areas (...,) in square pixels; 0 for boxes turned inside out."""
-    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
+    height = np.maximum(boxes[..., 2] - boxes[..., 0], 0)
+    return height * np.maximum(boxes[..., 3] - boxes[..., 1], 0)
 
 
 def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Intersection over union of one box (4,) with each of (N, 4); 0 where both are empty."""
-    low = np.maximum(box[:2], boxes[:, :2])
-    high = np.minimum(box[2:], boxes[:, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=-1)
+    ymin, xmin, ymax, xmax = boxes.T
+    height = np.minimum(box[2], ymax) - np.maximum(box[0], ymin)
+    width = np.minimum(box[3], xmax) - np.maximum(box[1], xmin)
+    overlap = np.maximum(height, 0) * np.maximum(width, 0)
     union = areas(box) + areas(boxes) - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 

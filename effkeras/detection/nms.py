@@ -83,23 +83,27 @@ def detect(
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the kept boxes, best first, and their (for soft NMS lowered) scores."""
-    scores = scores.astype(np.float32).copy()
     threshold = nms.score_threshold if nms.method == "gaussian" else -np.inf
+    alive = np.flatnonzero(scores > threshold)
+    boxes, scores = boxes[alive], scores[alive].astype(np.float32)
     chosen: list[int] = []
     kept: list[np.float32] = []
     while len(chosen) < nms.max_detections and len(scores):
         best = int(scores.argmax())
-        if not scores[best] > threshold:
-            break
-        chosen.append(best)
+        chosen.append(int(alive[best]))
         kept.append(scores[best])
-        overlaps = iou(boxes[best], boxes)
-        if nms.method == "gaussian":
-            scores *= np.exp(-(overlaps**2) / nms.sigma).astype(np.float32)
-        else:
-            scores[overlaps > nms.iou_threshold] = -np.inf
+        scores = _lower(scores, iou(boxes[best], boxes), nms)
         scores[best] = -np.inf
+        # Scores only fall, so what is below the threshold now is out for good.
+        left = scores > threshold
+        alive, boxes, scores = alive[left], boxes[left], scores[left]
     return np.array(chosen, np.int64), np.array(kept, np.float32)
+
+
+def _lower(scores: np.ndarray, overlaps: np.ndarray, nms: NmsSpec) -> np.ndarray:
+    if nms.method == "gaussian":
+        return scores * np.exp(overlaps * overlaps * np.float32(-1 / nms.sigma))
+    return np.where(overlaps > nms.iou_threshold, np.float32(-np.inf), scores)
 
 
 def _strongest(scores: np.ndarray, count: int) -> np.ndarray:

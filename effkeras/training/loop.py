@@ -154,6 +154,7 @@ class _Session:
                 initial_epoch=first,
                 steps_per_epoch=self.steps,
                 callbacks=[self.average, _EpochEnd(self), _Bar(bar, settings.epochs * self.steps, steps.start)],
+                shuffle=False,
                 verbose=0,
             )
 

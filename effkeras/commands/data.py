@@ -1,0 +1,48 @@
+"""`effkeras data digits OUT`: the labelled pictures that ship with scikit-learn, as a data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from effkeras.commands.options import above_zero, parser
+from effkeras.console import run_command
+from effkeras.data.digits import DigitsOptions, write_digits
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes a data set."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    options = DigitsOptions(
+        size=chosen.size,
+        train=chosen.train,
+        val=chosen.val,
+        test=chosen.test,
+        max_digits=chosen.max_digits,
+        masks=chosen.masks,
+        seed=chosen.seed,
+        classify=chosen.classify,
+    )
+    write_digits(chosen.out, options)
+    print(f"{chosen.out}: {options.train} train, {options.val} val and {options.test} test pictures")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("data", "Writes real handwritten digits on textured backgrounds, as COCO or class folders.")
+    options.add_argument("name", choices=["digits"], help="the data set")
+    options.add_argument("out", type=Path, help="the folder to write")
+    defaults = DigitsOptions()
+    options.add_argument("--classify", action="store_true", help="a folder per class, one digit a picture")
+    options.add_argument("--masks", choices=["none", "polygon", "rle"], default="none", help="digit masks")
+    options.add_argument("--size", type=int, default=0, help="pixels a side (default: 128; 32 to classify)")
+    for split in ("train", "val", "test"):
+        count = getattr(defaults, split)
+        options.add_argument(f"--{split}", type=above_zero, default=count, help=f"pictures (default: {count})")
+    options.add_argument("--max-digits", type=above_zero, default=8, help="digits a picture (default: 8)")
+    options.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
+    return options

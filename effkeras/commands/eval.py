@@ -1,0 +1,45 @@
+"""`effkeras eval RUN|FILE.tflite --data DIR`: the same metric for a model and for its artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from effkeras import results
+from effkeras.commands.options import RUN_HELP, above_zero, add_data, add_split, parser
+from effkeras.console import run_command, table
+from effkeras.data.splits import open_data
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures a model."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    options = parser("eval", "Measures a model on labelled pictures: COCO metrics or accuracy.")
+    options.add_argument("model", type=Path, help=RUN_HELP)
+    add_data(options)
+    add_split(options, "test")
+    options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT pictures only")
+    chosen = options.parse_args(argv)
+    data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad)
+
+    from effkeras.evaluate import evaluate
+    from effkeras.predictor import open_predictor
+
+    metrics = evaluate(open_predictor(chosen.model), data, limit=chosen.limit)
+    count = min(len(data.records), chosen.limit or len(data.records))
+    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    table(f"{chosen.model} on {count} {chosen.split} pictures", ["metric", "value"], rows)
+    _record(chosen.model, chosen.split, count, metrics)
+
+
+def _record(model: Path, split: str, count: int, metrics: dict[str, float]) -> None:
+    """Measurements of a run, or of an artifact inside one, are kept in its folder."""
+    folder = model if model.is_dir() else model.parent.parent
+    if not (folder / "model.toml").is_file():
+        return
+    name = "model.keras" if model.is_dir() else model.name
+    row = {"kind": "eval", "artifact": name, "split": split, "pictures": count, "metrics": metrics}
+    results.append(folder / "results.jsonl", [results.stamped(row)])

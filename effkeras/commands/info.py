@@ -1,0 +1,66 @@
+"""`effkeras info NAME`: one model's definition and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from effkeras import zoo
+from effkeras.commands.options import parser
+from effkeras.console import run_command, table
+from effkeras.definition import ModelSpec, detector_parts
+from effkeras.graph.counting import count
+from effkeras.graph.mbconv import blocks_of
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints what is known of one model."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    options = parser("info", "What one model is made of, and what it costs.")
+    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument("--toml", action="store_true", help="print the resolved definition instead")
+    chosen = options.parse_args(argv)
+    spec = zoo.spec(chosen.model)
+    if chosen.toml:
+        print(spec.to_toml(), end="")
+        return
+    table(spec.name, ["", "value"], _rows(spec))
+
+
+def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    counts = count(spec)
+    if spec.summary:
+        yield "summary", spec.summary
+    yield "input", f"{spec.input.size[0]} x {spec.input.size[1]}, {spec.input.resize}"
+    yield "classes", str(spec.classes)
+    yield "trainable parameters", f"{counts.trainable:,}"
+    yield "all parameters", f"{counts.total:,}"
+    yield "multiply-adds (MACs)", f"{counts.macs:,}"
+    yield "blocks", str(len(blocks_of(spec.network)))
+    yield "activation", spec.network.activation
+    yield "squeeze-and-excitation", "yes" if spec.network.squeeze_excite else "no"
+    if spec.is_detector:
+        yield from _detector_rows(spec)
+    yield from _published_rows(spec)
+
+
+def _detector_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    from effkeras.detection.anchors import anchor_boxes
+
+    parts = detector_parts(spec)
+    yield "backbone", spec.backbone or "own"
+    yield "levels", f"{parts.fpn.levels[0]} to {parts.fpn.levels[1]}"
+    yield "BiFPN", f"{parts.fpn.cells} cells of {parts.fpn.channels} channels, {parts.fpn.fusion} fusion"
+    yield "head", f"{parts.head.repeats} layers"
+    yield "anchors", f"{len(anchor_boxes(spec)):,}"
+
+
+def _published_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    if spec.published is not None:
+        for name, value in spec.published.metrics.items():
+            yield f"{name} (published)", f"{value:g}"
+        yield "published in", spec.published.source
+    for name, card in spec.weights.items():
+        yield f"weights {name!r}", card.file or card.url

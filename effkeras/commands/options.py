@@ -1,0 +1,43 @@
+"""Command-line options that several verbs share, so that they are named and explained once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from effkeras.errors import EffkerasError
+
+RUN_HELP = "a run folder, a .keras file or a .tflite file"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports bad options like every other bad input: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises EffkerasError."""
+        raise EffkerasError(f"{message} (see `{self.prog} --help`)")
+
+
+def parser(command: str, about: str) -> Parser:
+    """A parser for the verb `command`."""
+    return Parser(prog=f"effkeras {command}", description=about)
+
+
+def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """--data and --skip-bad."""
+    to.add_argument("--data", type=Path, required=required, metavar="DIR", help="labelled pictures")
+    to.add_argument("--skip-bad", action="store_true", help="leave out annotations that make no sense")
+
+
+def add_split(to: argparse.ArgumentParser, default: str) -> None:
+    """--split."""
+    to.add_argument("--split", default=default, help=f"the part of the data to use (default: {default})")
+
+
+def above_zero(text: str) -> int:
+    """An argparse type: a whole number above 0."""
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number

@@ -1,0 +1,74 @@
+"""`effkeras train MODEL --data DIR --out RUN`: training into a run folder; the same again resumes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from effkeras import zoo
+from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.console import note, run_command
+from effkeras.data.records import LabelledData
+from effkeras.data.splits import open_data
+from effkeras.errors import EffkerasError
+from effkeras.training.settings import read_settings
+
+_SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience")
+_SWITCHES = ("early_stop", "mixed_precision")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains, or resumes a training."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    spec = zoo.spec(chosen.model)
+    settings = read_settings(chosen.config, _overrides(chosen))
+    data = open_data(chosen.data, "train", skip_bad=chosen.skip_bad)
+    validation = _validation(chosen.data, skip_bad=chosen.skip_bad)
+    for skipped in data.skipped[:3]:
+        note(f"skipped {skipped.what}: {skipped.why}")
+    note(f"{len(data.records)} pictures of {len(data.labels)} classes; loading TensorFlow")
+
+    from effkeras.training.loop import Job, train
+
+    train(Job(spec, data, validation, settings, chosen.out, chosen.weights))
+    print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
+
+
+def _validation(root: Path, *, skip_bad: bool) -> LabelledData | None:
+    try:
+        return open_data(root, "val", skip_bad=skip_bad)
+    except EffkerasError as error:
+        if (root / "val").exists():
+            raise
+        note(f"training without validation: {error}")
+        return None
+
+
+def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
+    return given | {name: True for name in _SWITCHES if getattr(chosen, name)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("train", "Trains a model on labelled pictures. The same command again resumes.")
+    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    add_data(options)
+    options.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
+    options.add_argument("--weights", help="start from: a name of the definition's, or a file")
+    options.add_argument("--config", type=Path, metavar="TOML", help="settings; the options below override it")
+    options.add_argument("--epochs", type=above_zero, help="passes over the pictures (default: 30)")
+    options.add_argument("--batch", type=above_zero, help="pictures a step (default: 16)")
+    options.add_argument("--optimizer", choices=["adamw", "sgd"], help="default: adamw")
+    options.add_argument("--learning-rate", type=float, help="the peak (default: 0.001)")
+    options.add_argument("--freeze", choices=["none", "backbone"], help="what keeps its weights")
+    options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
+    options.add_argument("--patience", type=above_zero, help="epochs to wait for that (default: 5)")
+    options.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
+    options.add_argument("--seed", type=int, help="default: 0")
+    return options

@@ -1,0 +1,267 @@
+"""Reads and rewrites .tflite files through the published schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+
+IDENTIFIER = b"TFL3"
+SIGNATURE = "serving_default"
+
+# The schema wants weights at multiples of 16 bytes; the generated Python code forgets it.
+_ALIGNMENT = 16
+
+Arithmetic = Literal["float", "hybrid", "integer", "conversion"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor of the graph; `dtype` as the schema spells it, in lower case ("float32", "int8")."""
+
+    index: int
+    name: str
+    dtype: str
+    is_constant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator of the main graph, in the order of execution.
+
+    `name` is the schema's, such as CONV_2D; a custom operator's is its own.
+    """
+
+    index: int
+    name: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What the operator computes in.
+
+        "conversion" goes between number formats; "hybrid" multiplies 8-bit weights with activations that it
+        quantizes on the fly and gives float.
+        """
+        if self.name in ("QUANTIZE", "DEQUANTIZE", "CAST"):
+            return "conversion"
+        if not any(_is_float(tensor) for tensor in (*self.outputs, *self.inputs[:1])):
+            return "integer"
+        has_integer_weights = any(t.is_constant and t.dtype in ("int8", "int4") for t in self.inputs)
+        return "hybrid" if has_integer_weights else "float"
+
+
+def operators(model: bytes) -> list[Operator]:
+    """The operators of the main graph. Raises EffkerasError for a corrupt file."""
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    names = [_code_name(code) for code in parsed.operatorCodes]
+    tensors = [_info(index, tensor, parsed.buffers) for index, tensor in enumerate(graph.tensors)]
+    return [
+        Operator(
+            index,
+            names[operator.opcodeIndex],
+            tuple(tensors[i] for i in operator.inputs if i >= 0),
+            tuple(tensors[i] for i in operator.outputs if i >= 0),
+        )
+        for index, operator in enumerate(graph.operators)
+    ]
+
+
+def attach(model: bytes, name: str, payload: bytes) -> bytes:
+    """The file with `payload` in its metadata table under `name`, in place of any older entry.
+
+    Other entries and the network stay as they are.
+    """
+    return attach_all(model, {name: payload})
+
+
+def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
+    """`attach` for several entries, in one rewrite of the file."""
+    schema = _schema()
+    parsed = _parse(model)
+    kept = [entry for entry in parsed.metadata or [] if _text(entry.name) not in payloads]
+    for name, payload in payloads.items():
+        kept.append(schema.MetadataT(name=name, buffer=len(parsed.buffers)))
+        parsed.buffers.append(schema.BufferT(data=np.frombuffer(payload, np.uint8)))
+    parsed.metadata = kept
+    return _pack(parsed)
+
+
+def attached(model: bytes, name: str) -> bytes | None:
+    """What `attach` put into the file under `name`, or None."""
+    parsed = _parse(model)
+    for entry in parsed.metadata or []:
+        if _text(entry.name) == name:
+            data = parsed.buffers[entry.buffer].data
+            return b"" if data is None else bytes(data)
+    return None
+
+
+def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Names the graph's inputs and outputs, in their order, and gives it the signature `serving_default`."""
+    schema = _schema()
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+
+    def named(indices: Sequence[int], names: Sequence[str]) -> list[Any]:
+        for index, name in zip(indices, names, strict=True):
+            graph.tensors[index].name = name
+        pairs = zip(indices, names, strict=True)
+        return [schema.TensorMapT(name=name, tensorIndex=index) for index, name in pairs]
+
+    entry = schema.SignatureDefT(named(graph.inputs, inputs), named(graph.outputs, outputs), SIGNATURE, 0)
+    parsed.signatureDefs = [entry]
+    return _pack(parsed)
+
+
+def uint8_edges(model: bytes) -> bytes:
+    """An int8 model that takes and gives uint8, with bit-equal results.
+
+    Every int8 input and output gets a UINT8 twin whose zero point is 128 higher, and a QUANTIZE
+    between the two; the signature points to the twins. Raises EffkerasError when the input is not int8.
+    """
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    schema = _schema()
+    if any(graph.tensors[index].type != schema.TensorType.INT8 for index in graph.inputs):
+        raise EffkerasError("only a model with int8 input can be given a uint8 input; use --io int8 first")
+    code = _code_index(parsed, schema.BuiltinOperator.QUANTIZE)
+    for position, index in enumerate(list(graph.inputs)):
+        twin = _uint8_twin(parsed, index)
+        graph.inputs[position] = twin
+        graph.operators.insert(0, schema.OperatorT(opcodeIndex=code, inputs=[twin], outputs=[index]))
+    for position, index in enumerate(list(graph.outputs)):
+        if graph.tensors[index].type == schema.TensorType.INT8:
+            twin = _uint8_twin(parsed, index)
+            graph.outputs[position] = twin
+            graph.operators.append(schema.OperatorT(opcodeIndex=code, inputs=[index], outputs=[twin]))
+    return _pack(parsed)
+
+
+def layer_of(tensor_name: str) -> str:
+    """The Keras layer that a tensor's name tells of: "net_1/stem_act_1/Relu6;net_1/..." is "stem_act"."""
+    parts = tensor_name.split(";")[0].split("/")
+    layer = parts[1] if len(parts) > 1 else parts[0]
+    stem, _, number = layer.rpartition("_")
+    return stem if stem and number.isdigit() else layer
+
+
+def _uint8_twin(parsed: Any, index: int) -> int:
+    schema = _schema()
+    graph = parsed.subgraphs[0]
+    original = graph.tensors[index]
+    name = _text(original.name)
+    scales = schema.QuantizationParametersT(
+        scale=[float(value) for value in original.quantization.scale],
+        zeroPoint=[int(value) + 128 for value in original.quantization.zeroPoint],
+    )
+    twin = schema.TensorT(
+        shape=original.shape, type=schema.TensorType.UINT8, name=name, quantization=scales, buffer=0
+    )
+    original.name = f"{name}_int8"
+    graph.tensors.append(twin)
+    _repoint(parsed, index, len(graph.tensors) - 1)
+    return len(graph.tensors) - 1
+
+
+def _repoint(parsed: Any, old: int, new: int) -> None:
+    for signature in parsed.signatureDefs or []:
+        for entry in (*signature.inputs, *signature.outputs):
+            if entry.tensorIndex == old:
+                entry.tensorIndex = new
+
+
+def _code_index(parsed: Any, builtin: int) -> int:
+    for index, code in enumerate(parsed.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+            return index
+    code = _schema().OperatorCodeT(deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=1)
+    parsed.operatorCodes.append(code)
+    return len(parsed.operatorCodes) - 1
+
+
+def _parse(model: bytes) -> Any:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    if bytes(model[4:8]) != IDENTIFIER:
+        raise EffkerasError("not a .tflite file: it lacks the identifier TFL3; export the model again")
+    try:
+        parsed = flatbuffer_utils.read_model_from_bytearray(model)
+        for buffer in parsed.buffers:  # weights may lie behind the flatbuffer, as plain bytes
+            if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
+                buffer.data = np.frombuffer(buffer.data, np.uint8)
+        return parsed
+    except Exception as error:
+        raise EffkerasError(
+            f"the .tflite is cut short or damaged ({type(error).__name__}); export the model again"
+        ) from error
+
+
+def _pack(parsed: Any) -> bytes:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    parsed.buffers = [_AlignedBuffer(buffer) for buffer in parsed.buffers]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _AlignedBuffer:
+    """Packs a buffer as the schema demands it; the packer only calls `Pack`."""
+
+    buffer: Any
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 - the name that the generated code calls
+        schema = _schema()
+        data = self.buffer.data
+        vector = None if data is None else _aligned_vector(builder, data.tobytes())
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+def _aligned_vector(builder: Any, data: bytes) -> int:
+    builder.StartVector(1, len(data), _ALIGNMENT)
+    builder.head = builder.head - len(data)
+    builder.Bytes[builder.head : builder.head + len(data)] = data
+    return builder.EndVector()
+
+
+def _info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
+    is_constant = buffers[tensor.buffer].data is not None
+    return TensorInfo(index, _text(tensor.name), _dtype_name(tensor.type), is_constant)
+
+
+def _is_float(tensor: TensorInfo) -> bool:
+    return tensor.dtype.startswith("float")
+
+
+def _code_name(code: Any) -> str:
+    if code.customCode:
+        return _text(code.customCode)
+    value = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return _enum_name(_schema().BuiltinOperator, value)
+
+
+def _dtype_name(value: int) -> str:
+    return _enum_name(_schema().TensorType, value).lower()
+
+
+def _enum_name(enum: type, value: int) -> str:
+    return next((name for name, number in vars(enum).items() if number == value), f"UNKNOWN_{value}")
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
+
+
+def _schema() -> Any:
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated

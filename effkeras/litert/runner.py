@@ -1,0 +1,165 @@
+"""Runs .tflite files that effkeras exported."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from effkeras.definition import ModelSpec, spec_from_table
+from effkeras.errors import EffkerasError
+from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
+from effkeras.litert.quiet import quiet
+
+DEFINITION = "effkeras.definition"
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """How much of a graph XNNPACK runs: operators in all, those it took, and in how many pieces."""
+
+    total_ops: int
+    delegated_ops: int
+    partitions: int
+
+    @property
+    def share(self) -> float:
+        """The part of the operators that XNNPACK took, 0..1."""
+        return self.delegated_ops / max(self.total_ops, 1)
+
+    def __str__(self) -> str:
+        pieces = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
+        return f"{self.delegated_ops} of {self.total_ops} ops, {pieces}"
+
+
+@dataclass(frozen=True, eq=False)
+class LiteRTModel:
+    """A .tflite and its interpreter: a `Predictor`.
+
+    Inputs follow one contract: a float32 input takes pixels 0..255 as they are, a uint8 input takes the
+    rounded pixel, an int8 input the rounded pixel minus 128, whatever scale the tensor states.
+    """
+
+    spec: ModelSpec
+    interpreter: Any
+    flatbuffer: bytes
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
+        """Opens a file; EffkerasError when it is missing, corrupt or not exported by effkeras."""
+        try:
+            return cls.of_bytes(read_flatbuffer(path), threads=threads, xnnpack=xnnpack)
+        except EffkerasError as error:
+            raise error if str(path) in str(error) else EffkerasError(f"{path}: {error}") from error
+
+    @classmethod
+    def of_bytes(cls, flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
+        """The same for a file's content."""
+        spec = definition_of(flatbuffer)
+        return cls(spec, make_interpreter(flatbuffer, threads=threads, xnnpack=xnnpack), flatbuffer)
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255, picture by picture."""
+        rows = [self._one(picture) for picture in pixels]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def delegated(self) -> Delegation:
+        """How much of the graph XNNPACK runs in this interpreter."""
+        return delegation(self.interpreter, self.flatbuffer)
+
+    def raw(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs of one picture (H, W, 3) in the artifact's own number format."""
+        run = self.interpreter.get_signature_runner(SIGNATURE)
+        ((name, details),) = run.get_input_details().items()
+        return run(**{name: quantized_pixels(pixels[None], details["dtype"])})
+
+    def _one(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+        details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
+        return {name: _dequantized(value, details[name]) for name, value in self.raw(picture).items()}
+
+
+def read_flatbuffer(path: Path) -> bytes:
+    """The content of a .tflite file; EffkerasError when it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise EffkerasError(f"cannot read {path}: {error.strerror}; give a .tflite file") from error
+
+
+def definition_of(flatbuffer: bytes) -> ModelSpec:
+    """The definition that the exporter put into the file; EffkerasError when there is none."""
+    text = attached(flatbuffer, DEFINITION)
+    if text is None:
+        raise EffkerasError(
+            "the .tflite carries no model definition: it was not exported by effkeras; "
+            "make it with `python -m export.tflite`"
+        )
+    try:
+        return spec_from_table(tomllib.loads(text.decode()), DEFINITION)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EffkerasError("the definition in the .tflite is damaged; export the model again") from error
+
+
+def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> Any:
+    """An interpreter with its tensors allocated; EffkerasError when the file is corrupt.
+
+    Args:
+        flatbuffer: the file's content.
+        threads: threads that the kernels may use.
+        xnnpack: let XNNPACK take what it can; otherwise the plain kernels run everything.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    resolver = OpResolverType.AUTO if xnnpack else plain
+    try:
+        with quiet():
+            interpreter = Interpreter(
+                model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=resolver
+            )
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise EffkerasError(f"LiteRT refuses the .tflite ({reason}); export the model again") from error
+    return interpreter
+
+
+def delegation(interpreter: Any, flatbuffer: bytes) -> Delegation:
+    """How much of the graph the interpreter has handed to XNNPACK.
+
+    The interpreter keeps the original operators and appends one DELEGATE operator per partition, which
+    lists all tensors that enter and leave it. What a partition replaces is therefore what one meets on
+    the way back from its outputs without passing its inputs.
+    """
+    graph = operators(flatbuffer)
+    maker = {tensor.index: op for op in graph for tensor in op.outputs}
+    partitions = [op for op in interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
+    taken: set[int] = set()
+    for partition in partitions:
+        edge = {int(index) for index in partition["inputs"]}
+        pending = [int(index) for index in partition["outputs"]]
+        while pending:
+            op = maker.get(pending.pop())
+            if op is None or op.index in taken:
+                continue
+            taken.add(op.index)
+            pending.extend(tensor.index for tensor in op.inputs if tensor.index not in edge)
+    return Delegation(len(graph), len(taken), len(partitions))
+
+
+def quantized_pixels(pixels: np.ndarray, dtype: type) -> np.ndarray:
+    """Pixels 0..255 in the number format of an artifact's input (see `LiteRTModel`)."""
+    if np.dtype(dtype) == np.float32:
+        return np.asarray(pixels, np.float32)
+    whole = np.clip(np.rint(pixels), 0, 255).astype(np.int16)
+    return (whole - 128).astype(np.int8) if np.dtype(dtype) == np.int8 else whole.astype(np.uint8)
+
+
+def _dequantized(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    if values.dtype == np.float32:
+        return values
+    scale, zero_point = details["quantization"]
+    return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)
