@@ -49,8 +49,14 @@ def console() -> Console:
 def progress() -> Progress:
     """A progress display with elapsed time and time left, on stderr."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         TextColumn("{task.description}"),
@@ -79,4 +85,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
         grid.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*row)
+    console().print(grid)
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Prints names and their values side by side."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    for row in rows:
+        grid.add_row(*row)
+    console().print(title, style="bold")
     console().print(grid)

@@ -191,7 +191,9 @@ def detector_parts(spec: ModelSpec) -> DetectorParts:
 def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
     """Reads a resolved definition; `where` names its file in errors."""
     if table.get("schema", SCHEMA) != SCHEMA:
-        raise EffkerasError(f"{where}: schema {table['schema']} is unknown; this version reads schema {SCHEMA}")
+        raise EffkerasError(
+            f"{where}: schema {table['schema']} is unknown; this version reads schema {SCHEMA}"
+        )
     return checked(to_record(ModelSpec, table, where), where)
 
 

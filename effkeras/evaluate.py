@@ -69,9 +69,7 @@ def evaluate(
     raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
 
-def detect_all(
-    predictor: Predictor, records: Sequence[DetectionRecord], title: str
-) -> dict[int, Detections]:
+def detect_all(predictor: Predictor, records: Sequence[DetectionRecord], title: str) -> dict[int, Detections]:
     """Detections of each picture by image id, boxes in picture pixels."""
     decoder = Decoder.of(predictor.spec)
     found: dict[int, Detections] = {}
@@ -114,9 +112,7 @@ def check_classes(spec: ModelSpec, data: ClassificationData) -> None:
         )
 
 
-def _accuracy(
-    predictor: Predictor, records: Sequence[ClassificationRecord], title: str
-) -> dict[str, float]:
+def _accuracy(predictor: Predictor, records: Sequence[ClassificationRecord], title: str) -> dict[str, float]:
     ranks = []
     for batch in _batches(predictor.spec, records, title):
         (scores,) = predictor(batch.pixels).values()

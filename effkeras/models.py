@@ -10,6 +10,7 @@ from typing import Literal
 import keras
 
 from effkeras import zoo
+from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_size
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.files import whole_file
 from effkeras.graph.counting import layer_channels
@@ -17,7 +18,6 @@ from effkeras.graph.efficientdet import detector
 from effkeras.graph.efficientnet import classifier
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers import Normalize
-from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_size
 
 NORMALIZE = "normalize"
 
@@ -76,7 +76,9 @@ def build_spec(
             return keras.Model(pixels, heads._asdict(), name=_graph_name(spec))
         logits = classifier(net, x, spec)
     except KeyError as error:
-        raise EffkerasError(f"{spec.name}: the network has no level {error}; it needs strides 8 to 32") from error
+        raise EffkerasError(
+            f"{spec.name}: the network has no level {error}; it needs strides 8 to 32"
+        ) from error
     kind = activation or "linear"
     outputs = keras.layers.Activation(kind, dtype="float32", name="probabilities" if activation else "scores")
     return keras.Model(pixels, outputs(logits), name=_graph_name(spec))
@@ -104,7 +106,7 @@ def load(path: str | Path) -> keras.Model:
         raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
     try:
         return keras.models.load_model(file, compile=False)
-    except Exception as error:  # noqa: BLE001 - zipfile, h5py, json and Keras all raise their own kinds
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
 

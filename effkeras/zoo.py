@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.definition import ModelSpec, spec_from_table
+from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.tables import Table, merge, read_toml
 
 _ONLY_IN_FILES = ("base", "abstract")

@@ -13,10 +13,10 @@ import numpy as np
 
 from effkeras import zoo
 from effkeras.checkpoints.official_names import CLASS_PREDICTORS, official_names
+from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.files import inside
 from effkeras.models import load, spec_of
-from effkeras.definition import ModelSpec
 
 EMA_SUFFIX = "/ExponentialMovingAverage"
 _SLOTS = ("/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1")
@@ -89,7 +89,7 @@ def _resolve(spec: ModelSpec, weights: str | Path) -> Path:
 def _load_h5(model: keras.Model, path: Path) -> LoadReport:
     try:
         model.load_weights(path)
-    except Exception as error:  # noqa: BLE001 - h5py and Keras raise many kinds
+    except Exception as error:
         raise EffkerasError(f"{path} does not fit {model.name}: {str(error).splitlines()[0]}") from error
     return LoadReport(len(model.weights))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block, blocks_of
-from effkeras.definition import ModelSpec, detector_parts
 
 CLASS_PREDICTORS = ("class_predict", "logits")
 

@@ -33,7 +33,9 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("data", "Writes real handwritten digits on textured backgrounds, as COCO or class folders.")
+    options = parser(
+        "data", "Writes real handwritten digits on textured backgrounds, as COCO or class folders."
+    )
     options.add_argument("name", choices=["digits"], help="the data set")
     options.add_argument("out", type=Path, help="the folder to write")
     defaults = DigitsOptions()
@@ -42,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--size", type=int, default=0, help="pixels a side (default: 128; 32 to classify)")
     for split in ("train", "val", "test"):
         count = getattr(defaults, split)
-        options.add_argument(f"--{split}", type=above_zero, default=count, help=f"pictures (default: {count})")
+        options.add_argument(
+            f"--{split}", type=above_zero, default=count, help=f"pictures (default: {count})"
+        )
     options.add_argument("--max-digits", type=above_zero, default=8, help="digits a picture (default: 8)")
     options.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
     return options

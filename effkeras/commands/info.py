@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from effkeras import zoo
 from effkeras.commands.options import parser
-from effkeras.console import run_command, table
+from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of
@@ -26,7 +26,7 @@ def _run(argv: Sequence[str] | None) -> None:
     if chosen.toml:
         print(spec.to_toml(), end="")
         return
-    table(spec.name, ["", "value"], _rows(spec))
+    facts(spec.name, _rows(spec))
 
 
 def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:

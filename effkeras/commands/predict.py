@@ -19,7 +19,9 @@ def _run(argv: Sequence[str] | None) -> None:
     options = parser("predict", "Finds objects (or classes) in pictures; one JSON line a picture.")
     options.add_argument("model", type=Path, help=RUN_HELP)
     options.add_argument("pictures", type=Path, help="a picture or a folder of pictures")
-    options.add_argument("--min-score", type=float, default=0.3, help="leave out what is less sure (default: 0.3)")
+    options.add_argument(
+        "--min-score", type=float, default=0.3, help="leave out what is less sure (default: 0.3)"
+    )
     options.add_argument(
         "--save",
         type=Path,

@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     add_data(options)
     options.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
     options.add_argument("--weights", help="start from: a name of the definition's, or a file")
-    options.add_argument("--config", type=Path, metavar="TOML", help="settings; the options below override it")
+    options.add_argument(
+        "--config", type=Path, metavar="TOML", help="settings; the options below override it"
+    )
     options.add_argument("--epochs", type=above_zero, help="passes over the pictures (default: 30)")
     options.add_argument("--batch", type=above_zero, help="pictures a step (default: 16)")
     options.add_argument("--optimizer", choices=["adamw", "sgd"], help="default: adamw")

@@ -83,9 +83,7 @@ def _draw_move(draws: tf.Tensor, spec: AugmentSpec, size: tuple[int, int]) -> _M
     return _Move(zoom * sign, tf.where(mirrored, width, 0.0) + sign * offset)
 
 
-def _move_boxes(
-    boxes: tf.Tensor, move: _Move, size: tuple[int, int]
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _move_boxes(boxes: tf.Tensor, move: _Move, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Boxes moved and clipped, and which are still visible."""
     scale, offset = (tf.tile(part, [1, 2])[:, None] for part in move)
     corners = boxes * scale + offset

@@ -61,9 +61,7 @@ class Decoder:
         return Detections(clip(found.boxes, self.size), found.scores, found.classes)
 
 
-def detect(
-    class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray, nms: NmsSpec
-) -> Detections:
+def detect(class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray, nms: NmsSpec) -> Detections:
     """Detections of one picture from its head outputs, not clipped to the picture.
 
     Args:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.definition import FpnSpec
+from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,7 @@ def _cell(net: Vocabulary[Tensor], inputs: Sequence[Tensor], name: str, fpn: Fpn
     return [outputs[level] for level in range(low, high + 1)]
 
 
-def _resample(
-    net: Vocabulary[Tensor], x: Tensor, name: str, size: tuple[int, int], fpn: FpnSpec
-) -> Tensor:
+def _resample(net: Vocabulary[Tensor], x: Tensor, name: str, size: tuple[int, int], fpn: FpnSpec) -> Tensor:
     x = _project(net, x, name, fpn)
     if net.size(x) == size:
         return x

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from effkeras.definition import BatchNormSpec, ModelSpec
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.efficientnet import classifier
 from effkeras.graph.vocabulary import Conv, Vocabulary
-from effkeras.definition import BatchNormSpec, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

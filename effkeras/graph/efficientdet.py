@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Generic, NamedTuple
 
+from effkeras.definition import FpnSpec, ModelSpec, detector_parts
 from effkeras.graph.bifpn import pyramid
 from effkeras.graph.efficientnet import features
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
-from effkeras.definition import FpnSpec, ModelSpec, detector_parts
 
 # A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
 PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)

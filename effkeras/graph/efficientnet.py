@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from effkeras.definition import ModelSpec
 from effkeras.graph.mbconv import blocks_of, is_last_of_stride, mbconv
 from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.scaling import scale_head, scale_stem
-from effkeras.definition import ModelSpec
 
 
 def backbone_style(spec: ModelSpec) -> Style:

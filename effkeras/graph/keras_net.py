@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
+from effkeras.definition import BatchNormSpec
 from effkeras.graph.vocabulary import Conv, Vocabulary
 from effkeras.layers import FastFusion, NearestUpsample
-from effkeras.definition import BatchNormSpec
 
 KerasTensor = Any
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from effkeras.blocks import Stage, decode
+from effkeras.definition import NetworkSpec
 from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.scaling import scale_stages
-from effkeras.definition import NetworkSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,7 @@ def mbconv(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Te
     return net.add([x, shortcut], f"{name}_add")
 
 
-def squeeze_excite(
-    net: Vocabulary[Tensor], x: Tensor, name: str, squeeze: int, style: Style
-) -> Tensor:
+def squeeze_excite(net: Vocabulary[Tensor], x: Tensor, name: str, squeeze: int, style: Style) -> Tensor:
     """Scales each channel by a gate computed from all channels' means (Hu et al. 2018)."""
     width = style.width(f"{name}_se_reduce", squeeze)
     gate = net.mean(x, f"{name}_se_mean")

@@ -153,7 +153,11 @@ class _Session:
                 epochs=settings.epochs,
                 initial_epoch=first,
                 steps_per_epoch=self.steps,
-                callbacks=[self.average, _EpochEnd(self), _Bar(bar, settings.epochs * self.steps, steps.start)],
+                callbacks=[
+                    self.average,
+                    _EpochEnd(self),
+                    _Bar(bar, settings.epochs * self.steps, steps.start),
+                ],
                 shuffle=False,
                 verbose=0,
             )
@@ -223,4 +227,3 @@ def _epoch_line(
     loss = f"loss {logs.get('loss', float('nan')):.3f}"
     ending = "; no improvement, stopping early" if at.stopped else ""
     return f"epoch {at.epoch}/{settings.epochs}: {loss}" + (f", {figures}" if figures else "") + ending
-

@@ -74,4 +74,6 @@ class Run:
             raise EffkerasError(f"{self.folder} holds a run of another model; give another --out")
         changed = difference(settings, to_record(TrainSettings, read_toml(self.settings), where))
         if changed:
-            raise EffkerasError(f"{self.folder} holds a run with other settings ({changed}); give another --out")
+            raise EffkerasError(
+                f"{self.folder} holds a run with other settings ({changed}); give another --out"
+            )

@@ -1,0 +1,30 @@
+"""The compression pipeline: from a Keras model to a smaller artifact.
+
+`recipe` looks up a recipe by name; `ptq` quantizes a trained model by it. Importing the package loads
+neither TensorFlow nor Keras.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quantize.ptq import ptq
+    from quantize.recipes import find as recipe
+
+__all__ = ["ptq", "recipe"]
+
+_HOMES = {"ptq": ("quantize.ptq", "ptq"), "recipe": ("quantize.recipes", "find")}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'quantize' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

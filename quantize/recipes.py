@@ -1,0 +1,80 @@
+"""Recipes: named ways to compress a model, read from `recipes.toml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.tables import Table, read_toml, to_record, to_table
+
+FILE = Path(__file__).with_name("recipes.toml")
+
+Weights = Literal["float32", "float16", "int8"]
+Activations = Literal["float32", "int8"]
+Edges = Literal["float32", "uint8", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an artifact stores its weights and computes its activations.
+
+    Operators named in `float_ops` stay in float, for the reason `float_why`.
+    """
+
+    name: str
+    summary: str
+    weights: Weights
+    activations: Activations
+    float_ops: tuple[str, ...] = ()
+    float_why: str = ""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether ranges have to be measured on pictures."""
+        return self.activations != "float32"
+
+    @property
+    def edges(self) -> tuple[Edges, ...]:
+        """The input and output types that the artifact can have."""
+        return ("float32", "uint8", "int8") if self.activations == "int8" else ("float32",)
+
+    def to_table(self) -> Table:
+        """The recipe as a plain table, for reports."""
+        return to_table(self)
+
+
+def find(name: str | Recipe) -> Recipe:
+    """The recipe of this name; EffkerasError for an unknown one."""
+    if isinstance(name, Recipe):
+        return name
+    recipes = _read()
+    if name not in recipes:
+        raise EffkerasError(f"there is no recipe {name!r}; {did_you_mean(name, recipes)}")
+    return recipes[name]
+
+
+def names() -> list[str]:
+    """All recipes' names, from no compression to most."""
+    return list(_read())
+
+
+def check_edges(recipe: Recipe, io: str) -> None:
+    """Raises EffkerasError when an artifact of this recipe cannot have inputs and outputs of type `io`."""
+    if io in recipe.edges:
+        return
+    known: tuple[str, ...] = ("float32", "uint8", "int8")
+    if io not in known:
+        raise EffkerasError(f"there is no i/o type {io!r}; {did_you_mean(io, known)}")
+    raise EffkerasError(
+        f"the recipe {recipe.name} computes activations in {recipe.activations}, so its input and output "
+        f"cannot be {io}; use --io float32, or --recipe int8"
+    )
+
+
+def _read() -> dict[str, Recipe]:
+    tables = read_toml(FILE)
+    return {
+        name: to_record(Recipe, {"name": name, **table}, f"{FILE}: {name}") for name, table in tables.items()
+    }
