@@ -24,7 +24,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         with contextlib.suppress(OSError):
             temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) ->
     arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(variables)}
     about = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with whole_file(path) as temporary:
-        np.savez(temporary, progress=about, **arrays)
+        np.savez(temporary, progress=about, **arrays)  # type: ignore[arg-type]
 
 
 def load_checkpoint(path: Path, variables: Sequence[Any]) -> Progress:

@@ -156,7 +156,7 @@ class _Session:
                 callbacks=[
                     self.average,
                     _EpochEnd(self),
-                    _Bar(bar, settings.epochs * self.steps, steps.start),
+                    _Bar(bar, steps),
                 ],
                 shuffle=False,
                 verbose=0,
@@ -210,10 +210,10 @@ class _EpochEnd(keras.callbacks.Callback):
 class _Bar(keras.callbacks.Callback):
     """A progress bar over all steps; the first step, in which TensorFlow traces, says so."""
 
-    def __init__(self, bar: Bar, total: int, done: int):
+    def __init__(self, bar: Bar, steps: range):
         super().__init__()
         self._bar = bar
-        self._task = bar.add_task("training: tracing", total=total, completed=done)
+        self._task = bar.add_task("training: tracing", total=steps.stop, completed=steps.start)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss", float("nan"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class TrainSettings:
     patience: int = 5
     mixed_precision: bool = False
     validation_pictures: int = 300
-    augment: AugmentSpec | None = AugmentSpec()
+    augment: AugmentSpec = field(default_factory=AugmentSpec)
 
     def to_table(self) -> Table:
         """The settings as a plain table."""
