@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from effkeras.errors import EffkerasError
 
@@ -52,12 +53,12 @@ def encode(stage: Stage) -> str:
         f"r{stage.repeats}",
         f"k{stage.kernel}",
         f"s{stage.stride}",
-        f"e{stage.expand:g}",
+        f"e{_plain(stage.expand)}",
         f"i{stage.inputs}",
         f"o{stage.outputs}",
     ]
     if stage.squeeze:
-        tokens.append(f"se{stage.squeeze:g}")
+        tokens.append(f"se{_plain(stage.squeeze)}")
     if not stage.skip:
         tokens.append("noskip")
     return "_".join(tokens)
@@ -66,6 +67,11 @@ def encode(stage: Stage) -> str:
 def with_width(stage: Stage, inputs: int, outputs: int, repeats: int) -> Stage:
     """The same blocks with other channels and repeats."""
     return dataclasses.replace(stage, inputs=inputs, outputs=outputs, repeats=repeats)
+
+
+def _plain(number: float) -> str:
+    """The shortest decimal that reads back as the same number, never with an exponent."""
+    return format(Decimal(repr(float(number))).normalize(), "f")
 
 
 def _decode_token(token: str, text: str) -> tuple[str, float | int | bool]:

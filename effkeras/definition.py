@@ -209,8 +209,11 @@ def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
 
 def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
     """The same model for pictures of (height, width) or (height, width, 3) pixels."""
-    if len(shape) not in (2, 3) or any(not isinstance(side, int) for side in shape[:2]):
-        raise EffkerasError(f"input_shape must be (height, width) in whole pixels, not {tuple(shape)}")
+    is_rgb = len(shape) == 2 or tuple(shape[2:]) == (3,)
+    if not is_rgb or any(not isinstance(side, int) for side in shape[:2]):
+        raise EffkerasError(
+            f"input_shape must be (height, width) or (height, width, 3) in whole pixels, not {tuple(shape)}"
+        )
     return spec.replace(input=dataclasses.replace(spec.input, size=(shape[0], shape[1])))
 
 
@@ -224,8 +227,6 @@ def checked(spec: ModelSpec, where: str = "") -> ModelSpec:
 
 
 def _problem(spec: ModelSpec) -> str:
-    if spec.is_detector:
-        detector_parts(spec)
     checks = {
         f"classes must be at least 1, not {spec.classes}": spec.classes >= 1,
         f"{len(spec.labels)} labels for {spec.classes} classes": len(spec.labels) in (0, spec.classes),
@@ -238,8 +239,25 @@ def _problem(spec: ModelSpec) -> str:
             0 <= spec.network.dropout < 1 and 0 <= spec.network.survival <= 1
         ),
         "std must be above 0": min(spec.input.std) > 0,
-        "levels must start at 3 and end at 5 to 8": (
-            spec.fpn is None or (spec.fpn.levels[0] == 3 and 5 <= spec.fpn.levels[1] <= 8)
+        "crop must be above 0 and at most 1": 0 < spec.input.crop <= 1,
+        "blocks must name at least one stage": len(spec.network.blocks) > 0,
+        "stem, head and all channels must be above 0": (
+            min(spec.network.stem, spec.network.head, *spec.channels.values()) > 0
         ),
+        **(_detector_checks(detector_parts(spec)) if spec.is_detector else {}),
     }
     return next((text for text, holds in checks.items() if not holds), "")
+
+
+def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
+    low, high = parts.fpn.levels
+    anchors, nms = parts.anchors, parts.nms
+    return {
+        "levels must start at 3 and end at 5 to 8": low == 3 and 5 <= high <= 8,
+        "fpn channels and cells must be above 0": min(parts.fpn.channels, parts.fpn.cells) > 0,
+        "head repeats must not be negative": parts.head.repeats >= 0,
+        "anchors need a scale, octaves and aspect_ratios above 0": (
+            min(anchors.scale, anchors.octaves, *(anchors.aspect_ratios or (0,))) > 0
+        ),
+        "nms sigma and max_detections must be above 0": nms.sigma > 0 and nms.max_detections > 0,
+    }

@@ -129,4 +129,6 @@ def _check_channels(spec: ModelSpec) -> None:
 
 
 def _graph_name(spec: ModelSpec) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in spec.name)
+    # TensorFlow takes ASCII letters, digits and underscores only, and no underscore at the start.
+    letters = (letter if letter.isascii() and letter.isalnum() else "_" for letter in spec.name)
+    return "".join(letters).lstrip("_") or "model"

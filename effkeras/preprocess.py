@@ -91,8 +91,10 @@ def resize_bilinear(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _letterbox(picture: np.ndarray, size: tuple[int, int]) -> Placed:
     height, width = picture.shape[:2]
-    scale = min(size[0] / height, size[1] / width)
-    inner = (max(1, int(height * scale)), max(1, int(width * scale)))
+    if size[0] * width <= size[1] * height:  # whole numbers, or the full side may end a pixel short
+        inner = (size[0], max(1, size[0] * width // height))
+    else:
+        inner = (max(1, size[1] * height // width), size[1])
     factors = (inner[0] / height, inner[1] / width)
     return Placed(resize_bilinear(picture, inner), Placement(factors, (0.0, 0.0), (height, width)))
 

@@ -82,6 +82,8 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> Table:
     base = table.pop("base", None)
     if base is None:
         return table
+    if not isinstance(base, str):
+        raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
     sibling = path.parent / f"{base}.toml"
     parent = _with_bases(sibling if sibling.is_file() else _locate(base), (*seen, path))
     parent.pop("abstract", None)
@@ -94,5 +96,10 @@ def _expand_backbone(table: Table, path: Path) -> Table:
     backbone = table.get("backbone")
     if not backbone:
         return table
-    source = _with_bases(_locate(backbone), (path,))
-    return {**table, "network": merge(source["network"], table.get("network", {}))}
+    own = table.get("network", {})
+    if not isinstance(backbone, str) or not isinstance(own, dict):
+        return table  # reading the record says what is wrong
+    source = _with_bases(_locate(backbone), (path,)).get("network")
+    if source is None:
+        raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
+    return {**table, "network": merge(source, own)}

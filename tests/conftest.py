@@ -5,3 +5,18 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+from tiny import digits_folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A few pictures of digits with boxes, 64 px."""
+    return digits_folder(tmp_path_factory.mktemp("data") / "digits", size=64, max_digits=3)
+
+
+@pytest.fixture(scope="session")
+def digit_classes(tmp_path_factory):
+    """A few pictures of digits, a folder per class."""
+    return digits_folder(tmp_path_factory.mktemp("data") / "classes", classify=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def load_weights(model: keras.Model, weights: str | Path) -> LoadReport:
     is_run = path.is_dir() and (path / "model.keras").is_file()
     if path.suffix == ".keras" or is_run:
         return _copy(model, _KerasSource(load(path), path), path)
-    return _copy(model, _CheckpointSource(_checkpoint_reader(path), official_names(spec)), path)
+    return _copy(model, _CheckpointSource(path, official_names(spec)), path)
 
 
 def _resolve(spec: ModelSpec, weights: str | Path) -> Path:
@@ -90,7 +91,7 @@ def _load_h5(model: keras.Model, path: Path) -> LoadReport:
     try:
         model.load_weights(path)
     except Exception as error:
-        raise EffkerasError(f"{path} does not fit {model.name}: {str(error).splitlines()[0]}") from error
+        raise EffkerasError(f"{path} does not fit {model.name}: {_reason(error)}") from error
     return LoadReport(len(model.weights))
 
 
@@ -154,23 +155,29 @@ class _KerasSource:
 class _CheckpointSource:
     """A TensorFlow name-based checkpoint; averaged twins are preferred, optimizer slots ignored."""
 
-    def __init__(self, reader: Any, names: dict[tuple[str, str], str]):
-        self._reader = reader
+    def __init__(self, path: Path, names: dict[tuple[str, str], str]):
+        self._path = path
         self._names = names
-        self._stored = set(reader.get_variable_to_shape_map())
+        with _reading(path):
+            self._reader = _checkpoint_reader(path)
+            self._stored = set(self._reader.get_variable_to_shape_map())
 
     def find(self, layer: str, weight: str) -> np.ndarray | None:
         name = self.name(layer, weight)
         averaged = name + EMA_SUFFIX
         if averaged in self._stored:
-            return self._reader.get_tensor(averaged)
-        return self._reader.get_tensor(name) if name in self._stored else None
+            return self._read(averaged)
+        return self._read(name) if name in self._stored else None
 
     def name(self, layer: str, weight: str) -> str:
         return self._names.get((layer, weight), f"{layer}/{weight}")
 
     def leftovers(self, used: set[str]) -> list[str]:
         return sorted(name for name in self._stored if not self._is_known(name, used))
+
+    def _read(self, name: str) -> np.ndarray:
+        with _reading(self._path):
+            return self._reader.get_tensor(name)
 
     def _is_known(self, name: str, used: set[str]) -> bool:
         bare = name.removesuffix(EMA_SUFFIX)
@@ -184,8 +191,18 @@ def _checkpoint_reader(path: Path) -> Any:
     prefix = tf.train.latest_checkpoint(str(path)) if path.is_dir() else str(path).removesuffix(".index")
     if prefix is None:
         raise EffkerasError(f"{path} holds no checkpoint: no file `checkpoint` that names one")
+    return tf.train.load_checkpoint(prefix)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        return tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise EffkerasError(f"{path} is not a readable TensorFlow checkpoint: {reason}") from error
+        yield
+    except EffkerasError:
+        raise
+    except Exception as error:  # a cut file gives IndexError, a wrong checksum OpError
+        raise EffkerasError(f"{path} is not a readable TensorFlow checkpoint: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -111,4 +111,4 @@ def _strongest(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.exp(-np.logaddexp(np.float32(0), -x))  # 1 / (1 + exp(-x)) overflows below -88

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from effkeras.definition import BatchNormSpec, ModelSpec
+from effkeras.errors import EffkerasError
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.efficientnet import classifier
 from effkeras.graph.vocabulary import Conv, Vocabulary
@@ -81,6 +82,9 @@ class CountingNet(Vocabulary[Shape]):
         return x
 
     def add(self, xs: Sequence[Shape], name: str) -> Shape:  # noqa: D102
+        widths = sorted({x.channels for x in xs})
+        if len(widths) > 1:
+            raise EffkerasError(f"{name} cannot add maps of {' and '.join(map(str, widths))} channels")
         return xs[0]
 
     def fuse(self, xs: Sequence[Shape], name: str) -> Shape:  # noqa: D102

@@ -39,7 +39,7 @@ def load_checkpoint(path: Path, variables: Sequence[Any]) -> Progress:
     Raises EffkerasError when the file is corrupt or from another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             values = [stored[f"v{index}"] for index in range(len(stored.files) - 1)]
             progress = Progress(**json.loads(bytes(stored["progress"])))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:

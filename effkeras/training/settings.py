@@ -65,8 +65,8 @@ def checked(settings: TrainSettings, where: str) -> TrainSettings:
 
 def difference(ours: TrainSettings, theirs: TrainSettings) -> str:
     """The first setting in which two differ, as text; empty when they agree."""
-    for field in dataclasses.fields(TrainSettings):
-        before, now = getattr(theirs, field.name), getattr(ours, field.name)
+    for entry in dataclasses.fields(TrainSettings):
+        before, now = getattr(theirs, entry.name), getattr(ours, entry.name)
         if before != now:
-            return f"{field.name} was {before} and is now {now}"
+            return f"{entry.name} was {before} and is now {now}"
     return ""

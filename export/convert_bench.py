@@ -1,0 +1,183 @@
+"""`python -m export.convert_bench`: how long our conversion takes against TensorFlow's own way.
+
+Both make a float32 and an int8 file from the same model and pictures. They take turns in one process, so that
+whatever else the machine does hits both alike; what counts is the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras import results
+from effkeras.commands.options import above_zero, parser
+from effkeras.console import run_command, table, track
+from effkeras.errors import EffkerasError
+from effkeras.litert.quiet import quiet
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertBenchOptions:
+    """The model (random weights), calibration pictures (random), and how often each way is timed."""
+
+    model: str = "efficientdet-lite0"
+    size: int | None = None
+    pictures: int = 16
+    repeats: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """Seconds that each repeat took, and bytes of the int8 files."""
+
+    options: ConvertBenchOptions
+    input_size: tuple[int, int]
+    ours: tuple[float, ...]
+    plain: tuple[float, ...]
+    ours_bytes: int
+    plain_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Our median over the plain way's."""
+        return statistics.median(self.ours) / statistics.median(self.plain)
+
+    def to_row(self) -> results.Row:
+        """The measurement as a plain record, kind "conversion"."""
+        return {
+            "kind": "conversion",
+            "model": self.options.model,
+            "input_size": list(self.input_size),
+            "calibration_pictures": self.options.pictures,
+            "ours_s": [round(value, 2) for value in self.ours],
+            "plain_s": [round(value, 2) for value in self.plain],
+            "ratio": round(self.ratio, 3),
+            "ours_int8_bytes": self.ours_bytes,
+            "plain_int8_bytes": self.plain_bytes,
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def convert_bench(options: ConvertBenchOptions) -> Conversion:
+    """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
+    with quiet():
+        from effkeras.models import build, spec_of
+    shape = (options.size, options.size) if options.size else None
+    model = build(options.model, input_shape=shape)
+    size = spec_of(model).input.size
+    pixels = _random_pixels(options.pictures, size)
+    rounds = [
+        (_timed(lambda: _ours(model, pixels)), _timed(lambda: _plain(model, pixels)))
+        for _ in track(range(options.repeats), "converting")
+    ]
+    ours, plain = zip(*rounds, strict=True)
+    return Conversion(
+        options,
+        size,
+        tuple(seconds for seconds, _ in ours),
+        tuple(seconds for seconds, _ in plain),
+        ours[-1][1],
+        plain[-1][1],
+    )
+
+
+def _random_pixels(count: int, size: tuple[int, int]) -> list[np.ndarray]:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (1, *size, 3)).astype(np.float32) for _ in range(count)]
+
+
+def _ours(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:
+    from quantize.ptq import PtqOptions, float_parts, quantize_pixels
+    from quantize.recipes import find
+
+    options = PtqOptions(find("int8"))
+    parts = float_parts(model, options)
+    quantize_pixels(parts, PtqOptions(find("float32")), ())
+    return quantize_pixels(parts, options, pixels).flatbuffer
+
+
+def _plain(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:
+    with quiet():
+        import keras
+        import tensorflow as tf
+
+        still = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]))
+        wrapped = keras.Model(still, model(still))
+        tf.lite.TFLiteConverter.from_keras_model(wrapped).convert()
+        converter = tf.lite.TFLiteConverter.from_keras_model(wrapped)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+
+        def representative() -> Iterator[list[np.ndarray]]:
+            for one in pixels:
+                yield [one]
+
+        converter.representative_dataset = representative
+        return converter.convert()
+
+
+def _timed(work: Callable[[], bytes]) -> tuple[float, int]:
+    start = time.perf_counter()
+    made = work()
+    return time.perf_counter() - start, len(made)
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = vars(_parser().parse_args(argv))
+    out = chosen.pop("out")
+    if chosen["repeats"] < 3:
+        raise EffkerasError("fewer than 3 repeats say nothing; raise --repeats")
+    conversion = convert_bench(ConvertBenchOptions(**chosen))
+    _print(conversion)
+    if out is not None:
+        results.append(out, [results.stamped(conversion.to_row())])
+
+
+def _print(conversion: Conversion) -> None:
+    options = conversion.options
+    height, width = conversion.input_size
+    title = (
+        f"{options.model} {height}x{width} to float32 and to int8 "
+        f"({options.pictures} pictures), {options.repeats} times"
+    )
+    rows = [
+        _cells("effkeras", conversion.ours, conversion.ours_bytes),
+        _cells("from_keras_model", conversion.plain, conversion.plain_bytes),
+    ]
+    table(title, ["way", "median s", "min", "max", "int8 bytes"], rows)
+    print(f"ratio of the medians: {conversion.ratio:.2f}")
+
+
+def _cells(way: str, seconds: Sequence[float], size: int) -> list[str]:
+    figures = [statistics.median(seconds), min(seconds), max(seconds)]
+    return [way, *(f"{value:.1f}" for value in figures), f"{size:,}"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("export convert_bench", "Times our conversion to .tflite against TensorFlow's own way.")
+    options.add_argument("--model", default="efficientdet-lite0", help="default: efficientdet-lite0")
+    options.add_argument("--size", type=above_zero, help="pixels a side (default: the model's own)")
+    options.add_argument("--pictures", type=above_zero, default=16, help="to calibrate with (default: 16)")
+    options.add_argument("--repeats", type=above_zero, default=3, help="at least 3 (default: 3)")
+    options.add_argument("--out", type=Path, metavar="JSONL", help="add the row to this file")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

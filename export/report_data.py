@@ -1,0 +1,398 @@
+"""What a run folder's results.jsonl says, read into records; the one place that knows the rows' keys."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from effkeras import results
+from effkeras.definition import ModelSpec, spec_from_table
+from effkeras.errors import EffkerasError
+from effkeras.evaluate import headline
+from effkeras.tables import read_toml
+from effkeras.training.run import Run
+from quantize.recipes import names
+
+KERAS = "model.keras"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Versions of the tools and the machine that a measurement was made with."""
+
+    python: str
+    versions: tuple[tuple[str, str], ...]
+    cpu: str
+    cores: str
+    system: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Metrics in 0..1, and on how many pictures of which split of the data."""
+
+    metrics: Mapping[str, float]
+    split: str
+    pictures: int
+
+    @property
+    def measured_on(self) -> tuple[str, int]:
+        """Two accuracies compare only when this is the same."""
+        return self.split, self.pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Delegated:
+    """How many of a graph's operators XNNPACK runs, and in how many pieces."""
+
+    ops: int
+    total: int
+    partitions: int
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Setting:
+    """What ran an artifact."""
+
+    kernels: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A distribution of latencies in milliseconds, with everything that one needs to know to read it."""
+
+    setting: Setting
+    runs: int
+    min_ms: float
+    median_ms: float
+    p95_ms: float
+    delegated: Delegated
+    environment: Environment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file and what was measured of it; None and () where nothing was.
+
+    `rejected` is the drop for which the newest export was not written, when that is how it ended.
+    """
+
+    file: str
+    recipe: str = ""
+    io: str = ""
+    size: int | None = None
+    accuracy: Accuracy | None = None
+    drop: float | None = None
+    delegated: Delegated | None = None
+    latencies: tuple[Latency, ...] = ()
+    environment: Environment | None = None
+    rejected: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in tables and charts."""
+        if self.file == KERAS:
+            return "Keras float model"
+        stem = self.file.removesuffix(".tflite")
+        return stem if stem.startswith(self.recipe) else f"{stem} ({self.recipe})"
+
+    def latency(self, setting: Setting) -> Latency | None:
+        """The latency under a setting, if it was measured."""
+        return next((one for one in self.latencies if one.setting == setting), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch of training ended with."""
+
+    number: int
+    loss: float | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """A run folder: its model, the Keras model's figures, its artifacts, its training."""
+
+    folder: Path
+    spec: ModelSpec
+    keras: Artifact
+    artifacts: tuple[Artifact, ...]
+    epochs: tuple[Epoch, ...] = ()
+    samples: tuple[Path, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """The metric that the model is judged by."""
+        return headline(self.spec)
+
+    @property
+    def name(self) -> str:
+        """What to call the run."""
+        return self.folder.resolve().name
+
+    def score(self, artifact: Artifact) -> float | None:
+        """An artifact's value of that metric, if it was measured."""
+        return artifact.accuracy.metrics.get(self.metric) if artifact.accuracy else None
+
+    def best_by_size(self) -> frozenset[str]:
+        """Files that no other artifact of the run beats in both accuracy and size."""
+        return self._best({one.file: one.size for one in self.artifacts})
+
+    def best_by_latency(self, setting: Setting) -> frozenset[str]:
+        """Files that no other artifact of the run beats in both accuracy and median latency."""
+        timed = {one.file: one.latency(setting) for one in self.artifacts}
+        return self._best({file: latency and latency.median_ms for file, latency in timed.items()})
+
+    def _best(self, costs: Mapping[str, float | None]) -> frozenset[str]:
+        points = {
+            one.file: (cost, score)
+            for one in self.artifacts
+            if (cost := costs[one.file]) is not None and (score := self.score(one)) is not None
+        }
+        return frozenset(file for file, own in points.items() if not _is_beaten(own, points.values()))
+
+
+def _is_beaten(own: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    """Whether another costs no more, scores no less, and is better in one of the two."""
+    return any(cost <= own[0] and score >= own[1] and (cost, score) != own for cost, score in others)
+
+
+def read_run(folder: Path, samples: int) -> RunData:
+    """Reads a run folder, with up to `samples` of its drawn pictures.
+
+    Of several rows for the same artifact and setting the newest counts. A recipe without an artifact
+    appears as one of which nothing is known.
+
+    Raises EffkerasError when it is no run folder, or its results are missing or broken.
+    """
+    run = Run(folder)
+    if not run.definition.is_file():
+        raise EffkerasError(
+            f"{folder} is no run folder: it has no model.toml; give the --out of `effkeras train`"
+        )
+    spec = spec_from_table(read_toml(run.definition), str(run.definition))
+    rows = _rows(run.results)
+    floats = _float_accuracies(rows)
+    artifacts = [_with_drop(one, floats, headline(spec)) for one in _artifacts(rows)]
+    size = run.model.stat().st_size if run.model.is_file() else None
+    return RunData(
+        folder=folder,
+        spec=spec,
+        keras=replace(_float_model(floats, artifacts), size=size),
+        artifacts=tuple(_sorted(_complete(artifacts))),
+        epochs=_epochs(rows),
+        samples=_samples(folder / "samples", samples),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of results whose values are checked as they are read."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    @property
+    def kind(self) -> str:
+        return str(self.values.get("kind", ""))
+
+    def text(self, key: str) -> str:
+        return str(self._value(key, lambda value: isinstance(value, str), "a text"))
+
+    def number(self, key: str) -> float:
+        return float(self._value(key, _is_number, "a number"))
+
+    def whole(self, key: str) -> int:
+        return int(
+            self._value(key, lambda value: _is_number(value) and value == int(value), "a whole number")
+        )
+
+    def numbers(self, key: str) -> dict[str, float]:
+        def fits(value: Any) -> bool:
+            return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+        return {name: float(value) for name, value in self._value(key, fits, "a table of numbers").items()}
+
+    def has(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def _value(self, key: str, fits: Callable[[Any], bool], wanted: str) -> Any:
+        value = self.values.get(key)
+        if fits(value):
+            return value
+        found = f"{key} = {value!r}, not {wanted}" if key in self.values else f"no {key!r}"
+        raise EffkerasError(f"{self.where}: a row of kind {self.kind!r} has {found}; remove that row")
+
+
+def _rows(file: Path) -> list[_Row]:
+    if not file.is_file():
+        raise EffkerasError(
+            f"{file.parent} has no results yet; `effkeras eval {file.parent} --data DIR` makes some"
+        )
+    try:
+        rows = results.read(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise EffkerasError(f"cannot read {file}: {error}; it should hold one JSON table a line") from error
+    if not rows:
+        raise EffkerasError(f"{file} is empty; `effkeras eval {file.parent} --data DIR` makes results")
+    for row in rows:
+        if not isinstance(row, dict):
+            raise EffkerasError(f"{file}: the row {row!r:.60} is not a table; remove that line")
+    return [_Row(row, str(file)) for row in rows]
+
+
+def _artifacts(rows: Iterable[_Row]) -> list[Artifact]:
+    """Every artifact, row after row laid over what earlier rows said of it."""
+    readers = {"export": _exported, "eval": _evaluated, "latency": _timed}
+    known: dict[str, Artifact] = {}
+    for row in rows:
+        if row.kind not in readers:
+            continue
+        file = row.text("artifact")
+        if file != KERAS:
+            known[file] = readers[row.kind](known.get(file, Artifact(file, _recipe_in(file))), row)
+    return list(known.values())
+
+
+def _recipe_in(file: str) -> str:
+    """The recipe in an artifact's default name, for one whose export left no row."""
+    stem = file.removesuffix(".tflite")
+    return next((recipe for recipe in names() if stem == recipe or stem.startswith(f"{recipe}-")), "")
+
+
+def _exported(before: Artifact, row: _Row) -> Artifact:
+    """A new file: what was measured of the one that it replaces says nothing about it."""
+    if row.values.get("passed") is False:
+        return replace(before, recipe=row.text("recipe"), rejected=row.number("drop"))
+    return Artifact(
+        file=before.file,
+        recipe=row.text("recipe"),
+        io=row.text("io"),
+        size=row.whole("bytes"),
+        accuracy=_accuracy(row, "artifact_metrics") if row.has("artifact_metrics") else None,
+        delegated=_delegated(row),
+        environment=_environment(row),
+    )
+
+
+def _evaluated(before: Artifact, row: _Row) -> Artifact:
+    return replace(before, accuracy=_accuracy(row, "metrics"), environment=_environment(row))
+
+
+def _timed(before: Artifact, row: _Row) -> Artifact:
+    setting = Setting(row.text("kernels"), row.whole("threads"))
+    latency = Latency(
+        setting=setting,
+        runs=row.whole("runs"),
+        min_ms=row.number("min_ms"),
+        median_ms=row.number("median_ms"),
+        p95_ms=row.number("p95_ms"),
+        delegated=_delegated(row),
+        environment=_environment(row),
+    )
+    others = tuple(one for one in before.latencies if one.setting != setting)
+    taken = latency.delegated if latency.delegated.partitions else before.delegated
+    size = row.whole("bytes") if row.has("bytes") else before.size
+    return replace(before, size=size, delegated=taken, latencies=(*others, latency))
+
+
+def _accuracy(row: _Row, key: str) -> Accuracy:
+    return Accuracy(row.numbers(key), row.text("split"), row.whole("pictures"))
+
+
+def _delegated(row: _Row) -> Delegated:
+    return Delegated(row.whole("delegated_ops"), row.whole("total_ops"), row.whole("partitions"))
+
+
+def _environment(row: _Row) -> Environment | None:
+    said = row.values.get("environment")
+    if not isinstance(said, dict):
+        return None
+    machine = said.get("machine") if isinstance(said.get("machine"), dict) else {}
+    versions = said.get("versions") if isinstance(said.get("versions"), dict) else {}
+    return Environment(
+        python=str(said.get("python", "unknown")),
+        versions=tuple((str(tool), str(version)) for tool, version in versions.items()),
+        cpu=str(machine.get("cpu", "unknown")),
+        cores=str(machine.get("cores", "unknown")),
+        system=str(machine.get("system", "unknown")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Float:
+    """A measurement of the Keras model."""
+
+    accuracy: Accuracy
+    environment: Environment | None
+
+
+def _float_accuracies(rows: Iterable[_Row]) -> dict[tuple[str, int], _Float]:
+    """The Keras model's newest accuracy on each set of pictures, the newest last."""
+    found: dict[tuple[str, int], _Float] = {}
+    for row in rows:
+        if row.kind == "eval" and row.text("artifact") == KERAS:
+            accuracy = _accuracy(row, "metrics")
+        elif row.kind == "export" and row.has("float_metrics"):
+            accuracy = _accuracy(row, "float_metrics")
+        else:
+            continue
+        found.pop(accuracy.measured_on, None)
+        found[accuracy.measured_on] = _Float(accuracy, _environment(row))
+    return found
+
+
+def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], metric: str) -> Artifact:
+    """The artifact with what it loses against the Keras model on the same pictures."""
+    if artifact.accuracy is None or artifact.accuracy.measured_on not in floats:
+        return artifact
+    before = floats[artifact.accuracy.measured_on].accuracy.metrics.get(metric)
+    after = artifact.accuracy.metrics.get(metric)
+    return artifact if before is None or after is None else replace(artifact, drop=before - after)
+
+
+def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[Artifact]) -> Artifact:
+    """The Keras model, measured on the pictures that most artifacts were measured on."""
+    if not floats:
+        return Artifact(KERAS)
+    used = Counter(one.accuracy.measured_on for one in artifacts if one.accuracy)
+    newest_first = list(reversed(floats))
+    chosen = floats[max(newest_first, key=lambda pictures: used[pictures])]
+    return Artifact(KERAS, accuracy=chosen.accuracy, environment=chosen.environment)
+
+
+def _complete(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    there = {one.recipe for one in artifacts}
+    missing = [Artifact(f"{recipe}.tflite", recipe) for recipe in names() if recipe not in there]
+    return [*artifacts, *missing]
+
+
+def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    order = {recipe: position for position, recipe in enumerate(names())}
+    return sorted(artifacts, key=lambda one: (order.get(one.recipe, len(order)), one.io, one.file))
+
+
+def _epochs(rows: Iterable[_Row]) -> tuple[Epoch, ...]:
+    """The training by epoch; an epoch that was trained again counts once."""
+    found = {}
+    for row in rows:
+        if row.kind == "epoch":
+            # A training that diverged has a loss of NaN, which is no reason to refuse the rest.
+            loss = float(row.values["loss"]) if _is_number(row.values.get("loss")) else None
+            metrics = row.numbers("metrics") if row.has("metrics") else {}
+            found[row.whole("epoch")] = Epoch(row.whole("epoch"), loss, metrics)
+    return tuple(found[number] for number in sorted(found))
+
+
+def _samples(folder: Path, most: int) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.png"))[:most])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,201 @@
+"""The tables of a report: every figure as the text that both pages show."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from export.report_data import Accuracy, Artifact, Delegated, Environment, Latency, RunData, Setting
+
+MISSING = "not measured"
+NOT_APPLICABLE = "–"
+SETTINGS = (Setting("XNNPACK", 1), Setting("XNNPACK", 2), Setting("plain", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text; the first column names the row. `note` says what one needs to read it."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def artifact_table(run: RunData) -> Table:
+    """One line an artifact: what it is worth and what it costs."""
+    columns = ("artifact", run.metric, "drop", "size", "ratio", *map(_column, SETTINGS))
+    return Table(
+        caption="Artifacts",
+        columns=(*columns, "ops in XNNPACK", "Pareto-optimal", "pictures"),
+        rows=tuple(_artifact_row(run, one) for one in (run.keras, *run.artifacts)),
+        note=_latency_note(run),
+    )
+
+
+def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
+    """One line for every measured latency, with all that belongs to it."""
+    rows = tuple(
+        _latency_row(one, latency, setups) for one in run.artifacts for latency in sorted_latencies(one)
+    )
+    columns = ("artifact", "kernels", "threads", "min ms", "median ms", "p95 ms", "runs", "ops in XNNPACK")
+    return Table("Latencies", (*columns, "setup"), rows)
+
+
+def metric_table(run: RunData) -> Table:
+    """Every metric of every artifact; for a detector that includes AP by the objects' size."""
+    measured = [one for one in (run.keras, *run.artifacts) if one.accuracy]
+    accuracies = [one.accuracy for one in measured if one.accuracy]
+    columns = tuple(dict.fromkeys(name for accuracy in accuracies for name in accuracy.metrics))
+    rows = tuple(
+        (one.name, *(metric(accuracy.metrics.get(column)) for column in columns))
+        for one, accuracy in zip(measured, accuracies, strict=True)
+    )
+    note = "APs, APm and APl are AP for small, medium and large objects." if run.spec.is_detector else ""
+    return Table("All metrics", ("artifact", *columns), rows, note)
+
+
+def setup_table(setups: Sequence[Environment]) -> Table:
+    """What the measurements were made with, one column a setup."""
+    tools = dict.fromkeys(tool for setup in setups for tool, _ in setup.versions)
+    rows = [
+        ("processor", *(setup.cpu for setup in setups)),
+        ("cores", *(setup.cores for setup in setups)),
+        ("system", *(setup.system for setup in setups)),
+        ("Python", *(setup.python for setup in setups)),
+    ]
+    rows += [(tool, *(dict(setup.versions).get(tool, "unknown") for setup in setups)) for tool in tools]
+    columns = ("", *(f"setup {number}" for number, _ in enumerate(setups, start=1)))
+    return Table("Versions and machine", columns, tuple(rows))
+
+
+def missing_commands(run: RunData) -> tuple[str, ...]:
+    """The commands that measure what the run's tables call not measured."""
+    return tuple(dict.fromkeys(_missing_commands(run)))
+
+
+def notes(run: RunData) -> tuple[str, ...]:
+    """What a reader of the run's figures must know besides."""
+    said = [
+        f"The newest export of {one.name} lost {one.rejected:.4f} {run.metric}, more than it was allowed to, "
+        "and was not written."
+        for one in run.artifacts
+        if one.rejected is not None
+    ]
+    pictures = {one.accuracy.measured_on for one in (run.keras, *run.artifacts) if one.accuracy}
+    if len(pictures) > 1:
+        said.append("Not all accuracies come from the same pictures: compare within one set only.")
+    return tuple(said)
+
+
+def metric(value: float | None) -> str:
+    """A metric in 0..1 with four decimals."""
+    return MISSING if value is None else f"{value:.4f}"
+
+
+def size(count: int | None) -> str:
+    """Bytes as kB or MB of 1000."""
+    if count is None:
+        return MISSING
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def setting_name(setting: Setting) -> str:
+    """A setting in words."""
+    kernels = "plain kernels" if setting.kernels == "plain" else setting.kernels
+    return f"{kernels}, {setting.threads} thread" + ("s" if setting.threads != 1 else "")
+
+
+def pictures(accuracy: Accuracy | None) -> str:
+    """What an accuracy was measured on."""
+    return MISSING if accuracy is None else f"{accuracy.pictures} of {accuracy.split}"
+
+
+def sorted_latencies(artifact: Artifact) -> list[Latency]:
+    """XNNPACK before the plain kernels, few threads before many."""
+    return sorted(artifact.latencies, key=lambda one: (one.setting.kernels != "XNNPACK", one.setting))
+
+
+def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
+    name, score, bytes_ = one.name, metric(run.score(one)), size(one.size)
+    if one is run.keras:
+        rest = len(SETTINGS) + 2
+        return (name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (rest + 1), pictures(one.accuracy))
+    latencies = (_median(one.latency(setting)) for setting in SETTINGS)
+    drop, ratio = metric(one.drop), _ratio(run, one)
+    taken = _delegated(one.delegated)
+    return (name, score, drop, bytes_, ratio, *latencies, taken, _optimal(run, one), pictures(one.accuracy))
+
+
+def _ratio(run: RunData, one: Artifact) -> str:
+    reference = next((other.size for other in run.artifacts if other.recipe == "float32" and other.size), None)
+    return f"{reference / one.size:.2f}×" if reference and one.size else MISSING
+
+
+def _median(latency: Latency | None) -> str:
+    return MISSING if latency is None else f"{latency.median_ms:.2f} / {latency.p95_ms:.2f} ms"
+
+
+def _delegated(delegated: Delegated | None) -> str:
+    if delegated is None:
+        return MISSING
+    if not delegated.partitions:
+        return f"none of {delegated.total}"
+    share = 100 * delegated.ops / max(delegated.total, 1)
+    pieces = "1 partition" if delegated.partitions == 1 else f"{delegated.partitions} partitions"
+    return f"{delegated.ops} of {delegated.total} ({share:.0f} %), {pieces}"
+
+
+def _optimal(run: RunData, one: Artifact) -> str:
+    marks = ["size"] if one.file in run.best_by_size() else []
+    if one.file in run.best_by_latency(SETTINGS[0]):
+        marks.append("latency")
+    return ", ".join(marks) if marks else ("no" if run.score(one) is not None else MISSING)
+
+
+def _latency_note(run: RunData) -> str:
+    counts = sorted({one.runs for artifact in run.artifacts for one in artifact.latencies})
+    runs = " or ".join(map(str, counts)) or "no"
+    said = f"Latencies: median / 95th percentile of {runs} single inferences; their full rows stand below. "
+    return said + f"Pareto-optimal by latency: with {setting_name(SETTINGS[0])}."
+
+
+def _latency_row(one: Artifact, latency: Latency, setups: Sequence[Environment]) -> tuple[str, ...]:
+    times = (latency.min_ms, latency.median_ms, latency.p95_ms)
+    return (
+        one.name,
+        latency.setting.kernels,
+        str(latency.setting.threads),
+        *(f"{value:.2f}" for value in times),
+        str(latency.runs),
+        _delegated(latency.delegated),
+        str(setups.index(latency.environment) + 1) if latency.environment else "unknown",
+    )
+
+
+def _column(setting: Setting) -> str:
+    return setting_name(setting)
+
+
+def _missing_commands(run: RunData) -> Iterator[str]:
+    if run.score(run.keras) is None:
+        yield f"effkeras eval {_quoted([run.folder])} --data DIR"
+    for one in run.artifacts:
+        file = run.folder / "artifacts" / one.file
+        if one.size is None:
+            yield f"effkeras export tflite {_quoted([run.folder])} --recipe {one.recipe} --data DIR"
+        elif run.score(one) is None:
+            yield f"effkeras eval {_quoted([file])} --data DIR"
+        elif one.drop is None and one.accuracy:
+            chosen = _quoted(["--split", one.accuracy.split, "--limit", one.accuracy.pictures])
+            yield f"effkeras eval {_quoted([run.folder])} --data DIR {chosen}"
+    untimed = [one for one in run.artifacts if not all(map(one.latency, SETTINGS))]
+    if untimed:
+        yield f"effkeras export bench {_quoted(run.folder / 'artifacts' / one.file for one in untimed)}"
+
+
+def _quoted(words: Iterable[object]) -> str:
+    return shlex.join(map(str, words))

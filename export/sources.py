@@ -1,0 +1,55 @@
+"""What an export starts from: a run folder, a .keras file, a zoo name or a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras.console import note
+from effkeras.errors import EffkerasError
+from effkeras.litert.quiet import quiet
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
+
+
+def open_model(source: str, weights: str | None = None) -> keras.Model:
+    """The model that `source` names.
+
+    Args:
+        source: see `MODEL_HELP`.
+        weights: for a zoo name or a TOML file, what `effkeras.build` takes; random when None.
+
+    Raises:
+        EffkerasError: there is no such model, it is corrupt, or `weights` has no place here.
+    """
+    path = Path(source)
+    if path.suffix == ".tflite":
+        raise EffkerasError(
+            f"{source} is an artifact already; give the run folder or .keras it was made from"
+        )
+    is_saved = path.is_dir() or path.suffix == ".keras"
+    if is_saved and weights is not None:
+        raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
+    with quiet():
+        from effkeras.models import build, load
+    if is_saved:
+        return load(path)
+    if weights is None:
+        note(f"{source}: random weights; size and speed will be true, accuracy will not")
+    return build(source, weights=weights)
+
+
+def run_folder(source: str) -> Path | None:
+    """The run folder that `source` is, if it is one."""
+    path = Path(source)
+    return path if (path / "model.keras").is_file() else None
+
+
+def run_of_artifact(file: Path) -> Path | None:
+    """The run folder that an artifact lies in (RUN/artifacts/FILE), if it does."""
+    folder = file.resolve().parent
+    run = folder.parent
+    return run if folder.name == "artifacts" and (run / "model.keras").is_file() else None

@@ -1,0 +1,90 @@
+"""Boxes follow the pixels that they surround, and a change follows from its seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from effkeras.data.augment import Batch, augment, augment_pictures
+from effkeras.data.augment_spec import AugmentSpec
+
+STILL = AugmentSpec(flip=False, scale=(1.0, 1.0), brightness=0, contrast=0, color=0)
+MOVING = AugmentSpec(flip=True, scale=(0.6, 1.6), brightness=0, contrast=0, color=0)
+FILL = (10.0, 20.0, 30.0)
+
+
+def batch(count: int = 16) -> Batch:
+    """Each picture shows one bright rectangle, which the box surrounds exactly."""
+    pixels = np.tile(np.array(FILL, np.float32), (count, 64, 96, 1))
+    pixels[:, 20:44, 30:50] = 250
+    boxes = np.tile(np.array([[20, 30, 44, 50], [0, 0, 0, 0]], np.float32), (count, 1, 1))
+    classes = np.tile(np.array([3, -1], np.int32), (count, 1))
+    return Batch(*map(tf.constant, (pixels, boxes, classes, np.zeros((count, 2), bool))))
+
+
+def seeds(count: int = 16, start: int = 0) -> tf.Tensor:
+    return tf.constant([[7, start + index] for index in range(count)], tf.int32)
+
+
+def test_no_change_changes_nothing():
+    before = batch()
+    after = augment(before, seeds(), STILL, FILL)
+    np.testing.assert_allclose(after.pixels, before.pixels, atol=1e-3)
+    np.testing.assert_allclose(after.boxes, before.boxes, atol=1e-4)
+    np.testing.assert_array_equal(after.classes, before.classes)
+
+
+def test_boxes_surround_what_they_surrounded():
+    after = augment(batch(64), seeds(64), MOVING, FILL)
+    seen = 0
+    for pixels, boxes, classes in zip(*(part.numpy() for part in after[:3]), strict=True):
+        if classes[0] < 0:
+            continue
+        bright = np.argwhere(pixels[..., 0] > 130)
+        low, high = bright.min(axis=0), bright.max(axis=0) + 1
+        np.testing.assert_allclose(boxes[0], [*low, *high], atol=1.01)
+        seen += 1
+    assert seen > 40
+
+
+def test_both_directions_and_zooms_occur():
+    after = augment(batch(64), seeds(64), MOVING, FILL)
+    widths = after.boxes[:, 0, 3] - after.boxes[:, 0, 1]
+    assert tf.reduce_min(widths) < 17
+    assert tf.reduce_max(widths) > 24
+
+
+def test_boxes_that_leave_the_picture_are_dropped():
+    far = batch(64)._replace(boxes=tf.tile([[[0.0, 0, 6, 6], [0, 0, 0, 0]]], [64, 1, 1]))
+    after = augment(far, seeds(64), AugmentSpec(scale=(1.5, 1.6)), FILL)
+    assert tf.reduce_any(after.classes[:, 0] < 0)
+    assert (after.boxes.numpy() >= 0).all()
+    assert (after.boxes.numpy() <= [64, 96, 64, 96]).all()
+
+
+def test_the_same_seed_gives_the_same_picture():
+    spec = AugmentSpec()
+    whole = augment(batch(8), seeds(8), spec, FILL)
+    part = augment(batch(4), seeds(4, start=4), spec, FILL)
+    # Vectorised arithmetic rounds by batch size; the same batch is the same to the bit.
+    np.testing.assert_allclose(whole.pixels[4:], part.pixels, atol=0.01)
+    np.testing.assert_allclose(whole.boxes[4:], part.boxes, atol=1e-3)
+    np.testing.assert_array_equal(augment(batch(8), seeds(8), spec, FILL).pixels, whole.pixels)
+    assert not np.array_equal(whole.pixels[0], whole.pixels[1])
+
+
+def test_uncovered_ground_gets_the_fill_colour():
+    shrunk = augment(batch(4), seeds(4), AugmentSpec(False, (0.5, 0.5), 0, 0, 0), FILL)
+    corners = shrunk.pixels.numpy()[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert np.abs(corners - FILL).max(axis=-1).min() < 1e-2
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "color"])
+def test_colours_change_and_stay_in_range(name):
+    spec = AugmentSpec(**{"flip": False, "scale": (1, 1), "brightness": 0, "contrast": 0, "color": 0, name: 0.9})
+    before = batch(8).pixels
+    after = augment_pictures(before, seeds(8), spec, FILL)
+    assert np.abs(after - before).max() > 5
+    assert after.numpy().min() >= 0
+    assert after.numpy().max() <= 255

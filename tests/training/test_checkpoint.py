@@ -1,0 +1,45 @@
+"""What is saved comes back exactly; what is broken is refused."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from effkeras.errors import EffkerasError
+from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+
+
+def variables(fill: float) -> list[keras.Variable]:
+    return [keras.Variable(np.full((2, 3), fill, np.float32)), keras.Variable(np.int64(fill), dtype="int64")]
+
+
+def test_round_trip(tmp_path):
+    path, progress = tmp_path / "c.npz", Progress(epoch=3, best=0.5, best_epoch=2, stopped=True)
+    save_checkpoint(path, variables(4), progress)
+    restored = variables(0)
+    assert load_checkpoint(path, restored) == progress
+    assert [float(np.sum(value)) for value in restored] == [24.0, 4.0]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+def test_truncated_file_is_refused(tmp_path, keep):
+    path = tmp_path / "c.npz"
+    save_checkpoint(path, variables(4), Progress())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(EffkerasError, match="corrupt; delete it"):
+        load_checkpoint(path, variables(0))
+
+
+def test_other_model_is_refused(tmp_path):
+    path = tmp_path / "c.npz"
+    save_checkpoint(path, variables(4), Progress())
+    with pytest.raises(EffkerasError, match="from another model"):
+        load_checkpoint(path, variables(0)[:1])
+
+
+def test_pickles_are_never_read(tmp_path):
+    path = tmp_path / "c.npz"
+    np.savez(path, v0=np.array([{}], dtype=object), progress=np.zeros(2, np.uint8))
+    with pytest.raises(EffkerasError, match="corrupt"):
+        load_checkpoint(path, variables(0)[:1])

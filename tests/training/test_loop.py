@@ -1,0 +1,183 @@
+"""Training improves a model, leaves a complete run folder, and resumes exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny import tiny_classifier, tiny_detector
+
+import effkeras
+from effkeras.data.splits import open_data
+from effkeras.errors import EffkerasError
+from effkeras.models import spec_of
+from effkeras.training.checkpoint import Progress, load_checkpoint
+from effkeras.training.loop import Job, train
+from effkeras.training.settings import TrainSettings
+
+QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
+
+
+def job(data: Path, out: Path, settings: TrainSettings = QUICK, *, classify: bool = True) -> Job:
+    spec = tiny_classifier() if classify else tiny_detector()
+    return Job(spec, open_data(data, "train"), open_data(data, "val"), settings, out)
+
+
+def weights_of(run: Path) -> list[np.ndarray]:
+    return effkeras.load(run).get_weights()
+
+
+@pytest.fixture(scope="module")
+def detector_run(digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "detector"
+    train(job(digits, out, classify=False))
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier_run(digit_classes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "classifier"
+    train(job(digit_classes, out))
+    return out
+
+
+def test_run_folder_is_complete(detector_run):
+    files = {path.name for path in detector_run.iterdir()}
+    assert files == {"model.toml", "model.keras", "labels.txt", "train.toml", "checkpoint.npz", "results.jsonl"}
+    assert (detector_run / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
+    spec = effkeras.spec(detector_run / "model.toml")
+    assert spec == spec_of(effkeras.load(detector_run))
+    assert spec.category_ids == tuple(range(1, 11))
+    rows = [json.loads(line) for line in (detector_run / "results.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[1]["loss"] < rows[0]["loss"]
+
+
+def test_averaged_weights_are_the_result(classifier_run, digit_classes):
+    """Two steps in, the average differs from the last weights by the definition of the average."""
+    model = effkeras.load(classifier_run)
+    variables = model.variables
+    stored = np.load(classifier_run / "checkpoint.npz")
+    last = [stored[f"v{index}"] for index in range(len(variables))]
+    averaged = [np.asarray(weight) for weight in model.weights if "seed" not in weight.path]
+    last = [value for value, v in zip(last, variables, strict=False) if "seed" not in v.path]
+    assert any(not np.allclose(a, b) for a, b in zip(averaged, last, strict=True))
+    assert all(np.isfinite(value).all() for value in averaged)
+
+
+def test_a_finished_run_is_left_alone(classifier_run, digit_classes, capsys):
+    before = (classifier_run / "checkpoint.npz").read_bytes()
+    train(job(digit_classes, classifier_run))
+    assert "already trained" in capsys.readouterr().err
+    assert (classifier_run / "checkpoint.npz").read_bytes() == before
+
+
+def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_path, monkeypatch):
+    """Interrupted after the first checkpoint; dropout, stochastic depth and averages included."""
+    from effkeras.training import loop
+
+    class Stop(Exception):
+        pass
+
+    whole = loop._Session.end_epoch
+
+    def interrupted(self, epoch, logs):
+        whole(self, epoch, logs)
+        raise Stop
+
+    monkeypatch.setattr(loop._Session, "end_epoch", interrupted)
+    out = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(job(digit_classes, out))
+    assert not (out / "model.keras").exists()
+    monkeypatch.undo()
+    keras.utils.set_random_seed(99)
+    train(job(digit_classes, out))
+    for ours, theirs in zip(weights_of(out), weights_of(classifier_run), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": dataclasses.replace(QUICK, seed=5)}, "seed was 0 and is now 5"),
+        ({"spec": tiny_classifier().replace(name="other")}, "another model"),
+    ],
+)
+def test_another_training_in_the_folder_is_refused(classifier_run, digit_classes, change, message):
+    with pytest.raises(EffkerasError, match=message):
+        train(dataclasses.replace(job(digit_classes, classifier_run), **change))
+
+
+def test_data_of_the_other_kind_is_refused(digits, tmp_path):
+    with pytest.raises(EffkerasError, match="needs a folder per class"):
+        train(job(digits, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):
+    settings = dataclasses.replace(QUICK, epochs=1, freeze="backbone", mixed_precision=True)
+    start = effkeras.build(tiny_detector())
+    start.save(tmp_path / "start.keras")
+    frozen = dataclasses.replace(
+        job(digits, tmp_path / "run", settings, classify=False), weights=str(tmp_path / "start.keras")
+    )
+    model = train(frozen)
+    for before, after in zip(start.layers, model.layers, strict=True):
+        same = all(map(np.array_equal, before.get_weights(), after.get_weights()))
+        if before.name.startswith(("stem_", "block")):
+            assert same, before.name
+        if before.name == "class_predict":
+            assert not same
+    assert model.get_layer("class_predict").compute_dtype == "float32"
+
+
+def test_early_stopping_keeps_the_best(digit_classes, tmp_path, monkeypatch):
+    from effkeras.training import loop
+
+    scores = iter([0.5, 0.9, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(loop, "evaluate", lambda *a, **k: {"top1": next(scores)})
+    settings = dataclasses.replace(QUICK, epochs=5, early_stop=True, patience=2)
+    out = tmp_path / "run"
+    made = job(digit_classes, out, settings)
+    result = train(made)
+    progress = load_checkpoint(out / "checkpoint.npz", _state(made, out))
+    assert progress == Progress(epoch=4, best=0.9, best_epoch=2, stopped=True)
+    for ours, saved in zip(result.get_weights(), weights_of(out), strict=True):
+        np.testing.assert_array_equal(ours, saved)
+
+
+def _state(made: Job, out: Path) -> list:
+    from effkeras.training.loop import _Session
+    from effkeras.training.run import Run
+
+    return _Session.start(dataclasses.replace(made, spec=effkeras.spec(out / "model.toml")), Run(out), 3).state()
+
+
+@pytest.mark.slow
+def test_resuming_after_a_kill_is_exact(digit_classes, tmp_path):
+    """The process dies without warning in the middle of a training; the same command finishes it."""
+    command = [sys.executable, "-m", "effkeras", "train", "efficientnet-digits", "--data", str(digit_classes)]
+    command += ["--epochs", "6", "--batch", "4"]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    killed = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "killed" / "checkpoint.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "model.keras").exists()
+    subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True)
+    for ours, theirs in zip(weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

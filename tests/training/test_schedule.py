@@ -1,0 +1,24 @@
+"""Warm-up, peak and end of the learning rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from effkeras.training.schedule import WarmupCosine
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (60, 0.5), (110, 0.0), (500, 0.0)],
+)
+def test_rates(step, rate):
+    assert float(WarmupCosine(1.0, warmup=10, total=110)(step)) == pytest.approx(rate, abs=1e-6)
+
+
+def test_no_warmup_starts_at_the_peak():
+    assert float(WarmupCosine(0.3, warmup=0, total=10)(0)) == pytest.approx(0.3)
+
+
+def test_config_round_trip():
+    schedule = WarmupCosine(0.2, 3, 9)
+    assert WarmupCosine.from_config(schedule.get_config()).get_config() == schedule.get_config()

@@ -1,0 +1,53 @@
+"""Settings come from a file and from options, and nonsense is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import tomli_w
+
+from effkeras import zoo
+from effkeras.errors import EffkerasError
+from effkeras.training.settings import TrainSettings, difference, read_settings
+
+
+def test_options_override_the_file(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text("epochs = 7\nbatch = 4\n[augment]\nflip = false\n")
+    settings = read_settings(file, {"batch": 2})
+    assert (settings.epochs, settings.batch, settings.augment.flip) == (7, 2, False)
+
+
+def test_round_trip(tmp_path):
+    file = tmp_path / "t.toml"
+    settings = TrainSettings(epochs=3, early_stop=True)
+    file.write_text(tomli_w.dumps(settings.to_table()))
+    assert read_settings(file, {}) == settings
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"epochs": 0}, "epochs must be above 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be above 0"),
+        ({"ema": 1.0}, "ema must lie between"),
+        ({"optimizer": "adam"}, "must be one of adamw, sgd"),
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"augment": {"flipp": True}}, "did you mean 'flip'"),
+    ],
+)
+def test_nonsense_is_refused(table, message):
+    with pytest.raises(EffkerasError, match=message):
+        read_settings(None, table)
+
+
+def test_difference_names_the_setting():
+    ours = TrainSettings()
+    assert difference(ours, ours) == ""
+    assert difference(dataclasses.replace(ours, seed=3), ours) == "seed was 0 and is now 3"
+
+
+@pytest.mark.parametrize("file", sorted(zoo.zoo_folder().glob("*/*.train.toml")), ids=lambda p: p.parent.name)
+def test_shipped_recipes_are_valid(file):
+    assert not read_settings(file, {}).augment.flip
