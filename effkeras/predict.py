@@ -64,9 +64,9 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
 
 def draw(record: dict[str, Any], out: Path) -> None:
     """Draws a record of `predict` onto its picture and writes that to `out`."""
-    image = Image.fromarray(read_picture(Path(record["picture"])))
-    image = _enlarged(image)
-    factor = image.width / Image.open(record["picture"]).width
+    picture = Image.fromarray(read_picture(Path(record["picture"])))
+    image = _enlarged(picture)
+    factor = image.width / picture.width
     pen = ImageDraw.Draw(image)
     for found in record.get("detections", []):
         ymin, xmin, ymax, xmax = (value * factor for value in found["box"])

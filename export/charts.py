@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
-WIDTH, DPI = 6.4, 200
+WIDTH, DPI = 5.8, 200
 _DASHES = (0, (4, 3))
 _LOG_FROM = 12.0  # a linear axis serves up to this ratio of largest to smallest
 
@@ -97,7 +97,7 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
 
     Points that no other of their series beats in both are filled and joined by a line.
     """
-    canvas = _canvas(3.2 * len(panels) + 0.9, theme)
+    canvas = _canvas(3.1 * len(panels) + 0.7, theme)
     grid = canvas.figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
         _style(axes, panel.title, theme)
@@ -107,7 +107,7 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
         for colour, series in zip(itertools.cycle(theme.palette), panel.series):
             _draw(axes, series, colour, theme)
     _scale(grid[0], panels)
-    _legend(grid[0], panels[0].series, theme)
+    _legend(canvas, _entries(panels[0].series, theme), theme)
     canvas.draw()  # the layout is settled here, and names are placed by pixels
     for axes, panel in zip(grid, panels, strict=True):
         _name_points(canvas, axes, panel, theme)
@@ -115,31 +115,43 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
 
 
 def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme: Theme = LIGHT) -> bytes:
-    """A PNG with a run's (or several runs') validated accuracy above its loss, by epoch."""
-    shown = [(title, curves) for title, curves in ((name, accuracy), ("loss", loss)) if curves]
-    canvas = _canvas(2.05 * len(shown), theme)
+    """A PNG with the runs' validated accuracy, called `name`, above their loss, by epoch.
+
+    Curves at the same position belong to one run; empty ones stand for what was not measured.
+    """
+    shown = [
+        (title, curves) for title, curves in ((name, accuracy), ("loss", loss)) if any(map(_known, curves))
+    ]
+    canvas = _canvas(2.0 * len(shown) + 0.5, theme)
     grid = canvas.figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (title, curves) in zip(grid, shown, strict=True):
-        _style(axes, "", theme)
-        axes.set_ylabel(title)
+        _style(axes, "Training" if axes is grid[0] else "", theme)
+        axes.set_ylabel(f"{title} (validation)" if title == name else title)
         for colour, curve in zip(itertools.cycle(theme.palette), curves):
-            marker = "o" if len(curve.epochs) < 2 else None
-            axes.plot(curve.epochs, curve.values, color=colour, linewidth=2, marker=marker, label=curve.name)
+            marker = "o" if len(curve.epochs) == 1 else ""
+            axes.plot(curve.epochs, curve.values, color=colour, linewidth=2, marker=marker)
     grid[-1].set_xlabel("epoch")
     grid[-1].xaxis.get_major_locator().set_params(integer=True)
-    if max(map(len, (accuracy, loss))) > 1:
-        grid[0].legend(frameon=False, labelcolor=theme.ink)
+    canvas.figure.align_ylabels()
+    if len(accuracy) > 1:
+        _legend(canvas, _run_entries([curve.name for curve in accuracy], theme), theme)
     return _png(canvas)
+
+
+def _known(curve: Curve) -> bool:
+    return bool(curve.epochs)
 
 
 def _canvas(height: float, theme: Theme) -> FigureCanvasAgg:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise EffkerasError('charts need matplotlib; pip install "effkeras[report]"') from error
-    figure = Figure((WIDTH, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
+    figure = Figure(
+        (WIDTH, height), dpi=DPI, facecolor=theme.paper, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12)
+    )
     return FigureCanvasAgg(figure)
 
 
@@ -214,19 +226,25 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes, series: Sequence[Series], theme: Theme) -> None:
+def _entries(series: Sequence[Series], theme: Theme) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
-    entries = [_dot(theme.faint, "no other is both smaller (or faster) and better")]
+    entries = _run_entries([one.name for one in series], theme) if len(series) > 1 else []
+    entries.append(_dot(theme.faint, "Pareto-optimal"))
     if any(one.reference is not None for one in series):
         entries.append(Line2D([], [], color=theme.faint, linestyle=_DASHES, label="Keras float model"))
-    if len(series) > 1:
-        runs = zip(itertools.cycle(theme.palette), series)
-        entries = [_dot(colour, one.name) for colour, one in runs] + entries
-    legend = axes.figure.legend(
+    return entries
+
+
+def _run_entries(names: Sequence[str], theme: Theme) -> list[Line2D]:
+    return [_dot(colour, name) for colour, name in zip(itertools.cycle(theme.palette), names)]
+
+
+def _legend(canvas: FigureCanvasAgg, entries: Sequence[Line2D], theme: Theme) -> None:
+    legend = canvas.figure.legend(
         handles=entries,
         loc="outside lower left",
-        ncols=2,
+        ncols=min(len(entries), 4),
         frameon=False,
         fontsize=9.5,
         labelcolor=theme.faint,

@@ -31,7 +31,9 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
         charts.append(_chart("accuracy-size", about, partial(trade_off, [sizes], metric)))
     latencies = _latency_panels(runs)
     if latencies:
-        about = f"{metric} of every artifact against its latency: " + "; ".join(one.title for one in latencies)
+        about = f"{metric} of every artifact against its latency: " + "; ".join(
+            one.title for one in latencies
+        )
         charts.append(_chart("accuracy-latency", about, partial(trade_off, latencies, metric)))
     if any(run.epochs for run in runs):
         about = f"{metric} on validation pictures and loss, by epoch of training"
@@ -52,4 +54,57 @@ def _chart(name: str, about: str, draw: Callable[..., bytes]) -> Chart:
 def _size_panel(runs: Sequence[RunData]) -> Panel:
     largest = max((one.size or 0 for run in runs for one in run.artifacts), default=0)
     unit, scale = ("MB", 1e6) if largest >= 2e6 else ("kB", 1e3)
-    points = {run: _size_points(run, scale) for run in runs}
+    points = [_size_points(run, scale) for run in runs]
+    return Panel("Accuracy against size", "file size", unit, _series(runs, points))
+
+
+def _size_points(run: RunData, scale: float) -> list[Point]:
+    best = run.best_by_size()
+    return [
+        Point(one.name, one.size / scale, score, one.file in best)
+        for one in run.artifacts
+        if one.size is not None and (score := run.score(one)) is not None
+    ]
+
+
+def _latency_panels(runs: Sequence[RunData]) -> list[Panel]:
+    measured = {one.setting: None for run in runs for file in run.artifacts for one in sorted_latencies(file)}
+    usual = [setting for setting in SETTINGS[:2] if setting in measured]
+    panels = []
+    for setting in usual or list(measured)[:2]:
+        points = [_latency_points(run, setting) for run in runs]
+        title = f"Accuracy against latency: {setting_name(setting)}"
+        cost = "median; bar: fastest to 95th percentile"
+        panels.append(Panel(title, cost, "ms", _series(runs, points)))
+    return [panel for panel in panels if panel.series]
+
+
+def _latency_points(run: RunData, setting: Setting) -> list[Point]:
+    best = run.best_by_latency(setting)
+    return [
+        Point(one.name, found.median_ms, score, one.file in best, (found.min_ms, found.p95_ms))
+        for one in run.artifacts
+        if (found := one.latency(setting)) and (score := run.score(one)) is not None
+    ]
+
+
+def _series(runs: Sequence[RunData], points: Sequence[list[Point]]) -> tuple[Series, ...]:
+    """A series for every run; none at all when no run has a point."""
+    if not any(points):
+        return ()
+    named = zip(labels(runs), runs, points, strict=True)
+    return tuple(Series(name, tuple(own), run.score(run.keras)) for name, run, own in named)
+
+
+def _training(runs: Sequence[RunData], theme: Theme) -> bytes:
+    metric = runs[0].metric
+    accuracy, loss = [], []
+    for name, run in zip(labels(runs), runs, strict=True):
+        accuracy.append(_curve(name, [(one.number, one.metrics.get(metric)) for one in run.epochs]))
+        loss.append(_curve(name, [(one.number, one.loss) for one in run.epochs]))
+    return training(accuracy, loss, metric, theme)
+
+
+def _curve(name: str, values: Sequence[tuple[int, float | None]]) -> Curve:
+    known = [(number, value) for number, value in values if value is not None]
+    return Curve(name, tuple(number for number, _ in known), tuple(value for _, value in known))

@@ -146,8 +146,8 @@ class RunData:
 
     def best_by_latency(self, setting: Setting) -> frozenset[str]:
         """Files that no other artifact of the run beats in both accuracy and median latency."""
-        timed = {one.file: one.latency(setting) for one in self.artifacts}
-        return self._best({file: latency and latency.median_ms for file, latency in timed.items()})
+        found = {one.file: one.latency(setting) for one in self.artifacts}
+        return self._best({file: one.median_ms if one else None for file, one in found.items()})
 
     def _best(self, costs: Mapping[str, float | None]) -> frozenset[str]:
         points = {
@@ -314,8 +314,7 @@ def _environment(row: _Row) -> Environment | None:
     said = row.values.get("environment")
     if not isinstance(said, dict):
         return None
-    machine = said.get("machine") if isinstance(said.get("machine"), dict) else {}
-    versions = said.get("versions") if isinstance(said.get("versions"), dict) else {}
+    machine, versions = _table(said.get("machine")), _table(said.get("versions"))
     return Environment(
         python=str(said.get("python", "unknown")),
         versions=tuple((str(tool), str(version)) for tool, version in versions.items()),
@@ -323,6 +322,10 @@ def _environment(row: _Row) -> Environment | None:
         cores=str(machine.get("cores", "unknown")),
         system=str(machine.get("system", "unknown")),
     )
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +365,7 @@ def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[A
     if not floats:
         return Artifact(KERAS)
     used = Counter(one.accuracy.measured_on for one in artifacts if one.accuracy)
-    newest_first = list(reversed(floats))
+    newest_first = list(floats)[::-1]
     chosen = floats[max(newest_first, key=lambda pictures: used[pictures])]
     return Artifact(KERAS, accuracy=chosen.accuracy, environment=chosen.environment)
 

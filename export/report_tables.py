@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from export.report_data import Accuracy, Artifact, Delegated, Environment, Latency, RunData, Setting
 
 MISSING = "not measured"
-NOT_APPLICABLE = "–"
+NOT_APPLICABLE = "-"
 SETTINGS = (Setting("XNNPACK", 1), Setting("XNNPACK", 2), Setting("plain", 1))
 
 
@@ -25,10 +25,11 @@ class Table:
 
 def artifact_table(run: RunData) -> Table:
     """One line an artifact: what it is worth and what it costs."""
-    columns = ("artifact", run.metric, "drop", "size", "ratio", *map(_column, SETTINGS))
+    times = (f"{setting_name(setting)} (ms)" for setting in SETTINGS)
+    columns = ("artifact", run.metric, "drop", "size", "ratio", *times)
     return Table(
         caption="Artifacts",
-        columns=(*columns, "ops in XNNPACK", "Pareto-optimal", "pictures"),
+        columns=(*columns, "ops in XNNPACK", "Pareto-optimal"),
         rows=tuple(_artifact_row(run, one) for one in (run.keras, *run.artifacts)),
         note=_latency_note(run),
     )
@@ -49,11 +50,11 @@ def metric_table(run: RunData) -> Table:
     accuracies = [one.accuracy for one in measured if one.accuracy]
     columns = tuple(dict.fromkeys(name for accuracy in accuracies for name in accuracy.metrics))
     rows = tuple(
-        (one.name, *(metric(accuracy.metrics.get(column)) for column in columns))
+        (one.name, *(metric(accuracy.metrics.get(column)) for column in columns), _pictures(accuracy))
         for one, accuracy in zip(measured, accuracies, strict=True)
     )
     note = "APs, APm and APl are AP for small, medium and large objects." if run.spec.is_detector else ""
-    return Table("All metrics", ("artifact", *columns), rows, note)
+    return Table("All metrics", ("artifact", *columns, "pictures"), rows, note)
 
 
 def setup_table(setups: Sequence[Environment]) -> Table:
@@ -95,12 +96,10 @@ def metric(value: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes as kB or MB of 1000."""
+    """Bytes as kB or MB of 1000; kB below 10 MB, so that a small model's artifacts compare at a glance."""
     if count is None:
         return MISSING
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+    return f"{count / 1e6:,.2f} MB" if count >= 1e7 else f"{count / 1e3:,.1f} kB"
 
 
 def setting_name(setting: Setting) -> str:
@@ -109,44 +108,47 @@ def setting_name(setting: Setting) -> str:
     return f"{kernels}, {setting.threads} thread" + ("s" if setting.threads != 1 else "")
 
 
-def pictures(accuracy: Accuracy | None) -> str:
-    """What an accuracy was measured on."""
-    return MISSING if accuracy is None else f"{accuracy.pictures} of {accuracy.split}"
-
-
 def sorted_latencies(artifact: Artifact) -> list[Latency]:
     """XNNPACK before the plain kernels, few threads before many."""
     return sorted(artifact.latencies, key=lambda one: (one.setting.kernels != "XNNPACK", one.setting))
 
 
 def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
-    name, score, bytes_ = one.name, metric(run.score(one)), size(one.size)
+    score, bytes_ = metric(run.score(one)), size(one.size)
     if one is run.keras:
-        rest = len(SETTINGS) + 2
-        return (name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (rest + 1), pictures(one.accuracy))
-    latencies = (_median(one.latency(setting)) for setting in SETTINGS)
-    drop, ratio = metric(one.drop), _ratio(run, one)
-    taken = _delegated(one.delegated)
-    return (name, score, drop, bytes_, ratio, *latencies, taken, _optimal(run, one), pictures(one.accuracy))
+        return (one.name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (len(SETTINGS) + 3))
+    times = (_median(one.latency(setting)) for setting in SETTINGS)
+    taken = _share(one.delegated)
+    return (one.name, score, metric(one.drop), bytes_, _ratio(run, one), *times, taken, _optimal(run, one))
+
+
+def _pictures(accuracy: Accuracy) -> str:
+    return f"{accuracy.pictures} of {accuracy.split}"
 
 
 def _ratio(run: RunData, one: Artifact) -> str:
-    reference = next((other.size for other in run.artifacts if other.recipe == "float32" and other.size), None)
-    return f"{reference / one.size:.2f}×" if reference and one.size else MISSING
+    reference = next(
+        (other.size for other in run.artifacts if other.recipe == "float32" and other.size), None
+    )
+    return f"{reference / one.size:.2f}x" if reference and one.size else MISSING
 
 
 def _median(latency: Latency | None) -> str:
-    return MISSING if latency is None else f"{latency.median_ms:.2f} / {latency.p95_ms:.2f} ms"
+    return MISSING if latency is None else f"{latency.median_ms:.2f} / {latency.p95_ms:.2f}"
 
 
-def _delegated(delegated: Delegated | None) -> str:
+def _share(delegated: Delegated | None) -> str:
     if delegated is None:
         return MISSING
-    if not delegated.partitions:
-        return f"none of {delegated.total}"
     share = 100 * delegated.ops / max(delegated.total, 1)
     pieces = "1 partition" if delegated.partitions == 1 else f"{delegated.partitions} partitions"
-    return f"{delegated.ops} of {delegated.total} ({share:.0f} %), {pieces}"
+    return f"{share:.0f} %, {pieces}" if delegated.partitions else "none"
+
+
+def _delegated(delegated: Delegated) -> str:
+    if not delegated.partitions:
+        return f"none of {delegated.total}"
+    return f"{delegated.ops} of {delegated.total}: {_share(delegated)}"
 
 
 def _optimal(run: RunData, one: Artifact) -> str:
@@ -158,9 +160,12 @@ def _optimal(run: RunData, one: Artifact) -> str:
 
 def _latency_note(run: RunData) -> str:
     counts = sorted({one.runs for artifact in run.artifacts for one in artifact.latencies})
-    runs = " or ".join(map(str, counts)) or "no"
-    said = f"Latencies: median / 95th percentile of {runs} single inferences; their full rows stand below. "
-    return said + f"Pareto-optimal by latency: with {setting_name(SETTINGS[0])}."
+    best = f"Pareto-optimal by latency: with {setting_name(SETTINGS[0])}."
+    if not counts:
+        return f"Latencies: {MISSING}. {best}"
+    runs = " or ".join(map(str, counts))
+    said = f"Latencies: median / 95th percentile of {runs} single inferences; the whole of each measurement, "
+    return f"{said}with versions and machine, stands below. {best}"
 
 
 def _latency_row(one: Artifact, latency: Latency, setups: Sequence[Environment]) -> tuple[str, ...]:
@@ -174,10 +179,6 @@ def _latency_row(one: Artifact, latency: Latency, setups: Sequence[Environment])
         _delegated(latency.delegated),
         str(setups.index(latency.environment) + 1) if latency.environment else "unknown",
     )
-
-
-def _column(setting: Setting) -> str:
-    return setting_name(setting)
 
 
 def _missing_commands(run: RunData) -> Iterator[str]:

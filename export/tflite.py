@@ -281,7 +281,7 @@ def _reference(model: keras.Model, options: ExportOptions, sets: _Sets) -> Metri
 def _loses_too_much(attempt: _Attempt, options: ExportOptions) -> bool:
     if options.max_drop is None or attempt.accuracy is None:
         return False
-    return attempt.accuracy.drop > options.max_drop
+    return not attempt.accuracy.drop <= options.max_drop  # so that a drop that is not a number fails
 
 
 def _has_more(options: ExportOptions, sets: _Sets) -> bool:

@@ -62,10 +62,11 @@ def train(job: Job) -> keras.Model:
     """
     job = replace(job, spec=spec_for_data(job.spec, job.train))
     run = Run(job.out)
-    run.start(job.spec, job.settings)
+    run.check(job.spec, job.settings)
     keras.utils.set_random_seed(job.settings.seed)
     store = PictureStore(job.train, job.spec.input)
     session = _Session.start(job, run, steps_per_epoch=max(1, len(store) // job.settings.batch))
+    run.start(job.spec, job.settings)  # after all that bad input could stop
     if session.is_finished():
         note(f"{run.folder} is already trained; delete the folder to train again")
     else:

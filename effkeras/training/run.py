@@ -56,19 +56,16 @@ class Run:
         return self.folder / "artifacts"
 
     def start(self, spec: ModelSpec, settings: TrainSettings) -> None:
-        """Creates the folder, or checks that it holds a training of the same kind.
-
-        Raises EffkerasError when it holds another model or other settings.
-        """
-        if self.definition.is_file() and self.settings.is_file():
-            self._check(spec, settings)
-            return
+        """Creates the folder and writes what is known before the training."""
         make_folder(self.folder)
         write_text(self.definition, spec.to_toml())
         write_text(self.labels, "".join(f"{label}\n" for label in spec.labels))
         write_text(self.settings, tomli_w.dumps(settings.to_table()))
 
-    def _check(self, spec: ModelSpec, settings: TrainSettings) -> None:
+    def check(self, spec: ModelSpec, settings: TrainSettings) -> None:
+        """Raises EffkerasError when the folder holds another model's run or one with other settings."""
+        if not (self.definition.is_file() and self.settings.is_file()):
+            return
         where = str(self.settings)
         if spec_from_table(read_toml(self.definition), str(self.definition)) != spec:
             raise EffkerasError(f"{self.folder} holds a run of another model; give another --out")

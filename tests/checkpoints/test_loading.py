@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 
@@ -26,6 +27,7 @@ HAVE_BIAS = ("/se/", "resample_", "op_after_combine", "class_net/", "box_net/", 
 STEM = "efficientnet-b0/stem/conv2d/kernel"
 
 
+@functools.cache
 def tiny() -> ModelSpec:
     spec = effkeras.spec("d0")
     return with_classes(spec, 3).replace(
@@ -180,7 +182,7 @@ def test_weights_of_a_keras_model(given, model, keras_file, official):
 
 def test_a_keras_model_of_other_layers_is_refused(keras_file):
     digits = effkeras.build("efficientnet-digits")
-    with pytest.raises(EffkerasError, match=r"missing: .*logits/kernel.*extra: .*class0_conv"):
+    with pytest.raises(EffkerasError, match=r"7 missing: head_conv/kernel.* of another shape: .* extra: "):
         load_weights(digits, keras_file)
 
 
@@ -227,7 +229,7 @@ def test_a_folder_without_checkpoint_is_refused(model, tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones(model):
-    with pytest.raises(EffkerasError, match="no weights 'imagenet'.*tiny knows by name: far"):
+    with pytest.raises(EffkerasError, match=r"no weights 'imagenet'.*tiny knows by name: far"):
         load_weights(model, "imagenet")
 
 

@@ -1,0 +1,122 @@
+"""`make demo`: the whole path, from labelled pictures to a measured int8 detector and a report.
+
+Runs the same commands that a user types, one after the other, and prints each before it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from effkeras import cli, zoo
+from effkeras.commands.options import parser
+from effkeras.console import note, run_command
+from effkeras.data.records import DetectionData
+from effkeras.data.splits import open_data
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.files import make_folder
+
+RECIPES = ("float32", "fp16", "dynamic", "int8")
+SAMPLES = 6
+_DIGITS = ["--train", "1600", "--val", "200", "--test", "1000"]
+_TRAINING = ["--epochs", "1", "--learning-rate", "0.0003"]
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What is shown: a model of the zoo, on one's own data or on the digits."""
+
+    model: str
+    data: Path | None
+    out: Path
+
+
+class _StepError(Exception):
+    """A command ended with an exit code other than 0; it has said why."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo."""
+    options = parser("demo", "Trains, exports, measures and reports a detector.")
+    options.add_argument("--model", default="efficientdet-digits", help="a name of `effkeras list`")
+    options.add_argument("--data", type=Path, help="a COCO folder (default: drawn handwritten digits)")
+    options.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run folder")
+    return run_command(lambda: _run(options, argv))
+
+
+def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    chosen = options.parse_args(argv)
+    try:
+        page = show(Demo(chosen.model, chosen.data, chosen.out))
+    except _StepError as failed:
+        return failed.code
+    print(f"\nThe report, with pictures and charts: {page}")
+    return 0
+
+
+def show(demo: Demo) -> Path:
+    """Runs all steps and returns the report's page."""
+    spec = zoo.spec(demo.model)
+    data = demo.data or _draw_digits(spec, demo.out.parent / "demo-data")
+    _step("train", demo.model, "--data", data, "--out", demo.out, *_start(spec), *_TRAINING)
+    for recipe in RECIPES:
+        _step("export", "tflite", demo.out, "--recipe", recipe, "--data", data)
+    artifacts = [demo.out / "artifacts" / f"{recipe}.tflite" for recipe in RECIPES]
+    _step("export", "bench", *artifacts)
+    _draw_samples(artifacts[-1], data, demo.out / "samples")
+    _step("export", "report", demo.out)
+    return demo.out / "report" / "report.html"
+
+
+def _step(*words: object) -> None:
+    command = [str(word) for word in words]
+    note(f"\n$ effkeras {shlex.join(command)}")
+    code = cli.main(command)
+    if code:
+        raise _StepError(code)
+
+
+def _draw_digits(spec: ModelSpec, folder: Path) -> Path:
+    classify = [] if spec.is_detector else ["--classify"]
+    _step("data", "digits", folder, *_DIGITS, *classify)
+    return folder
+
+
+def _start(spec: ModelSpec) -> list[str]:
+    """The weights that ship with the model, where there are any."""
+    shipped = [name for name, card in spec.weights.items() if card.file]
+    return ["--weights", shipped[0]] if shipped else []
+
+
+def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
+    """Draws what the artifact finds in a few test pictures, for the report."""
+    from effkeras.predict import draw, predict
+    from effkeras.predictor import open_predictor
+
+    paths = [record.path for record in _test_records(root)[:SAMPLES]]
+    make_folder(folder)
+    for record in predict(open_predictor(artifact), paths, min_score=0.4):
+        draw(record, folder / f"{Path(record['picture']).stem}.png")
+
+
+def _test_records(root: Path) -> Sequence:
+    try:
+        data = open_data(root, "test")
+    except EffkerasError:
+        data = open_data(root, "val")
+    if isinstance(data, DetectionData):  # busy pictures show more
+        return sorted(data.records, key=lambda record: -len(record.boxes))
+    return data.records
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""`python -m export.report RUN...`: accuracy against size and latency, as Markdown, pictures and a page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from effkeras.commands.options import parser
+from effkeras.console import run_command
+from effkeras.files import make_folder, write_bytes, write_text
+
+SAMPLES = 8
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = SAMPLES) -> Path:
+    """Writes report.md, report.html and the charts, and returns the path of report.html.
+
+    Args:
+        runs: run folders; charts show them together.
+        out: the folder to write to; by default `report` in the first run.
+        samples: at most so many of each run's drawn pictures (RUN/samples/*.png) are shown.
+
+    Raises:
+        EffkerasError: a folder that is no run or holds no results, runs judged by different metrics, or
+            matplotlib or jinja2 is missing.
+    """
+    from export.report_content import page_of
+    from export.report_data import read_run
+    from export.report_pages import html, markdown
+
+    page = page_of([read_run(folder, samples) for folder in dict.fromkeys(runs)])
+    out = out or runs[0] / "report"
+    texts = {"report.md": markdown(page, out), "report.html": html(page)}
+    make_folder(out)
+    for chart in page.charts:
+        write_bytes(out / f"{chart.name}.png", chart.light)
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return out / "report.html"
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    written = write_report(chosen.runs, chosen.out, chosen.samples)
+    print(f"{written}: written, with report.md and the charts beside it")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("export report", "Accuracy against size and latency, as report.html, report.md and PNG.")
+    options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders to show together")
+    options.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write (default: report in the first RUN)"
+    )
+    options.add_argument(
+        "--samples", type=_count, default=SAMPLES, help=f"drawn pictures of each run (default: {SAMPLES})"
+    )
+    return options
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a report says: its sentences, and which figures stand where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from effkeras.errors import EffkerasError
+from effkeras.graph.counting import count
+from export.report_charts import draw_charts, labels
+from export.report_data import Artifact, Environment, RunData
+from export.report_pages import Page, Section
+from export.report_tables import (
+    MISSING,
+    artifact_table,
+    latency_table,
+    metric_table,
+    missing_commands,
+    notes,
+    setup_table,
+)
+
+ACCURACY = {
+    "AP": "AP is COCO's: average precision over classes and overlaps (IoU) of 0.50 to 0.95; 1 is best.",
+    "top1": "top1 is the share of pictures whose likeliest class is the right one; 1 is best.",
+}
+METHOD = (
+    "The Keras float model and every artifact go through the same code: the same pictures, resized and "
+    "normalised the same way, and the same metric.",
+    "Drop is the Keras float model's figure minus the artifact's on the same pictures; negative is a gain.",
+    "Ratio is the size of the float32 .tflite divided by the artifact's. 1 kB is 1000 bytes.",
+    "A latency is the time of one inference on one picture, without reading, resizing and decoding of boxes. "
+    "Files and settings that are measured together take turns, after untimed runs, so that whatever else "
+    "the machine does hits all alike. XNNPACK is the fast CPU path that LiteRT takes by itself; plain kernels "
+    "run without it.",
+    "Ops in XNNPACK: how many of the graph's operators it runs, and in how many partitions. All of them in "
+    "one partition means that nothing goes back and forth.",
+    "Pareto-optimal: no other artifact of the same run is at least as accurate and smaller, or as small and "
+    "more accurate; likewise for latency.",
+    "Of several measurements of the same artifact under the same setting the newest counts. A new export "
+    "outdates what was measured of the file before it.",
+)
+LIMITS = (
+    "Latencies are those of the machine named below, with all that ran on it meanwhile. They put artifacts "
+    "in order; they do not tell how fast a phone is. Measure there before deciding.",
+    "Accuracy holds for these pictures: the fewer they are, the more of a small difference is chance.",
+)
+
+
+def page_of(runs: Sequence[RunData]) -> Page:
+    """The content of a report on runs.
+
+    Raises EffkerasError when the runs are judged by different metrics.
+    """
+    _check_metrics(runs)
+    setups = _setups(runs)
+    names = labels(runs)
+    return Page(
+        title=", ".join(dict.fromkeys(run.spec.name for run in runs)),
+        intro=_intro(runs),
+        charts=draw_charts(runs),
+        sections=tuple(_section(name, run, setups) for name, run in zip(names, runs, strict=True)),
+        method=(ACCURACY[runs[0].metric], *METHOD),
+        limits=LIMITS,
+        setups=setup_table(setups),
+    )
+
+
+def _check_metrics(runs: Sequence[RunData]) -> None:
+    first = runs[0]
+    other = next((run for run in runs if run.metric != first.metric), None)
+    if other:
+        raise EffkerasError(
+            f"{first.folder} is judged by {first.metric} and {other.folder} by {other.metric}; "
+            "report on detectors and on classifiers separately"
+        )
+
+
+def _intro(runs: Sequence[RunData]) -> str:
+    kind = "detector" if runs[0].spec.is_detector else "classifier"
+    what = f"this {kind}" if len(runs) == 1 else f"{len(runs)} trained {kind}s"
+    return f"Accuracy, size and speed of {what} in Keras and as .tflite files."
+
+
+def _section(name: str, run: RunData, setups: Sequence[Environment]) -> Section:
+    tables = [artifact_table(run), latency_table(run, setups), metric_table(run)]
+    return Section(
+        title=f"Run {name}",
+        facts=tuple(_facts(run)),
+        notes=notes(run),
+        tables=tuple(table for table in tables if table.rows),
+        missing=missing_commands(run),
+        samples=run.samples,
+    )
+
+
+def _facts(run: RunData) -> Iterator[tuple[str, str]]:
+    counts = count(run.spec)
+    yield "Model", run.spec.name
+    yield "Input", " x ".join(map(str, run.spec.input.size)) + " pixels"
+    yield "Classes", str(run.spec.classes)
+    yield "Parameters", f"{counts.trainable:,}"
+    yield "Multiply-adds", f"{counts.macs / 1e6:,.1f} million"
+    yield "Measured on", _pictures(run)
+    yield "Training", f"{run.epochs[-1].number} epochs" if run.epochs else "not recorded"
+    yield "Folder", str(run.folder)
+
+
+def _pictures(run: RunData) -> str:
+    accuracies = [one.accuracy for one in _all(run) if one.accuracy]
+    said = dict.fromkeys(f"{one.pictures} pictures of the split {one.split}" for one in accuracies)
+    return "; ".join(said) or MISSING
+
+
+def _setups(runs: Sequence[RunData]) -> list[Environment]:
+    """Every environment that something was measured in, once."""
+    found: dict[Environment, None] = {}
+    for run in runs:
+        for one in _all(run):
+            stamps = [one.environment, *(latency.environment for latency in one.latencies)]
+            found.update(dict.fromkeys(stamp for stamp in stamps if stamp))
+    return list(found)
+
+
+def _all(run: RunData) -> tuple[Artifact, ...]:
+    return (run.keras, *run.artifacts)

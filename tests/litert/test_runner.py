@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_models import pictures, quantized, tiny_spec
+
+from effkeras import EffkerasError
+from effkeras.litert.flatbuffer import attach
+from effkeras.litert.quiet import quiet
+from effkeras.litert.runner import (
+    DEFINITION,
+    Delegation,
+    LiteRTModel,
+    delegation,
+    make_interpreter,
+    quantized_pixels,
+)
+from effkeras.predictor import open_predictor
+
+NAME = "efficientdet-lite0"
+
+
+def test_a_file_is_a_predictor_with_its_definition(tmp_path):
+    file = tmp_path / "net.tflite"
+    file.write_bytes(quantized(NAME, "int8").flatbuffer)
+    predictor = open_predictor(file)
+    assert predictor.spec == tiny_spec(NAME)
+    outputs = predictor(pictures(3))
+    assert {name: values.shape[0] for name, values in outputs.items()} == {"class_logits": 3, "box_deltas": 3}
+    assert {values.dtype for values in outputs.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_xnnpack_and_plain_kernels_agree(threads):
+    flatbuffer = quantized(NAME, "float32").flatbuffer
+    fast = LiteRTModel.of_bytes(flatbuffer, threads=threads)(pictures(1))
+    plain = LiteRTModel.of_bytes(flatbuffer, threads=threads, xnnpack=False)(pictures(1))
+    for name, values in fast.items():
+        np.testing.assert_allclose(values, plain[name], atol=1e-4 * values.std())
+
+
+def test_pixels_in_each_input_format():
+    pixels = np.array([-3.0, 0.0, 0.6, 127.0, 255.0, 300.0], np.float32)
+    assert quantized_pixels(pixels, np.float32) is pixels
+    assert quantized_pixels(pixels, np.uint8).tolist() == [0, 0, 1, 127, 255, 255]
+    assert quantized_pixels(pixels, np.int8).tolist() == [-128, -128, -127, -1, 127, 127]
+
+
+@pytest.mark.parametrize(("recipe", "io"), [("float32", "float32"), ("dynamic", "float32"), ("int8", "int8")])
+def test_xnnpack_takes_the_whole_graph(recipe, io):
+    model = LiteRTModel.of_bytes(quantized(NAME, recipe, io).flatbuffer)
+    share = model.delegated()
+    assert (share.delegated_ops, share.partitions) == (share.total_ops, 1)
+    assert share.share == 1
+
+
+def test_plain_kernels_delegate_nothing():
+    model = LiteRTModel.of_bytes(quantized(NAME, "float32").flatbuffer, xnnpack=False)
+    assert (model.delegated().delegated_ops, model.delegated().partitions) == (0, 0)
+
+
+def test_an_operator_that_xnnpack_lacks_splits_the_graph():
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 4))])
+    def call(x):
+        y = tf.nn.relu6(x * 2.0 + 1.0)
+        return tf.nn.relu6(tf.cumsum(y, axis=1) * 3.0) + 1.0
+
+    with quiet():
+        flatbuffer = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()]).convert()
+    share = delegation(make_interpreter(flatbuffer), flatbuffer)
+    assert share.partitions == 2
+    assert share.delegated_ops == share.total_ops - 1  # all but CUMSUM
+
+
+def test_delegation_reads_well():
+    assert str(Delegation(10, 9, 2)) == "9 of 10 ops, 2 partitions"
+    assert str(Delegation(10, 10, 1)) == "10 of 10 ops, 1 partition"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(EffkerasError, match=r"nosuch\.tflite"):
+        LiteRTModel.open(tmp_path / "nosuch.tflite")
+
+
+def test_a_corrupt_file_is_named(tmp_path):
+    file = tmp_path / "broken.tflite"
+    file.write_bytes(b"\0\0\0\0TFL3" + b"\0" * 99)
+    with pytest.raises(EffkerasError, match=r"broken\.tflite"):
+        LiteRTModel.open(file)
+
+
+def test_files_of_others_are_refused():
+    flatbuffer = quantized(NAME, "float32").flatbuffer.replace(DEFINITION.encode(), b"x" * len(DEFINITION))
+    with pytest.raises(EffkerasError, match="not exported by effkeras"):
+        LiteRTModel.of_bytes(flatbuffer)
+
+
+@pytest.mark.parametrize("definition", [b"\xff\xfe", b"name = ", b"name = 'x'"])
+def test_a_damaged_definition_is_refused(definition):
+    flatbuffer = attach(quantized(NAME, "float32").flatbuffer, DEFINITION, definition)
+    with pytest.raises(EffkerasError, match="definition"):
+        LiteRTModel.of_bytes(flatbuffer)

@@ -1,0 +1,78 @@
+"""Small models of each kind with weights that no layer ignores, and what tests make of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+
+import effkeras
+from effkeras.definition import ModelSpec
+from effkeras.models import build_spec
+from quantize.ptq import PtqOptions, Quantized, float_parts, quantize_pixels
+from quantize.recipes import find
+
+SIDE = 64
+DETECTORS = ("efficientdet-lite0", "efficientdet-d0")
+CLASSIFIERS = ("efficientnet-lite0", "efficientnet-b0")
+
+
+def tiny_spec(name: str) -> ModelSpec:
+    spec = effkeras.spec(name)
+    network = dataclasses.replace(spec.network, width=0.35, depth=0.3)
+    spec = spec.replace(
+        network=network,
+        input=dataclasses.replace(spec.input, size=(SIDE, SIDE)),
+        classes=3,
+        labels=(),
+        category_ids=(),
+    )
+    if not spec.is_detector:
+        return spec
+    fpn = dataclasses.replace(spec.fpn, channels=24, cells=1)
+    return spec.replace(fpn=fpn, head=dataclasses.replace(spec.head, repeats=1))
+
+
+@functools.cache
+def tiny_model(name: str) -> keras.Model:
+    model = build_spec(tiny_spec(name))
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(_value(weight, random))
+    return model
+
+
+def _value(weight, random) -> np.ndarray:
+    name, shape = weight.path.rsplit("/", 1)[-1], weight.shape
+    if name in ("moving_variance", "gamma"):
+        return random.uniform(0.5, 1.5, shape)
+    if name in ("moving_mean", "beta", "bias"):
+        return random.normal(0, 0.2, shape)
+    if shape == ():
+        return random.uniform(0.2, 1.5)
+    return weight.numpy() * 1.5
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    """Smooth random pictures, float32 (count, SIDE, SIDE, 3), whole pixels 0..255."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8, 3))
+    return np.rint(coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)).astype(np.float32)
+
+
+def keras_outputs(model: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = model.predict_on_batch(pixels)
+    return outputs if isinstance(outputs, dict) else {model.output_names[0]: outputs}
+
+
+@functools.cache
+def quantized(name: str, recipe: str, io: str = "float32") -> Quantized:
+    options = PtqOptions(find(recipe), io)
+    return quantize_pixels(float_parts(tiny_model(name), options), options, pictures(8)[:, None])
+
+
+def decibels(wanted: np.ndarray, got: np.ndarray) -> float:
+    return float(20 * np.log10(wanted.std() / (wanted - got).std()))
+
+
