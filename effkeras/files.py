@@ -51,6 +51,15 @@ def make_folder(path: Path) -> Path:
     return Path(path)
 
 
+def check_can_make(path: Path) -> None:
+    """Raises EffkerasError when a folder could not be made or written; makes nothing."""
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise EffkerasError(f"cannot create the folder {path}: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise EffkerasError(f"cannot create the folder {path}: no permission to write in {there}")
+
+
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused when `name` would lead out of `folder`."""
     path = (folder / name).resolve()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from effkeras.commands.options import parser
 from effkeras.console import run_command
+from effkeras.errors import EffkerasError
 from effkeras.files import make_folder, write_bytes, write_text
 
 SAMPLES = 8
@@ -28,13 +29,15 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
         samples: at most so many of each run's drawn pictures (RUN/samples/*.png) are shown.
 
     Raises:
-        EffkerasError: a folder that is no run or holds no results, runs judged by different metrics, or
+        EffkerasError: no run, a folder that is no run or holds no results, runs judged by different metrics, or
             matplotlib or jinja2 is missing.
     """
     from export.report_content import page_of
     from export.report_data import read_run
     from export.report_pages import html, markdown
 
+    if not runs:
+        raise EffkerasError("a report needs at least one run folder")
     page = page_of([read_run(folder, samples) for folder in dict.fromkeys(runs)])
     out = out or runs[0] / "report"
     texts = {"report.md": markdown(page, out), "report.html": html(page)}
@@ -59,12 +62,15 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FOLDER", help="where to write (default: report in the first RUN)"
     )
     options.add_argument(
-        "--samples", type=_count, default=SAMPLES, help=f"drawn pictures of each run (default: {SAMPLES})"
+        "--samples",
+        type=_at_least_zero,
+        default=SAMPLES,
+        help=f"drawn pictures of each run (default: {SAMPLES})",
     )
     return options
 
 
-def _count(text: str) -> int:
+def _at_least_zero(text: str) -> int:
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")

@@ -30,11 +30,11 @@ METHOD = (
     "Ratio is the size of the float32 .tflite divided by the artifact's. 1 kB is 1000 bytes.",
     "A latency is the time of one inference on one picture, without reading, resizing and decoding of boxes. "
     "Files and settings that are measured together take turns, after untimed runs, so that whatever else "
-    "the machine does hits all alike. XNNPACK is the fast CPU path that LiteRT takes by itself; plain kernels "
-    "run without it.",
+    "the machine does hits all alike. XNNPACK is the fast CPU path that LiteRT takes by itself; plain "
+    "kernels run without it.",
     "Ops in XNNPACK: how many of the graph's operators it runs, and in how many partitions. All of them in "
     "one partition means that nothing goes back and forth.",
-    "Pareto-optimal: no other artifact of the same run is at least as accurate and smaller, or as small and "
+    "Pareto: an artifact is marked when no other of the same run is at least as accurate and smaller, or as small and "
     "more accurate; likewise for latency.",
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
@@ -107,7 +107,7 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
 
 def _pictures(run: RunData) -> str:
     accuracies = [one.accuracy for one in _all(run) if one.accuracy]
-    said = dict.fromkeys(f"{one.pictures} pictures of the split {one.split}" for one in accuracies)
+    said = dict.fromkeys(f"{one.pictures} pictures of {one.split}" for one in accuracies)
     return "; ".join(said) or MISSING
 
 

@@ -18,6 +18,7 @@ from effkeras.training.run import Run
 from quantize.recipes import names
 
 KERAS = "model.keras"
+USUAL = ("float32", "fp16", "dynamic", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,8 @@ def _is_beaten(own: tuple[float, float], others: Iterable[tuple[float, float]]) 
 def read_run(folder: Path, samples: int) -> RunData:
     """Reads a run folder, with up to `samples` of its drawn pictures.
 
-    Of several rows for the same artifact and setting the newest counts. A recipe without an artifact
-    appears as one of which nothing is known.
+    Of several rows for the same artifact and setting the newest counts. A usual recipe without an
+    artifact appears as one of which nothing is known.
 
     Raises EffkerasError when it is no run folder, or its results are missing or broken.
     """
@@ -372,7 +373,7 @@ def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[A
 
 def _complete(artifacts: Sequence[Artifact]) -> list[Artifact]:
     there = {one.recipe for one in artifacts}
-    missing = [Artifact(f"{recipe}.tflite", recipe) for recipe in names() if recipe not in there]
+    missing = [Artifact(f"{recipe}.tflite", recipe) for recipe in USUAL if recipe not in there]
     return [*artifacts, *missing]
 
 

@@ -29,7 +29,7 @@ def artifact_table(run: RunData) -> Table:
     columns = ("artifact", run.metric, "drop", "size", "ratio", *times)
     return Table(
         caption="Artifacts",
-        columns=(*columns, "ops in XNNPACK", "Pareto-optimal"),
+        columns=(*columns, "ops in XNNPACK", "Pareto"),
         rows=tuple(_artifact_row(run, one) for one in (run.keras, *run.artifacts)),
         note=_latency_note(run),
     )
@@ -160,7 +160,7 @@ def _optimal(run: RunData, one: Artifact) -> str:
 
 def _latency_note(run: RunData) -> str:
     counts = sorted({one.runs for artifact in run.artifacts for one in artifact.latencies})
-    best = f"Pareto-optimal by latency: with {setting_name(SETTINGS[0])}."
+    best = f"Pareto: best by size, or by latency with {setting_name(SETTINGS[0])}."
     if not counts:
         return f"Latencies: {MISSING}. {best}"
     runs = " or ".join(map(str, counts))

@@ -83,8 +83,9 @@ def _resolve(spec: ModelSpec, weights: str | Path) -> Path:
     if not card.file:
         raise EffkerasError(f"download {card.url} and give its path as weights")
     definition = zoo.definition_path(spec.name)
-    folder = definition.parent if definition else zoo.zoo_folder() / "efficientdet"
-    return inside(folder, card.file)
+    if definition is None:
+        raise EffkerasError(f"{card.file} lies beside the definition of {spec.name}: give its path as weights")
+    return inside(definition.parent, card.file)
 
 
 def _load_h5(model: keras.Model, path: Path) -> LoadReport:

@@ -9,7 +9,7 @@ import tomli_w
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
-from effkeras.files import make_folder, write_text
+from effkeras.files import check_can_make, make_folder, write_text
 from effkeras.tables import read_toml, to_record
 from effkeras.training.settings import TrainSettings, difference
 
@@ -63,7 +63,8 @@ class Run:
         write_text(self.settings, tomli_w.dumps(settings.to_table()))
 
     def check(self, spec: ModelSpec, settings: TrainSettings) -> None:
-        """Raises EffkerasError when the folder holds another model's run or one with other settings."""
+        """Raises EffkerasError when the folder cannot be made, or holds a run of another kind."""
+        check_can_make(self.folder)
         if not (self.definition.is_file() and self.settings.is_file()):
             return
         where = str(self.settings)

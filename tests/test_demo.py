@@ -1,0 +1,51 @@
+"""`make demo`'s program: the whole path on a small scale, and at full size with its promises."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny import digits_folder
+
+from export import demo
+
+
+def rows(run) -> list[dict]:
+    return [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_own_data(tmp_path, capsys):
+    """Someone's own COCO folder, and a run that is repeated."""
+    data = digits_folder(tmp_path / "data", train=48, val=8, test=8)
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run")]
+    assert demo.main(arguments) == 0
+    assert demo.main(arguments) == 0
+    assert "already trained" in capsys.readouterr().err
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "int8" in page
+    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == demo.SAMPLES
+
+
+@pytest.mark.slow
+def test_demo_keeps_its_promises(tmp_path, capsys):
+    """As `make demo` runs it: int8 loses at most 0.01 AP on 1,000 pictures."""
+    run = tmp_path / "runs" / "demo"
+    assert demo.main(["--out", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert str(run / "report" / "report.html") in out
+    exports = {row["recipe"]: row for row in rows(run) if row["kind"] == "export"}
+    assert set(exports) == set(demo.RECIPES)
+    assert all(row["pictures"] == 1000 for row in exports.values())
+    assert exports["float32"]["float_metrics"]["AP"] >= 0.62
+    assert abs(exports["float32"]["drop"]) <= 0.001
+    assert exports["int8"]["drop"] <= 0.01
+    assert exports["int8"]["bytes"] < 0.5 * exports["float32"]["bytes"]
+    assert {row["artifact"] for row in rows(run) if row["kind"] == "latency"} == {
+        f"{recipe}.tflite" for recipe in demo.RECIPES
+    }
+
+
+def test_a_failing_step_ends_the_demo(tmp_path, capsys):
+    assert demo.main(["--data", str(tmp_path / "gone"), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.count("error: ") == 1

@@ -1,0 +1,46 @@
+"""The weights that ship are small and as good as they are said to be."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import digits_folder
+
+import effkeras
+from effkeras import zoo
+from effkeras.data.splits import open_data
+from effkeras.evaluate import evaluate
+from effkeras.models import spec_of
+from effkeras.predictor import KerasPredictor
+
+SHIPPED = ("efficientdet-digits", "efficientnet-digits")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_are_small_and_belong_to_the_definition(name):
+    file = zoo.definition_path(name).parent / effkeras.spec(name).weights["digits"].file
+    assert file.stat().st_size <= 3_000_000
+    stored = spec_of(effkeras.load(file))
+    now = effkeras.spec(name)
+    assert (stored.network, stored.input, stored.fpn, stored.labels) == (
+        now.network,
+        now.input,
+        now.fpn,
+        now.labels,
+    )
+
+
+@pytest.mark.slow
+def test_detector_finds_digits(tmp_path):
+    folder = digits_folder(tmp_path / "d", train=1, val=1, test=1000)
+    model = effkeras.build("efficientdet-digits", weights="digits")
+    metrics = evaluate(KerasPredictor.of(model), open_data(folder, "test"))
+    assert metrics["AP50"] >= 0.93
+    assert metrics["AP"] >= 0.62
+
+
+@pytest.mark.slow
+def test_classifier_knows_digits(tmp_path):
+    folder = digits_folder(tmp_path / "d", train=10, val=10, test=1000, classify=True)
+    model = effkeras.build("efficientnet-digits", weights="digits")
+    metrics = evaluate(KerasPredictor.of(model), open_data(folder, "test"))
+    assert metrics["top1"] >= 0.9
