@@ -16,9 +16,8 @@ from effkeras import cli, zoo
 from effkeras.commands.options import parser
 from effkeras.console import note, run_command
 from effkeras.data.records import DetectionData
-from effkeras.data.splits import open_data
+from effkeras.data.splits import find_split, open_data
 from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
 from effkeras.files import make_folder
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
@@ -109,10 +108,7 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
 
 
 def _test_records(root: Path) -> Sequence:
-    try:
-        data = open_data(root, "test")
-    except EffkerasError:
-        data = open_data(root, "val")
+    data = open_data(root, find_split(root, "test", "val") or "test")
     if isinstance(data, DetectionData):  # busy pictures show more
         return sorted(data.records, key=lambda record: -len(record.boxes))
     return data.records

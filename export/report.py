@@ -29,8 +29,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
         samples: at most so many of each run's drawn pictures (RUN/samples/*.png) are shown.
 
     Raises:
-        EffkerasError: no run, a folder that is no run or holds no results, runs judged by different metrics, or
-            matplotlib or jinja2 is missing.
+        EffkerasError: no run, a folder that is no run or holds no results, runs judged by different
+            metrics, or matplotlib or jinja2 is missing.
     """
     from export.report_content import page_of
     from export.report_data import read_run

@@ -34,8 +34,8 @@ METHOD = (
     "kernels run without it.",
     "Ops in XNNPACK: how many of the graph's operators it runs, and in how many partitions. All of them in "
     "one partition means that nothing goes back and forth.",
-    "Pareto: an artifact is marked when no other of the same run is at least as accurate and smaller, or as small and "
-    "more accurate; likewise for latency.",
+    "Pareto: an artifact is marked when no other of the same run is at least as accurate and smaller, or as "
+    "small and more accurate; likewise for latency.",
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
 )

@@ -47,7 +47,12 @@ def test_wheel_works_outside_the_checkout(wheel, tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     folder, models, parameters = done.stdout.splitlines()
     assert Path(folder) == site / "effkeras" / "_zoo"

@@ -74,5 +74,3 @@ def quantized(name: str, recipe: str, io: str = "float32") -> Quantized:
 
 def decibels(wanted: np.ndarray, got: np.ndarray) -> float:
     return float(20 * np.log10(wanted.std() / (wanted - got).std()))
-
-

@@ -11,8 +11,7 @@ from effkeras import zoo
 from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
-from effkeras.data.splits import open_data
-from effkeras.errors import EffkerasError
+from effkeras.data.splits import find_split, open_data
 from effkeras.training.settings import read_settings
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience")
@@ -28,7 +27,8 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     spec = zoo.spec(chosen.model)
     settings = read_settings(chosen.config, _overrides(chosen))
-    data = open_data(chosen.data, "train", skip_bad=chosen.skip_bad)
+    train_split = find_split(chosen.data, "train") or "train"
+    data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad)
     validation = _validation(chosen.data, skip_bad=chosen.skip_bad)
     for skipped in data.skipped[:3]:
         note(f"skipped {skipped.what}: {skipped.why}")
@@ -41,13 +41,11 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _validation(root: Path, *, skip_bad: bool) -> LabelledData | None:
-    try:
-        return open_data(root, "val", skip_bad=skip_bad)
-    except EffkerasError as error:
-        if (root / "val").exists():
-            raise
-        note(f"training without validation: {error}")
+    split = find_split(root, "val")
+    if split is None:
+        note(f"{root} has no split val: training without validation")
         return None
+    return open_data(root, split, skip_bad=skip_bad)
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -32,6 +32,14 @@ def open_data(root: Path, split: str, *, skip_bad: bool = False) -> LabelledData
     )
 
 
+def find_split(root: Path, *wanted: str) -> str | None:
+    """The first of the wanted splits that `root` has; "val" also stands for COCO's "val2017"."""
+    if not root.is_dir():
+        return None
+    there = coco.coco_splits(root) or folder.folder_splits(root)
+    return next((split for start in wanted for split in there if split.startswith(start)), None)
+
+
 def _only_images(split: Path) -> bool:
     """Whether a split looks like COCO without its labels, rather than like a class called "images"."""
     images = split / "images"

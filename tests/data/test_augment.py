@@ -82,7 +82,9 @@ def test_uncovered_ground_gets_the_fill_colour():
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "color"])
 def test_colours_change_and_stay_in_range(name):
-    spec = AugmentSpec(**{"flip": False, "scale": (1, 1), "brightness": 0, "contrast": 0, "color": 0, name: 0.9})
+    spec = AugmentSpec(
+        **{"flip": False, "scale": (1, 1), "brightness": 0, "contrast": 0, "color": 0, name: 0.9}
+    )
     before = batch(8).pixels
     after = augment_pictures(before, seeds(8), spec, FILL)
     assert np.abs(after - before).max() > 5

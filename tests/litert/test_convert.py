@@ -31,7 +31,16 @@ def test_computes_what_the_model_computes(name):
 def test_no_trace_of_variables_batch_norm_or_dynamic_shapes(name):
     graph = operators(quantized(name, "float32").flatbuffer)
     names = {op.name for op in graph}
-    assert not names & {"VAR_HANDLE", "READ_VARIABLE", "BATCH_MATMUL", "SHAPE", "PACK", "TILE", "SUB", "RSQRT"}
+    assert not names & {
+        "VAR_HANDLE",
+        "READ_VARIABLE",
+        "BATCH_MATMUL",
+        "SHAPE",
+        "PACK",
+        "TILE",
+        "SUB",
+        "RSQRT",
+    }
     assert not any(name.startswith("Flex") for name in names)
     plain = [op for op in graph if op.name in ("MUL", "ADD")]
     assert not [op for op in plain if "_bn" in layer_of(op.outputs[0].name)]

@@ -52,7 +52,14 @@ def classifier_run(digit_classes, tmp_path_factory):
 
 def test_run_folder_is_complete(detector_run):
     files = {path.name for path in detector_run.iterdir()}
-    assert files == {"model.toml", "model.keras", "labels.txt", "train.toml", "checkpoint.npz", "results.jsonl"}
+    assert files == {
+        "model.toml",
+        "model.keras",
+        "labels.txt",
+        "train.toml",
+        "checkpoint.npz",
+        "results.jsonl",
+    }
     assert (detector_run / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
     spec = effkeras.spec(detector_run / "model.toml")
     assert spec == spec_of(effkeras.load(detector_run))
@@ -160,7 +167,9 @@ def _state(made: Job, out: Path) -> list:
     from effkeras.training.loop import _Session
     from effkeras.training.run import Run
 
-    return _Session.start(dataclasses.replace(made, spec=effkeras.spec(out / "model.toml")), Run(out), 3).state()
+    return _Session.start(
+        dataclasses.replace(made, spec=effkeras.spec(out / "model.toml")), Run(out), 3
+    ).state()
 
 
 @pytest.mark.slow

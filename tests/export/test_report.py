@@ -1,0 +1,449 @@
+"""Reports: their figures come from the rows, and what was not measured is said so."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from effkeras import results, zoo
+from effkeras.errors import EffkerasError
+from export.charts import DARK, LIGHT, Curve, Panel, Point, Series, trade_off, training
+from export.report import main, write_report
+from export.report_data import Setting, read_run
+
+Row = dict[str, Any]
+ONE_THREAD = Setting("XNNPACK", 1)
+
+
+def detector_metrics(ap: float) -> dict[str, float]:
+    return {"AP": ap, "AP50": 0.9712, "AP75": 0.9333, "APs": 0.7001, "APm": 0.8502, "AR": 0.8803}
+
+
+def export_row(recipe: str, size: int, ap: float, **changes: Any) -> Row:
+    row = {
+        "kind": "export",
+        "model": "efficientdet-digits",
+        "artifact": f"{recipe}.tflite",
+        "recipe": recipe,
+        "io": "float32",
+        "bytes": size,
+        "calibration_pictures": 0,
+        "metric": "AP",
+        "split": "test",
+        "pictures": 500,
+        "float_metrics": detector_metrics(0.8420),
+        "artifact_metrics": detector_metrics(ap),
+        "drop": 0.8420 - ap,
+        "total_ops": 182,
+        "delegated_ops": 180,
+        "partitions": 3,
+        "float_ops": [],
+        "remedies": [],
+        "passed": True,
+    }
+    return results.stamped(row | changes)
+
+
+def latency_row(recipe: str, median: float, kernels: str = "XNNPACK", threads: int = 1) -> Row:
+    taken = 182 if kernels == "XNNPACK" else 0
+    row = {
+        "kind": "latency",
+        "model": "efficientdet-digits",
+        "artifact": f"{recipe}.tflite",
+        "kernels": kernels,
+        "threads": threads,
+        "runs": 50,
+        "warmup": 10,
+        "min_ms": median - 0.11,
+        "median_ms": median,
+        "p95_ms": median + 0.22,
+        "mean_ms": median,
+        "total_ops": 182,
+        "delegated_ops": taken,
+        "partitions": 1 if taken else 0,
+    }
+    return results.stamped(row)
+
+
+def eval_row(artifact: str, ap: float, pictures: int = 500) -> Row:
+    row = {"kind": "eval", "artifact": artifact, "split": "test", "pictures": pictures}
+    return results.stamped(row | {"metrics": detector_metrics(ap)})
+
+
+def epoch_rows(count: int) -> list[Row]:
+    return [
+        {"kind": "epoch", "epoch": n + 1, "loss": 3 / (n + 1), "metrics": {"AP": 0.1 * n}}
+        for n in range(count)
+    ]
+
+
+def full_rows() -> list[Row]:
+    settings = [("XNNPACK", 1, 1.0), ("XNNPACK", 2, 0.6), ("plain", 1, 9.0)]
+    exports = [
+        export_row("float32", 1_654_320, 0.8420),
+        export_row("fp16", 842_112, 0.8421),
+        export_row("dynamic", 521_000, 0.8385),
+        export_row("int8", 498_765, 0.8391),
+    ]
+    medians = {"float32": 2.61, "fp16": 2.64, "dynamic": 2.13, "int8": 1.21}
+    latencies = [
+        latency_row(recipe, median * factor, kernels, threads)
+        for recipe, median in medians.items()
+        for kernels, threads, factor in settings
+    ]
+    return [*epoch_rows(4), *exports, *latencies]
+
+
+def write_run(folder: Path, rows: list[Row], model: str = "efficientdet-digits") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "model.toml").write_text(zoo.spec(model).to_toml())
+    (folder / "model.keras").write_bytes(bytes(2_104_332))
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def written(run: Path) -> tuple[str, str]:
+    """The report's Markdown and HTML."""
+    page = write_report([run])
+    return page.with_name("report.md").read_text(), page.read_text()
+
+
+def cells(report: str, artifact: str) -> list[str]:
+    """The cells of an artifact's first line in the Markdown."""
+    line = next(line for line in report.splitlines() if line.startswith(f"| {artifact} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run with everything measured, its Markdown and its HTML."""
+    run = write_run(tmp_path_factory.mktemp("runs") / "digits", full_rows())
+    (run / "samples").mkdir()
+    for name in ("first", "second <b>", "third"):
+        Image.new("RGB", (8, 6), "teal").save(run / "samples" / f"{name}.png")
+    write_report([run], samples=2)
+    folder = run / "report"
+    return run, (folder / "report.md").read_text(), (folder / "report.html").read_text()
+
+
+def test_artifact_table_has_the_rows_figures(full):
+    _, markdown, _ = full
+    expected = [
+        "int8",
+        "0.8391",
+        "0.0029",
+        "498.8 kB",
+        "3.32x",
+        "1.21 / 1.43",
+        "0.73 / 0.95",
+        "10.89 / 11.11",
+    ]
+    assert cells(markdown, "int8") == [*expected, "100 %, 1 partition", "size, latency"]
+    assert cells(markdown, "Keras float model")[:4] == ["Keras float model", "0.8420", "-", "2,104.3 kB"]
+    assert cells(markdown, "fp16")[2] == "-0.0001"
+
+
+@pytest.mark.parametrize("figure", ["0.8391", "3.32x", "1.21 / 1.43", "0.7001", "500 of test", "180"])
+def test_both_pages_show_the_same_figures(figure, tmp_path):
+    # Without latencies of its own, int8 keeps the delegated share that its export found.
+    rows = [*full_rows(), export_row("int8", 498_765, 0.8391, artifact="again.tflite", recipe="int8")]
+    markdown, html = written(write_run(tmp_path / "run", rows))
+    if figure == "180":
+        figure = "99 %, 3 partitions"
+    assert figure in markdown
+    assert figure in html
+
+
+def test_a_latency_comes_with_all_that_belongs_to_it(full):
+    _, markdown, html = full
+    assert "| int8 | XNNPACK | 1 | 1.10 | 1.21 | 1.43 | 50 | 182 of 182: 100 %, 1 partition | 1 |" in markdown
+    assert "| int8 | plain | 1 | 10.78 | 10.89 | 11.11 | 50 | none of 182 | 1 |" in markdown
+    for tool, version in results.environment()["versions"].items():
+        assert f"| {tool} | {version} |" in markdown
+        assert version in html
+
+
+def test_full_run_lacks_nothing(full):
+    _, markdown, html = full
+    assert "not measured" not in markdown
+    assert "not measured" not in html.split("<body>")[1]
+
+
+def test_html_is_one_file(full):
+    _, _, html = full
+    links = re.findall(r'(?:src|srcset|href|action|data)="([^"]*)"', html)
+    assert len(links) == 3 * 2 + 2  # three charts for light and dark pages, two samples
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+    text = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
+    assert not re.search(r"https?:|url\(|@import|<script|<link", text)
+
+
+def test_samples_are_shown_with_their_names(full):
+    run, markdown, html = full
+    assert "](../samples/second%20%3Cb%3E.png)" in markdown
+    assert "<figcaption>second &lt;b&gt;</figcaption>" in html
+    assert "third" not in html
+    assert (run / "report" / "../samples/first.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["accuracy-size", "accuracy-latency", "training"])
+def test_charts_are_pictures(full, name):
+    run, markdown, _ = full
+    assert f"]({name}.png)" in markdown
+    with Image.open(run / "report" / f"{name}.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert picture.width == 1160
+        assert 600 <= picture.height <= 1600
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path):
+    rows = [export_row("int8", 498_765, 0.8391), latency_row("int8", 1.21)]
+    run = write_run(tmp_path / "a run", rows)
+    markdown, html = written(run)
+    assert cells(markdown, "int8")[4:8] == ["not measured", "1.21 / 1.43", "not measured", "not measured"]
+    assert cells(markdown, "dynamic")[1:] == ["not measured"] * 9
+    assert f"    effkeras export tflite '{run}' --recipe dynamic --data DIR\n" in markdown
+    benched = " ".join(f"'{run}/artifacts/{name}.tflite'" for name in ("float32", "fp16", "dynamic", "int8"))
+    assert f"    effkeras export bench {benched}\n" in markdown
+    assert '<td class="missing">not measured</td>' in html
+    assert "| 0.0000 |" not in markdown
+
+
+def test_artifact_without_accuracy(tmp_path):
+    row = export_row("int8", 498_765, 0.0)
+    for key in ("split", "pictures", "float_metrics", "artifact_metrics", "drop", "metric"):
+        del row[key]
+    run = write_run(tmp_path / "run", [row])
+    markdown, _ = written(run)
+    assert cells(markdown, "int8")[1:4] == ["not measured", "not measured", "498.8 kB"]
+    assert f"effkeras eval {run} --data DIR\n" in markdown
+    assert f"effkeras eval {run}/artifacts/int8.tflite --data DIR\n" in markdown
+    assert not (run / "report" / "accuracy-size.png").exists()
+
+
+def test_the_newest_row_counts(tmp_path):
+    rows = [
+        export_row("int8", 498_765, 0.8391),
+        latency_row("int8", 5.55),
+        latency_row("int8", 1.21),
+        eval_row("int8.tflite", 0.8380),
+        eval_row("model.keras", 0.8450),
+    ]
+    markdown, _ = written(write_run(tmp_path / "run", rows))
+    assert cells(markdown, "int8")[1:3] == ["0.8380", "0.0070"]
+    assert cells(markdown, "Keras float model")[1] == "0.8450"
+    assert "5.55" not in markdown
+
+
+def test_a_new_export_outdates_what_was_measured_of_the_old_file(tmp_path):
+    rows = [export_row("int8", 1, 0.1), latency_row("int8", 5.55), export_row("int8", 498_765, 0.8391)]
+    (int8,) = [
+        one for one in read_run(write_run(tmp_path / "run", rows), 0).artifacts if one.recipe == "int8"
+    ]
+    assert int8.size == 498_765
+    assert int8.latencies == ()
+
+
+def test_an_export_that_was_not_written_leaves_the_old_file_in_place(tmp_path):
+    failed = export_row("int8", 400_000, 0.7420, passed=False)
+    markdown, html = written(write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), failed]))
+    assert cells(markdown, "int8")[1:4] == ["0.8391", "0.0029", "498.8 kB"]
+    assert "The newest export of int8 lost 0.1000 AP" in markdown
+    assert "The newest export of int8 lost 0.1000 AP" in html
+
+
+def test_a_drop_compares_the_same_pictures_only(tmp_path):
+    rows = [export_row("int8", 498_765, 0.8391), eval_row("int8.tflite", 0.9, pictures=10)]
+    run = write_run(tmp_path / "run", rows)
+    markdown, _ = written(run)
+    assert cells(markdown, "int8")[1:3] == ["0.9000", "not measured"]
+    assert "Not all accuracies come from the same pictures" in markdown
+    assert f"effkeras eval {run} --data DIR --split test --limit 10\n" in markdown
+
+
+def test_pareto(tmp_path):
+    run = read_run(write_run(tmp_path / "run", full_rows()), 0)
+    assert run.best_by_size() == {"fp16.tflite", "int8.tflite"}
+    assert run.best_by_latency(ONE_THREAD) == {"float32.tflite", "fp16.tflite", "int8.tflite"}
+    assert run.best_by_latency(Setting("XNNPACK", 8)) == frozenset()
+
+
+def test_pareto_keeps_equals(tmp_path):
+    rows = [export_row("dynamic", 500, 0.8), export_row("int8", 500, 0.8), export_row("fp16", 900, 0.8)]
+    assert read_run(write_run(tmp_path / "run", rows), 0).best_by_size() == {"dynamic.tflite", "int8.tflite"}
+
+
+def test_hostile_names_are_text(tmp_path):
+    hostile = "<script>alert(1)</script>|`x`\n# y $z$ "
+    row = export_row("int8", 498_765, 0.8391, artifact=f"{hostile}.tflite", split="<img src=x>")
+    rows = [row, {**latency_row("int8", 1.0), "artifact": row["artifact"], "kernels": "<i>"}]
+    markdown, html = written(write_run(tmp_path / "<b>run &amp; $x$", rows))
+    for page in (markdown, html):
+        assert not re.search(r"<(script|img src=x|i|b)>", page)
+    assert "\n# y" not in markdown
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|\`x\` # y" in markdown
+    assert "<h2>Run &lt;b&gt;run &amp;amp; $x$</h2>" in html
+
+
+def test_recipe_shows_when_the_file_name_does_not(tmp_path):
+    rows = [export_row("int8", 1000, 0.8, artifact="phone.tflite"), export_row("int8", 900, 0.8, io="uint8")]
+    names = [one.name for one in read_run(write_run(tmp_path / "run", rows), 0).artifacts]
+    assert names == ["float32", "fp16", "dynamic", "phone (int8)", "int8"]
+
+
+def test_several_runs_share_the_charts(tmp_path, full):
+    other = write_run(tmp_path / "digits", [export_row("int8", 12_345_678, 0.91)])
+    page = write_report([full[0], other, other], tmp_path / "out")
+    markdown = page.with_name("report.md").read_text()
+    assert page == tmp_path / "out" / "report.html"
+    assert markdown.count("## Run ") == 2
+    assert f"## Run {other}".replace("_", r"\_") in markdown
+    assert "12.35 MB" in markdown
+
+
+def test_training_that_diverged_is_still_reported(tmp_path):
+    rows = [*epoch_rows(2), {"kind": "epoch", "epoch": 2, "loss": float("nan"), "metrics": {}}]
+    run = read_run(write_run(tmp_path / "run", rows), 0)
+    assert [(one.number, one.loss, dict(one.metrics)) for one in run.epochs] == [
+        (1, 3.0, {"AP": 0.0}),
+        (2, None, {}),
+    ]
+    write_report([run.folder])
+    assert (run.folder / "report" / "training.png").is_file()
+
+
+def test_classifier(tmp_path):
+    metrics = {"top1": 0.9712, "top5": 0.9991}
+    row = eval_row("model.keras", 0.0) | {"metrics": metrics}
+    markdown, html = written(write_run(tmp_path / "run", [row], "efficientnet-digits"))
+    assert cells(markdown, "Keras float model")[1] == "0.9712"
+    assert "top1 is the share of pictures" in html
+
+
+def test_rows_without_environment(tmp_path):
+    rows = [export_row("int8", 498_765, 0.8391), latency_row("int8", 1.21)]
+    for row in rows:
+        del row["environment"]
+    markdown, _ = written(write_run(tmp_path / "run", rows))
+    assert "| unknown |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("not json", "line 1 is not JSON"),
+        ("[1, 2]", "is not a table"),
+        ('{"kind": "export", "artifact": "a.tflite"}', "no 'recipe'"),
+        ('{"kind": "eval", "artifact": "a.tflite", "metrics": {"AP": "x"}}', "not a table of numbers"),
+        ('{"kind": "eval", "artifact": "model.keras", "metrics": {"AP": NaN}}', "not a table of numbers"),
+        ('{"kind": "latency", "artifact": "a", "kernels": "plain", "threads": 1.5}', "not a whole number"),
+        ('{"kind": "latency", "artifact": 3}', "artifact = 3, not a text"),
+        ('{"kind": "epoch", "epoch": "one"}', "not a whole number"),
+        ("", "is empty"),
+    ],
+)
+def test_broken_results(line, said, tmp_path, capsys):
+    run = write_run(tmp_path / "run", [])
+    (run / "results.jsonl").write_text(line)
+    assert main([str(run)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert str(run / "results.jsonl") in error
+    assert said in error
+    assert not (run / "report").exists()
+
+
+def test_results_that_are_not_text(tmp_path, capsys):
+    run = write_run(tmp_path / "run", [])
+    (run / "results.jsonl").write_bytes(b"\xff\xfe\x00")
+    assert main([str(run)]) == 2
+    assert "one JSON table a line" in capsys.readouterr().err
+
+
+def test_folders_that_are_no_runs(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+    run = write_run(tmp_path / "run", [])
+    (run / "results.jsonl").unlink()
+    assert main([str(run)]) == 2
+    assert "has no results yet; `effkeras eval" in capsys.readouterr().err
+
+
+def test_detector_beside_classifier(tmp_path, full):
+    other = write_run(tmp_path / "other", [eval_row("model.keras", 0.5)], "efficientnet-digits")
+    with pytest.raises(EffkerasError, match="judged by AP .* by top1"):
+        write_report([full[0], other])
+
+
+def test_no_run_at_all():
+    with pytest.raises(EffkerasError, match="at least one run"):
+        write_report([])
+
+
+def test_sample_that_is_no_picture(tmp_path):
+    run = write_run(tmp_path / "run", [eval_row("model.keras", 0.5)])
+    (run / "samples").mkdir()
+    (run / "samples" / "broken.png").write_bytes(b"GIF89a")
+    with pytest.raises(EffkerasError, match="is no PNG picture"):
+        write_report([run])
+    assert write_report([run], samples=0).is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["run", "--samples", "-1"], ["run", "--samples", "x"], ["run", "--nonsense"]]
+)
+def test_bad_options(arguments, capsys):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_missing_package_names_the_extra(package, tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "run", full_rows())
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main([str(run)]) == 2
+    assert 'pip install "effkeras[report]"' in capsys.readouterr().err
+
+
+def test_help_loads_no_plotting():
+    code = (
+        "import sys; from export.report import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'matplotlib', 'jinja2', 'numpy', 'tensorflow'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--samples" in done.stdout
+
+
+def test_markdown_escapes_what_markdown_reads():
+    from export.report_pages import _escaped
+
+    assert _escaped("a_b*c|<d>\n`e`") == r"a\_b\*c\|&lt;d&gt; \`e\`"
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_a_chart_of_far_apart_and_coinciding_points(theme):
+    points = [Point(f"artifact {n}", cost, 0.5, True) for n, cost in enumerate((10, 10, 11, 900, 90_000))]
+    panel = Panel("a $title$ 题", "size", "kB", (Series("_run $1$", tuple(points), 0.5), Series("none", ())))
+    with Image.open(io.BytesIO(trade_off([panel], "AP", theme))) as picture:
+        assert picture.convert("RGB").getpixel((2, 2)) == tuple(bytes.fromhex(theme.paper[1:]))
+
+
+def test_a_training_of_one_epoch():
+    curves = [Curve("one", (1,), (0.5,)), Curve("two", (), ())]
+    with Image.open(io.BytesIO(training([], curves, "AP"))) as picture:
+        assert picture.width == 1160
