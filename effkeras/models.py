@@ -70,15 +70,10 @@ def build_spec(
     net = KerasNet(dtype)
     pixels = keras.Input((*spec.input.size, 3), name="image")
     x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
-    try:
-        if spec.is_detector:
-            heads = detector(net, x, spec)
-            return keras.Model(pixels, heads._asdict(), name=_graph_name(spec))
-        logits = classifier(net, x, spec)
-    except KeyError as error:
-        raise EffkerasError(
-            f"{spec.name}: the network has no level {error}; it needs strides 8 to 32"
-        ) from error
+    if spec.is_detector:
+        heads = detector(net, x, spec)
+        return keras.Model(pixels, heads._asdict(), name=_graph_name(spec))
+    logits = classifier(net, x, spec)
     kind = activation or "linear"
     outputs = keras.layers.Activation(kind, dtype="float32", name="probabilities" if activation else "scores")
     return keras.Model(pixels, outputs(logits), name=_graph_name(spec))

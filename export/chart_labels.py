@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.text import Annotation
-    from matplotlib.transforms import Bbox
 
 _TOGETHER = 10.0  # points (1/72 inch): what lies closer shares one name
 _STEPS = 60
@@ -34,6 +33,26 @@ class Line:
 
     start: tuple[float, float]
     end: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A rectangle in pixels."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    @property
+    def area(self) -> float:
+        return (self.right - self.left) * (self.top - self.bottom)
+
+    def shared(self, other: _Box) -> float:
+        """The area of both."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(width, 0) * max(height, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +90,15 @@ def label(axes: Axes, marks: Sequence[Mark], lines: Sequence[Line], renderer: Re
         taken.append(_write(axes, group, taken, renderer))
 
 
-def _write(axes: Axes, group: Sequence[Mark], taken: Sequence[Bbox], renderer: RendererAgg) -> Bbox:
+def _write(axes: Axes, group: Sequence[Mark], taken: Sequence[_Box], renderer: RendererAgg) -> _Box:
     from matplotlib.text import Text
 
     text = ", ".join(dict.fromkeys(mark.text for mark in group))
-    tried: list[tuple[float, Annotation, Bbox]] = []
+    tried: list[tuple[float, Annotation, _Box]] = []
     for place in _places():
         note = _annotate(axes, group[-1], text, place)
         note.update_positions(renderer)
-        box = Text.get_window_extent(note, renderer)  # the note's own would count its line in
+        box = _Box(*Text.get_window_extent(note, renderer).extents)  # the note's own counts its line in
         tried.append((_overlap(axes, box, taken), note, box))
         if tried[-1][0] == 0:
             break
@@ -107,18 +126,10 @@ def _annotate(axes: Axes, mark: Mark, text: str, place: _Place) -> Annotation:
     )
 
 
-def _overlap(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:
+def _overlap(axes: Axes, box: _Box, taken: Sequence[_Box]) -> float:
     """The area, in pixels, that a text would cover of others, or have outside its axes."""
-    from matplotlib.transforms import Bbox
-
-    shared = [Bbox.intersection(box, other) for other in taken]
-    inside = Bbox.intersection(box, axes.bbox)
-    outside = _area(box) - (_area(inside) if inside else 0.0)
-    return outside + sum(_area(one) for one in shared if one)
-
-
-def _area(box: Bbox) -> float:
-    return float(box.width * box.height)
+    outside = box.area - box.shared(_Box(*axes.bbox.extents))
+    return outside + sum(box.shared(other) for other in taken)
 
 
 def _groups(axes: Axes, marks: Sequence[Mark]) -> list[list[Mark]]:
@@ -145,8 +156,6 @@ def _along(line: Line) -> list[tuple[float, float]]:
     return [(x0 + (x1 - x0) * share, y0 + (y1 - y0) * share) for share in shares]
 
 
-def _boxes(axes: Axes, points: Sequence[tuple[float, float]], radius: float) -> list[Bbox]:
-    from matplotlib.transforms import Bbox
-
+def _boxes(axes: Axes, points: Sequence[tuple[float, float]], radius: float) -> list[_Box]:
     room = radius * axes.figure.dpi / 72
-    return [Bbox([[x - room, y - room], [x + room, y + room]]) for x, y in axes.transData.transform(points)]
+    return [_Box(x - room, y - room, x + room, y + room) for x, y in axes.transData.transform(points)]

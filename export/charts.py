@@ -5,10 +5,11 @@ Everything is drawn through matplotlib's objects, so that a report changes no se
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
             _draw(axes, series, colour, theme)
     _scale(grid[0], panels)
     _legend(canvas, _entries(panels[0].series, theme), theme)
-    canvas.draw()  # the layout is settled here, and names are placed by pixels
+    _settle(canvas)
     for axes, panel in zip(grid, panels, strict=True):
         _name_points(canvas, axes, panel, theme)
     return _png(canvas)
@@ -181,6 +182,15 @@ def _draw(axes: Axes, series: Series, colour: str, theme: Theme) -> None:
         axes.scatter(
             point.cost, point.accuracy, s=62, facecolor=fill, edgecolor=colour, linewidth=1.8, zorder=layer
         )
+
+
+def _settle(canvas: FigureCanvasAgg) -> None:
+    """Fixes the layout, so that names can be placed by pixels."""
+    engine = canvas.figure.get_layout_engine()
+    if engine is not None:
+        with _any_script():
+            engine.execute(canvas.figure)
+    canvas.figure.set_layout_engine("none")
 
 
 def _name_points(canvas: FigureCanvasAgg, axes: Axes, panel: Panel, theme: Theme) -> None:
@@ -263,7 +273,14 @@ def _dot(colour: str, name: str) -> Line2D:
 
 def _png(canvas: FigureCanvasAgg) -> bytes:
     stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a run named in another script
+    with _any_script():
         canvas.print_png(stream)
     return stream.getvalue()
+
+
+@contextlib.contextmanager
+def _any_script() -> Iterator[None]:
+    """A run may be named in a script that the font lacks: boxes will do, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield

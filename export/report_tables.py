@@ -116,6 +116,7 @@ def sorted_latencies(artifact: Artifact) -> list[Latency]:
 def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
     score, bytes_ = metric(run.score(one)), size(one.size)
     if one is run.keras:
+        bytes_ = bytes_ if one.size else NOT_APPLICABLE
         return (one.name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (len(SETTINGS) + 3))
     times = (_median(one.latency(setting)) for setting in SETTINGS)
     taken = _share(one.delegated)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from effkeras.data.records import LabelledData
     from effkeras.definition import ModelSpec
     from effkeras.litert.runner import Delegation, LiteRTModel
-    from quantize.ptq import LayerNote, PtqOptions, Quantized
+    from quantize.post_training import LayerNote, PtqOptions, Quantized
 
 SAMPLES = 128
 MORE_SAMPLES = 4
@@ -209,7 +209,7 @@ def _out(source: str, options: ExportOptions) -> Path:
 
 def _make(model: keras.Model, file: Path, options: ExportOptions, sets: _Sets) -> tuple[ExportReport, bytes]:
     from effkeras.litert.runner import LiteRTModel
-    from quantize.ptq import PtqOptions
+    from quantize.post_training import PtqOptions
 
     ptq = PtqOptions(find(options.recipe), options.io, options.samples, options.seed)
     *earlier, last = _attempts(model, ptq, options, sets)
@@ -235,7 +235,7 @@ def _make(model: keras.Model, file: Path, options: ExportOptions, sets: _Sets) -
 
 def _attempts(model: keras.Model, ptq: PtqOptions, options: ExportOptions, sets: _Sets) -> Iterator[_Attempt]:
     """Artifacts in the order they are tried: the last is the one to report."""
-    from quantize.ptq import float_parts
+    from quantize.post_training import float_parts
 
     note("converting")
     parts = float_parts(model, ptq)
@@ -252,7 +252,7 @@ def _attempt(
 ) -> _Attempt:
     from effkeras.evaluate import evaluate, headline
     from effkeras.litert.runner import LiteRTModel
-    from quantize.ptq import quantize_parts
+    from quantize.post_training import quantize_parts
 
     quantized = quantize_parts(parts, ptq, sets.calibration)
     used = min(ptq.samples, len(sets.calibration.records)) if sets.calibration else 0

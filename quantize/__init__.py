@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantize.ptq import ptq
+    from quantize.post_training import ptq
     from quantize.recipes import find as recipe
 
 __all__ = ["ptq", "recipe"]
 
-_HOMES = {"ptq": ("quantize.ptq", "ptq"), "recipe": ("quantize.recipes", "find")}
+_HOMES = {"ptq": ("quantize.post_training", "ptq"), "recipe": ("quantize.recipes", "find")}
 
 
 def __getattr__(name: str) -> Any:

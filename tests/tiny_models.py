@@ -11,7 +11,7 @@ import numpy as np
 import effkeras
 from effkeras.definition import ModelSpec
 from effkeras.models import build_spec
-from quantize.ptq import PtqOptions, Quantized, float_parts, quantize_pixels
+from quantize.post_training import FloatParts, PtqOptions, Quantized, float_parts, quantize_pixels
 from quantize.recipes import find
 
 SIDE = 64
@@ -52,7 +52,7 @@ def _value(weight, random) -> np.ndarray:
         return random.normal(0, 0.2, shape)
     if shape == ():
         return random.uniform(0.2, 1.5)
-    return weight.numpy() * 1.5
+    return weight.numpy()
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -67,9 +67,15 @@ def keras_outputs(model: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarra
 
 
 @functools.cache
+def parts(name: str, io: str) -> FloatParts:
+    return float_parts(tiny_model(name), PtqOptions(find("int8"), io))
+
+
+@functools.cache
 def quantized(name: str, recipe: str, io: str = "float32") -> Quantized:
+    one_of_two = "float32" if io == "float32" else "int8"
     options = PtqOptions(find(recipe), io)
-    return quantize_pixels(float_parts(tiny_model(name), options), options, pictures(8)[:, None])
+    return quantize_pixels(parts(name, one_of_two), options, pictures(8)[:, None])
 
 
 def decibels(wanted: np.ndarray, got: np.ndarray) -> float:

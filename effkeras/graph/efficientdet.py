@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Generic, NamedTuple
 
 from effkeras.definition import FpnSpec, ModelSpec, detector_parts
+from effkeras.errors import EffkerasError
 from effkeras.graph.bifpn import pyramid
 from effkeras.graph.efficientnet import features
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
@@ -25,7 +26,7 @@ class Heads(NamedTuple, Generic[Tensor]):
 def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Heads[Tensor]:
     """Class logits and box deltas of all anchors, from the normalised picture."""
     parts = detector_parts(spec)
-    maps = pyramid(net, features(net, x, spec), parts.fpn)
+    maps = pyramid(net, _levels(net, x, spec), parts.fpn)
     per_location = parts.anchors.per_location
     classes = Conv(per_location * spec.classes, kernel=3, bias=True, bias_start=PRIOR_BIAS)
     boxes = Conv(per_location * 4, kernel=3, bias=True)
@@ -36,6 +37,13 @@ def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Heads[Tenso
         net.rows(class_maps, "class_logits", spec.classes),
         net.rows(box_maps, "box_deltas", 4),
     )
+
+
+def _levels(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
+    maps = features(net, x, spec)
+    if detector_parts(spec).fpn.levels[0] not in maps:
+        raise EffkerasError(f"{spec.name}: the network has no map of stride 8; the pyramid starts from it")
+    return maps
 
 
 def _head(

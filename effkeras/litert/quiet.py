@@ -44,9 +44,11 @@ def _redirected(target: IO[bytes]) -> Iterator[None]:
     try:
         for channel in _CHANNELS:
             os.dup2(target.fileno(), channel)
-        yield
+        # Python's streams need not write to those channels: in notebooks and under pytest they do not.
+        text = os.fdopen(os.dup(target.fileno()), "w", encoding="utf-8")
+        with text, contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield
     finally:
-        _flush()
         for channel, original in zip(_CHANNELS, saved, strict=True):
             os.dup2(original, channel)
             os.close(original)

@@ -15,12 +15,16 @@ from PIL import Image
 
 from effkeras import results, zoo
 from effkeras.errors import EffkerasError
+from effkeras.litert.latency import Latency, Setting
+from effkeras.litert.runner import Delegation
 from export.charts import DARK, LIGHT, Curve, Panel, Point, Series, trade_off, training
 from export.report import main, write_report
-from export.report_data import Setting, read_run
+from export.report_data import Setting as Shown
+from export.report_data import read_run
+from export.tflite import Accuracy, ExportReport
 
 Row = dict[str, Any]
-ONE_THREAD = Setting("XNNPACK", 1)
+ONE_THREAD = Shown("XNNPACK", 1)
 
 
 def detector_metrics(ap: float) -> dict[str, float]:
@@ -151,13 +155,9 @@ def test_artifact_table_has_the_rows_figures(full):
     assert cells(markdown, "fp16")[2] == "-0.0001"
 
 
-@pytest.mark.parametrize("figure", ["0.8391", "3.32x", "1.21 / 1.43", "0.7001", "500 of test", "180"])
-def test_both_pages_show_the_same_figures(figure, tmp_path):
-    # Without latencies of its own, int8 keeps the delegated share that its export found.
-    rows = [*full_rows(), export_row("int8", 498_765, 0.8391, artifact="again.tflite", recipe="int8")]
-    markdown, html = written(write_run(tmp_path / "run", rows))
-    if figure == "180":
-        figure = "99 %, 3 partitions"
+@pytest.mark.parametrize("figure", ["0.8391", "0.0029", "498.8 kB", "1.21 / 1.43", "0.7001", "500 of test"])
+def test_both_pages_show_the_same_figures(figure, full):
+    _, markdown, html = full
     assert figure in markdown
     assert figure in html
 
@@ -210,6 +210,8 @@ def test_what_is_missing_is_named_with_its_command(tmp_path):
     rows = [export_row("int8", 498_765, 0.8391), latency_row("int8", 1.21)]
     run = write_run(tmp_path / "a run", rows)
     markdown, html = written(run)
+    assert cells(markdown, "int8")[8] == "100 %, 1 partition"
+    assert cells(markdown, "int8")[9] == "size, latency"
     assert cells(markdown, "int8")[4:8] == ["not measured", "1.21 / 1.43", "not measured", "not measured"]
     assert cells(markdown, "dynamic")[1:] == ["not measured"] * 9
     assert f"    effkeras export tflite '{run}' --recipe dynamic --data DIR\n" in markdown
@@ -271,11 +273,37 @@ def test_a_drop_compares_the_same_pictures_only(tmp_path):
     assert f"effkeras eval {run} --data DIR --split test --limit 10\n" in markdown
 
 
+def test_rows_of_the_other_commands_are_understood(tmp_path):
+    taken = Delegation(182, 180, 3)
+    metrics = (detector_metrics(0.8420), detector_metrics(0.8391))
+    report = ExportReport(
+        file=Path("int8.tflite"),
+        spec=zoo.spec("efficientdet-digits"),
+        recipe="int8",
+        io="float32",
+        size=498_765,
+        edges=(),
+        left_in_float=(),
+        operators=182,
+        delegated=taken,
+        samples=128,
+        seed=0,
+        accuracy=Accuracy("AP", "test", 500, *metrics),
+    )
+    timed = Latency(Setting(True, 1), 50, 10, 1.1, 1.21, 1.43, 1.25, taken)
+    own = {"kind": "latency", "artifact": "int8.tflite"}
+    run = write_run(tmp_path / "run", [report.to_row(), own | timed.to_row()])
+    markdown, _ = written(run)
+    expected = ["int8", "0.8391", "0.0029", "498.8 kB", "not measured", "1.21 / 1.43"]
+    assert cells(markdown, "int8")[:6] == expected
+    assert cells(markdown, "int8")[8] == "99 %, 3 partitions"
+
+
 def test_pareto(tmp_path):
     run = read_run(write_run(tmp_path / "run", full_rows()), 0)
     assert run.best_by_size() == {"fp16.tflite", "int8.tflite"}
     assert run.best_by_latency(ONE_THREAD) == {"float32.tflite", "fp16.tflite", "int8.tflite"}
-    assert run.best_by_latency(Setting("XNNPACK", 8)) == frozenset()
+    assert run.best_by_latency(Shown("XNNPACK", 8)) == frozenset()
 
 
 def test_pareto_keeps_equals(tmp_path):
@@ -288,7 +316,8 @@ def test_hostile_names_are_text(tmp_path):
     row = export_row("int8", 498_765, 0.8391, artifact=f"{hostile}.tflite", split="<img src=x>")
     rows = [row, {**latency_row("int8", 1.0), "artifact": row["artifact"], "kernels": "<i>"}]
     markdown, html = written(write_run(tmp_path / "<b>run &amp; $x$", rows))
-    for page in (markdown, html):
+    shown = "".join(line for line in markdown.splitlines(True) if not line.startswith("    "))
+    for page in (shown, html):
         assert not re.search(r"<(script|img src=x|i|b)>", page)
     assert "\n# y" not in markdown
     assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|\`x\` # y" in markdown
@@ -382,7 +411,7 @@ def test_folders_that_are_no_runs(tmp_path, capsys):
 
 def test_detector_beside_classifier(tmp_path, full):
     other = write_run(tmp_path / "other", [eval_row("model.keras", 0.5)], "efficientnet-digits")
-    with pytest.raises(EffkerasError, match="judged by AP .* by top1"):
+    with pytest.raises(EffkerasError, match=r"judged by AP .* by top1"):
         write_report([full[0], other])
 
 
@@ -410,7 +439,7 @@ def test_bad_options(arguments, capsys):
 
 @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
 def test_missing_package_names_the_extra(package, tmp_path, monkeypatch, capsys):
-    run = write_run(tmp_path / "run", full_rows())
+    run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391)])
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
         monkeypatch.setitem(sys.modules, name, None)
     assert main([str(run)]) == 2

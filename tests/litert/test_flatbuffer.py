@@ -30,11 +30,11 @@ def test_what_is_attached_comes_back_and_the_weights_stay(recipe):
 
 def test_attaching_again_replaces_and_keeps_others():
     plain = quantized(NAME, "int8").flatbuffer
-    twice = attach(attach(plain, "labels", b"old"), "labels", b"new")
+    twice = attach(attach(plain, "labels", b"what was there before"), "labels", b"new")
     assert attached(twice, "labels") == b"new"
     assert attached(twice, DEFINITION) == attached(plain, DEFINITION)
     assert attached(twice, "min_runtime_version") == attached(plain, "min_runtime_version") is not None
-    assert b"old" not in twice
+    assert b"what was there before" not in twice
 
 
 def test_nothing_attached_is_none_and_empty_is_empty():

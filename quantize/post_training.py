@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -168,7 +169,8 @@ def _ranges(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Ranges:
 def _quantize(parts: FloatParts, options: PtqOptions, ranges: Ranges | None) -> bytes:
     from ai_edge_quantizer import quantizer
 
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it warns of how it uses the interpreter itself
         tool = quantizer.Quantizer(parts.flatbuffer)
         _set_rules(tool, options)
         result = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_models import SIDE, pictures, tiny_model
+
+from effkeras import results
+from effkeras.data.folder import write_folder
+from effkeras.litert.runner import LiteRTModel
+from effkeras.models import save
+from export.tflite import ExportOptions, export_tflite, main
+
+CLASSIFIER = "efficientnet-lite0"
+LABELS = ("0", "1", "2")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    save(tiny_model(CLASSIFIER), folder / "model.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pictures labelled with what the model says of them: its top-1 is 1 by construction."""
+    root = tmp_path_factory.mktemp("data")
+    for split, count, seed in (("train", 24, 1), ("test", 12, 2)):
+        pixels = pictures(count, seed)
+        found = tiny_model(CLASSIFIER).predict_on_batch(pixels).argmax(axis=-1)
+        labelled = [(LABELS[i], one.astype(np.uint8)) for i, one in zip(found, pixels, strict=True)]
+        write_folder(root, split, LABELS, labelled)
+    return root
+
+
+def test_a_run_is_exported_checked_and_recorded(run, data, capsys):
+    assert main([str(run), "--recipe", "int8", "--data", str(data), "--max-drop", "0.5"]) == 0
+    said = capsys.readouterr().out
+    for word in (
+        "top1 float",
+        "top1 artifact",
+        "drop",
+        "bytes",
+        "input",
+        "output",
+        "left in float",
+        "XNNPACK",
+    ):
+        assert word in said
+    assert max(map(len, said.splitlines()[:-1])) <= 80
+    file = run / "artifacts" / "int8.tflite"
+    assert LiteRTModel.open(file).spec.name == CLASSIFIER
+    (row,) = results.read(run / "results.jsonl")
+    assert (row["kind"], row["recipe"], row["bytes"]) == ("export", "int8", file.stat().st_size)
+    assert row["float_metrics"]["top1"] == 1
+    assert row["drop"] == row["float_metrics"]["top1"] - row["artifact_metrics"]["top1"]
+    assert {"total_ops", "delegated_ops", "partitions", "float_ops", "environment"} <= row.keys()
+    beside = json.loads(file.with_suffix(".json").read_text())
+    assert beside["recipe"]["name"] == "int8"
+    assert beside["report"] == row
+
+
+def test_too_large_a_drop_tries_remedies_and_leaves_no_file(run, data, tmp_path, capsys):
+    out = tmp_path / "net.tflite"
+    options = ["--data", str(data), "--max-drop", "-1.5", "--samples", "4", "--out", str(out)]
+    assert main([str(run), *options]) == 1
+    said = capsys.readouterr().out
+    assert "4 calibration pictures" in said
+    assert "16 calibration pictures" in said
+    assert "QAT" in said
+    assert "nothing was written" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_when_all_pictures_are_used_the_remedy_says_so(run, data, tmp_path, capsys):
+    options = ["--data", str(data), "--max-drop", "-1.5", "--out", str(tmp_path / "net.tflite")]
+    assert main([str(run), *options]) == 1
+    assert "are used already" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_data_accuracy_is_said_to_be_unknown(run, tmp_path, capsys):
+    out = tmp_path / "net.tflite"
+    assert main([str(run / "model.keras"), "--recipe", "fp16", "--out", str(out)]) == 0
+    assert "not measured: give --data DIR" in capsys.readouterr().out
+    assert out.is_file()
+
+
+def test_the_function_gives_the_report(run, data, tmp_path):
+    out = tmp_path / "net.tflite"
+    report = export_tflite(run, ExportOptions("int8", "uint8", data, limit=5, out=out))
+    assert report.passed
+    assert report.left_in_float == ()
+    assert report.edges[0] == f"image: uint8, 1 x {SIDE} x {SIDE} x 3"
+    assert report.accuracy.pictures == 5
+    assert report.size == out.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["RUN", "--recipe", "int7"], "did you mean 'int8'"),
+        (["RUN", "--recipe", "int8"], "give --data DIR"),
+        (["RUN", "--recipe", "fp16", "--io", "uint8"], "computes activations in float32"),
+        (["RUN", "--recipe", "fp16", "--io", "uint9"], "did you mean 'uint8'"),
+        (["RUN", "--recipe", "fp16", "--max-drop", "0.1"], "--max-drop needs pictures"),
+        (["RUN", "--recipe", "fp16", "--out", "net.onnx"], "must end in .tflite"),
+        (["RUN", "--recipe", "fp16", "--weights", "x.keras"], "has its own weights"),
+        (["RUN", "--data", "nosuchdata"], "no such data folder"),
+        (["RUN", "--data", "DATA", "--split", "nosuch"], "nosuch"),
+        (["RUN", "--data", "DATA", "--samples", "0"], "not above 0"),
+        (["nosuchmodel", "--recipe", "fp16"], "there is no model"),
+        (["net.tflite", "--recipe", "fp16"], "is an artifact already"),
+        (["nosuch.keras", "--recipe", "fp16"], "there is no model"),
+        ([], "required: model"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments, message, run, data, capsys):
+    names = {"RUN": str(run), "DATA": str(data)}
+    assert main([names.get(word, word) for word in arguments]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "random weights" not in line]
+    assert len(said) == 1
+    assert said[0].startswith("error: ")
+    assert message in said[0]
+
+
+@pytest.mark.parametrize("module", ["export.tflite", "export.bench", "export.convert_bench"])
+def test_help_loads_nothing_heavy(module):
+    code = (
+        f"import sys, {module} as m\n"
+        "try: m.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'tensorflow', 'keras', 'numpy', 'ai_edge_litert'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: effkeras export" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
+    out = tmp_path / "b0.tflite"
+    assert main(["efficientnet-b0", "--recipe", "dynamic", "--out", str(out)]) == 0
+    assert "random weights" in capsys.readouterr().err
+    assert out.is_file()

@@ -1,0 +1,100 @@
+"""Block strings are read exactly and written back the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effkeras.blocks import Stage, decode, encode, with_width
+from effkeras.errors import EffkerasError
+
+STAGES = st.builds(
+    Stage,
+    kernel=st.integers(0, 20).map(lambda half: 2 * half + 1),
+    outputs=st.integers(1, 10**7),
+    inputs=st.integers(1, 10**7),
+    repeats=st.integers(1, 99),
+    stride=st.sampled_from([1, 2]),
+    expand=st.one_of(st.integers(1, 12).map(float), st.floats(1e-6, 1e8)),
+    squeeze=st.one_of(st.sampled_from([0.0, 0.25, 1 / 24, 1.0]), st.floats(0, 1)),
+    skip=st.booleans(),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("r2_k3_s2_e6_i16_o24_se0.25", Stage(3, 24, 16, 2, 2, 6.0, 0.25)),
+        ("r1_k5_s11_e1_i32_o16", Stage(5, 16, 32, 1, 1, 1.0, 0.0)),
+        ("r3_k3_s22_e4_i8_o8_noskip", Stage(3, 8, 8, 3, 2, 4.0, 0.0, skip=False)),
+        ("o24_i16_k7", Stage(7, 24, 16)),
+        ("k3_i16_o24_e2.5", Stage(3, 24, 16, expand=2.5)),
+        ("se0_k1_i1_o1", Stage(1, 1, 1)),
+    ],
+)
+def test_a_block_string_is_read(text, stage):
+    assert decode(text) == stage
+
+
+def test_a_stage_is_written_like_the_papers_write_it():
+    assert encode(Stage(3, 24, 16, 2, 2, 6.0, 0.25)) == "r2_k3_s2_e6_i16_o24_se0.25"
+    assert encode(Stage(5, 16, 32, skip=False)) == "r1_k5_s1_e1_i32_o16_noskip"
+
+
+@given(STAGES)
+def test_what_is_written_is_read_back(stage):
+    assert decode(encode(stage)) == stage
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is not understood"),
+        ("k3_i16_o24_x5", "'x5' is not understood"),
+        ("k3_i16_o24_c1", "'c1' is not understood"),
+        ("k3_i16_o24_r", "'r' is not understood"),
+        ("k3_i16_o24_r-1", "'r-1' is not understood"),
+        ("k3_i16_o24_e1e3", "'e1e3' is not understood"),
+        ("k3_i16_o24_", "'' is not understood"),
+        ("K3_i16_o24", "'K3' is not understood"),
+        ("k3 _i16_o24", "'k3 ' is not understood"),
+        ("k3_i16_o24_skip", "'skip' is not understood"),
+        ("k3.5_i16_o24", "'k3.5' must be a whole number"),
+        ("k3_i16_o24_r1.0", "'r1.0' must be a whole number"),
+        ("k3_i16_o24_k3", "'k3' sets kernel a second time"),
+        ("k3_i16_o24_noskip_noskip", "'noskip' sets skip a second time"),
+        ("i16_o24", "kernel missing"),
+        ("k3", "inputs, outputs missing"),
+        ("k3_i16_o24_s3", "the stride must be 1 or 2"),
+        ("k3_i16_o24_s12", "the stride must be 1 or 2"),
+        ("k3_i16_o24_s0", "the stride must be 1 or 2"),
+        ("k4_i16_o24", "the kernel must be odd"),
+        ("k0_i16_o24", "kernel must be above 0"),
+        ("k3_i0_o24", "inputs must be above 0"),
+        ("k3_i16_o0", "outputs must be above 0"),
+        ("k3_i16_o24_r0", "repeats must be above 0"),
+        ("k3_i16_o24_e0", "expand must be above 0"),
+        ("k3_i16_o24_se1.5", "se must lie between 0 and 1"),
+    ],
+)
+def test_a_malformed_string_names_what_is_wrong(text, message):
+    with pytest.raises(EffkerasError, match=re.escape(message)) as caught:
+        decode(text)
+    assert f"block string {text!r}" in str(caught.value)
+
+
+@given(st.text("rkseio0123456789._-", max_size=20))
+def test_any_text_is_read_or_refused(text):
+    try:
+        stage = decode(text)
+    except EffkerasError:
+        return
+    assert decode(encode(stage)) == stage
+
+
+def test_other_widths_leave_the_rest_alone():
+    stage = Stage(3, 24, 16, 2, 2, 6.0, 0.25, skip=False)
+    assert with_width(stage, 8, 40, 5) == Stage(3, 40, 8, 5, 2, 6.0, 0.25, skip=False)
