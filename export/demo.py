@@ -14,11 +14,12 @@ from pathlib import Path
 
 from effkeras import cli, zoo
 from effkeras.commands.options import parser
-from effkeras.console import note, run_command
+from effkeras.console import note, run_command, table
 from effkeras.data.records import DetectionData
 from effkeras.data.splits import find_split, open_data
 from effkeras.definition import ModelSpec
 from effkeras.files import make_folder
+from export.report_data import Artifact, RunData, Setting, read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
 SAMPLES = 6
@@ -58,7 +59,8 @@ def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         page = show(Demo(chosen.model, chosen.data, chosen.out))
     except _StepError as failed:
         return failed.code
-    print(f"\nThe report, with pictures and charts: {page}")
+    print_table(read_run(chosen.out, samples=0))
+    print(f"The report, with pictures and charts: {page}")
     return 0
 
 
@@ -76,6 +78,27 @@ def show(demo: Demo) -> Path:
     return demo.out / "report" / "report.html"
 
 
+def print_table(run: RunData) -> None:
+    """Prints what each artifact is worth and costs, the Keras model first."""
+    setting = Setting("XNNPACK", 1)
+    rows = [_cells(run, artifact, setting) for artifact in (run.keras, *run.artifacts)]
+    columns = ["artifact", run.metric, "drop", "kB", "median ms", "p95 ms", "delegated"]
+    table(f"{run.name}: latency with XNNPACK, 1 thread", columns, rows)
+
+
+def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
+    score, time, share = run.score(artifact), artifact.latency(setting), artifact.delegated
+    return [
+        artifact.name,
+        "-" if score is None else f"{score:.4f}",
+        "-" if artifact.drop is None else f"{artifact.drop:+.4f}",
+        "-" if artifact.size is None else f"{artifact.size / 1000:.0f}",
+        "-" if time is None else f"{time.median_ms:.2f}",
+        "-" if time is None else f"{time.p95_ms:.2f}",
+        "-" if share is None else f"{share.ops} of {share.total} ops",
+    ]
+
+
 def _step(*words: object) -> None:
     command = [str(word) for word in words]
     note(f"\n$ effkeras {shlex.join(command)}")
@@ -91,9 +114,12 @@ def _draw_digits(spec: ModelSpec, folder: Path) -> Path:
 
 
 def _start(spec: ModelSpec) -> list[str]:
-    """The weights that ship with the model, where there are any."""
+    """The weights and the recipe that ship with the model, where there are any."""
     shipped = [name for name, card in spec.weights.items() if card.file]
-    return ["--weights", shipped[0]] if shipped else []
+    start = ["--weights", shipped[0]] if shipped else []
+    definition = zoo.definition_path(spec.name)
+    recipe = definition.with_suffix(".train.toml") if definition else None
+    return [*start, "--config", str(recipe)] if recipe and recipe.is_file() else start
 
 
 def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:

@@ -35,7 +35,7 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
             one.title for one in latencies
         )
         charts.append(_chart("accuracy-latency", about, partial(trade_off, latencies, metric)))
-    if any(run.epochs for run in runs):
+    if any(len(run.epochs) > 1 for run in runs):  # one point is no course
         about = f"{metric} on validation pictures and loss, by epoch of training"
         charts.append(_chart("training", about, partial(_training, runs)))
     return tuple(charts)

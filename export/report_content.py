@@ -101,7 +101,7 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
     yield "Parameters", f"{counts.trainable:,}"
     yield "Multiply-adds", f"{counts.macs / 1e6:,.1f} million"
     yield "Measured on", _pictures(run)
-    yield "Training", f"{run.epochs[-1].number} epochs" if run.epochs else "not recorded"
+    yield "Training", _epochs(run.epochs[-1].number) if run.epochs else "not recorded"
     yield "Folder", str(run.folder)
 
 
@@ -123,3 +123,7 @@ def _setups(runs: Sequence[RunData]) -> list[Environment]:
 
 def _all(run: RunData) -> tuple[Artifact, ...]:
     return (run.keras, *run.artifacts)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"

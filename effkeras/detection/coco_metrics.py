@@ -34,13 +34,13 @@ def coco_metrics(
         Metrics between 0 and 1; a size without any true box is left out.
 
     Raises:
-        EffkerasError: no picture to judge, or no true box in them.
+        EffkerasError: no picture to judge, or no true box in them but crowds.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
     records = [record for record in data.records if record.image_id in found]
     truth = _truth(data, records)
-    if not truth["annotations"]:
+    if all(one["iscrowd"] for one in truth["annotations"]):
         raise EffkerasError(f"{data.root}: the split {data.split!r} has no boxes to measure against")
     detections = _detections(found, category_ids)
     if not detections:

@@ -85,7 +85,13 @@ def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
     """`attach` for several entries, in one rewrite of the file."""
     schema = _schema()
     parsed = _parse(model)
-    kept = [entry for entry in parsed.metadata or [] if _text(entry.name) not in payloads]
+    in_use = {tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors}
+    kept = []
+    for entry in parsed.metadata or []:
+        if _text(entry.name) not in payloads:
+            kept.append(entry)
+        elif entry.buffer not in in_use:
+            parsed.buffers[entry.buffer] = schema.BufferT()
     for name, payload in payloads.items():
         kept.append(schema.MetadataT(name=name, buffer=len(parsed.buffers)))
         parsed.buffers.append(schema.BufferT(data=np.frombuffer(payload, np.uint8)))

@@ -1,0 +1,165 @@
+"""Definitions are complete, survive being written, and refuse what cannot be built."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+
+import pytest
+
+import effkeras
+from effkeras.definition import (
+    SCHEMA,
+    ModelSpec,
+    WeightsSpec,
+    detector_parts,
+    spec_from_table,
+    with_classes,
+    with_size,
+)
+from effkeras.errors import EffkerasError
+
+
+def changed(spec: ModelSpec, path: str, value: object) -> ModelSpec:
+    """The spec with one value exchanged: `changed(spec, "fpn.cells", 2)`."""
+    table, _, key = path.rpartition(".")
+    if not table:
+        return spec.replace(**{key: value})
+    return spec.replace(**{table: dataclasses.replace(getattr(spec, table), **{key: value})})
+
+
+@pytest.mark.parametrize("name", effkeras.list_models())
+def test_a_definition_survives_being_written(name):
+    spec = effkeras.spec(name)
+    assert spec_from_table(tomllib.loads(spec.to_toml()), name) == spec
+
+
+@pytest.mark.parametrize("name", effkeras.list_models())
+def test_a_written_definition_is_read_like_a_file(name, tmp_path):
+    spec = effkeras.spec(name)
+    path = tmp_path / "model.toml"
+    path.write_text(spec.to_toml())
+    assert effkeras.spec(path) == spec
+
+
+@pytest.mark.parametrize(
+    "path_and_value",
+    [
+        ("labels", tuple(f"c{index}" for index in range(90))),
+        ("channels", {"stem_conv": 24}),
+        ("fpn.levels", (3, 8)),
+        ("network.squeeze_excite", False),
+        ("anchors.aspect_ratios", (1.0, 3.0)),
+        ("nms.method", "hard"),
+        ("weights", {"mine": WeightsSpec(file="mine.keras")}),
+        ("network.survival", 0.0),
+    ],
+)
+def test_what_is_changed_survives_being_written(path_and_value):
+    spec = changed(effkeras.spec("d0"), *path_and_value)
+    assert spec_from_table(tomllib.loads(spec.to_toml()), "d0") == spec
+    assert spec != effkeras.spec("d0")
+
+
+def test_another_number_of_classes_forgets_labels_and_ids():
+    spec = with_classes(effkeras.spec("efficientdet-digits"), 4)
+    assert (spec.classes, spec.labels, spec.category_ids) == (4, (), ())
+
+
+def test_the_same_number_of_classes_keeps_labels_and_ids():
+    spec = effkeras.spec("efficientdet-digits")
+    assert with_classes(spec, 10) is spec
+
+
+def test_classes_may_be_given_by_name():
+    spec = with_classes(effkeras.spec("d0"), ["cat", "dog"])
+    assert (spec.classes, spec.labels, spec.category_ids) == (2, ("cat", "dog"), ())
+
+
+@pytest.mark.parametrize("shape", [(96, 160), [96, 160], (96, 160, 3)])
+def test_another_size_changes_nothing_else(shape):
+    spec = effkeras.spec("d0")
+    other = with_size(spec, shape)
+    assert other.input.size == (96, 160)
+    assert with_size(other, spec.input.size) == spec
+
+
+@pytest.mark.parametrize(
+    "shape", [(64,), (64, 64, 1), (64, 64, 4), (1, 64, 64, 3), (64.0, 64), ("64", 64), (None, None, 3)]
+)
+def test_what_is_no_size_is_refused(shape):
+    with pytest.raises(EffkerasError, match="input_shape must be"):
+        with_size(effkeras.spec("d0"), shape)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("classes", 0, "classes must be at least 1, not 0"),
+        ("labels", ("a", "b"), "2 labels for 90 classes"),
+        ("category_ids", (1, 2), "2 category_ids for 90 classes"),
+        ("input.size", (31, 64), "input size (31, 64) is below 32 pixels"),
+        ("input.size", (64, 0), "is below 32 pixels"),
+        ("input.std", (1.0, 0.0, 1.0), "std must be above 0"),
+        ("input.crop", 0.0, "crop"),
+        ("input.crop", 1.5, "crop"),
+        ("network.width", 0.0, "width and depth"),
+        ("network.width", float("nan"), "width and depth"),
+        ("network.depth", -1.0, "width and depth"),
+        ("network.dropout", 1.0, "dropout and survival"),
+        ("network.dropout", -0.1, "dropout and survival"),
+        ("network.survival", 1.1, "dropout and survival"),
+        ("network.blocks", (), "blocks"),
+        ("network.stem", 0, "stem, head"),
+        ("network.head", -8, "stem, head"),
+        ("channels", {"stem_conv": 0}, "channels"),
+        ("fpn.levels", (2, 7), "levels must start at 3"),
+        ("fpn.levels", (3, 4), "levels must start at 3"),
+        ("fpn.levels", (3, 9), "levels must start at 3"),
+        ("fpn.channels", 0, "fpn channels and cells"),
+        ("fpn.cells", 0, "fpn channels and cells"),
+        ("head.repeats", -1, "head repeats"),
+        ("anchors.scale", 0.0, "anchors"),
+        ("anchors.octaves", 0, "anchors"),
+        ("anchors.aspect_ratios", (), "anchors"),
+        ("anchors.aspect_ratios", (1.0, -2.0), "anchors"),
+        ("nms.sigma", 0.0, "nms"),
+        ("nms.max_detections", 0, "nms"),
+        ("fpn", None, "is not a detector"),
+        ("head", None, "is not a detector"),
+        ("anchors", None, "is not a detector"),
+        ("nms", None, "is not a detector"),
+    ],
+)
+def test_impossible_values_are_refused(path, value, message):
+    with pytest.raises(EffkerasError, match=re.escape(message)) as caught:
+        changed(effkeras.spec("d0"), path, value)
+    assert "efficientdet-d0" in str(caught.value)
+
+
+def test_an_impossible_value_in_a_table_names_its_file():
+    table = {**effkeras.spec("d0").to_table(), "classes": -2, "category_ids": []}
+    with pytest.raises(EffkerasError, match=r"my\.toml: classes must be at least 1, not -2"):
+        spec_from_table(table, "my.toml")
+
+
+def test_another_schema_is_refused():
+    table = {**effkeras.spec("b0").to_table(), "schema": SCHEMA + 1, "unheard_of": 1}
+    with pytest.raises(EffkerasError, match=rf"my\.toml: schema {SCHEMA + 1} is unknown"):
+        spec_from_table(table, "my.toml")
+
+
+def test_only_detectors_have_detector_parts():
+    assert detector_parts(effkeras.spec("d0")).fpn.cells == 3
+    with pytest.raises(EffkerasError, match="efficientnet-b0 is not a detector"):
+        detector_parts(effkeras.spec("b0"))
+
+
+def test_levels_are_those_of_the_pyramid():
+    assert list(effkeras.spec("d0").levels) == [3, 4, 5, 6, 7]
+
+
+def test_anchors_per_location_are_scales_times_shapes():
+    assert effkeras.spec("d0").anchors.per_location == 9
+    assert changed(effkeras.spec("d0"), "anchors.octaves", 2).anchors.per_location == 6

@@ -1,0 +1,122 @@
+"""Files appear whole or not at all, and only where they may."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from effkeras.errors import EffkerasError
+from effkeras.files import inside, make_folder, whole_file, write_bytes, write_text
+
+
+def test_a_file_appears_with_its_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "c.txt"
+    write_text(path, "grün\n")
+    assert path.read_bytes() == "grün\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_replaces_the_old_one(tmp_path):
+    path = tmp_path / "c.bin"
+    write_bytes(path, b"old and long")
+    write_bytes(path, bytearray(b"new"))
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(error, tmp_path):
+    path = tmp_path / "c.txt"
+    write_text(path, "old")
+
+    def fail():
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            assert path.read_text() == "old"
+            raise error("no")
+
+    with pytest.raises(error, match="no"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_of_the_disk_is_reported(tmp_path):
+    def fail():
+        with whole_file(tmp_path / "c.txt"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(EffkerasError, match=r"cannot write .*c\.txt: No space left on device"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_temporary_file_is_beside_and_has_the_suffix(tmp_path):
+    with whole_file(tmp_path / "c.keras") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".keras"
+        assert temporary.name != "c.keras"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_a_file_may_be_read_by_those_who_may_read_others(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_text(tmp_path / "ours", "x")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(EffkerasError, match="it is a folder"):
+        write_text(tmp_path / "folder", "x")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    write_text(tmp_path / "file", "x")
+    for path in (tmp_path / "file" / "c.txt", tmp_path / "file" / "more" / "c.txt"):
+        with pytest.raises(EffkerasError, match="cannot create the folder"):
+            write_text(path, "x")
+    with pytest.raises(EffkerasError, match="cannot create the folder"):
+        make_folder(tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(EffkerasError, match=r"cannot write .*c\.txt: Permission denied"):
+        write_text(tmp_path / "c.txt", "x")
+
+
+def test_folders_are_made_with_their_parents(tmp_path):
+    folder = tmp_path / "a" / "b"
+    assert make_folder(folder) == folder
+    assert make_folder(folder).is_dir()
+
+
+@pytest.mark.parametrize("name", ["a.keras", "sub/a.keras", "sub/../a.keras", "./a.keras"])
+def test_a_name_inside_is_taken(name, tmp_path):
+    assert inside(tmp_path, name) == (tmp_path / name).resolve()
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.keras", "sub/../../a.keras", "/etc/passwd", "../model2/a.keras", ".."]
+)
+def test_a_name_that_leads_out_is_refused(name, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(EffkerasError, match="leads out of"):
+        inside(folder, name)
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    Path(folder / "link").symlink_to(tmp_path)
+    with pytest.raises(EffkerasError, match="leads out of"):
+        inside(folder, "link/a.keras")

@@ -1,0 +1,198 @@
+"""Models are found by name or path, and a mistake in a definition says what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import effkeras
+from effkeras import zoo
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.graph.counting import count
+
+
+@pytest.fixture
+def own_zoo(tmp_path, monkeypatch) -> Path:
+    """A copy of the zoo that a test may change."""
+    folder = tmp_path / "models"
+    shutil.copytree(zoo.zoo_folder(), folder, ignore=shutil.ignore_patterns("*.keras"))
+    monkeypatch.setattr(zoo, "zoo_folder", lambda: folder)
+    return folder
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path | str) -> str:
+    with pytest.raises(EffkerasError) as caught:
+        effkeras.spec(path)
+    return str(caught.value)
+
+
+def test_the_zoo_lists_models_and_nothing_else():
+    names = effkeras.list_models()
+    assert names == sorted(names)
+    assert {"efficientnet-b0", "efficientnet-lite0", "efficientdet-d0", "efficientdet-lite0"} <= set(names)
+    assert not [name for name in names if name.endswith(("base", ".train"))]
+
+
+@pytest.mark.parametrize("name", effkeras.list_models())
+def test_every_listed_model_has_its_own_name(name):
+    spec = effkeras.spec(name)
+    assert isinstance(spec, ModelSpec)
+    assert spec.name == name
+    assert spec.summary
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [("b0", "efficientnet-b0"), ("d0", "efficientdet-d0"), ("efficientdet-d0", "efficientdet-d0")],
+)
+def test_short_names_work_where_they_are_clear(short, long):
+    assert effkeras.spec(short) == effkeras.spec(long)
+    assert effkeras.spec(short).name == long
+
+
+@pytest.mark.parametrize("short", ["lite0", "digits"])
+def test_an_ambiguous_name_says_both(short):
+    message = refused(short)
+    assert f"{short!r} is ambiguous" in message
+    assert f"efficientdet-{short} or efficientnet-{short}" in message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("efficientnet-bo", "did you mean 'efficientnet-b0'?"),
+        ("efficientdet-dd0", "did you mean 'efficientdet-d0'?"),
+        ("zzzz", "known: b0, d0"),
+        ("base", "there is no model 'base'"),
+    ],
+)
+def test_an_unknown_name_suggests(wrong, hint):
+    message = refused(wrong)
+    assert f"there is no model {wrong!r}" in message
+    assert hint in message
+
+
+def test_published_parameters_are_those_counted():
+    for name in effkeras.list_models():
+        spec = effkeras.spec(name)
+        if spec.published is not None:
+            assert count(spec).trainable == spec.published.parameters, name
+            assert count(spec).macs == pytest.approx(spec.published.macs, rel=0.06), name
+
+
+def test_a_file_may_start_from_a_zoo_model(tmp_path):
+    path = written(tmp_path / "mine.toml", 'base = "b0"\nclasses = 7\n[network]\nwidth = 1.1\nhead = 100\n')
+    spec, b0 = effkeras.spec(path), effkeras.spec("b0")
+    assert (spec.name, spec.classes, spec.network.width, spec.network.head) == ("mine", 7, 1.1, 100)
+    assert spec.network.blocks == b0.network.blocks
+    assert spec.input == b0.input
+    assert spec.published is None  # the figures are b0's own
+    assert spec.summary == ""
+    assert count(spec).trainable != count(b0).trainable
+    model = effkeras.build(path, input_shape=(32, 32))
+    trainable = sum(int(weight.value.shape.num_elements()) for weight in model.trainable_weights)
+    assert trainable == count(spec).trainable
+
+
+def test_a_file_may_start_from_its_neighbour(tmp_path):
+    written(tmp_path / "first.toml", 'base = "efficientdet-d0"\n[fpn]\ncells = 1\n')
+    path = written(tmp_path / "second.toml", 'base = "first"\n[fpn]\nchannels = 32\n')
+    fpn = effkeras.spec(str(path)).fpn
+    assert (fpn.cells, fpn.channels, fpn.levels) == (1, 32, (3, 7))
+
+
+def test_a_detector_may_take_another_backbone(tmp_path):
+    text = 'base = "efficientdet-d0"\nbackbone = "efficientnet-lite0"\n[network]\nwidth = 0.5\n'
+    spec = effkeras.spec(written(tmp_path / "mix.toml", text))
+    lite = effkeras.spec("efficientnet-lite0").network
+    assert spec.backbone == "efficientnet-lite0"
+    assert (spec.network.activation, spec.network.blocks) == (lite.activation, lite.blocks)
+    assert spec.network.fixed_ends
+    assert spec.network.width == 0.5
+    assert spec.network.survival == 1.0  # d0's own
+    assert spec.fpn == effkeras.spec("d0").fpn
+    assert count(spec).trainable < count(effkeras.spec("d0")).trainable
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "b0"\nclases = 3', "mine.toml: unknown key 'clases'; did you mean 'classes'?"),
+        (
+            'base = "b0"\n[network]\nwidht = 3',
+            "mine.toml: network: unknown key 'widht'; did you mean 'width'?",
+        ),
+        ('base = "b0"\nclasses = "3"', "mine.toml: classes must be a whole number, not '3'"),
+        ('base = "b0"\nclasses = 0', "mine.toml: classes must be at least 1"),
+        ('base = "b0"\nschema = 2', "mine.toml: schema 2 is unknown"),
+        ('family = "efficientnet"', "mine.toml: the key 'input' is missing"),
+        ('base = "b0"\nfamily = "resnet"', "family must be one of efficientnet, efficientdet"),
+        ('base = "b00"', "there is no model 'b00'; did you mean 'b0'?"),
+        ("base = 3", "mine.toml: base must be the name of a definition, not 3"),
+        ('base = "d0"\nbackbone = "b00"', "there is no model 'b00'; did you mean 'b0'?"),
+        ('base = "d0"\nbackbone = 3', "mine.toml: backbone must be a text, not 3"),
+        ('base = "d0"\nnetwork = 3', "mine.toml: network must be a table, not 3"),
+        ('base = "b0"\nfamily = "efficientdet"', "is not a detector: it has no fpn"),
+        ("classes = ", "mine.toml is not valid TOML"),
+        ('base = "mine"', "definitions are each other's base"),
+    ],
+)
+def test_a_mistake_in_a_file_says_what_is_wrong(text, message, tmp_path):
+    assert message in refused(written(tmp_path / "mine.toml", text))
+
+
+def test_a_backbone_must_be_a_network(tmp_path):
+    text = 'base = "d0"\nbackbone = "efficientdet-lite0"'
+    assert "the backbone 'efficientdet-lite0' has no network" in refused(written(tmp_path / "a.toml", text))
+
+
+def test_circular_bases_are_refused(tmp_path):
+    first = written(tmp_path / "first.toml", 'base = "second"')
+    written(tmp_path / "second.toml", 'base = "first"')
+    message = refused(first)
+    assert "definitions are each other's base" in message
+    assert message.count("first.toml") == 2
+
+
+def test_a_base_for_others_is_no_model():
+    path = zoo.zoo_folder() / "efficientnet" / "base.toml"
+    assert "is a base for other definitions" in refused(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "there is no definition" in refused(tmp_path / "none.toml")
+    assert "there is no definition" in refused("models/none")
+
+
+def test_a_new_definition_is_found_at_once(own_zoo):
+    written(own_zoo / "efficientnet" / "b-half.toml", 'base = "b0"\nsummary = "x"\n[network]\nwidth = 0.5\n')
+    assert "efficientnet-b-half" in effkeras.list_models()
+    spec = effkeras.spec("b-half")
+    assert (spec.name, spec.network.width) == ("efficientnet-b-half", 0.5)
+    assert zoo.definition_path("efficientnet-b-half") == own_zoo / "efficientnet" / "b-half.toml"
+
+
+def test_a_new_name_may_make_a_short_one_ambiguous(own_zoo):
+    shutil.copy(own_zoo / "efficientnet" / "b0.toml", own_zoo / "efficientdet" / "b0.toml")
+    assert "efficientdet-b0 or efficientnet-b0" in refused("b0")
+
+
+def test_a_new_abstract_definition_can_only_be_a_base(own_zoo):
+    folder = own_zoo / "efficientnet"
+    abstract = written(folder / "half-base.toml", 'base = "b0"\nabstract = true\n[network]\nwidth = 0.5\n')
+    written(folder / "half.toml", 'base = "half-base"\n')
+    assert effkeras.spec("half").network.width == 0.5
+    assert "efficientnet-half-base" not in effkeras.list_models()
+    assert "is a base for other definitions" in refused(abstract)
+
+
+def test_there_is_no_definition_of_an_unknown_name():
+    assert zoo.definition_path("efficientnet-none") is None
