@@ -52,7 +52,8 @@ def _value(weight, random) -> np.ndarray:
         return random.normal(0, 0.2, shape)
     if shape == ():
         return random.uniform(0.2, 1.5)
-    return weight.numpy()
+    inputs = shape[:2] if "depthwise" in weight.path else shape[:-1]
+    return random.normal(0, np.sqrt(1.5 / np.prod(inputs)), shape)
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:

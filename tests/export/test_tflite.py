@@ -6,12 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_models import SIDE, pictures, tiny_model
+from tiny_models import SIDE, pictures, tiny_model, tiny_spec
 
 from effkeras import results
 from effkeras.data.folder import write_folder
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import save
+from effkeras.preprocess import network_input
 from export.tflite import ExportOptions, export_tflite, main
 
 CLASSIFIER = "efficientnet-lite0"
@@ -31,9 +32,10 @@ def data(tmp_path_factory):
     """Pictures labelled with what the model says of them: its top-1 is 1 by construction."""
     root = tmp_path_factory.mktemp("data")
     for split, count, seed in (("train", 24, 1), ("test", 12, 2)):
-        pixels = pictures(count, seed)
-        found = tiny_model(CLASSIFIER).predict_on_batch(pixels).argmax(axis=-1)
-        labelled = [(LABELS[i], one.astype(np.uint8)) for i, one in zip(found, pixels, strict=True)]
+        shown = pictures(count, seed).astype(np.uint8)
+        seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
+        found = tiny_model(CLASSIFIER).predict_on_batch(seen).argmax(axis=-1)
+        labelled = [(LABELS[i], picture) for i, picture in zip(found, shown, strict=True)]
         write_folder(root, split, LABELS, labelled)
     return root
 
