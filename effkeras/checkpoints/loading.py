@@ -84,7 +84,9 @@ def _resolve(spec: ModelSpec, weights: str | Path) -> Path:
         raise EffkerasError(f"download {card.url} and give its path as weights")
     definition = zoo.definition_path(spec.name)
     if definition is None:
-        raise EffkerasError(f"{card.file} lies beside the definition of {spec.name}: give its path as weights")
+        raise EffkerasError(
+            f"{card.file} lies beside the definition of {spec.name}: give its path as weights"
+        )
     return inside(definition.parent, card.file)
 
 

@@ -92,18 +92,18 @@ def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_pat
     """Interrupted after the first checkpoint; dropout, stochastic depth and averages included."""
     from effkeras.training import loop
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     whole = loop._Session.end_epoch
 
     def interrupted(self, epoch, logs):
         whole(self, epoch, logs)
-        raise Stop
+        raise StopError
 
     monkeypatch.setattr(loop._Session, "end_epoch", interrupted)
     out = tmp_path / "run"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(job(digit_classes, out))
     assert not (out / "model.keras").exists()
     monkeypatch.undo()
