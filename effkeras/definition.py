@@ -203,6 +203,8 @@ def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
         if classes == spec.classes:
             return spec
         return spec.replace(classes=classes, labels=(), category_ids=())
+    if isinstance(classes, str):
+        raise EffkerasError(f"classes must be a number or a list of names, not {classes!r}")
     labels = tuple(classes)
     return spec.replace(classes=len(labels), labels=labels, category_ids=())
 

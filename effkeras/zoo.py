@@ -99,7 +99,8 @@ def _expand_backbone(table: Table, path: Path) -> Table:
     own = table.get("network", {})
     if not isinstance(backbone, str) or not isinstance(own, dict):
         return table  # reading the record says what is wrong
-    source = _with_bases(_locate(backbone), (path,)).get("network")
+    beside = path.parent / backbone
+    source = _with_bases(beside if beside.is_file() else _locate(backbone), (path,)).get("network")
     if source is None:
         raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
     return {**table, "network": merge(source, own)}

@@ -39,8 +39,10 @@ def tiny_spec(name: str) -> ModelSpec:
 def tiny_model(name: str) -> keras.Model:
     model = build_spec(tiny_spec(name))
     random = np.random.default_rng(0)
+    # Without more gain swish and the gates let the signal die out before the classifier.
+    gain = 3.0 if name == "efficientnet-b0" else 1.5
     for weight in model.weights:
-        weight.assign(_value(weight, random))
+        weight.assign(_value(weight, random, gain))
     if name in CLASSIFIERS:
         _balance(model)
     return model
@@ -50,10 +52,12 @@ def _balance(model: keras.Model) -> None:
     """Lets every class win sometimes: an untrained classifier says the same of all pictures."""
     last = model.get_layer("logits")
     logits = keras.Model(model.input, last.output).predict_on_batch(pictures(24))
-    last.bias.assign(-logits.mean(axis=0))
+    scale = 2 / logits.std(axis=0)
+    last.kernel.assign(last.kernel * scale)
+    last.bias.assign(-logits.mean(axis=0) * scale)
 
 
-def _value(weight, random) -> np.ndarray:
+def _value(weight, random, gain: float) -> np.ndarray:
     name, shape = weight.path.rsplit("/", 1)[-1], weight.shape
     if name in ("moving_variance", "gamma"):
         return random.uniform(0.5, 1.5, shape)
@@ -64,12 +68,14 @@ def _value(weight, random) -> np.ndarray:
     if shape == ():
         return random.uniform(0.2, 1.5)
     inputs = shape[:2] if "depthwise" in weight.path else shape[:-1]
-    return random.normal(0, np.sqrt(1 / np.prod(inputs)), shape)
+    return random.normal(0, np.sqrt(gain / np.prod(inputs)), shape)
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
-    """Smooth random pictures, float32 (count, SIDE, SIDE, 3), whole pixels 0..255."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8, 3))
+    """Coarse random pictures, float32 (count, SIDE, SIDE, 3), whole pixels 0..255, each of its own tint."""
+    random = np.random.default_rng(seed)
+    tint = random.uniform(0, 255, (count, 1, 1, 3))
+    coarse = (random.uniform(0, 255, (count, 8, 8, 3)) + tint) / 2
     return np.rint(coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)).astype(np.float32)
 
 
