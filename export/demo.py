@@ -19,7 +19,7 @@ from effkeras.data.records import DetectionData
 from effkeras.data.splits import find_split, open_data
 from effkeras.definition import ModelSpec
 from effkeras.files import make_folder
-from export.report_data import Artifact, RunData, Setting, read_run
+from export.reporting.data import Artifact, RunData, Setting, read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
 SAMPLES = 6

@@ -32,9 +32,9 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
         EffkerasError: no run, a folder that is no run or holds no results, runs judged by different
             metrics, or matplotlib or jinja2 is missing.
     """
-    from export.report_content import page_of
-    from export.report_data import read_run
-    from export.report_pages import html, markdown
+    from export.reporting.content import page_of
+    from export.reporting.data import read_run
+    from export.reporting.pages import html, markdown
 
     if not runs:
         raise EffkerasError("a report needs at least one run folder")

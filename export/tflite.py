@@ -175,14 +175,10 @@ class _Sets:
 
 def _open(root: Path, asked: str | None, wanted: Sequence[str], skip_bad: bool) -> LabelledData:
     """The split that was asked for, else the first of `wanted` that exists (COCO: train is train2017)."""
-    from effkeras.data.coco import coco_splits
-    from effkeras.data.folder import folder_splits
-    from effkeras.data.splits import open_data
+    from effkeras.data.splits import find_split, open_data
 
-    if asked is None and root.is_dir():
-        there = coco_splits(root) or folder_splits(root)
-        asked = next((split for start in wanted for split in there if split.startswith(start)), None)
-    return open_data(root, asked or wanted[0], skip_bad=skip_bad)
+    split = asked or find_split(root, *wanted) or wanted[0]
+    return open_data(root, split, skip_bad=skip_bad)
 
 
 def _check(options: ExportOptions) -> None:

@@ -44,26 +44,26 @@ class CountingNet(Vocabulary[Shape]):
     macs: int = 0
     layers: dict[str, int] = field(default_factory=dict)
 
-    def size(self, x: Shape) -> tuple[int, int]:  # noqa: D102
+    def size(self, x: Shape) -> tuple[int, int]:
         return x.height, x.width
 
-    def channels(self, x: Shape) -> int:  # noqa: D102
+    def channels(self, x: Shape) -> int:
         return x.channels
 
-    def conv(self, x: Shape, name: str, conv: Conv) -> Shape:  # noqa: D102
+    def conv(self, x: Shape, name: str, conv: Conv) -> Shape:
         weights = conv.kernel**2 * x.channels * conv.filters
         self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
         y = _strided(x, conv.stride, conv.filters)
         self.macs += weights * y.height * y.width
         return y
 
-    def depthwise(self, x: Shape, name: str, kernel: int, stride: int) -> Shape:  # noqa: D102
+    def depthwise(self, x: Shape, name: str, kernel: int, stride: int) -> Shape:
         self._weigh(name, kernel**2 * x.channels, x.channels)
         y = _strided(x, stride, x.channels)
         self.macs += kernel**2 * x.channels * y.height * y.width
         return y
 
-    def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:  # noqa: D102
+    def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:
         def call(x: Shape) -> Shape:
             weights = conv.kernel**2 * x.channels + x.channels * conv.filters
             if name not in self.layers:
@@ -73,48 +73,48 @@ class CountingNet(Vocabulary[Shape]):
 
         return call
 
-    def batch_norm(self, x: Shape, name: str, spec: BatchNormSpec) -> Shape:  # noqa: D102
+    def batch_norm(self, x: Shape, name: str, spec: BatchNormSpec) -> Shape:
         self._weigh(name, 2 * x.channels, x.channels)
         self.frozen += 2 * x.channels
         return x
 
-    def activation(self, x: Shape, name: str, kind: str) -> Shape:  # noqa: D102
+    def activation(self, x: Shape, name: str, kind: str) -> Shape:
         return x
 
-    def add(self, xs: Sequence[Shape], name: str) -> Shape:  # noqa: D102
+    def add(self, xs: Sequence[Shape], name: str) -> Shape:
         widths = sorted({x.channels for x in xs})
         if len(widths) > 1:
             raise EffkerasError(f"{name} cannot add maps of {' and '.join(map(str, widths))} channels")
         return xs[0]
 
-    def fuse(self, xs: Sequence[Shape], name: str) -> Shape:  # noqa: D102
+    def fuse(self, xs: Sequence[Shape], name: str) -> Shape:
         self._weigh(name, len(xs), xs[0].channels)
         return xs[0]
 
-    def multiply(self, x: Shape, gate: Shape, name: str) -> Shape:  # noqa: D102
+    def multiply(self, x: Shape, gate: Shape, name: str) -> Shape:
         return x
 
-    def mean(self, x: Shape, name: str) -> Shape:  # noqa: D102
+    def mean(self, x: Shape, name: str) -> Shape:
         return Shape(1, 1, x.channels)
 
-    def max_pool(self, x: Shape, name: str) -> Shape:  # noqa: D102
+    def max_pool(self, x: Shape, name: str) -> Shape:
         return _strided(x, 2, x.channels)
 
-    def upsample(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:  # noqa: D102
+    def upsample(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:
         return Shape(*size, x.channels)
 
-    def dropout(self, x: Shape, name: str, rate: float, whole_sample: bool) -> Shape:  # noqa: D102
+    def dropout(self, x: Shape, name: str, rate: float, whole_sample: bool) -> Shape:
         return x
 
-    def flatten(self, x: Shape, name: str) -> Shape:  # noqa: D102
+    def flatten(self, x: Shape, name: str) -> Shape:
         return x
 
-    def dense(self, x: Shape, name: str, units: int) -> Shape:  # noqa: D102
+    def dense(self, x: Shape, name: str, units: int) -> Shape:
         self._weigh(name, (x.channels + 1) * units, units)
         self.macs += x.channels * units
         return Shape(1, 1, units)
 
-    def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:  # noqa: D102
+    def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:
         return Shape(1, sum(x.height * x.width * x.channels // width for x in xs), width)
 
     def _weigh(self, name: str, weights: int, filters: int) -> None:

@@ -17,10 +17,10 @@ from effkeras import results, zoo
 from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Latency, Setting
 from effkeras.litert.runner import Delegation
-from export.charts import DARK, LIGHT, Curve, Panel, Point, Series, trade_off, training
 from export.report import main, write_report
-from export.report_data import Setting as Shown
-from export.report_data import read_run
+from export.reporting.charts import DARK, LIGHT, Curve, Panel, Point, Series, trade_off, training
+from export.reporting.data import Setting as Shown
+from export.reporting.data import read_run
 from export.tflite import Accuracy, ExportReport
 
 Row = dict[str, Any]
@@ -459,7 +459,7 @@ def test_help_loads_no_plotting():
 
 
 def test_markdown_escapes_what_markdown_reads():
-    from export.report_pages import _escaped
+    from export.reporting.pages import _escaped
 
     assert _escaped("a_b*c|<d>\n`e`") == r"a\_b\*c\|&lt;d&gt; \`e\`"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effkeras.errors import EffkerasError
-from export.chart_labels import Line, Mark, label
+from export.reporting.chart_labels import Line, Mark, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

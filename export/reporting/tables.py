@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from export.report_data import Accuracy, Artifact, Delegated, Environment, Latency, RunData, Setting
+from export.reporting.data import Accuracy, Artifact, Delegated, Environment, Latency, RunData, Setting
 
 MISSING = "not measured"
 NOT_APPLICABLE = "-"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from effkeras.errors import EffkerasError
-from export.report_charts import Chart
-from export.report_tables import MISSING, Table
+from export.reporting.panels import Chart
+from export.reporting.tables import MISSING, Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,7 +78,7 @@ def _environment(*, escape: bool) -> Environment:
 
 
 def _template(name: str) -> str:
-    return files("export").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("export.reporting").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _escaped(text: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
-from export.report_charts import draw_charts, labels
-from export.report_data import Artifact, Environment, RunData
-from export.report_pages import Page, Section
-from export.report_tables import (
+from export.reporting.data import Artifact, Environment, RunData
+from export.reporting.pages import Page, Section
+from export.reporting.panels import draw_charts, labels
+from export.reporting.tables import (
     MISSING,
     artifact_table,
     latency_table,

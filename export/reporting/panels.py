@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from export.charts import DARK, LIGHT, Curve, Panel, Point, Series, Theme, trade_off, training
-from export.report_data import RunData, Setting
-from export.report_tables import SETTINGS, setting_name, sorted_latencies
+from export.reporting.charts import DARK, LIGHT, Curve, Panel, Point, Series, Theme, trade_off, training
+from export.reporting.data import RunData, Setting
+from export.reporting.tables import SETTINGS, setting_name, sorted_latencies
 
 
 @dataclass(frozen=True, slots=True)

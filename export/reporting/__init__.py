@@ -1,0 +1,1 @@
+"""What `export.report` is made of: rows to records, records to sentences, tables, charts and pages."""
