@@ -81,11 +81,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich import box
     from rich.table import Table
 
-    grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
         grid.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*row)
+    if title:  # above the grid, not wrapped to its width
+        console().print(title)
     console().print(grid)
 
 

@@ -94,13 +94,18 @@ class AnchorSpec:
 
 @dataclass(frozen=True, slots=True)
 class NmsSpec:
-    """Non-maximum suppression over the best class of each anchor."""
+    """Non-maximum suppression, and what goes into it.
+
+    With `max_inputs` 0 that is the best class of each anchor; otherwise so many of the strongest pairs of
+    anchor and class, which keeps second guesses (the reference's `max_nms_inputs`, as it evaluates COCO).
+    """
 
     method: Literal["gaussian", "hard"] = "gaussian"
     iou_threshold: float = 0.5
     sigma: float = 0.5
     score_threshold: float = 0.001
     max_detections: int = 100
+    max_inputs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,4 +267,5 @@ def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
             min(anchors.scale, anchors.octaves, *(anchors.aspect_ratios or (0,))) > 0
         ),
         "nms sigma and max_detections must be above 0": nms.sigma > 0 and nms.max_detections > 0,
+        "nms max_inputs must not be below 0": nms.max_inputs >= 0,
     }

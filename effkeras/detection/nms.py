@@ -1,6 +1,6 @@
 """Non-maximum suppression, soft and hard (EfficientDet reference post-processing).
 
-Each anchor stands for its best class; suppression does not look at classes. Soft suppression is the
+Suppression does not look at classes. Soft suppression is the
 Gaussian kind of Bodla et al. 2017, as TensorFlow's NonMaxSuppressionV5 computes it.
 """
 
@@ -70,13 +70,20 @@ def detect(class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray
         anchors: (N, 4) in pixels.
         nms: method and thresholds.
     """
-    classes = class_logits.argmax(axis=-1)
-    best = np.take_along_axis(class_logits, classes[:, None], axis=-1)[:, 0]
-    candidates = _strongest(best, MAX_CANDIDATES)
-    scores = _sigmoid(best[candidates].astype(np.float32))
-    boxes = decode(box_deltas[candidates].astype(np.float32), anchors[candidates])
+    rows, classes = _candidates(class_logits, nms)
+    scores = _sigmoid(class_logits[rows, classes].astype(np.float32))
+    boxes = decode(box_deltas[rows].astype(np.float32), anchors[rows])
     chosen, kept_scores = suppress(boxes, scores, nms)
-    return Detections(boxes[chosen], kept_scores, classes[candidates][chosen])
+    return Detections(boxes[chosen], kept_scores, classes[chosen])
+
+
+def _candidates(class_logits: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The anchors and classes that are looked at, each pair once."""
+    if nms.max_inputs:
+        return np.divmod(_strongest(class_logits.ravel(), nms.max_inputs), class_logits.shape[1])
+    classes = class_logits.argmax(axis=-1)
+    rows = _strongest(class_logits.max(axis=-1), MAX_CANDIDATES)
+    return rows, classes[rows]
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:

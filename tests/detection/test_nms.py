@@ -148,3 +148,15 @@ def test_a_decoder_is_made_from_a_definition():
     np.testing.assert_array_equal(decoder.anchors, anchor_boxes(spec))
     outputs = np.zeros((len(decoder.anchors), 2), np.float32), np.zeros((len(decoder.anchors), 4))
     assert len(decoder(*outputs)) == 7
+
+
+def test_second_guesses_are_kept_on_request():
+    """One anchor that is torn between two classes gives both, the second lowered by its own overlap of 1."""
+    logits = np.array([[2.0, 1.5, -9.0], [-9.0, -9.0, -9.0]], np.float32)
+    anchors = np.array([[0, 0, 8, 8], [20, 20, 28, 28]], np.float32)
+    deltas = np.zeros((2, 4), np.float32)
+    one = detect(logits, deltas, anchors, NmsSpec(score_threshold=0.05))
+    two = detect(logits, deltas, anchors, NmsSpec(score_threshold=0.05, max_inputs=4))
+    assert one.classes.tolist() == [0]
+    assert two.classes.tolist() == [0, 1]
+    np.testing.assert_allclose(two.scores[1], 1 / (1 + np.exp(-1.5)) * np.exp(-1 / 0.5), rtol=1e-5)
