@@ -29,7 +29,7 @@ def list_models() -> list[str]:
 
 
 def spec(name_or_path: str | Path) -> ModelSpec:
-    """The resolved definition of a zoo model, short or long name, or of a TOML file.
+    """The resolved definition of a zoo model (short or long name), a TOML file or a run folder.
 
     Raises EffkerasError for an unknown or ambiguous name and for a broken definition.
     """
@@ -57,6 +57,8 @@ def _long_name(path: Path) -> str:
 
 
 def _locate(name: str) -> Path:
+    if (Path(name) / "model.toml").is_file():
+        return Path(name) / "model.toml"  # a run folder
     if name.endswith(".toml") or "/" in name:
         path = Path(name)
         if not path.is_file():

@@ -91,7 +91,7 @@ def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
     return [
         artifact.name,
         "-" if score is None else f"{score:.4f}",
-        "-" if artifact.drop is None else f"{artifact.drop:+.4f}",
+        "-" if artifact.drop is None else f"{round(artifact.drop, 4) + 0:+.4f}",
         "-" if artifact.size is None else f"{artifact.size / 1000:.0f}",
         "-" if time is None else f"{time.median_ms:.2f}",
         "-" if time is None else f"{time.p95_ms:.2f}",
@@ -129,7 +129,7 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
 
     paths = [record.path for record in _test_records(root)[:SAMPLES]]
     make_folder(folder)
-    for record in predict(open_predictor(artifact), paths, min_score=0.4):
+    for record in predict(open_predictor(artifact), paths, min_score=0.3):
         draw(record, folder / f"{Path(record['picture']).stem}.png")
 
 

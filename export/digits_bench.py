@@ -35,7 +35,7 @@ def newest(rows: Sequence[results.Row], kind: str, model: str, recipe: str) -> r
     found = [
         row
         for row in rows
-        if (row["kind"], row["model"], row["artifact"]) == (kind, model, f"{recipe}.tflite")
+        if (row["kind"], row["model"], row.get("artifact")) == (kind, model, f"{recipe}.tflite")
         and (kind != "latency" or (row["kernels"], row["threads"]) == ("XNNPACK", 1))
     ]
     return found[-1] if found else None
@@ -65,7 +65,7 @@ def _line(made: results.Row, timed: results.Row) -> str:
         metric,
         f"{made['float_metrics'][metric]:.3f}",
         f"{made['artifact_metrics'][metric]:.3f}",
-        f"{made['drop']:+.4f}",
+        f"{round(made['drop'], 4) + 0:+.4f}",
         f"{made['bytes'] / 1000:.0f}",
         times,
         f"{made['delegated_ops']} of {made['total_ops']} ops",

@@ -41,7 +41,8 @@ def python_blocks() -> list[str]:
 
 
 def shape(line: str) -> str:
-    """A line without what differs between machines: figures, spaces, and bars of progress."""
+    """A line without what differs between machines: figures, spaces, and the processor's name."""
+    line = re.sub(r"^.*(?=, \d+ cores)", "CPU", line)
     return re.sub(r"\d[\d,.]*", "#", " ".join(line.split()))
 
 

@@ -196,3 +196,9 @@ def test_a_new_abstract_definition_can_only_be_a_base(own_zoo):
 
 def test_there_is_no_definition_of_an_unknown_name():
     assert zoo.definition_path("efficientnet-none") is None
+
+
+def test_a_run_folder_is_its_model(tmp_path):
+    spec = zoo.spec("efficientnet-digits").replace(name="mine")
+    (tmp_path / "model.toml").write_text(spec.to_toml())
+    assert zoo.spec(tmp_path) == spec
