@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from effkeras.definition import ModelSpec
+from effkeras.quiet import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -60,6 +61,7 @@ def open_predictor(path: str | Path) -> Predictor:
         from effkeras.litert.runner import LiteRTModel
 
         return LiteRTModel.open(Path(path))
-    from effkeras.models import load
+    with quiet():  # TensorFlow's import has much to say
+        from effkeras.models import load
 
     return KerasPredictor.of(load(path))

@@ -19,7 +19,7 @@ from effkeras import results
 from effkeras.commands.options import above_zero, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError
-from effkeras.litert.quiet import quiet
+from effkeras.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

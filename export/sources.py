@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from effkeras.console import note
 from effkeras.errors import EffkerasError
-from effkeras.litert.quiet import quiet
+from effkeras.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

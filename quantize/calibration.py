@@ -14,8 +14,8 @@ from effkeras.data.pictures import read_picture, tolerated
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
-from effkeras.litert.quiet import quiet
 from effkeras.preprocess import network_input
+from effkeras.quiet import quiet
 
 Record = DetectionRecord | ClassificationRecord
 Ranges = dict[str, dict[str, np.ndarray]]

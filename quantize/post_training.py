@@ -16,8 +16,8 @@ from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.litert.convert import INPUT, to_flatbuffer
 from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
-from effkeras.litert.quiet import quiet
 from effkeras.litert.runner import DEFINITION
+from effkeras.quiet import quiet
 from quantize.calibration import Ranges, as_range, calibration_pixels, measure_ranges, representative
 from quantize.recipes import Edges, Recipe, check_edges, find
 

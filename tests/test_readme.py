@@ -69,6 +69,7 @@ def test_calls_print_what_the_readme_shows(checkout):
         words[0] = {"python": sys.executable}.get(words[0], words[0])
         done = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{call.command}: {done.stderr}"
+        assert "WARNING" not in done.stderr, "TensorFlow's chatter reaches the terminal"
         printed = {shape(line) for line in done.stdout.splitlines()}
         missing = [line for line in call.output if line.strip() != "..." and shape(line) not in printed]
         assert not missing, f"{call.command} printed:\n{done.stdout}"

@@ -12,6 +12,7 @@ from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
+from effkeras.quiet import quiet
 from effkeras.training.settings import read_settings
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience")
@@ -34,7 +35,8 @@ def _run(argv: Sequence[str] | None) -> None:
         note(f"skipped {skipped.what}: {skipped.why}")
     note(f"{len(data.records)} pictures of {len(data.labels)} classes; loading TensorFlow")
 
-    from effkeras.training.loop import Job, train
+    with quiet():
+        from effkeras.training.loop import Job, train
 
     train(Job(spec, data, validation, settings, chosen.out, chosen.weights))
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import name_interface
-from effkeras.litert.quiet import quiet
+from effkeras.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ import numpy as np
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
-from effkeras.litert.quiet import quiet
+from effkeras.quiet import quiet
 
 DEFINITION = "effkeras.definition"
 

@@ -7,7 +7,6 @@ from tiny_models import pictures, quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach
-from effkeras.litert.quiet import quiet
 from effkeras.litert.runner import (
     DEFINITION,
     Delegation,
@@ -17,6 +16,7 @@ from effkeras.litert.runner import (
     quantized_pixels,
 )
 from effkeras.predictor import open_predictor
+from effkeras.quiet import quiet
 
 NAME = "efficientdet-lite0"
 
