@@ -82,7 +82,7 @@ def print_table(run: RunData) -> None:
     """Prints what each artifact is worth and costs, the Keras model first."""
     setting = Setting("XNNPACK", 1)
     rows = [_cells(run, artifact, setting) for artifact in (run.keras, *run.artifacts)]
-    columns = ["artifact", run.metric, "drop", "kB", "median ms", "p95 ms", "delegated"]
+    columns = ["artifact", run.metric, "drop", "kB", "median ms", "p95 ms", "ops delegated"]
     table(f"{run.name}: latency with XNNPACK, 1 thread", columns, rows)
 
 
@@ -95,7 +95,7 @@ def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
         "-" if artifact.size is None else f"{artifact.size / 1000:.0f}",
         "-" if time is None else f"{time.median_ms:.2f}",
         "-" if time is None else f"{time.p95_ms:.2f}",
-        "-" if share is None else f"{share.ops} of {share.total} ops",
+        "-" if share is None else f"{share.ops}/{share.total}",
     ]
 
 
