@@ -41,12 +41,14 @@ class PictureStore:
     """Random access to the samples of a split.
 
     Decodes everything up front when that fits in 2 GiB, else picture by picture. Unreadable pictures are
-    left out, reported and counted; more than one in a hundred is an error.
+    left out (picture by picture, the next readable one stands in), reported once and counted; more than one
+    in a hundred is an error.
     """
 
     def __init__(self, data: LabelledData, spec: InputSpec):
         self._spec = spec
         self._slots = _most_boxes(data.records)
+        self._bad: dict[int, str] = {}
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
         if len(data.records) * spec.size[0] * spec.size[1] * 3 <= _MEMORY:
@@ -58,12 +60,19 @@ class PictureStore:
     def __getitem__(self, index: int) -> Sample:
         if self._cache is not None:
             return self._cache[index]
-        for offset in range(len(self._records) // 100 + 1):  # an unreadable picture's successor stands in
-            try:
-                return self._sample(self._records[(index + offset) % len(self._records)])
-            except EffkerasError as error:
-                note(f"skipped: {error}")
-        raise EffkerasError("more than one in a hundred pictures cannot be read; see the lines above")
+        while True:
+            self.check()
+            result = self._sample_or_error(self._records[index])
+            if isinstance(result, Sample):
+                return result
+            if index not in self._bad:
+                self._bad[index] = str(result)
+                note(f"skipped: {result} ({len(self._bad)} so far)")
+            index = (index + 1) % len(self._records)
+
+    def check(self) -> None:
+        """Raises EffkerasError when more pictures were unreadable than is tolerated."""
+        _refuse_many(list(self._bad.values()), len(self._records))
 
     @property
     def slots(self) -> int:
@@ -71,14 +80,12 @@ class PictureStore:
         return self._slots
 
     def _decode_all(self) -> list[Sample]:
-        bad: list[str] = []
         with ThreadPoolExecutor() as pool:
             results = pool.map(self._sample_or_error, self._records)
             samples = list(track(results, "reading pictures", total=len(self._records)))
         kept = [sample for sample in samples if isinstance(sample, Sample)]
         bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
-        if not tolerated(len(bad), len(samples)) or not kept:
-            raise EffkerasError(f"{len(bad)} of {len(samples)} pictures cannot be read; the first: {bad[0]}")
+        _refuse_many(bad, len(samples))
         if bad:
             note(f"skipped {len(bad)} of {len(samples)} pictures that cannot be read; the first: {bad[0]}")
         return kept
@@ -105,6 +112,11 @@ class PictureStore:
             classes[:count] = record.classes[:count]
             crowd[:count] = record.crowd[:count]
         return Sample(pixels, content, boxes, classes, crowd)
+
+
+def _refuse_many(bad: Sequence[str], total: int) -> None:
+    if not tolerated(len(bad), total):
+        raise EffkerasError(f"{len(bad)} of {total} pictures cannot be read; the first: {bad[0]}")
 
 
 def _most_boxes(records: Sequence[Record]) -> int:

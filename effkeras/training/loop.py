@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 from rich.progress import Progress as Bar
 
 from effkeras import results
@@ -61,6 +62,7 @@ def train(job: Job) -> keras.Model:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
     """
     job = replace(job, spec=spec_for_data(job.spec, job.train))
+    _check(job)
     run = Run(job.out)
     run.check(job.spec, job.settings)
     keras.utils.set_random_seed(job.settings.seed)
@@ -72,6 +74,15 @@ def train(job: Job) -> keras.Model:
     else:
         session.fit(store)
     return session.finish()
+
+
+def spread(data: LabelledData, count: int) -> LabelledData:
+    """At most `count` pictures from all over the data: class folders come sorted by class."""
+    total = len(data.records)
+    if total <= count:
+        return data
+    chosen = [data.records[index * total // count] for index in range(count)]
+    return replace(data, records=tuple(chosen))  # type: ignore[arg-type]
 
 
 def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
@@ -95,6 +106,13 @@ def freeze(model: keras.Model, what: str) -> None:
         return
     for layer in model.layers:
         layer.trainable = not layer.name.startswith(_BACKBONE)
+
+
+def _check(job: Job) -> None:
+    if job.settings.early_stop and job.validation is None:
+        raise EffkerasError(f"early stopping watches the split val, which {job.train.root} does not have")
+    if job.settings.label_smoothing and not job.spec.is_detector:
+        raise EffkerasError(f"label_smoothing is a detector's setting; {job.spec.name} is a classifier")
 
 
 def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:
@@ -149,19 +167,19 @@ class _Session:
         steps = range(first * self.steps, settings.epochs * self.steps)
         data = training_batches(store, self.job.spec, batches, steps)
         with progress() as bar:
-            self.model.fit(
-                data,
-                epochs=settings.epochs,
-                initial_epoch=first,
-                steps_per_epoch=self.steps,
-                callbacks=[
-                    self.average,
-                    _EpochEnd(self),
-                    _Bar(bar, steps),
-                ],
-                shuffle=False,
-                verbose=0,
-            )
+            try:
+                self.model.fit(
+                    data,
+                    epochs=settings.epochs,
+                    initial_epoch=first,
+                    steps_per_epoch=self.steps,
+                    callbacks=[self.average, _EpochEnd(self), _Bar(bar, steps)],
+                    shuffle=False,
+                    verbose=0,
+                )
+            except tf.errors.OpError:
+                store.check()  # an error inside tf.data reaches us as TensorFlow's own
+                raise
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         """Validates the averaged weights, writes the checkpoint, and decides whether to stop."""
@@ -195,8 +213,8 @@ class _Session:
         if self.job.validation is None:
             return {}
         predictor = KerasPredictor(self.final, self.job.spec)
-        limit = self.job.settings.validation_pictures
-        return evaluate(predictor, self.job.validation, limit=limit, title="validating")
+        pictures = spread(self.job.validation, self.job.settings.validation_pictures)
+        return evaluate(predictor, pictures, title="validating")
 
 
 class _EpochEnd(keras.callbacks.Callback):

@@ -17,7 +17,8 @@ class TrainSettings:
     """Everything that shapes a training; stored in the run folder, and compared when it is resumed.
 
     `learning_rate` is the peak, for the batch size given. `ema` is the decay of the averaged weights.
-    `patience` counts validations without improvement before `early_stop` ends the training.
+    `label_smoothing` is a detector's. `patience` counts validations without improvement before `early_stop`
+    ends the training.
     """
 
     epochs: int = 30

@@ -21,7 +21,7 @@ from effkeras.data.splits import open_data
 from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 from effkeras.training.checkpoint import Progress, load_checkpoint
-from effkeras.training.loop import Job, train
+from effkeras.training.loop import Job, spread, train
 from effkeras.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
@@ -70,7 +70,7 @@ def test_run_folder_is_complete(detector_run):
 
 
 def test_averaged_weights_are_the_result(classifier_run, digit_classes):
-    """Two steps in, the average differs from the last weights by the definition of the average."""
+    """What is saved is the average (test_ema.py holds its formula), not the last weights."""
     model = effkeras.load(classifier_run)
     variables = model.variables
     stored = np.load(classifier_run / "checkpoint.npz")
@@ -129,6 +129,36 @@ def test_data_of_the_other_kind_is_refused(digits, tmp_path):
     with pytest.raises(EffkerasError, match="needs a folder per class"):
         train(job(digits, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_bad_pictures_found_while_training_are_one_clear_error(digit_classes, tmp_path, monkeypatch):
+    from effkeras.data import store
+
+    monkeypatch.setattr(store, "_MEMORY", 0)
+    made = job(digit_classes, tmp_path / "run")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    broken = dataclasses.replace(made.train.records[0], path=tmp_path / "bad.png")
+    data = dataclasses.replace(made.train, records=(broken, *made.train.records[1:]))
+    with pytest.raises(EffkerasError, match=r"1 of 24 pictures cannot be read.*bad\.png"):
+        train(dataclasses.replace(made, train=data))
+
+
+def test_validation_sees_all_classes(digit_classes):
+    data = open_data(digit_classes, "train")
+    some = spread(data, 10)
+    assert len(some.records) == 10
+    assert len({record.label for record in some.records}) >= 8
+    assert spread(data, 1000) is data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"early_stop": True}, "watches the split val"), ({"label_smoothing": 0.1}, "a detector's setting")],
+)
+def test_settings_that_would_do_nothing_are_refused(digit_classes, tmp_path, change, message):
+    made = job(digit_classes, tmp_path / "run", dataclasses.replace(QUICK, **change))
+    with pytest.raises(EffkerasError, match=message):
+        train(dataclasses.replace(made, validation=None))
 
 
 def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):
