@@ -2,6 +2,10 @@
 
 `r2_k3_s2_e6_i16_o24_se0.25` is two repeats of a 3x3 block of stride 2 that expands 16 channels
 sixfold, squeezes to a quarter of them and ends with 24 (EfficientNet reference code, BlockDecoder).
+Further tokens: `c1` is a fused block, one dense convolution for expansion and depthwise (EfficientNetV2);
+`k3.5.7` filters a third of the channels each with kernels 3, 5 and 7, `a1.1` and `p1.1` expand and
+project in two groups (MixNet); `sw`, `hs` and `re` are the block's own activation, swish, hard swish or
+ReLU; `noskip` leaves the shortcut out.
 """
 
 from __future__ import annotations
@@ -10,20 +14,28 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from effkeras.errors import EffkerasError
 
-_TOKEN = re.compile(r"(se|[rkseio])(\d+(?:\.\d+)?)")
-_INTEGERS = {"r": "repeats", "k": "kernel", "s": "stride", "i": "inputs", "o": "outputs"}
+_TOKEN = re.compile(r"(se|[rkseioapc])(\d+(?:\.\d+)*)")
+_INTEGERS = {"r": "repeats", "s": "stride", "i": "inputs", "o": "outputs"}
 _NUMBERS = {"e": "expand", "se": "squeeze"}
-_FLAGS = {"noskip": "skip"}
+_GROUPS = {"a": "expand_groups", "p": "project_groups"}
+_FLAGS: dict[str, tuple[str, bool | str]] = {
+    "noskip": ("skip", False),
+    "c1": ("fused", True),
+    "sw": ("activation", "swish"),
+    "hs": ("activation", "hard_swish"),
+    "re": ("activation", "relu"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One decoded block string: blocks of one shape, before any scaling."""
 
-    kernel: int
+    kernels: tuple[int, ...]
     outputs: int
     inputs: int
     repeats: int = 1
@@ -31,27 +43,31 @@ class Stage:
     expand: float = 1.0
     squeeze: float = 0.0
     skip: bool = True
+    fused: bool = False
+    expand_groups: int = 1
+    project_groups: int = 1
+    activation: str = ""
 
 
 def decode(text: str) -> Stage:
     """Reads one block string; EffkerasError names the token that is not understood."""
-    values: dict[str, float | int | bool] = {}
+    values: dict[str, Any] = {}
     for token in text.split("_"):
         name, value = _decode_token(token, text)
         if name in values:
             raise EffkerasError(f"block string {text!r}: {token!r} sets {name} a second time")
         values[name] = value
-    missing = {"kernel", "inputs", "outputs"} - values.keys()
+    missing = {"kernels", "inputs", "outputs"} - values.keys()
     if missing:
         raise EffkerasError(f"block string {text!r}: {', '.join(sorted(missing))} missing")
-    return _checked(Stage(**values), text)  # type: ignore[arg-type]
+    return _checked(Stage(**values), text)
 
 
 def encode(stage: Stage) -> str:
     """Writes a stage as the block string that `decode` reads."""
     tokens = [
         f"r{stage.repeats}",
-        f"k{stage.kernel}",
+        f"k{'.'.join(map(str, stage.kernels))}",
         f"s{stage.stride}",
         f"e{_plain(stage.expand)}",
         f"i{stage.inputs}",
@@ -59,8 +75,11 @@ def encode(stage: Stage) -> str:
     ]
     if stage.squeeze:
         tokens.append(f"se{_plain(stage.squeeze)}")
-    if not stage.skip:
-        tokens.append("noskip")
+    for letter, field in _GROUPS.items():
+        groups = getattr(stage, field)
+        if groups > 1:
+            tokens.append(letter + ".".join("1" * groups))
+    tokens += [flag for flag, (field, value) in _FLAGS.items() if getattr(stage, field) == value]
     return "_".join(tokens)
 
 
@@ -74,17 +93,23 @@ def _plain(number: float) -> str:
     return format(Decimal(repr(float(number))).normalize(), "f")
 
 
-def _decode_token(token: str, text: str) -> tuple[str, float | int | bool]:
+def _decode_token(token: str, text: str) -> tuple[str, Any]:
     if token in _FLAGS:
-        return _FLAGS[token], False
+        return _FLAGS[token]
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise EffkerasError(
             f"block string {text!r}: {token!r} is not understood; write it like r2_k3_s2_e6_i16_o24_se0.25"
         )
     key, number = match.groups()
-    if key in _NUMBERS:
+    if key == "k":
+        return "kernels", tuple(map(int, number.split(".")))
+    if key in _GROUPS:
+        return _GROUPS[key], len(number.split("."))
+    if key in _NUMBERS and number.count(".") < 2:
         return _NUMBERS[key], float(number)
+    if key not in _INTEGERS:
+        raise EffkerasError(f"block string {text!r}: {token!r} is not understood")
     if key == "s" and len(number) == 2 and number[0] == number[1]:
         number = number[0]  # the reference code writes the stride of each axis: s22
     if "." in number:
@@ -95,11 +120,13 @@ def _decode_token(token: str, text: str) -> tuple[str, float | int | bool]:
 def _checked(stage: Stage, text: str) -> Stage:
     if stage.stride not in (1, 2):
         raise EffkerasError(f"block string {text!r}: the stride must be 1 or 2")
-    for name in ("kernel", "inputs", "outputs", "repeats", "expand"):
+    for name in ("inputs", "outputs", "repeats", "expand"):
         if getattr(stage, name) <= 0:
             raise EffkerasError(f"block string {text!r}: {name} must be above 0")
-    if stage.kernel % 2 == 0:
-        raise EffkerasError(f"block string {text!r}: the kernel must be odd")
+    if any(kernel % 2 == 0 for kernel in stage.kernels):
+        raise EffkerasError(f"block string {text!r}: every kernel must be odd")
+    if stage.fused and len(stage.kernels) > 1:
+        raise EffkerasError(f"block string {text!r}: a fused block has one kernel")
     if not 0 <= stage.squeeze <= 1:
         raise EffkerasError(f"block string {text!r}: se must lie between 0 and 1")
     return stage

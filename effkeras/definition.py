@@ -12,11 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from effkeras.errors import EffkerasError
+from effkeras.networks import Activation, BatchNormSpec, Network, network_problem
 from effkeras.tables import Table, to_record, to_table
 
 SCHEMA = 1
 
-Activation = Literal["swish", "relu6", "relu"]
+Family = Literal[
+    "efficientnet",
+    "efficientnetv2",
+    "efficientdet",
+    "nasnet",
+    "pnasnet",
+    "mnasnet",
+    "mixnet",
+    "mobilenet",
+    "squeezenet",
+    "application",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +46,6 @@ class InputSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchNormSpec:
-    """Batch normalisation's momentum and epsilon."""
-
-    momentum: float = 0.99
-    epsilon: float = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSpec:
-    """A network of MBConv blocks: block strings and the factors that scale them."""
-
-    blocks: tuple[str, ...]
-    stem: int = 32
-    head: int = 1280
-    width: float = 1.0
-    depth: float = 1.0
-    round_limit: float = 0.9
-    fixed_ends: bool = False
-    activation: Activation = "swish"
-    squeeze_excite: bool = True
-    dropout: float = 0.2
-    survival: float = 0.8
-    batch_norm: BatchNormSpec = BatchNormSpec()
-
-
-@dataclass(frozen=True, slots=True)
 class FpnSpec:
     """A BiFPN over the levels min..max (level l has stride 2^l)."""
 
@@ -68,7 +54,7 @@ class FpnSpec:
     cells: int = 3
     fusion: Literal["fast", "sum"] = "fast"
     activation: Activation = "swish"
-    batch_norm: BatchNormSpec = BatchNormSpec()
+    batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +119,9 @@ class ModelSpec:
     """A resolved definition: everything needed to build the model, with nothing left to look up."""
 
     name: str
-    family: Literal["efficientnet", "efficientdet"]
+    family: Family
     input: InputSpec
-    network: NetworkSpec
+    network: Network
     classes: int
     schema: int = SCHEMA
     summary: str = ""
@@ -241,19 +227,13 @@ def _problem(spec: ModelSpec) -> str:
             len(spec.category_ids) in (0, spec.classes)
         ),
         f"input size {spec.input.size} is below 32 pixels": min(spec.input.size) >= 32,
-        "width and depth must be above 0": spec.network.width > 0 and spec.network.depth > 0,
-        "dropout and survival must lie between 0 and 1": (
-            0 <= spec.network.dropout < 1 and 0 <= spec.network.survival <= 1
-        ),
         "std must be above 0": min(spec.input.std) > 0,
         "crop must be above 0 and at most 1": 0 < spec.input.crop <= 1,
-        "blocks must name at least one stage": len(spec.network.blocks) > 0,
-        "stem, head and all channels must be above 0": (
-            min(spec.network.stem, spec.network.head, *spec.channels.values()) > 0
-        ),
+        "all channels must be above 0": min(spec.channels.values(), default=1) > 0,
         **(_detector_checks(detector_parts(spec)) if spec.is_detector else {}),
     }
-    return next((text for text, holds in checks.items() if not holds), "")
+    problem = next((text for text, holds in checks.items() if not holds), "")
+    return problem or network_problem(spec.network)
 
 
 def _detector_checks(parts: DetectorParts) -> dict[str, bool]:

@@ -13,9 +13,9 @@ from effkeras import zoo
 from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_size
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.files import whole_file
+from effkeras.graph.backbone import classifier
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.efficientdet import detector
-from effkeras.graph.efficientnet import classifier
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers import Normalize
 

@@ -80,7 +80,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [choice for choice in typing.get_args(kind) if choice is not type(None)]
-        return None if value is None else _convert(choices[0], value, where)
+        return None if value is None else _convert(_choice(choices, value, where), value, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         _expect(isinstance(value, Mapping), where, "a table", value)
         return to_record(kind, value, where)
@@ -95,6 +95,15 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         _expect(value in choices, where, f"one of {', '.join(map(str, choices))}", value)
         return value
     return _convert_scalar(kind, value, where)
+
+
+def _choice(choices: list[Any], value: Any, where: str) -> Any:
+    """The record of a union whose `kind` is the table's; without one, the first."""
+    if len(choices) == 1 or not isinstance(value, Mapping) or "kind" not in value:
+        return choices[0]
+    kinds = {typing.get_args(typing.get_type_hints(choice)["kind"])[0]: choice for choice in choices}
+    _expect(value["kind"] in kinds, f"{where}.kind", f"one of {', '.join(kinds)}", value["kind"])
+    return kinds[value["kind"]]
 
 
 def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

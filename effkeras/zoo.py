@@ -6,14 +6,29 @@ overrides; a detector states `backbone`, whose network it takes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.tables import Table, merge, read_toml
+from effkeras.tables import Table, merge, read_toml, to_record
 
 _ONLY_IN_FILES = ("base", "abstract")
 _NOT_MODELS = ("base", ".train")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A folder of the zoo: its title, and patterns of its models' names (`{}` is a file's stem)."""
+
+    title: str = ""
+    long: str = ""
+    short: str = ""
+
+    def long_name(self, path: Path) -> str:
+        """The long name of a definition of this family."""
+        return self.long.format(path.stem) if self.long else f"{path.parent.name}-{path.stem}"
 
 
 def zoo_folder() -> Path:
@@ -47,13 +62,37 @@ def definition_path(name: str) -> Path | None:
 
 
 def _definitions() -> dict[str, Path]:
-    files = sorted(zoo_folder().glob("*/*.toml"))
-    return {_long_name(path): path for path in files if not path.stem.endswith(_NOT_MODELS)}
+    files = [path for path in zoo_folder().glob("*/*.toml") if not path.stem.endswith(_NOT_MODELS)]
+    patterns = families()
+
+    def name(path: Path) -> str:
+        return patterns.get(path.parent.name, Family()).long_name(path)
+
+    return {name(path): path for path in sorted(files)}
+
+
+def families() -> dict[str, Family]:
+    """The families of the zoo by folder, in the order they are shown."""
+    file = zoo_folder() / "families.toml"
+    tables = read_toml(file) if file.is_file() else {}
+    return {folder: to_record(Family, table, f"{file}: {folder}") for folder, table in tables.items()}
 
 
 def _long_name(path: Path) -> str:
-    is_zoo = path.parent.parent == zoo_folder()
-    return f"{path.parent.name}-{path.stem}" if is_zoo else path.stem
+    if path.parent.parent != zoo_folder():
+        return path.stem
+    return families().get(path.parent.name, Family()).long_name(path)
+
+
+def _short_names(models: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Long names by short name; one that several share is ambiguous."""
+    known = families()
+    short: dict[str, list[str]] = {}
+    for long, path in models.items():
+        pattern = known.get(path.parent.name, Family(short="{}")).short
+        if pattern:
+            short.setdefault(pattern.format(path.stem), []).append(long)
+    return short
 
 
 def _locate(name: str) -> Path:
@@ -67,11 +106,12 @@ def _locate(name: str) -> Path:
     models = _definitions()
     if name in models:
         return models[name]
-    matches = [long for long, path in models.items() if path.stem == name]
+    short = _short_names(models)
+    matches = short.get(name, [])
     if len(matches) > 1:
         raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
     if not matches:
-        hint = did_you_mean(name, [*models, *(path.stem for path in models.values())])
+        hint = did_you_mean(name, [*models, *short])
         raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
     return models[matches[0]]
 

@@ -11,8 +11,8 @@ import pytest
 
 import effkeras
 from effkeras.blocks import decode
-from effkeras.definition import NetworkSpec
 from effkeras.graph.mbconv import blocks_of
+from effkeras.networks import BlockNetwork
 from effkeras.scaling import round_filters, round_repeats, scale_head, scale_stages, scale_stem
 
 # name: width, depth, stem, channels of the stages, repeats of the stages, head
@@ -35,7 +35,7 @@ NETWORKS = {
 }
 
 
-def network_of(name: str) -> NetworkSpec:
+def network_of(name: str) -> BlockNetwork:
     base = effkeras.spec("efficientnet-lite0" if name.startswith("lite") else "b0").network
     width, depth = NETWORKS[name][:2]
     return dataclasses.replace(base, width=width, depth=depth)

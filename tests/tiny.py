@@ -9,7 +9,8 @@ import numpy as np
 
 from effkeras import zoo
 from effkeras.data.digits import DigitsOptions, write_digits
-from effkeras.definition import BatchNormSpec, HeadSpec, ModelSpec
+from effkeras.definition import HeadSpec, ModelSpec
+from effkeras.networks import BatchNormSpec
 
 QUICK_NORM = BatchNormSpec(momentum=0.9)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from effkeras.definition import ModelSpec, detector_parts
+from effkeras.errors import EffkerasError
 from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block, blocks_of
+from effkeras.networks import BlockNetwork
 
 CLASS_PREDICTORS = ("class_predict", "logits")
 
@@ -45,6 +47,8 @@ def official_names(spec: ModelSpec) -> dict[tuple[str, str], str]:
 def _backbone(spec: ModelSpec, prefix: str) -> Named:
     yield "stem_conv", f"{prefix}/stem/conv2d", _CONV
     yield "stem_bn", f"{prefix}/stem/{_BN}", _BATCH_NORM
+    if not isinstance(spec.network, BlockNetwork):
+        raise EffkerasError(f"{spec.name}: no TensorFlow checkpoint with names was published for it")
     for index, block in enumerate(blocks_of(spec.network)):
         yield from _block(block, f"{prefix}/blocks_{index}")
 
@@ -52,16 +56,21 @@ def _backbone(spec: ModelSpec, prefix: str) -> Named:
 def _block(block: Block, scope: str) -> Named:
     convs = _numbered(f"{scope}/conv2d")
     norms = _numbered(f"{scope}/{_BN}")
-    if block.stage.expand != 1:
+    if block.stage.fused:
+        yield f"{block.name}_fused_conv", next(convs), _CONV
+        yield f"{block.name}_fused_bn", next(norms), _BATCH_NORM
+    elif block.stage.expand != 1:
         yield f"{block.name}_expand_conv", next(convs), _CONV
         yield f"{block.name}_expand_bn", next(norms), _BATCH_NORM
-    yield f"{block.name}_depthwise_conv", f"{scope}/depthwise_conv2d", _DEPTHWISE
-    yield f"{block.name}_depthwise_bn", next(norms), _BATCH_NORM
+    if not block.stage.fused:
+        yield f"{block.name}_depthwise_conv", f"{scope}/depthwise_conv2d", _DEPTHWISE
+        yield f"{block.name}_depthwise_bn", next(norms), _BATCH_NORM
     if block.squeeze:
         yield f"{block.name}_se_reduce", f"{scope}/se/conv2d", _CONV
         yield f"{block.name}_se_expand", f"{scope}/se/conv2d_1", _CONV
-    yield f"{block.name}_project_conv", next(convs), _CONV
-    yield f"{block.name}_project_bn", next(norms), _BATCH_NORM
+    if block.stage.expand != 1 or not block.stage.fused:
+        yield f"{block.name}_project_conv", next(convs), _CONV
+        yield f"{block.name}_project_bn", next(norms), _BATCH_NORM
 
 
 def _classifier(prefix: str) -> Named:

@@ -10,6 +10,7 @@ from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of
+from effkeras.networks import BlockNetwork, FireNetwork, Network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,12 +39,20 @@ def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "trainable parameters", f"{counts.trainable:,}"
     yield "all parameters", f"{counts.total:,}"
     yield "multiply-adds (MACs)", f"{counts.macs:,}"
-    yield "blocks", str(len(blocks_of(spec.network)))
-    yield "activation", spec.network.activation
-    yield "squeeze-and-excitation", "yes" if spec.network.squeeze_excite else "no"
+    yield from _network_rows(spec.network)
     if spec.is_detector:
         yield from _detector_rows(spec)
     yield from _published_rows(spec)
+
+
+def _network_rows(network: Network) -> Iterator[tuple[str, str]]:
+    if isinstance(network, BlockNetwork):
+        blocks = blocks_of(network)
+        yield "blocks", str(len(blocks))
+        yield "activation", network.activation
+        yield "squeeze-and-excitation", "yes" if any(block.squeeze for block in blocks) else "no"
+    if isinstance(network, FireNetwork):
+        yield "fire modules", str(sum(map(len, network.stages)))
 
 
 def _detector_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from effkeras.definition import FpnSpec
-from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
+from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def pyramid(net: Vocabulary[Tensor], maps: dict[int, Tensor], fpn: FpnSpec) -> l
 
 
 def _coarser(net: Vocabulary[Tensor], x: Tensor, name: str, fpn: FpnSpec) -> Tensor:
-    return net.max_pool(_project(net, x, name, fpn), f"{name}_pool")
+    return net.pool(_project(net, x, name, fpn), f"{name}_pool", Pool())
 
 
 def _cell(net: Vocabulary[Tensor], inputs: Sequence[Tensor], name: str, fpn: FpnSpec) -> list[Tensor]:
@@ -87,7 +87,7 @@ def _resample(net: Vocabulary[Tensor], x: Tensor, name: str, size: tuple[int, in
     if net.size(x) == size:
         return x
     if net.size(x) > size:
-        return net.max_pool(x, f"{name}_pool")
+        return net.pool(x, f"{name}_pool", Pool())
     return net.upsample(x, f"{name}_up", size)
 
 

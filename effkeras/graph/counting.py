@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from effkeras.definition import BatchNormSpec, ModelSpec
+from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
+from effkeras.graph.backbone import classifier
 from effkeras.graph.efficientdet import detector
-from effkeras.graph.efficientnet import classifier
-from effkeras.graph.vocabulary import Conv, Vocabulary
+from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary
+from effkeras.networks import BatchNormSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +54,15 @@ class CountingNet(Vocabulary[Shape]):
     def conv(self, x: Shape, name: str, conv: Conv) -> Shape:
         weights = conv.kernel**2 * x.channels * conv.filters
         self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
-        y = _strided(x, conv.stride, conv.filters)
+        y = _slid(x, conv, conv.filters)
         self.macs += weights * y.height * y.width
         return y
 
-    def depthwise(self, x: Shape, name: str, kernel: int, stride: int) -> Shape:
-        self._weigh(name, kernel**2 * x.channels, x.channels)
-        y = _strided(x, stride, x.channels)
-        self.macs += kernel**2 * x.channels * y.height * y.width
+    def depthwise(self, x: Shape, name: str, depthwise: Depthwise) -> Shape:
+        weights = depthwise.kernel**2 * x.channels
+        self._weigh(name, weights, x.channels)
+        y = _slid(x, depthwise, x.channels)
+        self.macs += weights * y.height * y.width
         return y
 
     def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:
@@ -68,8 +70,9 @@ class CountingNet(Vocabulary[Shape]):
             weights = conv.kernel**2 * x.channels + x.channels * conv.filters
             if name not in self.layers:
                 self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
-            self.macs += weights * x.height * x.width
-            return Shape(x.height, x.width, conv.filters)
+            y = _slid(x, conv, conv.filters)
+            self.macs += weights * y.height * y.width
+            return y
 
         return call
 
@@ -97,13 +100,29 @@ class CountingNet(Vocabulary[Shape]):
     def mean(self, x: Shape, name: str) -> Shape:
         return Shape(1, 1, x.channels)
 
-    def max_pool(self, x: Shape, name: str) -> Shape:
-        return _strided(x, 2, x.channels)
+    def pool(self, x: Shape, name: str, pool: Pool) -> Shape:
+        padding: Padding = "valid" if pool.padding == "valid" else "same"
+        return _slid(x, Depthwise(pool.window, pool.stride, padding), x.channels)
+
+    def subsample(self, x: Shape, name: str, offset: int) -> Shape:
+        return _slid(x, Depthwise(1, 2, "valid"), x.channels)
+
+    def concat(self, xs: Sequence[Shape], name: str) -> Shape:
+        sizes = {(x.height, x.width) for x in xs}
+        if len(sizes) > 1:
+            raise EffkerasError(f"{name} cannot put maps of {sorted(sizes)} side by side")
+        return Shape(xs[0].height, xs[0].width, sum(x.channels for x in xs))
+
+    def take(self, x: Shape, name: str, start: int, stop: int) -> Shape:
+        return Shape(x.height, x.width, stop - start)
 
     def upsample(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:
         return Shape(*size, x.channels)
 
     def dropout(self, x: Shape, name: str, rate: float, whole_sample: bool) -> Shape:
+        return x
+
+    def drop_path(self, x: Shape, name: str, keep: float) -> Shape:
         return x
 
     def flatten(self, x: Shape, name: str) -> Shape:
@@ -141,5 +160,15 @@ def run_over_shapes(spec: ModelSpec) -> CountingNet:
     return net
 
 
-def _strided(x: Shape, stride: int, channels: int) -> Shape:
-    return Shape(-(-x.height // stride), -(-x.width // stride), channels)
+def _slid(x: Shape, window: Conv | Depthwise, channels: int) -> Shape:
+    """The shape after sliding a window over a map."""
+
+    def length(side: int) -> int:
+        if window.padding == "valid":
+            return (side - window.kernel) // window.stride + 1
+        return -(-side // window.stride)
+
+    height, width = length(x.height), length(x.width)
+    if min(height, width) < 1:
+        raise EffkerasError(f"a map of {x.height} x {x.width} is too small for a window of {window.kernel}")
+    return Shape(height, width, channels)

@@ -8,8 +8,8 @@ from typing import Generic, NamedTuple
 
 from effkeras.definition import FpnSpec, ModelSpec, detector_parts
 from effkeras.errors import EffkerasError
+from effkeras.graph.backbone import features
 from effkeras.graph.bifpn import pyramid
-from effkeras.graph.efficientnet import features
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
 
 # A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).

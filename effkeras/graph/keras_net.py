@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 
-from effkeras.definition import BatchNormSpec
-from effkeras.graph.vocabulary import Conv, Vocabulary
-from effkeras.layers import FastFusion, NearestUpsample
+from effkeras.graph.vocabulary import Conv, Depthwise, Pool, Vocabulary, symmetric
+from effkeras.layers import ChannelSlice, DropPath, FastFusion, NearestUpsample
+from effkeras.networks import BatchNormSpec
 
 KerasTensor = Any
+Margins = tuple[tuple[int, int], tuple[int, int]]
 
 
 def _conv_start() -> keras.initializers.Initializer:
@@ -39,22 +40,24 @@ class KerasNet(Vocabulary[KerasTensor]):
         return x.shape[3]
 
     def conv(self, x: KerasTensor, name: str, conv: Conv) -> KerasTensor:
+        x, padding = self._padded(x, name, conv)
         return keras.layers.Conv2D(
             conv.filters,
             conv.kernel,
             strides=conv.stride,
-            padding="same",
+            padding=padding,
             use_bias=conv.bias,
             kernel_initializer=_conv_start(),
             dtype=self.dtype,
             name=name,
         )(x)
 
-    def depthwise(self, x: KerasTensor, name: str, kernel: int, stride: int) -> KerasTensor:
+    def depthwise(self, x: KerasTensor, name: str, depthwise: Depthwise) -> KerasTensor:
+        x, padding = self._padded(x, name, depthwise)
         return keras.layers.DepthwiseConv2D(
-            kernel,
-            strides=stride,
-            padding="same",
+            depthwise.kernel,
+            strides=depthwise.stride,
+            padding=padding,
             use_bias=False,
             depthwise_initializer=_conv_start(),
             dtype=self.dtype,
@@ -66,6 +69,7 @@ class KerasNet(Vocabulary[KerasTensor]):
         return keras.layers.SeparableConv2D(
             conv.filters,
             conv.kernel,
+            strides=conv.stride,
             padding="same",
             use_bias=conv.bias,
             depthwise_initializer=start,
@@ -95,8 +99,26 @@ class KerasNet(Vocabulary[KerasTensor]):
     def mean(self, x: KerasTensor, name: str) -> KerasTensor:
         return keras.layers.GlobalAveragePooling2D(keepdims=True, dtype=self.dtype, name=name)(x)
 
-    def max_pool(self, x: KerasTensor, name: str) -> KerasTensor:
-        return keras.layers.MaxPooling2D(3, 2, padding="same", dtype=self.dtype, name=name)(x)
+    def pool(self, x: KerasTensor, name: str, pool: Pool) -> KerasTensor:
+        kinds = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
+        padding = pool.padding
+        if padding == "zero":
+            x, padding = self._zeros(x, name, _same_margins(self.size(x), pool)), "valid"
+        layer = kinds[pool.kind](pool.window, pool.stride, padding=padding, dtype=self.dtype, name=name)
+        return layer(x)
+
+    def subsample(self, x: KerasTensor, name: str, offset: int) -> KerasTensor:
+        if offset:
+            x = self._zeros(x, name, ((0, offset), (0, offset)))
+            crop = ((offset, 0), (offset, 0))
+            x = keras.layers.Cropping2D(crop, dtype=self.dtype, name=f"{name}_crop")(x)
+        return keras.layers.AveragePooling2D(1, 2, padding="valid", dtype=self.dtype, name=name)(x)
+
+    def concat(self, xs: Sequence[KerasTensor], name: str) -> KerasTensor:
+        return keras.layers.Concatenate(dtype=self.dtype, name=name)(list(xs))
+
+    def take(self, x: KerasTensor, name: str, start: int, stop: int) -> KerasTensor:
+        return ChannelSlice(start, stop, dtype=self.dtype, name=name)(x)
 
     def upsample(self, x: KerasTensor, name: str, size: tuple[int, int]) -> KerasTensor:
         return NearestUpsample(*size, dtype=self.dtype, name=name)(x)
@@ -106,6 +128,9 @@ class KerasNet(Vocabulary[KerasTensor]):
             return x
         shape = (None, 1, 1, 1) if whole_sample else None
         return keras.layers.Dropout(rate, noise_shape=shape, dtype=self.dtype, name=name)(x)
+
+    def drop_path(self, x: KerasTensor, name: str, keep: float) -> KerasTensor:
+        return x if keep == 1 else DropPath(keep, dtype=self.dtype, name=name)(x)
 
     def flatten(self, x: KerasTensor, name: str) -> KerasTensor:
         return keras.layers.Flatten(dtype=self.dtype, name=name)(x)
@@ -120,3 +145,21 @@ class KerasNet(Vocabulary[KerasTensor]):
             for index, x in enumerate(xs)
         ]
         return keras.layers.Concatenate(axis=1, dtype="float32", name=name)(flat)
+
+    def _padded(self, x: KerasTensor, name: str, window: Conv | Depthwise) -> tuple[KerasTensor, str]:
+        if window.padding != "symmetric" or window.stride == 1:
+            return x, "same" if window.padding == "symmetric" else window.padding
+        return self._zeros(x, name, symmetric(window.kernel)), "valid"
+
+    def _zeros(self, x: KerasTensor, name: str, margins: Margins) -> KerasTensor:
+        return keras.layers.ZeroPadding2D(margins, dtype=self.dtype, name=f"{name}_pad")(x)
+
+
+def _same_margins(size: tuple[int, int], pool: Pool) -> Margins:
+    """What SAME pads, before and after each axis."""
+
+    def margin(length: int) -> tuple[int, int]:
+        total = max((-(-length // pool.stride) - 1) * pool.stride + pool.window - length, 0)
+        return total // 2, total - total // 2
+
+    return margin(size[0]), margin(size[1])

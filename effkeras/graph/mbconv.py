@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from effkeras.blocks import Stage, decode
-from effkeras.definition import NetworkSpec
-from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
-from effkeras.scaling import scale_stages
+from effkeras.graph.vocabulary import Conv, Depthwise, Style, Tensor, Vocabulary, conv_norm_act
+from effkeras.networks import BlockNetwork
+from effkeras.scaling import round_to, scale_stages, scale_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +20,11 @@ class Block:
     name: str
     stage: Stage
     inputs: int
+    expanded: int
     outputs: int
     stride: int
     squeeze: int
     drop: float
-
-    @property
-    def expanded(self) -> int:
-        """Channels between the expanding and the projecting convolution."""
-        return int(self.inputs * self.stage.expand)
 
     @property
     def has_skip(self) -> bool:
@@ -34,15 +32,16 @@ class Block:
         return self.stage.skip and self.stride == 1 and self.inputs == self.outputs
 
 
-def blocks_of(network: NetworkSpec) -> list[Block]:
+def blocks_of(network: BlockNetwork) -> list[Block]:
     """All blocks in order, with their own stochastic depth: linear in the position, 0 at the first."""
     stages = scale_stages(network, [decode(text) for text in network.blocks])
     total = sum(stage.repeats for stage in stages)
     drop = 1.0 - network.survival
-    return [
-        _block(network, stage, repeat, index, drop * index / total)
-        for index, (stage, repeat) in enumerate(_positions(stages))
-    ]
+    blocks: list[Block] = []
+    for index, (stage, repeat) in enumerate(_positions(stages)):
+        inputs = blocks[-1].outputs if blocks else scale_stem(network)
+        blocks.append(_block(network, stage, (index, repeat, inputs), drop * index / total))
+    return blocks
 
 
 def is_last_of_stride(blocks: list[Block], index: int) -> bool:
@@ -51,32 +50,96 @@ def is_last_of_stride(blocks: list[Block], index: int) -> bool:
 
 
 def mbconv(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
-    """Expand (1x1), filter (depthwise), squeeze and excite, project (1x1), and add the input."""
+    """Expand, filter, squeeze and excite, project, and add the input.
+
+    A plain block expands with a 1x1 and filters with a depthwise convolution; a fused one does both with
+    one dense convolution, which without expansion is the whole block (EfficientNetV2 paper, figure 2).
+    """
     shortcut, name = x, block.name
-    if block.stage.expand != 1:
-        width = style.width(f"{name}_expand_conv", block.expanded)
-        x = conv_norm_act(net, x, f"{name}_expand", Conv(width), style)
-    x = net.depthwise(x, f"{name}_depthwise_conv", block.stage.kernel, block.stride)
-    x = net.batch_norm(x, f"{name}_depthwise_bn", style.batch_norm)
-    x = net.activation(x, f"{name}_depthwise_act", style.activation)
+    if block.stage.activation:
+        style = dataclasses.replace(style, activation=block.stage.activation)
+    x = _fused(net, x, block, style) if block.stage.fused else _filtered(net, x, block, style)
     if block.squeeze:
-        x = squeeze_excite(net, x, name, block.squeeze, style)
-    width = style.width(f"{name}_project_conv", block.outputs)
-    x = conv_norm_act(net, x, f"{name}_project", Conv(width), style, act=False)
+        x = squeeze_excite(net, x, block, style)
+    if block.stage.expand != 1 or not block.stage.fused:
+        width = style.width(f"{name}_project_conv", block.outputs)
+        x = _grouped(net, x, f"{name}_project_conv", (width, block.stage.project_groups))
+        x = net.batch_norm(x, f"{name}_project_bn", style.batch_norm)
     if not block.has_skip:
         return x
     x = net.dropout(x, f"{name}_drop", block.drop, whole_sample=True)
     return net.add([x, shortcut], f"{name}_add")
 
 
-def squeeze_excite(net: Vocabulary[Tensor], x: Tensor, name: str, squeeze: int, style: Style) -> Tensor:
+def _fused(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
+    name = f"{block.name}_fused"
+    width = style.width(f"{name}_conv", block.expanded if block.stage.expand != 1 else block.outputs)
+    conv = Conv(width, block.stage.kernels[0], block.stride, padding=style.padding)
+    return conv_norm_act(net, x, name, conv, style)
+
+
+def _filtered(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
+    name = block.name
+    if block.stage.expand != 1:
+        width = style.width(f"{name}_expand_conv", block.expanded)
+        x = _grouped(net, x, f"{name}_expand_conv", (width, block.stage.expand_groups))
+        x = net.batch_norm(x, f"{name}_expand_bn", style.batch_norm)
+        x = net.activation(x, f"{name}_expand_act", style.activation)
+    x = _mixed(net, x, block, style)
+    x = net.batch_norm(x, f"{name}_depthwise_bn", style.batch_norm)
+    return net.activation(x, f"{name}_depthwise_act", style.activation)
+
+
+def _mixed(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
+    """A depthwise convolution, or several of different kernels over a share of the channels each."""
+    name, kernels = f"{block.name}_depthwise_conv", block.stage.kernels
+    windows = [Depthwise(kernel, block.stride, style.padding) for kernel in kernels]
+    if len(windows) == 1:
+        return net.depthwise(x, name, windows[0])
+    parts = _split(net, x, name, len(windows))
+    filtered = [
+        net.depthwise(part, f"{name}_k{window.kernel}", window)
+        for part, window in zip(parts, windows, strict=True)
+    ]
+    return net.concat(filtered, f"{name}_concat")
+
+
+def _grouped(net: Vocabulary[Tensor], x: Tensor, name: str, shape: tuple[int, int]) -> Tensor:
+    """A 1x1 convolution to `shape[0]` filters in `shape[1]` groups, each a layer as in the reference."""
+    filters, groups = shape
+    if groups == 1:
+        return net.conv(x, name, Conv(filters))
+    parts = _split(net, x, name, groups)
+    convolved = [
+        net.conv(part, f"{name}_g{index}", Conv(width))
+        for index, (part, width) in enumerate(zip(parts, _shares(filters, groups), strict=True))
+    ]
+    return net.concat(convolved, f"{name}_concat")
+
+
+def _split(net: Vocabulary[Tensor], x: Tensor, name: str, parts: int) -> list[Tensor]:
+    edges = list(itertools.accumulate(_shares(net.channels(x), parts), initial=0))
+    return [
+        net.take(x, f"{name}_part{index}", start, stop)
+        for index, (start, stop) in enumerate(itertools.pairwise(edges))
+    ]
+
+
+def _shares(channels: int, parts: int) -> list[int]:
+    """Equal shares, the remainder to the first (MixNet reference code)."""
+    share = channels // parts
+    return [channels - share * (parts - 1), *[share] * (parts - 1)]
+
+
+def squeeze_excite(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
     """Scales each channel by a gate computed from all channels' means (Hu et al. 2018)."""
-    width = style.width(f"{name}_se_reduce", squeeze)
+    name, kind = block.name, style.squeeze
+    width = style.width(f"{name}_se_reduce", block.squeeze)
     gate = net.mean(x, f"{name}_se_mean")
     gate = net.conv(gate, f"{name}_se_reduce", Conv(width, bias=True))
-    gate = net.activation(gate, f"{name}_se_act", style.activation)
+    gate = net.activation(gate, f"{name}_se_act", kind.activation or style.activation)
     gate = net.conv(gate, f"{name}_se_expand", Conv(net.channels(x), bias=True))
-    gate = net.activation(gate, f"{name}_se_gate", "sigmoid")
+    gate = net.activation(gate, f"{name}_se_gate", kind.gate)
     return net.multiply(x, gate, f"{name}_se_scale")
 
 
@@ -86,15 +149,28 @@ def _positions(stages: list[Stage]) -> Iterator[tuple[Stage, int]]:
             yield stage, repeat
 
 
-def _block(network: NetworkSpec, stage: Stage, repeat: int, index: int, drop: float) -> Block:
-    inputs = stage.inputs if repeat == 0 else stage.outputs
-    squeezes = network.squeeze_excite and stage.squeeze > 0
+def _block(network: BlockNetwork, stage: Stage, place: tuple[int, int, int], drop: float) -> Block:
+    index, repeat, inputs = place
+    # What the string says, not what arrives: EfficientNet-EdgeTPU's first block expands 24 of 32 channels.
+    nominal = stage.inputs if repeat == 0 else stage.outputs
+    exact = nominal * stage.expand
+    divisor = network.expand_divisor
+    expanded = int(exact) if divisor == 1 else round_to(exact, divisor, network.round_limit)
+    squeezed = {"input": nominal, "expanded": expanded if stage.expand != 1 else inputs}[network.squeeze.of]
     return Block(
         name=f"block{index}",
         stage=stage,
         inputs=inputs,
+        expanded=expanded,
         outputs=stage.outputs,
         stride=stage.stride if repeat == 0 else 1,
-        squeeze=max(1, int(inputs * stage.squeeze)) if squeezes else 0,
+        squeeze=_squeeze(network, squeezed * stage.squeeze),
         drop=drop,
     )
+
+
+def _squeeze(network: BlockNetwork, exact: float) -> int:
+    if not network.squeeze_excite or exact == 0:
+        return 0
+    divisor = network.squeeze.divisor
+    return max(1, int(exact)) if divisor == 1 else round_to(exact, divisor, network.round_limit)

@@ -5,23 +5,46 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from effkeras.definition import BatchNormSpec
+from effkeras.networks import BatchNormSpec, SqueezeSpec
 
 Tensor = TypeVar("Tensor")
 
 
+# "same" as TensorFlow pads (more at the end), "symmetric" as PyTorch does: kernel // 2 on each side.
+Padding = Literal["same", "valid", "symmetric"]
+
+
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution's hyper-parameters; SAME padding throughout, as in the reference."""
+    """A convolution's hyper-parameters."""
 
     filters: int
     kernel: int = 1
     stride: int = 1
     bias: bool = False
     bias_start: float = 0.0
-    activation: str = ""
+    padding: Padding = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Depthwise:
+    """A depthwise convolution's hyper-parameters; it has no bias."""
+
+    kernel: int = 3
+    stride: int = 1
+    padding: Padding = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pooling's hyper-parameters; "zero" pads SAME's margins with zeros that count as values."""
+
+    kind: Literal["max", "average"] = "max"
+    window: int = 3
+    stride: int = 2
+    padding: Literal["same", "valid", "zero"] = "same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +54,8 @@ class Style:
     activation: str
     batch_norm: BatchNormSpec
     channels: Mapping[str, int] = field(default_factory=dict)
+    squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
+    padding: Padding = "same"
 
     def width(self, name: str, default: int) -> int:
         """Filters of the layer `name`: the definition's `[channels]` may override the default."""
@@ -53,7 +78,7 @@ class Vocabulary(ABC, Generic[Tensor]):
         """A dense convolution."""
 
     @abstractmethod
-    def depthwise(self, x: Tensor, name: str, kernel: int, stride: int) -> Tensor:
+    def depthwise(self, x: Tensor, name: str, depthwise: Depthwise) -> Tensor:
         """A depthwise convolution without bias."""
 
     @abstractmethod
@@ -85,8 +110,20 @@ class Vocabulary(ABC, Generic[Tensor]):
         """The mean over height and width, both kept as 1."""
 
     @abstractmethod
-    def max_pool(self, x: Tensor, name: str) -> Tensor:
-        """Max pooling, window 3, stride 2, SAME."""
+    def pool(self, x: Tensor, name: str, pool: Pool) -> Tensor:
+        """The largest or the mean value of each window."""
+
+    @abstractmethod
+    def subsample(self, x: Tensor, name: str, offset: int) -> Tensor:
+        """Every second row and column from `offset` on, zeros where that lies beyond the map."""
+
+    @abstractmethod
+    def concat(self, xs: Sequence[Tensor], name: str) -> Tensor:
+        """Maps of one size side by side along the channels."""
+
+    @abstractmethod
+    def take(self, x: Tensor, name: str, start: int, stop: int) -> Tensor:
+        """The channels start..stop."""
 
     @abstractmethod
     def upsample(self, x: Tensor, name: str, size: tuple[int, int]) -> Tensor:
@@ -95,6 +132,10 @@ class Vocabulary(ABC, Generic[Tensor]):
     @abstractmethod
     def dropout(self, x: Tensor, name: str, rate: float, whole_sample: bool) -> Tensor:
         """Dropout of single values, or of whole samples (stochastic depth)."""
+
+    @abstractmethod
+    def drop_path(self, x: Tensor, name: str, keep: float) -> Tensor:
+        """Whole samples dropped, ever more while training goes on, up to a share of `1 - keep`."""
 
     @abstractmethod
     def flatten(self, x: Tensor, name: str) -> Tensor:
@@ -116,3 +157,8 @@ def conv_norm_act(
     x = net.conv(x, f"{name}_conv", conv)
     x = net.batch_norm(x, f"{name}_bn", style.batch_norm)
     return net.activation(x, f"{name}_act", style.activation) if act else x
+
+
+def symmetric(kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns that "symmetric" padding adds before and after."""
+    return ((kernel // 2, kernel // 2), (kernel // 2, kernel // 2))

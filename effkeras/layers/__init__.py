@@ -2,6 +2,8 @@
 
 from effkeras.layers.fusion import FastFusion
 from effkeras.layers.normalize import Normalize
+from effkeras.layers.scheduled import DropPath, FollowTraining
+from effkeras.layers.slicing import ChannelSlice
 from effkeras.layers.upsample import NearestUpsample
 
-__all__ = ["FastFusion", "NearestUpsample", "Normalize"]
+__all__ = ["ChannelSlice", "DropPath", "FastFusion", "FollowTraining", "NearestUpsample", "Normalize"]

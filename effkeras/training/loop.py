@@ -20,6 +20,7 @@ from effkeras.definition import ModelSpec
 from effkeras.detection.losses import detector_losses
 from effkeras.errors import EffkerasError
 from effkeras.evaluate import evaluate, headline
+from effkeras.layers import FollowTraining
 from effkeras.models import build_spec, save
 from effkeras.predictor import KerasPredictor
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -173,7 +174,12 @@ class _Session:
                     epochs=settings.epochs,
                     initial_epoch=first,
                     steps_per_epoch=self.steps,
-                    callbacks=[self.average, _EpochEnd(self), _Bar(bar, steps)],
+                    callbacks=[
+                        FollowTraining(steps.stop, steps.start),
+                        self.average,
+                        _EpochEnd(self),
+                        _Bar(bar, steps),
+                    ],
                     shuffle=False,
                     verbose=0,
                 )

@@ -1,0 +1,36 @@
+"""From a definition's `[network]` to its graph, whatever its kind."""
+
+from __future__ import annotations
+
+from effkeras.definition import ModelSpec
+from effkeras.graph import block_network, fire_network
+from effkeras.graph.vocabulary import Tensor, Vocabulary
+from effkeras.networks import BlockNetwork
+
+
+def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
+    """The last feature map of each level: level l has stride 2^l.
+
+    Args:
+        net: what the operations mean.
+        x: the normalised picture, (B, H, W, 3).
+        spec: the model whose network is built.
+
+    Returns:
+        Maps of the levels that the network has, up to 5.
+    """
+    network = spec.network
+    if isinstance(network, BlockNetwork):
+        return block_network.features(net, x, network, spec.channels)
+    return fire_network.features(net, x, network)
+
+
+def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
+    """Logits (B, classes) from the normalised picture."""
+    network = spec.network
+    maps = features(net, x, spec)
+    x = maps[max(maps)]
+    if isinstance(network, BlockNetwork):
+        x = block_network.top(net, x, network, spec.channels)
+        return net.dense(x, "logits", spec.classes)
+    return fire_network.logits(net, x, network, spec.classes)

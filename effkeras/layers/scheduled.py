@@ -1,0 +1,103 @@
+"""Layers that disturb training the more the further it has come, and do nothing at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+
+class _Holder:
+    """Keeps a variable out of Keras's sight: progress is no weight, and is not saved."""
+
+    variable: keras.Variable
+
+
+class Scheduled(keras.layers.Layer):
+    """A layer that knows how far training is: `progress` from 0 to 1.
+
+    Without `follow_training` the progress is 1, the full strength. Subclasses call `super().build`.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._progress = _Holder()
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the variable that `set_progress` sets and the training graph reads."""
+        self._progress.variable = keras.Variable(1.0, trainable=False, autocast=False, name="progress")
+
+    @property
+    def progress(self) -> Any:
+        """The progress as a scalar tensor."""
+        return self._progress.variable.value
+
+    def set_progress(self, share: float) -> None:
+        """Says which share of the training is done."""
+        self._progress.variable.assign(min(1.0, max(0.0, share)))
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class DropPath(Scheduled):
+    """Drops whole samples of a branch, scheduled (NASNet paper, appendix A.3; slim's "v3").
+
+    At progress p a sample survives with `1 - p * (1 - keep)` and is then scaled up by the inverse.
+
+    Args:
+        keep: the probability to survive at the end of training.
+        seed: makes the choices repeatable.
+        **kwargs: `name` and what else `keras.layers.Layer` takes.
+    """
+
+    def __init__(self, keep: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not 0 < keep <= 1:
+            raise ValueError(f"{self.name}: keep must lie above 0 and up to 1, not {keep}")
+        self.keep = keep
+        self.seed = seed
+        self._generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """(B, ...) to the same shape."""
+        if not training or self.keep == 1:
+            return x
+        survival = 1.0 - self.progress * (1.0 - self.keep)
+        shape = (keras.ops.shape(x)[0], *[1] * (len(x.shape) - 1))
+        draw = keras.random.uniform(shape, dtype="float32", seed=self._generator)
+        factor = keras.ops.cast(draw < survival, "float32") / survival
+        return x * keras.ops.cast(factor, x.dtype)
+
+    def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Survival and seed."""
+        return {**super().get_config(), "keep": self.keep, "seed": self.seed}
+
+
+def set_progress(model: keras.Model, share: float) -> None:
+    """Tells every scheduled layer of a model which share of the training is done."""
+    for layer in model.layers:
+        if isinstance(layer, Scheduled):
+            layer.set_progress(share)
+
+
+class FollowTraining(keras.callbacks.Callback):
+    """Keeps scheduled layers informed while `fit` runs: `callbacks=[FollowTraining(total_steps)]`.
+
+    Args:
+        total_steps: steps of the whole training.
+        first_step: the step that this `fit` starts with.
+    """
+
+    def __init__(self, total_steps: int, first_step: int = 0):
+        super().__init__()
+        self._total = total_steps
+        self._step = first_step
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets the progress before each step."""
+        set_progress(self.model, self._step / self._total)
+        self._step += 1
