@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 12
+
 
 class EffkerasError(ValueError):
     """Bad input: one line that says what is wrong, where, and what to do next.
@@ -14,9 +16,10 @@ class EffkerasError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suffix for an error message: the closest known word, else all of them."""
+    """Suffix for an error message: the closest known word, else the first known ones."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
-    return "known: " + ", ".join(names)
+    shown = ", ".join(names[:_LISTED])
+    return f"known: {shown}" + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

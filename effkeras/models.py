@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.layers import Normalize
 
 NORMALIZE = "normalize"
+_DEEPEST = 20_000
 
 
 def build(
@@ -67,6 +70,22 @@ def build_spec(
 ) -> keras.Model:
     """The model of a resolved definition, with random weights."""
     _check_channels(spec)
+    with deep_graphs():
+        return _build(spec, activation, dtype)
+
+
+@contextlib.contextmanager
+def deep_graphs() -> Iterator[None]:
+    """Lets Keras walk graphs of any depth: it recurses once a layer, and EfficientNetV2-XL has a thousand."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def _build(spec: ModelSpec, activation: str | None, dtype: str) -> keras.Model:
     net = KerasNet(dtype)
     pixels = keras.Input((*spec.input.size, 3), name="image")
     x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
@@ -100,7 +119,8 @@ def load(path: str | Path) -> keras.Model:
     if not file.is_file():
         raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
     try:
-        return keras.models.load_model(file, compile=False)
+        with deep_graphs():
+            return keras.models.load_model(file, compile=False)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error

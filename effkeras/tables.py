@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tomllib
 import types
 import typing
@@ -40,7 +41,7 @@ def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Recor
 
     Unknown and missing keys and values of another type raise EffkerasError naming `where` and key.
     """
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
@@ -59,6 +60,11 @@ def to_table(record: Any) -> Table:
         for field in dataclasses.fields(record)
         if (value := getattr(record, field.name)) is not None and value not in ((), {}, "")
     }
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -101,7 +107,7 @@ def _choice(choices: list[Any], value: Any, where: str) -> Any:
     """The record of a union whose `kind` is the table's; without one, the first."""
     if len(choices) == 1 or not isinstance(value, Mapping) or "kind" not in value:
         return choices[0]
-    kinds = {typing.get_args(typing.get_type_hints(choice)["kind"])[0]: choice for choice in choices}
+    kinds = {typing.get_args(_hints(choice)["kind"])[0]: choice for choice in choices}
     _expect(value["kind"] in kinds, f"{where}.kind", f"one of {', '.join(kinds)}", value["kind"])
     return kinds[value["kind"]]
 

@@ -6,8 +6,9 @@ overrides; a detector states `backbone`, whose network it takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from effkeras.definition import ModelSpec, spec_from_table
@@ -40,7 +41,7 @@ def zoo_folder() -> Path:
 
 def list_models() -> list[str]:
     """Long names of all models of the zoo, sorted."""
-    return sorted(_definitions())
+    return sorted(_Zoo().definitions)
 
 
 def spec(name_or_path: str | Path) -> ModelSpec:
@@ -48,101 +49,121 @@ def spec(name_or_path: str | Path) -> ModelSpec:
 
     Raises EffkerasError for an unknown or ambiguous name and for a broken definition.
     """
-    path = _locate(str(name_or_path))
-    table = _expand_backbone(_with_bases(path, ()), path)
-    if table.get("abstract"):
-        raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
-    own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
-    return spec_from_table({"name": _long_name(path), **own}, str(path))
-
-
-def definition_path(name: str) -> Path | None:
-    """The file that defines a zoo model of this long name, if there is one."""
-    return _definitions().get(name)
-
-
-def _definitions() -> dict[str, Path]:
-    files = [path for path in zoo_folder().glob("*/*.toml") if not path.stem.endswith(_NOT_MODELS)]
-    patterns = families()
-
-    def name(path: Path) -> str:
-        return patterns.get(path.parent.name, Family()).long_name(path)
-
-    return {name(path): path for path in sorted(files)}
+    zoo = _Zoo()
+    return zoo.spec(zoo.locate(str(name_or_path)))
 
 
 def families() -> dict[str, Family]:
     """The families of the zoo by folder, in the order they are shown."""
-    file = zoo_folder() / "families.toml"
-    tables = read_toml(file) if file.is_file() else {}
-    return {folder: to_record(Family, table, f"{file}: {folder}") for folder, table in tables.items()}
+    return _Zoo().families
 
 
-def _long_name(path: Path) -> str:
-    if path.parent.parent != zoo_folder():
-        return path.stem
-    return families().get(path.parent.name, Family()).long_name(path)
+def specs_by_family() -> Iterator[tuple[Family, list[ModelSpec]]]:
+    """All models of the zoo: families in the order they are shown, each with its models by name."""
+    zoo = _Zoo()
+    for folder, family in zoo.families.items():
+        paths = [path for path in zoo.definitions.values() if path.parent.name == folder]
+        yield family, [zoo.spec(path) for path in paths]
 
 
-def _short_names(models: Mapping[str, Path]) -> dict[str, list[str]]:
-    """Long names by short name; one that several share is ambiguous."""
-    known = families()
-    short: dict[str, list[str]] = {}
-    for long, path in models.items():
-        pattern = known.get(path.parent.name, Family(short="{}")).short
-        if pattern:
-            short.setdefault(pattern.format(path.stem), []).append(long)
-    return short
+def definition_path(name: str) -> Path | None:
+    """The file that defines a zoo model of this long name, if there is one."""
+    return _Zoo().definitions.get(name)
 
 
-def _locate(name: str) -> Path:
-    if (Path(name) / "model.toml").is_file():
-        return Path(name) / "model.toml"  # a run folder
-    if name.endswith(".toml") or "/" in name:
-        path = Path(name)
-        if not path.is_file():
-            raise EffkerasError(f"there is no definition {name}; give the path of a TOML file")
-        return path
-    models = _definitions()
-    if name in models:
-        return models[name]
-    short = _short_names(models)
-    matches = short.get(name, [])
-    if len(matches) > 1:
-        raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
-    if not matches:
-        hint = did_you_mean(name, [*models, *short])
-        raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
-    return models[matches[0]]
+class _Zoo:
+    """The folder of definitions as it is now: each file is read once."""
 
+    def __init__(self) -> None:
+        self._folder = zoo_folder()
+        self._tables: dict[Path, Table] = {}
 
-def _with_bases(path: Path, seen: tuple[Path, ...]) -> Table:
-    if path in seen:
-        chain = " -> ".join(str(one) for one in (*seen, path))
-        raise EffkerasError(f"definitions are each other's base: {chain}")
-    table = read_toml(path)
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    if not isinstance(base, str):
-        raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
-    sibling = path.parent / f"{base}.toml"
-    parent = _with_bases(sibling if sibling.is_file() else _locate(base), (*seen, path))
-    parent.pop("abstract", None)
-    for own in ("published", "weights", "summary"):
-        parent.pop(own, None)  # figures and weights belong to one model, not to those made from it
-    return merge(parent, table)
+    @cached_property
+    def families(self) -> dict[str, Family]:
+        file = self._folder / "families.toml"
+        tables = read_toml(file) if file.is_file() else {}
+        return {name: to_record(Family, table, f"{file}: {name}") for name, table in tables.items()}
 
+    @cached_property
+    def definitions(self) -> dict[str, Path]:
+        files = sorted(self._folder.glob("*/*.toml"))
+        return {self._long_name(path): path for path in files if not path.stem.endswith(_NOT_MODELS)}
 
-def _expand_backbone(table: Table, path: Path) -> Table:
-    backbone = table.get("backbone")
-    if not backbone:
-        return table
-    own = table.get("network", {})
-    if not isinstance(backbone, str) or not isinstance(own, dict):
-        return table  # reading the record says what is wrong
-    beside = path.parent / backbone
-    source = _with_bases(beside if beside.is_file() else _locate(backbone), (path,)).get("network")
-    if source is None:
-        raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
-    return {**table, "network": merge(source, own)}
+    def spec(self, path: Path) -> ModelSpec:
+        table = self._expand_backbone(self._with_bases(path, ()), path)
+        if table.get("abstract"):
+            raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
+        own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
+        return spec_from_table({"name": self._long_name(path), **own}, str(path))
+
+    def locate(self, name: str) -> Path:
+        if (Path(name) / "model.toml").is_file():
+            return Path(name) / "model.toml"  # a run folder
+        if name.endswith(".toml") or "/" in name:
+            path = Path(name)
+            if not path.is_file():
+                raise EffkerasError(f"there is no definition {name}; give the path of a TOML file")
+            return path
+        return self.definitions[name] if name in self.definitions else self._by_short_name(name)
+
+    def _by_short_name(self, name: str) -> Path:
+        short = self._short_names()
+        matches = short.get(name, [])
+        if len(matches) > 1:
+            raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
+        if not matches:
+            hint = did_you_mean(name, [*self.definitions, *short])
+            raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
+        return self.definitions[matches[0]]
+
+    def _short_names(self) -> dict[str, list[str]]:
+        """Long names by short name; one that several share is ambiguous."""
+        short: dict[str, list[str]] = {}
+        for long, path in self.definitions.items():
+            pattern = self._family(path, default=Family(short="{}")).short
+            if pattern:
+                short.setdefault(pattern.format(path.stem), []).append(long)
+        return short
+
+    def _family(self, path: Path, default: Family) -> Family:
+        return self.families.get(path.parent.name, default)
+
+    def _long_name(self, path: Path) -> str:
+        is_zoo = path.parent.parent == self._folder
+        return self._family(path, default=Family()).long_name(path) if is_zoo else path.stem
+
+    def _read(self, path: Path) -> Table:
+        if path not in self._tables:
+            self._tables[path] = read_toml(path)
+        return dict(self._tables[path])
+
+    def _with_bases(self, path: Path, seen: tuple[Path, ...]) -> Table:
+        if path in seen:
+            chain = " -> ".join(str(one) for one in (*seen, path))
+            raise EffkerasError(f"definitions are each other's base: {chain}")
+        table = self._read(path)
+        base = table.pop("base", None)
+        if base is None:
+            return table
+        if not isinstance(base, str):
+            raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
+        sibling = path.parent / f"{base}.toml"
+        parent = self._with_bases(sibling if sibling.is_file() else self.locate(base), (*seen, path))
+        parent.pop("abstract", None)
+        for own in ("published", "weights", "summary"):
+            parent.pop(own, None)  # figures and weights belong to one model, not to those made from it
+        return merge(parent, table)
+
+    def _expand_backbone(self, table: Table, path: Path) -> Table:
+        backbone = table.get("backbone")
+        if not backbone:
+            return table
+        own = table.get("network", {})
+        if not isinstance(backbone, str) or not isinstance(own, dict):
+            return table  # reading the record says what is wrong
+        beside = path.parent / backbone
+        source = beside if beside.is_file() else self.locate(backbone)
+        network = self._with_bases(source, (path,)).get("network")
+        if network is None:
+            raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
+        return {**table, "network": merge(network, own)}

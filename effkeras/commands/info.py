@@ -39,6 +39,7 @@ def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "trainable parameters", f"{counts.trainable:,}"
     yield "all parameters", f"{counts.total:,}"
     yield "multiply-adds (MACs)", f"{counts.macs:,}"
+    yield "operations", f"{counts.operations:,}"
     yield from _network_rows(spec.network)
     if spec.is_detector:
         yield from _detector_rows(spec)

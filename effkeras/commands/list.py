@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from effkeras import zoo
 from effkeras.commands.options import parser
 from effkeras.console import run_command, table
+from effkeras.definition import ModelSpec
 from effkeras.graph.counting import count
 
 
@@ -17,12 +18,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     parser("list", "All models of the zoo, with trainable parameters and multiply-adds.").parse_args(argv)
-    table("", ["model", "input", "params", "MACs", "weights"], map(_row, zoo.list_models()))
+    columns = ["model", "input", "params", "MACs", "weights"]
+    for family, specs in zoo.specs_by_family():
+        if specs:
+            table(family.title, columns, map(_row, specs))
 
 
-def _row(name: str) -> list[str]:
-    spec = zoo.spec(name)
+def _row(spec: ModelSpec) -> list[str]:
     counts = count(spec)
     size = "x".join(map(str, spec.input.size))
     weights = ", ".join(spec.weights) or "-"
-    return [name, size, f"{counts.trainable / 1e6:.2f} M", f"{counts.macs / 1e9:.3f} G", weights]
+    return [spec.name, size, f"{counts.trainable / 1e6:.2f} M", f"{counts.macs / 1e9:.3f} G", weights]

@@ -1,13 +1,18 @@
 """Parameters and multiply-adds of a definition, by arithmetic: no TensorFlow, nothing built.
 
-Convention: one MAC is one multiply-add of a convolution or dense layer. Batch normalisation,
-activations, biases, pooling and the gates' products are not counted; batch normalisation folds away in
-an artifact, and the papers count the same way.
+Two conventions, both common in papers:
+
+- MACs: one is one multiply-add of a convolution or dense layer, and nothing else counts.
+- Operations, as TensorFlow's profiler counts them (the figures of the EfficientDet and EfficientNetV2
+  authors are half of these): two for each MAC, one for each bias, sum, product, mean and pooling input,
+  two for each swish, three for each hard swish, and for a fast fusion of k maps 3k - 1. Batch
+  normalisation folds away in an artifact and counts nothing, as do ReLU, sigmoid and softmax.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from effkeras.definition import ModelSpec
@@ -16,6 +21,8 @@ from effkeras.graph.backbone import classifier
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary
 from effkeras.networks import BatchNormSpec
+
+_FROZEN = ("moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,11 @@ class Shape:
     width: int
     channels: int
 
+    @property
+    def values(self) -> int:
+        """Values in the map."""
+        return self.height * self.width * self.channels
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -34,16 +46,17 @@ class Counts:
     trainable: int
     total: int
     macs: int
+    operations: int
 
 
 @dataclass(slots=True)
 class CountingNet(Vocabulary[Shape]):
-    """Adds up weights and MACs while a graph function runs over shapes."""
+    """Adds up weights, MACs and operations while a graph function runs over shapes."""
 
-    trainable: int = 0
-    frozen: int = 0
     macs: int = 0
+    others: int = 0
     layers: dict[str, int] = field(default_factory=dict)
+    shapes: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     def size(self, x: Shape) -> tuple[int, int]:
         return x.height, x.width
@@ -52,57 +65,68 @@ class CountingNet(Vocabulary[Shape]):
         return x.channels
 
     def conv(self, x: Shape, name: str, conv: Conv) -> Shape:
-        weights = conv.kernel**2 * x.channels * conv.filters
-        self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
+        kernel = (conv.kernel, conv.kernel, x.channels, conv.filters)
+        self._weigh(name, conv.filters, {"kernel": kernel, **_bias(conv)})
         y = _slid(x, conv, conv.filters)
-        self.macs += weights * y.height * y.width
+        self.macs += math.prod(kernel) * y.height * y.width
+        self.others += conv.bias * y.values
         return y
 
     def depthwise(self, x: Shape, name: str, depthwise: Depthwise) -> Shape:
-        weights = depthwise.kernel**2 * x.channels
-        self._weigh(name, weights, x.channels)
+        kernel = (depthwise.kernel, depthwise.kernel, x.channels, 1)
+        self._weigh(name, x.channels, {"kernel": kernel})
         y = _slid(x, depthwise, x.channels)
-        self.macs += weights * y.height * y.width
+        self.macs += math.prod(kernel) * y.height * y.width
         return y
 
     def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:
         def call(x: Shape) -> Shape:
-            weights = conv.kernel**2 * x.channels + x.channels * conv.filters
-            if name not in self.layers:
-                self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
+            kernels = {
+                "depthwise_kernel": (conv.kernel, conv.kernel, x.channels, 1),
+                "pointwise_kernel": (1, 1, x.channels, conv.filters),
+            }
+            self._weigh(name, conv.filters, {**kernels, **_bias(conv)})
             y = _slid(x, conv, conv.filters)
-            self.macs += weights * y.height * y.width
+            self.macs += sum(map(math.prod, kernels.values())) * y.height * y.width
+            self.others += conv.bias * y.values
             return y
 
         return call
 
     def batch_norm(self, x: Shape, name: str, spec: BatchNormSpec) -> Shape:
-        self._weigh(name, 2 * x.channels, x.channels)
-        self.frozen += 2 * x.channels
+        names = ("gamma", "beta", *_FROZEN)
+        self._weigh(name, x.channels, dict.fromkeys(names, (x.channels,)))
         return x
 
     def activation(self, x: Shape, name: str, kind: str) -> Shape:
+        self.others += {"swish": 2, "hard_swish": 3}.get(kind, 0) * x.values
         return x
 
     def add(self, xs: Sequence[Shape], name: str) -> Shape:
         widths = sorted({x.channels for x in xs})
         if len(widths) > 1:
             raise EffkerasError(f"{name} cannot add maps of {' and '.join(map(str, widths))} channels")
+        self.others += (len(xs) - 1) * xs[0].values
         return xs[0]
 
     def fuse(self, xs: Sequence[Shape], name: str) -> Shape:
-        self._weigh(name, len(xs), xs[0].channels)
+        self._weigh(name, xs[0].channels, {f"w{index}": () for index in range(len(xs))})
+        self.others += (3 * len(xs) - 1) * xs[0].values
         return xs[0]
 
     def multiply(self, x: Shape, gate: Shape, name: str) -> Shape:
+        self.others += x.values
         return x
 
     def mean(self, x: Shape, name: str) -> Shape:
+        self.others += x.values
         return Shape(1, 1, x.channels)
 
     def pool(self, x: Shape, name: str, pool: Pool) -> Shape:
         padding: Padding = "valid" if pool.padding == "valid" else "same"
-        return _slid(x, Depthwise(pool.window, pool.stride, padding), x.channels)
+        y = _slid(x, Depthwise(pool.window, pool.stride, padding), x.channels)
+        self.others += pool.window**2 * y.values
+        return y
 
     def subsample(self, x: Shape, name: str, offset: int) -> Shape:
         return _slid(x, Depthwise(1, 2, "valid"), x.channels)
@@ -129,27 +153,37 @@ class CountingNet(Vocabulary[Shape]):
         return x
 
     def dense(self, x: Shape, name: str, units: int) -> Shape:
-        self._weigh(name, (x.channels + 1) * units, units)
+        self._weigh(name, units, {"kernel": (x.channels, units), "bias": (units,)})
         self.macs += x.channels * units
+        self.others += units
         return Shape(1, 1, units)
 
     def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:
         return Shape(1, sum(x.height * x.width * x.channels // width for x in xs), width)
 
-    def _weigh(self, name: str, weights: int, filters: int) -> None:
+    def _weigh(self, name: str, filters: int, weights: Mapping[str, tuple[int, ...]]) -> None:
+        """Notes a layer's weights; one that is called again shares them."""
         self.layers[name] = filters
-        self.trainable += weights
+        self.shapes |= {(name, weight): shape for weight, shape in weights.items()}
 
 
 def count(spec: ModelSpec) -> Counts:
     """Counts of the model that `effkeras.build` makes from this definition."""
     net = run_over_shapes(spec)
-    return Counts(net.trainable, net.trainable + net.frozen, net.macs)
+    sizes = {weight: math.prod(shape) for weight, shape in net.shapes.items()}
+    frozen = sum(size for (_, weight), size in sizes.items() if weight in _FROZEN)
+    total = sum(sizes.values())
+    return Counts(total - frozen, total, net.macs, 2 * net.macs + net.others)
 
 
 def layer_channels(spec: ModelSpec) -> dict[str, int]:
     """Channels of every layer with weights, by its name."""
     return run_over_shapes(spec).layers
+
+
+def weight_shapes(spec: ModelSpec) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The shape of every weight, by layer and weight name."""
+    return run_over_shapes(spec).shapes
 
 
 def run_over_shapes(spec: ModelSpec) -> CountingNet:
@@ -158,6 +192,10 @@ def run_over_shapes(spec: ModelSpec) -> CountingNet:
     graph = detector if spec.is_detector else classifier
     graph(net, Shape(*spec.input.size, 3), spec)  # type: ignore[operator]
     return net
+
+
+def _bias(conv: Conv) -> dict[str, tuple[int, ...]]:
+    return {"bias": (conv.filters,)} if conv.bias else {}
 
 
 def _slid(x: Shape, window: Conv | Depthwise, channels: int) -> Shape:

@@ -9,8 +9,9 @@ import pytest
 import effkeras
 from effkeras.definition import ModelSpec, with_size
 from effkeras.graph.bifpn import cell_nodes
-from effkeras.graph.counting import CountingNet, Shape
+from effkeras.graph.counting import CountingNet, Shape, count
 from effkeras.graph.efficientdet import detector
+from effkeras.graph.vocabulary import Pool
 
 NODES = {
     # D0 to D7 and Lite
@@ -56,8 +57,8 @@ class Recorder(CountingNet):
         super().__init__()
         self.seen: dict[str, tuple[int, int]] = {}
 
-    def max_pool(self, x: Shape, name: str) -> Shape:
-        y = super().max_pool(x, name)
+    def pool(self, x: Shape, name: str, pool: Pool) -> Shape:
+        y = super().pool(x, name, pool)
         self.seen[name] = (y.height, y.width)
         return y
 
@@ -111,4 +112,4 @@ def test_sums_have_no_weights():
     spec = effkeras.spec("d0")
     summed = spec.replace(fpn=dataclasses.replace(spec.fpn, fusion="sum"))
     weights = sum(len(node.inputs) for node in cell_nodes(3, 7)) * 3
-    assert recorded(spec).trainable - recorded(summed).trainable == weights
+    assert count(spec).trainable - count(summed).trainable == weights

@@ -1,0 +1,30 @@
+"""What a test proves of a model; `make zoo-table` collects it into models/README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True, order=True)
+class Proof:
+    """`kind` is a short word for the table, `how` the sentence below it."""
+
+    kind: str
+    how: str
+
+
+COUNTS = Proof("counts", "parameters to the unit and MACs within 1 %, as counted on the authors' networks")
+BUILT = Proof("built", "the built model has the weights that were counted, and runs")
+NAMES = Proof("names", "every variable has the name and shape of the authors' checkpoint")
+
+
+def proves(model: str, proof: Proof) -> pytest.MarkDecorator:
+    return pytest.mark.proves(model, proof)
+
+
+def proven(models: Iterable[str], proof: Proof) -> list:
+    """Parameters, one a model, each marked with what its test proves."""
+    return [pytest.param(model, marks=proves(model, proof), id=model) for model in models]

@@ -1,0 +1,68 @@
+"""Every model of the zoo is built at a small size, has what was counted, and runs."""
+
+from __future__ import annotations
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+from proofs import BUILT, proves
+
+import effkeras
+from effkeras.definition import ModelSpec, with_size
+from effkeras.graph.counting import count, layer_channels
+from effkeras.models import build_spec
+
+CLASSIFIER_SIDES, DETECTOR_SIDES = (64, 96), (128, 96)
+
+
+def _param(model: str) -> object:
+    counted = len(layer_channels(effkeras.spec(model)))
+    is_small = counted < 160 and count(effkeras.spec(model)).total < 10e6
+    return pytest.param(
+        model, marks=[proves(model, BUILT), *([] if is_small else [pytest.mark.slow])], id=model
+    )
+
+
+@pytest.mark.parametrize("model", [_param(model) for model in effkeras.list_models()])
+def test_a_model_is_what_was_counted_and_runs(model):
+    spec = effkeras.spec(model)
+    spec = with_size(spec, DETECTOR_SIDES if spec.is_detector else CLASSIFIER_SIDES)
+    built = build_spec(spec)
+    _has_what_was_counted(built, spec)
+    pictures = np.random.default_rng(0).uniform(0, 255, (1, *spec.input.size, 3)).astype("float32")
+    outputs = built(pictures, training=False)
+    for output in outputs.values() if spec.is_detector else [outputs]:
+        assert np.isfinite(np.asarray(output)).all()
+    if not spec.is_detector:
+        assert np.asarray(outputs).sum() == pytest.approx(1, abs=1e-4)
+    del built, outputs
+    gc.collect()  # the largest hold gigabytes
+
+
+def _has_what_was_counted(built: keras.Model, spec: ModelSpec) -> None:
+    counts = count(spec)
+    assert counts.trainable == sum(int(np.prod(weight.shape)) for weight in built.trainable_weights)
+    assert counts.total == sum(int(np.prod(weight.shape)) for weight in built.weights)
+    assert counts.macs == walked_macs(built)
+    with_weights = {layer.name: layer for layer in built.layers if layer.weights}
+    channels = layer_channels(spec)
+    assert set(channels) == set(with_weights)
+    for name, layer in with_weights.items():
+        assert _outputs(layer)[0][-1] == channels[name], name
+
+
+def walked_macs(model: keras.Model) -> int:
+    """Multiply-adds from the layers' kernels and the shapes that they put out, call by call."""
+    total = 0
+    for layer in model.layers:
+        kernels = [weight for weight in layer.weights if "kernel" in weight.name]
+        for shape in _outputs(layer) if kernels else []:
+            positions = int(np.prod(shape[1:-1]))
+            total += positions * sum(int(np.prod(kernel.shape)) for kernel in kernels)
+    return total
+
+
+def _outputs(layer: keras.Layer) -> list[tuple[int | None, ...]]:
+    return [tensor.shape for node in layer._inbound_nodes for tensor in node.output_tensors]
