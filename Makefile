@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format bench train-digits clean
+.PHONY: demo test test-all lint format bench zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -33,6 +33,11 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m export.convert_bench --model efficientdet-lite0 --out models/results.jsonl
 	$(BIN)/python -m export.digits_bench --out models/results.jsonl
+	$(BIN)/python -m export.build_bench --out models/results.jsonl
+
+# models/README.md: what the tests prove of each model.
+zoo-table: $(READY)
+	$(BIN)/python tests/zoo_table.py
 
 # The recipe behind the weights that ship; about an hour on 2 cores.
 train-digits: $(READY)

@@ -18,6 +18,7 @@ class Proof:
 
 COUNTS = Proof("counts", "parameters to the unit and MACs within 1 %, as counted on the authors' networks")
 BUILT = Proof("built", "the built model has the weights that were counted, and runs")
+EXPORTED = Proof("exported", "becomes a float .tflite within 20 GB of memory, one XNNPACK partition")
 NAMES = Proof("names", "every variable has the name and shape of the authors' checkpoint")
 
 
