@@ -67,6 +67,13 @@ def test_list_shows_every_model(capsys):
     assert "3.88 M" in out
 
 
+def test_list_shows_part_of_the_zoo(capsys):
+    assert run("list", "efficientdet-lite") == 0
+    out = capsys.readouterr().out
+    assert "efficientdet-lite3x" in out
+    assert "efficientnet" not in out
+
+
 def test_info_shows_counts_and_source(capsys):
     assert run("info", "d0") == 0
     out = capsys.readouterr().out
@@ -187,6 +194,7 @@ def place(saved, digits, tmp_path) -> Place:
 BAD_CALLS = {
     "no such command": lambda p: ["trian"],
     "no such option": lambda p: ["list", "--all"],
+    "no such part of the zoo": lambda p: ["list", "zzz"],
     "no such model": lambda p: ["info", "efficientnet-b00"],
     "ambiguous model": lambda p: ["info", "lite0"],
     "no such definition": lambda p: ["info", p.here / "gone.toml"],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from effkeras import zoo
 from effkeras.commands.options import parser
 from effkeras.console import run_command, table
 from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
+from effkeras.zoo import Family, specs_by_family
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,11 +18,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    parser("list", "All models of the zoo, with trainable parameters and multiply-adds.").parse_args(argv)
+    options = parser("list", "Models of the zoo, with trainable parameters and multiply-adds.")
+    options.add_argument("part", nargs="?", default="", help="only models with this in their names")
+    part = options.parse_args(argv).part
     columns = ["model", "input", "params", "MACs", "weights"]
-    for family, specs in zoo.specs_by_family():
-        if specs:
-            table(family.title, columns, map(_row, specs))
+    found = list(_matching(part))
+    if not found:
+        raise EffkerasError(f"no model has {part!r} in its name; `effkeras list` shows all")
+    for family, specs in found:
+        table(family.title, columns, map(_row, specs))
+
+
+def _matching(part: str) -> Iterator[tuple[Family, list[ModelSpec]]]:
+    for family, specs in specs_by_family():
+        chosen = [spec for spec in specs if part in spec.name]
+        if chosen:
+            yield family, chosen
 
 
 def _row(spec: ModelSpec) -> list[str]:
