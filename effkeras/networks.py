@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from effkeras.errors import EffkerasError
+from effkeras.genotype import decode
+
 Activation = Literal["swish", "relu6", "relu", "hard_swish"]
 
 
@@ -81,13 +84,51 @@ class FireNetwork:
     dropout: float = 0.5
 
 
-Network = BlockNetwork | FireNetwork
+@dataclass(frozen=True, slots=True)
+class CellNetwork:
+    """A network of cells (NASNet, arXiv:1707.07012; PNASNet, arXiv:1712.00559).
+
+    Three groups of `repeats` cells (the papers' N) with `filters` (F), twice and four times as many. `normal`
+    and `reduction` are genotypes, see `effkeras.genotype`. Where the resolution halves stands a reduction
+    cell; without that genotype, the group's first cell strides instead (PNASNet). With `skip_reduction` the
+    cell after a reduction takes as p what the reduction took.
+
+    `stem_cells` of 2 is the ImageNet stem, a strided convolution of `stem` filters and two reducing cells;
+    0 is CIFAR's, a convolution that keeps the resolution. `padding` is that of the strided convolution: a
+    detector whose sides are not multiples of 4 needs "same". `strided_pool` says how strided pooling pads:
+    "zero" is keras.applications's way. `survival` is what drop-path keeps of the last cell's operations at
+    the end of training. `auxiliary` is the weight of an auxiliary head's loss in `effkeras train`, 0.4 in
+    the papers; the head exists in training only.
+    """
+
+    normal: tuple[str, ...]
+    repeats: int
+    filters: int
+    reduction: tuple[str, ...] = ()
+    kind: Literal["cells"] = "cells"
+    stem: int = 32
+    stem_cells: int = 2
+    skip_reduction: bool = False
+    activation: Activation = "relu"
+    padding: Literal["valid", "same"] = "valid"
+    strided_pool: Literal["same", "zero"] = "same"
+    dropout: float = 0.5
+    survival: float = 1.0
+    auxiliary: float = 0.0
+    batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
+
+
+Network = BlockNetwork | FireNetwork | CellNetwork
 
 
 def network_problem(network: Network) -> str:
     """What is wrong with a network's figures, or an empty text."""
-    checks = _block_checks(network) if isinstance(network, BlockNetwork) else _fire_checks(network)
-    return next((text for text, holds in checks.items() if not holds), "")
+    if isinstance(network, CellNetwork):
+        checks = _cell_checks(network)
+    else:
+        checks = _block_checks(network) if isinstance(network, BlockNetwork) else _fire_checks(network)
+    problem = next((text for text, holds in checks.items() if not holds), "")
+    return problem or (_genotype_problem(network) if isinstance(network, CellNetwork) else "")
 
 
 def _block_checks(network: BlockNetwork) -> dict[str, bool]:
@@ -109,3 +150,27 @@ def _fire_checks(network: FireNetwork) -> dict[str, bool]:
         "stages must name at least one fire module each": all(network.stages) and len(network.stages) > 0,
         "stem and stem_kernel must be above 0": min(network.stem, network.stem_kernel) > 0,
     }
+
+
+def _cell_checks(network: CellNetwork) -> dict[str, bool]:
+    return {
+        "repeats, filters and stem must be above 0": min(network.repeats, network.filters, network.stem) > 0,
+        "stem_cells must be 0, 1 or 2": network.stem_cells in (0, 1, 2),
+        f"{network.filters} filters are too few: the first cell gets less than 2": (
+            network.filters // 2 ** max(network.stem_cells, 0) >= 2
+        ),
+        "skip_reduction needs a reduction cell": bool(network.reduction) or not network.skip_reduction,
+        "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
+        "survival must lie above 0 and up to 1": 0 < network.survival <= 1,
+        "auxiliary must not be negative": network.auxiliary >= 0,
+    }
+
+
+def _genotype_problem(network: CellNetwork) -> str:
+    genotypes = {"normal": network.normal, **({"reduction": network.reduction} if network.reduction else {})}
+    for name, genotype in genotypes.items():
+        try:
+            decode(genotype)
+        except EffkerasError as error:
+            return f"{name} cell: {error}"
+    return ""

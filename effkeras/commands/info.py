@@ -8,9 +8,10 @@ from effkeras import zoo
 from effkeras.commands.options import parser
 from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
+from effkeras.graph.cell_network import cells_of
 from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of
-from effkeras.networks import BlockNetwork, FireNetwork, Network
+from effkeras.networks import BlockNetwork, CellNetwork, FireNetwork, Network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +55,21 @@ def _network_rows(network: Network) -> Iterator[tuple[str, str]]:
         yield "squeeze-and-excitation", "yes" if any(block.squeeze for block in blocks) else "no"
     if isinstance(network, FireNetwork):
         yield "fire modules", str(sum(map(len, network.stages)))
+    if isinstance(network, CellNetwork):
+        yield from _cell_rows(network)
+
+
+def _cell_rows(network: CellNetwork) -> Iterator[tuple[str, str]]:
+    cells = cells_of(network)
+    strided = sum(cell.stride == 2 for cell in cells)
+    yield "cells", f"{len(cells)}, of which {strided} halve the resolution"
+    yield "filters", ", ".join(dict.fromkeys(str(cell.filters) for cell in cells))
+    yield "normal cell", "\n".join(network.normal)
+    if network.reduction:
+        yield "reduction cell", "\n".join(network.reduction)
+    keeps = f"{network.survival:g} of the last cell at the end of training"
+    yield "drop-path keeps", keeps if network.survival < 1 else "all"
+    yield "auxiliary head", f"in training, weight {network.auxiliary:g}" if network.auxiliary else "none"
 
 
 def _detector_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from effkeras.definition import ModelSpec
-from effkeras.graph import block_network, fire_network
+from effkeras.graph import block_network, cell_network, fire_network
 from effkeras.graph.vocabulary import Tensor, Vocabulary
-from effkeras.networks import BlockNetwork
+from effkeras.networks import BlockNetwork, CellNetwork
 
 
 def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
@@ -22,6 +22,8 @@ def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, T
     network = spec.network
     if isinstance(network, BlockNetwork):
         return block_network.features(net, x, network, spec.channels)
+    if isinstance(network, CellNetwork):
+        return cell_network.features(net, x, network)
     return fire_network.features(net, x, network)
 
 
@@ -33,4 +35,6 @@ def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
     if isinstance(network, BlockNetwork):
         x = block_network.top(net, x, network, spec.channels)
         return net.dense(x, "logits", spec.classes)
+    if isinstance(network, CellNetwork):
+        return net.dense(cell_network.top(net, x, network), "logits", spec.classes)
     return fire_network.logits(net, x, network, spec.classes)

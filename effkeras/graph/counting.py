@@ -19,7 +19,7 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.backbone import classifier
 from effkeras.graph.efficientdet import detector
-from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary
+from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary, pair
 from effkeras.networks import BatchNormSpec
 
 _FROZEN = ("moving_mean", "moving_variance")
@@ -65,7 +65,7 @@ class CountingNet(Vocabulary[Shape]):
         return x.channels
 
     def conv(self, x: Shape, name: str, conv: Conv) -> Shape:
-        kernel = (conv.kernel, conv.kernel, x.channels, conv.filters)
+        kernel = (*pair(conv.kernel), x.channels, conv.filters)
         self._weigh(name, conv.filters, {"kernel": kernel, **_bias(conv)})
         y = _slid(x, conv, conv.filters)
         self.macs += math.prod(kernel) * y.height * y.width
@@ -82,7 +82,7 @@ class CountingNet(Vocabulary[Shape]):
     def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:
         def call(x: Shape) -> Shape:
             kernels = {
-                "depthwise_kernel": (conv.kernel, conv.kernel, x.channels, 1),
+                "depthwise_kernel": (*pair(conv.kernel), x.channels, 1),
                 "pointwise_kernel": (1, 1, x.channels, conv.filters),
             }
             self._weigh(name, conv.filters, {**kernels, **_bias(conv)})
@@ -201,12 +201,13 @@ def _bias(conv: Conv) -> dict[str, tuple[int, ...]]:
 def _slid(x: Shape, window: Conv | Depthwise, channels: int) -> Shape:
     """The shape after sliding a window over a map."""
 
-    def length(side: int) -> int:
+    def length(side: int, kernel: int, stride: int) -> int:
         if window.padding == "valid":
-            return (side - window.kernel) // window.stride + 1
-        return -(-side // window.stride)
+            return (side - kernel) // stride + 1
+        return -(-side // stride)
 
-    height, width = length(x.height), length(x.width)
+    kernel, stride = pair(window.kernel), pair(window.stride)
+    height, width = map(length, (x.height, x.width), kernel, stride)
     if min(height, width) < 1:
         raise EffkerasError(f"a map of {x.height} x {x.width} is too small for a window of {window.kernel}")
     return Shape(height, width, channels)

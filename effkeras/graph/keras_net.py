@@ -46,6 +46,7 @@ class KerasNet(Vocabulary[KerasTensor]):
             conv.kernel,
             strides=conv.stride,
             padding=padding,
+            dilation_rate=conv.dilation,
             use_bias=conv.bias,
             kernel_initializer=_conv_start(),
             dtype=self.dtype,

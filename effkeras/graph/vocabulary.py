@@ -18,14 +18,15 @@ Padding = Literal["same", "valid", "symmetric"]
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution's hyper-parameters."""
+    """A convolution's hyper-parameters; kernel and stride are one number, or one for each axis."""
 
     filters: int
-    kernel: int = 1
-    stride: int = 1
+    kernel: int | tuple[int, int] = 1
+    stride: int | tuple[int, int] = 1
     bias: bool = False
     bias_start: float = 0.0
     padding: Padding = "same"
+    dilation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,12 @@ def conv_norm_act(
     return net.activation(x, f"{name}_act", style.activation) if act else x
 
 
-def symmetric(kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def symmetric(kernel: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns that "symmetric" padding adds before and after."""
-    return ((kernel // 2, kernel // 2), (kernel // 2, kernel // 2))
+    rows, columns = (side // 2 for side in pair(kernel))
+    return ((rows, rows), (columns, columns))
+
+
+def pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    """A kernel or stride as one number for each axis."""
+    return (sides, sides) if isinstance(sides, int) else sides

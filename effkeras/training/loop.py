@@ -23,13 +23,19 @@ from effkeras.evaluate import evaluate, headline
 from effkeras.layers import FollowTraining
 from effkeras.models import build_spec, save
 from effkeras.predictor import KerasPredictor
+from effkeras.training.auxiliary import (
+    auxiliary_losses,
+    auxiliary_targets,
+    auxiliary_weight,
+    with_auxiliary,
+)
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from effkeras.training.ema import AveragedWeights
 from effkeras.training.run import Run
 from effkeras.training.schedule import WarmupCosine
 from effkeras.training.settings import TrainSettings
 
-_BACKBONE = ("stem_", "block")
+_BACKBONE = ("stem", "block", "cell", "reduction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ def spread(data: LabelledData, count: int) -> LabelledData:
 def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
 
-    `steps` is the number of steps per epoch.
+    `steps` is the number of steps per epoch. A model `with_auxiliary` gets the losses of both outputs.
     """
     warmup, total = int(settings.warmup_epochs * steps), settings.epochs * steps
     schedule = WarmupCosine(settings.learning_rate, warmup, total)
@@ -97,6 +103,9 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "w0", "w1", "w2"])
     if spec.is_detector:
         model.compile(optimizer, loss=detector_losses(settings.label_smoothing))
+    elif auxiliary_weight(spec):
+        loss = keras.losses.SparseCategoricalCrossentropy
+        model.compile(optimizer, **auxiliary_losses(model, loss, auxiliary_weight(spec)))
     else:
         model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy())
 
@@ -135,7 +144,8 @@ class _Session:
         self.run = run
         self.steps = steps_per_epoch
         dtype = "mixed_bfloat16" if job.settings.mixed_precision else "float32"
-        self.model = build_spec(job.spec, dtype=dtype)
+        self.plain = build_spec(job.spec, dtype=dtype)
+        self.model = with_auxiliary(self.plain) if auxiliary_weight(job.spec) else self.plain
         self.average: AveragedWeights
         self.progress = Progress()
         self.final = build_spec(job.spec)  # plain float32, whatever precision is trained in
@@ -145,11 +155,11 @@ class _Session:
         """Builds the model and restores what the run folder holds."""
         session = cls(job, run, steps_per_epoch)
         if job.weights and not run.checkpoint.is_file():
-            load_weights(session.model, job.weights)
+            load_weights(session.plain, job.weights)
         freeze(session.model, job.settings.freeze)
         compile_for(session.model, job.spec, job.settings, steps_per_epoch)
         session.model.optimizer.build(session.model.trainable_variables)
-        session.average = AveragedWeights(session.model, job.settings.ema)
+        session.average = AveragedWeights(session.plain, job.settings.ema)
         if run.checkpoint.is_file():
             session.progress = load_checkpoint(run.checkpoint, session.state())
         return session
@@ -167,6 +177,8 @@ class _Session:
         batches = BatchSpec(settings.batch, settings.seed, settings.augment)
         steps = range(first * self.steps, settings.epochs * self.steps)
         data = training_batches(store, self.job.spec, batches, steps)
+        if self.model is not self.plain:
+            data = auxiliary_targets(self.model, data)
         with progress() as bar:
             try:
                 self.model.fit(

@@ -1,0 +1,171 @@
+"""One cell of a cell network (NASNet paper, figures 3 and 4; tensorflow/models, slim `nasnet_utils.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from effkeras.genotype import FIRST_NODE, OPERATIONS, Branch, Cell, H, Node, Operation, P, map_name
+from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
+from effkeras.networks import CellNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedCell:
+    """A cell at its place in a network.
+
+    `previous` is the index of the output that p is, among the stem's and all cells' (None: p is h itself),
+    `keep` what drop-path keeps of its operations, `level` says that its output has stride 2^level.
+    """
+
+    name: str
+    cell: Cell
+    filters: int
+    stride: int
+    level: int
+    previous: int | None
+    keep: float
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A cell in the making: its place, and what all cells of the network have in common."""
+
+    place: PlacedCell
+    style: Style
+    network: CellNetwork
+
+    @property
+    def filters(self) -> int:
+        """Filters of every operation of the cell."""
+        return self.place.filters
+
+
+def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -> Tensor:
+    """A cell's output: its maps side by side.
+
+    Args:
+        net: what the operations mean.
+        h: the output of the cell before.
+        p: the output of the cell before that, of the same or twice the resolution; None where there is
+            none, then it is h.
+        making: the cell and what its layers have in common.
+    """
+    place = making.place
+    maps = [_narrowed(net, h, f"{place.name}_h", making), h]
+    if p is not None and P in place.cell.taken:
+        maps[P] = _matched(net, p, net.size(h), making)
+    for index, node in enumerate(place.cell.nodes):
+        maps.append(_node(net, maps, f"{place.name}_node{index}", node, making))
+    outputs = [_output(net, maps, number, making) for number in place.cell.outputs]
+    return outputs[0] if len(outputs) == 1 else net.concat(outputs, f"{place.name}_concat")
+
+
+def output_name(place: PlacedCell) -> str:
+    """The name of the layer that a cell ends with."""
+    first, *others = place.cell.outputs
+    return f"{place.name}_concat" if others else f"{place.name}_node{first - FIRST_NODE}_add"
+
+
+def _narrowed(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making, stride: int = 1) -> Tensor:
+    """ReLU, a 1x1 convolution to the cell's filters, batch normalisation."""
+    return _step(net, x, name, Conv(making.filters, stride=stride), making.style)
+
+
+def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: Making) -> Tensor:
+    """p with the resolution of h and the cell's filters."""
+    name = f"{making.place.name}_p"
+    if net.size(p) != size:
+        p = net.activation(p, f"{name}_act", making.style.activation)
+        return _halved(net, p, name, making)
+    return p if net.channels(p) == making.filters else _narrowed(net, p, name, making)
+
+
+def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
+    """Half the resolution: even and odd pixels, half of the filters from each."""
+    half = making.filters // 2
+    shares = {"even": (0, half), "odd": (1, making.filters - half)}
+    parts = []
+    for part, (offset, filters) in shares.items():
+        pixels = net.subsample(x, f"{name}_{part}", offset)
+        parts.append(net.conv(pixels, f"{name}_{part}_conv", Conv(filters)))
+    return net.batch_norm(net.concat(parts, f"{name}_parts"), f"{name}_bn", making.style.batch_norm)
+
+
+def _widened(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
+    """The cell's filters, by a 1x1 convolution where the map has others; no activation."""
+    if net.channels(x) == making.filters:
+        return x
+    return conv_norm_act(net, x, name, Conv(making.filters), making.style, act=False)
+
+
+def _node(net: Vocabulary[Tensor], maps: Sequence[Tensor], name: str, node: Node, making: Making) -> Tensor:
+    terms = [
+        _branch(net, maps[branch.source], f"{name}_{side}", branch, making)
+        for side, branch in zip(("left", "right"), node, strict=True)
+    ]
+    return net.add(terms, f"{name}_add")
+
+
+def _branch(net: Vocabulary[Tensor], x: Tensor, name: str, branch: Branch, making: Making) -> Tensor:
+    """An operation on a map; those on h and p stride in a reduction, and drop-path spares the identity."""
+    op = OPERATIONS[branch.op]
+    stride = making.place.stride if branch.source in (H, P) else 1
+    if op.kind == "identity":
+        fits = stride == 1 and net.channels(x) == making.filters
+        return x if fits else _narrowed(net, x, name, making, stride)
+    if op.kind in ("average", "max"):
+        x = net.pool(x, f"{name}_pool", _pool(op, stride, making))
+        x = _widened(net, x, name, making)
+    else:
+        x = _convolved(net, x, name, op, stride, making)
+    return net.drop_path(x, f"{name}_drop", making.place.keep)
+
+
+def _pool(op: Operation, stride: int, making: Making) -> Pool:
+    padding = making.network.strided_pool if stride == 2 else "same"
+    return Pool("max" if op.kind == "max" else "average", op.kernel, stride, padding)
+
+
+def _convolved(
+    net: Vocabulary[Tensor], x: Tensor, name: str, op: Operation, stride: int, making: Making
+) -> Tensor:
+    if op.kind == "dilated" and stride == 2:
+        # Keras has no dilation with a stride; of a dilation of 2 this is the same: all taps are even pixels.
+        x = net.subsample(x, f"{name}_even", 0)
+    for step, conv in _steps(op, stride, making.filters).items():
+        x = _step(net, x, f"{name}_{step}", conv, making.style, separable=op.kind == "separable")
+    return x
+
+
+def _steps(op: Operation, stride: int, filters: int) -> Mapping[str, Conv]:
+    """The convolutions of an operation by name; the stride is in the first, or along each's own axis."""
+    side = op.kernel
+    if op.kind == "separable":
+        return {"sep0": Conv(filters, side, stride), "sep1": Conv(filters, side)}
+    if op.kind == "factored":
+        row, column = Conv(filters, (1, side), (1, stride)), Conv(filters, (side, 1), (stride, 1))
+        return {"row": row, "column": column}
+    if op.kind == "dilated":
+        return {"dilated": Conv(filters, side, dilation=2 if stride == 1 else 1)}
+    return {"full": Conv(filters, side, stride)}
+
+
+def _step(
+    net: Vocabulary[Tensor], x: Tensor, name: str, conv: Conv, style: Style, *, separable: bool = False
+) -> Tensor:
+    """The activation, a convolution, batch normalisation: the order of all cells."""
+    x = net.activation(x, f"{name}_act", style.activation)
+    if not separable:
+        return conv_norm_act(net, x, name, conv, style, act=False)
+    return net.batch_norm(net.separable(f"{name}_conv", conv)(x), f"{name}_bn", style.batch_norm)
+
+
+def _output(net: Vocabulary[Tensor], maps: Sequence[Tensor], number: int, making: Making) -> Tensor:
+    """A map as the output shows it: h and p may need the nodes' resolution and filters."""
+    if number >= FIRST_NODE:
+        return maps[number]
+    name = f"{making.place.name}_out_{map_name(number)}"
+    if net.size(maps[number]) != net.size(maps[-1]):
+        return _halved(net, maps[number], name, making)
+    return _widened(net, maps[number], name, making)
