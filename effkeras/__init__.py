@@ -1,7 +1,7 @@
 """EfficientNet and EfficientDet in Keras 3: built, trained, compressed, exported, measured.
 
-`build`, `load`, `spec` and `list_models` are the whole public surface of the top level. Importing the
-package loads neither TensorFlow nor Keras.
+`build`, `load`, `spec`, `list_models`, `compound` and `Regularization` are the whole public surface of the
+top level. Importing the package loads neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from effkeras.errors import EffkerasError
 
 if TYPE_CHECKING:
     from effkeras.models import build, load
+    from effkeras.regularization import Regularization
+    from effkeras.scaling_law import compound
     from effkeras.zoo import list_models, spec
 
 __version__ = "0.1.0"
-__all__ = ["EffkerasError", "build", "list_models", "load", "spec"]
+__all__ = ["EffkerasError", "Regularization", "build", "compound", "list_models", "load", "spec"]
 
 _HOMES = {
     "build": "effkeras.models",
     "load": "effkeras.models",
     "spec": "effkeras.zoo",
     "list_models": "effkeras.zoo",
+    "compound": "effkeras.scaling_law",
+    "Regularization": "effkeras.regularization",
 }
 
 

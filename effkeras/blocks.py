@@ -123,6 +123,8 @@ def _checked(stage: Stage, text: str) -> Stage:
     for name in ("inputs", "outputs", "repeats", "expand"):
         if getattr(stage, name) <= 0:
             raise EffkerasError(f"block string {text!r}: {name} must be above 0")
+    if stage.repeats > 1000:
+        raise EffkerasError(f"block string {text!r}: {stage.repeats} repeats are more than 1000")
     if any(kernel % 2 == 0 for kernel in stage.kernels):
         raise EffkerasError(f"block string {text!r}: every kernel must be odd")
     if stage.fused and len(stage.kernels) > 1:

@@ -14,6 +14,7 @@ from effkeras.errors import did_you_mean
 VERBS = {
     "list": ("effkeras.commands.list", "all models of the zoo, with parameters and MACs"),
     "info": ("effkeras.commands.info", "what one model is made of"),
+    "scale": ("effkeras.commands.scale", "a model scaled by phi, with parameters and MACs"),
     "data": ("effkeras.commands.data", "write a data set that ships: `effkeras data digits OUT`"),
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
     "eval": ("effkeras.commands.eval", "measure a run, a .keras or a .tflite file"),

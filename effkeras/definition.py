@@ -7,7 +7,8 @@ other without loss. Nothing here imports TensorFlow or Keras.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from effkeras.networks import Activation, BatchNormSpec, Network, network_proble
 from effkeras.tables import Table, to_record, to_table
 
 SCHEMA = 1
+# Sides of an input, in pixels.
+SMALLEST, LARGEST = 32, 16384
 
 Family = Literal[
     "efficientnet",
@@ -190,24 +193,37 @@ def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
 
 def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
     """The same model for other classes: their number, or their names."""
-    if isinstance(classes, int):
-        if classes == spec.classes:
+    number = whole(classes)
+    if number is not None:
+        if number == spec.classes:
             return spec
-        return spec.replace(classes=classes, labels=(), category_ids=())
-    if isinstance(classes, str):
-        raise EffkerasError(f"classes must be a number or a list of names, not {classes!r}")
-    labels = tuple(classes)
-    return spec.replace(classes=len(labels), labels=labels, category_ids=())
+        return spec.replace(classes=number, labels=(), category_ids=())
+    labels = tuple(classes) if _is_list(classes) else (None,)  # type: ignore[arg-type]
+    if not all(isinstance(label, str) for label in labels):
+        raise EffkerasError(f"classes must be a whole number or a list of names, not {classes!r}")
+    return spec.replace(classes=len(labels), labels=tuple(map(str, labels)), category_ids=())
 
 
 def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
     """The same model for pictures of (height, width) or (height, width, 3) pixels."""
-    is_rgb = len(shape) == 2 or tuple(shape[2:]) == (3,)
-    if not is_rgb or any(not isinstance(side, int) for side in shape[:2]):
+    sides = tuple(shape) if _is_list(shape) else ()
+    height, width, *rest = (*map(whole, sides), None, None)[: max(2, len(sides))]
+    if height is None or width is None or rest not in ([], [3]):
         raise EffkerasError(
-            f"input_shape must be (height, width) or (height, width, 3) in whole pixels, not {tuple(shape)}"
+            f"input_shape must be (height, width) or (height, width, 3) in whole pixels, not {shape!r}"
         )
-    return spec.replace(input=dataclasses.replace(spec.input, size=(shape[0], shape[1])))
+    return spec.replace(input=dataclasses.replace(spec.input, size=(height, width)))
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of any type, numpy's too, as an int; None for all else, booleans included."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_whole else None
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a value has items in an order; numpy's arrays have, texts do not count."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
 
 
 def checked(spec: ModelSpec, where: str = "") -> ModelSpec:
@@ -226,7 +242,10 @@ def _problem(spec: ModelSpec) -> str:
         f"{len(spec.category_ids)} category_ids for {spec.classes} classes": (
             len(spec.category_ids) in (0, spec.classes)
         ),
-        f"input size {spec.input.size} is below 32 pixels": min(spec.input.size) >= 32,
+        f"input size {spec.input.size} is below {SMALLEST} pixels, too small for five strides of 2": (
+            min(spec.input.size) >= SMALLEST
+        ),
+        f"input size {spec.input.size} is above {LARGEST} pixels": max(spec.input.size) <= LARGEST,
         "std must be above 0": min(spec.input.std) > 0,
         "crop must be above 0 and at most 1": 0 < spec.input.crop <= 1,
         "all channels must be above 0": min(spec.channels.values(), default=1) > 0,

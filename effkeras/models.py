@@ -20,16 +20,22 @@ from effkeras.graph.counting import layer_channels
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers import Normalize
+from effkeras.limits import check_memory
+from effkeras.regularization import Regularization, regularized
+from effkeras.scaling_law import with_phi, with_width
 
 NORMALIZE = "normalize"
 _DEEPEST = 20_000
 
 
-def build(
+def build(  # noqa: PLR0913 - the one front door
     name_or_path: str | Path | ModelSpec,
     *,
     input_shape: Sequence[int] | None = None,
     classes: int | Sequence[str] | None = None,
+    phi: float | None = None,
+    width: float | None = None,
+    regularize: Regularization | None = None,
     weights: str | Path | None = None,
     activation: Literal["softmax"] | None = "softmax",
     dtype: str = "float32",
@@ -40,6 +46,10 @@ def build(
         name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec.
         input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
         classes: number of classes, or their names; default: the definition's.
+        phi: compound scaling by so many steps from the model given (`effkeras.compound`; a detector by
+            EfficientDet's law); an `input_shape` given beside it wins. Not the zoo's b1 or d1.
+        width: width multiplier of a classifier, or of a detector's backbone and BiFPN.
+        regularize: dropout, stochastic depth and DropBlock other than the definition's.
         weights: a name listed in the definition's `[weights]`, a `.keras` or `.weights.h5` file, or a
             TensorFlow checkpoint (file prefix or folder). Default: random.
         activation: what a classifier ends with; None gives logits. Detectors always give logits.
@@ -50,9 +60,15 @@ def build(
         a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), N anchors from level 3 up.
 
     Raises:
-        EffkerasError: unknown name, broken definition, impossible size, or weights that do not fit.
+        EffkerasError: unknown name, broken definition, impossible size or scale, or weights that do not fit.
     """
     spec = name_or_path if isinstance(name_or_path, ModelSpec) else zoo.spec(name_or_path)
+    if width is not None:
+        spec = with_width(spec, width)
+    if phi is not None:
+        spec = with_phi(spec, phi)
+    if regularize is not None:
+        spec = regularized(spec, regularize)
     if input_shape is not None:
         spec = with_size(spec, input_shape)
     if classes is not None:
@@ -70,6 +86,7 @@ def build_spec(
 ) -> keras.Model:
     """The model of a resolved definition, with random weights."""
     _check_channels(spec)
+    check_memory(spec)
     with deep_graphs():
         return _build(spec, activation, dtype)
 
@@ -81,6 +98,8 @@ def deep_graphs() -> Iterator[None]:
     sys.setrecursionlimit(max(before, _DEEPEST))
     try:
         yield
+    except RecursionError as error:
+        raise EffkerasError("the network is too deep for Keras; choose a smaller phi or depth") from error
     finally:
         sys.setrecursionlimit(before)
 

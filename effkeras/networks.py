@@ -11,6 +11,10 @@ from typing import Literal
 from effkeras.errors import EffkerasError
 from effkeras.genotype import decode
 
+# A factor of width or depth beyond this is a mistake: the largest published network has 5.3.
+LARGEST = 100
+MOST_REPEATS = 1000
+
 Activation = Literal["swish", "relu6", "relu", "hard_swish"]
 
 
@@ -34,6 +38,18 @@ class SqueezeSpec:
     divisor: int = 1
     activation: Literal["", "relu"] = ""
     gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlockSpec:
+    """DropBlock (arXiv:1810.12890) after each block of the last two strides; a `keep` of 1 is none.
+
+    `keep` is the share that the last stride's maps keep at the end of training; the stride before drops a
+    quarter as much (the authors' ResNet). `size` is the side of the dropped squares.
+    """
+
+    keep: float = 1.0
+    size: int = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ class BlockNetwork:
     padding: Literal["same", "symmetric"] = "same"
     dropout: float = 0.2
     survival: float = 0.8
+    drop_block: DropBlockSpec = field(default_factory=DropBlockSpec)
     batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
 
 
@@ -133,10 +150,13 @@ def network_problem(network: Network) -> str:
 
 def _block_checks(network: BlockNetwork) -> dict[str, bool]:
     return {
-        "width and depth must be above 0": network.width > 0 and network.depth > 0,
+        f"width must be above 0 and at most {LARGEST}, not {network.width:g}": 0 < network.width <= LARGEST,
+        f"depth must be above 0 and at most {LARGEST}, not {network.depth:g}": 0 < network.depth <= LARGEST,
         "dropout and survival must lie between 0 and 1": (
             0 <= network.dropout < 1 and 0 <= network.survival <= 1
         ),
+        "drop_block.keep must be above 0 and at most 1": 0 < network.drop_block.keep <= 1,
+        "drop_block.size must be above 0": network.drop_block.size > 0,
         "blocks must name at least one stage": len(network.blocks) > 0,
         "stem and head must be above 0": min(network.stem, network.head) > 0,
         "hidden must not be negative": network.hidden >= 0,
@@ -159,6 +179,7 @@ def _cell_checks(network: CellNetwork) -> dict[str, bool]:
         f"{network.filters} filters are too few: the first cell gets less than 2": (
             network.filters // 2 ** max(network.stem_cells, 0) >= 2
         ),
+        f"{network.repeats} repeats are more than {MOST_REPEATS}": network.repeats <= MOST_REPEATS,
         "skip_reduction needs a reduction cell": bool(network.reduction) or not network.skip_reduction,
         "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
         "survival must lie above 0 and up to 1": 0 < network.survival <= 1,

@@ -94,6 +94,7 @@ def test_what_is_written_is_read_back(stage):
         ("k3_i0_o24", "inputs must be above 0"),
         ("k3_i16_o0", "outputs must be above 0"),
         ("k3_i16_o24_r0", "repeats must be above 0"),
+        ("k3_i16_o24_r1000000000", "repeats are more than 1000"),
         ("k3_i16_o24_e0", "expand must be above 0"),
         ("k3_i16_o24_se1.5", "se must lie between 0 and 1"),
     ],

@@ -125,6 +125,16 @@ def test_predict_skips_a_bad_picture_among_good_ones(saved, digits, tmp_path, ca
     assert "bad.jpg" in captured.err
 
 
+def test_train_puts_regularisers_into_the_definition(digit_classes, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr("effkeras.training.loop.train", jobs.append)
+    words = ["--dropout", 0.4, "--survival", 0.7, "--drop-block", 0.9, "--label-smoothing", 0.1]
+    assert run("train", "efficientnet-digits", "--data", digit_classes, "--out", tmp_path / "r", *words) == 0
+    network = jobs[0].spec.network
+    assert (network.dropout, network.survival, network.drop_block.keep) == (0.4, 0.7, 0.9)
+    assert jobs[0].settings.label_smoothing == 0.1
+
+
 def edited_labels(folder: Path, change) -> None:
     file = folder / "train" / "labels.json"
     content = json.loads(file.read_text())
@@ -180,6 +190,8 @@ class Place:
 def place(saved, digits, tmp_path) -> Place:
     (tmp_path / "broken.toml").write_text("schema = [")
     (tmp_path / "key.toml").write_text('base = "efficientnet-b0"\n[network]\nwidht = 2.0\n')
+    (tmp_path / "infinite.toml").write_text('base = "efficientnet-b0"\n[network]\nwidth = inf\n')
+    (tmp_path / "pixels.toml").write_text('base = "efficientnet-b0"\n[input]\nsize = [8, 8]\n')
     (tmp_path / "corrupt.keras").write_bytes(saved.read_bytes()[:5000])
     (tmp_path / "not.keras").write_bytes(b"hello")
     (tmp_path / "corrupt.tflite").write_bytes(b"\x00" * 400)
@@ -207,6 +219,14 @@ BAD_CALLS = {
     "corrupt checkpoint": lambda p: p.train("--weights", p.here / "corrupt"),
     "unknown setting": lambda p: p.train("--config", p.here / "key.toml"),
     "zero epochs": lambda p: p.train("--epochs", "0"),
+    "label smoothing of 1": lambda p: p.train("--label-smoothing", "1"),
+    "survival above 1": lambda p: p.train("--survival", "1.5"),
+    "DropBlock keeps nothing": lambda p: p.train("--drop-block", "0"),
+    "DropBlock is NaN": lambda p: p.train("--drop-block", "nan"),
+    "dropout of a detector": lambda p: p.train("--dropout", "0.5"),
+    "infinite width": lambda p: ["info", p.here / "infinite.toml"],
+    "8 pixels for five strides": lambda p: ["info", p.here / "pixels.toml"],
+    "scale by NaN": lambda p: ["scale", "b0", "--phi", "nan"],
     "no data folder": lambda p: ["train", "d0", "--data", p.here / "gone", "--out", p.here / "run"],
     "empty data folder": lambda p: ["train", "d0", "--data", p.here / "empty", "--out", p.here / "run"],
     "classifier on boxes": lambda p: ["train", "b0", "--data", p.digits, "--out", p.here / "run"],

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import tomllib
 
+import numpy as np
 import pytest
 
 import effkeras
@@ -19,6 +20,7 @@ from effkeras.definition import (
     with_size,
 )
 from effkeras.errors import EffkerasError
+from effkeras.networks import DropBlockSpec
 
 
 def changed(spec: ModelSpec, path: str, value: object) -> ModelSpec:
@@ -77,7 +79,22 @@ def test_classes_may_be_given_by_name():
     assert (spec.classes, spec.labels, spec.category_ids) == (2, ("cat", "dog"), ())
 
 
-@pytest.mark.parametrize("shape", [(96, 160), [96, 160], (96, 160, 3)])
+def test_classes_may_be_numpys():
+    spec = effkeras.spec("d0")
+    assert with_classes(spec, np.int64(7)) == with_classes(spec, 7)
+    assert with_classes(spec, np.array(["cat", "dog"])) == with_classes(spec, ["cat", "dog"])
+    assert type(with_classes(spec, np.uint8(7)).classes) is int
+
+
+@pytest.mark.parametrize("classes", [True, 2.5, "cat", None, [1, 2], ["cat", 2], {"cat", "dog"}, {"cat": 1}])
+def test_what_are_no_classes_is_refused(classes):
+    with pytest.raises(EffkerasError, match="classes must be a whole number or a list of names"):
+        with_classes(effkeras.spec("d0"), classes)
+
+
+@pytest.mark.parametrize(
+    "shape", [(96, 160), [96, 160], (96, 160, 3), np.array([96, 160]), (np.int32(96), np.int64(160), 3)]
+)
 def test_another_size_changes_nothing_else(shape):
     spec = effkeras.spec("d0")
     other = with_size(spec, shape)
@@ -86,7 +103,11 @@ def test_another_size_changes_nothing_else(shape):
 
 
 @pytest.mark.parametrize(
-    "shape", [(64,), (64, 64, 1), (64, 64, 4), (1, 64, 64, 3), (64.0, 64), ("64", 64), (None, None, 3)]
+    "shape",
+    [
+        *[(64,), (64, 64, 1), (64, 64, 4), (1, 64, 64, 3), (64.0, 64), ("64", 64), (None, None, 3), ()],
+        *[(True, 64), (np.float32(64), 64), {64, 96}, 64, "64", None],
+    ],
 )
 def test_what_is_no_size_is_refused(shape):
     with pytest.raises(EffkerasError, match="input_shape must be"):
@@ -104,9 +125,13 @@ def test_what_is_no_size_is_refused(shape):
         ("input.std", (1.0, 0.0, 1.0), "std must be above 0"),
         ("input.crop", 0.0, "crop"),
         ("input.crop", 1.5, "crop"),
-        ("network.width", 0.0, "width and depth"),
-        ("network.width", float("nan"), "width and depth"),
-        ("network.depth", -1.0, "width and depth"),
+        ("input.size", (32768, 64), "input size (32768, 64) is above 16384 pixels"),
+        ("network.width", 0.0, "width must be above 0 and at most 100, not 0"),
+        ("network.width", float("nan"), "width must be above 0 and at most 100, not nan"),
+        ("network.width", float("inf"), "width must be above 0 and at most 100, not inf"),
+        ("network.depth", -1.0, "depth must be above 0 and at most 100, not -1"),
+        ("network.drop_block", DropBlockSpec(keep=0.0), "drop_block.keep"),
+        ("network.drop_block", DropBlockSpec(size=0), "drop_block.size"),
         ("network.dropout", 1.0, "dropout and survival"),
         ("network.dropout", -0.1, "dropout and survival"),
         ("network.survival", 1.1, "dropout and survival"),

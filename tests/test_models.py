@@ -18,6 +18,7 @@ from effkeras.definition import ModelSpec, with_classes, with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.losses import detector_losses
 from effkeras.errors import EffkerasError
+from effkeras.graph.counting import count
 from effkeras.models import build_spec, load, save, spec_of
 
 ROOT = Path(__file__).parents[1]
@@ -315,6 +316,53 @@ def test_impossible_channels_are_refused(channels, message):
 def test_impossible_input_shapes_are_refused(shape):
     with pytest.raises(EffkerasError, match="input"):
         effkeras.build("b0", input_shape=shape)
+
+
+IMPOSSIBLE = {
+    "no width": ("b0", {"width": 0}),
+    "negative width": ("b0", {"width": -1}),
+    "width NaN": ("b0", {"width": float("nan")}),
+    "width infinite": ("b0", {"width": float("inf")}),
+    "width true": ("b0", {"width": True}),
+    "width a text": ("b0", {"width": "1"}),
+    "width absurd": ("b0", {"width": 1e6}),
+    "phi NaN": ("b0", {"phi": float("nan")}),
+    "phi infinite": ("d0", {"phi": float("-inf")}),
+    "phi true": ("b0", {"phi": True}),
+    "phi absurd": ("b0", {"phi": 29}),
+    "more weights than any memory": ("b0", {"phi": 12, "width": 90}),
+    "pyramid without cells": ("d0", {"phi": -4}),
+    "8 pixels for five strides": ("b0", {"input_shape": (8, 8)}),
+    "8 pixels high": ("d0", {"input_shape": (8, 512, 3)}),
+    "absurd pixels": ("b0", {"input_shape": (10**7, 10**7)}),
+    "open size": ("b0", {"input_shape": (None, None, 3)}),
+    "one number of pixels": ("b0", {"input_shape": 224}),
+    "fraction of a class": ("b0", {"classes": 2.5}),
+    "class true": ("b0", {"classes": True}),
+    "no class": ("b0", {"classes": []}),
+    "absurd classes": ("b0", {"classes": 10**13}),
+    "nothing to scale": ("squeezenet-1.1", {"phi": 1}),
+    "published weights, scaled": ("efficientnet-digits", {"width": 2, "weights": "digits"}),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_impossible_scales_are_one_line(case):
+    name, options = IMPOSSIBLE[case]
+    with pytest.raises(EffkerasError) as caught:
+        effkeras.build(name, **options)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_model_is_scaled_when_built():
+    model = effkeras.build("b0", phi=-2.5, width=0.5, classes=np.int64(3), input_shape=np.array([64, 96]))
+    spec = spec_of(model)
+    assert (spec.network.width, spec.network.depth) == (0.5 * 1.1**-2.5, 1.2**-2.5)
+    assert (spec.input.size, spec.classes) == ((64, 96), 3)
+    assert count(spec).total == model.count_params()
+    assert model(pixels(64, 96)).shape == (2, 3)
+    assert effkeras.build("b0", phi=-2.5, width=0.25).input_shape == (None, 160, 160, 3)  # 224 * 0.705
 
 
 def test_a_network_without_the_levels_of_a_pyramid_is_refused():

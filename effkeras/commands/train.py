@@ -13,9 +13,11 @@ from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
 from effkeras.quiet import quiet
+from effkeras.regularization import Regularization, regularized
 from effkeras.training.settings import read_settings
 
-_SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience")
+_SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
+_REGULARIZERS = ("dropout", "survival", "drop_block")
 _SWITCHES = ("early_stop", "mixed_precision")
 
 
@@ -26,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
-    spec = zoo.spec(chosen.model)
+    given = {name: getattr(chosen, name) for name in _REGULARIZERS}
+    spec = regularized(zoo.spec(chosen.model), Regularization(**given))
     settings = read_settings(chosen.config, _overrides(chosen))
     train_split = find_split(chosen.data, "train") or "train"
     data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad)
@@ -72,5 +75,20 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
     options.add_argument("--patience", type=above_zero, help="epochs to wait for that (default: 5)")
     options.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
+    options.add_argument(
+        "--label-smoothing", type=float, metavar="SHARE", help="of the targets, spread (default: 0)"
+    )
     options.add_argument("--seed", type=int, help="default: 0")
+    _add_regularizers(options)
     return options
+
+
+def _add_regularizers(options: argparse.ArgumentParser) -> None:
+    group = options.add_argument_group("regularisers", "Shares of 0 to 1; default: what the model says.")
+    helps = {
+        "dropout": "dropped before a classifier's last layer",
+        "survival": "kept of the last block's or cell's branches",
+        "drop-block": "DropBlock: kept of the last maps at the end of the training",
+    }
+    for name, text in helps.items():
+        group.add_argument(f"--{name}", type=float, metavar="SHARE", help=text)

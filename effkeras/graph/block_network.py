@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from effkeras.graph.mbconv import blocks_of, is_last_of_stride, mbconv
 from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
-from effkeras.networks import BlockNetwork
+from effkeras.networks import BlockNetwork, DropBlockSpec
 from effkeras.scaling import scale_head, scale_hidden, scale_stem
 
 Widths = Mapping[str, int]
@@ -28,12 +28,24 @@ def features(
     maps: dict[int, Tensor] = {}
     level = 1
     blocks = blocks_of(network)
+    last = level + sum(block.stride == 2 for block in blocks)
     for index, block in enumerate(blocks):
         level += block.stride == 2
         x = mbconv(net, x, block, style)
+        keep = drop_block_keep(network.drop_block, last - level)
+        x = net.drop_block(x, f"{block.name}_drop_block", keep, network.drop_block.size)
         if is_last_of_stride(blocks, index):
             maps[level] = x
     return maps
+
+
+def drop_block_keep(spec: DropBlockSpec, below: int) -> float:
+    """The share that maps `below` levels under the last keep.
+
+    A level drops a quarter as much as the one above it, and only the last two drop at all: groups 3 and 4
+    of the authors' ResNet (tensorflow/tpu).
+    """
+    return 1 - (1 - spec.keep) / 4**below if below < 2 else 1.0
 
 
 def top(net: Vocabulary[Tensor], x: Tensor, network: BlockNetwork, channels: Widths) -> Tensor:

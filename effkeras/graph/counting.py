@@ -149,6 +149,9 @@ class CountingNet(Vocabulary[Shape]):
     def drop_path(self, x: Shape, name: str, keep: float) -> Shape:
         return x
 
+    def drop_block(self, x: Shape, name: str, keep: float, size: int) -> Shape:
+        return x
+
     def flatten(self, x: Shape, name: str) -> Shape:
         return x
 

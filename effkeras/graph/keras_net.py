@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from effkeras.graph.vocabulary import Conv, Depthwise, Pool, Vocabulary, symmetric
-from effkeras.layers import ChannelSlice, DropPath, FastFusion, NearestUpsample
+from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
 from effkeras.networks import BatchNormSpec
 
 KerasTensor = Any
@@ -132,6 +132,9 @@ class KerasNet(Vocabulary[KerasTensor]):
 
     def drop_path(self, x: KerasTensor, name: str, keep: float) -> KerasTensor:
         return x if keep == 1 else DropPath(keep, dtype=self.dtype, name=name)(x)
+
+    def drop_block(self, x: KerasTensor, name: str, keep: float, size: int) -> KerasTensor:
+        return x if keep == 1 else DropBlock(keep, size, dtype=self.dtype, name=name)(x)
 
     def flatten(self, x: KerasTensor, name: str) -> KerasTensor:
         return keras.layers.Flatten(dtype=self.dtype, name=name)(x)

@@ -139,6 +139,10 @@ class Vocabulary(ABC, Generic[Tensor]):
         """Whole samples dropped, ever more while training goes on, up to a share of `1 - keep`."""
 
     @abstractmethod
+    def drop_block(self, x: Tensor, name: str, keep: float, size: int) -> Tensor:
+        """Squares of `size` dropped, ever more while training goes on, until a share of `keep` is left."""
+
+    @abstractmethod
     def flatten(self, x: Tensor, name: str) -> Tensor:
         """(B, 1, 1, C) to (B, C)."""
 

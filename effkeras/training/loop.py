@@ -31,6 +31,7 @@ from effkeras.training.auxiliary import (
 )
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from effkeras.training.ema import AveragedWeights
+from effkeras.training.losses import classifier_loss
 from effkeras.training.run import Run
 from effkeras.training.schedule import WarmupCosine
 from effkeras.training.settings import TrainSettings
@@ -107,7 +108,7 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
         loss = keras.losses.SparseCategoricalCrossentropy
         model.compile(optimizer, **auxiliary_losses(model, loss, auxiliary_weight(spec)))
     else:
-        model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy())
+        model.compile(optimizer, loss=classifier_loss(settings.label_smoothing))
 
 
 def freeze(model: keras.Model, what: str) -> None:
@@ -121,8 +122,6 @@ def freeze(model: keras.Model, what: str) -> None:
 def _check(job: Job) -> None:
     if job.settings.early_stop and job.validation is None:
         raise EffkerasError(f"early stopping watches the split val, which {job.train.root} does not have")
-    if job.settings.label_smoothing and not job.spec.is_detector:
-        raise EffkerasError(f"label_smoothing is a detector's setting; {job.spec.name} is a classifier")
 
 
 def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:

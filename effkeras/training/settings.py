@@ -17,8 +17,8 @@ class TrainSettings:
     """Everything that shapes a training; stored in the run folder, and compared when it is resumed.
 
     `learning_rate` is the peak, for the batch size given. `ema` is the decay of the averaged weights.
-    `label_smoothing` is a detector's. `patience` counts validations without improvement before `early_stop`
-    ends the training.
+    `label_smoothing` is the share of a target that is spread over all classes. `patience` counts validations
+    without improvement before `early_stop` ends the training.
     """
 
     epochs: int = 30
@@ -59,8 +59,10 @@ def checked(settings: TrainSettings, where: str) -> TrainSettings:
     for name, value in above_zero.items():
         if value <= 0:
             raise EffkerasError(f"{where}: {name} must be above 0, not {value}")
-    if not 0 <= settings.ema < 1:
-        raise EffkerasError(f"{where}: ema must lie between 0 and 1, not {settings.ema}")
+    for name in ("ema", "label_smoothing"):
+        value = getattr(settings, name)
+        if not 0 <= value < 1:
+            raise EffkerasError(f"{where}: {name} must lie between 0 and 1, not {value}")
     return settings
 
 

@@ -21,7 +21,7 @@ from effkeras.data.splits import open_data
 from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 from effkeras.training.checkpoint import Progress, load_checkpoint
-from effkeras.training.loop import Job, spread, train
+from effkeras.training.loop import Job, compile_for, spread, train
 from effkeras.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
@@ -89,7 +89,7 @@ def test_a_finished_run_is_left_alone(classifier_run, digit_classes, capsys):
 
 
 def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_path, monkeypatch):
-    """Interrupted after the first checkpoint; dropout, stochastic depth and averages included."""
+    """Interrupted after the first checkpoint; dropout, stochastic depth, DropBlock and averages included."""
     from effkeras.training import loop
 
     class StopError(Exception):
@@ -151,14 +151,18 @@ def test_validation_sees_all_classes(digit_classes):
     assert spread(data, 1000) is data
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"early_stop": True}, "watches the split val"), ({"label_smoothing": 0.1}, "a detector's setting")],
-)
-def test_settings_that_would_do_nothing_are_refused(digit_classes, tmp_path, change, message):
-    made = job(digit_classes, tmp_path / "run", dataclasses.replace(QUICK, **change))
-    with pytest.raises(EffkerasError, match=message):
+def test_settings_that_would_do_nothing_are_refused(digit_classes, tmp_path):
+    made = job(digit_classes, tmp_path / "run", dataclasses.replace(QUICK, early_stop=True))
+    with pytest.raises(EffkerasError, match="watches the split val"):
         train(dataclasses.replace(made, validation=None))
+
+
+def test_label_smoothing_reaches_the_losses():
+    for made, name in ((tiny_classifier(), None), (tiny_detector(), "class_logits")):
+        model = effkeras.build(made)
+        compile_for(model, made, dataclasses.replace(QUICK, label_smoothing=0.1), steps=3)
+        loss = model.loss[name] if name else model.loss
+        assert loss.label_smoothing == 0.1
 
 
 def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):

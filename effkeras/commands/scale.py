@@ -1,0 +1,144 @@
+"""`effkeras scale MODEL`: what compound scaling makes of a model, in real parameters and MACs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from effkeras import zoo
+from effkeras.commands.options import above_zero, parser
+from effkeras.console import note, run_command, table
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.files import write_text
+from effkeras.graph.counting import count
+from effkeras.networks import BlockNetwork, CellNetwork
+from effkeras.scaling_law import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
+
+_STEPS = tuple(map(float, range(8)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table of scaled models, or the grid of coefficients."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    spec = zoo.spec(chosen.model)
+    _check(chosen, spec)
+    if chosen.grid:
+        _show_grid(spec, chosen.tolerance, chosen.size_multiple)
+        return
+    scaled = {phi: _scaled(spec, phi, chosen) for phi in chosen.phi or _STEPS}
+    columns = ["phi", "depth", "width", "input", *(["BiFPN", "head"] if spec.is_detector else [])]
+    rows = ([f"{phi:g}", *_shape(one), *_costs(one, spec)] for phi, one in scaled.items())
+    table(_title(spec, _coefficients(chosen)), [*columns, "params", "MACs", "x base"], rows)
+    if chosen.toml:
+        write_text(chosen.toml, scaled[chosen.phi[0]].to_toml())
+        note(f"{chosen.toml} written; it is a model: effkeras info {chosen.toml}")
+
+
+def _show_grid(spec: ModelSpec, tolerance: float, multiple: int) -> None:
+    triples = grid(finite("tolerance", tolerance))
+    if not triples:
+        raise EffkerasError(f"no triple is within {tolerance:g} of 2; give a larger --tolerance")
+    models = {triple: with_phi(spec, 1, triple, multiple) for triple in triples}
+    triples = sorted(triples, key=lambda triple: count(models[triple]).macs)
+    rows = ([*_figures(triple), _size(models[triple]), *_costs(models[triple], spec)] for triple in triples)
+    title = (
+        f"{spec.name} at phi 1: {len(triples)} triples within {tolerance:g} of alpha * beta^2 * gamma^2 = 2"
+    )
+    table(title, ["alpha", "beta", "gamma", "product", "input", "params", "MACs", "x base"], rows)
+    print("* the paper's triple. What a model costs differs from the product, because its")
+    print("  channels, repeats and sides are rounded.")
+
+
+def _figures(triple: Coefficients) -> Iterator[str]:
+    yield f"{triple.alpha:.2f}" + ("*" if triple == PAPER else "")
+    yield f"{triple.beta:.2f}"
+    yield f"{triple.gamma:.2f}"
+    yield f"{triple.cost:.3f}"
+
+
+def _shape(spec: ModelSpec) -> Iterator[str]:
+    if isinstance(spec.network, BlockNetwork):
+        yield f"{spec.network.depth:.2f}"
+        yield f"{spec.network.width:.2f}"
+    if isinstance(spec.network, CellNetwork):
+        yield f"{spec.network.repeats} cells"
+        yield str(spec.network.filters)
+    yield _size(spec)
+    if spec.fpn is not None and spec.head is not None:
+        yield f"{spec.fpn.channels} x {spec.fpn.cells}"
+        yield str(spec.head.repeats)
+
+
+def _costs(spec: ModelSpec, base: ModelSpec) -> Iterator[str]:
+    counts = count(spec)
+    yield f"{counts.trainable / 1e6:,.2f} M"
+    yield f"{counts.macs / 1e9:,.3f} G" if counts.macs < 100e9 else f"{counts.macs / 1e9:,.1f} G"
+    yield f"{counts.macs / count(base).macs:.2f}"
+
+
+def _size(spec: ModelSpec) -> str:
+    height, width = spec.input.size
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def _title(spec: ModelSpec, factors: Coefficients) -> str:
+    network = f"{factors.alpha:g}^phi deep, {factors.beta:g}^phi wide"
+    if spec.is_detector:
+        return f"{spec.name} by EfficientDet's law; backbone {network}"
+    return f"{spec.name}, {network}, {factors.gamma:g}^phi larger pictures"
+
+
+def _scaled(spec: ModelSpec, phi: float, chosen: argparse.Namespace) -> ModelSpec:
+    return with_phi(spec, phi, _coefficients(chosen), chosen.size_multiple)
+
+
+def _coefficients(chosen: argparse.Namespace) -> Coefficients:
+    given = (chosen.alpha, chosen.beta, chosen.gamma)
+    paper = (PAPER.alpha, PAPER.beta, PAPER.gamma)
+    return Coefficients(*(own if mine is None else mine for mine, own in zip(given, paper, strict=True)))
+
+
+def _check(chosen: argparse.Namespace, spec: ModelSpec) -> None:
+    if spec.is_detector and (chosen.grid or chosen.gamma is not None):
+        option = "--grid" if chosen.grid else "--gamma"
+        raise EffkerasError(f"{option} is for classifiers: a detector's input follows EfficientDet's law")
+    given = [name for name in ("phi", "alpha", "beta", "gamma", "toml") if getattr(chosen, name) is not None]
+    if chosen.grid and given:
+        raise EffkerasError(f"--grid tries all triples at phi 1; leave --{given[0]} out")
+    if chosen.toml and len(chosen.phi or ()) != 1:
+        raise EffkerasError("--toml writes one model; give one --phi beside it")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("scale", "Compound scaling: depth, width and pictures grow together with phi.")
+    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument("--phi", type=float, nargs="+", metavar="P", help="steps (default: 0 to 7)")
+    options.add_argument("--alpha", type=float, help=f"depth per step (default: {PAPER.alpha})")
+    options.add_argument("--beta", type=float, help=f"width per step (default: {PAPER.beta})")
+    options.add_argument("--gamma", type=float, help=f"resolution per step (default: {PAPER.gamma})")
+    options.add_argument(
+        "--size-multiple",
+        type=above_zero,
+        default=SIZE_MULTIPLE,
+        metavar="N",
+        help=f"sides become multiples of N pixels (default: {SIZE_MULTIPLE})",
+    )
+    options.add_argument(
+        "--grid", action="store_true", help="list the triples with alpha * beta^2 * gamma^2 near 2 instead"
+    )
+    options.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help=f"how near (default: {TOLERANCE}; the paper's triple is 0.08 below 2)",
+    )
+    options.add_argument(
+        "--toml", type=Path, metavar="OUT", help="write the model of one --phi as a definition"
+    )
+    return options

@@ -1,0 +1,51 @@
+"""Label smoothing for classifiers: the formula, Keras's own value, and class numbers as targets."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from effkeras.training.losses import SmoothedCrossentropy, classifier_loss
+
+NUMBERS = np.array([2, 0, 1, 2])
+
+
+def chances() -> np.ndarray:
+    logits = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_it_is_the_formula(smoothing, shape):
+    given = chances()
+    logs = -np.log(given)
+    by_hand = (1 - smoothing) * logs[range(4), NUMBERS] + smoothing * logs.mean(axis=1)
+    loss = classifier_loss(smoothing)
+    assert float(loss(NUMBERS.reshape(shape), given)) == pytest.approx(by_hand.mean(), rel=1e-5)
+
+
+def test_it_is_keras_on_one_hot_targets():
+    theirs = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)(np.eye(3)[NUMBERS], chances())
+    assert float(SmoothedCrossentropy(0.2)(NUMBERS, chances())) == pytest.approx(float(theirs), rel=1e-6)
+
+
+def test_without_smoothing_it_is_the_sparse_loss():
+    plain = classifier_loss(0.0)
+    assert type(plain) is keras.losses.SparseCategoricalCrossentropy
+    ours = SmoothedCrossentropy(0.0)(NUMBERS, chances())
+    assert float(ours) == pytest.approx(float(plain(NUMBERS, chances())), rel=1e-6)
+
+
+def test_it_survives_serialisation():
+    loss = SmoothedCrossentropy(0.3, name="mine")
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(again) is SmoothedCrossentropy
+    assert again.get_config() == loss.get_config()
+
+
+def test_it_weighs_samples_like_any_keras_loss():
+    weights = np.array([1.0, 0.0, 0.0, 0.0])
+    one = SmoothedCrossentropy(0.1)(NUMBERS[:1], chances()[:1])
+    assert float(SmoothedCrossentropy(0.1)(NUMBERS, chances(), weights)) == pytest.approx(float(one) / 4)
