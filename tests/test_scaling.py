@@ -48,8 +48,9 @@ def test_a_scaled_network_is_the_authors(name):
     stages = scale_stages(network, [decode(text) for text in network.blocks])
     assert "-".join(str(stage.outputs) for stage in stages) == channels
     assert "-".join(str(stage.repeats) for stage in stages) == repeats
-    assert [stage.inputs for stage in stages] == [stem, *(stage.outputs for stage in stages[:-1])]
+    assert [stage.inputs for stage in stages[1:]] == [stage.outputs for stage in stages[:-1]]
     assert (scale_stem(network), scale_head(network)) == (stem, head)
+    assert blocks_of(network)[0].inputs == stem
 
 
 def test_scaling_keeps_kernel_stride_expansion_and_squeeze():
