@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.definition import ModelSpec
+from effkeras.definition import ModelSpec, whole
 from effkeras.errors import EffkerasError
 from effkeras.networks import BlockNetwork, DropBlockSpec
 from effkeras.scaling_law import finite
@@ -61,9 +61,16 @@ def _check(spec: ModelSpec, changes: Mapping[str, Any]) -> None:
 
 
 def _given(options: Regularization) -> dict[str, Any]:
+    if not isinstance(options, Regularization):
+        raise EffkerasError(f"regularize must be an effkeras.Regularization, not {options!r}")
     fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    return {
-        name: value if isinstance(value, DropBlockSpec) else finite(name, value)
-        for name, value in fields.items()
-        if value is not None
-    }
+    return {name: _read(name, value) for name, value in fields.items() if value is not None}
+
+
+def _read(name: str, value: Any) -> float | DropBlockSpec:
+    if name != "drop_block" or not isinstance(value, DropBlockSpec):
+        return finite(name, value)
+    size = whole(value.size)
+    if size is None:
+        raise EffkerasError(f"drop_block.size must be a whole number, not {value.size!r}")
+    return DropBlockSpec(finite("drop_block.keep", value.keep), size)

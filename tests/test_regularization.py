@@ -143,6 +143,9 @@ def test_what_is_no_share_is_refused(name, value):
         ("b0", {"drop_block": DropBlockSpec(0.9, 0)}, "drop_block.size must be above 0"),
         ("nasnet-mobile", {"drop_block": 0.5}, "has no drop_block to set; it has dropout, survival"),
         ("nasnet-mobile", {"survival": 0}, "survival must lie above 0"),
+        ("b0", {"drop_block": DropBlockSpec(0.9, 2.5)}, "drop_block.size must be a whole number"),
+        ("b0", {"drop_block": DropBlockSpec("0.9")}, "drop_block.keep must be a finite number"),
+        ("b0", {"survival": DropBlockSpec(0.9)}, "survival must be a finite number"),
         ("squeezenet-1.1", {"survival": 0.9}, "has no survival to set; it has dropout"),
         ("d0", {"dropout": 0.2}, "which the detector efficientdet-d0 lacks"),
     ],
@@ -150,6 +153,11 @@ def test_what_is_no_share_is_refused(name, value):
 def test_regularisers_without_a_place_are_refused(model, options, message):
     with pytest.raises(EffkerasError, match=message):
         effkeras.build(model, regularize=Regularization(**options))
+
+
+def test_another_record_is_refused():
+    with pytest.raises(EffkerasError, match=r"must be an effkeras\.Regularization, not \{'dropout': 0\.2\}"):
+        effkeras.build("b0", regularize={"dropout": 0.2})
 
 
 def test_cells_take_survival_as_scheduled_drop_path():

@@ -111,12 +111,18 @@ def _check(chosen: argparse.Namespace, spec: ModelSpec) -> None:
     given = [name for name in ("phi", "alpha", "beta", "gamma", "toml") if getattr(chosen, name) is not None]
     if chosen.grid and given:
         raise EffkerasError(f"--grid tries all triples at phi 1; leave --{given[0]} out")
+    if chosen.toml and chosen.toml.suffix != ".toml":
+        raise EffkerasError(f"--toml {chosen.toml} must end in .toml, by which a definition is known")
     if chosen.toml and len(chosen.phi or ()) != 1:
         raise EffkerasError("--toml writes one model; give one --phi beside it")
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("scale", "Compound scaling: depth, width and pictures grow together with phi.")
+    options = parser(
+        "scale",
+        "Compound scaling: depth, width and pictures grow together with phi, from the model given. "
+        "(b1 to b7 and d1 to d7 of the zoo are what the authors chose near this law.)",
+    )
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     options.add_argument("--phi", type=float, nargs="+", metavar="P", help="steps (default: 0 to 7)")
     options.add_argument("--alpha", type=float, help=f"depth per step (default: {PAPER.alpha})")

@@ -93,6 +93,7 @@ BAD = {
     "grid of a detector": ["d0", "--grid"],
     "gamma of a detector": ["d0", "--gamma", "1.1"],
     "two models in one file": ["b0", "--phi", "1", "2", "--toml", "out.toml"],
+    "a file of another kind": ["b0", "--phi", "1", "--toml", "out.json"],
     "no such model": ["b99"],
 }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from effkeras.errors import EffkerasError
+from effkeras.layers import DropBlock, DropPath
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 
@@ -43,3 +44,20 @@ def test_pickles_are_never_read(tmp_path):
     np.savez(path, v0=np.array([{}], dtype=object), progress=np.zeros(2, np.uint8))
     with pytest.raises(EffkerasError, match="corrupt"):
         load_checkpoint(path, variables(0)[:1])
+
+
+def test_random_layers_go_on_where_they_were(tmp_path):
+    """DropBlock, drop-path and dropout draw after a resumption what they would have drawn."""
+    x = keras.Input((8, 8, 4))
+    y = DropPath(0.5)(DropBlock(0.5, 3)(keras.layers.Dropout(0.5)(x)))
+    model = keras.Model(x, y)
+    state = [variable.value for variable in model.variables]
+    assert len(state) == 3
+    ones = np.ones((8, 8, 8, 4), "float32")
+    model(ones, training=True)
+    save_checkpoint(tmp_path / "c.npz", state, Progress(epoch=1))
+    draws = [np.asarray(model(ones, training=True)) for _ in range(2)]
+    assert not np.array_equal(*draws)
+    load_checkpoint(tmp_path / "c.npz", state)
+    for draw in draws:
+        np.testing.assert_array_equal(model(ones, training=True), draw)
