@@ -158,6 +158,16 @@ class CountingNet(Vocabulary[Shape]):
         self.others += units
         return Shape(1, 1, units)
 
+    def transposed(self, x: Shape, name: str, conv: Conv) -> Shape:
+        # Every input pixel is multiplied with the whole kernel.
+        weights = conv.kernel**2 * x.channels * conv.filters
+        self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
+        self.macs += weights * x.height * x.width
+        return Shape(x.height * conv.stride, x.width * conv.stride, conv.filters)
+
+    def crop(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:
+        return Shape(*size, x.channels)
+
     def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:
         return Shape(1, sum(x.height * x.width * x.channels // width for x in xs), width)
 
