@@ -159,11 +159,12 @@ class CountingNet(Vocabulary[Shape]):
         return Shape(1, 1, units)
 
     def transposed(self, x: Shape, name: str, conv: Conv) -> Shape:
-        # Every input pixel is multiplied with the whole kernel.
-        weights = conv.kernel**2 * x.channels * conv.filters
-        self._weigh(name, weights + conv.bias * conv.filters, conv.filters)
-        self.macs += weights * x.height * x.width
-        return Shape(x.height * conv.stride, x.width * conv.stride, conv.filters)
+        kernel = (conv.kernel, conv.kernel, conv.filters, x.channels)
+        self._weigh(name, conv.filters, {"kernel": kernel, **_bias(conv)})
+        y = Shape(x.height * conv.stride, x.width * conv.stride, conv.filters)
+        self.macs += math.prod(kernel) * x.height * x.width  # every input pixel meets the whole kernel
+        self.others += conv.bias * y.values
+        return y
 
     def crop(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:
         return Shape(*size, x.channels)
