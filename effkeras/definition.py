@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.networks import Activation, BatchNormSpec, Network, network_problem
 from effkeras.tables import Table, to_record, to_table
 
@@ -32,6 +32,11 @@ Family = Literal[
     "squeezenet",
     "application",
 ]
+
+Head = Literal["detect", "segment"]
+HEADS: tuple[Head, ...] = ("detect", "segment")
+BACKGROUND = "background"
+MOST_MASK_CLASSES = 255  # a label map is 8 bits deep, and 255 means ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,18 @@ class HeadSpec:
     """The class and box heads, shared by all levels but for batch normalisation."""
 
     repeats: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpec:
+    """The head that gives every pixel a class.
+
+    With `classes` 0 the mask classes follow the boxes': 0 is the background, c the detector's class c - 1.
+    Otherwise it counts all mask classes, the first included, and `labels` may name them.
+    """
+
+    classes: int = 0
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,11 @@ class PublishedSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A resolved definition: everything needed to build the model, with nothing left to look up."""
+    """A resolved definition: everything needed to build the model, with nothing left to look up.
+
+    `heads` says what a detector puts out: "detect" boxes, "segment" a class for each pixel; without any
+    it is boxes.
+    """
 
     name: str
     family: Family
@@ -138,11 +159,38 @@ class ModelSpec:
     channels: Mapping[str, int] = field(default_factory=dict)
     published: PublishedSpec | None = None
     weights: Mapping[str, WeightsSpec] = field(default_factory=dict)
+    heads: tuple[Head, ...] = ()
+    segment: SegmentSpec | None = None
 
     @property
     def is_detector(self) -> bool:
-        """Whether the outputs are boxes rather than one class per picture."""
+        """Whether the outputs are boxes (or a mask) rather than one class per picture."""
         return self.family == "efficientdet"
+
+    @property
+    def detects(self) -> bool:
+        """Whether the outputs are boxes."""
+        return self.is_detector and "detect" in (self.heads or ("detect",))
+
+    @property
+    def segments(self) -> bool:
+        """Whether the outputs hold a class for each pixel."""
+        return "segment" in self.heads
+
+    @property
+    def mask_classes(self) -> int:
+        """Classes of a pixel, background included; 0 when there is no mask."""
+        if not self.segments:
+            return 0
+        return (self.segment.classes if self.segment else 0) or self.classes + 1
+
+    @property
+    def mask_labels(self) -> tuple[str, ...]:
+        """Names of the mask classes; empty when they have none."""
+        own = self.segment or SegmentSpec()
+        if own.classes or not self.segments:
+            return own.labels
+        return (BACKGROUND, *self.labels) if self.labels else ()
 
     @property
     def levels(self) -> range:
@@ -204,6 +252,22 @@ def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
     return spec.replace(classes=len(labels), labels=tuple(map(str, labels)), category_ids=())
 
 
+def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
+    """The same detector with other outputs: "detect", "segment" or both; the order does not matter."""
+    if isinstance(heads, str):
+        raise EffkerasError(f"heads must be a list of {' and '.join(HEADS)}, not {heads!r}")
+    for head in heads:
+        if head not in HEADS:
+            raise EffkerasError(f"there is no head {head!r}; {did_you_mean(str(head), HEADS)}")
+    if not heads:
+        raise EffkerasError(f"a model needs a head; give {' or '.join(HEADS)}")
+    chosen = tuple(head for head in HEADS if head in heads)
+    return spec.replace(
+        heads=() if chosen == ("detect",) else chosen,  # as a definition that says nothing of heads
+        segment=spec.segment if "segment" in chosen else None,
+    )
+
+
 def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
     """The same model for pictures of (height, width) or (height, width, 3) pixels."""
     sides = tuple(shape) if _is_list(shape) else ()
@@ -250,6 +314,7 @@ def _problem(spec: ModelSpec) -> str:
         "crop must be above 0 and at most 1": 0 < spec.input.crop <= 1,
         "all channels must be above 0": min(spec.channels.values(), default=1) > 0,
         **(_detector_checks(detector_parts(spec)) if spec.is_detector else {}),
+        **_head_checks(spec),
     }
     problem = next((text for text, holds in checks.items() if not holds), "")
     return problem or network_problem(spec.network)
@@ -267,4 +332,18 @@ def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
         ),
         "nms sigma and max_detections must be above 0": nms.sigma > 0 and nms.max_detections > 0,
         "nms max_inputs must not be below 0": nms.max_inputs >= 0,
+    }
+
+
+def _head_checks(spec: ModelSpec) -> dict[str, bool]:
+    segment = spec.segment or SegmentSpec()
+    names = f"{len(segment.labels)} segment labels for {segment.classes} mask classes"
+    return {
+        "only a detector has heads to choose": spec.is_detector or not (spec.heads or spec.segment),
+        "heads names one twice": len(set(spec.heads)) == len(spec.heads),
+        'the table [segment] needs "segment" among the heads': spec.segments or spec.segment is None,
+        names: len(segment.labels) in (0, segment.classes),
+        f"mask classes must be 2 to {MOST_MASK_CLASSES}, not {spec.mask_classes}": (
+            not spec.segments or 2 <= spec.mask_classes <= MOST_MASK_CLASSES
+        ),
     }

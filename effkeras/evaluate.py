@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from effkeras.console import note, track
+from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.pictures import read_picture, tolerated
 from effkeras.data.records import (
     ClassificationData,
@@ -23,6 +24,8 @@ from effkeras.detection.nms import Decoder, Detections
 from effkeras.errors import EffkerasError
 from effkeras.predictor import Predictor
 from effkeras.preprocess import Placement, fill, place
+from effkeras.segmentation.decode import decode_mask
+from effkeras.segmentation.metrics import Confusion
 
 BATCH = 32
 
@@ -38,7 +41,9 @@ class _Batch:
 
 def headline(spec: ModelSpec) -> str:
     """The metric that a model is judged by."""
-    return "AP" if spec.is_detector else "top1"
+    if not spec.is_detector:
+        return "top1"
+    return "AP" if spec.detects else "mIoU"
 
 
 def evaluate(
@@ -48,20 +53,21 @@ def evaluate(
 
     Args:
         predictor: a Keras model or a .tflite file.
-        data: pictures with boxes for a detector, with one class each for a classifier.
+        data: pictures with boxes for a detector, read with their masks when it segments; with one class
+            each for a classifier.
         limit: measure on the first `limit` pictures only.
         title: what the progress bar says.
 
     Returns:
-        A detector's COCO metrics (`AP`, `AP50`, ...), a classifier's `top1` and `top5`; all in 0..1.
+        A detector's COCO metrics (`AP`, `AP50`, ...), of masks `mIoU` and `pixels` (the share with the
+        right class), judged in the pixels of the pictures; a classifier's `top1` and `top5`; all in 0..1.
 
     Raises:
         EffkerasError: the model and the data do not fit, or too many pictures cannot be read.
     """
     spec = predictor.spec
     if spec.is_detector and isinstance(data, DetectionData):
-        found = detect_all(predictor, data.records[:limit], title)
-        return coco_metrics(data, found, category_ids(spec, data))
+        return _judge_all(predictor, data, data.records[:limit], title)
     if not spec.is_detector and isinstance(data, ClassificationData):
         check_classes(spec, data)
         return _accuracy(predictor, data.records[:limit], title)
@@ -69,17 +75,62 @@ def evaluate(
     raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
 
-def detect_all(predictor: Predictor, records: Sequence[DetectionRecord], title: str) -> dict[int, Detections]:
-    """Detections of each picture by image id, boxes in picture pixels."""
-    decoder = Decoder.of(predictor.spec)
-    found: dict[int, Detections] = {}
-    for batch in _batches(predictor.spec, records, title):
+def _judge_all(
+    predictor: Predictor, data: DetectionData, records: Sequence[DetectionRecord], title: str
+) -> dict[str, float]:
+    spec = predictor.spec
+    judges: list[_Judge] = [_BoxJudge(spec, data)] if spec.detects else []
+    judges += [_MaskJudge(spec, data)] if spec.segments else []
+    for batch in _batches(spec, records, title):
         outputs = predictor(batch.pixels)
-        for position, record in enumerate(batch.records):
-            one = decoder(outputs["class_logits"][position], outputs["box_deltas"][position])
-            boxes = batch.placements[position].to_picture(one.boxes)
-            found[record.image_id] = Detections(boxes, one.scores, one.classes)
-    return found
+        for position, (record, placement) in enumerate(zip(batch.records, batch.placements, strict=True)):
+            one = {name: values[position] for name, values in outputs.items()}
+            for judge in judges:
+                judge.add(record, placement, one)
+    return {name: value for judge in judges for name, value in judge.metrics().items()}
+
+
+class _Judge(Protocol):
+    """Gathers what a model says of one picture after the other, and measures it."""
+
+    def add(
+        self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]
+    ) -> None: ...
+
+    def metrics(self) -> dict[str, float]: ...
+
+
+class _BoxJudge:
+    """COCO's metrics of boxes, in picture pixels."""
+
+    def __init__(self, spec: ModelSpec, data: DetectionData):
+        self._data = data
+        self._ids = category_ids(spec, data)
+        self._decoder = Decoder.of(spec)
+        self._found: dict[int, Detections] = {}
+
+    def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
+        one = self._decoder(outputs["class_logits"], outputs["box_deltas"])
+        boxes = placement.to_picture(one.boxes)
+        self._found[record.image_id] = Detections(boxes, one.scores, one.classes)
+
+    def metrics(self) -> dict[str, float]:
+        return coco_metrics(self._data, self._found, self._ids)
+
+
+class _MaskJudge:
+    """Mean intersection over union, in picture pixels."""
+
+    def __init__(self, spec: ModelSpec, data: DetectionData):
+        self._classes = MaskClasses.of(spec, data, category_ids(spec, data))
+        self._confusion = Confusion(spec.mask_classes)
+
+    def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
+        truth = label_map(record, self._classes, placement.size)
+        self._confusion.add(truth, decode_mask(outputs["mask_logits"], placement))
+
+    def metrics(self) -> dict[str, float]:
+        return self._confusion.metrics()
 
 
 def category_ids(spec: ModelSpec, data: DetectionData) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Literal
 import keras
 
 from effkeras import zoo
-from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_size
+from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_heads, with_size
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.files import whole_file
 from effkeras.graph.backbone import classifier
@@ -39,6 +39,7 @@ def build(  # noqa: PLR0913 - the one front door
     weights: str | Path | None = None,
     activation: Literal["softmax"] | None = "softmax",
     dtype: str = "float32",
+    heads: Sequence[str] | None = None,
 ) -> keras.Model:
     """Builds a model as a plain functional `keras.Model`.
 
@@ -54,10 +55,14 @@ def build(  # noqa: PLR0913 - the one front door
             TensorFlow checkpoint (file prefix or folder). Default: random.
         activation: what a classifier ends with; None gives logits. Detectors always give logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
+        heads: what a detector puts out: "detect" boxes, "segment" a class for each pixel; default: the
+            definition's.
 
     Returns:
         A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier gives (B, classes); a detector
-        a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), N anchors from level 3 up.
+        a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), N anchors from level 3 up;
+        with the head "segment" also (or only) of `mask_logits` (B, H / 4, W / 4, classes + 1), class 0
+        the background (H / 4 is rounded up to an even number).
 
     Raises:
         EffkerasError: unknown name, broken definition, impossible size or scale, or weights that do not fit.
@@ -73,6 +78,8 @@ def build(  # noqa: PLR0913 - the one front door
         spec = with_size(spec, input_shape)
     if classes is not None:
         spec = with_classes(spec, classes)
+    if heads is not None:
+        spec = with_heads(spec, heads)
     model = build_spec(spec, activation=activation, dtype=dtype)
     if weights is not None:
         from effkeras.checkpoints import load_weights
@@ -110,7 +117,10 @@ def _build(spec: ModelSpec, activation: str | None, dtype: str) -> keras.Model:
     x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
     if spec.is_detector:
         heads = detector(net, x, spec)
-        return keras.Model(pixels, heads._asdict(), name=_graph_name(spec))
+        if spec.segments:
+            as_float = keras.layers.Activation("linear", dtype="float32", name="mask_logits")
+            heads["mask_logits"] = as_float(heads["mask_logits"])
+        return keras.Model(pixels, heads, name=_graph_name(spec))
     logits = classifier(net, x, spec)
     kind = activation or "linear"
     outputs = keras.layers.Activation(kind, dtype="float32", name="probabilities" if activation else "scores")

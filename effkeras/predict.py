@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from effkeras.console import note
+from effkeras.data.coco import encode_rle
+from effkeras.data.masks import pixels_of
 from effkeras.data.pictures import is_picture, read_picture
+from effkeras.data.records import RunLengths
 from effkeras.definition import ModelSpec
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
 from effkeras.predictor import Predictor
-from effkeras.preprocess import fill, place
+from effkeras.preprocess import Placement, fill, place
+from effkeras.segmentation.decode import decode_mask
 
 # Distinguishable for most kinds of colour vision (Okabe and Ito 2008).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
+MASK_OPACITY = 0.6
+
+_Describe = Callable[[Mapping[str, np.ndarray], Placement], dict[str, Any]]
 
 
 def pictures_in(path: Path) -> list[Path]:
@@ -38,10 +45,12 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
     """One record a picture, in order.
 
     A detector's record has `picture` and `detections`, each with `label`, `class`, `score` and `box`
-    (ymin, xmin, ymax, xmax in picture pixels); a classifier's has the five likeliest `classes`. A picture
-    that cannot be read is reported and left out, unless it is the only one: then EffkerasError.
+    (ymin, xmin, ymax, xmax in picture pixels). One that segments has `masks`, for every class but the first
+    (the background) that was found, with `label`, `class`, `pixels` and `segmentation` (COCO's run lengths
+    in the picture's size). A classifier's has the five likeliest `classes`. A picture that cannot be read is
+    reported and left out, unless it is the only one: then EffkerasError.
     """
-    decoder = Decoder.of(predictor.spec) if predictor.spec.is_detector else None
+    describe = _describer(predictor.spec, min_score)
     for path in paths:
         try:
             picture = read_picture(path)
@@ -52,20 +61,34 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
             continue
         placed = place(picture, predictor.spec.input)
         outputs = predictor(fill(placed.content, predictor.spec.input)[None])
-        if decoder is None:
+        one = {name: values[0] for name, values in outputs.items()}
+        yield {"picture": str(path), **describe(one, placed.placement)}
+
+
+def _describer(spec: ModelSpec, min_score: float) -> _Describe:
+    """What a record says of a picture, from its outputs and its place in the network's input."""
+    decoder = Decoder.of(spec) if spec.detects else None
+
+    def describe(outputs: Mapping[str, np.ndarray], placement: Placement) -> dict[str, Any]:
+        if not spec.is_detector:
             (scores,) = outputs.values()
-            yield {"picture": str(path), "classes": _classes(scores[0], predictor.spec)}
-            continue
-        found = decoder(outputs["class_logits"][0], outputs["box_deltas"][0]).above(min_score)
-        boxes = placed.placement.to_picture(found.boxes)
-        found = Detections(boxes, found.scores, found.classes)
-        yield {"picture": str(path), "detections": _detections(found, predictor.spec)}
+            return {"classes": _classes(scores, spec)}
+        said: dict[str, Any] = {}
+        if decoder is not None:
+            found = decoder(outputs["class_logits"], outputs["box_deltas"]).above(min_score)
+            boxes = placement.to_picture(found.boxes)
+            said["detections"] = _detections(Detections(boxes, found.scores, found.classes), spec)
+        if spec.segments:
+            said["masks"] = _masks(decode_mask(outputs["mask_logits"], placement), spec)
+        return said
+
+    return describe
 
 
 def draw(record: dict[str, Any], out: Path) -> None:
     """Draws a record of `predict` onto its picture and writes that to `out`."""
     picture = Image.fromarray(read_picture(Path(record["picture"])))
-    image = _enlarged(picture)
+    image = _enlarged(_tinted(picture, record.get("masks", [])))
     factor = image.width / picture.width
     pen = ImageDraw.Draw(image)
     for found in record.get("detections", []):
@@ -91,6 +114,20 @@ def _classes(scores: np.ndarray, spec: ModelSpec) -> list[dict[str, Any]]:
     return [{"label": label_of(spec, i), "class": int(i), "score": round(float(scores[i]), 4)} for i in best]
 
 
+def _masks(labels: np.ndarray, spec: ModelSpec) -> list[dict[str, Any]]:
+    names = spec.mask_labels
+    return [
+        {
+            "label": names[value] if names else str(value),
+            "class": int(value),
+            "pixels": int((labels == value).sum()),
+            "segmentation": encode_rle(labels == value),
+        }
+        for value in np.unique(labels)
+        if value > 0
+    ]
+
+
 def _detections(found: Detections, spec: ModelSpec) -> list[dict[str, Any]]:
     return [
         {
@@ -107,6 +144,18 @@ def _enlarged(image: Image.Image) -> Image.Image:
     """Small pictures are enlarged, so that labels stay readable and do not hide what they name."""
     factor = max(1, round(384 / max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+
+
+def _tinted(picture: Image.Image, masks: Sequence[dict[str, Any]]) -> Image.Image:
+    """The picture with each mask laid over it in the colour that boxes of its class have."""
+    pixels = np.asarray(picture, np.float32)
+    for found in masks:
+        size = tuple(found["segmentation"]["size"])
+        inside = pixels_of(RunLengths(np.array(found["segmentation"]["counts"])), size)
+        colour = ImageColor.getrgb(PALETTE[(found["class"] - 1) % len(PALETTE)])
+        tint = np.where(inside, MASK_OPACITY, 0)[..., None]
+        pixels = pixels + (np.array(colour) - pixels) * tint
+    return Image.fromarray(np.rint(pixels).astype(np.uint8))
 
 
 def _tag(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str) -> None:

@@ -25,8 +25,8 @@ class Predictor(Protocol):
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255.
 
-        A detector gives `class_logits` (B, N, classes) and `box_deltas` (B, N, 4); a classifier gives
-        `probabilities` (B, classes).
+        A detector gives `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), for masks
+        `mask_logits` (B, h, w, mask classes); a classifier gives `probabilities` (B, classes).
         """
 
 

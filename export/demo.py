@@ -109,7 +109,8 @@ def _step(*words: object) -> None:
 
 def _draw_digits(spec: ModelSpec, folder: Path) -> Path:
     classify = [] if spec.is_detector else ["--classify"]
-    _step("data", "digits", folder, *_DIGITS, *classify)
+    masks = ["--masks", "rle"] if spec.segments else []
+    _step("data", "digits", folder, *_DIGITS, *classify, *masks)
     return folder
 
 

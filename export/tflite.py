@@ -151,6 +151,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     _check(options)
     sets = _Sets.open(options)
     model = open_model(str(source), options.weights)
+    sets = sets.fitting(model)
     report, flatbuffer = _make(model, _out(str(source), options), options, sets)
     _keep(report, flatbuffer, run_folder(str(source)))
     return report
@@ -162,6 +163,7 @@ class _Sets:
 
     calibration: LabelledData | None
     check: LabelledData | None
+    skip_bad: bool = False
 
     @classmethod
     def open(cls, options: ExportOptions) -> _Sets:
@@ -169,8 +171,18 @@ class _Sets:
             return cls(None, None)
         check = _open(options.data, options.split, ("test", "val"), options.skip_bad)
         if not find(options.recipe).needs_data:
-            return cls(None, check)
-        return cls(_open(options.data, None, ("train",), options.skip_bad), check)
+            return cls(None, check, options.skip_bad)
+        return cls(_open(options.data, None, ("train",), options.skip_bad), check, options.skip_bad)
+
+    def fitting(self, model: keras.Model) -> _Sets:
+        """The same, the pictures to measure on with their masks if the model segments."""
+        from effkeras.data.splits import open_data
+        from effkeras.models import spec_of
+
+        if self.check is None or not spec_of(model).segments:
+            return self
+        check = open_data(self.check.root, self.check.split, skip_bad=self.skip_bad, masks=True)
+        return replace(self, check=check)
 
 
 def _open(root: Path, asked: str | None, wanted: Sequence[str], skip_bad: bool) -> LabelledData:

@@ -17,6 +17,7 @@ from effkeras.checkpoints.official_names import CLASS_PREDICTORS, official_names
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.files import inside
+from effkeras.graph.segmentation import PREFIX
 from effkeras.models import load, spec_of
 
 EMA_SUFFIX = "/ExponentialMovingAverage"
@@ -54,7 +55,7 @@ def load_weights(model: keras.Model, weights: str | Path) -> LoadReport:
 
     Returns:
         What was loaded. When the file has another number of classes, the class predictor keeps its
-        random start, and a warning says so.
+        random start, and a warning says so; so does the mask head when the file has none.
 
     Raises:
         EffkerasError: no such weights, a corrupt file, or variables missing, extra or of other shape.
@@ -112,12 +113,22 @@ def _copy(model: keras.Model, source: _Source, path: Path) -> LoadReport:
             skipped.append(name)
         else:
             misfit.append(f"{name} {tuple(value.shape)} where the model has {tuple(variable.shape)}")
+    new = _new_head(model, missing)
+    missing = [name for name in missing if name not in new]
     _refuse(path, {"missing": missing, "of another shape": misfit, "extra": source.leftovers(used)})
     for variable, value in values.values():
         variable.assign(value)
     if skipped:
         logger.warning("%s has other classes: %s keeps its random start", path, ", ".join(skipped))
-    return LoadReport(len(values), tuple(skipped))
+    if new:
+        logger.warning("%s has no head segment: its %d weights keep their random start", path, len(new))
+    return LoadReport(len(values), (*skipped, *new))
+
+
+def _new_head(model: keras.Model, missing: list[str]) -> list[str]:
+    """The mask head's weights when the source has none of them: it is learned anew, on what is loaded."""
+    own = [f"{layer}/{variable.name}" for layer, variable in _variables(model) if layer.startswith(PREFIX)]
+    return own if set(own) <= set(missing) else []
 
 
 def _refuse(path: Path, problems: Mapping[str, list[str]]) -> None:

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("eval", "Measures a model on labelled pictures: COCO metrics or accuracy.")
+    options = parser("eval", "Measures a model on labelled pictures: COCO metrics, mIoU or accuracy.")
     options.add_argument("model", type=Path, help=RUN_HELP)
     add_data(options)
     add_split(options, "test")
@@ -28,7 +28,10 @@ def _run(argv: Sequence[str] | None) -> None:
     from effkeras.evaluate import evaluate
     from effkeras.predictor import open_predictor
 
-    metrics = evaluate(open_predictor(chosen.model), data, limit=chosen.limit)
+    predictor = open_predictor(chosen.model)
+    if predictor.spec.segments:
+        data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad, masks=True)
+    metrics = evaluate(predictor, data, limit=chosen.limit)
     count = min(len(data.records), chosen.limit or len(data.records))
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
     table(f"{chosen.model} on {count} {chosen.split} pictures", ["metric", "value"], rows)

@@ -11,6 +11,7 @@ from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.cell_network import cells_of
 from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of
+from effkeras.graph.segmentation import mask_size
 from effkeras.networks import BlockNetwork, CellNetwork, FireNetwork, Network
 
 
@@ -81,6 +82,9 @@ def _detector_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "BiFPN", f"{parts.fpn.cells} cells of {parts.fpn.channels} channels, {parts.fpn.fusion} fusion"
     yield "head", f"{parts.head.repeats} layers"
     yield "anchors", f"{len(anchor_boxes(spec)):,}"
+    if spec.segments:
+        height, width = mask_size(spec.input.size)
+        yield "masks", f"{spec.mask_classes} classes, {height} x {width}"
 
 
 def _published_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:

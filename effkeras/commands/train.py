@@ -12,6 +12,7 @@ from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
+from effkeras.definition import with_heads
 from effkeras.quiet import quiet
 from effkeras.regularization import Regularization, regularized
 from effkeras.training.settings import read_settings
@@ -30,10 +31,12 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     given = {name: getattr(chosen, name) for name in _REGULARIZERS}
     spec = regularized(zoo.spec(chosen.model), Regularization(**given))
+    if chosen.heads:
+        spec = with_heads(spec, chosen.heads)
     settings = read_settings(chosen.config, _overrides(chosen))
     train_split = find_split(chosen.data, "train") or "train"
-    data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad)
-    validation = _validation(chosen.data, skip_bad=chosen.skip_bad)
+    data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad, masks=spec.segments)
+    validation = _validation(chosen.data, skip_bad=chosen.skip_bad, masks=spec.segments)
     for skipped in data.skipped[:3]:
         note(f"skipped {skipped.what}: {skipped.why}")
     note(f"{len(data.records)} pictures of {len(data.labels)} classes; loading TensorFlow")
@@ -45,12 +48,12 @@ def _run(argv: Sequence[str] | None) -> None:
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
 
 
-def _validation(root: Path, *, skip_bad: bool) -> LabelledData | None:
+def _validation(root: Path, *, skip_bad: bool, masks: bool) -> LabelledData | None:
     split = find_split(root, "val")
     if split is None:
         note(f"{root} has no split val: training without validation")
         return None
-    return open_data(root, split, skip_bad=skip_bad)
+    return open_data(root, split, skip_bad=skip_bad, masks=masks)
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -63,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     add_data(options)
     options.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
+    options.add_argument(
+        "--heads",
+        type=lambda text: text.split(","),
+        metavar="H,H",
+        help="what a detector puts out: detect (boxes), segment (masks), or detect,segment",
+    )
     options.add_argument("--weights", help="start from: a name of the definition's, or a file")
     options.add_argument(
         "--config", type=Path, metavar="TOML", help="settings; the options below override it"

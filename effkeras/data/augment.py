@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.masks import IGNORED
 
 # A box that is mostly cut off teaches the wrong extent: below this visible share it is dropped.
 _MIN_VISIBLE = 0.3
@@ -21,13 +22,14 @@ class Batch(NamedTuple):
     """Pictures and their truths.
 
     `pixels` is float32 (B, H, W, 3), `boxes` float32 (B, M, 4) in pixels, `classes` int32 (B, M) with -1
-    for padding, `crowd` bool (B, M).
+    for padding, `crowd` bool (B, M), `labels` uint8 (B, H, W) with 255 for unknown, or (B, 0, 0).
     """
 
     pixels: tf.Tensor
     boxes: tf.Tensor
     classes: tf.Tensor
     crowd: tf.Tensor
+    labels: tf.Tensor
 
 
 class _Move(NamedTuple):
@@ -52,7 +54,7 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
     boxes, visible = _move_boxes(batch.boxes, move, size)
     pixels = _recolor(_move_pixels(batch.pixels, move, fill), draws, spec)
     classes = tf.where(visible, batch.classes, -1)
-    return Batch(pixels, boxes, classes, batch.crowd & visible)
+    return Batch(pixels, boxes, classes, batch.crowd & visible, _move_labels(batch.labels, move))
 
 
 def augment_pictures(
@@ -110,6 +112,24 @@ def _move_pixels(pixels: tf.Tensor, move: _Move, fill: tuple[float, ...]) -> tf.
         pixels - list(fill), tf.stack(rows, axis=-1), interpolation="bilinear", fill_mode="constant"
     )
     return moved + list(fill)
+
+
+def _move_labels(labels: tf.Tensor, move: _Move) -> tf.Tensor:
+    """Label maps moved by nearest neighbour, unknown where something from outside comes in."""
+    rows, inside_rows = _sources(labels.shape[1], move, axis=0)
+    columns, inside_columns = _sources(labels.shape[2], move, axis=1)
+    moved = tf.gather(labels, rows, axis=1, batch_dims=1)
+    moved = tf.gather(moved, columns, axis=2, batch_dims=1)
+    inside = inside_rows[:, :, None] & inside_columns[:, None, :]
+    return tf.where(inside, moved, tf.constant(IGNORED, tf.uint8))
+
+
+def _sources(length: int, move: _Move, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which input row (or column) each output one shows, and whether there is one: both (B, length)."""
+    centers = tf.range(length, dtype=tf.float32)[None] + 0.5
+    scale, offset = move.scale[:, axis, None], move.offset[:, axis, None]
+    indices = tf.cast(tf.floor((centers - offset) / scale), tf.int32)
+    return tf.clip_by_value(indices, 0, max(length - 1, 0)), (indices >= 0) & (indices < length)
 
 
 def _recolor(pixels: tf.Tensor, draws: tf.Tensor, spec: AugmentSpec) -> tf.Tensor:

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from effkeras import files
+from effkeras.data.label_maps import IMAGES, MASKS, map_files
+from effkeras.data.masks import parse_segmentation
 from effkeras.data.pictures import subfolders, tolerated
-from effkeras.data.records import Category, DetectionData, DetectionRecord, Skipped
+from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, Skipped
 from effkeras.errors import EffkerasError
 
 LAYOUTS = "SPLIT/labels.json with SPLIT/images/, or annotations/instances_SPLIT*.json with SPLIT*/"
@@ -31,21 +33,28 @@ _FORMAT = "https://cocodataset.org/#format-data"
 Segmentation = list[list[float]] | dict[str, list[int]]
 
 
-def read_coco(root: Path, split: str, *, skip_bad: bool = False) -> DetectionData:
+def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> DetectionData:
     """Reads the labels of one split; pictures without boxes are kept as background.
 
     Class indices count the categories in order of their ids. Boxes up to 1 pixel outside their picture are
     clipped. `skip_bad` leaves bad annotations out and lists them in `.skipped`; so are missing picture
     files, when they are at most 1 in 100. Raises EffkerasError for everything else that is wrong.
+    `masks` also reads each box's segmentation, or the PNG label maps in `masks/` beside `images/`.
     """
     root = Path(root)
     labels, folder = _locate(root, split)
     content = _load(labels)
     categories = _categories(labels, content["categories"])
     pictures = _pictures(labels, content["images"])
-    boxes, skipped = _boxes(labels, content["annotations"], pictures, categories, skip_bad=skip_bad)
+    maps = _map_folder(folder) if masks else None
+    parser = _Parser(pictures, categories, masks=masks and maps is None)
+    boxes, skipped = _boxes(labels, content["annotations"], parser, skip_bad=skip_bad)
     present, missing = _present(labels, folder, pictures)
-    records = tuple(_record(path, identity, pictures[identity], boxes) for identity, path in present.items())
+    label_maps = map_files(present.values(), maps) if maps else {}
+    records = tuple(
+        _record(path, identity, pictures[identity], boxes.get(identity, []), label_maps.get(path, ()))
+        for identity, path in present.items()
+    )
     return DetectionData(root, split, categories, records, (*skipped, *missing))
 
 
@@ -125,6 +134,12 @@ def _picture_folder(root: Path, name: str) -> Path:
     return nested if nested.is_dir() else root / name
 
 
+def _map_folder(pictures: Path) -> Path | None:
+    """The folder of PNG label maps beside a folder of pictures, if there is one."""
+    maps = pictures.parent / MASKS
+    return maps if pictures.name == IMAGES and maps.is_dir() else None
+
+
 def _load(path: Path) -> dict[str, list[Any]]:
     try:
         content = json.loads(path.read_bytes())
@@ -177,6 +192,7 @@ class _Box(NamedTuple):
     corners: tuple[float, float, float, float]
     crowd: bool
     area: float
+    mask: Mask | None
 
 
 def _pictures(path: Path, entries: list[Any]) -> dict[int, _Picture]:
@@ -203,20 +219,14 @@ def _picture(path: Path, identity: int, entry: Mapping[str, Any]) -> _Picture:
 
 
 def _boxes(
-    path: Path,
-    entries: list[Any],
-    pictures: Mapping[int, _Picture],
-    categories: Sequence[Category],
-    *,
-    skip_bad: bool,
+    path: Path, entries: list[Any], parser: _Parser, *, skip_bad: bool
 ) -> tuple[dict[int, list[_Box]], list[Skipped]]:
     """The boxes by image id, and what was left out."""
-    index = {category.id: position for position, category in enumerate(categories)}
     found: dict[int, list[_Box]] = defaultdict(list)
     skipped: list[Skipped] = []
     for position, entry in enumerate(entries):
         try:
-            box = _box(entry, pictures, index)
+            box = parser.box(entry)
             found[box.image_id].append(box)
         except EffkerasError as error:
             what = _name(position, entry)
@@ -234,15 +244,26 @@ def _name(position: int, entry: object) -> str:
     return f"annotation at position {position}" if identity is None else f"annotation {identity}"
 
 
-def _box(entry: object, pictures: Mapping[int, _Picture], index: Mapping[int, int]) -> _Box:
-    if not isinstance(entry, dict):
-        raise EffkerasError(f"{reprlib.repr(entry)} is not an object")
-    image_id = _known(entry, "image_id", pictures)
-    category_id = _known(entry, "category_id", index)
-    picture = pictures[image_id]
-    corners = _corners_inside(_numbers(entry.get("bbox")), image_id, picture)
-    area = _annotated_area(entry.get("area"), corners)
-    return _Box(image_id, index[category_id], corners, entry.get("iscrowd") == 1, area)
+class _Parser:
+    """Reads annotations: what they may refer to, and whether their masks are wanted."""
+
+    def __init__(self, pictures: Mapping[int, _Picture], categories: Sequence[Category], *, masks: bool):
+        self._pictures = pictures
+        self._index = {category.id: position for position, category in enumerate(categories)}
+        self._masks = masks
+
+    def box(self, entry: object) -> _Box:
+        """One annotation; EffkerasError says what is wrong with it."""
+        if not isinstance(entry, dict):
+            raise EffkerasError(f"{reprlib.repr(entry)} is not an object")
+        image_id = _known(entry, "image_id", self._pictures)
+        category_id = _known(entry, "category_id", self._index)
+        picture = self._pictures[image_id]
+        corners = _corners_inside(_numbers(entry.get("bbox")), image_id, picture)
+        area = _annotated_area(entry.get("area"), corners)
+        size = (picture.height, picture.width)
+        mask = parse_segmentation(entry.get("segmentation"), size) if self._masks else None
+        return _Box(image_id, self._index[category_id], corners, entry.get("iscrowd") == 1, area, mask)
 
 
 def _known(entry: Mapping[str, Any], key: str, known: Mapping[int, object]) -> int:
@@ -345,8 +366,9 @@ def _exists(path: Path, folder: Path, names: frozenset[str]) -> bool:
     return path.name in names if path.parent == folder else os.path.isfile(path)  # noqa: PTH113
 
 
-def _record(path: Path, identity: int, picture: _Picture, boxes: Mapping[int, list[_Box]]) -> DetectionRecord:
-    own = boxes.get(identity, [])
+def _record(
+    path: Path, identity: int, picture: _Picture, own: Sequence[_Box], label_map: Path | tuple[()]
+) -> DetectionRecord:
     return DetectionRecord(
         path=path,
         image_id=identity,
@@ -355,6 +377,7 @@ def _record(path: Path, identity: int, picture: _Picture, boxes: Mapping[int, li
         classes=np.array([box.label for box in own], np.int64),
         crowd=np.array([box.crowd for box in own], bool),
         areas=np.array([box.area for box in own], np.float32),
+        masks=label_map or tuple(box.mask for box in own),
     )
 
 

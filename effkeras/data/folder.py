@@ -15,7 +15,7 @@ from effkeras.data.records import ClassificationData, ClassificationRecord
 from effkeras.errors import EffkerasError
 
 LAYOUT = "SPLIT/CLASS/*.png, .jpg, .jpeg, .bmp or .webp"
-_LABELS = "labels.txt"
+LABELS = "labels.txt"
 
 
 def read_folder(root: Path, split: str) -> ClassificationData:
@@ -32,7 +32,7 @@ def read_folder(root: Path, split: str) -> ClassificationData:
     records: list[ClassificationRecord] = []
     for folder in folders:
         if folder.name not in index:
-            raise EffkerasError(f"{folder}: {root / _LABELS} does not name this class; add it there")
+            raise EffkerasError(f"{folder}: {root / LABELS} does not name this class; add it there")
         records += [ClassificationRecord(path, index[folder.name]) for path in _pictures(folder)]
     return ClassificationData(root, split, labels, tuple(records))
 
@@ -52,7 +52,7 @@ def write_folder(
             raise EffkerasError(f"picture {position}: its label {label!r} is unknown; add it to the labels")
         with files.whole_file(files.inside(root, split) / label / f"{position:06d}.png") as path:
             Image.fromarray(pixels).save(path)
-    files.write_text(root / _LABELS, "".join(f"{label}\n" for label in labels))
+    files.write_text(root / LABELS, "".join(f"{label}\n" for label in labels))
 
 
 def folder_splits(root: Path) -> list[str]:
@@ -88,13 +88,14 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _labels(root: Path) -> tuple[str, ...]:
-    if (root / _LABELS).is_file():
-        return _read_labels(root / _LABELS)
+    if (root / LABELS).is_file():
+        return read_labels(root / LABELS)
     splits = [root / split for split in folder_splits(root)]
     return tuple(sorted({path.name for split in splits for path in subfolders(split)}, key=_natural))
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names in a labels.txt, one a line; EffkerasError when unreadable or one is named twice."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -15,10 +15,12 @@ import tensorflow as tf
 
 from effkeras.data.augment import Batch, augment, augment_pictures
 from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.masks import IGNORED
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
+from effkeras.graph.segmentation import STRIDE, mask_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,9 @@ def training_batches(
 ) -> tf.data.Dataset:
     """(pixels, targets) for each step of `steps`.
 
-    Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`; a classifier's are int32
-    (B,). Each epoch visits every picture once, in an order of its own.
+    Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for a mask
+    `mask_logits`, int32 (B, h, w): each pixel's class, 255 where it is not to be learned; a classifier's
+    are int32 (B,). Each epoch visits every picture once, in an order of its own.
     """
     to_targets = _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
     read = _reader(store, spec)
@@ -63,10 +66,11 @@ def _seed(index: tf.Tensor, seed: int) -> tf.Tensor:
 def _reader(store: PictureStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
     def load(index: np.ndarray) -> tuple[np.ndarray, ...]:
         sample = store[int(index)]
-        return sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd
+        return sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd, sample.labels
 
-    shapes = ((*spec.input.size, 3), (2,), (store.slots, 4), (store.slots,), (store.slots,))
-    types = (tf.uint8, tf.int32, tf.float32, tf.int32, tf.bool)
+    labels = spec.input.size if spec.segments else (0, 0)
+    shapes = ((*spec.input.size, 3), (2,), (store.slots, 4), (store.slots,), (store.slots,), labels)
+    types = (tf.uint8, tf.int32, tf.float32, tf.int32, tf.bool, tf.uint8)
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         tensors = tf.numpy_function(load, [index], types)
@@ -84,22 +88,45 @@ def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: ModelSpec) -> tf.Tensor
 
 
 def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
-    matcher = Matcher(tf.constant(anchor_boxes(spec)))
-    signature = {"class_logits": tf.int32, "box_deltas": tf.float32}
+    match = _matched(spec) if spec.detects else None
 
-    def make(pixels: Any, content: Any, boxes: Any, classes: Any, crowd: Any, seeds: Any) -> tuple[Any, Any]:
-        batch = Batch(_filled(pixels, content, spec), boxes, classes, crowd)
+    def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
+        *truths, seeds = rest
+        batch = Batch(_filled(pixels, content, spec), *truths)
         if batches.augment is not None:
             batch = augment(batch, seeds, batches.augment, spec.input.mean)
-        truths = (batch.boxes, batch.classes, batch.crowd)
-        targets = tf.map_fn(lambda t: matcher(Truth(*t)), truths, fn_output_signature=signature)
-        return batch.pixels, targets
+        targets = match(batch) if match else {}
+        return batch.pixels, targets | ({"mask_logits": mask_targets(batch.labels)} if spec.segments else {})
 
     return make
 
 
+def _matched(spec: ModelSpec) -> Callable[[Batch], dict[str, tf.Tensor]]:
+    matcher = Matcher(tf.constant(anchor_boxes(spec)))
+    signature = {"class_logits": tf.int32, "box_deltas": tf.float32}
+
+    def match(batch: Batch) -> dict[str, tf.Tensor]:
+        truths = (batch.boxes, batch.classes, batch.crowd)
+        return tf.map_fn(lambda t: matcher(Truth(*t)), truths, fn_output_signature=signature)
+
+    return match
+
+
+def mask_targets(labels: tf.Tensor) -> tf.Tensor:
+    """The class in the middle of each of the mask's pixels: uint8 (B, H, W) to int32 (B, h, w).
+
+    The mask may reach beyond the picture, where nothing is to be learned.
+    """
+    height, width = labels.shape[1:]
+    rows, columns = mask_size((height, width))
+    beyond = [[0, 0], [0, rows * STRIDE - height], [0, columns * STRIDE - width]]
+    padded = tf.pad(labels, beyond, constant_values=IGNORED)
+    return tf.cast(padded[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE], tf.int32)
+
+
 def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
-    def make(pixels: Any, content: Any, boxes: Any, classes: Any, crowd: Any, seeds: Any) -> tuple[Any, Any]:
+    def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
+        _, classes, _, _, seeds = rest
         filled = _filled(pixels, content, spec)
         if batches.augment is not None:
             filled = augment_pictures(filled, seeds, batches.augment, spec.input.mean)

@@ -25,12 +25,30 @@ class Skipped:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Polygons:
+    """A mask as polygons, each float32 (n, 2): x, y in pixels."""
+
+    points: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RunLengths:
+    """A mask as COCO's run lengths, int64 (n,): down the columns, pixels outside the mask first."""
+
+    counts: np.ndarray
+
+
+Mask = Polygons | RunLengths
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class DetectionRecord:
     """One picture with its boxes.
 
     `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `classes` is int64 (n,), an index into
     the data set's categories; `crowd` is bool (n,): COCO's iscrowd; `areas` is float32 (n,): the
-    annotated area in pixels, which COCO's small/medium/large split is defined on.
+    annotated area in pixels, which COCO's small/medium/large split is defined on. `masks` is a mask (or
+    None) for each box, or the PNG file of the picture's label map; both only when masks were asked for.
     """
 
     path: Path
@@ -40,6 +58,7 @@ class DetectionRecord:
     classes: np.ndarray
     crowd: np.ndarray
     areas: np.ndarray
+    masks: tuple[Mask | None, ...] | Path = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effkeras.data import coco, folder
+from effkeras.data import coco, folder, label_maps
 from effkeras.data.pictures import is_picture, list_folder, subfolders
 from effkeras.data.records import LabelledData
 from effkeras.errors import EffkerasError
 
 
-def open_data(root: Path, split: str, *, skip_bad: bool = False) -> LabelledData:
-    """Reads one split of the data set in `root`: COCO labels, or one folder per class.
+def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> LabelledData:
+    """Reads one split of the data set in `root`: COCO labels, PNG label maps, or one folder per class.
 
-    `skip_bad` leaves bad annotations out, listed in `.skipped`, instead of stopping at the first.
+    `skip_bad` leaves bad annotations out, listed in `.skipped`, instead of stopping at the first. `masks`
+    also reads the masks that COCO labels may have, for a model that segments.
     Raises EffkerasError when there is no such folder, format or split, or the labels are bad.
     """
     root = Path(root)
     if not root.is_dir():
         raise EffkerasError(f"{root}: there is no such data folder; check the path")
     if coco.coco_splits(root):
-        return coco.read_coco(root, split, skip_bad=skip_bad)
+        return coco.read_coco(root, split, skip_bad=skip_bad, masks=masks)
+    if label_maps.label_map_splits(root):
+        return label_maps.read_label_maps(root, split)
     if _only_images(root / split):
         labels = root / split / "labels.json"
         raise EffkerasError(f"{labels} is missing, and the pictures are not in a folder per class; write it")
     if folder.folder_splits(root):
         return folder.read_folder(root, split)
     raise EffkerasError(
-        f"{root}: no data set that can be read; understood are COCO ({coco.LAYOUTS}) "
-        f"and a folder per class ({folder.LAYOUT})"
+        f"{root}: no data set that can be read; understood are COCO ({coco.LAYOUTS}), "
+        f"label maps ({label_maps.LAYOUT}) and a folder per class ({folder.LAYOUT})"
     )
 
 
@@ -36,7 +39,7 @@ def find_split(root: Path, *wanted: str) -> str | None:
     """The first of the wanted splits that `root` has; "val" also stands for COCO's "val2017"."""
     if not root.is_dir():
         return None
-    there = coco.coco_splits(root) or folder.folder_splits(root)
+    there = coco.coco_splits(root) or label_maps.label_map_splits(root) or folder.folder_splits(root)
     return next((split for start in wanted for split in there if split.startswith(start)), None)
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.console import note, track
+from effkeras.data.masks import MaskClasses, label_map, to_input
 from effkeras.data.pictures import read_picture, tolerated
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
-from effkeras.preprocess import place
+from effkeras.preprocess import Placement, place
 
 MAX_BOXES = 100
 _MEMORY = 2 * 2**30
@@ -27,7 +28,8 @@ class Sample:
 
     `pixels` is uint8 (H, W, 3), its part outside `content` (height, width) unused. `boxes` is float32
     (M, 4) in input pixels, M the same for all samples; `classes` int32 (M,), -1 for padding; `crowd`
-    bool (M,). A classifier's sample has its one class in `classes`.
+    bool (M,). A classifier's sample has its one class in `classes`. `labels` is the label map, uint8
+    (H, W) with 255 outside the picture, or (0, 0) for models that make no mask.
     """
 
     pixels: np.ndarray
@@ -35,6 +37,7 @@ class Sample:
     boxes: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
+    labels: np.ndarray
 
 
 class PictureStore:
@@ -45,13 +48,15 @@ class PictureStore:
     in a hundred is an error.
     """
 
-    def __init__(self, data: LabelledData, spec: InputSpec):
+    def __init__(self, data: LabelledData, spec: InputSpec, masks: MaskClasses | None = None):
         self._spec = spec
+        self._masks = masks
         self._slots = _most_boxes(data.records)
         self._bad: dict[int, str] = {}
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
-        if len(data.records) * spec.size[0] * spec.size[1] * 3 <= _MEMORY:
+        bytes_per_pixel = 4 if masks else 3
+        if len(data.records) * spec.size[0] * spec.size[1] * bytes_per_pixel <= _MEMORY:
             self._cache = self._decode_all()
 
     def __len__(self) -> int:
@@ -111,7 +116,13 @@ class PictureStore:
             boxes[:count] = placed.placement.to_input(record.boxes[:count])
             classes[:count] = record.classes[:count]
             crowd[:count] = record.crowd[:count]
-        return Sample(pixels, content, boxes, classes, crowd)
+        return Sample(pixels, content, boxes, classes, crowd, self._labels(record, placed.placement))
+
+    def _labels(self, record: Record, placement: Placement) -> np.ndarray:
+        if self._masks is None or isinstance(record, ClassificationRecord):
+            return np.zeros((0, 0), np.uint8)
+        labels = label_map(record, self._masks, placement.size)
+        return to_input(labels, placement, self._spec.size)
 
 
 def _refuse_many(bad: Sequence[str], total: int) -> None:

@@ -161,6 +161,18 @@ class CountingNet(Vocabulary[Shape]):
         self.others += units
         return Shape(1, 1, units)
 
+    def transposed(self, x: Shape, name: str, conv: Conv) -> Shape:
+        kernel = (*pair(conv.kernel), conv.filters, x.channels)
+        self._weigh(name, conv.filters, {"kernel": kernel, **_bias(conv)})
+        rows, columns = pair(conv.stride)
+        y = Shape(x.height * rows, x.width * columns, conv.filters)
+        self.macs += math.prod(kernel) * x.height * x.width  # every input pixel meets the whole kernel
+        self.others += conv.bias * y.values
+        return y
+
+    def crop(self, x: Shape, name: str, size: tuple[int, int]) -> Shape:
+        return Shape(*size, x.channels)
+
     def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:
         return Shape(1, sum(x.height * x.width * x.channels // width for x in xs), width)
 

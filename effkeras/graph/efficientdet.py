@@ -1,42 +1,44 @@
-"""EfficientDet: backbone, BiFPN, and class and box heads shared by all levels."""
+"""EfficientDet: backbone, BiFPN, class and box heads shared by all levels, and a head for masks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Generic, NamedTuple
 
 from effkeras.definition import FpnSpec, ModelSpec, detector_parts
 from effkeras.errors import EffkerasError
 from effkeras.graph.backbone import features
 from effkeras.graph.bifpn import pyramid
+from effkeras.graph.segmentation import mask_logits
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
 
 # A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
 PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
 
 
-class Heads(NamedTuple, Generic[Tensor]):
-    """What a detector puts out: (B, N, classes) logits and (B, N, 4) box deltas."""
+def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[str, Tensor]:
+    """The outputs of the definition's heads by name, from the normalised picture.
 
-    class_logits: Tensor
-    box_deltas: Tensor
+    `class_logits` (B, N, classes) and `box_deltas` (B, N, 4) of all anchors; `mask_logits` (B, h, w, mask
+    classes) of the pixels.
+    """
+    maps = pyramid(net, _levels(net, x, spec), detector_parts(spec).fpn)
+    boxes = _boxes(net, maps, spec) if spec.detects else {}
+    return boxes | ({"mask_logits": mask_logits(net, maps, spec)} if spec.segments else {})
 
 
-def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Heads[Tensor]:
-    """Class logits and box deltas of all anchors, from the normalised picture."""
+def _boxes(net: Vocabulary[Tensor], maps: Sequence[Tensor], spec: ModelSpec) -> dict[str, Tensor]:
     parts = detector_parts(spec)
-    maps = pyramid(net, _levels(net, x, spec), parts.fpn)
     per_location = parts.anchors.per_location
     classes = Conv(per_location * spec.classes, kernel=3, bias=True, bias_start=PRIOR_BIAS)
     boxes = Conv(per_location * 4, kernel=3, bias=True)
     repeats = parts.head.repeats
     class_maps = _head(net, maps, ("class", repeats), classes, parts.fpn)
     box_maps = _head(net, maps, ("box", repeats), boxes, parts.fpn)
-    return Heads(
-        net.rows(class_maps, "class_logits", spec.classes),
-        net.rows(box_maps, "box_deltas", 4),
-    )
+    return {
+        "class_logits": net.rows(class_maps, "class_logits", spec.classes),
+        "box_deltas": net.rows(box_maps, "box_deltas", 4),
+    }
 
 
 def _levels(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:

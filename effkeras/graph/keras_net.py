@@ -143,6 +143,25 @@ class KerasNet(Vocabulary[KerasTensor]):
         layer = keras.layers.Dense(units, kernel_initializer=_dense_start(), dtype=self.dtype, name=name)
         return layer(x)
 
+    def transposed(self, x: KerasTensor, name: str, conv: Conv) -> KerasTensor:
+        return keras.layers.Conv2DTranspose(
+            conv.filters,
+            conv.kernel,
+            strides=conv.stride,
+            padding="same",
+            use_bias=conv.bias,
+            bias_initializer=keras.initializers.Constant(conv.bias_start),
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def crop(self, x: KerasTensor, name: str, size: tuple[int, int]) -> KerasTensor:
+        rows, columns = self.size(x)
+        if (rows, columns) == size:
+            return x  # an empty crop would stay in the artifact
+        edges = ((0, rows - size[0]), (0, columns - size[1]))
+        return keras.layers.Cropping2D(edges, dtype=self.dtype, name=name)(x)
+
     def rows(self, xs: Sequence[KerasTensor], name: str, width: int) -> KerasTensor:
         flat = [
             keras.layers.Reshape((-1, width), dtype=self.dtype, name=f"{name}_rows{index}")(x)

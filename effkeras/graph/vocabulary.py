@@ -151,6 +151,14 @@ class Vocabulary(ABC, Generic[Tensor]):
         """A fully connected layer with bias."""
 
     @abstractmethod
+    def transposed(self, x: Tensor, name: str, conv: Conv) -> Tensor:
+        """A transposed convolution with "same" padding: `conv.stride` times the input's size."""
+
+    @abstractmethod
+    def crop(self, x: Tensor, name: str, size: tuple[int, int]) -> Tensor:
+        """The upper left part of `size`."""
+
+    @abstractmethod
     def rows(self, xs: Sequence[Tensor], name: str, width: int) -> Tensor:
         """All maps flattened to rows of `width` values, row-major, one below the other: (B, N, width)."""
 

@@ -19,8 +19,8 @@ def to_flatbuffer(model: keras.Model, *, skip_normalization: bool = False) -> by
     """Converts a model to a float32 .tflite.
 
     The signature `serving_default` takes `image`, (1, H, W, 3), and gives the outputs by name: a
-    detector's `class_logits` and `box_deltas`, a classifier's output layer. Tensors at the edges bear the
-    same names. A model built under another dtype policy is converted with float32 arithmetic.
+    detector's `class_logits`, `box_deltas` and `mask_logits`, a classifier's output layer. Tensors at the
+    edges bear the same names. A model built under another dtype policy is converted with float32 arithmetic.
 
     The traced function goes to the converter with its weights frozen in, not as a SavedModel: the operators
     are the same, in a third of the time. What this leaves out, the signature, is written afterwards.

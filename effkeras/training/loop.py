@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.progress import Progress as Bar
 from effkeras import results
 from effkeras.checkpoints import load_weights
 from effkeras.console import note, progress
+from effkeras.data.masks import MaskClasses
 from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import DetectionData, LabelledData
 from effkeras.data.store import PictureStore
@@ -23,6 +25,7 @@ from effkeras.evaluate import evaluate, headline
 from effkeras.layers import FollowTraining
 from effkeras.models import build_spec, save
 from effkeras.predictor import KerasPredictor
+from effkeras.segmentation.losses import mask_loss
 from effkeras.training.auxiliary import (
     auxiliary_losses,
     auxiliary_targets,
@@ -54,7 +57,7 @@ class Job:
 def spec_for_data(spec: ModelSpec, data: LabelledData) -> ModelSpec:
     """The definition with the classes of the data set."""
     ids = tuple(c.id for c in data.categories) if isinstance(data, DetectionData) else ()
-    if spec.is_detector != isinstance(data, DetectionData):
+    if spec.is_detector != isinstance(data, DetectionData) or (spec.detects and not _has_boxes(data)):
         wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
         raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
     return spec.replace(classes=len(data.labels), labels=data.labels, category_ids=ids)
@@ -74,7 +77,7 @@ def train(job: Job) -> keras.Model:
     run = Run(job.out)
     run.check(job.spec, job.settings)
     keras.utils.set_random_seed(job.settings.seed)
-    store = PictureStore(job.train, job.spec.input)
+    store = PictureStore(job.train, job.spec.input, _mask_classes(job.spec, job.train))
     session = _Session.start(job, run, steps_per_epoch=max(1, len(store) // job.settings.batch))
     run.start(job.spec, job.settings)  # after all that bad input could stop
     if session.is_finished():
@@ -103,9 +106,10 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
     optimizer = _optimizer(settings, schedule)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "w0", "w1", "w2"])
     if spec.is_detector:
-        model.compile(optimizer, loss=detector_losses(settings.label_smoothing))
+        boxes = detector_losses(settings.label_smoothing) if spec.detects else {}
+        model.compile(optimizer, loss=boxes | ({"mask_logits": mask_loss()} if spec.segments else {}))
     elif auxiliary_weight(spec):
-        loss = keras.losses.SparseCategoricalCrossentropy
+        loss = partial(classifier_loss, settings.label_smoothing)
         model.compile(optimizer, **auxiliary_losses(model, loss, auxiliary_weight(spec)))
     else:
         model.compile(optimizer, loss=classifier_loss(settings.label_smoothing))
@@ -119,9 +123,23 @@ def freeze(model: keras.Model, what: str) -> None:
         layer.trainable = not layer.name.startswith(_BACKBONE)
 
 
+def _has_boxes(data: LabelledData) -> bool:
+    return isinstance(data, DetectionData) and any(len(record.boxes) for record in data.records)
+
+
+def _mask_classes(spec: ModelSpec, data: LabelledData) -> MaskClasses | None:
+    if not spec.segments or not isinstance(data, DetectionData):
+        return None
+    return MaskClasses.of(spec, data, [category.id for category in data.categories])
+
+
 def _check(job: Job) -> None:
+    if job.validation is not None:
+        _mask_classes(job.spec, job.validation)
     if job.settings.early_stop and job.validation is None:
         raise EffkerasError(f"early stopping watches the split val, which {job.train.root} does not have")
+    if job.settings.label_smoothing and job.spec.is_detector and not job.spec.detects:
+        raise EffkerasError(f"label_smoothing is not a mask's setting, and {job.spec.name} finds no boxes")
 
 
 def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:
@@ -259,7 +277,8 @@ class _Bar(keras.callbacks.Callback):
 def _epoch_line(
     at: Progress, settings: TrainSettings, logs: dict[str, float], metrics: dict[str, float]
 ) -> str:
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[:3])
+    shown = [*list(metrics)[:3], *(name for name in list(metrics)[3:] if name == "mIoU")]
+    figures = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown)
     loss = f"loss {logs.get('loss', float('nan')):.3f}"
     ending = "; no improvement, stopping early" if at.stopped else ""
     return f"epoch {at.epoch}/{settings.epochs}: {loss}" + (f", {figures}" if figures else "") + ending

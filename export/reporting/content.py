@@ -21,6 +21,7 @@ from export.reporting.tables import (
 
 ACCURACY = {
     "AP": "AP is COCO's: average precision over classes and overlaps (IoU) of 0.50 to 0.95; 1 is best.",
+    "mIoU": "mIoU is the mean intersection over union of all mask classes, in picture pixels; 1 is best.",
     "top1": "top1 is the share of pictures whose likeliest class is the right one; 1 is best.",
 }
 METHOD = (

@@ -53,7 +53,7 @@ def metric_table(run: RunData) -> Table:
         (one.name, *(metric(accuracy.metrics.get(column)) for column in columns), _pictures(accuracy))
         for one, accuracy in zip(measured, accuracies, strict=True)
     )
-    note = "APs, APm and APl are AP for small, medium and large objects." if run.spec.is_detector else ""
+    note = "APs, APm and APl are AP for small, medium and large objects." if run.spec.detects else ""
     return Table("All metrics", ("artifact", *columns, "pictures"), rows, note)
 
 

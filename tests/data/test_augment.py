@@ -20,7 +20,9 @@ def batch(count: int = 16) -> Batch:
     pixels[:, 20:44, 30:50] = 250
     boxes = np.tile(np.array([[20, 30, 44, 50], [0, 0, 0, 0]], np.float32), (count, 1, 1))
     classes = np.tile(np.array([3, -1], np.int32), (count, 1))
-    return Batch(*map(tf.constant, (pixels, boxes, classes, np.zeros((count, 2), bool))))
+    labels = np.zeros((count, 64, 96), np.uint8)
+    labels[:, 20:44, 30:50] = 4
+    return Batch(*map(tf.constant, (pixels, boxes, classes, np.zeros((count, 2), bool), labels)))
 
 
 def seeds(count: int = 16, start: int = 0) -> tf.Tensor:

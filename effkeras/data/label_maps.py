@@ -1,0 +1,87 @@
+"""Pictures with a PNG label map each: the class of every pixel, and no boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from effkeras import files
+from effkeras.data.folder import LABELS, read_labels
+from effkeras.data.pictures import is_picture, list_folder, subfolders
+from effkeras.data.records import Category, DetectionData, DetectionRecord
+from effkeras.errors import EffkerasError
+
+LAYOUT = f"SPLIT/images/*.jpg with SPLIT/masks/*.png and {LABELS}"
+IMAGES, MASKS = "images", "masks"
+
+
+def read_label_maps(root: Path, split: str) -> DetectionData:
+    """Reads one split: `root`/`split`/images with a PNG of the same name in `root`/`split`/masks.
+
+    The values are classes by their line in `root`/labels.txt, from 0 for the first, which is the
+    background; 255 is unknown. The records have no boxes. Raises EffkerasError for a missing split, class
+    list or label map.
+    """
+    root = Path(root)
+    folder = files.inside(root, split)
+    if split not in label_map_splits(root):
+        known = ", ".join(label_map_splits(root))
+        raise EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layout: {LAYOUT}")
+    if not (root / LABELS).is_file():
+        raise EffkerasError(f"{root / LABELS} is missing; write the classes of the label maps, one a line")
+    names = read_labels(root / LABELS)
+    if len(names) < 2:
+        raise EffkerasError(f"{root / LABELS}: label maps need two classes or more, the background first")
+    pictures = [path for path in list_folder(folder / IMAGES) if is_picture(path)]
+    if not pictures:
+        raise EffkerasError(f"{folder / IMAGES}: there are no pictures; add some")
+    maps = map_files(pictures, folder / MASKS)
+    records = tuple(_record(path, identity, maps[path]) for identity, path in enumerate(pictures))
+    categories = tuple(Category(value, name) for value, name in enumerate(names) if value)
+    return DetectionData(root, split, categories, records)
+
+
+def label_map_splits(root: Path) -> list[str]:
+    """The folders in `root` that hold nothing but images and masks."""
+    return [
+        split.name
+        for split in subfolders(root)
+        if [path.name for path in subfolders(split)] == [IMAGES, MASKS]
+    ]
+
+
+def map_files(pictures: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """The label map of each picture: the PNG of its name in `folder`; EffkerasError if one is missing."""
+    there = {path.name for path in list_folder(folder)}
+    found = {picture: folder / f"{picture.stem}.png" for picture in pictures}
+    missing = [path for path in found.values() if path.name not in there]
+    if missing:
+        raise EffkerasError(
+            f"{len(missing)} of {len(found)} pictures have no label map, first {missing[0]}; write it, "
+            "or take its picture out"
+        )
+    return found
+
+
+def _record(path: Path, identity: int, label_map: Path) -> DetectionRecord:
+    return DetectionRecord(
+        path=path,
+        image_id=identity,
+        size=_size(label_map),
+        boxes=np.zeros((0, 4), np.float32),
+        classes=np.zeros(0, np.int64),
+        crowd=np.zeros(0, bool),
+        areas=np.zeros(0, np.float32),
+        masks=label_map,
+    )
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
+        raise EffkerasError(f"{path}: not a label map that Pillow can read ({error}); replace it") from error

@@ -1,0 +1,225 @@
+"""Label maps: the class of every pixel, from COCO's masks or from PNG files."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from effkeras.data.records import DetectionData, DetectionRecord, Mask, Polygons, RunLengths
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.preprocess import Placement
+
+IGNORED = 255  # neither learned nor judged: padding, crowds, boxes without a mask, "void" of PNG files
+_WAY_OUT = "save it as a palette or 8-bit grey PNG whose values are the classes"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskClasses:
+    """How the classes of a data set become those of a model's mask.
+
+    `count` is the number of mask classes; `of_boxes` gives the mask class of each class of the data.
+    """
+
+    count: int
+    of_boxes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, spec: ModelSpec, data: DetectionData, category_ids: Sequence[int]) -> MaskClasses:
+        """The classes for a model and its data.
+
+        `category_ids` gives the data set's id of each class of the model. Raises EffkerasError when the
+        data has no masks, or classes that the model's mask has not.
+        """
+        _check_masks(spec, data)
+        index = {identity: position for position, identity in enumerate(category_ids)}
+        of_boxes = tuple(index[category.id] + 1 for category in data.categories)
+        drawn = any(isinstance(record.masks, tuple) for record in data.records)
+        if drawn and max(of_boxes) >= spec.mask_classes:
+            raise EffkerasError(
+                f"{data.root} has {len(of_boxes)} categories and {spec.name} {spec.mask_classes} mask "
+                "classes, the background one of them; leave [segment] classes out, and they follow the data"
+            )
+        return cls(spec.mask_classes, of_boxes)
+
+
+def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, int]) -> np.ndarray:
+    """The class of each pixel of a picture: uint8 (h, w), 255 where it is unknown.
+
+    Of masks that overlap, the smaller one is on top. Crowds, and boxes without a mask, are unknown.
+
+    Args:
+        record: a picture that was read with its masks.
+        classes: the model's mask classes.
+        size: the height and width that the picture was decoded to.
+
+    Raises:
+        EffkerasError: a label map of another size, a PNG file that is missing or damaged, or one that
+            holds other values than classes.
+    """
+    if isinstance(record.masks, Path):
+        labels = _checked(read_label_map(record.masks), record.masks, classes.count)
+    else:
+        labels = _drawn(record, record.masks or (None,) * len(record.boxes), classes)
+    if labels.shape != size:
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (labels.shape, size))
+        raise EffkerasError(
+            f"{record.path}: its masks are for {ours} pixels, and it has {theirs}; correct them"
+        )
+    return labels
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """The values of a PNG file with one class per pixel: uint8 (h, w).
+
+    Palettes give their indices, not their colours. Raises EffkerasError when the file is missing, damaged,
+    coloured, or holds values above 255.
+    """
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image)
+    except FileNotFoundError as error:
+        raise EffkerasError(
+            f"{path}: there is no such label map; write it, or take its picture out"
+        ) from error
+    except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
+        raise EffkerasError(f"{path}: the label map is damaged ({error}); {_WAY_OUT}") from error
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]  # a grey picture saved in colour
+    if values.ndim != 2:
+        raise EffkerasError(f"{path}: the label map is a colour picture; {_WAY_OUT}")
+    if values.min() < 0 or values.max() > IGNORED:
+        raise EffkerasError(
+            f"{path}: the label map has values from {values.min()} to {values.max()}; {_WAY_OUT}"
+        )
+    return values.astype(np.uint8)
+
+
+def to_input(labels: np.ndarray, placement: Placement, size: tuple[int, int]) -> np.ndarray:
+    """A picture's label map (h, w) in the network's input, uint8 (H, W), by nearest neighbour.
+
+    Outside the picture it is 255.
+    """
+    rows, columns = (
+        np.floor((np.arange(size[axis]) + 0.5 - placement.offset[axis]) / placement.scale[axis]).astype(int)
+        for axis in (0, 1)
+    )
+    inside = _within(rows, labels.shape[0])[:, None] & _within(columns, labels.shape[1])
+    near = labels.take(rows, axis=0, mode="clip").take(columns, axis=1, mode="clip")
+    return np.where(inside, near, np.uint8(IGNORED))
+
+
+def parse_segmentation(value: Any, size: tuple[int, int]) -> Mask | None:
+    """COCO's `segmentation` of one box in a picture of `size` (height, width): polygons or run lengths.
+
+    None when it is missing or empty. Raises EffkerasError for what is neither.
+    """
+    if value is None or value == []:
+        return None
+    if isinstance(value, list):
+        return Polygons(tuple(_points(one) for one in value))
+    if isinstance(value, dict):
+        return _run_lengths(value, size)
+    raise EffkerasError(f"its segmentation is {reprlib.repr(value)}, not polygons or run lengths")
+
+
+def pixels_of(mask: Mask, size: tuple[int, int]) -> np.ndarray:
+    """A mask's pixels, bool (h, w), as COCO's own tools draw them."""
+    if isinstance(mask, RunLengths):
+        values = np.repeat(np.arange(len(mask.counts)) % 2 == 1, mask.counts)
+        return values.reshape(size, order="F")
+    from faster_coco_eval.core import mask as coco_mask
+
+    height, width = size
+    inside = [np.clip(points, 0, (width, height)).ravel().tolist() for points in mask.points]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(inside, height, width))).astype(bool)
+
+
+def _check_masks(spec: ModelSpec, data: DetectionData) -> None:
+    def has_mask(record: DetectionRecord) -> bool:
+        return isinstance(record.masks, Path) or any(mask is not None for mask in record.masks)
+
+    if not any(map(has_mask, data.records)):
+        raise EffkerasError(
+            f"{data.root}: the split {data.split!r} has no masks, which {spec.name} with the head segment "
+            "needs; give COCO labels with segmentations, or PNG label maps in SPLIT/masks"
+        )
+
+
+def _checked(labels: np.ndarray, path: Path, count: int) -> np.ndarray:
+    highest = int(labels[labels != IGNORED].max(initial=0))
+    if highest >= count:
+        raise EffkerasError(
+            f"{path}: the label map has the value {highest}, and there are {count} mask classes: "
+            f"0 to {count - 1}, and 255 for unknown"
+        )
+    return labels
+
+
+def _drawn(record: DetectionRecord, masks: Sequence[Mask | None], classes: MaskClasses) -> np.ndarray:
+    labels = np.zeros(record.size, np.uint8)
+    known = [mask is not None and not crowd for mask, crowd in zip(masks, record.crowd, strict=True)]
+    # What is unknown first, then from large to small.
+    for position in sorted(range(len(masks)), key=lambda at: (known[at], -record.areas[at])):
+        value = classes.of_boxes[record.classes[position]] if known[position] else IGNORED
+        _draw(labels, masks[position], record.boxes[position], value)
+    return labels
+
+
+def _draw(labels: np.ndarray, mask: Mask | None, box: np.ndarray, value: int) -> None:
+    if mask is not None:
+        labels[pixels_of(mask, labels.shape)] = value
+        return
+    top, left = np.floor(box[:2]).astype(int)
+    bottom, right = np.ceil(box[2:]).astype(int)
+    labels[top:bottom, left:right] = value
+
+
+def _within(positions: np.ndarray, length: int) -> np.ndarray:
+    return (positions >= 0) & (positions < length)
+
+
+def _points(values: Any) -> np.ndarray:
+    is_list = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    if not is_list or len(values) % 2 or len(values) < 6 or not all(map(math.isfinite, values)):
+        raise EffkerasError(f"its polygon {reprlib.repr(values)} is not x, y of three or more points")
+    return np.array(values, np.float32).reshape(-1, 2)
+
+
+def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> RunLengths:
+    counts: Any = value.get("counts")
+    if list(value.get("size") or ()) != list(size):
+        shown = reprlib.repr(value.get("size"))
+        raise EffkerasError(f"its run lengths are of size {shown}, and the picture is {list(size)}")
+    if isinstance(counts, str):
+        counts = _unpacked(counts)
+    is_list = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+    if not is_list or sum(counts) != size[0] * size[1]:
+        raise EffkerasError(
+            f"its run lengths {reprlib.repr(value.get('counts'))} do not add up to the picture"
+        )
+    return RunLengths(np.array(counts, np.int64))
+
+
+def _unpacked(text: str) -> list[int]:
+    """COCO's compressed run lengths: five bits a letter, lowest first, each count less the one two before."""
+    counts: list[int] = []
+    number = shift = 0
+    for letter in text:
+        code = ord(letter) - 48
+        number |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:  # the last letter's highest bit is the sign
+            number -= 1 << shift
+        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+        number = shift = 0
+    return counts
