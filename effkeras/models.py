@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import keras
 
 from effkeras import zoo
+from effkeras.backbones import Backbone
 from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_size
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.external import Attached, attach, copy_backbone
 from effkeras.files import whole_file
 from effkeras.graph.backbone import classifier
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.efficientdet import detector
+from effkeras.graph.functional import Part, deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers import Normalize
 
 NORMALIZE = "normalize"
-_DEEPEST = 20_000
 
 
 def build(
@@ -33,6 +33,7 @@ def build(
     weights: str | Path | None = None,
     activation: Literal["softmax"] | None = "softmax",
     dtype: str = "float32",
+    backbone: Backbone = None,
 ) -> keras.Model:
     """Builds a model as a plain functional `keras.Model`.
 
@@ -44,6 +45,9 @@ def build(
             TensorFlow checkpoint (file prefix or folder). Default: random.
         activation: what a classifier ends with; None gives logits. Detectors always give logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
+        backbone: the network of a detector instead of its own: a zoo name, a TOML file, a ModelSpec, a model
+            built by effkeras (its weights are copied), or any functional Keras model whose maps of stride 8,
+            16 and 32 are its outputs, are named by KerasCV, or by `effkeras.backbones.TappedModel`.
 
     Returns:
         A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier gives (B, classes); a detector
@@ -53,11 +57,15 @@ def build(
         EffkerasError: unknown name, broken definition, impossible size, or weights that do not fit.
     """
     spec = name_or_path if isinstance(name_or_path, ModelSpec) else zoo.spec(name_or_path)
+    attached = Attached(spec) if backbone is None else attach(spec, backbone)
+    spec = attached.spec
     if input_shape is not None:
         spec = with_size(spec, input_shape)
     if classes is not None:
         spec = with_classes(spec, classes)
-    model = build_spec(spec, activation=activation, dtype=dtype)
+    model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
+    if attached.donor is not None:
+        copy_backbone(attached.donor, model, spec)
     if weights is not None:
         from effkeras.checkpoints import load_weights
 
@@ -66,27 +74,23 @@ def build(
 
 
 def build_spec(
-    spec: ModelSpec, *, activation: Literal["softmax"] | None = "softmax", dtype: str = "float32"
+    spec: ModelSpec,
+    *,
+    activation: Literal["softmax"] | None = "softmax",
+    dtype: str = "float32",
+    part: Part | None = None,
 ) -> keras.Model:
-    """The model of a resolved definition, with random weights."""
+    """The model of a resolved definition, with random weights.
+
+    `part` is the part of another model that the definition's network stands for, if it is an external one;
+    it keeps its weights.
+    """
     _check_channels(spec)
     with deep_graphs():
-        return _build(spec, activation, dtype)
+        return _build(KerasNet(dtype, part), spec, activation)
 
 
-@contextlib.contextmanager
-def deep_graphs() -> Iterator[None]:
-    """Lets Keras walk graphs of any depth: it recurses once a layer, and EfficientNetV2-XL has a thousand."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, _DEEPEST))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
-def _build(spec: ModelSpec, activation: str | None, dtype: str) -> keras.Model:
-    net = KerasNet(dtype)
+def _build(net: KerasNet, spec: ModelSpec, activation: str | None) -> keras.Model:
     pixels = keras.Input((*spec.input.size, 3), name="image")
     x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
     if spec.is_detector:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from effkeras import zoo
-from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.backbones import spec_with_backbone
+from effkeras.commands.options import above_zero, add_backbone, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
-    spec = zoo.spec(chosen.model)
+    spec = spec_with_backbone(chosen.model, chosen.backbone)
     settings = read_settings(chosen.config, _overrides(chosen))
     train_split = find_split(chosen.data, "train") or "train"
     data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad)
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     options = parser("train", "Trains a model on labelled pictures. The same command again resumes.")
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     add_data(options)
+    add_backbone(options)
     options.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
     options.add_argument("--weights", help="start from: a name of the definition's, or a file")
     options.add_argument(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from effkeras.definition import ModelSpec
-from effkeras.graph import block_network, fire_network
+from effkeras.errors import EffkerasError
+from effkeras.graph import application_network, block_network, fire_network
 from effkeras.graph.vocabulary import Tensor, Vocabulary
-from effkeras.networks import BlockNetwork
+from effkeras.networks import ApplicationNetwork, BlockNetwork, ExternalNetwork
 
 
 def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
@@ -22,6 +23,10 @@ def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, T
     network = spec.network
     if isinstance(network, BlockNetwork):
         return block_network.features(net, x, network, spec.channels)
+    if isinstance(network, ApplicationNetwork):
+        return application_network.features(net, x, network)
+    if isinstance(network, ExternalNetwork):
+        return dict(enumerate(net.external(x, network), start=3))
     return fire_network.features(net, x, network)
 
 
@@ -33,4 +38,8 @@ def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
     if isinstance(network, BlockNetwork):
         x = block_network.top(net, x, network, spec.channels)
         return net.dense(x, "logits", spec.classes)
+    if isinstance(network, ApplicationNetwork):
+        return application_network.logits(net, x, network, spec.classes)
+    if isinstance(network, ExternalNetwork):
+        raise EffkerasError(f"{spec.name}: a model of one's own can be a detector's backbone only")
     return fire_network.logits(net, x, network, spec.classes)
