@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import keras
 
 from effkeras import zoo
+from effkeras.backbones import Backbone
 from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_heads, with_size
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.external import Attached, attach, copy_backbone
 from effkeras.files import whole_file
 from effkeras.graph.backbone import classifier
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.efficientdet import detector
+from effkeras.graph.functional import Part, deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers import Normalize
 from effkeras.limits import check_memory
@@ -25,7 +26,6 @@ from effkeras.regularization import Regularization, regularized
 from effkeras.scaling_law import with_phi, with_width
 
 NORMALIZE = "normalize"
-_DEEPEST = 20_000
 
 
 def build(  # noqa: PLR0913 - the one front door
@@ -40,6 +40,7 @@ def build(  # noqa: PLR0913 - the one front door
     activation: Literal["softmax"] | None = "softmax",
     dtype: str = "float32",
     heads: Sequence[str] | None = None,
+    backbone: Backbone = None,
 ) -> keras.Model:
     """Builds a model as a plain functional `keras.Model`.
 
@@ -57,6 +58,9 @@ def build(  # noqa: PLR0913 - the one front door
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
         heads: what a detector puts out: "detect" boxes, "segment" a class for each pixel; default: the
             definition's.
+        backbone: the network of a detector instead of its own: a zoo name, a TOML file, a ModelSpec, a model
+            built by effkeras (its weights are copied), or any functional Keras model whose maps of stride 8,
+            16 and 32 are its outputs, are named by KerasCV, or by `effkeras.backbones.TappedModel`.
 
     Returns:
         A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier gives (B, classes); a detector
@@ -68,6 +72,8 @@ def build(  # noqa: PLR0913 - the one front door
         EffkerasError: unknown name, broken definition, impossible size or scale, or weights that do not fit.
     """
     spec = name_or_path if isinstance(name_or_path, ModelSpec) else zoo.spec(name_or_path)
+    attached = Attached(spec) if backbone is None else attach(spec, backbone)
+    spec = attached.spec
     if width is not None:
         spec = with_width(spec, width)
     if phi is not None:
@@ -80,7 +86,9 @@ def build(  # noqa: PLR0913 - the one front door
         spec = with_classes(spec, classes)
     if heads is not None:
         spec = with_heads(spec, heads)
-    model = build_spec(spec, activation=activation, dtype=dtype)
+    model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
+    if attached.donor is not None:
+        copy_backbone(attached.donor, model, spec)
     if weights is not None:
         from effkeras.checkpoints import load_weights
 
@@ -89,30 +97,24 @@ def build(  # noqa: PLR0913 - the one front door
 
 
 def build_spec(
-    spec: ModelSpec, *, activation: Literal["softmax"] | None = "softmax", dtype: str = "float32"
+    spec: ModelSpec,
+    *,
+    activation: Literal["softmax"] | None = "softmax",
+    dtype: str = "float32",
+    part: Part | None = None,
 ) -> keras.Model:
-    """The model of a resolved definition, with random weights."""
+    """The model of a resolved definition, with random weights.
+
+    `part` is the part of another model that the definition's network stands for, if it is an external one;
+    it keeps its weights.
+    """
     _check_channels(spec)
     check_memory(spec)
     with deep_graphs():
-        return _build(spec, activation, dtype)
+        return _build(KerasNet(dtype, part), spec, activation)
 
 
-@contextlib.contextmanager
-def deep_graphs() -> Iterator[None]:
-    """Lets Keras walk graphs of any depth: it recurses once a layer, and EfficientNetV2-XL has a thousand."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, _DEEPEST))
-    try:
-        yield
-    except RecursionError as error:
-        raise EffkerasError("the network is too deep for Keras; choose a smaller phi or depth") from error
-    finally:
-        sys.setrecursionlimit(before)
-
-
-def _build(spec: ModelSpec, activation: str | None, dtype: str) -> keras.Model:
-    net = KerasNet(dtype)
+def _build(net: KerasNet, spec: ModelSpec, activation: str | None) -> keras.Model:
     pixels = keras.Input((*spec.input.size, 3), name="image")
     x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
     if spec.is_detector:

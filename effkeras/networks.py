@@ -135,17 +135,65 @@ class CellNetwork:
     batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
 
 
-Network = BlockNetwork | FireNetwork | CellNetwork
+@dataclass(frozen=True, slots=True)
+class ApplicationNetwork:
+    """A network that `keras.applications` builds: its `function` by name, such as "DenseNet121".
+
+    `taps` are the layers whose outputs are the last maps of stride 8, 16 and 32. `channel_order` is that of
+    the published weights; the input here is always RGB. `padding` "same" pads the windows that the
+    original does not, which a detector's pyramid needs. On top come the mean, with `norm_epsilon` a layer
+    normalisation, dropout and the classes; with `hidden` not the mean but dense layers of these widths.
+    """
+
+    function: str
+    taps: tuple[str, ...]
+    kind: Literal["application"] = "application"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    padding: Literal["own", "same"] = "own"
+    hidden: tuple[int, ...] = ()
+    norm_epsilon: float = 0.0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalNetwork:
+    """A Keras model of one's own: the layers that put out its maps of stride 8, 16, 32.
+
+    What the model computes is in the `.keras` file only, so this cannot be built from a definition.
+    """
+
+    taps: tuple[str, ...]
+    kind: Literal["external"] = "external"
+
+
+Network = BlockNetwork | FireNetwork | CellNetwork | ApplicationNetwork | ExternalNetwork
 
 
 def network_problem(network: Network) -> str:
     """What is wrong with a network's figures, or an empty text."""
-    if isinstance(network, CellNetwork):
-        checks = _cell_checks(network)
-    else:
-        checks = _block_checks(network) if isinstance(network, BlockNetwork) else _fire_checks(network)
-    problem = next((text for text, holds in checks.items() if not holds), "")
+    problem = next((text for text, holds in _checks(network).items() if not holds), "")
     return problem or (_genotype_problem(network) if isinstance(network, CellNetwork) else "")
+
+
+def _checks(network: Network) -> dict[str, bool]:
+    if isinstance(network, BlockNetwork):
+        return _block_checks(network)
+    if isinstance(network, FireNetwork):
+        return _fire_checks(network)
+    if isinstance(network, CellNetwork):
+        return _cell_checks(network)
+    if isinstance(network, ApplicationNetwork):
+        return _application_checks(network)
+    return {"taps must name a layer for each level from 3 on": 1 <= len(network.taps) <= 3}
+
+
+def _application_checks(network: ApplicationNetwork) -> dict[str, bool]:
+    return {
+        "taps must name three layers, of stride 8, 16 and 32": len(network.taps) == 3,
+        "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
+        "hidden widths must be above 0": min(network.hidden, default=1) > 0,
+        "norm_epsilon must not be negative": network.norm_epsilon >= 0,
+    }
 
 
 def _block_checks(network: BlockNetwork) -> dict[str, bool]:

@@ -16,7 +16,7 @@ from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.tables import Table, merge, read_toml, to_record
 
 _ONLY_IN_FILES = ("base", "abstract")
-_NOT_MODELS = ("base", ".train")
+_NOT_MODELS = ("-base", ".train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ def definition_path(name: str) -> Path | None:
     return _Zoo().definitions.get(name)
 
 
+def _is_model(path: Path) -> bool:
+    return path.stem != "base" and not path.stem.endswith(_NOT_MODELS)
+
+
 class _Zoo:
     """The folder of definitions as it is now: each file is read once."""
 
@@ -87,7 +91,7 @@ class _Zoo:
     @cached_property
     def definitions(self) -> dict[str, Path]:
         files = sorted(self._folder.glob("*/*.toml"))
-        return {self._long_name(path): path for path in files if not path.stem.endswith(_NOT_MODELS)}
+        return {self._long_name(path): path for path in files if _is_model(path)}
 
     def spec(self, path: Path) -> ModelSpec:
         table = self._expand_backbone(self._with_bases(path, ()), path)
@@ -161,6 +165,8 @@ class _Zoo:
         own = table.get("network", {})
         if not isinstance(backbone, str) or not isinstance(own, dict):
             return table  # reading the record says what is wrong
+        if "kind" in own:
+            return table  # a resolved definition, as models carry it: its network is whole
         beside = path.parent / backbone
         source = beside if beside.is_file() else self.locate(backbone)
         network = self._with_bases(source, (path,)).get("network")

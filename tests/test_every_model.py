@@ -13,22 +13,34 @@ import effkeras
 from effkeras.definition import ModelSpec, with_size
 from effkeras.graph.counting import count, layer_channels
 from effkeras.models import build_spec
+from effkeras.networks import ApplicationNetwork
 
-CLASSIFIER_SIDES, DETECTOR_SIDES = (64, 96), (128, 96)
+CLASSIFIER_SIDES, DETECTOR_SIDES, APPLICATION_SIDES = (64, 96), (128, 96), (80, 96)
 
 
 def _param(model: str) -> object:
-    counted = len(layer_channels(effkeras.spec(model)))
-    is_small = counted < 160 and count(effkeras.spec(model)).total < 10e6
+    is_small = _is_small(effkeras.spec(model))
     return pytest.param(
         model, marks=[proves(model, BUILT), *([] if is_small else [pytest.mark.slow])], id=model
     )
 
 
+def _is_small(spec: ModelSpec) -> bool:
+    if isinstance(spec.network, ApplicationNetwork):
+        return False  # to count it is to build it; tests/graph/test_applications.py has quick ones
+    return len(layer_channels(spec)) < 160 and count(spec).total < 10e6
+
+
+def _sides(spec: ModelSpec) -> tuple[int, int]:
+    if isinstance(spec.network, ApplicationNetwork):
+        return APPLICATION_SIDES
+    return DETECTOR_SIDES if spec.is_detector else CLASSIFIER_SIDES
+
+
 @pytest.mark.parametrize("model", [_param(model) for model in effkeras.list_models()])
 def test_a_model_is_what_was_counted_and_runs(model):
     spec = effkeras.spec(model)
-    spec = with_size(spec, DETECTOR_SIDES if spec.is_detector else CLASSIFIER_SIDES)
+    spec = with_size(spec, _sides(spec))
     built = build_spec(spec)
     _has_what_was_counted(built, spec)
     pictures = np.random.default_rng(0).uniform(0, 255, (1, *spec.input.size, 3)).astype("float32")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effkeras import zoo
-from effkeras.commands.options import parser
+from effkeras.backbones import spec_with_backbone
+from effkeras.commands.options import add_backbone, parser
 from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.cell_network import cells_of
 from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of
 from effkeras.graph.segmentation import mask_size
-from effkeras.networks import BlockNetwork, CellNetwork, FireNetwork, Network
+from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork, FireNetwork, Network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,8 +24,9 @@ def _run(argv: Sequence[str] | None) -> None:
     options = parser("info", "What one model is made of, and what it costs.")
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     options.add_argument("--toml", action="store_true", help="print the resolved definition instead")
+    add_backbone(options)
     chosen = options.parse_args(argv)
-    spec = zoo.spec(chosen.model)
+    spec = spec_with_backbone(chosen.model, chosen.backbone)
     if chosen.toml:
         print(spec.to_toml(), end="")
         return
@@ -54,6 +55,8 @@ def _network_rows(network: Network) -> Iterator[tuple[str, str]]:
         yield "blocks", str(len(blocks))
         yield "activation", network.activation
         yield "squeeze-and-excitation", "yes" if any(block.squeeze for block in blocks) else "no"
+    if isinstance(network, ApplicationNetwork):
+        yield "built by", f"keras.applications.{network.function}"
     if isinstance(network, FireNetwork):
         yield "fire modules", str(sum(map(len, network.stages)))
     if isinstance(network, CellNetwork):

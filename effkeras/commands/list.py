@@ -9,6 +9,7 @@ from effkeras.console import run_command, table
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
+from effkeras.networks import ApplicationNetwork
 from effkeras.zoo import Family, specs_by_family
 
 
@@ -37,7 +38,15 @@ def _matching(part: str) -> Iterator[tuple[Family, list[ModelSpec]]]:
 
 
 def _row(spec: ModelSpec) -> list[str]:
-    counts = count(spec)
+    parameters, macs = _cost(spec)
     size = "x".join(map(str, spec.input.size))
     weights = ", ".join(spec.weights) or "-"
-    return [spec.name, size, f"{counts.trainable / 1e6:.2f} M", f"{counts.macs / 1e9:.3f} G", weights]
+    return [spec.name, size, f"{parameters / 1e6:.2f} M", f"{macs / 1e9:.3f} G", weights]
+
+
+def _cost(spec: ModelSpec) -> tuple[int, float]:
+    """Trainable parameters and MACs: counted, or where that needs Keras, as the definition says."""
+    if isinstance(spec.network, ApplicationNetwork) and spec.published is not None:
+        return spec.published.parameters, spec.published.macs
+    counts = count(spec)
+    return counts.trainable, counts.macs

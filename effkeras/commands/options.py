@@ -30,6 +30,13 @@ def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
     to.add_argument("--skip-bad", action="store_true", help="leave out annotations that make no sense")
 
 
+def add_backbone(to: argparse.ArgumentParser) -> None:
+    """--backbone."""
+    to.add_argument(
+        "--backbone", metavar="NAME", help="a detector's network: another model's name, or a TOML file"
+    )
+
+
 def add_split(to: argparse.ArgumentParser, default: str) -> None:
     """--split."""
     to.add_argument("--split", default=default, help=f"the part of the data to use (default: {default})")

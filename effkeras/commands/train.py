@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from effkeras import zoo
-from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.backbones import spec_with_backbone
+from effkeras.commands.options import above_zero, add_backbone, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     given = {name: getattr(chosen, name) for name in _REGULARIZERS}
-    spec = regularized(zoo.spec(chosen.model), Regularization(**given))
+    spec = regularized(spec_with_backbone(chosen.model, chosen.backbone), Regularization(**given))
     if chosen.heads:
         spec = with_heads(spec, chosen.heads)
     settings = read_settings(chosen.config, _overrides(chosen))
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     options = parser("train", "Trains a model on labelled pictures. The same command again resumes.")
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     add_data(options)
+    add_backbone(options)
     options.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
     options.add_argument(
         "--heads",

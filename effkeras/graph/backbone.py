@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from effkeras.definition import ModelSpec
-from effkeras.graph import block_network, cell_network, fire_network
+from effkeras.errors import EffkerasError
+from effkeras.graph import application_network, block_network, cell_network, fire_network
 from effkeras.graph.vocabulary import Tensor, Vocabulary
-from effkeras.networks import BlockNetwork, CellNetwork
+from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork, ExternalNetwork
 
 
 def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
@@ -24,6 +25,10 @@ def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, T
         return block_network.features(net, x, network, spec.channels)
     if isinstance(network, CellNetwork):
         return cell_network.features(net, x, network)
+    if isinstance(network, ApplicationNetwork):
+        return application_network.features(net, x, network)
+    if isinstance(network, ExternalNetwork):
+        return dict(enumerate(net.external(x, network), start=3))
     return fire_network.features(net, x, network)
 
 
@@ -37,4 +42,8 @@ def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
         return net.dense(x, "logits", spec.classes)
     if isinstance(network, CellNetwork):
         return net.dense(cell_network.top(net, x, network), "logits", spec.classes)
+    if isinstance(network, ApplicationNetwork):
+        return application_network.logits(net, x, network, spec.classes)
+    if isinstance(network, ExternalNetwork):
+        raise EffkerasError(f"{spec.name}: a model of one's own can be a detector's backbone only")
     return fire_network.logits(net, x, network, spec.classes)

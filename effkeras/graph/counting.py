@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.backbone import classifier
+from effkeras.graph.backbone import classifier, features
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary, pair
-from effkeras.networks import BatchNormSpec
+from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork
 
 _FROZEN = ("moving_mean", "moving_variance")
 
@@ -153,7 +153,7 @@ class CountingNet(Vocabulary[Shape]):
         return x
 
     def flatten(self, x: Shape, name: str) -> Shape:
-        return x
+        return Shape(1, 1, x.values)
 
     def dense(self, x: Shape, name: str, units: int) -> Shape:
         self._weigh(name, units, {"kernel": (x.channels, units), "bias": (units,)})
@@ -176,6 +176,26 @@ class CountingNet(Vocabulary[Shape]):
     def rows(self, xs: Sequence[Shape], name: str, width: int) -> Shape:
         return Shape(1, sum(x.height * x.width * x.channels // width for x in xs), width)
 
+    def layer_norm(self, x: Shape, name: str, epsilon: float) -> Shape:
+        self._weigh(name, x.channels, dict.fromkeys(("gamma", "beta"), (x.channels,)))
+        return x
+
+    def application(self, x: Shape, network: ApplicationNetwork) -> list[Shape]:
+        from effkeras.graph.keras_counting import count_application  # needs Keras, unlike the rest
+
+        counted = count_application(network, (x.height, x.width))
+        self.macs += counted.macs
+        self.others += counted.others
+        self.layers |= counted.layers
+        self.shapes |= counted.shapes
+        return [Shape(*shape) for shape in counted.maps]
+
+    def external(self, x: Shape, network: ExternalNetwork) -> list[Shape]:
+        raise EffkerasError(
+            "a Keras model of one's own cannot be counted from its definition; "
+            "load its .keras file and use effkeras.graph.keras_counting.count_layers"
+        )
+
     def _weigh(self, name: str, filters: int, weights: Mapping[str, tuple[int, ...]]) -> None:
         """Notes a layer's weights; one that is called again shares them."""
         self.layers[name] = filters
@@ -194,6 +214,13 @@ def count(spec: ModelSpec) -> Counts:
 def layer_channels(spec: ModelSpec) -> dict[str, int]:
     """Channels of every layer with weights, by its name."""
     return run_over_shapes(spec).layers
+
+
+def backbone_layers(spec: ModelSpec) -> frozenset[str]:
+    """Names of the network's layers with weights, without a classifier's top or a detector's pyramid."""
+    net = CountingNet()
+    features(net, Shape(*spec.input.size, 3), spec)
+    return frozenset(net.layers)
 
 
 def weight_shapes(spec: ModelSpec) -> dict[tuple[str, str], tuple[int, ...]]:

@@ -42,10 +42,24 @@ def _boxes(net: Vocabulary[Tensor], maps: Sequence[Tensor], spec: ModelSpec) -> 
 
 
 def _levels(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
-    maps = features(net, x, spec)
-    if detector_parts(spec).fpn.levels[0] not in maps:
+    """The network's maps of levels 3 and above, each as large as its anchors expect."""
+    low = detector_parts(spec).fpn.levels[0]
+    maps = {level: one for level, one in features(net, x, spec).items() if level >= low}
+    if not maps or sorted(maps) != list(range(low, low + len(maps))):
         raise EffkerasError(f"{spec.name}: the network has no map of stride 8; the pyramid starts from it")
+    for level, one in maps.items():
+        _check_size(net.size(one), level, spec)
     return maps
+
+
+def _check_size(size: tuple[int, int], level: int, spec: ModelSpec) -> None:
+    wanted = tuple(-(-side // 2**level) for side in spec.input.size)
+    if size != wanted:
+        raise EffkerasError(
+            f"{spec.name}: the network's map of level {level} is {size[0]} x {size[1]} and a pyramid needs "
+            f'{wanted[0]} x {wanted[1]}; tap another layer, pad it (padding = "same"), or take sides that '
+            "are multiples of 32"
+        )
 
 
 def _head(

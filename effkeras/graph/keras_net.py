@@ -8,12 +8,26 @@ from typing import Any
 
 import keras
 
+from effkeras.errors import EffkerasError
+from effkeras.graph.applications import feature_maps
+from effkeras.graph.functional import CopyRules, Part, copy_onto
 from effkeras.graph.vocabulary import Conv, Depthwise, Pool, Vocabulary, symmetric
 from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
-from effkeras.networks import BatchNormSpec
+from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork
+
+NOT_ALONE = (
+    "the definition has a Keras model of one's own as backbone, which is in the .keras file only: "
+    "load that with effkeras.load"
+)
+EXTERNAL = "backbone_"
 
 KerasTensor = Any
 Margins = tuple[tuple[int, int], tuple[int, int]]
+
+
+def external_name(path: tuple[str, ...]) -> str:
+    """What a layer of a model of one's own is called in ours: no name of ours starts like this."""
+    return EXTERNAL + "_".join(path).removeprefix(EXTERNAL)
 
 
 def _conv_start() -> keras.initializers.Initializer:
@@ -28,10 +42,12 @@ def _dense_start() -> keras.initializers.Initializer:
 class KerasNet(Vocabulary[KerasTensor]):
     """Every operation is one Keras layer, named as the graph function says.
 
-    `dtype` is a Keras dtype policy; the outputs are float32 under any policy.
+    `dtype` is a Keras dtype policy; the outputs are float32 under any policy. `given` is the part of a
+    model of one's own that an external network stands for.
     """
 
     dtype: str = "float32"
+    given: Part | None = None
 
     def size(self, x: KerasTensor) -> tuple[int, int]:
         return x.shape[1], x.shape[2]
@@ -168,6 +184,17 @@ class KerasNet(Vocabulary[KerasTensor]):
             for index, x in enumerate(xs)
         ]
         return keras.layers.Concatenate(axis=1, dtype="float32", name=name)(flat)
+
+    def layer_norm(self, x: KerasTensor, name: str, epsilon: float) -> KerasTensor:
+        return keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype, name=name)(x)
+
+    def application(self, x: KerasTensor, network: ApplicationNetwork) -> list[KerasTensor]:
+        return feature_maps(x, network, self.dtype)
+
+    def external(self, x: KerasTensor, network: ExternalNetwork) -> list[KerasTensor]:
+        if self.given is None:
+            raise EffkerasError(NOT_ALONE)
+        return copy_onto(x, self.given, CopyRules(self.dtype, external_name, weights=True))
 
     def _padded(self, x: KerasTensor, name: str, window: Conv | Depthwise) -> tuple[KerasTensor, str]:
         if window.padding != "symmetric" or window.stride == 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from effkeras.networks import BatchNormSpec, SqueezeSpec
+from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork, SqueezeSpec
 
 Tensor = TypeVar("Tensor")
 
@@ -144,7 +144,7 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def flatten(self, x: Tensor, name: str) -> Tensor:
-        """(B, 1, 1, C) to (B, C)."""
+        """(B, H, W, C) to (B, H * W * C)."""
 
     @abstractmethod
     def dense(self, x: Tensor, name: str, units: int) -> Tensor:
@@ -161,6 +161,18 @@ class Vocabulary(ABC, Generic[Tensor]):
     @abstractmethod
     def rows(self, xs: Sequence[Tensor], name: str, width: int) -> Tensor:
         """All maps flattened to rows of `width` values, row-major, one below the other: (B, N, width)."""
+
+    @abstractmethod
+    def layer_norm(self, x: Tensor, name: str, epsilon: float) -> Tensor:
+        """Layer normalisation over the channels."""
+
+    @abstractmethod
+    def application(self, x: Tensor, network: ApplicationNetwork) -> list[Tensor]:
+        """The maps that `network.taps` name, of the network that `keras.applications` builds on `x`."""
+
+    @abstractmethod
+    def external(self, x: Tensor, network: ExternalNetwork) -> list[Tensor]:
+        """The maps that `network.taps` name, of a Keras model of one's own."""
 
 
 def conv_norm_act(

@@ -22,8 +22,9 @@ from effkeras.definition import ModelSpec
 from effkeras.detection.losses import detector_losses
 from effkeras.errors import EffkerasError
 from effkeras.evaluate import evaluate, headline
+from effkeras.external import is_in_backbone, own_part
 from effkeras.layers import FollowTraining
-from effkeras.models import build_spec, save
+from effkeras.models import build_spec, save, spec_of
 from effkeras.predictor import KerasPredictor
 from effkeras.segmentation.losses import mask_loss
 from effkeras.training.auxiliary import (
@@ -39,12 +40,14 @@ from effkeras.training.run import Run
 from effkeras.training.schedule import WarmupCosine
 from effkeras.training.settings import TrainSettings
 
-_BACKBONE = ("stem", "block", "cell", "reduction")
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to train, on what, how, and where to."""
+    """What to train, on what, how, and where to.
+
+    `model` is for a detector on a Keras model of one's own, which its definition cannot build: training
+    starts from that model's weights, in a copy.
+    """
 
     spec: ModelSpec
     train: LabelledData
@@ -52,6 +55,7 @@ class Job:
     settings: TrainSettings
     out: Path
     weights: str | None = None
+    model: keras.Model | None = None
 
 
 def spec_for_data(spec: ModelSpec, data: LabelledData) -> ModelSpec:
@@ -119,8 +123,9 @@ def freeze(model: keras.Model, what: str) -> None:
     """Stops the training of a part: "backbone" or "none"; its batch normalisation keeps its statistics."""
     if what == "none":
         return
+    is_frozen = is_in_backbone(spec_of(model))
     for layer in model.layers:
-        layer.trainable = not layer.name.startswith(_BACKBONE)
+        layer.trainable = not is_frozen(layer.name)
 
 
 def _has_boxes(data: LabelledData) -> bool:
@@ -161,11 +166,12 @@ class _Session:
         self.run = run
         self.steps = steps_per_epoch
         dtype = "mixed_bfloat16" if job.settings.mixed_precision else "float32"
-        self.plain = build_spec(job.spec, dtype=dtype)
+        part = own_part(job.model, job.spec) if job.model is not None else None
+        self.plain = build_spec(job.spec, dtype=dtype, part=part)
         self.model = with_auxiliary(self.plain) if auxiliary_weight(job.spec) else self.plain
         self.average: AveragedWeights
         self.progress = Progress()
-        self.final = build_spec(job.spec)  # plain float32, whatever precision is trained in
+        self.final = build_spec(job.spec, part=part)  # plain float32, whatever precision is trained in
 
     @classmethod
     def start(cls, job: Job, run: Run, steps_per_epoch: int) -> _Session:

@@ -1,0 +1,123 @@
+"""Attaches what a user calls a backbone to a detector: a name, a definition, or a Keras model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from effkeras.backbones import Backbone, TappedModel, with_backbone, with_taps
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.graph.counting import backbone_layers
+from effkeras.graph.functional import Part, check_functional, made_by, output_of, output_structure
+from effkeras.graph.keras_net import EXTERNAL, external_name
+from effkeras.layers import Normalize
+from effkeras.networks import ExternalNetwork
+
+FIRST_LEVEL, LAST_LEVEL = 3, 5
+
+Taps = Mapping[int, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Attached:
+    """A detector's definition on a backbone, and what of a Keras model it takes over.
+
+    `part` is built into the detector; `donor` is a model of ours whose weights are copied.
+    """
+
+    spec: ModelSpec
+    part: Part | None = None
+    donor: keras.Model | None = None
+
+
+def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
+    """The detector `spec` on a backbone; see `effkeras.build`.
+
+    Raises EffkerasError for what cannot be a backbone, and for taps that are missing.
+    """
+    if isinstance(backbone, str | Path | ModelSpec):
+        return Attached(with_backbone(spec, backbone))
+    if isinstance(backbone, TappedModel):
+        return _tapped(spec, backbone)
+    if not isinstance(backbone, keras.Model):
+        raise EffkerasError(
+            f"a backbone is a name, a TOML file, a ModelSpec or a Keras model, not {type(backbone).__name__}"
+        )
+    own = definition_in(backbone)
+    if own is None:
+        return _tapped(spec, TappedModel(backbone))
+    if isinstance(own.network, ExternalNetwork):
+        return Attached(with_backbone(spec, own), part=own_part(backbone, own))
+    return Attached(with_backbone(spec, own), donor=backbone)
+
+
+def own_part(detector: keras.Model, spec: ModelSpec) -> Part | None:
+    """The Keras model inside a detector that was built on one, to build the next detector with."""
+    if not isinstance(spec.network, ExternalNetwork):
+        return None
+    first = next(layer.name for layer in detector.layers if isinstance(layer, Normalize))
+    ends = (output_of(detector, external_name((name,))) for name in spec.network.taps)
+    return Part(detector, output_of(detector, first), tuple(ends))
+
+
+def copy_backbone(donor: keras.Model, model: keras.Model, spec: ModelSpec) -> None:
+    """Copies the weights of the donor's network into a detector on the same network."""
+    for name in backbone_layers(spec):
+        model.get_layer(name).set_weights(donor.get_layer(name).get_weights())
+
+
+def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:
+    """Tells by a layer's name whether it is part of the network below head, pyramid or top."""
+    if isinstance(spec.network, ExternalNetwork):
+        return lambda name: name.startswith(EXTERNAL)
+    return backbone_layers(spec).__contains__
+
+
+def definition_in(model: keras.Model) -> ModelSpec | None:
+    """The definition that a model of ours carries; None for a model of others."""
+    from effkeras.models import spec_of
+
+    is_ours = any(isinstance(layer, Normalize) and layer.definition for layer in model.layers)
+    return spec_of(model) if is_ours else None
+
+
+def _tapped(spec: ModelSpec, tapped: TappedModel) -> Attached:
+    model = tapped.model
+    check_functional(model)
+    by_level = {level: output_of(model, name) for level, name in (tapped.taps or {}).items()}
+    ends = _from_first_level(by_level or _own_taps(model), model)
+    names = tuple("_".join(made_by(end)) for end in ends)
+    return Attached(with_taps(spec, tapped, names), Part(model, model.inputs[0], ends))
+
+
+def _from_first_level(by_level: Taps, model: keras.Model) -> tuple[Any, ...]:
+    levels = [level for level in range(FIRST_LEVEL, LAST_LEVEL + 1) if level in by_level]
+    if not levels or levels != list(range(FIRST_LEVEL, FIRST_LEVEL + len(levels))):
+        raise EffkerasError(
+            f"the model {model.name!r} names maps of levels {sorted(by_level)} and a detector needs 3 to 5 "
+            "(strides 8 to 32): give effkeras.backbones.TappedModel(model, {3: LAYER, 4: LAYER, 5: LAYER})"
+        )
+    return tuple(by_level[level] for level in levels)
+
+
+def _own_taps(model: keras.Model) -> Taps:
+    """Maps by level: as a KerasCV backbone names them, else the outputs, a list from level 3 on."""
+    named = getattr(model, "pyramid_level_inputs", None)
+    if named:
+        return {_level(key): output_of(model, name) for key, name in named.items()}
+    outputs = output_structure(model)
+    if isinstance(outputs, Mapping):
+        return {_level(key): one for key, one in outputs.items()}
+    return dict(enumerate(outputs, start=FIRST_LEVEL)) if isinstance(outputs, list | tuple) else {}
+
+
+def _level(key: object) -> int:
+    """3 of 3, "P3" or "stage_3"; 0 where there is no number."""
+    digits = re.findall(r"\d+", str(key))
+    return int(digits[-1]) if digits else 0

@@ -1,0 +1,102 @@
+"""Networks of `keras.applications` as part of a graph of ours.
+
+Keras's own function builds the network once, without weights, to learn its layers; copies of these are
+then called on our tensors. So the layers lie flat in the model, take any dtype policy, and are always
+named as in a fresh process, where Keras numbers unnamed layers from the start.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.graph.functional import Config, CopyRules, Part, copy_onto, maker
+from effkeras.networks import ApplicationNetwork
+
+KerasTensor = Any
+
+
+def feature_maps(x: KerasTensor, network: ApplicationNetwork, dtype: str = "float32") -> list[KerasTensor]:
+    """The maps that `network.taps` name, of new layers on the normalised picture `x`.
+
+    Raises EffkerasError for an unknown function or tap, and for a picture that is too small.
+    """
+    model = skeleton(network.function, (x.shape[1], x.shape[2]))
+    names = fresh_names(model)
+    ends = [_tap(model, names, tap, network.function) for tap in network.taps]
+    rules = CopyRules(dtype, lambda path: names.get(path[-1], path[-1]), _change(network))
+    return copy_onto(x, Part(model, model.inputs[0], tuple(ends)), rules)
+
+
+def skeleton(function: str, size: tuple[int, int]) -> keras.Model:
+    """The network as Keras builds it, without top; its weights have no values and take no memory."""
+    build = _function(function)
+    options: dict[str, Any] = {"include_top": False, "weights": None, "input_shape": (*size, 3)}
+    if "include_preprocessing" in inspect.signature(build).parameters:
+        options["include_preprocessing"] = False
+    try:
+        with tf.Graph().as_default():  # where a variable's start is described, not computed
+            return build(**options)
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise EffkerasError(f"{function} on pictures of {size[0]} x {size[1]}: {reason}") from error
+
+
+def fresh_names(model: keras.Model) -> dict[str, str]:
+    """Layer names by the names that the same layers have when their model is the first of its process.
+
+    Layers that Keras names itself (conv2d_94) are numbered from the model's first one on.
+    """
+    unnamed: dict[str, list[str]] = defaultdict(list)
+    for layer in model.operations:
+        stem = re.sub(r"_\d+$", "", layer.name)
+        if stem.replace("_", "") == type(layer).__name__.lower():
+            unnamed[stem].append(layer.name)
+    fresh = {layer.name: layer.name for layer in model.operations}
+    for stem, names in unnamed.items():
+        for index, name in enumerate(sorted(names, key=lambda name: _number(name, stem))):
+            fresh[name] = f"{stem}_{index}" if index else stem
+    return fresh
+
+
+def _number(name: str, stem: str) -> int:
+    return int(name[len(stem) + 1 :] or 0)
+
+
+def _function(name: str) -> Callable[..., keras.Model]:
+    found = getattr(keras.applications, name, None)
+    if inspect.isfunction(found):
+        return found
+    known = [one for one, value in vars(keras.applications).items() if inspect.isfunction(value)]
+    raise EffkerasError(f"keras.applications has no {name!r}; {did_you_mean(name, known)}")
+
+
+def _tap(model: keras.Model, names: dict[str, str], tap: str, function: str) -> KerasTensor:
+    for own, fresh in names.items():
+        if fresh == tap:
+            return model.get_layer(own).output
+    raise EffkerasError(f"{function} has no layer {tap!r} to tap; {did_you_mean(tap, names.values())}")
+
+
+def _change(network: ApplicationNetwork) -> Callable[[Any, Config], Config]:
+    """With padding "same", windows that leave out the border take it in; explicit margins stay."""
+
+    def padded(layer: Any, config: Config) -> Config:
+        return {**config, "padding": "same"} if _leaves_out_border(layer) else config
+
+    return padded if network.padding == "same" else lambda layer, config: config
+
+
+def _leaves_out_border(layer: Any) -> bool:
+    return getattr(layer, "padding", "same") == "valid" and not _follows_margins(layer)
+
+
+def _follows_margins(layer: Any) -> bool:
+    return isinstance(maker(layer.input), keras.layers.ZeroPadding2D)

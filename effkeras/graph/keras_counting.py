@@ -1,0 +1,143 @@
+"""Weights and multiply-adds of functional Keras models, by their layers; the conventions are `counting`'s."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from effkeras.errors import EffkerasError
+from effkeras.graph.applications import feature_maps
+from effkeras.graph.counting import Counts
+from effkeras.graph.functional import (
+    Call,
+    CopyRules,
+    calls_of,
+    copy_onto,
+    deep_graphs,
+    is_functional,
+    whole,
+)
+from effkeras.layers import FastFusion
+from effkeras.networks import ApplicationNetwork
+
+_SLIDING = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Dense,
+)
+_POOLING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+_ACTIVATIONS = {"silu": 2, "swish": 2, "hard_silu": 3, "hard_swish": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class CountedNetwork:
+    """What an application costs.
+
+    `layers` are the channels of each layer with weights, `shapes` those of the weights by layer and name,
+    `maps` (H, W, C) of the taps; `others` are operations that are no multiply-adds.
+    """
+
+    macs: int
+    others: int
+    layers: dict[str, int]
+    shapes: dict[tuple[str, str], tuple[int, ...]]
+    maps: list[tuple[int, int, int]]
+
+
+def count_layers(model: keras.Model) -> Counts:
+    """Weights, multiply-adds and operations for one picture, of any functional model.
+
+    Multiply-adds are those of Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D and Dense, groups
+    and repeated calls included; nested models are looked into. Weights count once however often they are
+    used.
+
+    Raises EffkerasError when the model is not functional, its input size is open, or a layer multiplies
+    in a way that is not understood.
+    """
+    calls = calls_of(_flat(model))
+    macs = sum(map(_macs, calls))
+    others = sum(map(_others, calls))
+    return Counts(_size(model.trainable_weights), _size(model.weights), macs, 2 * macs + others)
+
+
+def count_application(network: ApplicationNetwork, size: tuple[int, int]) -> CountedNetwork:
+    """What a network of keras.applications costs up to its last tap, for pictures of `size` pixels."""
+    with deep_graphs(), tf.Graph().as_default():  # weights without values
+        x = keras.Input((*size, 3))
+        maps = feature_maps(x, network)
+        model = keras.Model(x, maps)
+    weighty = [layer for layer in model.layers if layer.weights]
+    return CountedNetwork(
+        macs=sum(map(_macs, calls_of(model))),
+        others=sum(map(_others, calls_of(model))),
+        layers={layer.name: layer.output.shape[-1] for layer in weighty},
+        shapes={(layer.name, one.name): tuple(one.shape) for layer in weighty for one in layer.weights},
+        maps=[tuple(one.shape[1:]) for one in maps],
+    )
+
+
+def _flat(model: keras.Model) -> keras.Model:
+    """The model itself, or with nested models a copy without, its weights without values."""
+    part = whole(model)
+    if None in model.inputs[0].shape[1:]:
+        raise EffkerasError(f"the input size of {model.name!r} is open; build it with a fixed one to count")
+    if not any(is_functional(layer) for layer in model.layers):
+        return model
+    with deep_graphs(), tf.Graph().as_default():
+        x = keras.Input(model.inputs[0].shape[1:])
+        return keras.Model(x, copy_onto(x, part, CopyRules()))
+
+
+def _macs(call: Call) -> int:
+    layer = call.operation
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return _positions(call.inputs[0]) * _size([layer.kernel])
+    if isinstance(layer, _SLIDING):
+        return _positions(call.outputs[0]) * _size(_kernels(layer))
+    if _kernels(layer):
+        raise EffkerasError(
+            f"the multiply-adds of {layer.name!r} ({type(layer).__name__}) cannot be counted: "
+            "known are 2-D convolutions and Dense"
+        )
+    return 0
+
+
+def _others(call: Call) -> int:
+    """Operations beside multiply-adds; see `counting` for what counts."""
+    layer, inputs, values = call.operation, call.inputs, _values(call.outputs[0])
+    per_value = _ACTIVATIONS.get(_activation(layer), 0) + bool(getattr(layer, "use_bias", False))
+    if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+        return _values(inputs[0])
+    if isinstance(layer, _POOLING):
+        per_value = math.prod(layer.pool_size)
+    elif type(layer).__name__ in ("Add", "Multiply"):  # layers, or the operations + and *
+        per_value = len(inputs) - 1
+    elif isinstance(layer, FastFusion):
+        per_value = 3 * len(inputs) - 1
+    return per_value * values
+
+
+def _activation(layer: Any) -> str:
+    return getattr(getattr(layer, "activation", None), "__name__", "")
+
+
+def _kernels(layer: Any) -> list[Any]:
+    return [weight for weight in getattr(layer, "weights", ()) if "kernel" in weight.name]
+
+
+def _positions(x: Any) -> int:
+    return math.prod(x.shape[1:-1])
+
+
+def _values(x: Any) -> int:
+    return math.prod(x.shape[1:])
+
+
+def _size(weights: Iterable[Any]) -> int:
+    return sum(math.prod(weight.shape) for weight in weights)
