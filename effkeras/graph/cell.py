@@ -9,6 +9,8 @@ from effkeras.genotype import FIRST_NODE, OPERATIONS, Branch, Cell, H, Node, Ope
 from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.networks import CellNetwork
 
+_AT_ONCE = 5
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedCell:
@@ -58,13 +60,22 @@ def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -
     for index, node in enumerate(place.cell.nodes):
         maps.append(_node(net, maps, f"{place.name}_node{index}", node, making))
     outputs = [_output(net, maps, number, making) for number in place.cell.outputs]
-    return outputs[0] if len(outputs) == 1 else net.concat(outputs, f"{place.name}_concat")
+    return _joined(net, outputs, f"{place.name}_concat")
 
 
 def output_name(place: PlacedCell) -> str:
     """The name of the layer that a cell ends with."""
     first, *others = place.cell.outputs
     return f"{place.name}_concat" if others else f"{place.name}_node{first - FIRST_NODE}_add"
+
+
+def _joined(net: Vocabulary[Tensor], maps: Sequence[Tensor], name: str) -> Tensor:
+    """Maps side by side, at most five at a time: XNNPACK leaves larger concatenations alone."""
+    parts = [maps[start : start + _AT_ONCE] for start in range(0, len(maps), _AT_ONCE)]
+    if len(parts) == 1:
+        return maps[0] if len(maps) == 1 else net.concat(maps, name)
+    joined = [_joined(net, part, f"{name}_part{index}") for index, part in enumerate(parts)]
+    return _joined(net, joined, name)
 
 
 def _narrowed(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making, stride: int = 1) -> Tensor:
@@ -84,12 +95,10 @@ def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: 
 def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
     """Half the resolution: even and odd pixels, half of the filters from each."""
     half = making.filters // 2
-    shares = {"even": (0, half), "odd": (1, making.filters - half)}
-    parts = []
-    for part, (offset, filters) in shares.items():
-        pixels = net.subsample(x, f"{name}_{part}", offset)
-        parts.append(net.conv(pixels, f"{name}_{part}_conv", Conv(filters)))
-    return net.batch_norm(net.concat(parts, f"{name}_parts"), f"{name}_bn", making.style.batch_norm)
+    even = net.conv(x, f"{name}_even_conv", Conv(half, stride=2))
+    shifted = net.shift(x, f"{name}_odd")
+    odd = net.conv(shifted, f"{name}_odd_conv", Conv(making.filters - half, stride=2))
+    return net.batch_norm(net.concat([even, odd], f"{name}_parts"), f"{name}_bn", making.style.batch_norm)
 
 
 def _widened(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
@@ -132,7 +141,7 @@ def _convolved(
 ) -> Tensor:
     if op.kind == "dilated" and stride == 2:
         # Keras has no dilation with a stride; of a dilation of 2 this is the same: all taps are even pixels.
-        x = net.subsample(x, f"{name}_even", 0)
+        x = net.pool(x, f"{name}_even", Pool("max", window=1, stride=2, padding="valid"))
     for step, conv in _steps(op, stride, making.filters).items():
         x = _step(net, x, f"{name}_{step}", conv, making.style, separable=op.kind == "separable")
     return x

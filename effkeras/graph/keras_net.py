@@ -124,12 +124,9 @@ class KerasNet(Vocabulary[KerasTensor]):
         layer = kinds[pool.kind](pool.window, pool.stride, padding=padding, dtype=self.dtype, name=name)
         return layer(x)
 
-    def subsample(self, x: KerasTensor, name: str, offset: int) -> KerasTensor:
-        if offset:
-            x = self._zeros(x, name, ((0, offset), (0, offset)))
-            crop = ((offset, 0), (offset, 0))
-            x = keras.layers.Cropping2D(crop, dtype=self.dtype, name=f"{name}_crop")(x)
-        return keras.layers.AveragePooling2D(1, 2, padding="valid", dtype=self.dtype, name=name)(x)
+    def shift(self, x: KerasTensor, name: str) -> KerasTensor:
+        x = self._zeros(x, name, ((0, 1), (0, 1)))
+        return keras.layers.Cropping2D(((1, 0), (1, 0)), dtype=self.dtype, name=name)(x)
 
     def concat(self, xs: Sequence[KerasTensor], name: str) -> KerasTensor:
         return keras.layers.Concatenate(dtype=self.dtype, name=name)(list(xs))

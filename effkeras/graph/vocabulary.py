@@ -115,8 +115,8 @@ class Vocabulary(ABC, Generic[Tensor]):
         """The largest or the mean value of each window."""
 
     @abstractmethod
-    def subsample(self, x: Tensor, name: str, offset: int) -> Tensor:
-        """Every second row and column from `offset` on, zeros where that lies beyond the map."""
+    def shift(self, x: Tensor, name: str) -> Tensor:
+        """The map moved up and left by one pixel; zeros at its end."""
 
     @abstractmethod
     def concat(self, xs: Sequence[Tensor], name: str) -> Tensor:
