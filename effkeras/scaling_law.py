@@ -117,7 +117,7 @@ def grid(tolerance: float = TOLERANCE) -> list[Coefficients]:
     """
     values = [1 + step / 20 for step in range(9)]
     triples = itertools.starmap(Coefficients, itertools.product(values, repeat=3))
-    return [triple for triple in triples if round(abs(triple.cost - 2), 9) <= tolerance]
+    return [triple for triple in triples if abs(triple.cost - 2) <= tolerance]
 
 
 def with_phi(

@@ -194,6 +194,9 @@ def test_cells_grow_in_number_and_filters():
     half = with_width(nasnet, 0.5).network
     assert (half.repeats, half.filters, half.stem) == (4, 24, 16)
     assert macs(with_width(nasnet, 0.5)) < 0.4 * macs(nasnet)
+    pnasnet = effkeras.spec("pnasnet-mobile")  # 3 @ 54 filters, no multiple of 4
+    deeper = with_scaling(pnasnet, Scaling(depth=2)).network
+    assert (deeper.repeats, deeper.filters) == (6, 54)
 
 
 @pytest.mark.parametrize("change", [lambda s: with_phi(s, 1.5), lambda s: with_width(s, 0.5)])

@@ -69,7 +69,9 @@ class Run:
             return
         where = str(self.settings)
         if spec_from_table(read_toml(self.definition), str(self.definition)) != spec:
-            raise EffkerasError(f"{self.folder} holds a run of another model; give another --out")
+            raise EffkerasError(
+                f"{self.folder} holds a run of another model, or with other regularisers; give another --out"
+            )
         changed = difference(settings, to_record(TrainSettings, read_toml(self.settings), where))
         if changed:
             raise EffkerasError(
