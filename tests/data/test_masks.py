@@ -16,7 +16,14 @@ from tiny import digits_folder, tiny_detector
 
 from effkeras import preprocess
 from effkeras.data.coco import encode_rle, read_coco
-from effkeras.data.masks import MaskClasses, label_map, parse_segmentation, pixels_of, read_label_map, to_input
+from effkeras.data.masks import (
+    MaskClasses,
+    label_map,
+    parse_segmentation,
+    pixels_of,
+    read_label_map,
+    to_input,
+)
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, RunLengths
 from effkeras.data.splits import open_data
 from effkeras.definition import InputSpec, SegmentSpec, with_heads
@@ -180,7 +187,9 @@ def test_bad_label_maps_are_refused(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(32, 70), st.sampled_from(["letterbox", "center-crop"]))
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(32, 70), st.sampled_from(["letterbox", "center-crop"])
+)
 def test_the_input_shows_each_pixels_nearest_class(height, width, side, resize):
     spec = InputSpec((side, side + 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), resize, 0.9)
     labels = np.random.default_rng(height * 100 + width).integers(0, 9, (height, width)).astype(np.uint8)
