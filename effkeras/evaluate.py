@@ -40,10 +40,14 @@ class _Batch:
 
 
 def headline(spec: ModelSpec) -> str:
-    """The metric that a model is judged by."""
-    if not spec.is_detector:
-        return "top1"
-    return "AP" if spec.detects else "mIoU"
+    """The metric that a model is judged by, above all."""
+    return headlines(spec)[0]
+
+
+def headlines(spec: ModelSpec) -> tuple[str, ...]:
+    """The metrics that a model is judged by, one for each of a detector's heads."""
+    by_head = {"AP": spec.detects, "mIoU": spec.segments}
+    return tuple(name for name, counts in by_head.items() if counts) or ("top1",)
 
 
 def evaluate(

@@ -10,6 +10,7 @@ from tiny import tiny_detector
 
 import effkeras
 from effkeras.checkpoints import load_weights
+from effkeras.checkpoints.official_names import official_names
 from effkeras.definition import SegmentSpec, spec_from_table, with_classes, with_heads
 from effkeras.errors import EffkerasError
 from effkeras.models import build_spec, save, spec_of
@@ -105,3 +106,15 @@ def test_half_a_head_is_no_head_to_learn_anew(tmp_path):
     save(cut, tmp_path / "cut.keras")
     with pytest.raises(EffkerasError, match="2 missing: segment_predict/kernel, segment_predict/bias"):
         load_weights(model, tmp_path / "cut.keras")
+
+
+def test_the_authors_names_cover_the_head():
+    """Level 6 first, as their code makes the layers."""
+    names = official_names(with_heads(effkeras.spec("d0"), BOTH))
+    assert names["segment_p6_conv", "kernel"] == "segmentation_head/conv2d_transpose/kernel"
+    assert names["segment_p3_conv", "kernel"] == "segmentation_head/conv2d_transpose_3/kernel"
+    assert names["segment_p3_bn", "gamma"] == "segmentation_head/bn_3/gamma"
+    assert names["segment_predict", "bias"] == "segmentation_head/conv2d_transpose_4/bias"
+    model = build_spec(with_heads(tiny_detector(), BOTH))
+    own = {(layer.name, weight.name) for layer in model.layers for weight in layer.weights}
+    assert own <= official_names(spec_of(model)).keys()

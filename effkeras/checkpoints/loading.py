@@ -113,7 +113,7 @@ def _copy(model: keras.Model, source: _Source, path: Path) -> LoadReport:
             skipped.append(name)
         else:
             misfit.append(f"{name} {tuple(value.shape)} where the model has {tuple(variable.shape)}")
-    new = _new_head(model, missing)
+    new = _new_head(model, source, missing)
     missing = [name for name in missing if name not in new]
     _refuse(path, {"missing": missing, "of another shape": misfit, "extra": source.leftovers(used)})
     for variable, value in values.values():
@@ -125,9 +125,9 @@ def _copy(model: keras.Model, source: _Source, path: Path) -> LoadReport:
     return LoadReport(len(values), (*skipped, *new))
 
 
-def _new_head(model: keras.Model, missing: list[str]) -> list[str]:
-    """The mask head's weights when the source has none of them: it is learned anew, on what is loaded."""
-    own = [f"{layer}/{variable.name}" for layer, variable in _variables(model) if layer.startswith(PREFIX)]
+def _new_head(model: keras.Model, source: _Source, missing: list[str]) -> list[str]:
+    """The mask head's weights, when the source has none of them: then it is learned anew."""
+    own = [source.name(layer, v.name) for layer, v in _variables(model) if layer.startswith(PREFIX)]
     return own if set(own) <= set(missing) else []
 
 

@@ -14,7 +14,7 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block, blocks_of
 from effkeras.networks import BlockNetwork
 
-CLASS_PREDICTORS = ("class_predict", "logits")
+CLASS_PREDICTORS = ("class_predict", "logits", "segment_predict")
 
 _CONV = {"kernel": "kernel", "bias": "bias"}
 _DEPTHWISE = {"kernel": "depthwise_kernel"}
@@ -87,6 +87,8 @@ def _detector(spec: ModelSpec) -> Named:
         yield from _cell(cell, low, high)
     for head in ("class", "box"):
         yield from _head(head, detector_parts(spec).head.repeats, range(low, high + 1))
+    if spec.segments:
+        yield from _mask_head(range(low, high + 1))
 
 
 def _cell(cell: int, low: int, high: int) -> Named:
@@ -115,6 +117,15 @@ def _head(head: str, repeats: int, levels: range) -> Named:
             scope = f"{head}_net/{head}-{repeat}-bn-{level}"
             yield f"{head}{repeat}_p{level}_bn", scope, _BATCH_NORM
     yield f"{head}_predict", f"{head}_net/{head}-predict", _SEPARABLE
+
+
+def _mask_head(levels: range) -> Named:
+    """As the authors' code names them in a process that builds one model; no weights were published."""
+    convs = _numbered("segmentation_head/conv2d_transpose")
+    for position, level in enumerate(reversed(levels[:-1])):
+        yield f"segment_p{level}_conv", next(convs), _CONV
+        yield f"segment_p{level}_bn", f"segmentation_head/bn_{position}", _BATCH_NORM
+    yield "segment_predict", next(convs), _CONV
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.detection.losses import detector_losses
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import evaluate, headline
+from effkeras.evaluate import evaluate, headlines
 from effkeras.external import is_in_backbone, own_part
 from effkeras.layers import FollowTraining
 from effkeras.models import build_spec, save, spec_of
@@ -147,6 +147,12 @@ def _check(job: Job) -> None:
         raise EffkerasError(f"label_smoothing is not a mask's setting, and {job.spec.name} finds no boxes")
 
 
+def _score(spec: ModelSpec, metrics: dict[str, float], epoch: int) -> float:
+    """What early stopping looks at: the mean over the heads; without validation the last epoch is best."""
+    found = [metrics[name] for name in headlines(spec) if name in metrics]
+    return sum(found) / len(found) if found else float(epoch)
+
+
 def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:
     decay = settings.weight_decay or None
     if settings.optimizer == "sgd":
@@ -226,7 +232,7 @@ class _Session:
         """Validates the averaged weights, writes the checkpoint, and decides whether to stop."""
         self.average.copy_to(self.final)
         metrics = self._validate()
-        score = metrics.get(headline(self.job.spec), float(epoch))
+        score = _score(self.job.spec, metrics, epoch)
         now = replace(self.progress, epoch=epoch + 1)
         if score > now.best:
             now = replace(now, best=score, best_epoch=epoch + 1)

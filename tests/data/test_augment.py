@@ -15,7 +15,7 @@ FILL = (10.0, 20.0, 30.0)
 
 
 def batch(count: int = 16) -> Batch:
-    """Each picture shows one bright rectangle, which the box surrounds exactly."""
+    """Each picture shows one bright rectangle, which the box surrounds exactly and class 4 covers."""
     pixels = np.tile(np.array(FILL, np.float32), (count, 64, 96, 1))
     pixels[:, 20:44, 30:50] = 250
     boxes = np.tile(np.array([[20, 30, 44, 50], [0, 0, 0, 0]], np.float32), (count, 1, 1))
@@ -50,6 +50,37 @@ def test_boxes_surround_what_they_surrounded():
     assert seen > 40
 
 
+def test_masks_follow_the_pixels_and_their_boxes():
+    after = augment(batch(64), seeds(64), MOVING, FILL)
+    seen = 0
+    for pixels, boxes, classes, labels in zip(
+        *(part.numpy() for part in (after.pixels, after.boxes, after.classes, after.labels)), strict=True
+    ):
+        bright = pixels[..., 0] > 130
+        # Bilinear and nearest disagree by less than a pixel along the border.
+        assert (bright != (labels == 4)).sum() <= 2 * (bright.sum() ** 0.5) * 2
+        assert set(np.unique(labels)) <= {0, 4, 255}
+        if classes[0] >= 0:
+            inside = np.argwhere(labels == 4)
+            np.testing.assert_allclose(boxes[0], [*inside.min(axis=0), *(inside.max(axis=0) + 1)], atol=1.01)
+            seen += 1
+    assert seen > 40
+
+
+def test_no_change_leaves_masks_as_they_are():
+    np.testing.assert_array_equal(augment(batch(), seeds(), STILL, FILL).labels, batch().labels)
+
+
+def test_a_mirrored_mask_is_the_mirror_image():
+    draw = np.random.default_rng(0).integers(0, 9, (16, 64, 96)).astype(np.uint8)
+    before = batch()._replace(labels=tf.constant(draw))
+    after = augment(before, seeds(), AugmentSpec(True, (1.0, 1.0), 0, 0, 0), FILL).labels.numpy()
+    mirrored = [(one == two[:, ::-1]).all() for one, two in zip(after, draw, strict=True)]
+    kept = [(one == two).all() for one, two in zip(after, draw, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    assert 0 < sum(mirrored) < 16
+
+
 def test_both_directions_and_zooms_occur():
     after = augment(batch(64), seeds(64), MOVING, FILL)
     widths = after.boxes[:, 0, 3] - after.boxes[:, 0, 1]
@@ -80,6 +111,8 @@ def test_uncovered_ground_gets_the_fill_colour():
     shrunk = augment(batch(4), seeds(4), AugmentSpec(False, (0.5, 0.5), 0, 0, 0), FILL)
     corners = shrunk.pixels.numpy()[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert np.abs(corners - FILL).max(axis=-1).min() < 1e-2
+    unknown = (shrunk.labels.numpy() == 255).sum(axis=(1, 2))
+    np.testing.assert_array_equal(unknown, 64 * 96 - 32 * 48)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "color"])

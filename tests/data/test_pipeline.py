@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import tiny_classifier, tiny_detector
+import tensorflow as tf
+from tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras.data.augment_spec import AugmentSpec
-from effkeras.data.pipeline import BatchSpec, training_batches
+from effkeras.data.masks import MaskClasses
+from effkeras.data.pipeline import BatchSpec, mask_targets, training_batches
 from effkeras.data.splits import open_data
 from effkeras.data.store import PictureStore
+from effkeras.definition import with_heads
 
 PLAIN = BatchSpec(size=4, seed=1, augment=None)
 
@@ -60,3 +63,67 @@ def test_classifier_targets_are_classes(digit_classes):
     batches = list(training_batches(store, spec, PLAIN, range(6)).as_numpy_iterator())
     labels = np.concatenate([labels for _, labels in batches])
     assert sorted(labels) == sorted(record.label for record in data.records)
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A store of pictures with masks, and the definition that they are for."""
+    folder = digits_folder(tmp_path_factory.mktemp("data") / "masks", size=64, max_digits=3, masks="rle")
+    spec = with_heads(tiny_detector(), ["detect", "segment"])
+    data = open_data(folder, "train", masks=True)
+    return PictureStore(data, spec.input, MaskClasses.of(spec, data, spec.category_ids)), spec
+
+
+def mask_batches(masked, batches: BatchSpec, steps: range) -> np.ndarray:
+    store, spec = masked
+    made = training_batches(store, spec, batches, steps).as_numpy_iterator()
+    return np.stack([targets["mask_logits"] for _, targets in made])
+
+
+@pytest.mark.parametrize("augment", [None, AugmentSpec()])
+def test_masks_of_any_stretch_of_steps_are_the_same(masked, augment):
+    batches = BatchSpec(4, 1, augment)
+    whole = mask_batches(masked, batches, range(8))
+    assert whole.shape == (8, 4, 16, 16)
+    assert whole.dtype == np.int32
+    np.testing.assert_array_equal(whole[5:], mask_batches(masked, batches, range(5, 8)))
+
+
+def test_masks_belong_to_the_picture(masked):
+    store, spec = masked
+    ((pixels, targets),) = training_batches(store, spec, PLAIN, range(1)).as_numpy_iterator()
+    by_picture = {store[i].pixels.astype(np.float32).tobytes(): store[i] for i in range(len(store))}
+    for picture, labels in zip(pixels, targets["mask_logits"], strict=True):
+        sample = by_picture[picture.tobytes()]
+        np.testing.assert_array_equal(labels, sample.labels[2::4, 2::4])
+        assert set(np.unique(labels)) <= {0, *(sample.classes[sample.classes >= 0] + 1)}
+
+
+def test_boxes_and_pixels_are_the_same_with_and_without_masks(masked, tmp_path):
+    store, spec = masked
+    plain = digits_folder(tmp_path / "plain", size=64, max_digits=3)
+    bare = PictureStore(open_data(plain, "train"), spec.input)
+    batches = BatchSpec(4, 1, AugmentSpec())
+    ours = training_batches(store, spec, batches, range(2)).as_numpy_iterator()
+    theirs = training_batches(bare, tiny_detector(), batches, range(2)).as_numpy_iterator()
+    for (our_pixels, our_targets), (their_pixels, their_targets) in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(our_pixels, their_pixels)
+        assert our_targets.keys() - their_targets.keys() == {"mask_logits"}
+        for name, values in their_targets.items():
+            np.testing.assert_array_equal(our_targets[name], values)
+
+
+def test_without_boxes_the_mask_is_the_only_target(masked):
+    store, spec = masked
+    made = training_batches(store, with_heads(spec, ["segment"]), PLAIN, range(1))
+    ((_, targets),) = made.as_numpy_iterator()
+    assert targets.keys() == {"mask_logits"}
+
+
+def test_masks_beyond_an_odd_input_are_unknown():
+    labels = np.arange(33 * 65, dtype=np.int64).reshape(1, 33, 65) % 7
+    found = mask_targets(tf.constant(labels.astype(np.uint8))).numpy()
+    assert found.shape == (1, 10, 18)
+    np.testing.assert_array_equal(found[0, :8, :16], labels[0, 2::4, 2::4])
+    assert (found[0, 8:] == 255).all()
+    assert (found[0, :, 16:] == 255).all()
