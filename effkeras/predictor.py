@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from effkeras.definition import ModelSpec
-from effkeras.quiet import quiet
+from effkeras.errors import EffkerasError
+from effkeras.sources import open_model
 
 if TYPE_CHECKING:
     import keras
@@ -52,16 +53,15 @@ class KerasPredictor:
         return {name: np.asarray(value, np.float32) for name, value in outputs.items()}
 
 
-def open_predictor(path: str | Path) -> Predictor:
-    """The predictor for a run folder, a `.keras` file or a `.tflite` file.
+def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
+    """The predictor for a `.tflite` file or what `effkeras.sources.open_model` takes.
 
-    Raises EffkerasError when it is missing or corrupt.
+    Raises EffkerasError when it is missing or corrupt, or when `weights` has no place there.
     """
-    if str(path).endswith(".tflite"):
-        from effkeras.litert.runner import LiteRTModel
+    if not str(source).endswith(".tflite"):
+        return KerasPredictor.of(open_model(str(source), weights))
+    if weights is not None:
+        raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
+    from effkeras.litert.runner import LiteRTModel
 
-        return LiteRTModel.open(Path(path))
-    with quiet():  # TensorFlow's import has much to say
-        from effkeras.models import load
-
-    return KerasPredictor.of(load(path))
+    return LiteRTModel.open(Path(source))

@@ -13,7 +13,7 @@ from effkeras import results
 from effkeras.commands.options import above_zero, parser
 from effkeras.console import run_command, table
 from effkeras.errors import EffkerasError
-from export.sources import run_of_artifact
+from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
     from effkeras.litert.latency import Latency

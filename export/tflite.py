@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
-from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
 from effkeras.console import facts, note, run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import write_bytes, write_text
-from export.sources import MODEL_HELP, open_model, run_folder
+from effkeras.sources import open_model
+from export.runs import run_folder
 from quantize.recipes import Edges, check_edges, find, names
 
 if TYPE_CHECKING:
@@ -436,7 +437,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--seed", type=int, default=0, help="which pictures calibrate (default: 0)")
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT pictures only")
-    options.add_argument("--weights", help="for a zoo name or TOML file: weights by name, or a file")
+    add_weights(options)
     options.add_argument(
         "--out", type=Path, metavar="F.tflite", help="default: RUN/artifacts/RECIPE.tflite, or in this folder"
     )

@@ -1,4 +1,4 @@
-"""`effkeras eval RUN|FILE.tflite --data DIR`: the same metric for a model and for its artifacts."""
+"""`effkeras eval MODEL --data DIR`: the same metric for a model and for its artifacts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from effkeras import results
-from effkeras.commands.options import RUN_HELP, above_zero, add_data, add_split, parser
+from effkeras.commands.options import ANY_HELP, above_zero, add_data, add_split, add_weights, parser
 from effkeras.console import run_command, table
 from effkeras.data.splits import open_data
 
@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     options = parser("eval", "Measures a model on labelled pictures: COCO metrics, mIoU or accuracy.")
-    options.add_argument("model", type=Path, help=RUN_HELP)
+    options.add_argument("model", help=ANY_HELP)
+    add_weights(options)
     add_data(options)
     add_split(options, "test")
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT pictures only")
@@ -28,14 +29,14 @@ def _run(argv: Sequence[str] | None) -> None:
     from effkeras.evaluate import evaluate
     from effkeras.predictor import open_predictor
 
-    predictor = open_predictor(chosen.model)
+    predictor = open_predictor(chosen.model, chosen.weights)
     if predictor.spec.segments:
         data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad, masks=True)
     metrics = evaluate(predictor, data, limit=chosen.limit)
     count = min(len(data.records), chosen.limit or len(data.records))
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
     table(f"{chosen.model} on {count} {chosen.split} pictures", ["metric", "value"], rows)
-    _record(chosen.model, chosen.split, count, metrics)
+    _record(Path(chosen.model), chosen.split, count, metrics)
 
 
 def _record(model: Path, split: str, count: int, metrics: dict[str, float]) -> None:

@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from effkeras.errors import EffkerasError
 
-RUN_HELP = "a run folder, a .keras file or a .tflite file"
+MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
+ANY_HELP = f"{MODEL_HELP}; or a .tflite file"
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +41,11 @@ def add_backbone(to: argparse.ArgumentParser) -> None:
 def add_split(to: argparse.ArgumentParser, default: str) -> None:
     """--split."""
     to.add_argument("--split", default=default, help=f"the part of the data to use (default: {default})")
+
+
+def add_weights(to: argparse.ArgumentParser) -> None:
+    """--weights."""
+    to.add_argument("--weights", help="for a zoo name or TOML file: weights by name, or a file")
 
 
 def above_zero(text: str) -> int:

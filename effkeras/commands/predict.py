@@ -1,4 +1,4 @@
-"""`effkeras predict RUN|FILE.tflite IMAGE|FOLDER`: JSON lines, and pictures with their boxes drawn."""
+"""`effkeras predict MODEL IMAGE|FOLDER`: JSON lines, and pictures with their boxes drawn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from effkeras.commands.options import RUN_HELP, parser
+from effkeras.commands.options import ANY_HELP, add_weights, parser
 from effkeras.console import note, run_command
 
 
@@ -17,8 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     options = parser("predict", "Finds objects (or classes) in pictures; one JSON line a picture.")
-    options.add_argument("model", type=Path, help=RUN_HELP)
+    options.add_argument("model", help=ANY_HELP)
     options.add_argument("pictures", type=Path, help="a picture or a folder of pictures")
+    add_weights(options)
     options.add_argument(
         "--min-score", type=float, default=0.3, help="leave out what is less sure (default: 0.3)"
     )
@@ -36,7 +37,8 @@ def _run(argv: Sequence[str] | None) -> None:
     from effkeras.predictor import open_predictor
 
     paths = pictures_in(chosen.pictures)
-    for record in predict(open_predictor(chosen.model), paths, chosen.min_score):
+    predictor = open_predictor(chosen.model, chosen.weights)
+    for record in predict(predictor, paths, chosen.min_score):
         print(json.dumps(record), flush=True)
         if chosen.save:
             draw(record, chosen.save / (Path(record["picture"]).stem + ".png"))

@@ -1,4 +1,4 @@
-"""What an export starts from: a run folder, a .keras file, a zoo name or a TOML file."""
+"""What every command starts from: a run folder, a .keras file, a zoo name or a TOML file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from effkeras.quiet import quiet
 if TYPE_CHECKING:
     import keras
 
-MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
-
 
 def open_model(source: str, weights: str | None = None) -> keras.Model:
     """The model that `source` names.
 
     Args:
-        source: see `MODEL_HELP`.
+        source: a run folder, a `.keras` file, a name of `effkeras list`, or a TOML file.
         weights: for a zoo name or a TOML file, what `effkeras.build` takes; random when None.
 
     Raises:
@@ -39,16 +37,3 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
         from effkeras.models import build, load
 
         return load(path) if is_saved else build(source, weights=weights)
-
-
-def run_folder(source: str) -> Path | None:
-    """The run folder that `source` is, if it is one."""
-    path = Path(source)
-    return path if (path / "model.keras").is_file() else None
-
-
-def run_of_artifact(file: Path) -> Path | None:
-    """The run folder that an artifact lies in (RUN/artifacts/FILE), if it does."""
-    folder = file.resolve().parent
-    run = folder.parent
-    return run if folder.name == "artifacts" and (run / "model.keras").is_file() else None
