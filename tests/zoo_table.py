@@ -48,7 +48,10 @@ class Collector:
 def collect() -> Proofs:
     collector = Collector()
     with contextlib.redirect_stdout(io.StringIO()):
-        code = pytest.main(["--collect-only", "-o", "addopts=", str(ROOT / "tests")], plugins=[collector])
+        code = pytest.main(
+            ["--collect-only", "-o", "addopts=--import-mode=importlib", str(ROOT / "tests")],
+            plugins=[collector],
+        )
     if code != pytest.ExitCode.OK:
         raise SystemExit(f"the tests cannot be collected (pytest says {code!r})")
     return collector.proofs
