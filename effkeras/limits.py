@@ -23,8 +23,8 @@ def check_memory(spec: ModelSpec) -> None:
     needed = count(spec).total * _BYTES
     if needed > memory:
         raise EffkerasError(
-            f"{spec.name} has {needed / 2**30:,.1f} GiB of weights, and this machine has "
-            f"{memory / 2**30:,.1f} GiB of memory; choose a smaller phi, width, depth or number of classes"
+            f"{spec.name} has {needed // 2**30:,} GiB of weights, and this machine has "
+            f"{memory // 2**30:,} GiB of memory; choose a smaller phi, width, depth or number of classes"
         )
 
 

@@ -28,9 +28,13 @@ _FAR = 30.0
 def finite(name: str, value: Any) -> float:
     """A number as a float; EffkerasError for infinities, NaN, booleans and what is no number."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise EffkerasError(f"{name} must be a finite number, not {value!r}")
-    return float(value)
+    try:
+        number = float(value) if is_number else math.nan
+    except OverflowError:  # a whole number beyond all floats
+        number = math.inf
+    if not math.isfinite(number):
+        raise EffkerasError(f"{name} must be a finite number, not {value!r:.40}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from effkeras.graph.counting import count
 def test_a_model_larger_than_the_memory_is_refused(monkeypatch):
     needed = count(effkeras.spec("b0")).total * 4
     monkeypatch.setattr(limits, "machine_memory", lambda: needed - 1)
-    with pytest.raises(EffkerasError, match=r"efficientnet-b0 has 0\.0 GiB of weights, and this machine has"):
+    with pytest.raises(EffkerasError, match="efficientnet-b0 has 0 GiB of weights, and this machine has"):
         limits.check_memory(effkeras.spec("b0"))
     monkeypatch.setattr(limits, "machine_memory", lambda: needed)
     limits.check_memory(effkeras.spec("b0"))

@@ -341,6 +341,7 @@ IMPOSSIBLE = {
     "class true": ("b0", {"classes": True}),
     "no class": ("b0", {"classes": []}),
     "absurd classes": ("b0", {"classes": 10**13}),
+    "more than absurd": ("b0", {"phi": 10**400}),
     "nothing to scale": ("squeezenet-1.1", {"phi": 1}),
     "published weights, scaled": ("efficientnet-digits", {"width": 2, "weights": "digits"}),
 }

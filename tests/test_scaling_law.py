@@ -222,7 +222,7 @@ def test_other_coefficients_are_in_the_name():
     assert (spec.network.depth, spec.network.width) == (1.3, 1.0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None, [1], 1j])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, True, "1", None, [1], 1j])
 def test_what_is_no_finite_number_is_refused(value):
     spec = effkeras.spec("b0")
     for call in (compound, lambda v: with_phi(spec, v), lambda v: with_width(spec, v)):
