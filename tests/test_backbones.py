@@ -11,12 +11,14 @@ import pytest
 
 import effkeras
 from effkeras.backbones import TappedModel, with_backbone
+from effkeras.data.splits import open_data
 from effkeras.definition import HeadSpec, ModelSpec, spec_from_table, with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers, count
 from effkeras.models import build_spec, load, save, spec_of
-from effkeras.training.loop import freeze
+from effkeras.training.loop import Job, freeze, train
+from effkeras.training.settings import TrainSettings
 
 L = keras.layers
 QUICK = ["squeezenet-1.1", "mobilenet-v2-0.35", "mobilenet"]
@@ -196,6 +198,51 @@ def test_a_list_of_outputs_starts_at_level_3():
     assert spec_of(effkeras.build(tiny(), backbone=listed)).network.taps == ("r3", "r4")
 
 
+def test_a_keras_cv_backbone_names_its_taps(tmp_path):
+    from keras_cv.models import ResNetBackbone
+
+    theirs = ResNetBackbone(
+        stackwise_filters=[16, 24, 32, 48],
+        stackwise_blocks=[1, 1, 1, 1],
+        stackwise_strides=[1, 2, 2, 2],
+        include_rescaling=True,
+    )
+    model = effkeras.build(tiny(), backbone=theirs)
+    levels = ("P3", "P4", "P5")
+    assert spec_of(model).network.taps == tuple(theirs.pyramid_level_inputs[level] for level in levels)
+    name = theirs.pyramid_level_inputs["P4"]
+    own = keras.Model(theirs.input, theirs.get_layer(name).output)(pictures())
+    ours = keras.Model(model.input, model.get_layer(f"backbone_{name}").output)(pictures())
+    np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-5)
+    save(model, tmp_path / "model.keras")
+    wanted = runs(model)
+    np.testing.assert_allclose(runs(load(tmp_path / "model.keras"))["box_deltas"], wanted["box_deltas"])
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    class Own(L.Layer):
+        def __init__(self, factor):
+            super().__init__(name="mine")
+            self.factor = factor
+
+        def call(self, x):
+            return x * self.factor
+
+    x = keras.Input((64, 64, 3))
+    theirs = keras.Model(x, {"P3": L.AveragePooling2D(8)(Own(2)(x))})
+    with pytest.raises(EffkerasError, match=r"the layer 'mine' \(Own\) cannot be copied"):
+        effkeras.build(tiny(), backbone=theirs)
+
+
+def test_a_function_keeps_what_it_refers_to():
+    factor = 3.0
+    x = keras.Input((64, 64, 3))
+    theirs = keras.Model(x, {"P3": L.AveragePooling2D(8, name="p")(L.Lambda(lambda y: y * factor)(x))})
+    model = effkeras.build(tiny(), backbone=theirs)
+    ours = keras.Model(model.input, model.get_layer("backbone_p").output)(pictures())
+    np.testing.assert_allclose(ours, theirs(pictures())["P3"], rtol=1e-6)
+
+
 def test_a_model_of_fixed_size_is_built_at_the_detectors():
     model = effkeras.build(tiny((96, 64)), backbone=TappedModel(own_model((32, 32)), TAPS))
     assert model.get_layer("backbone_r3").output.shape[1:3] == (12, 8)
@@ -260,6 +307,20 @@ def test_a_detector_gives_the_model_that_it_is_built_on():
     second = effkeras.build(tiny((96, 96)), backbone=first, classes=2)
     assert spec_of(second).network == spec_of(first).network
     assert_same_weights(second.get_layer("backbone_b4"), weighted().get_layer("b4"))
+
+
+def test_a_detector_on_a_model_is_trained_as_a_run(digits, tmp_path):
+    """Through the same loop; interrupted or not, the result is in the run folder."""
+    detector = effkeras.build(tiny(), backbone=TappedModel(weighted(), TAPS))
+    settings = TrainSettings(epochs=1, batch=8, validation_pictures=8, freeze="backbone")
+    data = open_data(digits, "train"), open_data(digits, "val")
+    result = train(Job(spec_of(detector), *data, settings, tmp_path / "run", model=detector))
+    assert spec_of(result).classes == 10
+    assert_same_weights(result.get_layer("backbone_c2"), weighted().get_layer("c2"))
+    assert spec_of(load(tmp_path / "run")) == spec_of(result)
+    assert (tmp_path / "run" / "results.jsonl").is_file()
+    with pytest.raises(EffkerasError, match=r"load that with effkeras\.load"):
+        train(Job(spec_of(detector), *data, settings, tmp_path / "alone"))
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet", "squeezenet-1.1", TappedModel])

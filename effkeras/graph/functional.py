@@ -190,10 +190,24 @@ class _Copier:
         return known
 
     def _new(self, operation: Any, path: NamePath) -> Any:
-        config = {**operation.get_config(), "name": self._rules.name(path)}
-        if isinstance(operation, keras.Layer):
-            config["dtype"] = self._rules.dtype
-        return type(operation).from_config(self._rules.change(operation, config))
+        try:
+            config = {**operation.get_config(), "name": self._rules.name(path)}
+            if isinstance(operation, keras.Layer):
+                config["dtype"] = self._rules.dtype
+            return _from_config(operation, self._rules.change(operation, config))
+        except (NotImplementedError, TypeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise EffkerasError(
+                f"the layer {operation.name!r} ({type(operation).__name__}) cannot be copied by its "
+                f"get_config and from_config: {reason}"
+            ) from error
+
+
+def _from_config(operation: Any, config: Config) -> Any:
+    if isinstance(operation, keras.layers.Lambda):  # as text its function would lose what it refers to
+        given = {key: config[key] for key in ("arguments", "name", "dtype")}
+        return keras.layers.Lambda(operation.function, output_shape=operation._output_shape, **given)
+    return type(operation).from_config(config)
 
 
 def _needed(part: Part) -> list[Call]:

@@ -1,0 +1,65 @@
+"""Compression and export run on networks of keras.applications as on our own."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from tiny_models import decibels, keras_outputs, pictures
+
+import effkeras
+from effkeras.litert.runner import LiteRTModel
+from export.tflite import ExportOptions, export_tflite
+from quantize.post_training import PtqOptions, float_parts, quantize_pixels
+from quantize.recipes import find
+
+SIDE = 64  # that of tiny_models' pictures
+# Against the Keras model, in int8, at random weights.
+LOWEST_DECIBELS = {"mobilenet": 20, "densenet121": 20, "resnet50v2": 20, "convnexttiny": 20, "vgg16": 20}
+EVERY = [
+    pytest.param(name, marks=[] if name == "mobilenet" else [pytest.mark.slow]) for name in LOWEST_DECIBELS
+]
+
+
+@functools.cache
+def logits(name: str) -> keras.Model:
+    """At random weights, with statistics of batch normalisation that fit them."""
+    model = effkeras.build(name, input_shape=(SIDE, SIDE), classes=10, activation=None)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.5
+    for _ in range(8):
+        model(pictures(8, seed=3), training=True)
+    return model
+
+
+def artifact(name: str, recipe: str) -> tuple[LiteRTModel, object]:
+    options = PtqOptions(find(recipe))
+    made = quantize_pixels(float_parts(logits(name), options), options, pictures(8)[:, None])
+    return LiteRTModel.of_bytes(made.flatbuffer), made
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_artifact_computes_what_the_model_computes(name):
+    runner, _ = artifact(name, "float32")
+    (wanted,), (got,) = keras_outputs(logits(name), pictures(4)).values(), runner(pictures(4)).values()
+    assert np.abs(got - wanted).max() < 1e-3 * wanted.std()
+    assert runner.spec.name == name
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_int8_stays_close_and_says_what_it_left(name):
+    runner, made = artifact(name, "int8")
+    (wanted,), (got,) = keras_outputs(logits(name), pictures(8)).values(), runner(pictures(8)).values()
+    print(name, decibels(wanted, got), {(one.op, one.name, one.why) for one in made.left_in_float})
+    assert decibels(wanted, got) > LOWEST_DECIBELS[name]
+    assert all(one.why for one in made.left_in_float)
+
+
+@pytest.mark.slow
+def test_a_zoo_name_is_exported(tmp_path):
+    report = export_tflite("mobilenet", ExportOptions(recipe="dynamic", out=tmp_path / "m.tflite"))
+    assert report.passed
+    assert 4e6 < (tmp_path / "m.tflite").stat().st_size < 6e6  # a byte a weight
