@@ -37,8 +37,9 @@ def build(
         name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec.
         input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
         classes: number of classes, or their names; default: the definition's.
-        weights: a name listed in the definition's `[weights]`, a `.keras` or `.weights.h5` file, or a
-            TensorFlow checkpoint (file prefix or folder). Default: random.
+        weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
+            weights in HDF5, a TensorFlow checkpoint, timm's or effdet's `.safetensors`. Default: random.
+            The model gets the preprocessing that the weights were trained with.
         activation: what a classifier ends with; None gives logits. Detectors always give logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
 
@@ -54,11 +55,13 @@ def build(
         spec = with_size(spec, input_shape)
     if classes is not None:
         spec = with_classes(spec, classes)
-    model = build_spec(spec, activation=activation, dtype=dtype)
-    if weights is not None:
-        from effkeras.checkpoints import load_weights
+    if weights is None:
+        return build_spec(spec, activation=activation, dtype=dtype)
+    from effkeras.checkpoints import open_weights
 
-        load_weights(model, weights)
+    opened = open_weights(spec, weights, folder=zoo.definition_folder(name_or_path))
+    model = build_spec(opened.spec, activation=activation, dtype=dtype)
+    opened.load_into(model)
     return model
 
 

@@ -61,6 +61,16 @@ def definition_path(name: str) -> Path | None:
     return _definitions().get(name)
 
 
+def definition_folder(name_or_path: object) -> Path | None:
+    """The folder of a definition given as a file or a run folder; None for names and records."""
+    if not isinstance(name_or_path, str | Path):
+        return None
+    path = Path(name_or_path)
+    if (path / "model.toml").is_file():
+        return path
+    return path.parent if path.suffix == ".toml" and path.is_file() else None
+
+
 def _definitions() -> dict[str, Path]:
     files = [path for path in zoo_folder().glob("*/*.toml") if not path.stem.endswith(_NOT_MODELS)]
     patterns = families()
