@@ -116,12 +116,22 @@ class NmsSpec:
 
 @dataclass(frozen=True, slots=True)
 class WeightsSpec:
-    """Weights known by name: a file beside the definition, or where they are published."""
+    """Weights known by name: a file beside the definition, or where they are published.
+
+    `sha256` or `md5` is the digest published with the file, `inside` the checkpoint's path in an archive
+    that holds several. `mean` and `std` replace the input's: weights bring the preprocessing that they
+    were trained with.
+    """
 
     file: str = ""
     url: str = ""
     licence: str = ""
     source: str = ""
+    sha256: str = ""
+    md5: str = ""
+    inside: str = ""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

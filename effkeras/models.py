@@ -52,8 +52,9 @@ def build(  # noqa: PLR0913 - the one front door
             EfficientDet's law); an `input_shape` given beside it wins. Not the zoo's b1 or d1.
         width: width multiplier of a classifier, or of a detector's backbone and BiFPN.
         regularize: dropout, stochastic depth and DropBlock other than the definition's.
-        weights: a name listed in the definition's `[weights]`, a `.keras` or `.weights.h5` file, or a
-            TensorFlow checkpoint (file prefix or folder). Default: random.
+        weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
+            weights in HDF5, a TensorFlow checkpoint, timm's or effdet's `.safetensors`. Default: random.
+            The model gets the preprocessing that the weights were trained with.
         activation: what a classifier ends with; None gives logits. Detectors always give logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
         heads: what a detector puts out: "detect" boxes, "segment" a class for each pixel; default: the
@@ -86,13 +87,17 @@ def build(  # noqa: PLR0913 - the one front door
         spec = with_classes(spec, classes)
     if heads is not None:
         spec = with_heads(spec, heads)
+    opened = None
+    if weights is not None:
+        from effkeras.checkpoints import open_weights
+
+        opened = open_weights(spec, weights, folder=zoo.definition_folder(name_or_path))
+        spec = opened.spec  # preprocessing and padding belong to the weights
     model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
     if attached.donor is not None:
         copy_backbone(attached.donor, model, spec)
-    if weights is not None:
-        from effkeras.checkpoints import load_weights
-
-        load_weights(model, weights)
+    if opened is not None:
+        opened.load_into(model)
     return model
 
 

@@ -53,6 +53,16 @@ def spec(name_or_path: str | Path) -> ModelSpec:
     return zoo.spec(zoo.locate(str(name_or_path)))
 
 
+def definition_folder(name_or_path: object) -> Path | None:
+    """The folder of a definition given as a file or a run folder; None for names and records."""
+    if not isinstance(name_or_path, str | Path):
+        return None
+    path = Path(name_or_path)
+    if (path / "model.toml").is_file():
+        return path
+    return path.parent if path.suffix == ".toml" and path.is_file() else None
+
+
 def families() -> dict[str, Family]:
     """The families of the zoo by folder, in the order they are shown."""
     return _Zoo().families

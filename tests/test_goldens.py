@@ -11,12 +11,12 @@ from checkpoint_writer import write_checkpoint
 from goldens import Golden, read_golden
 
 import effkeras
-from effkeras.checkpoints.loading import EMA_SUFFIX
+from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
 from effkeras.definition import with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
 
-CLASSIFIERS = ["efficientnet-b0_96.npz", "efficientnet-lite0_96.npz"]
+CLASSIFIERS = ["efficientnet-b0_96.npz", "efficientnet-lite0_96.npz", "efficientnetv2-b0_96.npz"]
 DETECTORS = ["efficientdet-d0_128.npz", "efficientdet-lite0_160.npz"]
 
 

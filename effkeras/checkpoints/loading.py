@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from effkeras import zoo
-from effkeras.checkpoints.official_names import CLASS_PREDICTORS, official_names
-from effkeras.definition import ModelSpec
+from effkeras.checkpoints.keras_files import weights_of
+from effkeras.checkpoints.official_names import CLASS_PREDICTORS
+from effkeras.checkpoints.published import locate
+from effkeras.checkpoints.sources import Demands, Padding, Source, adapted, open_source
+from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
-from effkeras.files import inside
 from effkeras.graph.segmentation import PREFIX
-from effkeras.models import load, spec_of
+from effkeras.models import spec_of
 
-EMA_SUFFIX = "/ExponentialMovingAverage"
-_SLOTS = ("/Momentum", "/RMSProp", "/RMSProp_1", "/Adam", "/Adam_1")
 _LISTED = 8
 
 logger = logging.getLogger("effkeras")
@@ -29,194 +27,147 @@ logger = logging.getLogger("effkeras")
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a loader did: weights loaded, and layers left as they were, by choice."""
+    """What a loader did: weights loaded, weights left as they were by choice, the file's format."""
 
     loaded: int
     skipped: tuple[str, ...] = ()
+    kind: str = ""
 
 
-class _Source(Protocol):
-    """A file of weights: each of the model's weights by layer and name, and what else is in it."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Weights that were found and opened, and the definition as they want it.
 
-    def find(self, layer: str, weight: str) -> np.ndarray | None: ...
+    `spec` has the preprocessing, padding and epsilon that the weights were trained with.
+    """
 
-    def name(self, layer: str, weight: str) -> str: ...
+    source: Source
+    spec: ModelSpec
+    path: Path
+    card: WeightsSpec | None
 
-    def leftovers(self, used: set[str]) -> list[str]: ...
+    def load_into(self, model: keras.Model) -> LoadReport:
+        """Copies everything into a model of `spec`, or nothing; `load_weights` says what it returns."""
+        found = _find_all(model, self.source)
+        texts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in found.problems.items() if names]
+        if texts:
+            raise EffkerasError(
+                f"{self.path} is not a checkpoint of this model; variables {'; '.join(texts)}"
+            )
+        for what, wanted, own in _differences(self.spec, spec_of(model)):
+            raise EffkerasError(
+                f"{self.path} was trained with {what} {wanted} where the model has {own}; "
+                "build the model with these weights (weights= of effkeras.build), and it follows them"
+            )
+        return self._assign(found)
+
+    def _assign(self, found: _Found) -> LoadReport:
+        for variable, value in found.values:
+            variable.assign(value)
+        if found.skipped:
+            names = ", ".join(found.skipped)
+            logger.warning("%s has other classes, or none: %s keeps its random start", self.path, names)
+        if found.new:
+            logger.warning(
+                "%s has no head segment: its %d weights keep their random start", self.path, len(found.new)
+            )
+        return LoadReport(len(found.values), (*found.skipped, *found.new), self.source.kind)
 
 
-def load_weights(model: keras.Model, weights: str | Path) -> LoadReport:
-    """Loads weights into a model built by effkeras.
+def open_weights(
+    spec: ModelSpec,
+    weights: str | Path,
+    *,
+    padding: Padding | None = None,
+    folder: Path | None = None,
+) -> Opened:
+    """Finds and opens weights for a model that is yet to be built.
 
     Args:
-        model: receives the weights.
-        weights: a name from the definition's `[weights]`, a `.keras` or `.weights.h5` file, a run
-            folder, or a TensorFlow name-based checkpoint (its prefix, or its folder).
-
-    Returns:
-        What was loaded. When the file has another number of classes, the class predictor keeps its
-        random start, and a warning says so; so does the mask head when the file has none.
+        spec: the model that they are for.
+        weights: a name from the definition's `[weights]`, or a file or folder: a `.keras` file, a run, a
+            TensorFlow checkpoint (prefix or folder; name-based or object-based), Keras weights in HDF5
+            (a model made here, or its twin of keras.applications), timm's or effdet's `.safetensors`.
+        padding: how the network of a `.safetensors` file pads, where the file cannot tell.
+        folder: where the definition lies, if it is not the zoo's.
 
     Raises:
-        EffkerasError: no such weights, a corrupt file, or variables missing, extra or of other shape.
+        EffkerasError: no such weights, an unsafe or unknown format, or a damaged file.
     """
-    spec = spec_of(model)
-    path = _resolve(spec, weights)
-    if path.name.endswith(".weights.h5"):
-        return _load_h5(model, path)
-    is_run = path.is_dir() and (path / "model.keras").is_file()
-    if path.suffix == ".keras" or is_run:
-        return _copy(model, _KerasSource(load(path), path), path)
-    return _copy(model, _CheckpointSource(path, official_names(spec)), path)
+    found = locate(spec, weights, folder)
+    source = open_source(found.path, spec, padding)
+    own = source.demands
+    card = found.card or WeightsSpec()
+    demands = Demands(card.mean or own.mean, card.std or own.std, own.padding, own.epsilon)
+    return Opened(source, adapted(spec, demands), found.path, found.card)
 
 
-def _resolve(spec: ModelSpec, weights: str | Path) -> Path:
-    card = spec.weights.get(str(weights))
-    if card is None:
-        path = Path(weights)
-        is_prefix = Path(f"{weights}.index").is_file()
-        if not path.exists() and not is_prefix:
-            names = ", ".join(spec.weights) or "none"
-            raise EffkerasError(
-                f"there are no weights {str(weights)!r}: not a file, and {spec.name} knows by name: {names}"
-            )
-        return path
-    if not card.file:
-        raise EffkerasError(f"download {card.url} and give its path as weights")
-    definition = zoo.definition_path(spec.name)
-    if definition is None:
-        raise EffkerasError(
-            f"{card.file} lies beside the definition of {spec.name}: give its path as weights"
-        )
-    return inside(definition.parent, card.file)
+def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | None = None) -> LoadReport:
+    """Loads weights into a model built by effkeras; `open_weights` says which.
+
+    Returns:
+        What was loaded. When the file has another number of classes, or no classifier at all, the class
+        predictor keeps its random start, and a warning says so; so does a mask head when the file has none.
+
+    Raises:
+        EffkerasError: what `open_weights` raises; variables missing, extra or of other shape; weights
+            trained with other preprocessing than the model has. The model is then as it was.
+    """
+    return open_weights(spec_of(model), weights, padding=padding).load_into(model)
 
 
-def _load_h5(model: keras.Model, path: Path) -> LoadReport:
-    try:
-        model.load_weights(path)
-    except Exception as error:
-        raise EffkerasError(f"{path} does not fit {model.name}: {_reason(error)}") from error
-    return LoadReport(len(model.weights))
+def _differences(wanted: ModelSpec, own: ModelSpec) -> list[tuple[str, Any, Any]]:
+    pairs: list[tuple[str, Any, Any]] = [
+        ("mean", wanted.input.mean, own.input.mean),
+        ("std", wanted.input.std, own.input.std),
+    ]
+    for what in ("padding", "batch_norm"):
+        pairs.append((what, getattr(wanted.network, what, None), getattr(own.network, what, None)))
+    return [pair for pair in pairs if not _same(pair[1], pair[2])]
 
 
-def _copy(model: keras.Model, source: _Source, path: Path) -> LoadReport:
-    values, used, missing, misfit, skipped = {}, set(), [], [], []
-    for layer, variable in _variables(model):
-        value = source.find(layer, variable.name)
-        name = source.name(layer, variable.name)
+def _same(one: Any, other: Any) -> bool:
+    return np.allclose(one, other, rtol=1e-4) if isinstance(one, tuple) else one == other
+
+
+class _Found(NamedTuple):
+    """What a file has for a model."""
+
+    values: list[tuple[Any, np.ndarray]]
+    skipped: list[str]
+    new: list[str]
+    problems: Mapping[str, list[str]]
+
+
+def _find_all(model: keras.Model, source: Source) -> _Found:
+    values: list[tuple[Any, np.ndarray]] = []
+    used: set[str] = set()
+    missing: list[str] = []
+    misfit: list[str] = []
+    skipped: list[str] = []
+    for wanted, variable in weights_of(model):
+        value, name = source.find(wanted), source.name(wanted)
         used.add(name)
         if value is None:
-            missing.append(name)
+            (skipped if wanted.layer in source.optional else missing).append(name)
         elif tuple(value.shape) == tuple(variable.shape):
-            values[id(variable)] = (variable, value)
-        elif layer in CLASS_PREDICTORS:
+            values.append((variable, value))
+        elif wanted.layer in CLASS_PREDICTORS:
             skipped.append(name)
         else:
             misfit.append(f"{name} {tuple(value.shape)} where the model has {tuple(variable.shape)}")
     new = _new_head(model, source, missing)
     missing = [name for name in missing if name not in new]
-    _refuse(path, {"missing": missing, "of another shape": misfit, "extra": source.leftovers(used)})
-    for variable, value in values.values():
-        variable.assign(value)
-    if skipped:
-        logger.warning("%s has other classes: %s keeps its random start", path, ", ".join(skipped))
-    if new:
-        logger.warning("%s has no head segment: its %d weights keep their random start", path, len(new))
-    return LoadReport(len(values), (*skipped, *new))
+    problems = {"missing": missing, "of another shape": misfit, "extra": source.leftovers(used)}
+    return _Found(values, skipped, new, problems)
 
 
-def _new_head(model: keras.Model, source: _Source, missing: list[str]) -> list[str]:
+def _new_head(model: keras.Model, source: Source, missing: list[str]) -> list[str]:
     """The mask head's weights, when the source has none of them: then it is learned anew."""
-    own = [source.name(layer, v.name) for layer, v in _variables(model) if layer.startswith(PREFIX)]
+    own = [source.name(wanted) for wanted, _ in weights_of(model) if wanted.layer.startswith(PREFIX)]
     return own if set(own) <= set(missing) else []
-
-
-def _refuse(path: Path, problems: Mapping[str, list[str]]) -> None:
-    texts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
-    if texts:
-        raise EffkerasError(f"{path} is not a checkpoint of this model; variables {'; '.join(texts)}")
 
 
 def _some(names: list[str]) -> str:
     more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    for layer in model.layers:
-        for variable in layer.weights:
-            if "seed_generator" not in variable.path:
-                yield layer.name, variable
-
-
-class _KerasSource:
-    """Another Keras model's weights, by layer name."""
-
-    def __init__(self, model: keras.Model, path: Path):
-        self._values = {(layer, variable.name): variable for layer, variable in _variables(model)}
-
-    def find(self, layer: str, weight: str) -> np.ndarray | None:
-        variable = self._values.get((layer, weight))
-        return None if variable is None else keras.ops.convert_to_numpy(variable)
-
-    def name(self, layer: str, weight: str) -> str:
-        return f"{layer}/{weight}"
-
-    def leftovers(self, used: set[str]) -> list[str]:
-        return [f"{layer}/{weight}" for layer, weight in self._values if f"{layer}/{weight}" not in used]
-
-
-class _CheckpointSource:
-    """A TensorFlow name-based checkpoint; averaged twins are preferred, optimizer slots ignored."""
-
-    def __init__(self, path: Path, names: dict[tuple[str, str], str]):
-        self._path = path
-        self._names = names
-        with _reading(path):
-            self._reader = _checkpoint_reader(path)
-            self._stored = set(self._reader.get_variable_to_shape_map())
-
-    def find(self, layer: str, weight: str) -> np.ndarray | None:
-        name = self.name(layer, weight)
-        averaged = name + EMA_SUFFIX
-        if averaged in self._stored:
-            return self._read(averaged)
-        return self._read(name) if name in self._stored else None
-
-    def name(self, layer: str, weight: str) -> str:
-        return self._names.get((layer, weight), f"{layer}/{weight}")
-
-    def leftovers(self, used: set[str]) -> list[str]:
-        return sorted(name for name in self._stored if not self._is_known(name, used))
-
-    def _read(self, name: str) -> np.ndarray:
-        with _reading(self._path):
-            return self._reader.get_tensor(name)
-
-    def _is_known(self, name: str, used: set[str]) -> bool:
-        bare = name.removesuffix(EMA_SUFFIX)
-        is_slot = any(bare.endswith(slot) and bare.removesuffix(slot) in used for slot in _SLOTS)
-        return bare in used or is_slot or name in ("global_step", "learning_rate")
-
-
-def _checkpoint_reader(path: Path) -> Any:
-    import tensorflow as tf
-
-    prefix = tf.train.latest_checkpoint(str(path)) if path.is_dir() else str(path).removesuffix(".index")
-    if prefix is None:
-        raise EffkerasError(f"{path} holds no checkpoint: no file `checkpoint` that names one")
-    return tf.train.load_checkpoint(prefix)
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except EffkerasError:
-        raise
-    except Exception as error:  # a cut file gives IndexError, a wrong checksum OpError
-        raise EffkerasError(f"{path} is not a readable TensorFlow checkpoint: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

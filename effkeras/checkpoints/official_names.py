@@ -29,12 +29,13 @@ _BN = "tpu_batch_normalization"
 Named = Iterator[tuple[str, str, dict[str, str]]]
 
 
-def official_names(spec: ModelSpec) -> dict[tuple[str, str], str]:
+def official_names(spec: ModelSpec, scope: str | None = None) -> dict[tuple[str, str], str]:
     """The official variable name of each of our weights: (layer, weight) -> name.
 
-    Weights that a layer may lack (a bias) are listed too; look up those that the model has.
+    `scope` is the network's name there, by default the model's or its backbone's own. Weights that a layer
+    may lack (a bias) are listed too; look up those that the model has.
     """
-    prefix = spec.backbone if spec.is_detector else spec.name
+    prefix = scope or (spec.backbone if spec.is_detector else spec.name)
     entries = [*_backbone(spec, prefix)]
     entries += [*_detector(spec)] if spec.is_detector else [*_classifier(prefix)]
     return {

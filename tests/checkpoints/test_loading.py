@@ -16,8 +16,8 @@ from goldens import official_weight, read_golden
 import effkeras
 from effkeras import zoo
 from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.loading import EMA_SUFFIX
 from effkeras.checkpoints.official_names import official_names
+from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
 from effkeras.definition import ModelSpec, WeightsSpec, with_classes
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import layer_channels
@@ -234,7 +234,7 @@ def test_an_unknown_name_lists_the_known_ones(model):
 
 
 def test_weights_elsewhere_say_where(model):
-    with pytest.raises(EffkerasError, match=r"download https://example\.org/far\.tar\.gz"):
+    with pytest.raises(EffkerasError, match=r"put https://example\.org/far\.tar\.gz at .*far\.tar\.gz$"):
         load_weights(model, "far")
 
 

@@ -1,0 +1,202 @@
+"""timm's and effdet's weights load by their own names and compute what timm and effdet compute."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from torch_weights import TorchGolden, picture, read_torch_golden
+
+import effkeras
+from effkeras.checkpoints import load_weights, open_weights
+from effkeras.checkpoints.timm_names import torch_entries
+from effkeras.errors import EffkerasError
+from effkeras.graph.counting import layer_channels
+
+QUICK = {
+    "tf_efficientnet_b0": "efficientnet-b0",
+    "efficientnet_b0": "efficientnet-b0",
+    "tf_mixnet_s": "mixnet-s",
+    "tf_mobilenetv3_large_100": "mobilenet-v3-large",
+    "tf_efficientdet_lite0": "efficientdet-lite0",
+}
+SLOW = {
+    "tf_efficientnet_lite0": "efficientnet-lite0",
+    "tf_efficientnetv2_b0": "efficientnetv2-b0",
+    "tf_efficientnetv2_s": "efficientnetv2-s",
+    "tf_efficientnet_es": "efficientnet-edgetpu-s",
+    "efficientnet_es": "efficientnet-edgetpu-s",
+    "mixnet_s": "mixnet-s",
+    "mnasnet_100": "mnasnet-b1",
+    "semnasnet_100": "mnasnet-a1",
+    "mnasnet_small": "mnasnet-small",
+    "mobilenetv2_100": "mobilenet-v2",
+    "mobilenetv3_small_100": "mobilenet-v3-small",
+    "tf_mobilenetv3_small_minimal_100": "mobilenet-v3-small-minimalistic",
+    "tf_efficientdet_d0": "efficientdet-d0",
+}
+LISTED = {
+    "tf_efficientnet_b3": "efficientnet-b3",
+    "tf_efficientnet_b8": "efficientnet-b8",
+    "tf_efficientnet_l2": "efficientnet-l2",
+    "tf_efficientnet_lite4": "efficientnet-lite4",
+    "tf_efficientnet_em": "efficientnet-edgetpu-m",
+    "tf_efficientnet_el": "efficientnet-edgetpu-l",
+    "tf_efficientnetv2_b3": "efficientnetv2-b3",
+    "tf_efficientnetv2_xl": "efficientnetv2-xl",
+    "tf_mixnet_m": "mixnet-m",
+    "tf_mixnet_l": "mixnet-l",
+    "mobilenetv2_140": "mobilenet-v2-1.4",
+    "tf_mobilenetv3_large_minimal_100": "mobilenet-v3-large-minimalistic",
+    "tf_efficientdet_d7x": "efficientdet-d7x",
+}
+HAVE_BIAS = ("_se_", "hidden_conv", "logits", "class", "box", "fpn", "p6_conv", "p7_conv", "p8_conv")
+
+
+def write(golden: TorchGolden, folder: Path, file: str = "", **config: object) -> Path:
+    """The golden's weights as the hub gives them; `config` becomes `config.json`."""
+    folder.mkdir(exist_ok=True)
+    path = folder / (file or f"{golden.name}.safetensors")
+    save_file(golden.weights(), path)
+    if config:
+        (folder / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def trained(golden: TorchGolden) -> dict[str, object]:
+    return {"pretrained_cfg": {"mean": golden.mean, "std": golden.std}}
+
+
+def close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-4 * theirs.std()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [*QUICK.items(), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW.items())],
+)
+def test_outputs_equal_theirs(theirs, ours, tmp_path):
+    golden = read_torch_golden(theirs)
+    path = write(golden, tmp_path, architecture=theirs, **trained(golden))
+    model = effkeras.build(ours, input_shape=(golden.size,) * 2, weights=path, activation=None)
+    found = model.predict_on_batch(picture(golden.size))
+    if "logits" in golden.outputs:
+        close(found, golden.outputs["logits"])
+    else:
+        close(np.asarray(found["class_logits"])[:, ::31], golden.outputs["class"])
+        close(np.asarray(found["box_deltas"]), golden.outputs["box"])
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [*QUICK.items(), *SLOW.items(), *LISTED.items()])
+def test_names_are_those_of_their_state_dicts(theirs, ours):
+    stored = {name for name in read_torch_golden(theirs).shapes if not name.endswith("num_batches_tracked")}
+    spec = effkeras.spec(ours)
+    layers = layer_channels(spec)
+    names = {
+        entry.name
+        for (layer, weight), entry in torch_entries(spec, stored).items()
+        if layer in layers and (weight != "bias" or any(part in layer for part in HAVE_BIAS))
+        if not (weight == "bias" and layer.endswith("_conv") and "_in" in layer and entry.name not in stored)
+    }
+    assert names == stored
+
+
+def test_weights_bring_their_padding_epsilon_and_preprocessing(tmp_path):
+    config = {"architecture": "efficientnet_b0", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    path = write(read_torch_golden("efficientnet_b0"), tmp_path, "model.safetensors", **config)
+    spec = open_weights(effkeras.spec("efficientnet-b0"), path).spec
+    assert spec.network.padding == "symmetric"
+    assert spec.network.batch_norm.epsilon == 1e-5
+    assert spec.input.mean == (127.5,) * 3
+    assert spec.input.std == (63.75,) * 3
+    assert open_weights(effkeras.spec("efficientnet-b0"), path.parent).spec == spec  # the folder will do
+
+
+@pytest.mark.parametrize(
+    ("file", "padding"),
+    [
+        ("tf_efficientnet_b0.ns_jft_in1k.safetensors", "same"),
+        ("efficientnet_b0.ra_in1k.safetensors", "symmetric"),
+    ],
+)
+def test_a_files_name_tells_how_the_network_pads(file, padding, tmp_path):
+    path = write(read_torch_golden("efficientnet_b0"), tmp_path, file)
+    assert open_weights(effkeras.spec("b0"), path).spec.network.padding == padding
+
+
+def test_without_a_sign_of_the_padding_the_file_is_refused(tmp_path):
+    path = write(read_torch_golden("efficientnet_b0"), tmp_path / "downloads", "b0.safetensors")
+    with pytest.raises(EffkerasError, match=r"give padding: same \(tf_ models\) or symmetric"):
+        open_weights(effkeras.spec("b0"), path)
+    assert open_weights(effkeras.spec("b0"), path, padding="symmetric").spec.network.padding == "symmetric"
+
+
+def test_a_built_model_that_pads_otherwise_is_left_alone(tmp_path):
+    golden = read_torch_golden("mobilenetv3_small_100")
+    path = write(golden, tmp_path, architecture=golden.name, **trained(golden))
+    model = effkeras.build("mobilenet-v3-small", input_shape=(32, 32))
+    before = model.get_weights()
+    with pytest.raises(EffkerasError, match=r"trained with mean .* build the model with these weights"):
+        load_weights(model, path)
+    assert all((old == new).all() for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_effdets_own_models_are_refused_with_the_reason(tmp_path):
+    path = write(read_torch_golden("efficientdet_d0"), tmp_path)
+    with pytest.raises(EffkerasError, match="pads as PyTorch does, also in its pyramid"):
+        open_weights(effkeras.spec("d0"), path)
+
+
+def test_another_models_weights_are_refused(tmp_path):
+    path = write(read_torch_golden("tf_efficientnet_lite0"), tmp_path)
+    with pytest.raises(
+        EffkerasError, match=r"96 missing: .*se\.conv_reduce.*extra|missing: .*se\.conv_reduce"
+    ):
+        effkeras.build("b0", weights=path, input_shape=(32, 32))
+    with pytest.raises(EffkerasError, match=r"16 blocks \(blocks\.N\.M\) where efficientnet-b1 has 23"):
+        effkeras.build("b1", weights=path, input_shape=(32, 32))
+
+
+def test_other_networks_are_refused(tmp_path):
+    path = write(read_torch_golden("tf_efficientnet_lite0"), tmp_path)
+    with pytest.raises(EffkerasError, match="only networks of MBConv blocks"):
+        open_weights(effkeras.spec("squeezenet-1.1"), path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 9, 500, 0.5, 0.999])
+def test_a_cut_file_is_refused(keep, tmp_path):
+    path = write(read_torch_golden("mobilenetv3_small_100"), tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(EffkerasError, match=path.name):
+        effkeras.build("mobilenet-v3-small", input_shape=(32, 32), weights=path)
+
+
+@pytest.mark.parametrize(
+    ("file", "head"), [("model.pth", b"\x80\x02"), ("model.bin", b"\x80\x04"), ("other", b"\x80\x02")]
+)
+def test_pickles_are_never_read(file, head, tmp_path):
+    (tmp_path / file).write_bytes(head + bytes(64))
+    with pytest.raises(EffkerasError, match=r"pickled PyTorch file.*save it as \.safetensors"):
+        open_weights(effkeras.spec("b0"), tmp_path / file)
+
+
+def test_zipped_pickles_are_never_read(tmp_path):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "data.pkl").write_bytes(b"\x80\x02")
+    path = shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path, "archive")
+    with pytest.raises(EffkerasError, match="pickled PyTorch file"):
+        open_weights(effkeras.spec("b0"), path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])
+def test_a_broken_config_is_refused(text, tmp_path):
+    path = write(read_torch_golden("mobilenetv3_small_100"), tmp_path)
+    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(EffkerasError, match=r"config\.json"):
+        open_weights(effkeras.spec("mobilenet-v3-small"), path)
