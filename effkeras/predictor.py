@@ -10,6 +10,7 @@ import numpy as np
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
+from effkeras.graph.cell_network import AUXILIARY
 from effkeras.sources import open_model
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class KerasPredictor:
         outputs = self.model.predict_on_batch(pixels)
         if not isinstance(outputs, dict):
             outputs = {self.model.output_names[0]: outputs}
+        outputs.pop(AUXILIARY, None)
         return {name: np.asarray(value, np.float32) for name, value in outputs.items()}
 
 

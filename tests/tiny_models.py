@@ -38,14 +38,18 @@ def tiny_spec(name: str) -> ModelSpec:
 @functools.cache
 def tiny_model(name: str) -> keras.Model:
     model = build_spec(tiny_spec(name))
-    random = np.random.default_rng(0)
     # Without more gain swish and the gates let the signal die out before the classifier.
-    gain = 3.0 if name == "efficientnet-b0" else 1.5
+    randomize(model, gain=3.0 if name == "efficientnet-b0" else 1.5)
+    return model
+
+
+def randomize(model: keras.Model, gain: float = 1.5) -> None:
+    """Gives all weights and statistics random values that no layer ignores."""
+    random = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(_value(weight, random, gain))
-    if name in CLASSIFIERS:
+    if "logits" in {layer.name for layer in model.layers}:
         _balance(model)
-    return model
 
 
 def _balance(model: keras.Model) -> None:

@@ -11,6 +11,8 @@ from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, con
 from effkeras.networks import CellNetwork
 
 GROUPS = 3
+# The name of the auxiliary head's output; whatever is not training leaves it out.
+AUXILIARY = "auxiliary"
 # Of the auxiliary head: its pooling, and the filters of its two convolutions (slim `_build_aux_head`).
 _AUXILIARY_POOL = (5, 3)
 _AUXILIARY_FILTERS = (128, 768)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from effkeras.errors import EffkerasError
+from effkeras.graph.cell_network import AUXILIARY
 from effkeras.litert.flatbuffer import name_interface
 from effkeras.quiet import quiet
 
@@ -44,9 +45,14 @@ def to_flatbuffer(model: keras.Model, *, skip_normalization: bool = False) -> by
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """Names of the outputs, sorted: a detector's dict keys, or the output layer of a classifier."""
+    """Names of the outputs, sorted: a detector's dict keys, or the output layer of a classifier.
+
+    An auxiliary head is training's alone and left out.
+    """
     structure = model._outputs_struct  # Keras keeps the keys of dict outputs nowhere else
-    return sorted(structure) if isinstance(structure, dict) else [model.output_names[0]]
+    if not isinstance(structure, dict):
+        return [model.output_names[0]]
+    return sorted(name for name in structure if name != AUXILIARY)
 
 
 def without_normalization(model: keras.Model) -> keras.Model:

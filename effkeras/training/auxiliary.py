@@ -15,12 +15,10 @@ import tensorflow as tf
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.cell_network import auxiliary, auxiliary_map
+from effkeras.graph.cell_network import AUXILIARY, auxiliary, auxiliary_map
 from effkeras.graph.keras_net import KerasNet
 from effkeras.models import spec_of
 from effkeras.networks import CellNetwork
-
-AUXILIARY = "auxiliary"
 
 
 def auxiliary_weight(spec: ModelSpec) -> float:

@@ -16,10 +16,13 @@ from effkeras.data.splits import open_data
 from effkeras.errors import EffkerasError
 from effkeras.graph.cell_network import auxiliary
 from effkeras.graph.counting import CountingNet, Shape
+from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec, spec_of
+from effkeras.predictor import KerasPredictor
 from effkeras.training.auxiliary import auxiliary_losses, auxiliary_weight, with_auxiliary
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
+from quantize import ptq
 
 QUICK = TrainSettings(epochs=3, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
 SMALL = ("sep3x3(h) + max3x3(p)", "avg3x3(n0) + h")
@@ -140,6 +143,20 @@ def test_training_improves_and_leaves_a_plain_model(run):
     assert model.output_names == ["probabilities"]
     assert not [layer.name for layer in model.layers if layer.name.startswith("auxiliary")]
     assert spec_of(model).network.auxiliary == 0.4  # training it further has the head again
+
+
+def test_the_head_is_not_exported(run, tmp_path):
+    """Neither from a run folder nor from a file that still has it, as a checkpoint callback saves it."""
+    plain = effkeras.load(run)
+    with_auxiliary(plain).save(tmp_path / "both.keras")
+    both = effkeras.load(tmp_path / "both.keras")
+    pixels = random_pictures(2, 32)
+    wanted = plain.predict_on_batch(pixels)
+    artifact = LiteRTModel.of_bytes(ptq(both, "float32").flatbuffer)
+    assert artifact.delegated().share == 1
+    for outputs in (artifact(pixels), KerasPredictor.of(both)(pixels)):
+        assert list(outputs) == ["probabilities"]
+        np.testing.assert_allclose(outputs["probabilities"], wanted, atol=1e-5)
 
 
 @pytest.mark.slow
