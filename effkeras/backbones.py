@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from effkeras import zoo
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.networks import ApplicationNetwork, ExternalNetwork, FireNetwork, Network
+from effkeras.networks import ApplicationNetwork, CellNetwork, ExternalNetwork, FireNetwork, Network
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +96,7 @@ def _hybrid(spec: ModelSpec, name: str, network: Network, pixels: InputSpec) -> 
 
 
 def _padded(network: Network) -> Network:
-    if isinstance(network, FireNetwork | ApplicationNetwork):
+    if isinstance(network, FireNetwork | CellNetwork | ApplicationNetwork):
         return dataclasses.replace(network, padding="same")
     return network
 

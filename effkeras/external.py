@@ -67,9 +67,20 @@ def own_part(detector: keras.Model, spec: ModelSpec) -> Part | None:
 
 
 def copy_backbone(donor: keras.Model, model: keras.Model, spec: ModelSpec) -> None:
-    """Copies the weights of the donor's network into a detector on the same network."""
+    """Copies the weights of the donor's network into a detector on the same network.
+
+    Raises EffkerasError when the detector's is of another width or depth.
+    """
+    given = {layer.name: layer.get_weights() for layer in donor.layers}
     for name in backbone_layers(spec):
-        model.get_layer(name).set_weights(donor.get_layer(name).get_weights())
+        own = model.get_layer(name)
+        values = given.get(name, [])
+        if [value.shape for value in values] != [tuple(weight.shape) for weight in own.weights]:
+            raise EffkerasError(
+                f"the weights of {donor.name!r} do not fit layer {name!r}: a backbone with weights cannot be "
+                "scaled; give its name instead"
+            )
+        own.set_weights(values)
 
 
 def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:

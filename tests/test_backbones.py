@@ -23,7 +23,15 @@ from effkeras.training.settings import TrainSettings
 L = keras.layers
 QUICK = ["squeezenet-1.1", "mobilenet-v2-0.35", "mobilenet"]
 SLOW = ["resnet50", "inceptionv3", "xception", "convnexttiny", "vgg16", "densenet121", "inceptionresnetv2"]
-OTHERS = ["efficientnetv2-b0", "mixnet-s", "mnasnet-a1", "efficientnet-edgetpu-s", "squeezenet-1.0"]
+OTHERS = [
+    "nasnet-mobile",
+    "pnasnet-mobile",
+    "efficientnetv2-b0",
+    "mixnet-s",
+    "mnasnet-a1",
+    "efficientnet-edgetpu-s",
+    "squeezenet-1.0",
+]
 
 
 def tiny(size: tuple[int, int] = (64, 64)) -> ModelSpec:
@@ -302,6 +310,12 @@ def test_a_model_of_ours_gives_network_and_weights():
         assert_same_weights(model.get_layer(name), donor.get_layer(name))
 
 
+def test_a_donor_of_another_width_is_refused():
+    donor = effkeras.build("mobilenet-v2-0.35", input_shape=(64, 64))
+    with pytest.raises(EffkerasError, match=r"do not fit layer 'stem_conv': .* cannot be scaled"):
+        effkeras.build(tiny(), backbone=donor, width=2.0)
+
+
 def test_a_detector_gives_the_model_that_it_is_built_on():
     first = effkeras.build(tiny(), backbone=TappedModel(weighted(), TAPS))
     second = effkeras.build(tiny((96, 96)), backbone=first, classes=2)
@@ -309,6 +323,7 @@ def test_a_detector_gives_the_model_that_it_is_built_on():
     assert_same_weights(second.get_layer("backbone_b4"), weighted().get_layer("b4"))
 
 
+@pytest.mark.slow
 def test_a_detector_on_a_model_is_trained_as_a_run(digits, tmp_path):
     """Through the same loop; interrupted or not, the result is in the run folder."""
     detector = effkeras.build(tiny(), backbone=TappedModel(weighted(), TAPS))
@@ -323,7 +338,10 @@ def test_a_detector_on_a_model_is_trained_as_a_run(digits, tmp_path):
         train(Job(spec_of(detector), *data, settings, tmp_path / "alone"))
 
 
-@pytest.mark.parametrize("backbone", ["mobilenet", "squeezenet-1.1", TappedModel])
+@pytest.mark.parametrize(
+    "backbone",
+    ["mobilenet-v2-0.35", "squeezenet-1.1", TappedModel, pytest.param("mobilenet", marks=pytest.mark.slow)],
+)
 def test_frozen_is_the_network_and_nothing_else(backbone):
     given = TappedModel(weighted(), TAPS) if backbone is TappedModel else backbone
     model = effkeras.build(tiny(), backbone=given)

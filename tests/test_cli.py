@@ -82,6 +82,13 @@ def test_info_shows_counts_and_source(capsys):
     assert "google/automl" in out
 
 
+def test_info_shows_a_detector_on_another_backbone(capsys):
+    assert run("info", "efficientdet-lite0", "--backbone", "squeezenet-1.1") == 0
+    out = capsys.readouterr().out
+    assert "efficientdet-lite0-squeezenet-1.1" in out
+    assert "fire modules" in out
+
+
 def test_info_toml_is_a_definition(capsys, tmp_path):
     assert run("info", "d0", "--toml") == 0
     file = tmp_path / "copy.toml"
@@ -204,6 +211,8 @@ def place(saved, digits, tmp_path) -> Place:
 
 
 BAD_CALLS = {
+    "no such backbone": lambda p: p.train("--backbone", "squeezenet-9"),
+    "a backbone for a classifier": lambda p: ["info", "b0", "--backbone", "squeezenet-1.1"],
     "no such command": lambda p: ["trian"],
     "no such option": lambda p: ["list", "--all"],
     "no such part of the zoo": lambda p: ["list", "zzz"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from effkeras.errors import EffkerasError
-from effkeras.graph.counting import count
+from effkeras.graph.counting import Counts, count
+from effkeras.networks import ExternalNetwork
 from export.reporting.data import Artifact, Environment, RunData
 from export.reporting.pages import Page, Section
 from export.reporting.panels import draw_charts, labels
@@ -95,7 +96,7 @@ def _section(name: str, run: RunData, setups: Sequence[Environment]) -> Section:
 
 
 def _facts(run: RunData) -> Iterator[tuple[str, str]]:
-    counts = count(run.spec)
+    counts = _counts(run)
     yield "Model", run.spec.name
     yield "Input", " x ".join(map(str, run.spec.input.size)) + " pixels"
     yield "Classes", str(run.spec.classes)
@@ -104,6 +105,15 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
     yield "Measured on", _pictures(run)
     yield "Training", _epochs(run.epochs[-1].number) if run.epochs else "not recorded"
     yield "Folder", str(run.folder)
+
+
+def _counts(run: RunData) -> Counts:
+    if not isinstance(run.spec.network, ExternalNetwork):
+        return count(run.spec)
+    from effkeras.graph.keras_counting import count_layers  # needs Keras
+    from effkeras.models import load
+
+    return count_layers(load(run.folder))
 
 
 def _pictures(run: RunData) -> str:

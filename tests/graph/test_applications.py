@@ -18,7 +18,7 @@ from effkeras.models import build_spec, load, save, spec_of
 from effkeras.networks import ApplicationNetwork
 
 MODELS = [name for name in effkeras.list_models() if effkeras.spec(name).family == "application"]
-QUICK = ("mobilenet", "densenet121", "resnet50v2", "vgg16")
+QUICK = ("mobilenet", "resnet50v2", "vgg16")
 # keras.applications' module that holds a model's preprocess_input
 PREPROCESSING = {
     "convnext": "convnext",
