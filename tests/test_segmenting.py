@@ -25,6 +25,7 @@ from effkeras.predict import draw, predict
 from effkeras.predictor import KerasPredictor
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
+from export.tflite import Accuracy
 from quantize.post_training import ptq
 
 QUICK = TrainSettings(epochs=1, batch=8, learning_rate=3e-3, validation_pictures=4)
@@ -119,6 +120,16 @@ def test_headlines_are_one_a_head():
     assert headlines(spec_with("detect", "segment")) == ("AP", "mIoU")
     assert headlines(spec_with("segment")) == ("mIoU",)
     assert headlines(effkeras.spec("b0")) == ("top1",)
+
+
+def test_an_artifact_is_refused_for_its_worse_head():
+    before, after = {"AP": 0.5, "mIoU": 0.6, "pixels": 0.9}, {"AP": 0.51, "mIoU": 0.55, "pixels": 0.1}
+    both = Accuracy("AP", "test", 9, before, after, ("mIoU",))
+    assert both.drop == pytest.approx(-0.01)
+    assert both.worst_drop == pytest.approx(0.05)
+    assert Accuracy("AP", "test", 9, before, after).worst_drop == both.drop
+    unknown = dataclasses.replace(both, artifact={**after, "AP": float("nan")})
+    assert np.isnan(unknown.worst_drop)
 
 
 def test_eval_prints_both_metrics(saved, data, capsys):

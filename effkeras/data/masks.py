@@ -195,7 +195,7 @@ def _points(values: Any) -> np.ndarray:
 
 def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> RunLengths:
     counts: Any = value.get("counts")
-    if list(value.get("size") or ()) != list(size):
+    if value.get("size") != list(size):
         shown = reprlib.repr(value.get("size"))
         raise EffkerasError(f"its run lengths are of size {shown}, and the picture is {list(size)}")
     if isinstance(counts, str):
