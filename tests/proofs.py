@@ -18,6 +18,11 @@ class Proof:
 
 COUNTS = Proof("counts", "parameters to the unit and MACs within 1 %, as counted on the authors' networks")
 BUILT = Proof("built", "the built model has the weights that were counted, and runs")
+AUTHORS = Proof(
+    "authors", "outputs equal those stored of the authors' TensorFlow network on the same weights"
+)
+KERAS = Proof("keras", "outputs equal those of keras.applications' model on the same weights")
+TIMM = Proof("timm", "outputs equal those stored of timm's or effdet's model on the same weights")
 EXPORTED = Proof("exported", "becomes a float .tflite within 20 GB of memory, one XNNPACK partition")
 NAMES = Proof("names", "every variable has the name and shape of the authors' checkpoint")
 
@@ -26,6 +31,7 @@ def proves(model: str, proof: Proof) -> pytest.MarkDecorator:
     return pytest.mark.proves(model, proof)
 
 
-def proven(models: Iterable[str], proof: Proof) -> list:
+def proven(models: Iterable[str], proof: Proof, *, slow: bool = False) -> list:
     """Parameters, one a model, each marked with what its test proves."""
-    return [pytest.param(model, marks=proves(model, proof), id=model) for model in models]
+    marks = [pytest.mark.slow] if slow else []
+    return [pytest.param(model, marks=[proves(model, proof), *marks], id=model) for model in models]

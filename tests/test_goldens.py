@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from checkpoint_writer import write_checkpoint
 from goldens import Golden, read_golden
+from proofs import AUTHORS, proves
 
 import effkeras
 from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
@@ -20,7 +21,11 @@ CLASSIFIERS = ["efficientnet-b0_96.npz", "efficientnet-lite0_96.npz", "efficient
 DETECTORS = ["efficientdet-d0_128.npz", "efficientdet-lite0_160.npz"]
 
 
-@pytest.fixture(scope="module", params=CLASSIFIERS + DETECTORS)
+def proven_golden(file: str) -> object:
+    return pytest.param(file, marks=proves(file.split("_")[0], AUTHORS), id=file)
+
+
+@pytest.fixture(scope="module", params=[proven_golden(file) for file in CLASSIFIERS + DETECTORS])
 def case(request, tmp_path_factory) -> tuple[Golden, keras.Model]:
     golden = read_golden(request.param)
     # The plain variables hold nonsense, so that the test fails unless the averaged twins are taken.

@@ -8,8 +8,7 @@ from effkeras.commands.options import parser
 from effkeras.console import run_command, table
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.counting import count
-from effkeras.networks import ApplicationNetwork
+from effkeras.graph.counting import cost
 from effkeras.zoo import Family, specs_by_family
 
 
@@ -38,15 +37,7 @@ def _matching(part: str) -> Iterator[tuple[Family, list[ModelSpec]]]:
 
 
 def _row(spec: ModelSpec) -> list[str]:
-    parameters, macs = _cost(spec)
+    parameters, macs = cost(spec)
     size = "x".join(map(str, spec.input.size))
     weights = ", ".join(spec.weights) or "-"
     return [spec.name, size, f"{parameters / 1e6:.2f} M", f"{macs / 1e9:.3f} G", weights]
-
-
-def _cost(spec: ModelSpec) -> tuple[int, float]:
-    """Trainable parameters and MACs: counted, or where that needs Keras, as the definition says."""
-    if isinstance(spec.network, ApplicationNetwork) and spec.published is not None:
-        return spec.published.parameters, spec.published.macs
-    counts = count(spec)
-    return counts.trainable, counts.macs

@@ -211,6 +211,14 @@ def count(spec: ModelSpec) -> Counts:
     return Counts(total - frozen, total, net.macs, 2 * net.macs + net.others)
 
 
+def cost(spec: ModelSpec) -> tuple[int, float]:
+    """Trainable parameters and MACs: counted, or where that needs Keras, as the definition states them."""
+    if isinstance(spec.network, ApplicationNetwork) and spec.published is not None:
+        return spec.published.parameters, spec.published.macs
+    counts = count(spec)
+    return counts.trainable, counts.macs
+
+
 def layer_channels(spec: ModelSpec) -> dict[str, int]:
     """Channels of every layer with weights, by its name."""
     return run_over_shapes(spec).layers

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+from proofs import KERAS, proven
 
 import effkeras
 from effkeras.checkpoints import load_weights, open_weights
@@ -140,7 +141,7 @@ def small() -> keras.Model:
     return twin("mobilenet-v3-small")
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("name", [*proven(QUICK, KERAS), *proven(SLOW, KERAS, slow=True)])
 def test_outputs_equal_keras_applications(name, pixels, tmp_path):
     model = twin(name)
     wanted = theirs(model, name, pixels)

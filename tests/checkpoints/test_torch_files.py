@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from proofs import TIMM, proves
 from safetensors.numpy import save_file
 from torch_weights import TorchGolden, picture, read_torch_golden
 
@@ -78,7 +79,10 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [*QUICK.items(), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW.items())],
+    [
+        *(pytest.param(*pair, marks=proves(pair[1], TIMM)) for pair in QUICK.items()),
+        *(pytest.param(*pair, marks=[proves(pair[1], TIMM), pytest.mark.slow]) for pair in SLOW.items()),
+    ],
 )
 def test_outputs_equal_theirs(theirs, ours, tmp_path):
     golden = read_torch_golden(theirs)

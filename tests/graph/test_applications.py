@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from proofs import Proof, proves
+from proofs import KERAS, proves
 
 import effkeras
 from effkeras.definition import ModelSpec, with_size
@@ -31,12 +31,11 @@ PREPROCESSING = {
     "vgg19": "vgg19",
     "xception": "xception",
 }
-SAME = Proof("outputs", "with the weights of the authors' (or Keras's) own model, the same outputs")
 
 
 def _params() -> list:
     return [
-        pytest.param(name, marks=[proves(name, SAME), *([] if name in QUICK else [pytest.mark.slow])])
+        pytest.param(name, marks=[proves(name, KERAS), *([] if name in QUICK else [pytest.mark.slow])])
         for name in MODELS
     ]
 
