@@ -16,6 +16,7 @@ import tensorflow as tf
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.cell_network import AUXILIARY, auxiliary, auxiliary_map
+from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.models import spec_of
 from effkeras.networks import CellNetwork
@@ -48,7 +49,8 @@ def with_auxiliary(model: keras.Model) -> keras.Model:
     last, dtype = model.get_layer(model.output_names[0]), model.get_layer("logits").dtype_policy.name
     logits = auxiliary(KerasNet(dtype), tap, spec.network, spec.classes)
     second = keras.layers.Activation(last.activation, dtype="float32", name=AUXILIARY)(logits)
-    return keras.Model(model.input, {last.name: model.output, AUXILIARY: second}, name=model.name)
+    with deep_graphs():
+        return keras.Model(model.input, {last.name: model.output, AUXILIARY: second}, name=model.name)
 
 
 def auxiliary_losses(

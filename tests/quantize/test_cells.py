@@ -15,7 +15,7 @@ from effkeras.models import build_spec
 from quantize.post_training import PtqOptions, Quantized, float_parts, quantize_pixels
 from quantize.recipes import find
 
-BASES = ("nasnet-mobile", "pnasnet-mobile")
+BASES = ("nasnet-mobile", pytest.param("pnasnet-mobile", marks=pytest.mark.slow))
 
 
 @functools.cache
@@ -38,6 +38,7 @@ def test_float_computes_the_same_in_one_partition(base):
     assert (made.delegated().share, made.delegated().partitions) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_int8_leaves_nothing_in_float_and_stays_close(base):
     made = artifact(base, "int8", "int8")

@@ -89,6 +89,7 @@ def test_plain_compile_and_fit_train_both_outputs():
     assert any((np.asarray(w) != old).any() for w, old in zip(plain.trainable_weights, before, strict=True))
 
 
+@pytest.mark.slow
 def test_the_auxiliary_loss_alone_reaches_the_early_cells_only():
     plain = build_spec(small_cells())
     model = with_auxiliary(plain)
