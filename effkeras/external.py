@@ -72,7 +72,7 @@ def copy_backbone(donor: keras.Model, model: keras.Model, spec: ModelSpec) -> No
     Raises EffkerasError when the detector's is of another width or depth.
     """
     given = {layer.name: layer.get_weights() for layer in donor.layers}
-    for name in backbone_layers(spec):
+    for name in sorted(backbone_layers(spec)):
         own = model.get_layer(name)
         values = given.get(name, [])
         if [value.shape for value in values] != [tuple(weight.shape) for weight in own.weights]:

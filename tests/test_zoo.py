@@ -83,8 +83,8 @@ def test_an_unknown_name_suggests(wrong, hint):
 @pytest.mark.parametrize("name", effkeras.list_models())
 def test_published_figures_are_those_counted(name):
     spec = effkeras.spec(name)
-    if spec.published is None:
-        return
+    if spec.published is None or spec.family == "application":
+        return  # tests/graph/test_applications.py builds the latter
     counts = count(spec)
     assert spec.published.parameters in (0, counts.trainable)
     if spec.published.macs:  # papers round, and some counters see more than multiply-adds
