@@ -15,6 +15,8 @@ VERBS = {
     "list": ("effkeras.commands.list", "all models of the zoo, with parameters and MACs"),
     "info": ("effkeras.commands.info", "what one model is made of"),
     "scale": ("effkeras.commands.scale", "a model scaled by phi, with parameters and MACs"),
+    "weights": ("effkeras.commands.weights", "the weights that a model knows by name; downloads them"),
+    "import": ("effkeras.commands.import_weights", "make a .keras file of weights in another format"),
     "data": ("effkeras.commands.data", "write a data set that ships: `effkeras data digits OUT`"),
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
     "eval": ("effkeras.commands.eval", "measure a run, a .keras or a .tflite file"),

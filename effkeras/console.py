@@ -96,6 +96,8 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for row in rows:
         grid.add_row(*row)
     console().print(title, style="bold")

@@ -13,12 +13,12 @@ import numpy as np
 
 from effkeras.checkpoints.keras_files import weights_of
 from effkeras.checkpoints.official_names import CLASS_PREDICTORS
-from effkeras.checkpoints.published import locate
 from effkeras.checkpoints.sources import Demands, Padding, Source, adapted, open_source
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.segmentation import PREFIX
 from effkeras.models import spec_of
+from effkeras.published.cards import locate
 
 _LISTED = 8
 

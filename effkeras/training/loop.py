@@ -12,7 +12,7 @@ import tensorflow as tf
 from rich.progress import Progress as Bar
 
 from effkeras import results
-from effkeras.checkpoints import load_weights
+from effkeras.checkpoints import load_weights, open_weights
 from effkeras.console import note, progress
 from effkeras.data.masks import MaskClasses
 from effkeras.data.pipeline import BatchSpec, training_batches
@@ -77,6 +77,8 @@ def train(job: Job) -> keras.Model:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
     """
     job = replace(job, spec=spec_for_data(job.spec, job.train))
+    if job.weights:  # they bring the preprocessing that they were trained with
+        job = replace(job, spec=open_weights(job.spec, job.weights).spec)
     _check(job)
     run = Run(job.out)
     run.check(job.spec, job.settings)

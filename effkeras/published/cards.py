@@ -1,4 +1,4 @@
-"""Published weights by name: where their file is, or must be put. Nothing here loads TensorFlow."""
+"""Published weights by name: where their file is, or must be put."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from effkeras import zoo
-from effkeras.checkpoints.download import download
-from effkeras.checkpoints.unpack import is_archive, unpack
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.files import inside
+from effkeras.published.download import download
+from effkeras.published.unpack import is_archive, unpack
 
 
 class Located(NamedTuple):

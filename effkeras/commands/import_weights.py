@@ -1,0 +1,84 @@
+"""`effkeras import SRC MODEL --out F.keras`: published or foreign weights as a model of ours."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras import zoo
+from effkeras.commands.options import above_zero, parser
+from effkeras.console import facts, note, run_command
+from effkeras.definition import with_classes
+from effkeras.errors import EffkerasError
+from effkeras.networks import BlockNetwork
+from effkeras.quiet import quiet
+
+if TYPE_CHECKING:
+    from effkeras.checkpoints import LoadReport, Opened
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes a `.keras` file with the weights of another one."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    if chosen.out.suffix != ".keras":
+        raise EffkerasError(f"--out must end with .keras, not {chosen.out.name!r}")
+    spec = zoo.spec(chosen.model)
+    if chosen.classes:
+        spec = with_classes(spec, chosen.classes)
+    with quiet():
+        from effkeras.checkpoints import open_weights
+        from effkeras.models import build_spec, save
+
+        folder = zoo.definition_folder(chosen.model)
+        opened = open_weights(spec, chosen.source, padding=chosen.padding, folder=folder)
+        model = build_spec(opened.spec)
+        report = opened.load_into(model)
+        save(model, chosen.out)
+    facts(str(chosen.out), _rows(opened, report))
+    note(f"next: effkeras eval {chosen.out} --data DIR, or effkeras export tflite {chosen.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("import", "Makes a .keras file from weights in another format, found out by content.")
+    options.add_argument(
+        "source",
+        help="weights that MODEL knows by name, a TensorFlow checkpoint (prefix or folder), Keras weights "
+        "(.h5, .weights.h5, .keras), or timm's or effdet's .safetensors",
+    )
+    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument("--out", type=Path, required=True, metavar="F.keras", help="the file to write")
+    options.add_argument(
+        "--padding",
+        choices=("same", "symmetric"),
+        help="how the network of a .safetensors file pads, if neither its name nor config.json tells",
+    )
+    options.add_argument(
+        "--classes", type=above_zero, metavar="N", help="other classes: their predictor starts at random"
+    )
+    return options
+
+
+def _rows(opened: Opened, report: LoadReport) -> list[tuple[str, str]]:
+    spec, card = opened.spec, opened.card
+    rows = [
+        ("model", spec.name),
+        ("weights", f"{report.loaded} from {opened.path}"),
+        ("format", report.kind),
+        ("left at random", ", ".join(report.skipped) or "nothing"),
+        ("pixels", f"(pixels - {_plain(spec.input.mean)}) / {_plain(spec.input.std)}"),
+    ]
+    if isinstance(spec.network, BlockNetwork):
+        rows.append(("padding", spec.network.padding))
+    if card is not None:
+        rows += [("licence", card.licence or "not stated"), ("source", card.source or card.url)]
+    return rows
+
+
+def _plain(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]"

@@ -1,0 +1,48 @@
+"""`effkeras weights MODEL [NAME --download]`: the weights that a model knows by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from effkeras import zoo
+from effkeras.commands.options import parser
+from effkeras.console import facts, run_command
+from effkeras.definition import ModelSpec, WeightsSpec
+from effkeras.errors import EffkerasError
+from effkeras.published.cards import cached_file, fetch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Lists published weights, or downloads some."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    options = parser("weights", "The weights that a model knows by name; downloads them when asked to.")
+    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument("name", nargs="?", help="show or download these only")
+    options.add_argument("--download", action="store_true", help="fetch the file, or what is missing of it")
+    chosen = options.parse_args(argv)
+    spec = zoo.spec(chosen.model)
+    if chosen.download:
+        if not chosen.name:
+            known = ", ".join(spec.weights) or "none"
+            raise EffkerasError(f"say which weights to download; {spec.name} knows: {known}")
+        print(fetch(spec, chosen.name))
+        return
+    cards = {name: card for name, card in spec.weights.items() if chosen.name in (None, name)}
+    if not cards:
+        what = f"weights {chosen.name!r}" if chosen.name else "weights"
+        raise EffkerasError(f"{spec.name} knows no {what} by name")
+    for name, card in cards.items():
+        facts(f"{spec.name} {name}", _rows(spec, name, card))
+
+
+def _rows(spec: ModelSpec, name: str, card: WeightsSpec) -> list[tuple[str, str]]:
+    rows = [("licence", card.licence), ("source", card.source)]
+    if not card.url:
+        return [("file", card.file), *rows]
+    file = cached_file(spec, name)
+    state = "on this machine" if file.is_file() else "not on this machine"
+    digest = [(kind, value) for kind, value in (("sha256", card.sha256), ("md5", card.md5)) if value]
+    return [("url", card.url), *rows, *digest, ("cached at", f"{file} ({state})")]
