@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from effkeras.checkpoints.keras_nasnet import nasnet_names
 from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
 from effkeras.graph.mbconv import Block, blocks_of
-from effkeras.networks import BlockNetwork
+from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork
+
+_TOP = ("logits", "hidden")
 
 
 class KerasLayer(NamedTuple):
@@ -28,10 +32,16 @@ Layers = Iterator[KerasLayer]
 def keras_layers(spec: ModelSpec) -> list[KerasLayer]:
     """The layers with weights of a network that keras.applications has too; empty for any other.
 
-    Networks whose layers have Keras's own names here need no map, and get none.
+    Layers that have Keras's own names here are left out.
     """
     network = spec.network
-    if spec.is_detector or not isinstance(network, BlockNetwork):
+    if spec.is_detector:
+        return []
+    if isinstance(network, CellNetwork):
+        return _nasnet(spec)
+    if isinstance(network, ApplicationNetwork):
+        return [*_application_top(network)]
+    if not isinstance(network, BlockNetwork):
         return []
     if spec.family == "efficientnet":
         return [*_efficientnet(network, "dwconv")]
@@ -44,7 +54,23 @@ def keras_layers(spec: ModelSpec) -> list[KerasLayer]:
 
 def top_layers(layers: list[KerasLayer]) -> frozenset[str]:
     """Ours of the layers that `include_top=False` leaves out."""
-    return frozenset(layer.ours for layer in layers if layer.ours in ("logits", "hidden_conv"))
+    return frozenset(layer.ours for layer in layers if layer.ours.startswith(_TOP))
+
+
+def _nasnet(spec: ModelSpec) -> list[KerasLayer]:
+    try:
+        names = nasnet_names(spec)
+    except EffkerasError:
+        return []  # other cells: keras.applications has no such network
+    return [KerasLayer(*pair, "") for pair in {(layer, theirs) for (layer, _), theirs in names.items()}]
+
+
+def _application_top(network: ApplicationNetwork) -> Layers:
+    """The classifier is ours; all below has Keras's names."""
+    own = {"MobileNet": "conv_preds"}
+    yield KerasLayer("logits", own.get(network.function, "predictions"), "")
+    for index in range(len(network.hidden)):
+        yield KerasLayer(f"hidden{index}", f"fc{index + 1}", "")
 
 
 def _efficientnet(network: BlockNetwork, depthwise: str) -> Layers:

@@ -35,6 +35,9 @@ SLOW: dict[str, Callable] = {
     "mobilenet-v3-large": keras.applications.MobileNetV3Large,
     "mobilenet-v3-large-0.75": partial(keras.applications.MobileNetV3Large, alpha=0.75),
     "mobilenet-v3-large-minimalistic": partial(keras.applications.MobileNetV3Large, minimalistic=True),
+    "nasnet-mobile": keras.applications.NASNetMobile,
+    "mobilenet": keras.applications.MobileNet,
+    "densenet121": keras.applications.DenseNet121,
     "mobilenet-v3-small-minimalistic": partial(keras.applications.MobileNetV3Small, minimalistic=True),
 }
 
@@ -45,9 +48,10 @@ def twin(name: str, **options: object) -> keras.Model:
     # Layers without a name of their own are numbered; a fresh count makes that as in a fresh process.
     keras.backend.clear_session()
     model = build(weights=None, classifier_activation=None, input_shape=(SIDE, SIDE, 3), **options)
+    gain = 0.7 if any(part in name for part in ("v2-", "b7", "nasnet")) else 0.8
     for weight in model.weights:
         if "count" not in weight.name:
-            weight.assign(value(weight.path, tuple(weight.shape), 0.7 if "v2-" in name else 0.8))
+            weight.assign(value(weight.path, tuple(weight.shape), gain))
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -77,7 +81,8 @@ def value(path: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
         return draw.uniform(0.6, 1.6, shape)
     if len(shape) == 1:
         return draw.normal(0, 0.2, shape)
-    inputs = np.prod(shape[:2]) if "dwconv" in path or "depthwise" in path else np.prod(shape[:-1])
+    is_depthwise = any(part in path for part in ("dwconv", "depthwise", "conv_dw_"))
+    inputs = np.prod(shape[:2] if is_depthwise else shape[:-1])
     return draw.normal(0, np.sqrt(1.5 / inputs), shape)
 
 
@@ -132,8 +137,12 @@ def save_whole(model: keras.Model, folder: Path) -> Path:
 
 
 def theirs(model: keras.Model, name: str, pixels: np.ndarray) -> np.ndarray:
-    # MobileNetV2 alone leaves preprocessing to its user.
-    return model.predict_on_batch(pixels / 127.5 - 1 if name.startswith("mobilenet-v2") else pixels)
+    """Its outputs for pixels 0..255: several leave preprocessing to their users."""
+    if name == "densenet121":
+        pixels = (pixels - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    elif name.startswith(("mobilenet-v2", "nasnet")) or name == "mobilenet":
+        pixels = pixels / 127.5 - 1
+    return model.predict_on_batch(pixels)
 
 
 @pytest.fixture(scope="module")
