@@ -262,3 +262,10 @@ def test_bad_input_is_one_line_and_exit_code_2(case, place, capsys):
     assert run(*BAD_CALLS[case](place)) == 2
     assert one_line(capsys.readouterr().err)
     assert set(place.here.rglob("*")) == before
+
+
+def test_info_shows_cells(capsys):
+    assert run("info", "nasnet-mobile") == 0
+    out = capsys.readouterr().out
+    assert "16, of which 4 halve the resolution" in out
+    assert "sep5x5(h) + sep3x3(p)" in out
