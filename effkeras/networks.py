@@ -113,9 +113,11 @@ class CellNetwork:
     `stem_cells` of 2 is the ImageNet stem, a strided convolution of `stem` filters and two reducing cells;
     0 is CIFAR's, a convolution that keeps the resolution. `padding` is that of the strided convolution: a
     detector whose sides are not multiples of 4 needs "same". `strided_pool` says how strided pooling pads:
-    "zero" is keras.applications's way. `survival` is what drop-path keeps of the last cell's operations at
-    the end of training. `auxiliary` is the weight of an auxiliary head's loss in `effkeras train`, 0.4 in
-    the papers; the head exists in training only.
+    "zero" is keras.applications's way. Two convolutions halve the resolution of p; of an odd number of
+    filters they make all ("all") or one less ("equal", slim's first way, which PNASNet's counts follow).
+    `survival` is what drop-path keeps of the last cell's operations at the end of training. `auxiliary` is
+    the weight of an auxiliary head's loss in `effkeras train`, 0.4 in the papers; the head exists in
+    training only.
     """
 
     normal: tuple[str, ...]
@@ -129,6 +131,7 @@ class CellNetwork:
     activation: Activation = "relu"
     padding: Literal["valid", "same"] = "valid"
     strided_pool: Literal["same", "zero"] = "same"
+    odd_halves: Literal["all", "equal"] = "all"
     dropout: float = 0.5
     survival: float = 1.0
     auxiliary: float = 0.0

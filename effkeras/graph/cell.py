@@ -95,9 +95,10 @@ def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: 
 def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
     """Half the resolution: even and odd pixels, half of the filters from each."""
     half = making.filters // 2
+    rest = half if making.network.odd_halves == "equal" else making.filters - half
     even = net.conv(x, f"{name}_even_conv", Conv(half, stride=2))
     shifted = net.shift(x, f"{name}_odd")
-    odd = net.conv(shifted, f"{name}_odd_conv", Conv(making.filters - half, stride=2))
+    odd = net.conv(shifted, f"{name}_odd_conv", Conv(rest, stride=2))
     return net.batch_norm(net.concat([even, odd], f"{name}_parts"), f"{name}_bn", making.style.batch_norm)
 
 
