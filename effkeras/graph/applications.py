@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.graph.functional import Config, CopyRules, Part, copy_onto, maker
+from effkeras.graph.functional import Config, CopyRules, Part, copy_onto, maker, output_of
 from effkeras.networks import ApplicationNetwork
 
 KerasTensor = Any
@@ -81,7 +81,7 @@ def _function(name: str) -> Callable[..., keras.Model]:
 def _tap(model: keras.Model, names: dict[str, str], tap: str, function: str) -> KerasTensor:
     for own, fresh in names.items():
         if fresh == tap:
-            return model.get_layer(own).output
+            return output_of(model, own)
     raise EffkerasError(f"{function} has no layer {tap!r} to tap; {did_you_mean(tap, names.values())}")
 
 

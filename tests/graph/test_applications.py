@@ -62,7 +62,7 @@ def original(spec: ModelSpec) -> keras.Model:
             value = draw.normal(0, 0.1, weight.shape)
         elif weight.name == "moving_variance":
             value = draw.uniform(0.5, 1.5, weight.shape)
-        elif weight.name in ("gamma", "variable"):
+        elif weight.name == "gamma" or "layer_scale" in weight.path:
             value = draw.uniform(0.5, 1.0, weight.shape)
         weight.assign(value)
     return model
