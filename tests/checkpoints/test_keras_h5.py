@@ -27,7 +27,6 @@ QUICK: dict[str, Callable] = {
 }
 SLOW: dict[str, Callable] = {
     "efficientnet-b3": keras.applications.EfficientNetB3,
-    "efficientnet-b7": keras.applications.EfficientNetB7,
     "efficientnetv2-s": keras.applications.EfficientNetV2S,
     "efficientnetv2-b3": keras.applications.EfficientNetV2B3,
     "mobilenet-v2-0.35": partial(keras.applications.MobileNetV2, alpha=0.35),
@@ -48,7 +47,7 @@ def twin(name: str, **options: object) -> keras.Model:
     # Layers without a name of their own are numbered; a fresh count makes that as in a fresh process.
     keras.backend.clear_session()
     model = build(weights=None, classifier_activation=None, input_shape=(SIDE, SIDE, 3), **options)
-    gain = 0.7 if any(part in name for part in ("v2-", "b7", "nasnet")) else 0.8
+    gain = 0.7 if any(part in name for part in ("v2-", "nasnet")) else 0.8
     for weight in model.weights:
         if "count" not in weight.name:
             weight.assign(value(weight.path, tuple(weight.shape), gain))
