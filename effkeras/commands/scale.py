@@ -1,4 +1,4 @@
-"""`effkeras scale MODEL`: what compound scaling makes of a model, in real parameters and MACs."""
+"""`effkeras scale [MODEL]`: what compound scaling makes of a model, in real parameters and MACs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from effkeras.networks import BlockNetwork, CellNetwork
 from effkeras.scaling_law import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
 
 _STEPS = tuple(map(float, range(8)))
+
+BASE = "efficientnet-b0"  # what the papers scale
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         "Compound scaling: depth, width and pictures grow together with phi, from the model given. "
         "(b1 to b7 and d1 to d7 of the zoo are what the authors chose near this law.)",
     )
-    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument(
+        "model", nargs="?", default=BASE, help=f"a name of `effkeras list`, or a TOML file (default: {BASE})"
+    )
     options.add_argument("--phi", type=float, nargs="+", metavar="P", help="steps (default: 0 to 7)")
     options.add_argument("--alpha", type=float, help=f"depth per step (default: {PAPER.alpha})")
     options.add_argument("--beta", type=float, help=f"width per step (default: {PAPER.beta})")
