@@ -43,6 +43,7 @@ def python_blocks() -> list[str]:
 def shape(line: str) -> str:
     """A line without what differs between machines: figures, spaces, and the processor's name."""
     line = re.sub(r"^.*(?=, \d+ cores)", "CPU", line)
+    line = re.sub("─+", "─", line)  # tables are as wide as their figures
     return re.sub(r"\d[\d,.]*", "#", " ".join(line.split()))
 
 

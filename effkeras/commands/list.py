@@ -39,5 +39,10 @@ def _matching(part: str) -> Iterator[tuple[Family, list[ModelSpec]]]:
 def _row(spec: ModelSpec) -> list[str]:
     parameters, macs = cost(spec)
     size = "x".join(map(str, spec.input.size))
-    weights = ", ".join(spec.weights) or "-"
-    return [spec.name, size, f"{parameters / 1e6:.2f} M", f"{macs / 1e9:.3f} G", weights]
+    return [spec.name, size, f"{parameters / 1e6:.2f} M", f"{macs / 1e9:.3f} G", _weights(spec)]
+
+
+def _weights(spec: ModelSpec) -> str:
+    """The first weights by name, and how many more `effkeras weights` shows."""
+    first, *more = spec.weights or ["-"]
+    return f"{first} +{len(more)}" if more else first
