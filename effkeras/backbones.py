@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from effkeras import zoo
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.networks import ApplicationNetwork, CellNetwork, ExternalNetwork, FireNetwork, Network
+from effkeras.networks import ExternalNetwork, Network, for_pyramid
 
 if TYPE_CHECKING:
     import keras
@@ -71,7 +71,7 @@ def with_backbone(spec: ModelSpec, backbone: str | Path | ModelSpec) -> ModelSpe
     source = backbone if isinstance(backbone, ModelSpec) else zoo.spec(backbone)
     channels = _channels(spec, source)
     name = (source.backbone if source.is_detector else "") or source.name
-    return _hybrid(spec, name, _padded(source.network), source.input).replace(channels=channels)
+    return _hybrid(spec, name, for_pyramid(source.network), source.input).replace(channels=channels)
 
 
 def with_taps(spec: ModelSpec, tapped: TappedModel, taps: tuple[str, ...]) -> ModelSpec:
@@ -93,12 +93,6 @@ def _hybrid(spec: ModelSpec, name: str, network: Network, pixels: InputSpec) -> 
         published=None,
         weights={},
     )
-
-
-def _padded(network: Network) -> Network:
-    if isinstance(network, FireNetwork | CellNetwork | ApplicationNetwork):
-        return dataclasses.replace(network, padding="same")
-    return network
 
 
 def _channels(spec: ModelSpec, source: ModelSpec) -> dict[str, int]:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.networks import Activation, BatchNormSpec, Network, network_problem
+from effkeras.networks import BATCH_NORM, Activation, BatchNormSpec, Network, network_problem
 from effkeras.tables import Table, to_record, to_table
 
 SCHEMA = 1
 # Sides of an input, in pixels.
 SMALLEST, LARGEST = 32, 16384
+# Of a pyramid or head; the largest published detector has 8 and 5.
+MOST_LAYERS = 100
 
 Family = Literal[
     "efficientnet",
@@ -244,7 +246,7 @@ def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
     """Reads a resolved definition; `where` names its file in errors."""
     if table.get("schema", SCHEMA) != SCHEMA:
         raise EffkerasError(
-            f"{where}: schema {table['schema']} is unknown; this version reads schema {SCHEMA}"
+            f"{where}: schema {table['schema']!r} is unknown; this version reads schema {SCHEMA}"
         )
     return checked(to_record(ModelSpec, table, where), where)
 
@@ -264,7 +266,9 @@ def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
 
 def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
     """The same detector with other outputs: "detect", "segment" or both; the order does not matter."""
-    if isinstance(heads, str):
+    if not spec.is_detector:
+        raise EffkerasError(f"{spec.name}: only a detector has heads to choose")
+    if not _is_list(heads):
         raise EffkerasError(f"heads must be a list of {' and '.join(HEADS)}, not {heads!r}")
     for head in heads:
         if head not in HEADS:
@@ -324,6 +328,7 @@ def _problem(spec: ModelSpec) -> str:
         "crop must be above 0 and at most 1": 0 < spec.input.crop <= 1,
         "all channels must be above 0": min(spec.channels.values(), default=1) > 0,
         **(_detector_checks(detector_parts(spec)) if spec.is_detector else {}),
+        "only a detector has a backbone to choose": spec.is_detector or not spec.backbone,
         **_head_checks(spec),
     }
     problem = next((text for text, holds in checks.items() if not holds), "")
@@ -336,7 +341,12 @@ def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
     return {
         "levels must start at 3 and end at 5 to 8": low == 3 and 5 <= high <= 8,
         "fpn channels and cells must be above 0": min(parts.fpn.channels, parts.fpn.cells) > 0,
+        f"fpn cells and head repeats must be at most {MOST_LAYERS}": (
+            max(parts.fpn.cells, parts.head.repeats) <= MOST_LAYERS
+        ),
         "head repeats must not be negative": parts.head.repeats >= 0,
+        f"fpn {BATCH_NORM}": parts.fpn.batch_norm.is_sound,
+        "nms iou_threshold must lie between 0 and 1": 0 <= nms.iou_threshold <= 1,
         "anchors need a scale, octaves and aspect_ratios above 0": (
             min(anchors.scale, anchors.octaves, *(anchors.aspect_ratios or (0,))) > 0
         ),

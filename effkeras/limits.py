@@ -7,7 +7,7 @@ import os
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
-from effkeras.networks import BlockNetwork, CellNetwork
+from effkeras.networks import ApplicationNetwork, ExternalNetwork
 
 _BYTES = 4  # weights are float32 under every policy
 
@@ -15,10 +15,10 @@ _BYTES = 4  # weights are float32 under every policy
 def check_memory(spec: ModelSpec) -> None:
     """Raises EffkerasError when a model's weights alone are larger than this machine's memory.
 
-    Only networks that a factor can blow up are counted.
+    Networks that only Keras can count are not.
     """
     memory = machine_memory()
-    if memory is None or not isinstance(spec.network, BlockNetwork | CellNetwork):
+    if memory is None or isinstance(spec.network, ApplicationNetwork | ExternalNetwork):
         return
     needed = count(spec).total * _BYTES
     if needed > memory:

@@ -26,6 +26,7 @@ from effkeras.regularization import Regularization, regularized
 from effkeras.scaling_law import with_phi, with_width
 
 NORMALIZE = "normalize"
+_DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 
 
 def build(  # noqa: PLR0913 - the one front door
@@ -113,6 +114,10 @@ def build_spec(
     `part` is the part of another model that the definition's network stands for, if it is an external one;
     it keeps its weights.
     """
+    if activation not in (None, "softmax"):
+        raise EffkerasError(f"activation must be 'softmax' or None (logits), not {activation!r}")
+    if dtype not in _DTYPES:
+        raise EffkerasError(f"dtype must be a Keras policy, one of {', '.join(_DTYPES)}, not {dtype!r}")
     _check_channels(spec)
     check_memory(spec)
     with deep_graphs():

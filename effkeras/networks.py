@@ -5,15 +5,21 @@ Nothing here imports TensorFlow or Keras.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from effkeras.errors import EffkerasError
 from effkeras.genotype import decode
 
+FIRE_MODULE = re.compile(r"s([1-9]\d*)_e([1-9]\d*)")
+
 # A factor of width or depth beyond this is a mistake: the largest published network has 5.3.
 LARGEST = 100
 MOST_REPEATS = 1000
+
+BATCH_NORM = "batch_norm needs a momentum between 0 and 1 and an epsilon above 0"
 
 Activation = Literal["swish", "relu6", "relu", "hard_swish"]
 
@@ -24,6 +30,11 @@ class BatchNormSpec:
 
     momentum: float = 0.99
     epsilon: float = 1e-3
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the figures make sense."""
+        return 0 <= self.momentum < 1 and self.epsilon > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +183,13 @@ class ExternalNetwork:
 Network = BlockNetwork | FireNetwork | CellNetwork | ApplicationNetwork | ExternalNetwork
 
 
+def for_pyramid(network: Network) -> Network:
+    """The network as a detector needs it: maps of all levels cover the picture. The weights stay the same."""
+    if isinstance(network, FireNetwork | CellNetwork | ApplicationNetwork):
+        return dataclasses.replace(network, padding="same")
+    return network
+
+
 def network_problem(network: Network) -> str:
     """What is wrong with a network's figures, or an empty text."""
     problem = next((text for text, holds in _checks(network).items() if not holds), "")
@@ -212,6 +230,8 @@ def _block_checks(network: BlockNetwork) -> dict[str, bool]:
         "stem and head must be above 0": min(network.stem, network.head) > 0,
         "hidden must not be negative": network.hidden >= 0,
         "divisors must be above 0": min(network.expand_divisor, network.squeeze.divisor) > 0,
+        "round_limit must lie between 0 and 1": 0 <= network.round_limit <= 1,
+        BATCH_NORM: network.batch_norm.is_sound,
     }
 
 
@@ -220,6 +240,9 @@ def _fire_checks(network: FireNetwork) -> dict[str, bool]:
         "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
         "stages must name at least one fire module each": all(network.stages) and len(network.stages) > 0,
         "stem and stem_kernel must be above 0": min(network.stem, network.stem_kernel) > 0,
+        "a fire module is written like s16_e64": all(
+            FIRE_MODULE.fullmatch(module) for stage in network.stages for module in stage
+        ),
     }
 
 
@@ -235,6 +258,7 @@ def _cell_checks(network: CellNetwork) -> dict[str, bool]:
         "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
         "survival must lie above 0 and up to 1": 0 < network.survival <= 1,
         "auxiliary must not be negative": network.auxiliary >= 0,
+        BATCH_NORM: network.batch_norm.is_sound,
     }
 
 

@@ -31,9 +31,10 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
     is_saved = path.is_dir() or path.suffix == ".keras"
     if is_saved and weights is not None:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
-    if not is_saved and weights is None:
-        note(f"{source}: random weights; size and speed will be true, accuracy will not")
     with quiet():
         from effkeras.models import build, load
 
-        return load(path) if is_saved else build(source, weights=weights)
+        model = load(path) if is_saved else build(source, weights=weights)
+    if not is_saved and weights is None:
+        note(f"{source}: random weights; size and speed will be true, accuracy will not")
+    return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import tomllib
 import types
 import typing
@@ -108,8 +109,8 @@ def _choice(choices: list[Any], value: Any, where: str) -> Any:
     if len(choices) == 1 or not isinstance(value, Mapping) or "kind" not in value:
         return choices[0]
     kinds = {typing.get_args(_hints(choice)["kind"])[0]: choice for choice in choices}
-    _expect(value["kind"] in kinds, f"{where}.kind", f"one of {', '.join(kinds)}", value["kind"])
-    return kinds[value["kind"]]
+    _expect(str(value["kind"]) in kinds, f"{where}.kind", f"one of {', '.join(kinds)}", value["kind"])
+    return kinds[str(value["kind"])]
 
 
 def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
@@ -123,6 +124,7 @@ def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float:
         _expect(isinstance(value, int | float) and not isinstance(value, bool), where, "a number", value)
+        _expect(math.isfinite(value), where, "a finite number", value)
         return float(value)
     names = {int: "a whole number", str: "a text", bool: "true or false"}
     is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

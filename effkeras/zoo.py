@@ -13,9 +13,11 @@ from pathlib import Path
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.networks import for_pyramid
 from effkeras.tables import Table, merge, read_toml, to_record
 
 _ONLY_IN_FILES = ("base", "abstract")
+_PIXELS = ("mean", "std")
 _NOT_MODELS = ("-base", ".train")
 
 
@@ -108,7 +110,8 @@ class _Zoo:
         if table.get("abstract"):
             raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
         own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
-        return spec_from_table({"name": self._long_name(path), **own}, str(path))
+        spec = spec_from_table({"name": self._long_name(path), **own}, str(path))
+        return spec.replace(network=for_pyramid(spec.network)) if spec.is_detector else spec
 
     def locate(self, name: str) -> Path:
         if (Path(name) / "model.toml").is_file():
@@ -164,8 +167,11 @@ class _Zoo:
         sibling = path.parent / f"{base}.toml"
         parent = self._with_bases(sibling if sibling.is_file() else self.locate(base), (*seen, path))
         parent.pop("abstract", None)
-        for own in ("published", "weights", "summary"):
-            parent.pop(own, None)  # figures and weights belong to one model, not to those made from it
+        for key in ("published", "weights", "summary"):
+            parent.pop(key, None)  # figures and weights belong to one model, not to those made from it
+        inherited, own = parent.get("backbone"), table.get("backbone")
+        if inherited and isinstance(own, str) and own != inherited:
+            parent = _without_network(parent)
         return merge(parent, table)
 
     def _expand_backbone(self, table: Table, path: Path) -> Table:
@@ -179,7 +185,17 @@ class _Zoo:
             return table  # a resolved definition, as models carry it: its network is whole
         beside = path.parent / backbone
         source = beside if beside.is_file() else self.locate(backbone)
-        network = self._with_bases(source, (path,)).get("network")
-        if network is None:
+        theirs = self._with_bases(source, (path,))
+        if "network" not in theirs:
             raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
-        return {**table, "network": merge(network, own)}
+        # Normalisation belongs to the backbone's weights, unless the detector says otherwise.
+        pixels = {key: value for key, value in theirs.get("input", {}).items() if key in _PIXELS}
+        merged = {"network": merge(theirs["network"], own), "input": merge(pixels, table.get("input", {}))}
+        return {**table, **merged}
+
+
+def _without_network(table: Table) -> Table:
+    """A detector's table less what describes the backbone that another one replaces."""
+    pixels = {key: value for key, value in table.get("input", {}).items() if key not in _PIXELS}
+    rest = {key: value for key, value in table.items() if key not in ("network", "channels")}
+    return {**rest, "input": pixels}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -377,3 +378,27 @@ def test_any_name_can_be_built():
     model = build_spec(spec)
     assert model.predict(pixels(32, 32), verbose=0).shape == (2, 10)
     assert spec_of(model).name == "_meine Zähler"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 3}, "heads must be a list"),
+        ({"heads": ["detect"]}, "only a detector has heads"),
+        ({"weights": 3}, "weights must be a name or a path, not int"),
+        ({"activation": "sigmoid"}, "activation must be 'softmax' or None"),
+        ({"dtype": "int8"}, "dtype must be a Keras policy"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_one_line(options, message):
+    model = "efficientdet-digits" if options == {"heads": 3} else "efficientnet-digits"
+    with pytest.raises(EffkerasError, match=re.escape(message)):
+        effkeras.build(model, **options)
+
+
+def test_maps_that_vanish_are_told_before_keras_fails(tmp_path):
+    stages = "[" + ", ".join(['["s4_e4"]'] * 6) + "]"
+    file = tmp_path / "fire.toml"
+    file.write_text(f'base = "squeezenet-1.1"\n[input]\nsize = [64, 64]\n[network]\nstages = {stages}\n')
+    with pytest.raises(EffkerasError, match="too small for a window of 3"):
+        effkeras.build(file)

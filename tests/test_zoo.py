@@ -9,6 +9,7 @@ import pytest
 
 import effkeras
 from effkeras import zoo
+from effkeras.backbones import with_backbone
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
@@ -120,14 +121,29 @@ def test_a_detector_may_take_another_backbone(tmp_path):
     assert (spec.network.activation, spec.network.blocks) == (lite.activation, lite.blocks)
     assert spec.network.fixed_ends
     assert spec.network.width == 0.5
-    assert spec.network.survival == 1.0  # d0's own
+    assert spec.network.survival == lite.survival  # what d0 says of its own backbone is gone
     assert spec.fpn == effkeras.spec("d0").fpn
     assert count(spec).trainable < count(effkeras.spec("d0")).trainable
+
+
+@pytest.mark.parametrize("backbone", ["densenet121", "squeezenet-1.1", "nasnet-mobile", "mobilenet-v2", "b1"])
+def test_a_backbone_in_a_file_is_the_option_of_build(backbone, tmp_path):
+    path = written(tmp_path / "mine.toml", f'base = "d0"\nbackbone = "{backbone}"\n')
+    spec, option = effkeras.spec(path), with_backbone(effkeras.spec("d0"), backbone)
+    assert (spec.network, spec.input, spec.fpn) == (option.network, option.input, option.fpn)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('base = "b0"\nbackbone = "b1"', "only a detector has a backbone"),
+        ('base = "b0"\n[input]\nmean = [nan, 1, 1]', "mean must be a finite number, not nan"),
+        ('base = "b0"\n[network]\nbatch_norm = { epsilon = -1 }', "batch_norm needs a momentum"),
+        ('base = "b0"\n[network]\nround_limit = -5', "round_limit must lie between 0 and 1"),
+        ('base = "b0"\n[network]\nkind = ["a"]', "kind must be one of blocks"),
+        ('base = "d0"\n[fpn]\ncells = 100000', "fpn cells and head repeats must be at most 100"),
+        ('base = "d0"\n[nms]\niou_threshold = -1', "iou_threshold must lie between 0 and 1"),
+        ('base = "squeezenet-1.1"\n[network]\nstages = [["s16"]]', "mine.toml: a fire module is written"),
         ('base = "b0"\nclases = 3', "mine.toml: unknown key 'clases'; did you mean 'classes'?"),
         (
             'base = "b0"\n[network]\nwidht = 3',

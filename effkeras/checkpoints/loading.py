@@ -94,6 +94,8 @@ def open_weights(
     Raises:
         EffkerasError: no such weights, an unsafe or unknown format, or a damaged file.
     """
+    if not isinstance(weights, str | Path):
+        raise EffkerasError(f"weights must be a name or a path, not {type(weights).__name__}")
     found = locate(spec, weights, folder)
     source = open_source(found.path, spec, padding)
     own = source.demands

@@ -156,6 +156,8 @@ def open_source(path: Path, spec: ModelSpec, padding: Padding | None = None) -> 
         EffkerasError: nothing there, an unknown or unsafe format, or a damaged file.
     """
     kind = recognise(path)
+    if padding is not None and kind != "safetensors":
+        raise EffkerasError(f"{path} says itself how its network pads; padding is for .safetensors files")
     # Each format's module is imported only when it is needed: h5py and TensorFlow are slow to load.
     module = importlib.import_module(f"effkeras.checkpoints.{_MODULES[kind]}")
     return cast(Source, module.open_weights(path, spec, padding))

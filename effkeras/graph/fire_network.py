@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
-from effkeras.errors import EffkerasError
 from effkeras.graph.vocabulary import Conv, Pool, Tensor, Vocabulary
-from effkeras.networks import FireNetwork
-
-_MODULE = re.compile(r"s(\d+)_e(\d+)")
+from effkeras.networks import FIRE_MODULE, FireNetwork
 
 
 def features(net: Vocabulary[Tensor], x: Tensor, network: FireNetwork) -> dict[int, Tensor]:
@@ -47,8 +42,5 @@ def _conv(net: Vocabulary[Tensor], x: Tensor, name: str, conv: Conv) -> Tensor:
 
 
 def _decode(module: str) -> tuple[int, int]:
-    match = _MODULE.fullmatch(module)
-    if match is None or "0" in match.groups():
-        raise EffkerasError(f"fire module {module!r} is not understood; write it like s16_e64")
-    squeeze, expand = map(int, match.groups())
-    return squeeze, expand
+    squeeze, expand = FIRE_MODULE.fullmatch(module).groups()  # type: ignore[union-attr] # checked with the network
+    return int(squeeze), int(expand)
