@@ -33,6 +33,8 @@ OTHERS = [
     "squeezenet-1.0",
 ]
 
+CIFAR = "nasnet-cifar"  # it ends with stride 4
+
 
 def tiny(size: tuple[int, int] = (64, 64)) -> ModelSpec:
     """D0 with little beyond its network."""
@@ -79,9 +81,14 @@ def test_a_zoo_name_is_a_backbone(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one for one in effkeras.list_models() if "det" not in one])
+@pytest.mark.parametrize("name", [one for one in effkeras.list_models() if "det" not in one and one != CIFAR])
 def test_every_network_of_the_zoo_fits_a_pyramid(name):
     count(with_backbone(tiny((96, 160)), name))  # which refuses maps of other sizes
+
+
+def test_a_network_for_tiny_pictures_is_no_backbone():
+    with pytest.raises(EffkerasError, match=f"tiny-{CIFAR}: the network has no map of stride 8"):
+        effkeras.build(tiny(), backbone=CIFAR)
 
 
 @pytest.mark.parametrize("name", ["squeezenet-1.1", "mobilenet-v2-0.35"])
