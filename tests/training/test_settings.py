@@ -34,7 +34,7 @@ def test_round_trip(tmp_path):
         ({"ema": 1.0}, "ema must lie between"),
         ({"label_smoothing": -0.1}, "label_smoothing must lie between"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie between"),
-        ({"label_smoothing": float("nan")}, "label_smoothing must lie between"),
+        ({"label_smoothing": float("nan")}, "label_smoothing must be a finite number"),
         ({"optimizer": "adam"}, "must be one of adamw, sgd"),
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"augment": {"flipp": True}}, "did you mean 'flip'"),
