@@ -125,13 +125,17 @@ class _Zoo:
 
     def _by_short_name(self, name: str) -> Path:
         short = self._short_names()
-        matches = short.get(name, [])
+        matches = short.get(name, []) or self._as_keras_writes(name)
         if len(matches) > 1:
             raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
         if not matches:
             hint = did_you_mean(name, [*self.definitions, *short])
             raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
         return self.definitions[matches[0]]
+
+    def _as_keras_writes(self, name: str) -> list[str]:
+        """Models whose name without dashes this is, as keras.applications writes it: efficientnetb0."""
+        return [long for long in self.definitions if long.replace("-", "") == name]
 
     def _short_names(self) -> dict[str, list[str]]:
         """Long names by short name; one that several share is ambiguous."""

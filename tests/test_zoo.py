@@ -52,7 +52,16 @@ def test_every_listed_model_has_its_own_name(name):
 
 @pytest.mark.parametrize(
     ("short", "long"),
-    [("b0", "efficientnet-b0"), ("d0", "efficientdet-d0"), ("efficientdet-d0", "efficientdet-d0")],
+    [
+        ("b0", "efficientnet-b0"),
+        ("v2-s", "efficientnetv2-s"),
+        ("edgetpu-s", "efficientnet-edgetpu-s"),
+        ("d0", "efficientdet-d0"),
+        ("efficientdet-d0", "efficientdet-d0"),
+        ("efficientnetb0", "efficientnet-b0"),
+        ("mobilenetv3large", "mobilenet-v3-large"),
+        ("nasnetmobile", "nasnet-mobile"),
+    ],
 )
 def test_short_names_work_where_they_are_clear(short, long):
     assert effkeras.spec(short) == effkeras.spec(long)
