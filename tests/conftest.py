@@ -10,6 +10,14 @@ import pytest
 from tiny import digits_folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def seeded():
+    """Random weights are the same in every run of the same tests."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """A few pictures of digits with boxes, 64 px."""
