@@ -35,7 +35,7 @@ def newest(rows: Sequence[results.Row], kind: str, model: str, recipe: str) -> r
     found = [
         row
         for row in rows
-        if (row["kind"], row["model"], row.get("artifact")) == (kind, model, f"{recipe}.tflite")
+        if (row["kind"], row.get("model"), row.get("artifact")) == (kind, model, f"{recipe}.tflite")
         and (kind != "latency" or (row["kernels"], row["threads"]) == ("XNNPACK", 1))
     ]
     return found[-1] if found else None
