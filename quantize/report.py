@@ -1,0 +1,100 @@
+"""What a step did, layer by layer: printed, stored, and carried beside its result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from effkeras.console import note, table
+from effkeras.errors import EffkerasError
+from effkeras.tables import to_table
+
+if TYPE_CHECKING:
+    import keras
+
+What = Literal["done", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """What a step did to one layer.
+
+    `kind` is the layer's class, such as Conv2D, or the operator of an artifact, such as CONV_2D. `why` says
+    why a layer was skipped, or is empty. `error` is the error that the step caused there, in the measure that
+    the step's `error_is` names; None where none can be told.
+    """
+
+    name: str
+    kind: str
+    what: What
+    why: str = ""
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a step did to a model.
+
+    `figures` are the step's own numbers, such as the sparsity that was reached.
+    """
+
+    step: str
+    layers: tuple[LayerReport, ...]
+    error_is: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def done(self) -> tuple[LayerReport, ...]:
+        """The layers that were changed."""
+        return tuple(layer for layer in self.layers if layer.what == "done")
+
+    @property
+    def skipped(self) -> tuple[LayerReport, ...]:
+        """The layers that were left alone, each with its reason."""
+        return tuple(layer for layer in self.layers if layer.what == "skipped")
+
+    def check_strict(self, allowed: tuple[str, ...] = ()) -> None:
+        """Raises EffkerasError when a layer was skipped for a reason that is not among `allowed`."""
+        bad = next((layer for layer in self.skipped if layer.why not in allowed), None)
+        if bad is not None:
+            raise EffkerasError(
+                f"{self.step}: {bad.name} ({bad.kind}) was left alone: {bad.why}; "
+                "leave out --strict to accept that"
+            )
+
+    def to_row(self) -> dict[str, Any]:
+        """The report as a plain record."""
+        return {
+            "step": self.step,
+            "error_is": self.error_is,
+            "figures": dict(self.figures),
+            "layers": [to_table(layer) for layer in self.layers],
+        }
+
+    def show(self, most: int = 12) -> None:
+        """Prints a summary, the reasons for what was skipped, and the `most` largest errors."""
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        note(
+            f"{self.step}: {len(self.done)} layers done, {len(self.skipped)} skipped"
+            + (figures and f"; {figures}")
+        )
+        for (kind, why), count in Counter((one.kind, one.why) for one in self.skipped).items():
+            note(f"  skipped {count} x {kind}: {why}")
+        worst = sorted((one for one in self.done if one.error is not None), key=_error, reverse=True)[:most]
+        if worst:
+            rows = [(one.name, one.kind, f"{one.error:.4g}") for one in worst]
+            table(f"{self.step}: largest errors", ("layer", "kind", self.error_is or "error"), rows)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Compressed:
+    """A new model, and what was done to get it. The model it came from is untouched."""
+
+    model: keras.Model
+    report: StepReport
+
+
+def _error(layer: LayerReport) -> float:
+    return layer.error or 0.0

@@ -1,0 +1,165 @@
+"""What each step of a recipe can be told: frozen records that recipes in TOML are read into.
+
+Nothing here imports TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from effkeras.training.settings import TrainSettings
+
+Scope = Literal["layer", "global"]
+Importance = Literal["bn-scale", "l1", "taylor"]
+RangeMethod = Literal["minmax", "percentile", "mse"]
+# What may stay at higher precision than int8, cheapest first.
+Precision = Literal["int8", "w8a16", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class FriendlySpec:
+    """Operations that lose much in 8 bits, and what takes their place.
+
+    `activation` replaces swish; `squeeze` "remove" takes squeeze-and-excitation out, "hard" only gives its
+    gates a hard sigmoid.
+    """
+
+    activation: Literal["keep", "hard_swish", "relu6"] = "relu6"
+    squeeze: Literal["keep", "hard", "remove"] = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSpec:
+    """Channel pruning.
+
+    `keep` is the share of the cost that is left: 0.5 halves it. `cost` is multiply-adds or the latency of the
+    float artifact on this machine. Widths are multiples of `divisor` and at least `smallest`; the pruning is
+    done in `rounds`, with training after each.
+    """
+
+    keep: float = 0.5
+    cost: Literal["macs", "latency"] = "macs"
+    importance: Importance = "bn-scale"
+    divisor: int = 8
+    smallest: int = 8
+    rounds: int = 1
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PruneSpec:
+    """Magnitude pruning: which weights become zero, and when.
+
+    `sparsity` is the share of zeros at the end. `pattern` "2:4" (any n:m) leaves n of every m weights along
+    the input channels, and `sparsity` then does not count; "1x4" (any rows x columns) removes whole blocks.
+    `begin` and `end` are shares of the training's steps; masks change every `every` steps. `layers` names
+    what is pruned: all convolutions and dense layers, or 1x1 convolutions only. `skip` are regular
+    expressions of layer names; "stem" and "predictors" stand for those of any network here.
+    """
+
+    sparsity: float = 0.5
+    start: float = 0.0
+    schedule: Literal["polynomial", "constant"] = "polynomial"
+    power: float = 3.0
+    begin: float = 0.0
+    end: float = 0.7
+    every: int = 20
+    pattern: str = "unstructured"
+    scope: Scope = "layer"
+    layers: Literal["all", "1x1"] = "all"
+    depthwise: bool = False
+    skip: tuple[str, ...] = ("stem", "predictors")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """Weight clustering: at most `clusters` different values per layer."""
+
+    clusters: int = 16
+    start: Literal["linear", "density", "kmeans++"] = "linear"
+    depthwise: bool = False
+    skip: tuple[str, ...] = ("stem", "predictors")
+
+
+@dataclass(frozen=True, slots=True)
+class QatSpec:
+    """Quantization-aware training with batch norm folded and frozen.
+
+    `ranges` of activations are moving averages of the extremes, or learned by gradient. `keep_zeros` and
+    `keep_clusters` preserve what pruning and clustering made.
+    """
+
+    ranges: Literal["ema", "learned"] = "ema"
+    momentum: float = 0.99
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PtqSpec:
+    """How ranges are found after training, and what is corrected before.
+
+    `percentile` is the share of values that a range of that method holds. `equalize` evens out the ranges of
+    neighbouring layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel.
+    `mixed` may leave layers at `precision` while the budget is exceeded.
+    """
+
+    ranges: RangeMethod = "minmax"
+    percentile: float = 0.9999
+    equalize: bool = False
+    correct_bias: bool = False
+    mixed: bool = False
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class DistillSpec:
+    """Training towards the outputs of the model that compression started from.
+
+    `weight` is the teacher's share of the loss; `temperature` softens a classifier's probabilities
+    (Hinton et al. 2015). A detector's class logits are matched where teacher or labels see something.
+    """
+
+    weight: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSpec:
+    """The training of a step: few epochs at a small rate, from weights that are good already."""
+
+    epochs: int = 3
+    batch: int = 16
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-5
+    ema: float = 0.99
+    seed: int = 0
+
+    def settings(self, like: TrainSettings | None = None) -> TrainSettings:
+        """Training settings; augmentation and the rest are those the model was trained with."""
+        import dataclasses
+
+        return dataclasses.replace(
+            like or TrainSettings(),
+            epochs=self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            ema=self.ema,
+            seed=self.seed,
+            warmup_epochs=min(0.2, self.epochs / 4),
+            early_stop=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What happens to a model before it becomes an artifact, in this order; None is left out."""
+
+    friendly: FriendlySpec | None = None
+    channels: ChannelSpec | None = None
+    prune: PruneSpec | None = None
+    cluster: ClusterSpec | None = None
+    qat: QatSpec | None = None
+    distill: DistillSpec | None = None
+    tune: TuneSpec = field(default_factory=TuneSpec)
