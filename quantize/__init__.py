@@ -1,7 +1,8 @@
 """The compression pipeline: from a Keras model to a smaller artifact.
 
-`recipe` looks up a recipe by name; `ptq` quantizes a trained model by it. Importing the package loads
-neither TensorFlow nor Keras.
+`recipe` looks up a recipe by name; `ptq` quantizes a trained model by it. The other functions are the steps
+before: each takes a model and gives a new one with a report. Importing the package loads neither TensorFlow
+nor Keras.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantize.folding import fold
     from quantize.post_training import ptq
     from quantize.recipes import find as recipe
 
-__all__ = ["ptq", "recipe"]
+__all__ = ["fold", "ptq", "recipe"]
 
-_HOMES = {"ptq": ("quantize.post_training", "ptq"), "recipe": ("quantize.recipes", "find")}
+_HOMES = {
+    "fold": ("quantize.folding", "fold"),
+    "ptq": ("quantize.post_training", "ptq"),
+    "recipe": ("quantize.recipes", "find"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -53,13 +53,15 @@ class CopyRules:
     """How copied layers differ from their originals.
 
     `name` gives a copy's name, `change` its config; `dtype` is a Keras dtype policy. Without `weights`
-    copies start as new.
+    copies start as new. `replace` gives what takes the place of a call: a function of the call's arguments
+    with the call's outputs; None copies the layer.
     """
 
     dtype: str = "float32"
     name: Callable[[NamePath], str] = field(default="_".join)
     change: Callable[[Any, Config], Config] = field(default=lambda layer, config: config)
     weights: bool = False
+    replace: Callable[[Call], Callable[..., Any] | None] = field(default=lambda call: None)
 
 
 @contextlib.contextmanager
@@ -164,7 +166,8 @@ class _Copier:
         values = {id(part.start): x}
         for call in _needed(part):
             args, kwargs = call.arguments.fill_in(values)
-            result = self._call(call.operation, outer, args, kwargs)
+            stand_in = self._rules.replace(call)
+            result = stand_in(*args) if stand_in else self._call(call.operation, outer, args, kwargs)
             values |= zip(map(id, call.outputs), keras.tree.flatten(result), strict=True)
         return [values[id(end)] for end in part.ends]
 
