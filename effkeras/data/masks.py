@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from effkeras.data.records import DetectionData, DetectionRecord, Mask, Polygons, RunLengths
+from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, Mask, Polygons, RunLengths
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.preprocess import Placement
@@ -48,6 +48,13 @@ class MaskClasses:
                 "classes, the background one of them; leave [segment] classes out, and they follow the data"
             )
         return cls(spec.mask_classes, of_boxes)
+
+
+def classes_of(spec: ModelSpec, data: LabelledData) -> MaskClasses | None:
+    """The mask classes to train a model on data of its own classes; None when it does not segment."""
+    if not spec.segments or not isinstance(data, DetectionData):
+        return None
+    return MaskClasses.of(spec, data, [category.id for category in data.categories])
 
 
 def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, int]) -> np.ndarray:

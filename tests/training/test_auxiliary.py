@@ -164,18 +164,18 @@ def test_the_head_is_not_exported(run, tmp_path):
 @pytest.mark.slow
 def test_resuming_is_exact(run, digit_classes, tmp_path, monkeypatch):
     """Drop-path's progress and random choices, and the auxiliary head's weights, are resumed too."""
-    from effkeras.training import loop
+    from effkeras.training import session
 
     class StopError(Exception):
         pass
 
-    whole = loop._Session.end_epoch
+    whole = session.Session.end_epoch
 
     def interrupted(self, epoch, logs):
         whole(self, epoch, logs)
         raise StopError
 
-    monkeypatch.setattr(loop._Session, "end_epoch", interrupted)
+    monkeypatch.setattr(session.Session, "end_epoch", interrupted)
     with pytest.raises(StopError):
         train(job(digit_classes, tmp_path / "run"))
     monkeypatch.undo()

@@ -21,7 +21,9 @@ from effkeras.data.splits import open_data
 from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 from effkeras.training.checkpoint import Progress, load_checkpoint
-from effkeras.training.loop import Job, compile_for, spread, train
+from effkeras.training.compiling import compile_for
+from effkeras.training.loop import Job, train
+from effkeras.training.session import spread
 from effkeras.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
@@ -90,18 +92,18 @@ def test_a_finished_run_is_left_alone(classifier_run, digit_classes, capsys):
 
 def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_path, monkeypatch):
     """Interrupted after the first checkpoint; dropout, stochastic depth, DropBlock and averages included."""
-    from effkeras.training import loop
+    from effkeras.training import session
 
     class StopError(Exception):
         pass
 
-    whole = loop._Session.end_epoch
+    whole = session.Session.end_epoch
 
     def interrupted(self, epoch, logs):
         whole(self, epoch, logs)
         raise StopError
 
-    monkeypatch.setattr(loop._Session, "end_epoch", interrupted)
+    monkeypatch.setattr(session.Session, "end_epoch", interrupted)
     out = tmp_path / "run"
     with pytest.raises(StopError):
         train(job(digit_classes, out))
@@ -183,10 +185,10 @@ def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):
 
 
 def test_early_stopping_keeps_the_best(digit_classes, tmp_path, monkeypatch):
-    from effkeras.training import loop
+    from effkeras.training import session
 
     scores = iter([0.5, 0.9, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(loop, "evaluate", lambda *a, **k: {"top1": next(scores)})
+    monkeypatch.setattr(session, "evaluate", lambda *a, **k: {"top1": next(scores)})
     settings = dataclasses.replace(QUICK, epochs=5, early_stop=True, patience=2)
     out = tmp_path / "run"
     made = job(digit_classes, out, settings)
@@ -198,12 +200,10 @@ def test_early_stopping_keeps_the_best(digit_classes, tmp_path, monkeypatch):
 
 
 def _state(made: Job, out: Path) -> list:
-    from effkeras.training.loop import _Session
-    from effkeras.training.run import Run
+    from effkeras.training.loop import session_of
 
-    return _Session.start(
-        dataclasses.replace(made, spec=effkeras.spec(out / "model.toml")), Run(out), 3
-    ).state()
+    resumed = dataclasses.replace(made, spec=effkeras.spec(out / "model.toml"))
+    return session_of(resumed, steps_per_epoch=3).state()
 
 
 @pytest.mark.slow

@@ -1,0 +1,210 @@
+"""One process's part of a training: steps, averages, validations, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.progress import Progress as Bar
+
+from effkeras import results
+from effkeras.console import note, progress
+from effkeras.data.pipeline import BatchSpec, training_batches
+from effkeras.data.records import LabelledData
+from effkeras.data.store import PictureStore
+from effkeras.definition import ModelSpec
+from effkeras.evaluate import evaluate, headlines
+from effkeras.layers import FollowTraining
+from effkeras.models import save
+from effkeras.predictor import KerasPredictor
+from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from effkeras.training.compiling import compile_for
+from effkeras.training.ema import AveragedWeights
+from effkeras.training.hooks import Hook
+from effkeras.training.run import Run
+from effkeras.training.settings import TrainSettings
+
+
+def _unchanged(data: tf.data.Dataset) -> tf.data.Dataset:
+    return data
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Trainees:
+    """The models of one training.
+
+    `model` is what `fit` trains: `plain` itself, or a model around it that shares its weights and takes
+    `targets`. `final` gets the averages of `plain`'s weights; it is what is validated and saved.
+    """
+
+    plain: keras.Model
+    model: keras.Model
+    final: keras.Model
+    targets: Callable[[tf.data.Dataset], tf.data.Dataset] = _unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """On what, how, and where to a model is trained."""
+
+    spec: ModelSpec
+    validation: LabelledData | None
+    settings: TrainSettings
+    steps_per_epoch: int
+    out: Path
+
+    @property
+    def steps(self) -> int:
+        """All steps of the training."""
+        return self.settings.epochs * self.steps_per_epoch
+
+
+class Session:
+    """Trains to the end, however often it is interrupted; the same to the bit."""
+
+    def __init__(self, course: Course, trainees: Trainees, hooks: Sequence[Hook] = ()):
+        self.course = course
+        self.run = Run(course.out)
+        self.plain, self.model, self.final = trainees.plain, trainees.model, trainees.final
+        self.hooks = tuple(hooks)
+        self._targets = trainees.targets
+        self.progress = Progress()
+        self._start()
+
+    def _start(self) -> None:
+        """Compiles the model and restores what the run folder holds."""
+        settings = self.course.settings
+        compile_for(self.model, self.course.spec, settings, self.course.steps_per_epoch)
+        self.model.optimizer.build(self.model.trainable_variables)
+        for hook in self.hooks:
+            hook.attach(self.plain, self.course.steps)
+        self.average = AveragedWeights(self.plain, settings.ema)
+        if self.run.checkpoint.is_file():
+            self.progress = load_checkpoint(self.run.checkpoint, self.state())
+
+    def state(self) -> list[Any]:
+        """All variables that the rest of the training depends on."""
+        own = [*self.model.variables, *self.model.optimizer.variables]
+        own += [variable for hook in self.hooks for variable in hook.state()]
+        return [*(getattr(one, "value", one) for one in own), *self.average.values]
+
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or early stopping has ended the training."""
+        return self.progress.epoch >= self.course.settings.epochs or self.progress.stopped
+
+    def fit(self, store: PictureStore) -> None:
+        """Trains from the last checkpoint to the end."""
+        settings, first, per_epoch = self.course.settings, self.progress.epoch, self.course.steps_per_epoch
+        batches = BatchSpec(settings.batch, settings.seed, settings.augment)
+        steps = range(first * per_epoch, self.course.steps)
+        data = self._targets(training_batches(store, self.course.spec, batches, steps))
+        with progress() as bar:
+            try:
+                self.model.fit(
+                    data,
+                    epochs=settings.epochs,
+                    initial_epoch=first,
+                    steps_per_epoch=per_epoch,
+                    callbacks=[
+                        FollowTraining(steps.stop, steps.start),
+                        *self.hooks,  # before the averages, which see what they leave
+                        self.average,
+                        _EpochEnd(self),
+                        _Bar(bar, steps),
+                    ],
+                    shuffle=False,
+                    verbose=0,
+                )
+            except tf.errors.OpError:
+                store.check()  # an error inside tf.data reaches us as TensorFlow's own
+                raise
+
+    def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        """Validates the averaged weights, writes the checkpoint, and decides whether to stop."""
+        self._settle()
+        settings, metrics = self.course.settings, self._validate()
+        score = _score(self.course.spec, metrics, epoch)
+        now = replace(self.progress, epoch=epoch + 1)
+        if score > now.best:
+            now = replace(now, best=score, best_epoch=epoch + 1)
+            if settings.early_stop:
+                save(self.final, self.run.model)
+        waited = now.epoch - now.best_epoch
+        self.progress = replace(now, stopped=settings.early_stop and waited >= settings.patience)
+        save_checkpoint(self.run.checkpoint, self.state(), self.progress)
+        row = {"kind": "epoch", "epoch": epoch + 1, "loss": logs.get("loss"), "metrics": metrics}
+        results.append(self.run.results, [row])
+        self.model.stop_training = self.progress.stopped
+        note(_epoch_line(self.progress, settings, logs, metrics))
+
+    def finish(self) -> keras.Model:
+        """Saves and returns the model: the best validated one with early stopping, else the last."""
+        if self.course.settings.early_stop and self.run.model.is_file():
+            self.final.load_weights(self.run.model)
+            return self.final
+        self._settle()
+        save(self.final, self.run.model)
+        return self.final
+
+    def _settle(self) -> None:
+        self.average.copy_to(self.final)
+        for hook in self.hooks:
+            hook.settle(self.final)
+
+    def _validate(self) -> dict[str, float]:
+        if self.course.validation is None:
+            return {}
+        predictor = KerasPredictor(self.final, self.course.spec)
+        pictures = spread(self.course.validation, self.course.settings.validation_pictures)
+        return evaluate(predictor, pictures, title="validating")
+
+
+def spread(data: LabelledData, count: int) -> LabelledData:
+    """At most `count` pictures from all over the data: class folders come sorted by class."""
+    total = len(data.records)
+    if total <= count:
+        return data
+    chosen = [data.records[index * total // count] for index in range(count)]
+    return replace(data, records=tuple(chosen))  # type: ignore[arg-type]
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    def __init__(self, session: Session):
+        super().__init__()
+        self._session = session
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._session.end_epoch(epoch, logs or {})
+
+
+class _Bar(keras.callbacks.Callback):
+    """A progress bar over all steps; the first step, in which TensorFlow traces, says so."""
+
+    def __init__(self, bar: Bar, steps: range):
+        super().__init__()
+        self._bar = bar
+        self._task = bar.add_task("training: tracing", total=steps.stop, completed=steps.start)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        loss = (logs or {}).get("loss", float("nan"))
+        self._bar.update(self._task, advance=1, description=f"training: loss {loss:.3f}")
+
+
+def _score(spec: ModelSpec, metrics: dict[str, float], epoch: int) -> float:
+    """What early stopping looks at: the mean over the heads; without validation the last epoch is best."""
+    found = [metrics[name] for name in headlines(spec) if name in metrics]
+    return sum(found) / len(found) if found else float(epoch)
+
+
+def _epoch_line(
+    at: Progress, settings: TrainSettings, logs: dict[str, float], metrics: dict[str, float]
+) -> str:
+    shown = [*list(metrics)[:3], *(name for name in list(metrics)[3:] if name == "mIoU")]
+    figures = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown)
+    loss = f"loss {logs.get('loss', float('nan')):.3f}"
+    ending = "; no improvement, stopping early" if at.stopped else ""
+    return f"epoch {at.epoch}/{settings.epochs}: {loss}" + (f", {figures}" if figures else "") + ending

@@ -1,0 +1,69 @@
+"""Trains on from a model's own weights: what a step of compression does after it has changed the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+
+from effkeras.data.masks import classes_of
+from effkeras.data.records import LabelledData
+from effkeras.data.store import PictureStore
+from effkeras.definition import ModelSpec
+from effkeras.graph.functional import deep_graphs
+from effkeras.training.hooks import Hook
+from effkeras.training.session import Course, Session, Trainees
+from effkeras.training.settings import TrainSettings
+
+
+def _itself(model: keras.Model) -> keras.Model:
+    return model
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TuneJob:
+    """What to train on, on what, how, and where to.
+
+    `model` may be any Keras model with the outputs of `spec`. `hooks` take part in the training. `wrap` gives
+    the model that `fit` trains instead, around the one that it is given and with its weights.
+    """
+
+    model: keras.Model
+    spec: ModelSpec
+    train: LabelledData
+    validation: LabelledData | None
+    settings: TrainSettings
+    out: Path
+    hooks: tuple[Hook, ...] = ()
+    wrap: Callable[[keras.Model], keras.Model] = field(default=_itself)
+
+
+def tune(job: TuneJob) -> keras.Model:
+    """Trains, or goes on training, and returns a new model with averaged weights; `job.model` stays.
+
+    The folder `out` then holds the model and a checkpoint. Training is the same to the bit whether or not it
+    was interrupted.
+
+    Raises:
+        EffkerasError: another training in the folder, data that do not fit, an unwritable folder.
+    """
+    keras.utils.set_random_seed(job.settings.seed)
+    store = PictureStore(job.train, job.spec.input, classes_of(job.spec, job.train))
+    course = Course(job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out)
+    plain = copy_of(job.model)
+    session = Session(course, Trainees(plain, job.wrap(plain), copy_of(job.model)), job.hooks)
+    session.run.check(job.spec, job.settings)
+    session.run.start(job.spec, job.settings)
+    if not session.is_finished():
+        session.fit(store)
+    return session.finish()
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """A model of the same layers and weights, sharing nothing."""
+    with deep_graphs():
+        copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
