@@ -1,7 +1,8 @@
-"""Which pictures ranges are measured on, and the ranges themselves."""
+"""Which pictures ranges are measured on, and how they become what the network takes."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,93 @@ from effkeras.data.records import ClassificationRecord, DetectionRecord, Labelle
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
 from effkeras.preprocess import network_input
-from effkeras.quiet import quiet
 
 Record = DetectionRecord | ClassificationRecord
-Ranges = dict[str, dict[str, np.ndarray]]
+# Labelled pictures that are prepared as the model's definition says, or what the model takes itself: float32
+# (n, H, W, C), or one (H, W, C) after the other.
+Calibration = LabelledData | np.ndarray | Iterable[np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How many pictures to measure on, at most, and which: the same seed chooses the same."""
+
+    samples: int = 128
+    seed: int = 0
+
+
+def calibration_inputs(
+    data: Calibration, spec: InputSpec | None, shape: tuple[int, ...], choice: Choice
+) -> Inputs:
+    """Pictures as the network takes them, to be gone through as often as needed.
+
+    Args:
+        data: labelled pictures, chosen evenly over the classes, or arrays, of which the first are taken.
+        spec: how labelled pictures are prepared; None when the model does not say.
+        shape: what the model takes, (H, W, C).
+        choice: how many, and which.
+
+    Raises:
+        EffkerasError: no pictures, labelled ones for a model that does not say how to prepare them, or
+            arrays of another shape or with values that are not finite.
+    """
+    if not isinstance(data, LabelledData):
+        return Inputs(tuple(_checked(one, shape) for one in itertools.islice(data, choice.samples)), None)
+    if spec is None:
+        raise EffkerasError(
+            "the model does not say how its pictures are prepared: give them as it takes them, "
+            f"as float32 arrays of {shape}, instead of labelled data"
+        )
+    return Inputs(tuple(representative(data, choice.samples, choice.seed)), spec)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inputs:
+    """Pictures as the network takes them: float32 (1, H, W, C), pixels 0..255 where there is a definition.
+
+    They are read anew each time, so that memory is bounded.
+    """
+
+    items: tuple[Any, ...]
+    spec: InputSpec | None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.items) if self.spec is None else calibration_pixels(self.items, self.spec)
+
+    def first(self, count: int) -> Inputs:
+        """The first `count` of them."""
+        return Inputs(self.items[:count], self.spec)
+
+
+def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Passes pictures on; raises EffkerasError at their end if they were all of one and the same value.
+
+    Pixels of the colour `ground` do not count: it fills what a picture leaves of the input.
+    """
+    low, high, count = np.inf, -np.inf, 0
+    for pixels in inputs:
+        shown = pixels if ground is None else pixels[np.any(pixels != ground, axis=-1)]
+        low, high = min(low, shown.min(initial=np.inf)), max(high, shown.max(initial=-np.inf))
+        count += 1
+        yield pixels
+    if count and not low < high:
+        raise EffkerasError(
+            "the calibration pictures show one and the same value everywhere, which says nothing about "
+            "ranges; give real pictures"
+        )
+
+
+def _checked(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(picture)
+    if array.shape not in (shape, (1, *shape)) or array.dtype.kind not in "fiu":
+        raise EffkerasError(f"a calibration picture is {array.dtype} {array.shape}; the model takes {shape}")
+    array = array.astype(np.float32).reshape(1, *shape)
+    if not np.isfinite(array).all():
+        raise EffkerasError("a calibration picture has values that are infinite or not a number")
+    return array
 
 
 def representative(data: LabelledData, count: int, seed: int = 0) -> list[Record]:
@@ -58,44 +142,6 @@ def calibration_pixels(records: Iterable[Record], spec: InputSpec) -> Iterator[n
         yield network_input(picture, spec)[None]
 
 
-@dataclass(frozen=True, slots=True)
-class Extremes:
-    """The smallest and largest value that a tensor took."""
-
-    low: float
-    high: float
-
-    def joined(self, other: Extremes) -> Extremes:
-        """The extremes of both."""
-        return Extremes(min(self.low, other.low), max(self.high, other.high))
-
-
-def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], threads: int = 2) -> Ranges:
-    """Runs a float model on `inputs` and notes every activation's range, by tensor name.
-
-    The range spans the extremes over all inputs, so the order of the pictures does not matter. The
-    result has the form that ai-edge-quantizer takes as a calibration result.
-    """
-    interpreter = _observing_interpreter(flatbuffer, threads)
-    (entry,) = interpreter.get_input_details()
-    watched = _activations(interpreter, flatbuffer)
-    found: dict[str, Extremes] = {}
-    for pixels in inputs:
-        interpreter.set_tensor(entry["index"], pixels)
-        interpreter.invoke()
-        for name, index in watched.items():
-            now = _extremes(interpreter, index)
-            found[name] = found[name].joined(now) if name in found else now
-    if not found:
-        raise EffkerasError("none of the calibration pictures could be read; check --data")
-    return {name: as_range(extremes.low, extremes.high) for name, extremes in found.items()}
-
-
-def as_range(low: float, high: float) -> dict[str, np.ndarray]:
-    """A range as ai-edge-quantizer writes it."""
-    return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
-
-
 def _queues(data: LabelledData, order: list[int]) -> list[list[int]]:
     """Indices of pictures by class, in the given order; the last queue has those without a class."""
     by_class: dict[int, list[int]] = {}
@@ -128,31 +174,3 @@ def _classes(record: Record) -> list[int]:
     if isinstance(record, ClassificationRecord):
         return [record.label]
     return sorted({int(label) for label in record.classes})
-
-
-def _observing_interpreter(flatbuffer: bytes, threads: int) -> Any:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    with quiet():
-        interpreter = Interpreter(
-            model_content=flatbuffer,
-            num_threads=threads,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-        interpreter.allocate_tensors()
-    return interpreter
-
-
-def _activations(interpreter: Any, flatbuffer: bytes) -> dict[str, int]:
-    from effkeras.litert.flatbuffer import operators
-
-    edges = {detail["name"]: detail["index"] for detail in interpreter.get_input_details()}
-    made = {tensor.name: tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
-    return {**edges, **made}
-
-
-def _extremes(interpreter: Any, index: int) -> Extremes:
-    # A view into the interpreter: it must be gone before the next invoke, as it is when this returns.
-    values = interpreter.tensor(index)()
-    return Extremes(float(values.min()), float(values.max()))

@@ -1,34 +1,38 @@
-"""Post-training quantization: one float conversion, then ai-edge-quantizer on the flatbuffer."""
+"""Post-training quantization: one float conversion, quantized by the tool and the recipe asked for."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from effkeras.console import track
-from effkeras.data.records import LabelledData
 from effkeras.definition import InputSpec, ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.litert.convert import INPUT, to_flatbuffer
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
 from effkeras.litert.runner import DEFINITION
-from effkeras.quiet import quiet
-from quantize.calibration import Ranges, as_range, calibration_pixels, measure_ranges, representative
+from quantize import ai_edge, tensorflow_converter
+from quantize.ai_edge import Rules
+from quantize.bias_correction import corrected
+from quantize.calibration import Calibration, Choice, Inputs, calibration_inputs, checked_variety
+from quantize.layer_errors import layer_errors
+from quantize.ranges import RangeRule, Ranges, as_range, measure_ranges
 from quantize.recipes import Edges, Recipe, check_edges, find
+from quantize.report import LayerReport, StepReport
+from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
     import keras
 
 RECIPE = "effkeras.recipe"
 SAMPLES = 128
-
-_EVERYWHERE = ".*"
-_NORMALIZATION = r"/normalize(_\d+)?/"
+STEP = "ptq"
+ERROR_IS = "error / std of the layer's output"
+BACKENDS = ("ai-edge-quantizer", "tensorflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +51,30 @@ class LayerNote:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Quantized:
-    """An artifact and what was done to its layers."""
+    """An artifact and what was done to its layers.
+
+    `errors` are those of each operator's output, as a share of its standard deviation, where they were
+    measured and there is something to compare with.
+    """
 
     flatbuffer: bytes
     layers: tuple[LayerNote, ...]
+    errors: tuple[float | None, ...] = ()
 
     @property
     def left_in_float(self) -> tuple[LayerNote, ...]:
         """The operators that compute in float."""
         return tuple(layer for layer in self.layers if layer.what == "float")
+
+    @property
+    def report(self) -> StepReport:
+        """The same in the form of every step's report, with an entry per operator."""
+        errors = self.errors or (None,) * len(self.layers)
+        entries = [
+            LayerReport(one.name, one.op, "done" if one.what == "quantized" else "skipped", one.why, error)
+            for one, error in zip(self.layers, errors, strict=True)
+        ]
+        return StepReport(STEP, tuple(entries), ERROR_IS, {"bytes": len(self.flatbuffer)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,55 +85,73 @@ class PtqOptions:
     io: Edges = "float32"
     samples: int = SAMPLES
     seed: int = 0
+    spec: PtqSpec = field(default_factory=PtqSpec)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FloatParts:
     """The float conversion of a model, made once and quantized as often as needed.
 
-    `starts_normalized` says that the normalisation is left out, because the quantized input expresses it.
+    `spec` is the model's definition, None where it has none. `starts_normalized` says that the normalisation
+    is left out, because the quantized input expresses it. `model` is what was converted.
     """
 
     flatbuffer: bytes
-    spec: ModelSpec
+    spec: ModelSpec | None
     starts_normalized: bool
+    model: keras.Model
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What the model takes, (H, W, C)."""
+        return tuple(self.model.inputs[0].shape[1:])
 
 
 def ptq(
     model: keras.Model,
     recipe: str | Recipe,
-    data: LabelledData | None = None,
+    data: Calibration | None = None,
     *,
     io: Edges = "float32",
     samples: int = SAMPLES,
     seed: int = 0,
+    spec: PtqSpec | None = None,
 ) -> Quantized:
     """Quantizes a trained model.
 
     Args:
-        model: a model built by effkeras.
+        model: any functional Keras model that takes one picture.
         recipe: a recipe or its name.
-        data: labelled pictures that ranges are measured on, if the recipe needs them.
-        io: the type of inputs and outputs. An int8 input takes the pixel minus 128, a uint8 input the pixel,
-            exactly; outputs are scaled, each by its own scale.
+        data: what ranges are measured on, if the recipe needs them: labelled pictures, for a model built by
+            effkeras; or float32 arrays as the model takes them, (n, H, W, C) or one (H, W, C) after another.
+        io: the type of inputs and outputs; others than float32 need a model built by effkeras. An int8 input
+            takes the pixel minus 128, a uint8 input the pixel, exactly; outputs are scaled, each by its own
+            scale.
         samples: how many pictures to measure on, at most.
         seed: which pictures are chosen.
+        spec: how ranges are found, what is corrected, and by which tool.
 
     Returns:
         The artifact with the model's definition and the recipe attached, and a note per operator.
 
     Raises:
-        EffkerasError: the recipe needs pictures and none are given, `io` does not fit the recipe, or the
-            model was not built by effkeras.
+        EffkerasError: the recipe needs pictures and none are given, `io` does not fit the recipe, the backend
+            cannot do what is asked, weights or activations are not finite, or the pictures show nothing.
     """
-    options = PtqOptions(find(recipe), io, samples, seed)
+    options = PtqOptions(find(recipe), io, samples, seed, spec or PtqSpec())
     check(options, data)
     return quantize_parts(float_parts(model, options), options, data)
 
 
-def check(options: PtqOptions, data: LabelledData | None) -> None:
+def check(options: PtqOptions, data: Calibration | None) -> None:
     """Raises EffkerasError for options that cannot work, before any long work is done."""
     check_edges(options.recipe, options.io)
+    RangeRule(options.spec.ranges, options.spec.percentile)
+    if options.spec.backend not in BACKENDS:
+        hint = did_you_mean(options.spec.backend, BACKENDS)
+        raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
+    if options.spec.backend == "tensorflow":
+        tensorflow_converter.check_can(options.recipe, options.spec)
     if options.recipe.needs_data and data is None:
         raise EffkerasError(
             f"the recipe {options.recipe.name} measures ranges on pictures: give --data DIR with a few "
@@ -123,31 +160,82 @@ def check(options: PtqOptions, data: LabelledData | None) -> None:
 
 
 def float_parts(model: keras.Model, options: PtqOptions) -> FloatParts:
-    """The float conversion that `quantize_parts` starts from."""
-    from effkeras.models import spec_of
+    """The float conversion that `quantize_parts` starts from; the model itself stays as it is.
 
-    spec = spec_of(model)
-    absorbed = options.io != "float32" and is_absorbable(spec.input)
-    return FloatParts(to_flatbuffer(model, skip_normalization=absorbed), spec, absorbed)
+    Raises EffkerasError when weights are not finite, or the edges asked for need a definition.
+    """
+    from effkeras.rewrite import check_finite
+
+    check_finite(model)
+    spec = _definition(model, options.io)
+    if options.spec.equalize:
+        from quantize.equalization import equalize
+
+        model = equalize(model).model
+    absorbed = options.io != "float32" and spec is not None and is_absorbable(spec.input)
+    return FloatParts(to_flatbuffer(model, skip_normalization=absorbed), spec, absorbed, model)
 
 
-def quantize_parts(parts: FloatParts, options: PtqOptions, data: LabelledData | None) -> Quantized:
+def quantize_parts(parts: FloatParts, options: PtqOptions, data: Calibration | None) -> Quantized:
     """Quantizes a float conversion; see `ptq`."""
-    chosen = representative(data, options.samples, options.seed) if data and options.recipe.needs_data else []
-    pixels = calibration_pixels(track(chosen, "calibrating"), parts.spec.input) if chosen else iter(())
-    return quantize_pixels(parts, options, pixels)
+    needed = options.recipe.needs_data or options.spec.correct_bias or options.spec.errors
+    return quantize_pixels(
+        parts, options, inputs_of(parts, options, data) if needed and data is not None else ()
+    )
+
+
+def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Inputs:
+    """The pictures that `options` choose of `data`, as the model takes them."""
+    prepared = parts.spec.input if parts.spec else None
+    return calibration_inputs(data, prepared, parts.shape, Choice(options.samples, options.seed))
 
 
 def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Quantized:
-    """The same with pictures given as float32 (1, H, W, 3) pixels 0..255."""
-    flatbuffer = parts.flatbuffer
-    if options.recipe.weights != "float32":
-        ranges = _ranges(parts, pixels) if options.recipe.needs_data else None
-        flatbuffer = _quantize(parts, options, ranges)
+    """The same with pictures given as the model takes them, float32 (1, H, W, C) each."""
+    pixels = list(pixels) if iter(pixels) is pixels else pixels
+    if options.recipe.weights == "float32":
+        return finished(parts, options, parts.flatbuffer)
+    if options.spec.backend == "tensorflow":
+        flatbuffer = _by_tensorflow(parts, options, pixels)
+    else:
+        ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
+        flatbuffer = ai_edge.quantize(parts.flatbuffer, ranges, Rules(options.recipe, options.io))
+    return corrected_and_measured(parts, options, flatbuffer, pixels)
+
+
+def corrected_and_measured(
+    parts: FloatParts, options: PtqOptions, flatbuffer: bytes, pixels: Iterable[np.ndarray]
+) -> Quantized:
+    """The last touches to a quantized flatbuffer: biases, errors, edges and papers."""
+    if options.spec.correct_bias:
+        flatbuffer = corrected(parts.flatbuffer, flatbuffer, _as_taken(parts, track(pixels, "correcting")))
+    errors: Sequence[float | None] = ()
+    if options.spec.errors:
+        errors = layer_errors(parts.flatbuffer, flatbuffer, _as_taken(parts, track(pixels, "measuring")))
+    return finished(parts, options, flatbuffer, errors)
+
+
+def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Ranges:
+    """The ranges of all activations on some pictures."""
+    rule = RangeRule(options.spec.ranges, options.spec.percentile)
+    ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
+    shown = checked_variety(track(pixels, "calibrating"), ground)
+    ranges = measure_ranges(parts.flatbuffer, _as_taken(parts, shown), rule)
+    # The input's range is known, not measured: only this makes the quantized input the pixel itself.
+    return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
+
+
+def finished(
+    parts: FloatParts, options: PtqOptions, flatbuffer: bytes, errors: Sequence[float | None] = ()
+) -> Quantized:
+    """A quantized flatbuffer with its edges, its papers and a note per operator."""
     if options.io == "uint8":
+        before = len(operators(flatbuffer))
         flatbuffer = uint8_edges(flatbuffer)
+        added = len(operators(flatbuffer)) - before
+        errors = [None, *errors, *(None,) * (added - 1)] if errors else ()
     flatbuffer = attach_all(flatbuffer, _papers(parts.spec, options))
-    return Quantized(flatbuffer, tuple(_note(op, options) for op in operators(flatbuffer)))
+    return Quantized(flatbuffer, tuple(_note(op, options) for op in operators(flatbuffer)), tuple(errors))
 
 
 def is_absorbable(spec: InputSpec) -> bool:
@@ -156,56 +244,52 @@ def is_absorbable(spec: InputSpec) -> bool:
     return same and spec.mean[0] == round(spec.mean[0]) and 0 <= spec.mean[0] <= 255
 
 
-def _ranges(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Ranges:
-    spec = parts.spec.input
-    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
-    inputs = ((one - mean) / std for one in pixels) if parts.starts_normalized else pixels
-    ranges = measure_ranges(parts.flatbuffer, inputs)
-    # The input's range is known, not measured: only this makes the quantized input the pixel itself.
-    low, high = (-mean[0] / std[0], (255 - mean[0]) / std[0]) if parts.starts_normalized else (0.0, 255.0)
-    return {**ranges, INPUT: as_range(low, high)}
+def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:
+    from effkeras.models import spec_of
+
+    try:
+        return spec_of(model)
+    except EffkerasError as error:
+        if io != "float32":
+            raise EffkerasError(
+                f"{error}; without a definition nothing says what its input means: use --io float32"
+            ) from error
+        return None
 
 
-def _quantize(parts: FloatParts, options: PtqOptions, ranges: Ranges | None) -> bytes:
-    from ai_edge_quantizer import quantizer
-
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it warns of how it uses the interpreter itself
-        tool = quantizer.Quantizer(parts.flatbuffer)
-        _set_rules(tool, options)
-        result = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)
+def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
+    model = without_normalization(parts.model) if parts.starts_normalized else parts.model
+    extent = None if parts.spec is None else _extent(parts, parts.spec.input)
+    inputs = _as_taken(parts, checked_variety(pixels))
+    return tensorflow_converter.quantize(model, options.recipe, options.io, inputs, extent)
 
 
-def _set_rules(tool: Any, options: PtqOptions) -> None:
-    from ai_edge_quantizer.qtyping import TFLOperationName as Op
-    from ai_edge_quantizer.quantizer import AlgorithmName
-
-    recipe = options.recipe
-    if recipe.weights == "float16":
-        tool.add_weight_only_config(
-            _EVERYWHERE, Op.ALL_SUPPORTED, 16, algorithm_key=AlgorithmName.FLOAT_CASTING
-        )
-    elif recipe.activations == "float32":
-        tool.add_dynamic_config(_EVERYWHERE, Op.ALL_SUPPORTED, 8)
-    else:
-        tool.add_static_config(_EVERYWHERE, Op.ALL_SUPPORTED, 8, 8)
-    left = [(_EVERYWHERE, Op(name)) for name in recipe.float_ops]
-    if recipe.needs_data and options.io == "float32":
-        left += [(_EVERYWHERE, op) for op in (Op.INPUT, Op.OUTPUT, Op.SOFTMAX)]
-        left += [(_NORMALIZATION, Op.ALL_SUPPORTED)]
-    for scope, op in left:
-        tool.update_quantization_recipe(scope, op, algorithm_key=AlgorithmName.NO_QUANTIZE)
+def _as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """Pictures as the float conversion takes them."""
+    if parts.spec is None or not parts.starts_normalized:
+        return pixels
+    mean, std = (np.array(values, np.float32) for values in (parts.spec.input.mean, parts.spec.input.std))
+    return ((one - mean) / std for one in pixels)
 
 
-def _papers(spec: ModelSpec, options: PtqOptions) -> dict[str, bytes]:
-    used = {
+def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:
+    """The lowest and highest value of the float conversion's input."""
+    if not parts.starts_normalized:
+        return 0.0, 255.0
+    return -spec.mean[0] / spec.std[0], (255 - spec.mean[0]) / spec.std[0]
+
+
+def _papers(spec: ModelSpec | None, options: PtqOptions) -> dict[str, bytes]:
+    used: dict[str, Any] = {
         **options.recipe.to_table(),
         "io": options.io,
         "samples": options.samples if options.recipe.needs_data else 0,
         "seed": options.seed,
+        "backend": options.spec.backend,
+        "ranges": options.spec.ranges,
     }
-    return {DEFINITION: spec.to_toml().encode(), RECIPE: json.dumps(used).encode()}
+    papers = {RECIPE: json.dumps(used).encode()}
+    return papers if spec is None else {DEFINITION: spec.to_toml().encode(), **papers}
 
 
 def _note(op: Operator, options: PtqOptions) -> LayerNote:
@@ -225,4 +309,4 @@ def _why_float(op: Operator, name: str, options: PtqOptions) -> str:
         return "the input is float pixels: normalised exactly, then quantized"
     if options.io == "float32" and op.name == "SOFTMAX":
         return "the output is float: int8 would round probabilities to 1/256"
-    return f"ai-edge-quantizer has no 8-bit form of {op.name}"
+    return f"{options.spec.backend} has no 8-bit form of {op.name}"

@@ -11,8 +11,8 @@ from effkeras.tables import Table, read_toml, to_record, to_table
 
 FILE = Path(__file__).with_name("recipes.toml")
 
-Weights = Literal["float32", "float16", "int8"]
-Activations = Literal["float32", "int8"]
+Weights = Literal["float32", "float16", "int8", "int4"]
+Activations = Literal["float32", "int8", "int16"]
 Edges = Literal["float32", "uint8", "int8"]
 
 

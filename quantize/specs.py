@@ -13,6 +13,7 @@ from effkeras.training.settings import TrainSettings
 Scope = Literal["layer", "global"]
 Importance = Literal["bn-scale", "l1", "taylor"]
 RangeMethod = Literal["minmax", "percentile", "mse"]
+Backend = Literal["ai-edge-quantizer", "tensorflow"]
 # What may stay at higher precision than int8, cheapest first.
 Precision = Literal["int8", "w8a16", "float32"]
 
@@ -101,7 +102,8 @@ class PtqSpec:
 
     `percentile` is the share of values that a range of that method holds. `equalize` evens out the ranges of
     neighbouring layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel.
-    `mixed` may leave layers at `precision` while the budget is exceeded.
+    `mixed` may leave layers at `precision` while the budget is exceeded. `backend` is the tool that
+    quantizes; `errors` also measures the error of every layer.
     """
 
     ranges: RangeMethod = "minmax"
@@ -110,6 +112,8 @@ class PtqSpec:
     correct_bias: bool = False
     mixed: bool = False
     precision: Precision = "float32"
+    backend: Backend = "ai-edge-quantizer"
+    errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,24 +34,40 @@ def to_flatbuffer(model: keras.Model, *, skip_normalization: bool = False) -> by
     Raises:
         EffkerasError: the input's size is open, or there is no normalisation to leave out.
     """
-    model = _float32(model)
-    shape = _static_shape(model)
     if skip_normalization:
-        model = without_normalization(model)
-    names = output_names(model)
+        model = without_normalization(_float32(model))
     with quiet():
-        converted = _convert(_flat_call(model, names), shape)
+        import tensorflow as tf
+
+        traced, names = traced_call(model)
+        converted = tf.lite.TFLiteConverter.from_concrete_functions([traced]).convert()
     return name_interface(converted, [INPUT], names)
 
 
+def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
+    """The model as a concrete function for the converter, weights frozen in, and its outputs' names.
+
+    It takes one picture, (1, H, W, C), and computes in float32. Raises EffkerasError like `to_flatbuffer`.
+    """
+    import tensorflow as tf
+
+    model = _float32(model)
+    names = output_names(model)
+    signature = [tf.TensorSpec(_static_shape(model), tf.float32, name=INPUT)]
+    traced = tf.function(_flat_call(model, names), input_signature=signature)
+    return traced.get_concrete_function(), names
+
+
 def output_names(model: keras.Model) -> list[str]:
-    """Names of the outputs, sorted: a detector's dict keys, or the output layer of a classifier.
+    """Names of the outputs: a detector's dict keys, sorted, or the output layers of other models.
 
     An auxiliary head is training's alone and left out.
     """
-    structure = model._outputs_struct  # Keras keeps the keys of dict outputs nowhere else
+    from effkeras.graph.functional import output_structure
+
+    structure = output_structure(model)
     if not isinstance(structure, dict):
-        return [model.output_names[0]]
+        return list(model.output_names)
     return sorted(name for name in structure if name != AUXILIARY)
 
 
@@ -59,12 +75,13 @@ def without_normalization(model: keras.Model) -> keras.Model:
     """The part of the model after its `Normalize` layer, sharing all weights."""
     import keras
 
+    from effkeras.graph.functional import output_structure
     from effkeras.layers import Normalize
 
     first = next((layer for layer in model.layers if isinstance(layer, Normalize)), None)
     if first is None:
         raise EffkerasError(f"the model {model.name!r} does not start with effkeras.layers.Normalize")
-    return keras.Model(first.output, model._outputs_struct, name=model.name)
+    return keras.Model(first.output, output_structure(model), name=model.name)
 
 
 def _static_shape(model: keras.Model) -> tuple[int, ...]:
@@ -97,14 +114,6 @@ def _flat_call(model: keras.Model, names: list[str]) -> Callable[[Any], tuple[An
         outputs = model(image, training=False)
         if isinstance(outputs, dict):
             return tuple(outputs[name] for name in names)
-        return (outputs,)
+        return tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)
 
     return call
-
-
-def _convert(call: Callable[[Any], tuple[Any, ...]], shape: tuple[int, ...]) -> bytes:
-    import tensorflow as tf
-
-    traced = tf.function(call, input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT)])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
-    return converter.convert()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class TensorInfo:
     name: str
     dtype: str
     is_constant: bool
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,78 @@ def uint8_edges(model: bytes) -> bytes:
     return _pack(parsed)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class RealConstant:
+    """A constant tensor as real numbers; `scale` broadcasts to `values` and is 1 where `dtype` is float."""
+
+    values: np.ndarray
+    scale: np.ndarray
+    dtype: str
+
+    def codes_of(self, values: np.ndarray) -> np.ndarray:
+        """Other values in the tensor's own number format, for a tensor whose zero point is 0."""
+        if self.dtype.startswith("float"):
+            return values.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        return np.clip(np.rint(values / self.scale), limits.min, limits.max).astype(self.dtype)
+
+
+def real_constants(model: bytes, indices: Iterable[int]) -> dict[int, RealConstant]:
+    """What some constant tensors of the main graph stand for: float64 values, by tensor index.
+
+    Weights of 4 bits are unpacked. Raises EffkerasError for a corrupt file.
+    """
+    parsed = _parse(model)
+    tensors = parsed.subgraphs[0].tensors
+    return {index: _real(tensors[index], parsed.buffers) for index in indices}
+
+
+def _real(tensor: Any, buffers: Sequence[Any]) -> RealConstant:
+    dtype = _dtype_name(tensor.type)
+    shape = tuple(int(side) for side in tensor.shape)
+    data = np.frombuffer(buffers[tensor.buffer].data.tobytes(), np.uint8)
+    codes = _nibbles(data)[: int(np.prod(shape))] if dtype == "int4" else data.view(dtype)
+    codes = codes.reshape(shape).astype(np.float64)
+    if dtype.startswith("float"):
+        return RealConstant(codes, np.ones((1,) * len(shape)), dtype)
+    scales = np.asarray(tensor.quantization.scale, np.float64)
+    spread = [1] * len(shape)
+    spread[tensor.quantization.quantizedDimension if len(scales) > 1 else 0] = len(scales)
+    zero = np.asarray(tensor.quantization.zeroPoint, np.float64).reshape(spread)
+    scale = scales.reshape(spread)
+    return RealConstant((codes - zero) * scale, scale, dtype)
+
+
+def _nibbles(data: np.ndarray) -> np.ndarray:
+    """Signed 4-bit numbers, the low half of each byte first."""
+    halves = np.stack([data & 15, data >> 4], axis=-1).ravel().astype(np.int8)
+    return np.where(halves > 7, halves - 16, halves)
+
+
+def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
+    """The file with other values in some constant tensors of the main graph, by tensor index.
+
+    Tensors that shared a buffer with a changed one keep theirs. Raises EffkerasError when a shape or number
+    format differs from the tensor's own, or the tensor is no constant.
+    """
+    schema = _schema()
+    parsed = _parse(model)
+    tensors = parsed.subgraphs[0].tensors
+    users = Counter(tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors)
+    for index, value in values.items():
+        info = _info(index, tensors[index], parsed.buffers)
+        if not info.is_constant or (value.shape, str(value.dtype)) != (info.shape, info.dtype):
+            raise EffkerasError(f"{info.name} cannot become {value.dtype} {value.shape}: it is {info}")
+        buffer = schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8))
+        if users[tensors[index].buffer] == 1:
+            parsed.buffers[tensors[index].buffer] = buffer
+            continue
+        users[tensors[index].buffer] -= 1
+        tensors[index].buffer = len(parsed.buffers)
+        parsed.buffers.append(buffer)
+    return _pack(parsed)
+
+
 def layer_of(tensor_name: str) -> str:
     """The Keras layer that a tensor's name tells of: "net_1/stem_act_1/Relu6;net_1/..." is "stem_act"."""
     parts = tensor_name.split(";")[0].split("/")
@@ -241,7 +315,8 @@ def _aligned_vector(builder: Any, data: bytes) -> int:
 
 def _info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
     is_constant = buffers[tensor.buffer].data is not None
-    return TensorInfo(index, _text(tensor.name), _dtype_name(tensor.type), is_constant)
+    shape = () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
+    return TensorInfo(index, _text(tensor.name), _dtype_name(tensor.type), is_constant, shape)
 
 
 def _is_float(tensor: TensorInfo) -> bool:

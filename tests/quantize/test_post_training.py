@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 
-import keras
 import numpy as np
 import pytest
 from tiny_models import (
@@ -122,9 +121,3 @@ def test_bad_requests_are_refused_before_any_work():
         ptq(model, "int9")
     with pytest.raises(EffkerasError, match="computes activations in float32"):
         ptq(model, "fp16", io="uint8")
-
-
-def test_models_of_others_are_refused():
-    pixels = keras.Input((8, 8, 3))
-    with pytest.raises(EffkerasError, match="no definition"):
-        ptq(keras.Model(pixels, keras.layers.Conv2D(2, 3)(pixels)), "float32")

@@ -8,7 +8,8 @@ from quantize.recipes import Recipe, check_edges, find, names
 
 
 def test_the_vocabulary():
-    assert names() == ["float32", "fp16", "dynamic", "int8"]
+    assert names()[:1] == ["float32"]
+    assert {"fp16", "w8a16", "dynamic", "int8", "dynamic-int4", "int4"} <= set(names())
 
 
 @pytest.mark.parametrize("name", names())
@@ -22,8 +23,9 @@ def test_every_recipe_is_found_and_explained(name):
     assert recipe(name) == found
 
 
-def test_only_int8_needs_pictures():
-    assert [name for name in names() if find(name).needs_data] == ["int8"]
+def test_recipes_with_integer_activations_need_pictures():
+    assert {name for name in names() if find(name).needs_data} >= {"w8a16", "int8", "int4"}
+    assert not any(find(name).needs_data for name in ("float32", "fp16", "dynamic", "dynamic-int4"))
 
 
 def test_an_unknown_recipe_gets_a_hint():
