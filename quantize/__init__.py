@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quantize.folding import fold
     from quantize.post_training import ptq
+    from quantize.pruning import prune
     from quantize.recipes import find as recipe
 
-__all__ = ["fold", "ptq", "recipe"]
+__all__ = ["fold", "prune", "ptq", "recipe"]
 
 _HOMES = {
     "fold": ("quantize.folding", "fold"),
+    "prune": ("quantize.pruning", "prune"),
     "ptq": ("quantize.post_training", "ptq"),
     "recipe": ("quantize.recipes", "find"),
 }

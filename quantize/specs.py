@@ -53,7 +53,8 @@ class PruneSpec:
     """Magnitude pruning: which weights become zero, and when.
 
     `sparsity` is the share of zeros at the end. `pattern` "2:4" (any n:m) leaves n of every m weights along
-    the input channels, and `sparsity` then does not count; "1x4" (any rows x columns) removes whole blocks.
+    the input channels, and `sparsity` then does not count; "1x4" (any rows x columns) removes whole blocks,
+    each judged by the average or the largest magnitude in it (`pooling`).
     `begin` and `end` are shares of the training's steps; masks change every `every` steps. `layers` names
     what is pruned: all convolutions and dense layers, or 1x1 convolutions only. `skip` are regular
     expressions of layer names; "stem" and "predictors" stand for those of any network here.
@@ -67,6 +68,7 @@ class PruneSpec:
     end: float = 0.7
     every: int = 20
     pattern: str = "unstructured"
+    pooling: Literal["average", "max"] = "average"
     scope: Scope = "layer"
     layers: Literal["all", "1x1"] = "all"
     depthwise: bool = False
