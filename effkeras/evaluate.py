@@ -73,8 +73,8 @@ def evaluate(
     if spec.is_detector and isinstance(data, DetectionData):
         return _judge_all(predictor, data, data.records[:limit], title)
     if not spec.is_detector and isinstance(data, ClassificationData):
-        check_classes(spec, data)
-        return _accuracy(predictor, data.records[:limit], title)
+        ranks = class_ranks(predictor, data, limit=limit, title=title)
+        return {"top1": float((ranks <= 1).mean()), "top5": float((ranks <= 5).mean())}
     wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
     raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
@@ -85,13 +85,20 @@ def _judge_all(
     spec = predictor.spec
     judges: list[_Judge] = [_BoxJudge(spec, data)] if spec.detects else []
     judges += [_MaskJudge(spec, data)] if spec.segments else []
-    for batch in _batches(spec, records, title):
+    _show_all(predictor, judges, records, title)
+    return {name: value for judge in judges for name, value in judge.metrics().items()}
+
+
+def _show_all(
+    predictor: Predictor, judges: Sequence[_Judge], records: Sequence[DetectionRecord], title: str
+) -> None:
+    """Runs a detector on pictures and shows each judge what it says."""
+    for batch in _batches(predictor.spec, records, title):
         outputs = predictor(batch.pixels)
         for position, (record, placement) in enumerate(zip(batch.records, batch.placements, strict=True)):
             one = {name: values[position] for name, values in outputs.items()}
             for judge in judges:
                 judge.add(record, placement, one)
-    return {name: value for judge in judges for name, value in judge.metrics().items()}
 
 
 class _Judge(Protocol):
@@ -111,15 +118,15 @@ class _BoxJudge:
         self._data = data
         self._ids = category_ids(spec, data)
         self._decoder = Decoder.of(spec)
-        self._found: dict[int, Detections] = {}
+        self.found: dict[int, Detections] = {}
 
     def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
         one = self._decoder(outputs["class_logits"], outputs["box_deltas"])
         boxes = placement.to_picture(one.boxes)
-        self._found[record.image_id] = Detections(boxes, one.scores, one.classes)
+        self.found[record.image_id] = Detections(boxes, one.scores, one.classes)
 
     def metrics(self) -> dict[str, float]:
-        return coco_metrics(self._data, self._found, self._ids)
+        return coco_metrics(self._data, self.found, self._ids)
 
 
 class _MaskJudge:
@@ -167,16 +174,31 @@ def check_classes(spec: ModelSpec, data: ClassificationData) -> None:
         )
 
 
-def _accuracy(predictor: Predictor, records: Sequence[ClassificationRecord], title: str) -> dict[str, float]:
+def class_ranks(
+    predictor: Predictor, data: ClassificationData, *, limit: int | None = None, title: str = "evaluating"
+) -> np.ndarray:
+    """The rank that a classifier gives the true class of each picture: int64 (pictures,), 1 is best.
+
+    Pictures that cannot be read are left out.
+    """
+    check_classes(predictor.spec, data)
     ranks = []
-    for batch in _batches(predictor.spec, records, title):
+    for batch in _batches(predictor.spec, data.records[:limit], title):
         (scores,) = predictor(batch.pixels).values()
         labels = np.array([record.label for record in batch.records])
         own = np.take_along_axis(scores, labels[:, None], axis=-1)
         # Ties count against the model, or a constant output would be right every time.
         ranks.append((scores >= own).sum(axis=-1))
-    rank = np.concatenate(ranks)
-    return {"top1": float((rank <= 1).mean()), "top5": float((rank <= 5).mean())}
+    return np.concatenate(ranks)
+
+
+def found_boxes(
+    predictor: Predictor, data: DetectionData, *, limit: int | None = None, title: str = "evaluating"
+) -> dict[int, Detections]:
+    """What a detector finds in each picture, by image id, in picture pixels."""
+    judge = _BoxJudge(predictor.spec, data)
+    _show_all(predictor, [judge], data.records[:limit], title)
+    return judge.found
 
 
 def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[_Batch]:

@@ -1,0 +1,132 @@
+"""COCO's AP from matches that are made once, so that it can be had for any weighting of the pictures.
+
+A bootstrap resamples pictures a thousand times; the matches of detections to true boxes stay the same. All
+pictures counted once, this is the AP of `coco_metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from effkeras.data.records import DetectionData, DetectionRecord
+from effkeras.detection.nms import Detections
+
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+MOST = 100  # detections of a class in a picture that count
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClassMatches:
+    """All detections of one class, best first: of which picture, and whether right at each threshold.
+
+    `right` and `counts` are bool (10, n): a detection of a crowd counts neither way. `truths` is how many
+    true boxes each picture has, (pictures,).
+    """
+
+    pictures: Array
+    right: Array
+    counts: Array
+    truths: Array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Matches:
+    """What a detector found in some pictures, matched with the truth."""
+
+    classes: tuple[ClassMatches, ...]
+    pictures: int
+
+    @classmethod
+    def of(cls, data: DetectionData, found: Mapping[int, Detections], category_ids: Sequence[int]) -> Matches:
+        """Matches detections by image id; see `coco_metrics` for the arguments."""
+        records = [record for record in data.records if record.image_id in found]
+        positions = {identity: index for index, identity in enumerate(category_ids)}
+        classes = (
+            _matched(records, found, (label, positions[category.id]))
+            for label, category in enumerate(data.categories)
+        )
+        return cls(tuple(classes), len(records))
+
+    def average_precision(self, weights: Array | None = None) -> float:
+        """AP over IoU 0.5 to 0.95, each picture counted as often as `weights` (pictures,) says."""
+        weights = np.ones(self.pictures) if weights is None else weights
+        values = [_precision(one, weights) for one in self.classes if one.truths @ weights > 0]
+        return float(np.mean(values)) if values else 0.0
+
+
+def _matched(
+    records: Sequence[DetectionRecord], found: Mapping[int, Detections], labels: tuple[int, int]
+) -> ClassMatches:
+    """Matches one class; `labels` is its index in the data and in the detections."""
+    parts = [_match_picture(record, found[record.image_id], labels) for record in records]
+    scores = np.concatenate([scores for scores, _, _ in parts])
+    order = np.argsort(-scores, kind="stable")
+    pictures = np.repeat(np.arange(len(records)), [len(scores) for scores, _, _ in parts])
+    right, counts = (
+        np.concatenate([part[position] for part in parts], axis=1)[:, order] for position in (1, 2)
+    )
+    truths = [int(((one.classes == labels[0]) & ~one.crowd).sum()) for one in records]
+    return ClassMatches(pictures[order], right, counts, np.array(truths))
+
+
+def _match_picture(
+    record: DetectionRecord, found: Detections, labels: tuple[int, int]
+) -> tuple[Array, Array, Array]:
+    """Scores (n,), and whether right and whether counting, both (10, n), of one class in one picture."""
+    own = np.flatnonzero(found.classes == labels[1])
+    own = own[np.argsort(-found.scores[own], kind="stable")][:MOST]
+    true = np.flatnonzero(record.classes == labels[0])
+    true = true[np.argsort(record.crowd[true], kind="stable")]  # crowds last
+    crowd = record.crowd[true]
+    overlaps = _overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)
+    right = np.zeros((len(IOUS), len(own)), bool)
+    counts = np.ones_like(right)
+    for index, threshold in enumerate(IOUS):
+        for position, taken in _greedy(overlaps, crowd, min(threshold, 1 - 1e-10)):
+            right[index, position], counts[index, position] = not crowd[taken], not crowd[taken]
+    return found.scores[own], right, counts
+
+
+def _greedy(overlaps: Array, crowd: Array, threshold: float) -> Iterator[tuple[int, int]]:
+    """Pairs of a detection and the true box that it takes: the best one left, else a crowd."""
+    free = np.ones(len(crowd), bool)
+    for position, row in enumerate(overlaps):
+        for kind in (free & ~crowd, crowd):
+            fits = np.flatnonzero(kind & (row >= threshold))
+            if len(fits):
+                best = fits[np.flatnonzero(row[fits] == row[fits].max())[-1]]  # of equals the last, as COCO
+                free[best] = crowd[best]
+                yield position, int(best)
+                break
+
+
+def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
+    """IoU (n, m); with a crowd it is the share of the detection inside."""
+    low = np.maximum(found[:, None, :2], true[None, :, :2])
+    high = np.minimum(found[:, None, 2:], true[None, :, 2:])
+    inside = np.prod(np.maximum(high - low, 0), axis=-1)
+    areas, true_areas = (np.prod(one[:, 2:] - one[:, :2], axis=-1) for one in (found, true))
+    union = np.where(crowd, areas[:, None], areas[:, None] + true_areas - inside)
+    return inside / np.maximum(union, 1e-12)
+
+
+def _precision(one: ClassMatches, weights: Array) -> float:
+    """AP of one class: the mean over thresholds and recalls of the best precision at that recall or above."""
+    each = weights[one.pictures] * one.counts
+    right = np.cumsum(each * one.right, axis=1)
+    precision = right / np.maximum(np.cumsum(each, axis=1), 1e-12)
+    recall = right / (one.truths @ weights)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return float(np.mean([_at_recalls(*pair) for pair in zip(recall, best, strict=True)]))
+
+
+def _at_recalls(recall: Array, best: Array) -> float:
+    places = np.searchsorted(recall, RECALLS, side="left")
+    padded = np.append(best, 0.0)
+    return float(padded[places].mean())
