@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantize.channels import prune_channels
     from quantize.folding import fold
     from quantize.post_training import ptq
     from quantize.recipes import find as recipe
 
-__all__ = ["fold", "ptq", "recipe"]
+__all__ = ["fold", "prune_channels", "ptq", "recipe"]
 
 _HOMES = {
     "fold": ("quantize.folding", "fold"),
+    "prune_channels": ("quantize.channels", "prune_channels"),
     "ptq": ("quantize.post_training", "ptq"),
     "recipe": ("quantize.recipes", "find"),
 }
