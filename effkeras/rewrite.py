@@ -95,6 +95,11 @@ def flat(model: keras.Model) -> keras.Model:
     return _copied(model, CopyRules(weights=True))[0]
 
 
+def copied(model: keras.Model, rules: CopyRules) -> keras.Model:
+    """A copy of a model by the rules, nested models made flat, with its input and outputs."""
+    return _copied(model, rules)[0]
+
+
 def key(call: Call) -> int:
     """What a plan knows a call by."""
     return id(call.outputs[0])

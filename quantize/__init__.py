@@ -1,8 +1,7 @@
-"""The compression pipeline: from a Keras model to a smaller artifact.
+"""The compression pipeline: from a Keras model to a smaller model and a smaller artifact.
 
-`recipe` looks up a recipe by name; `ptq` quantizes a trained model by it. The other functions are the steps
-before: each takes a model and gives a new one with a report. Importing the package loads neither TensorFlow
-nor Keras.
+`compress` carries out a whole recipe. The other functions are its steps: each takes a model and gives a new one
+with a report; `ptq` gives the `.tflite`. Importing the package loads neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations
@@ -10,16 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantize.channels import prune_channels
     from quantize.folding import fold
     from quantize.post_training import ptq
     from quantize.pruning import prune
     from quantize.recipes import find as recipe
 
-__all__ = ["fold", "prune", "ptq", "recipe"]
+__all__ = ["fold", "prune", "prune_channels", "ptq", "recipe"]
 
 _HOMES = {
     "fold": ("quantize.folding", "fold"),
     "prune": ("quantize.pruning", "prune"),
+    "prune_channels": ("quantize.channels", "prune_channels"),
     "ptq": ("quantize.post_training", "ptq"),
     "recipe": ("quantize.recipes", "find"),
 }

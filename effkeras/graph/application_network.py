@@ -10,7 +10,8 @@ FIRST_LEVEL = 3
 
 def features(net: Vocabulary[Tensor], x: Tensor, network: ApplicationNetwork) -> dict[int, Tensor]:
     """The last feature maps of levels 3, 4 and 5 (level l has stride 2^l), from the normalised picture."""
-    return dict(enumerate(net.application(x, network), start=FIRST_LEVEL))
+    maps = net.application(x, network, {})
+    return dict(enumerate((one for one, _ in maps), start=FIRST_LEVEL))
 
 
 def logits(net: Vocabulary[Tensor], x: Tensor, network: ApplicationNetwork, classes: int) -> Tensor:

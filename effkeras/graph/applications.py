@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -23,16 +23,22 @@ from effkeras.networks import ApplicationNetwork
 KerasTensor = Any
 
 
-def feature_maps(x: KerasTensor, network: ApplicationNetwork, dtype: str = "float32") -> list[KerasTensor]:
+def feature_maps(
+    x: KerasTensor, network: ApplicationNetwork, widths: Mapping[str, int], dtype: str = "float32"
+) -> list[tuple[KerasTensor, int]]:
     """The maps that `network.taps` name, of new layers on the normalised picture `x`.
+
+    `widths` are filters or units of layers that are to have others than Keras gives them; beside each map
+    stand the channels that it has without them.
 
     Raises EffkerasError for an unknown function or tap, and for a picture that is too small.
     """
     model = skeleton(network.function, (x.shape[1], x.shape[2]))
     names = fresh_names(model)
     ends = [_tap(model, names, tap, network.function) for tap in network.taps]
-    rules = CopyRules(dtype, lambda path: names.get(path[-1], path[-1]), _change(network))
-    return copy_onto(x, Part(model, model.inputs[0], tuple(ends)), rules)
+    rules = CopyRules(dtype, lambda path: names.get(path[-1], path[-1]), _change(network, widths))
+    maps = copy_onto(x, Part(model, model.inputs[0], tuple(ends)), rules)
+    return [(one, end.shape[-1]) for one, end in zip(maps, ends, strict=True)]
 
 
 def skeleton(function: str, size: tuple[int, int]) -> keras.Model:
@@ -85,13 +91,21 @@ def _tap(model: keras.Model, names: dict[str, str], tap: str, function: str) -> 
     raise EffkerasError(f"{function} has no layer {tap!r} to tap; {did_you_mean(tap, names.values())}")
 
 
-def _change(network: ApplicationNetwork) -> Callable[[Any, Config], Config]:
-    """With padding "same", windows that leave out the border take it in; explicit margins stay."""
+def _change(network: ApplicationNetwork, widths: Mapping[str, int]) -> Callable[[Any, Config], Config]:
+    """Sets widths; with padding "same", windows that leave out the border take it in, but margins stay."""
 
-    def padded(layer: Any, config: Config) -> Config:
-        return {**config, "padding": "same"} if _leaves_out_border(layer) else config
+    def changed(layer: Any, config: Config) -> Config:
+        if network.padding == "same" and _leaves_out_border(layer):
+            config = {**config, "padding": "same"}
+        return narrowed(config, widths.get(config["name"]))
 
-    return padded if network.padding == "same" else lambda layer, config: config
+    return changed
+
+
+def narrowed(config: Config, width: int | None) -> Config:
+    """A layer's config with so many filters or units; as it is where it makes no channels, or for None."""
+    key = next((key for key in ("filters", "units") if key in config), None)
+    return config if key is None or width is None else {**config, key: width}
 
 
 def _leaves_out_border(layer: Any) -> bool:

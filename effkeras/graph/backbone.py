@@ -6,6 +6,7 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph import application_network, block_network, cell_network, fire_network
 from effkeras.graph.vocabulary import Tensor, Vocabulary
+from effkeras.graph.widths import Widths
 from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork, ExternalNetwork
 
 
@@ -22,7 +23,7 @@ def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, T
     """
     network = spec.network
     if isinstance(network, BlockNetwork):
-        return block_network.features(net, x, network, spec.channels)
+        return block_network.features(net, x, network)
     if isinstance(network, CellNetwork):
         return cell_network.features(net, x, network)
     if isinstance(network, ApplicationNetwork):
@@ -33,12 +34,17 @@ def features(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, T
 
 
 def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
-    """Logits (B, classes) from the normalised picture."""
+    """Logits (B, classes) from the normalised picture; `[channels]` set the widths of its layers."""
+    wide = Widths(net, spec.channels)
+    return wide.end(_logits(wide, wide.start(x), spec), "logits")
+
+
+def _logits(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
     network = spec.network
     maps = features(net, x, spec)
     x = maps[max(maps)]
     if isinstance(network, BlockNetwork):
-        x = block_network.top(net, x, network, spec.channels)
+        x = block_network.top(net, x, network)
         return net.dense(x, "logits", spec.classes)
     if isinstance(network, CellNetwork):
         return net.dense(cell_network.top(net, x, network), "logits", spec.classes)

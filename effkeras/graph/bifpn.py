@@ -92,7 +92,7 @@ def _resample(net: Vocabulary[Tensor], x: Tensor, name: str, size: tuple[int, in
 
 
 def _project(net: Vocabulary[Tensor], x: Tensor, name: str, fpn: FpnSpec) -> Tensor:
-    if net.channels(x) == fpn.channels:
+    if net.nominal(x) == fpn.channels:
         return x
     conv = Conv(fpn.channels, bias=True)
     return conv_norm_act(net, x, name, conv, style_of(fpn), act=False)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from effkeras.graph.mbconv import blocks_of, is_last_of_stride, mbconv
 from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.networks import BlockNetwork, DropBlockSpec
 from effkeras.scaling import scale_head, scale_hidden, scale_stem
 
-Widths = Mapping[str, int]
+
+def style_of(network: BlockNetwork) -> Style:
+    """What the network's layers have in common."""
+    return Style(network.activation, network.batch_norm, network.squeeze, network.padding)
 
 
-def style_of(network: BlockNetwork, channels: Widths) -> Style:
-    """What the network's layers have in common; `channels` are the definition's own widths."""
-    return Style(network.activation, network.batch_norm, channels, network.squeeze, network.padding)
-
-
-def features(
-    net: Vocabulary[Tensor], x: Tensor, network: BlockNetwork, channels: Widths
-) -> dict[int, Tensor]:
+def features(net: Vocabulary[Tensor], x: Tensor, network: BlockNetwork) -> dict[int, Tensor]:
     """The last feature map of each level (level l has stride 2^l), from the normalised picture."""
-    style = style_of(network, channels)
-    width = style.width("stem_conv", scale_stem(network))
-    stem = Conv(width, kernel=3, stride=2, padding=style.padding)
+    style = style_of(network)
+    stem = Conv(scale_stem(network), kernel=3, stride=2, padding=style.padding)
     x = conv_norm_act(net, x, "stem", stem, style)
     maps: dict[int, Tensor] = {}
     level = 1
@@ -48,15 +41,14 @@ def drop_block_keep(spec: DropBlockSpec, below: int) -> float:
     return 1 - (1 - spec.keep) / 4**below if below < 2 else 1.0
 
 
-def top(net: Vocabulary[Tensor], x: Tensor, network: BlockNetwork, channels: Widths) -> Tensor:
+def top(net: Vocabulary[Tensor], x: Tensor, network: BlockNetwork) -> Tensor:
     """(B, units) from the last map: a 1x1 convolution, the mean, dropout."""
-    style = style_of(network, channels)
-    width = style.width("head_conv", scale_head(network))
-    x = conv_norm_act(net, x, "head", Conv(width), style)
+    style = style_of(network)
+    x = conv_norm_act(net, x, "head", Conv(scale_head(network)), style)
     x = net.mean(x, "head_mean")
     hidden = scale_hidden(network)
     if hidden:
-        x = net.conv(x, "hidden_conv", Conv(style.width("hidden_conv", hidden), bias=True))
+        x = net.conv(x, "hidden_conv", Conv(hidden, bias=True))
         x = net.activation(x, "hidden_act", style.activation)
     x = net.flatten(x, "head_flatten")
     return net.dropout(x, "head_dropout", network.dropout, whole_sample=False)

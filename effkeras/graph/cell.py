@@ -89,7 +89,7 @@ def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: 
     if net.size(p) != size:
         p = net.activation(p, f"{name}_act", making.style.activation)
         return _halved(net, p, name, making)
-    return p if net.channels(p) == making.filters else _narrowed(net, p, name, making)
+    return p if net.nominal(p) == making.filters else _narrowed(net, p, name, making)
 
 
 def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
@@ -104,7 +104,7 @@ def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Te
 
 def _widened(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
     """The cell's filters, by a 1x1 convolution where the map has others; no activation."""
-    if net.channels(x) == making.filters:
+    if net.nominal(x) == making.filters:
         return x
     return conv_norm_act(net, x, name, Conv(making.filters), making.style, act=False)
 
@@ -122,7 +122,7 @@ def _branch(net: Vocabulary[Tensor], x: Tensor, name: str, branch: Branch, makin
     op = OPERATIONS[branch.op]
     stride = making.place.stride if branch.source in (H, P) else 1
     if op.kind == "identity":
-        fits = stride == 1 and net.channels(x) == making.filters
+        fits = stride == 1 and net.nominal(x) == making.filters
         return x if fits else _narrowed(net, x, name, making, stride)
     if op.kind in ("average", "max"):
         x = net.pool(x, f"{name}_pool", _pool(op, stride, making))

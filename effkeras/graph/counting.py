@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.graph.backbone import classifier, features
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary, pair
@@ -80,7 +80,11 @@ class CountingNet(Vocabulary[Shape]):
         return y
 
     def separable(self, name: str, conv: Conv) -> Callable[[Shape], Shape]:
+        first: list[Shape] = []
+
         def call(x: Shape) -> Shape:
+            first.append(x)
+            _check_equal([first[0], x], f"{name} cannot be called on")
             kernels = {
                 "depthwise_kernel": (*pair(conv.kernel), x.channels, 1),
                 "pointwise_kernel": (1, 1, x.channels, conv.filters),
@@ -103,18 +107,18 @@ class CountingNet(Vocabulary[Shape]):
         return x
 
     def add(self, xs: Sequence[Shape], name: str) -> Shape:
-        widths = sorted({x.channels for x in xs})
-        if len(widths) > 1:
-            raise EffkerasError(f"{name} cannot add maps of {' and '.join(map(str, widths))} channels")
+        _check_equal(xs, f"{name} cannot add")
         self.others += (len(xs) - 1) * xs[0].values
         return xs[0]
 
     def fuse(self, xs: Sequence[Shape], name: str) -> Shape:
+        _check_equal(xs, f"{name} cannot fuse")
         self._weigh(name, xs[0].channels, {f"w{index}": () for index in range(len(xs))})
         self.others += (3 * len(xs) - 1) * xs[0].values
         return xs[0]
 
     def multiply(self, x: Shape, gate: Shape, name: str) -> Shape:
+        _check_equal([x, gate], f"{name} cannot multiply")
         self.others += x.values
         return x
 
@@ -180,15 +184,17 @@ class CountingNet(Vocabulary[Shape]):
         self._weigh(name, x.channels, dict.fromkeys(("gamma", "beta"), (x.channels,)))
         return x
 
-    def application(self, x: Shape, network: ApplicationNetwork) -> list[Shape]:
+    def application(
+        self, x: Shape, network: ApplicationNetwork, widths: Mapping[str, int]
+    ) -> list[tuple[Shape, int]]:
         from effkeras.graph.keras_counting import count_application  # needs Keras, unlike the rest
 
-        counted = count_application(network, (x.height, x.width))
+        counted = count_application(network, (x.height, x.width), widths)
         self.macs += counted.macs
         self.others += counted.others
         self.layers |= counted.layers
         self.shapes |= counted.shapes
-        return [Shape(*shape) for shape in counted.maps]
+        return [(Shape(*shape), nominal) for shape, nominal in counted.maps]
 
     def external(self, x: Shape, network: ExternalNetwork) -> list[Shape]:
         raise EffkerasError(
@@ -213,7 +219,7 @@ def count(spec: ModelSpec) -> Counts:
 
 def cost(spec: ModelSpec) -> tuple[int, float]:
     """Trainable parameters and MACs: counted, or where that needs Keras, as the definition states them."""
-    if isinstance(spec.network, ApplicationNetwork) and spec.published is not None:
+    if isinstance(spec.network, ApplicationNetwork) and spec.published is not None and not spec.channels:
         return spec.published.parameters, spec.published.macs
     counts = count(spec)
     return counts.trainable, counts.macs
@@ -237,11 +243,28 @@ def weight_shapes(spec: ModelSpec) -> dict[tuple[str, str], tuple[int, ...]]:
 
 
 def run_over_shapes(spec: ModelSpec) -> CountingNet:
-    """The net after the definition's graph function has run over shapes."""
+    """The net after the definition's graph function has run over shapes.
+
+    Raises EffkerasError for `[channels]` that name no layer, or contradict each other.
+    """
     net = CountingNet()
     graph = detector if spec.is_detector else classifier
     graph(net, Shape(*spec.input.size, 3), spec)  # type: ignore[operator]
+    for name, width in spec.channels.items():
+        if name not in net.layers:
+            raise EffkerasError(f"{spec.name}: [channels] names {name!r}; {did_you_mean(name, net.layers)}")
+        if net.layers[name] != width:
+            raise EffkerasError(f"{spec.name}: [channels] cannot change {name!r}; its width follows others")
     return net
+
+
+def _check_equal(xs: Sequence[Shape], what: str) -> None:
+    widths = sorted({x.channels for x in xs})
+    if len(widths) > 1:
+        raise EffkerasError(
+            f"{what} maps of {' and '.join(map(str, widths))} channels; "
+            "give the layers before it the same width in [channels]"
+        )
 
 
 def _bias(conv: Conv) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from effkeras.graph.backbone import features
 from effkeras.graph.bifpn import pyramid
 from effkeras.graph.segmentation import mask_logits
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
+from effkeras.graph.widths import Widths
 
 # A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
 PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
@@ -20,8 +21,14 @@ def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[str, T
     """The outputs of the definition's heads by name, from the normalised picture.
 
     `class_logits` (B, N, classes) and `box_deltas` (B, N, 4) of all anchors; `mask_logits` (B, h, w, mask
-    classes) of the pixels.
+    classes) of the pixels. `[channels]` set the widths of its layers.
     """
+    wide = Widths(net, spec.channels)
+    heads = _heads(wide, wide.start(x), spec)
+    return {name: wide.end(output, name) for name, output in heads.items()}
+
+
+def _heads(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[str, Tensor]:
     maps = pyramid(net, _levels(net, x, spec), detector_parts(spec).fpn)
     boxes = _boxes(net, maps, spec) if spec.detects else {}
     return boxes | ({"mask_logits": mask_logits(net, maps, spec)} if spec.segments else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +40,15 @@ class CountedNetwork:
     """What an application costs.
 
     `layers` are the channels of each layer with weights, `shapes` those of the weights by layer and name,
-    `maps` (H, W, C) of the taps; `others` are operations that are no multiply-adds.
+    `maps` (H, W, C) of the taps, each with its channels without other widths; `others` are operations that
+    are no multiply-adds.
     """
 
     macs: int
     others: int
     layers: dict[str, int]
     shapes: dict[tuple[str, str], tuple[int, ...]]
-    maps: list[tuple[int, int, int]]
+    maps: list[tuple[tuple[int, int, int], int]]
 
 
 def count_layers(model: keras.Model) -> Counts:
@@ -66,19 +67,24 @@ def count_layers(model: keras.Model) -> Counts:
     return Counts(_size(model.trainable_weights), _size(model.weights), macs, 2 * macs + others)
 
 
-def count_application(network: ApplicationNetwork, size: tuple[int, int]) -> CountedNetwork:
-    """What a network of keras.applications costs up to its last tap, for pictures of `size` pixels."""
+def count_application(
+    network: ApplicationNetwork, size: tuple[int, int], widths: Mapping[str, int]
+) -> CountedNetwork:
+    """What a network of keras.applications costs up to its last tap, for pictures of `size` pixels.
+
+    `widths` are those of layers that have others than Keras gives them.
+    """
     with deep_graphs(), tf.Graph().as_default():  # weights without values
         x = keras.Input((*size, 3))
-        maps = feature_maps(x, network)
-        model = keras.Model(x, maps)
+        maps = feature_maps(x, network, widths)
+        model = keras.Model(x, [one for one, _ in maps])
     weighty = [layer for layer in model.layers if layer.weights]
     return CountedNetwork(
         macs=sum(map(_macs, calls_of(model))),
         others=sum(map(_others, calls_of(model))),
         layers={layer.name: layer.output.shape[-1] for layer in weighty},
         shapes={(layer.name, one.name): tuple(one.shape) for layer in weighty for one in layer.weights},
-        maps=[tuple(one.shape[1:]) for one in maps],
+        maps=[(tuple(one.shape[1:]), nominal) for one, nominal in maps],
     )
 
 

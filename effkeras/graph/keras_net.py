@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class KerasNet(Vocabulary[KerasTensor]):
         return x.shape[1], x.shape[2]
 
     def channels(self, x: KerasTensor) -> int:
-        return x.shape[3]
+        return x.shape[-1]
 
     def conv(self, x: KerasTensor, name: str, conv: Conv) -> KerasTensor:
         x, padding = self._padded(x, name, conv)
@@ -185,8 +185,10 @@ class KerasNet(Vocabulary[KerasTensor]):
     def layer_norm(self, x: KerasTensor, name: str, epsilon: float) -> KerasTensor:
         return keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype, name=name)(x)
 
-    def application(self, x: KerasTensor, network: ApplicationNetwork) -> list[KerasTensor]:
-        return feature_maps(x, network, self.dtype)
+    def application(
+        self, x: KerasTensor, network: ApplicationNetwork, widths: Mapping[str, int]
+    ) -> list[tuple[KerasTensor, int]]:
+        return feature_maps(x, network, widths, self.dtype)
 
     def external(self, x: KerasTensor, network: ExternalNetwork) -> list[KerasTensor]:
         if self.given is None:

@@ -62,8 +62,7 @@ def mbconv(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Te
     if block.squeeze:
         x = squeeze_excite(net, x, block, style)
     if block.stage.expand != 1 or not block.stage.fused:
-        width = style.width(f"{name}_project_conv", block.outputs)
-        x = _grouped(net, x, f"{name}_project_conv", (width, block.stage.project_groups))
+        x = _grouped(net, x, f"{name}_project_conv", (block.outputs, block.stage.project_groups))
         x = net.batch_norm(x, f"{name}_project_bn", style.batch_norm)
     if not block.has_skip:
         return x
@@ -73,7 +72,7 @@ def mbconv(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Te
 
 def _fused(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
     name = f"{block.name}_fused"
-    width = style.width(f"{name}_conv", block.expanded if block.stage.expand != 1 else block.outputs)
+    width = block.expanded if block.stage.expand != 1 else block.outputs
     conv = Conv(width, block.stage.kernels[0], block.stride, padding=style.padding)
     return conv_norm_act(net, x, name, conv, style)
 
@@ -81,8 +80,7 @@ def _fused(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Te
 def _filtered(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
     name = block.name
     if block.stage.expand != 1:
-        width = style.width(f"{name}_expand_conv", block.expanded)
-        x = _grouped(net, x, f"{name}_expand_conv", (width, block.stage.expand_groups))
+        x = _grouped(net, x, f"{name}_expand_conv", (block.expanded, block.stage.expand_groups))
         x = net.batch_norm(x, f"{name}_expand_bn", style.batch_norm)
         x = net.activation(x, f"{name}_expand_act", style.activation)
     x = _mixed(net, x, block, style)
@@ -134,9 +132,8 @@ def _shares(channels: int, parts: int) -> list[int]:
 def squeeze_excite(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
     """Scales each channel by a gate computed from all channels' means (Hu et al. 2018)."""
     name, kind = block.name, style.squeeze
-    width = style.width(f"{name}_se_reduce", block.squeeze)
     gate = net.mean(x, f"{name}_se_mean")
-    gate = net.conv(gate, f"{name}_se_reduce", Conv(width, bias=True))
+    gate = net.conv(gate, f"{name}_se_reduce", Conv(block.squeeze, bias=True))
     gate = net.activation(gate, f"{name}_se_act", kind.activation or style.activation)
     gate = net.conv(gate, f"{name}_se_expand", Conv(net.channels(x), bias=True))
     gate = net.activation(gate, f"{name}_se_gate", kind.gate)

@@ -54,13 +54,8 @@ class Style:
 
     activation: str
     batch_norm: BatchNormSpec
-    channels: Mapping[str, int] = field(default_factory=dict)
     squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
     padding: Padding = "same"
-
-    def width(self, name: str, default: int) -> int:
-        """Filters of the layer `name`: the definition's `[channels]` may override the default."""
-        return self.channels.get(name, default)
 
 
 class Vocabulary(ABC, Generic[Tensor]):
@@ -73,6 +68,10 @@ class Vocabulary(ABC, Generic[Tensor]):
     @abstractmethod
     def channels(self, x: Tensor) -> int:
         """Channels of a feature map."""
+
+    def nominal(self, x: Tensor) -> int:
+        """Channels that the map would have without `[channels]`: what a graph's structure follows."""
+        return self.channels(x)
 
     @abstractmethod
     def conv(self, x: Tensor, name: str, conv: Conv) -> Tensor:
@@ -167,8 +166,14 @@ class Vocabulary(ABC, Generic[Tensor]):
         """Layer normalisation over the channels."""
 
     @abstractmethod
-    def application(self, x: Tensor, network: ApplicationNetwork) -> list[Tensor]:
-        """The maps that `network.taps` name, of the network that `keras.applications` builds on `x`."""
+    def application(
+        self, x: Tensor, network: ApplicationNetwork, widths: Mapping[str, int]
+    ) -> list[tuple[Tensor, int]]:
+        """The maps that `network.taps` name, of the network that `keras.applications` builds on `x`.
+
+        `widths` are those of layers that are to have others; beside each map stand the channels that it
+        has without them.
+        """
 
     @abstractmethod
     def external(self, x: Tensor, network: ExternalNetwork) -> list[Tensor]:

@@ -1,0 +1,120 @@
+"""Groups of channels that are pruned alike.
+
+A unit is a set of channels that can only be removed together. Units that run through the same layers form
+a group, of which any may go: what matters is how many stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from effkeras.graph.channel_flow import Flow, LayerFlow, Numbers, channel_flow
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Group:
+    """Units that run through the same layers; `why` says why they must all stay, or is empty."""
+
+    units: Numbers
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Channels:
+    """The channels of a flat functional model: `unit` is that of each channel number."""
+
+    flow: Flow
+    unit: Numbers
+    groups: tuple[Group, ...]
+
+    @property
+    def makers(self) -> list[tuple[LayerFlow, Numbers]]:
+        """The layers that make channels, and those that each makes."""
+        return [(one, one.made) for one in self.flow.layers.values() if one.made is not None]
+
+    @property
+    def free(self) -> list[int]:
+        """Which groups may be pruned."""
+        return [index for index, group in enumerate(self.groups) if not group.why]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Units in each group, (G,)."""
+        return np.array([len(group.units) for group in self.groups])
+
+    @property
+    def group_of_numbers(self) -> Numbers:
+        """The group of each channel number."""
+        group = np.empty(int(self.unit.max()) + 1, int)
+        for index, one in enumerate(self.groups):
+            group[one.units] = index
+        return group[self.unit]
+
+    def why_locked(self, numbers: Numbers) -> str:
+        """Why channels must stay; empty where at least some may go."""
+        units = self.unit[numbers]
+        reasons = [group.why for group in self.groups if np.isin(group.units, units).any()]
+        return reasons[0] if all(reasons) else ""
+
+
+def find_channels(model: keras.Model, locked: Mapping[str, str]) -> Channels:
+    """The channels of a flat functional model; layers named in `locked` keep theirs, for the reason given."""
+    flow = channel_flow(model)
+    unit = _components(flow)
+    locks = [*flow.locks, *_named_locks(flow, locked)]
+    return Channels(flow, unit, _groups(flow, unit, locks))
+
+
+def locked_by(names: Sequence[str], skip: Sequence[str]) -> dict[str, str]:
+    """The layers that the regular expressions in `skip` find, each with the reason."""
+    found = {name: next((one for one in skip if re.search(one, name)), None) for name in names}
+    return {name: f"skip = {one!r}" for name, one in found.items() if one is not None}
+
+
+def _named_locks(flow: Flow, locked: Mapping[str, str]) -> list[tuple[Numbers, str]]:
+    made = {name: one.made for name, one in flow.layers.items() if one.made is not None}
+    return [(made[name], why) for name, why in locked.items() if name in made]
+
+
+def _components(flow: Flow) -> Numbers:
+    """A number from 0 on for each set of linked channels: the smallest label spreads along the links."""
+    label = np.arange(flow.count)
+    ends = [np.concatenate(side) for side in zip(*flow.links, strict=True)] if flow.links else []
+    while ends:
+        before = label.copy()
+        least = np.minimum(label[ends[0]], label[ends[1]])
+        for end in ends:
+            np.minimum.at(label, label[end], least)
+            np.minimum.at(label, end, least)
+        label = label[label]
+        if np.array_equal(label, before):
+            break
+    return np.unique(label, return_inverse=True)[1]
+
+
+def _groups(flow: Flow, unit: Numbers, locks: Sequence[tuple[Numbers, str]]) -> tuple[Group, ...]:
+    reasons = [""] * (int(unit.max()) + 1)
+    for numbers, why in reversed(locks):  # the first one wins
+        for index in set(unit[numbers].tolist()):
+            reasons[index] = why
+    keys = _signatures(flow, unit)
+    members: dict[tuple[int, str], list[int]] = {}
+    for index, key in enumerate(keys.tolist()):
+        members.setdefault((key, reasons[index]), []).append(index)
+    return tuple(Group(np.array(units), why) for (_, why), units in members.items())
+
+
+def _signatures(flow: Flow, unit: Numbers) -> np.ndarray:
+    """A hash for each unit of the calls that it runs through, and how often."""
+    random = np.random.default_rng(0)
+    keys = np.zeros(int(unit.max()) + 1, np.uint64)
+    for call in flow.calls:
+        for numbers in (*call.inputs, call.output):
+            factor = random.integers(1, 2**63, dtype=np.uint64)
+            keys += factor * np.bincount(unit[numbers], minlength=len(keys)).astype(np.uint64)
+    return keys
