@@ -208,10 +208,10 @@ def corrected_and_measured(
 ) -> Quantized:
     """The last touches to a quantized flatbuffer: biases, errors, edges and papers."""
     if options.spec.correct_bias:
-        flatbuffer = corrected(parts.flatbuffer, flatbuffer, _as_taken(parts, track(pixels, "correcting")))
+        flatbuffer = corrected(parts.flatbuffer, flatbuffer, as_taken(parts, track(pixels, "correcting")))
     errors: Sequence[float | None] = ()
     if options.spec.errors:
-        errors = layer_errors(parts.flatbuffer, flatbuffer, _as_taken(parts, track(pixels, "measuring")))
+        errors = layer_errors(parts.flatbuffer, flatbuffer, as_taken(parts, track(pixels, "measuring")))
     return finished(parts, options, flatbuffer, errors)
 
 
@@ -220,7 +220,7 @@ def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarra
     rule = RangeRule(options.spec.ranges, options.spec.percentile)
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
     shown = checked_variety(track(pixels, "calibrating"), ground)
-    ranges = measure_ranges(parts.flatbuffer, _as_taken(parts, shown), rule)
+    ranges = measure_ranges(parts.flatbuffer, as_taken(parts, shown), rule)
     # The input's range is known, not measured: only this makes the quantized input the pixel itself.
     return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
 
@@ -257,19 +257,19 @@ def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:
         return None
 
 
-def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
-    model = without_normalization(parts.model) if parts.starts_normalized else parts.model
-    extent = None if parts.spec is None else _extent(parts, parts.spec.input)
-    inputs = _as_taken(parts, checked_variety(pixels))
-    return tensorflow_converter.quantize(model, options.recipe, options.io, inputs, extent)
-
-
-def _as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Pictures as the float conversion takes them."""
+def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """Pictures as the float conversion takes them, normalised where it starts after the normalisation."""
     if parts.spec is None or not parts.starts_normalized:
         return pixels
     mean, std = (np.array(values, np.float32) for values in (parts.spec.input.mean, parts.spec.input.std))
     return ((one - mean) / std for one in pixels)
+
+
+def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
+    model = without_normalization(parts.model) if parts.starts_normalized else parts.model
+    extent = None if parts.spec is None else _extent(parts, parts.spec.input)
+    inputs = as_taken(parts, checked_variety(pixels))
+    return tensorflow_converter.quantize(model, options.recipe, options.io, inputs, extent)
 
 
 def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:
