@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from effkeras.data.records import LabelledData
@@ -9,6 +11,12 @@ from effkeras.evaluate import evaluate, headline, headlines
 from effkeras.litert.runner import LiteRTModel
 
 Metrics = dict[str, float]
+
+
+def worst_drop(wanted: Mapping[str, float], got: Mapping[str, float]) -> float:
+    """The largest loss among metrics; infinite if one is not a number."""
+    drops = [wanted[name] - got[name] for name in wanted]
+    return math.inf if any(map(math.isnan, drops)) else max(drops)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

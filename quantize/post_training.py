@@ -17,7 +17,7 @@ from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators
 from effkeras.litert.runner import DEFINITION
 from quantize import ai_edge, tensorflow_converter
 from quantize.ai_edge import Rules
-from quantize.bias_correction import corrected
+from quantize.bias_correction import channel_means, corrected
 from quantize.calibration import Calibration, Choice, Inputs, calibration_inputs, checked_variety
 from quantize.layer_errors import layer_errors
 from quantize.ranges import RangeRule, Ranges, as_range, measure_ranges
@@ -200,15 +200,22 @@ def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.
     else:
         ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
         flatbuffer = ai_edge.quantize(parts.flatbuffer, ranges, Rules(options.recipe, options.io))
-    return corrected_and_measured(parts, options, flatbuffer, pixels)
+    return _corrected_and_measured(parts, options, flatbuffer, pixels)
 
 
-def corrected_and_measured(
+def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """What bias correction needs to know of the pictures; nothing where it is not asked for."""
+    if not options.spec.correct_bias:
+        return {}
+    return channel_means(parts.flatbuffer, as_taken(parts, track(pixels, "averaging")))
+
+
+def _corrected_and_measured(
     parts: FloatParts, options: PtqOptions, flatbuffer: bytes, pixels: Iterable[np.ndarray]
 ) -> Quantized:
     """The last touches to a quantized flatbuffer: biases, errors, edges and papers."""
     if options.spec.correct_bias:
-        flatbuffer = corrected(parts.flatbuffer, flatbuffer, as_taken(parts, track(pixels, "correcting")))
+        flatbuffer = corrected(parts.flatbuffer, flatbuffer, means_of(parts, options, pixels))
     errors: Sequence[float | None] = ()
     if options.spec.errors:
         errors = layer_errors(parts.flatbuffer, flatbuffer, as_taken(parts, track(pixels, "measuring")))

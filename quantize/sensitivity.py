@@ -37,8 +37,8 @@ Judge = Callable[[bytes], float]
 class LayerSensitivity:
     """What one layer alone in few bits does to the outputs.
 
-    `ops` are its operators in the artifact, `macs` its multiply-adds. `error` is the root mean square error of
-    the outputs as a share of their standard deviation; `drop` what the metric loses, if it was measured.
+    `ops` are its operators in the artifact, `macs` its multiply-adds. `error` is the root mean square error
+    of the outputs as a share of their standard deviation; `drop` what the metric loses, if it was measured.
     """
 
     name: str
@@ -141,7 +141,7 @@ def rank(
 
 def ranked(partial: Partial, options: SensitivityOptions, memory: Memory) -> Sensitivity:
     """`sensitivity` with ranges measured already."""
-    parts, ptq, units = partial.parts, partial.options, partial.units()
+    parts, ptq, units = partial.parts, partial.options, partial.units
     if not units:
         raise EffkerasError(f"the recipe {ptq.recipe.name} quantizes no layer of {parts.model.name}")
     before = options.judge(partial.unquantized()) if options.judge else None

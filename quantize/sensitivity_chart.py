@@ -34,6 +34,7 @@ def chart(found: Sensitivity, most: int = MOST) -> bytes:
     axes.set_title(
         f"{found.model}: one layer at a time as {found.recipe}", loc="left", color=_INK, fontsize=12
     )
+    figure.text(0.995, 0.004, "light: layers without weights", ha="right", color=_FAINT, fontsize=8)
     axes.set_xlabel(
         f"error / standard deviation of the outputs, {found.pictures} pictures  "
         f"(all layers together: {found.error:.3g})",

@@ -51,6 +51,20 @@ def units_of(graph: Sequence[Operator], scopes: Iterable[str]) -> list[Unit]:
     return list(_named(members))
 
 
+def neighbours(graph: Sequence[Operator], units: Iterable[Unit]) -> dict[str, set[str]]:
+    """The units that each unit shares a tensor with."""
+    home = {scope: unit.name for unit in units for scope in unit.scopes}
+    touching: dict[str, set[str]] = {name: set() for name in home.values()}
+    owned = [(home[scope_of(op)], op) for op in graph if scope_of(op) in home]
+    makers = {tensor.index: name for name, op in owned for tensor in op.outputs}
+    for name, op in owned:
+        feeders = {makers.get(tensor.index, name) for tensor in op.inputs} - {name}
+        touching[name] |= feeders
+        for feeder in feeders:
+            touching[feeder].add(name)
+    return touching
+
+
 def _blocks(graph: Iterable[Operator]) -> Iterable[list[Operator]]:
     """The operators of each call of a Keras layer."""
     blocks: dict[str, list[Operator]] = {}
