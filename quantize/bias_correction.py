@@ -6,7 +6,7 @@ the means of the inputs measured on pictures instead of derived from batch norma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class _Pair:
         return self.quantized.inputs[2]
 
 
-def corrected(exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray]) -> bytes:
+def corrected(exact: bytes, quantized: bytes, means: Mapping[str, np.ndarray]) -> bytes:
     """A quantized model whose biases make up for what rounding the weights shifts on average.
 
     All layers are corrected at once, each for the shift that it causes itself: with the mean of every input
@@ -38,10 +38,9 @@ def corrected(exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray]) -> b
     Args:
         exact: the float .tflite.
         quantized: what became of it; operators are matched by their outputs' names.
-        inputs: what the float model takes, float32 (1, H, W, C) each.
+        means: of the channels of the float model's activations, from `channel_means`.
     """
     pairs = list(_pairs(operators(exact), operators(quantized)))
-    means = _channel_means(exact, {pair.exact.inputs[0].name for pair in pairs}, inputs)
     weights = real_constants(exact, [pair.exact.inputs[1].index for pair in pairs])
     rounded = real_constants(quantized, [pair.quantized.inputs[1].index for pair in pairs])
     biases = real_constants(quantized, [pair.bias.index for pair in pairs])
@@ -63,8 +62,14 @@ def _pairs(exact: Iterable[Operator], quantized: Iterable[Operator]) -> Iterator
             yield _Pair(original, op)  # type: ignore[arg-type]
 
 
-def _channel_means(exact: bytes, names: set[str], inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean of each channel of some activations over all pictures, float64 (C,)."""
+def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """The mean of each channel of what layers with weights take, over all pictures: float64 (C,) by name.
+
+    Args:
+        exact: the float .tflite.
+        inputs: what it takes, float32 (1, H, W, C) each.
+    """
+    names = {op.inputs[0].name for op in operators(exact) if op.name in _WITH_WEIGHTS}
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     for name, values in observe(exact, inputs):

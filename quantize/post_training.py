@@ -17,7 +17,7 @@ from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators
 from effkeras.litert.runner import DEFINITION
 from quantize import ai_edge, tensorflow_converter
 from quantize.ai_edge import Rules
-from quantize.bias_correction import corrected
+from quantize.bias_correction import channel_means, corrected
 from quantize.calibration import Calibration, Choice, Inputs, calibration_inputs, checked_variety
 from quantize.layer_errors import layer_errors
 from quantize.ranges import RangeRule, Ranges, as_range, measure_ranges
@@ -200,18 +200,25 @@ def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.
     else:
         ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
         flatbuffer = ai_edge.quantize(parts.flatbuffer, ranges, Rules(options.recipe, options.io))
-    return corrected_and_measured(parts, options, flatbuffer, pixels)
+    return _corrected_and_measured(parts, options, flatbuffer, pixels)
 
 
-def corrected_and_measured(
+def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """What bias correction needs to know of the pictures; nothing where it is not asked for."""
+    if not options.spec.correct_bias:
+        return {}
+    return channel_means(parts.flatbuffer, as_taken(parts, track(pixels, "averaging")))
+
+
+def _corrected_and_measured(
     parts: FloatParts, options: PtqOptions, flatbuffer: bytes, pixels: Iterable[np.ndarray]
 ) -> Quantized:
     """The last touches to a quantized flatbuffer: biases, errors, edges and papers."""
     if options.spec.correct_bias:
-        flatbuffer = corrected(parts.flatbuffer, flatbuffer, _as_taken(parts, track(pixels, "correcting")))
+        flatbuffer = corrected(parts.flatbuffer, flatbuffer, means_of(parts, options, pixels))
     errors: Sequence[float | None] = ()
     if options.spec.errors:
-        errors = layer_errors(parts.flatbuffer, flatbuffer, _as_taken(parts, track(pixels, "measuring")))
+        errors = layer_errors(parts.flatbuffer, flatbuffer, as_taken(parts, track(pixels, "measuring")))
     return finished(parts, options, flatbuffer, errors)
 
 
@@ -220,7 +227,7 @@ def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarra
     rule = RangeRule(options.spec.ranges, options.spec.percentile)
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
     shown = checked_variety(track(pixels, "calibrating"), ground)
-    ranges = measure_ranges(parts.flatbuffer, _as_taken(parts, shown), rule)
+    ranges = measure_ranges(parts.flatbuffer, as_taken(parts, shown), rule)
     # The input's range is known, not measured: only this makes the quantized input the pixel itself.
     return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
 
@@ -257,19 +264,19 @@ def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:
         return None
 
 
-def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
-    model = without_normalization(parts.model) if parts.starts_normalized else parts.model
-    extent = None if parts.spec is None else _extent(parts, parts.spec.input)
-    inputs = _as_taken(parts, checked_variety(pixels))
-    return tensorflow_converter.quantize(model, options.recipe, options.io, inputs, extent)
-
-
-def _as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Pictures as the float conversion takes them."""
+def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """Pictures as the float conversion takes them, normalised where it starts after the normalisation."""
     if parts.spec is None or not parts.starts_normalized:
         return pixels
     mean, std = (np.array(values, np.float32) for values in (parts.spec.input.mean, parts.spec.input.std))
     return ((one - mean) / std for one in pixels)
+
+
+def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
+    model = without_normalization(parts.model) if parts.starts_normalized else parts.model
+    extent = None if parts.spec is None else _extent(parts, parts.spec.input)
+    inputs = as_taken(parts, checked_variety(pixels))
+    return tensorflow_converter.quantize(model, options.recipe, options.io, inputs, extent)
 
 
 def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:

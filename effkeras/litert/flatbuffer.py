@@ -224,6 +224,21 @@ def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
     return _pack(parsed)
 
 
+def without_final_activation(model: bytes) -> bytes:
+    """The file without a softmax or sigmoid right before an output: it then gives the logits."""
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    names = [_code_name(code) for code in parsed.operatorCodes]
+    for op in list(graph.operators):
+        output = op.outputs[0]
+        is_final = output in graph.outputs and not any(output in other.inputs for other in graph.operators)
+        if is_final and names[op.opcodeIndex] in ("SOFTMAX", "LOGISTIC"):
+            graph.operators.remove(op)
+            graph.outputs = [op.inputs[0] if index == output else index for index in graph.outputs]
+            _repoint(parsed, output, op.inputs[0])
+    return _pack(parsed)
+
+
 def layer_of(tensor_name: str) -> str:
     """The Keras layer that a tensor's name tells of: "net_1/stem_act_1/Relu6;net_1/..." is "stem_act"."""
     parts = tensor_name.split(";")[0].split("/")
