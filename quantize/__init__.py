@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quantize.channels import prune_channels
     from quantize.folding import fold
+    from quantize.mixed import mixed_precision
     from quantize.post_training import ptq
     from quantize.pruning import prune
     from quantize.recipes import find as recipe
+    from quantize.sensitivity import sensitivity
 
-__all__ = ["fold", "prune", "prune_channels", "ptq", "recipe"]
+__all__ = ["fold", "mixed_precision", "prune", "prune_channels", "ptq", "recipe", "sensitivity"]
 
 _HOMES = {
     "fold": ("quantize.folding", "fold"),
+    "mixed_precision": ("quantize.mixed", "mixed_precision"),
     "prune": ("quantize.pruning", "prune"),
     "prune_channels": ("quantize.channels", "prune_channels"),
     "ptq": ("quantize.post_training", "ptq"),
     "recipe": ("quantize.recipes", "find"),
+    "sensitivity": ("quantize.sensitivity", "sensitivity"),
 }
 
 
