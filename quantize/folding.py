@@ -122,7 +122,7 @@ def fold(model: keras.Model, *, probe: Array | None = None) -> Compressed:
     norms = [*found.gone, *found.alone]
     folded, became = watched_rewrite(graph, plan, [call.outputs[0] for call in norms])
     errors: list[float | None] = [None] * len(norms)
-    if probe is not None:
+    if probe is not None and norms:
         wanted = graph.model.input, [call.outputs[0] for call in norms]
         errors = list(relative_errors(probe, wanted, (folded.input, became)))
     layers = [_entry(found, call, error) for call, error in zip(norms, errors, strict=True)]

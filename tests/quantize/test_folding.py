@@ -23,14 +23,12 @@ FAMILIES = (
     "efficientnetv2-b0",
     "mnasnet-a1",
     "mobilenet-v2",
-    "squeezenet",
     "pnasnet-mobile",
     "nasnet-mobile",
     "resnet50",
     "resnet50v2",
     "densenet121",
-    "mobilenet",
-    "convnext-tiny",
+    "convnexttiny",
 )
 
 
