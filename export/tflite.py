@@ -8,37 +8,34 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
-from effkeras.console import facts, note, run_command
+from effkeras.console import facts, run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import write_bytes, write_text
 from effkeras.sources import open_model
+from export.accuracy import Accuracy
 from export.runs import run_folder
+from export.sets import Sets
 from quantize.recipes import Edges, check_edges, find, names
 
 if TYPE_CHECKING:
     import keras
 
-    from effkeras.data.records import LabelledData
     from effkeras.definition import ModelSpec
     from effkeras.litert.runner import Delegation, LiteRTModel
-    from quantize.post_training import LayerNote, PtqOptions, Quantized
+    from quantize.post_training import LayerNote
 
 SAMPLES = 128
-MORE_SAMPLES = 4
 FAILED = 1
 EDGES = ("float32", "uint8", "int8")
-
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +58,6 @@ class ExportOptions:
     skip_bad: bool = False
     weights: str | None = None
     out: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """The same metrics for the model and for the artifact; `metric` counts most, `others` count too."""
-
-    metric: str
-    split: str
-    pictures: int
-    model: Metrics
-    artifact: Metrics
-    others: tuple[str, ...] = ()
-
-    @property
-    def drop(self) -> float:
-        """What the artifact loses of the metric; negative when it gains."""
-        return self.drop_of(self.metric)
-
-    @property
-    def worst_drop(self) -> float:
-        """The largest drop among the metrics that count; NaN if one of them is."""
-        drops = [self.drop_of(name) for name in (self.metric, *self.others)]
-        return max(drops, key=lambda drop: (math.isnan(drop), drop))
-
-    def drop_of(self, metric: str) -> float:
-        """What the artifact loses of one metric."""
-        return self.model[metric] - self.artifact[metric]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -131,15 +101,6 @@ class ExportReport:
         }
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Attempt:
-    """One artifact that was tried."""
-
-    quantized: Quantized
-    samples: int
-    accuracy: Accuracy | None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; exit code 1 when the artifact loses more than --max-drop."""
     return run_command(lambda: _run(argv))
@@ -162,48 +123,12 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         EffkerasError: bad options, no such model, or pictures that are missing or do not fit the model.
     """
     _check(options)
-    sets = _Sets.open(options)
+    sets = Sets.open(options)
     model = open_model(str(source), options.weights)
     sets = sets.fitting(model)
     report, flatbuffer = _make(model, _out(str(source), options), options, sets)
     _keep(report, flatbuffer, run_folder(str(source)))
     return report
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Sets:
-    """The pictures to calibrate with and those to measure on."""
-
-    calibration: LabelledData | None
-    check: LabelledData | None
-    skip_bad: bool = False
-
-    @classmethod
-    def open(cls, options: ExportOptions) -> _Sets:
-        if options.data is None:
-            return cls(None, None)
-        check = _open(options.data, options.split, ("test", "val"), options.skip_bad)
-        if not find(options.recipe).needs_data:
-            return cls(None, check, options.skip_bad)
-        return cls(_open(options.data, None, ("train",), options.skip_bad), check, options.skip_bad)
-
-    def fitting(self, model: keras.Model) -> _Sets:
-        """The same, the pictures to measure on with their masks if the model segments."""
-        from effkeras.data.splits import open_data
-        from effkeras.models import spec_of
-
-        if self.check is None or not spec_of(model).segments:
-            return self
-        check = open_data(self.check.root, self.check.split, skip_bad=self.skip_bad, masks=True)
-        return replace(self, check=check)
-
-
-def _open(root: Path, asked: str | None, wanted: Sequence[str], skip_bad: bool) -> LabelledData:
-    """The split that was asked for, else the first of `wanted` that exists (COCO: train is train2017)."""
-    from effkeras.data.splits import find_split, open_data
-
-    split = asked or find_split(root, *wanted) or wanted[0]
-    return open_data(root, split, skip_bad=skip_bad)
 
 
 def _check(options: ExportOptions) -> None:
@@ -228,12 +153,16 @@ def _out(source: str, options: ExportOptions) -> Path:
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{Path(source).stem}-{name}.tflite")
 
 
-def _make(model: keras.Model, file: Path, options: ExportOptions, sets: _Sets) -> tuple[ExportReport, bytes]:
+def _make(model: keras.Model, file: Path, options: ExportOptions, sets: Sets) -> tuple[ExportReport, bytes]:
     from effkeras.litert.runner import LiteRTModel
+    from export.attempts import Budget, remedies, tried
     from quantize.post_training import PtqOptions
 
     ptq = PtqOptions(find(options.recipe), options.io, options.samples, options.seed)
-    *earlier, last = _attempts(model, ptq, options, sets)
+    attempts = list(
+        tried(model, ptq, Budget(options.max_drop, options.limit, file.with_suffix(".search")), sets)
+    )
+    last = min(attempts, key=lambda attempt: attempt.drop)  # the first of equals
     runner = LiteRTModel.of_bytes(last.quantized.flatbuffer)
     report = ExportReport(
         file=file,
@@ -248,86 +177,10 @@ def _make(model: keras.Model, file: Path, options: ExportOptions, sets: _Sets) -
         samples=last.samples,
         seed=options.seed,
         accuracy=last.accuracy,
-        remedies=_remedies([*earlier, last], options, sets),
-        passed=not _loses_too_much(last, options),
+        remedies=remedies(attempts, options.max_drop, ptq, sets),
+        passed=not last.loses_more(options.max_drop),
     )
     return report, last.quantized.flatbuffer
-
-
-def _attempts(model: keras.Model, ptq: PtqOptions, options: ExportOptions, sets: _Sets) -> Iterator[_Attempt]:
-    """Artifacts in the order they are tried: the last is the one to report."""
-    from quantize.post_training import float_parts
-
-    note("converting")
-    parts = float_parts(model, ptq)
-    reference = _reference(model, options, sets)
-    attempt = _attempt(parts, ptq, reference, options, sets)
-    yield attempt
-    if _loses_too_much(attempt, options) and _has_more(options, sets):
-        note(f"the metric drops by more than {options.max_drop}: trying more calibration pictures")
-        yield _attempt(parts, replace(ptq, samples=options.samples * MORE_SAMPLES), reference, options, sets)
-
-
-def _attempt(
-    parts: Any, ptq: PtqOptions, reference: Metrics | None, options: ExportOptions, sets: _Sets
-) -> _Attempt:
-    from effkeras.evaluate import evaluate, headlines
-    from effkeras.litert.runner import LiteRTModel
-    from quantize.post_training import quantize_parts
-
-    quantized = quantize_parts(parts, ptq, sets.calibration)
-    used = min(ptq.samples, len(sets.calibration.records)) if sets.calibration else 0
-    if reference is None or sets.check is None:
-        return _Attempt(quantized, used, None)
-    runner = LiteRTModel.of_bytes(quantized.flatbuffer)
-    metrics = evaluate(runner, sets.check, limit=options.limit, title="measuring the artifact")
-    count = len(sets.check.records[: options.limit])
-    first, *others = headlines(parts.spec)
-    accuracy = Accuracy(first, sets.check.split, count, reference, metrics, tuple(others))
-    return _Attempt(quantized, used, accuracy)
-
-
-def _reference(model: keras.Model, options: ExportOptions, sets: _Sets) -> Metrics | None:
-    if sets.check is None:
-        return None
-    from effkeras.evaluate import evaluate
-    from effkeras.predictor import KerasPredictor
-
-    predictor = KerasPredictor.of(model)
-    return evaluate(predictor, sets.check, limit=options.limit, title="measuring the model")
-
-
-def _loses_too_much(attempt: _Attempt, options: ExportOptions) -> bool:
-    if options.max_drop is None or attempt.accuracy is None:
-        return False
-    return not attempt.accuracy.worst_drop <= options.max_drop  # so that a drop that is not a number fails
-
-
-def _has_more(options: ExportOptions, sets: _Sets) -> bool:
-    return sets.calibration is not None and len(sets.calibration.records) > options.samples
-
-
-def _remedies(attempts: Sequence[_Attempt], options: ExportOptions, sets: _Sets) -> tuple[str, ...]:
-    """What was tried against too large a drop, in order, and what is left to try."""
-    first, last = attempts[0], attempts[-1]
-    if first.accuracy is None or not _loses_too_much(first, options):
-        return ()
-    lines = [
-        f"{first.samples} calibration pictures: drop {first.accuracy.worst_drop:.4f}" if first.samples else ""
-    ]
-    if last is not first and last.accuracy is not None:
-        lines.append(f"{last.samples} calibration pictures: drop {last.accuracy.worst_drop:.4f}")
-    elif sets.calibration is not None:
-        lines.append(f"more calibration pictures: all {len(sets.calibration.records)} are used already")
-    if _loses_too_much(last, options):
-        lines.append(_what_is_left(options))
-    return tuple(line for line in lines if line)
-
-
-def _what_is_left(options: ExportOptions) -> str:
-    if find(options.recipe).needs_data:
-        return "left to try: --recipe dynamic or fp16, or training with quantization (QAT)"
-    return "left to try: --recipe float32, which computes what the model computes"
 
 
 def _edges(runner: LiteRTModel) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def mixed_precision(model: keras.Model, sets: MixedSets, options: MixedOptions) 
             "use --recipe int8"
         )
     check(options.ptq, sets.calibration)
-    return mixed_parts(float_parts(model, options.ptq), sets, options)
+    return mixed_parts(float_parts(model, options.ptq, sets.calibration), sets, options)
 
 
 def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mixed:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RECIPE = "effkeras.recipe"
 SAMPLES = 128
+EQUALIZED_ON = 64
 STEP = "ptq"
 ERROR_IS = "error / std of the layer's output"
 BACKENDS = ("ai-edge-quantizer", "tensorflow")
@@ -104,7 +105,7 @@ class FloatParts:
     @property
     def shape(self) -> tuple[int, ...]:
         """What the model takes, (H, W, C)."""
-        return tuple(self.model.inputs[0].shape[1:])
+        return _shape(self.model)
 
 
 def ptq(
@@ -140,7 +141,7 @@ def ptq(
     """
     options = PtqOptions(find(recipe), io, samples, seed, spec or PtqSpec())
     check(options, data)
-    return quantize_parts(float_parts(model, options), options, data)
+    return quantize_parts(float_parts(model, options, data), options, data)
 
 
 def check(options: PtqOptions, data: Calibration | None) -> None:
@@ -152,6 +153,8 @@ def check(options: PtqOptions, data: Calibration | None) -> None:
         raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
     if options.spec.backend == "tensorflow":
         tensorflow_converter.check_can(options.recipe, options.spec)
+    if options.spec.equalize and data is None:
+        raise EffkerasError("equalisation measures ranges on pictures: give --data DIR")
     if options.recipe.needs_data and data is None:
         raise EffkerasError(
             f"the recipe {options.recipe.name} measures ranges on pictures: give --data DIR with a few "
@@ -159,19 +162,21 @@ def check(options: PtqOptions, data: Calibration | None) -> None:
         )
 
 
-def float_parts(model: keras.Model, options: PtqOptions) -> FloatParts:
+def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | None = None) -> FloatParts:
     """The float conversion that `quantize_parts` starts from; the model itself stays as it is.
 
-    Raises EffkerasError when weights are not finite, or the edges asked for need a definition.
+    `data` is needed for equalisation only. Raises EffkerasError when weights are not finite, or the edges
+    asked for need a definition.
     """
     from effkeras.rewrite import check_finite
 
     check_finite(model)
     spec = _definition(model, options.io)
-    if options.spec.equalize:
+    if options.spec.equalize and data is not None:
         from quantize.equalization import equalize
 
-        model = equalize(model).model
+        inputs = calibration_inputs(data, spec.input if spec else None, _shape(model), _choice(options))
+        model = equalize(model, track(inputs.first(EQUALIZED_ON), "equalizing")).model
     absorbed = options.io != "float32" and spec is not None and is_absorbable(spec.input)
     return FloatParts(to_flatbuffer(model, skip_normalization=absorbed), spec, absorbed, model)
 
@@ -187,7 +192,7 @@ def quantize_parts(parts: FloatParts, options: PtqOptions, data: Calibration | N
 def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Inputs:
     """The pictures that `options` choose of `data`, as the model takes them."""
     prepared = parts.spec.input if parts.spec else None
-    return calibration_inputs(data, prepared, parts.shape, Choice(options.samples, options.seed))
+    return calibration_inputs(data, prepared, parts.shape, _choice(options))
 
 
 def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Quantized:
@@ -249,6 +254,14 @@ def is_absorbable(spec: InputSpec) -> bool:
     """Whether one scale and a whole zero point express the normalisation exactly."""
     same = len(set(spec.mean)) == 1 and len(set(spec.std)) == 1
     return same and spec.mean[0] == round(spec.mean[0]) and 0 <= spec.mean[0] <= 255
+
+
+def _shape(model: keras.Model) -> tuple[int, ...]:
+    return tuple(model.inputs[0].shape[1:])
+
+
+def _choice(options: PtqOptions) -> Choice:
+    return Choice(options.samples, options.seed)
 
 
 def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:

@@ -120,7 +120,7 @@ def sensitivity(
 
     ptq = replace(ptq or PtqOptions(find(recipe)), io="float32")  # outputs are compared as they are
     check(ptq, data)
-    parts = float_parts(model, ptq)
+    parts = float_parts(model, ptq, data)
     return rank(parts, ptq, inputs_of(parts, ptq, data), options or SensitivityOptions(), memory)
 
 

@@ -1,0 +1,158 @@
+"""Artifacts that are tried one after the other while they lose too much, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras.console import note
+from effkeras.evaluate import evaluate, headlines
+from effkeras.litert.runner import LiteRTModel
+from effkeras.models import spec_of
+from effkeras.predictor import KerasPredictor
+from export.accuracy import Accuracy, Metrics
+from export.sets import Sets
+from quantize.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
+from quantize.post_training import FloatParts, PtqOptions, Quantized, float_parts, quantize_parts
+
+if TYPE_CHECKING:
+    import keras
+
+MORE_SAMPLES = 4
+TUNED_ON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be lost, measured on the first `limit` pictures; `work` keeps what a search has found."""
+
+    max_drop: float | None
+    limit: int | None
+    work: Path
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Attempt:
+    """One artifact that was tried; `what` says how it was made."""
+
+    quantized: Quantized
+    samples: int
+    accuracy: Accuracy | None
+    what: str
+
+    @property
+    def drop(self) -> float:
+        """The worst drop; infinite if it is not a number, 0 if nothing was measured."""
+        drop = 0.0 if self.accuracy is None else self.accuracy.worst_drop
+        return math.inf if math.isnan(drop) else drop
+
+    def loses_more(self, max_drop: float | None) -> bool:
+        """Whether the drop is beyond a budget."""
+        return max_drop is not None and self.accuracy is not None and self.drop > max_drop
+
+
+def tried(model: keras.Model, ptq: PtqOptions, budget: Budget, sets: Sets) -> Iterator[Attempt]:
+    """Artifacts in the order they are tried, until one is good enough."""
+    note("converting")
+    trial = _Trial(float_parts(model, ptq, sets.calibration), _reference(model, budget, sets), budget, sets)
+    attempt = trial.plain(ptq)
+    yield attempt
+    if attempt.loses_more(budget.max_drop) and _has_more(ptq, sets):
+        note(f"the metric drops by more than {budget.max_drop}: trying more calibration pictures")
+        ptq = replace(ptq, samples=ptq.samples * MORE_SAMPLES)
+        attempt = trial.plain(ptq)
+        yield attempt
+    if attempt.loses_more(budget.max_drop) and _can_mix(ptq, budget):
+        note(f"the metric drops by more than {budget.max_drop}: trying more bits for the worst layers")
+        yield trial.mixed(ptq)
+
+
+def remedies(
+    attempts: Sequence[Attempt], max_drop: float | None, ptq: PtqOptions, sets: Sets
+) -> tuple[str, ...]:
+    """What was tried against too large a drop, in order, and what is left to try."""
+    if not attempts[0].loses_more(max_drop):
+        return ()
+    lines = [f"{one.what}: drop {one.drop:.4f}" for one in attempts]
+    if sets.calibration is not None and not _has_more(ptq, sets):
+        lines.insert(1, f"more calibration pictures: all {len(sets.calibration.records)} are used already")
+    if all(one.loses_more(max_drop) for one in attempts):
+        lines.append(_what_is_left(ptq))
+    return tuple(lines)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Trial:
+    """What all attempts have in common."""
+
+    parts: FloatParts
+    reference: Metrics | None
+    budget: Budget
+    sets: Sets
+
+    def plain(self, ptq: PtqOptions) -> Attempt:
+        """What the recipe says."""
+        made = quantize_parts(self.parts, ptq, self.sets.calibration)
+        used = self._used(ptq)
+        return self._measured(
+            made, ptq, f"{used} calibration pictures" if used else f"recipe {ptq.recipe.name}"
+        )
+
+    def mixed(self, ptq: PtqOptions) -> Attempt:
+        """Mixed precision, its layers chosen on pictures that accuracy is not reported on."""
+        assert self.budget.max_drop is not None
+        assert self.parts.spec is not None
+        assert self.sets.calibration is not None
+        tune = self.sets.to_tune(self.parts.spec)
+        limit = self.budget.limit or TUNED_ON
+        options = MixedOptions(self.budget.max_drop, ptq, limit=limit, work=self.budget.work)
+        found = mixed_parts(self.parts, MixedSets(self.sets.calibration, tune), options)
+        found.show()
+        return self._measured(found.quantized, ptq, f"{_described(found)}, chosen on {tune.split}")
+
+    def _measured(self, quantized: Quantized, ptq: PtqOptions, what: str) -> Attempt:
+        check, spec = self.sets.check, self.parts.spec
+        if self.reference is None or check is None or spec is None:
+            return Attempt(quantized, self._used(ptq), None, what)
+        runner = LiteRTModel.of_bytes(quantized.flatbuffer)
+        metrics = evaluate(runner, check, limit=self.budget.limit, title="measuring the artifact")
+        count = len(check.records[: self.budget.limit])
+        first, *others = headlines(spec)
+        accuracy = Accuracy(first, check.split, count, self.reference, metrics, tuple(others))
+        return Attempt(quantized, self._used(ptq), accuracy, what)
+
+    def _used(self, ptq: PtqOptions) -> int:
+        return min(ptq.samples, len(self.sets.calibration.records)) if self.sets.calibration else 0
+
+
+def _described(found: Mixed) -> str:
+    share = 100 * found.report.figures["MACs in int8"]
+    spec = found.ptq.spec
+    corrected = ", biases corrected" if spec.correct_bias else ""
+    kept = f"{len(found.kept)} layers in {spec.precision}, {share:.1f} % of MACs in int8"
+    return f"mixed precision, {kept}, ranges by {spec.ranges}{corrected}"
+
+
+def _reference(model: keras.Model, budget: Budget, sets: Sets) -> Metrics | None:
+    if sets.check is None:
+        return None
+    predictor = KerasPredictor(model, spec_of(model))
+    return evaluate(predictor, sets.check, limit=budget.limit, title="measuring the model")
+
+
+def _has_more(ptq: PtqOptions, sets: Sets) -> bool:
+    return sets.calibration is not None and len(sets.calibration.records) > ptq.samples
+
+
+def _can_mix(ptq: PtqOptions, budget: Budget) -> bool:
+    """Whether layers out of int8 could help: they cannot make the artifact better than the model."""
+    return ptq.recipe.needs_data and budget.max_drop is not None and budget.max_drop >= 0
+
+
+def _what_is_left(ptq: PtqOptions) -> str:
+    if ptq.recipe.needs_data:
+        return "left to try: --recipe dynamic or fp16, or training with quantization (QAT)"
+    return "left to try: --recipe float32, which computes what the model computes"

@@ -1,0 +1,147 @@
+"""Joints: where one layer's output channels can be scaled and the next layer's weights undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.graph.functional import Call
+from effkeras.rewrite import Graph
+
+CAP = 6.0  # of relu6
+
+_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+# Layers that give a scaled channel for a scaled channel.
+_PASSES_ON = (
+    keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.UpSampling2D,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Joint:
+    """A layer with weights, the layers that take its output, and the tensor between them.
+
+    Dividing the producer's output channels by positive numbers and multiplying the consumers' input channels
+    by them changes nothing, as long as no channel of a `capped` joint reaches the cap, before or after.
+    """
+
+    producer: keras.Layer
+    consumers: tuple[keras.Layer, ...]
+    between: Any
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoJoint:
+    """A layer whose output channels cannot be scaled, and why."""
+
+    producer: keras.Layer
+    why: str
+
+
+def joints_of(graph: Graph) -> Iterator[Joint | NoJoint]:
+    """A joint, or the reason why there is none, for each layer with weights, in computing order."""
+    for call in graph.calls:
+        if isinstance(call.operation, _LAYERS):
+            yield _joint(graph, call)
+
+
+def divide_outputs(layer: keras.Layer, scale: np.ndarray) -> None:
+    """Divides a layer's output channels; `scale` is (C,)."""
+    kernel, *bias = layer.get_weights()
+    spread = scale.reshape(kernel.shape[-2:]) if _is_depthwise(layer) else scale
+    layer.set_weights([kernel / spread, *(one / scale for one in bias)])
+
+
+def multiply_inputs(layer: keras.Layer, scale: np.ndarray) -> None:
+    """Multiplies the weights of a layer's input channels; `scale` is (C,)."""
+    kernel, *bias = layer.get_weights()
+    layer.set_weights([kernel * scale[:, None], *bias])
+
+
+def input_ranges(layer: keras.Layer) -> np.ndarray:
+    """The largest absolute weight of each input channel, (C,)."""
+    kernel = np.abs(layer.get_weights()[0])
+    return kernel.max(axis=(*range(kernel.ndim - 2), kernel.ndim - 1))
+
+
+def has_scale_per_input(layer: keras.Layer) -> bool:
+    """Whether 8-bit weights have a scale for each input channel: depthwise kernels do."""
+    return _is_depthwise(layer)
+
+
+def _joint(graph: Graph, call: Call) -> Joint | NoJoint:
+    layer, why = call.operation, _unfit(graph, call)
+    if why:
+        return NoJoint(layer, why)
+    capped, x = _activation(layer) == "relu6", call.outputs[0]
+    while True:
+        users = graph.users(x)
+        if graph.is_output(x) or not users:
+            return NoJoint(layer, "the model puts its output out")
+        if len(users) > 1 or isinstance(users[0].operation, _LAYERS):
+            break
+        after = users[0].operation
+        if _kind(after) is None:
+            return NoJoint(layer, f"{_described(after)} does not scale with its input")
+        capped = capped or _kind(after) == "relu6"
+        x = users[0].outputs[0]
+    bad = next((user for user in users if not _can_take(graph, user)), None)
+    if bad is not None:
+        return NoJoint(layer, f"its output also goes into {bad.operation.name}, which cannot undo a scale")
+    return Joint(layer, tuple(user.operation for user in users), x, capped)
+
+
+def _unfit(graph: Graph, call: Call) -> str:
+    if len(graph.calls_with(call.operation)) > 1:
+        return "it is shared by several maps"
+    if _activation(call.operation) is None:
+        return f"its activation {call.operation.activation.__name__} does not scale with its input"
+    return ""
+
+
+def _can_take(graph: Graph, user: Call) -> bool:
+    layer = user.operation
+    return (
+        isinstance(layer, _LAYERS)
+        and getattr(layer, "groups", 1) == 1
+        and len(graph.calls_with(layer)) == 1
+        and layer.get_weights()[0].shape[-2] == user.inputs[0].shape[-1]
+    )
+
+
+def _kind(operation: Any) -> str | None:
+    """ "linear" or "relu" for what scales with its input, "relu6" for what does below the cap."""
+    if isinstance(operation, _PASSES_ON):
+        return "linear"
+    if isinstance(operation, keras.layers.Activation):
+        return _activation(operation)
+    if isinstance(operation, keras.layers.ReLU) and not operation.threshold:
+        return {None: "relu", CAP: "relu6"}.get(operation.max_value)
+    return None
+
+
+def _activation(layer: Any) -> str | None:
+    name = getattr(layer.activation, "__name__", "")
+    return name if name in ("linear", "relu", "relu6") else None
+
+
+def _described(operation: Any) -> str:
+    activation = getattr(operation, "activation", None)
+    name = getattr(activation, "__name__", type(operation).__name__)
+    return f"{operation.name} ({name})"
+
+
+def _is_depthwise(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.DepthwiseConv2D)
