@@ -1,7 +1,7 @@
 """The compression pipeline: from a Keras model to a smaller model and a smaller artifact.
 
-`compress` carries out a whole recipe. The other functions are its steps: each takes a model and gives a new one
-with a report; `ptq` gives the `.tflite`. Importing the package loads neither TensorFlow nor Keras.
+`compress` carries out a whole recipe. The other functions are its steps: each takes a model and gives a new
+one with a report; `ptq` gives the `.tflite`. Importing the package loads neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quantize.channels import prune_channels
+    from quantize.equalization import equalize
     from quantize.folding import fold
     from quantize.mixed import mixed_precision
     from quantize.post_training import ptq
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from quantize.recipes import find as recipe
     from quantize.sensitivity import sensitivity
 
-__all__ = ["fold", "mixed_precision", "prune", "prune_channels", "ptq", "recipe", "sensitivity"]
+__all__ = ["equalize", "fold", "mixed_precision", "prune", "prune_channels", "ptq", "recipe", "sensitivity"]
 
 _HOMES = {
+    "equalize": ("quantize.equalization", "equalize"),
     "fold": ("quantize.folding", "fold"),
     "mixed_precision": ("quantize.mixed", "mixed_precision"),
     "prune": ("quantize.pruning", "prune"),
