@@ -11,7 +11,7 @@ import numpy as np
 
 from effkeras.graph.functional import Call
 from effkeras.layers import FastFusion, NearestUpsample
-from effkeras.layers.fake_quant import UNIT, FakeQuant
+from effkeras.layers.fake_quant import FakeQuant
 from effkeras.layers.fake_quant_kernels import (
     FakeQuantConv2D,
     FakeQuantConv2DTranspose,
@@ -32,7 +32,7 @@ from quantize.placement import RELU6, Group, Placement, is_standalone
 from quantize.specs import QatSpec
 
 Array = np.ndarray
-KINDS: Mapping[type, type] = {
+KINDS: Mapping[type, Any] = {
     keras.layers.Conv2D: FakeQuantConv2D,
     keras.layers.DepthwiseConv2D: FakeQuantDepthwiseConv2D,
     keras.layers.Conv2DTranspose: FakeQuantConv2DTranspose,

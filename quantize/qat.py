@@ -1,31 +1,32 @@
 """Quantization-aware training: a model whose kernels and activations are rounded as int8 will round them.
 
-Batch normalisation is folded and frozen first (Jacob et al. 2018, section 3.2); kernels are rounded per output
-channel, activations per tensor, in ranges that follow the training or are trained (Krishnamoorthi 2018).
+Batch normalisation is folded and frozen first (Jacob et al. 2018, section 3.2); kernels are rounded per
+output channel, activations per tensor, in ranges that follow the training or are trained (Krishnamoorthi
+2018).
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
 
 from effkeras.console import track
-from effkeras.data.records import LabelledData
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.definition import InputSpec
+from effkeras.errors import EffkerasError
 from effkeras.layers.fake_quant import fake_quants, is_fake_quantized
 from effkeras.layers.fake_quant_kernels import FakeQuantKernel
 from effkeras.rewrite import Graph, check_finite, rewrite
-from quantize.calibration import calibration_pixels, representative
+from quantize.calibration import Calibration, Choice, calibration_inputs, checked_variety
 from quantize.fake_quantize import Emitter, Source, has_kernel
 from quantize.folding import Folds, find_folds
 from quantize.placement import Placement, place
 from quantize.report import Compressed, LayerReport, StepReport
+from quantize.selection import SKIPPED, select
+from quantize.selection import Choice as Kernels
 from quantize.specs import QatSpec
 
 STEP = "qat"
@@ -33,15 +34,11 @@ ERROR_IS = "rounding error / norm of the kernel"
 SAMPLES = 128
 BATCH = 8
 IN_FLOAT = "int8 has no form of it: it computes in float"
-ASKED = "its kernel stays in float, as `skip` asks"
-
-# Labelled pictures, for a model built by effkeras; or what the model takes, (n, H, W, C) or batches of it.
-Pictures = LabelledData | np.ndarray | Iterable[np.ndarray]
 
 
 def qat(
     model: keras.Model,
-    data: Pictures,
+    data: Calibration,
     spec: QatSpec | None = None,
     *,
     samples: int = SAMPLES,
@@ -55,7 +52,8 @@ def qat(
 
     Args:
         model: any functional Keras model with one input.
-        data: pictures that ranges start from.
+        data: what ranges start from: labelled pictures, for a model built by effkeras; or float32 arrays as
+            the model takes them, (n, H, W, C) or one (H, W, C) after another.
         spec: how ranges are found, what is preserved, what stays in float.
         samples: how many pictures to start from, at most.
         seed: which pictures are chosen.
@@ -64,8 +62,8 @@ def qat(
         The model, and a report with each kernel's rounding error and each layer that stays in float.
 
     Raises:
-        EffkerasError: weights or activations that are not finite, pictures that are missing or show nothing, a
-            model that is fake-quantized already, or a `skip` that no layer fits.
+        EffkerasError: weights or activations that are not finite, pictures that are missing or show nothing,
+            a model that is fake-quantized already, or a `skip` that no layer fits.
     """
     prepared = quantizable(model, spec or QatSpec())
     calibrate(prepared.model, _batches(prepared.model, data, samples, seed))
@@ -96,32 +94,22 @@ def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
         batches: what the model takes, (n, H, W, C) each.
 
     Raises:
-        EffkerasError: there are no pictures, they are of one value throughout, or a layer puts out values
-            that are not finite.
+        EffkerasError: there are no pictures, or a layer puts out values that are not finite.
     """
     for one in fake_quants(model):
         if one.mode != "fixed":
             one.start(0.0, 0.0)
     _observe(model, True)
-    low, high = np.inf, -np.inf
+    count = 0
     try:
         for batch in batches:
-            low, high = min(low, batch.min()), max(high, batch.max())
             model(batch, training=False)
+            count += len(batch)
     finally:
         _observe(model, False)
-    _check_seen(low, high)
-    _check_ranges(model)
-
-
-def _check_seen(low: float, high: float) -> None:
-    if low > high:
+    if not count:
         raise EffkerasError("there are no pictures to start the ranges from; check the data")
-    if low == high:
-        raise EffkerasError(
-            f"the calibration pictures show the value {low:g} everywhere, which says nothing about ranges; "
-            "give real pictures"
-        )
+    _check_ranges(model)
 
 
 def _observe(model: keras.Model, flag: bool) -> None:
@@ -150,19 +138,11 @@ def _usable(folds: Folds) -> Folds:
 
 def _left(graph: Graph, spec: QatSpec) -> frozenset[str]:
     """The names of layers whose kernels stay in float."""
-    names = list(dict.fromkeys(c.operation.name for c in graph.calls if has_kernel(c.operation)))
-    found: set[str] = set()
-    for pattern in spec.skip:
-        try:
-            hits = [name for name in names if re.search(pattern, name)]
-        except re.error as error:
-            raise EffkerasError(f"skip: {pattern!r} is no regular expression ({error})") from error
-        if not hits:
-            raise EffkerasError(
-                f"skip: no layer with a kernel is named like {pattern!r}; {did_you_mean(pattern, names)}"
-            )
-        found |= set(hits)
-    return frozenset({*found, *(f"{name}_depthwise" for name in found)})
+    if not spec.skip:
+        return frozenset()
+    skipped = select(graph, Kernels(spec.skip, depthwise=True)).skipped
+    names = {one.name for one in skipped if one.why == SKIPPED}
+    return frozenset({*names, *(f"{name}_depthwise" for name in names)})
 
 
 def _report(emitter: Emitter, folds: Folds, placement: Placement, ranges: int) -> StepReport:
@@ -180,7 +160,7 @@ def _report(emitter: Emitter, folds: Folds, placement: Placement, ranges: int) -
 def _kernel_entry(layer: FakeQuantKernel, folds: Folds) -> LayerReport:
     name, kind = layer.name, layer.plain.__name__  # type: ignore[attr-defined]
     if not layer.quantized:
-        return LayerReport(name, kind, "skipped", ASKED)
+        return LayerReport(name, kind, "skipped", SKIPPED)
     norms = [one.norm.name for one in folds.folds.values() if one.name in layer.branches]
     kept = keras.ops.convert_to_numpy(layer.kept_kernel())
     rounded = keras.ops.convert_to_numpy(layer.rounded_kernel())
@@ -188,26 +168,20 @@ def _kernel_entry(layer: FakeQuantKernel, folds: Folds) -> LayerReport:
     return LayerReport(name, kind, "done", f"with {', '.join(norms)}" if norms else "", error)
 
 
-def _batches(model: keras.Model, data: Pictures, samples: int, seed: int) -> Iterator[np.ndarray]:
-    if isinstance(data, LabelledData):
-        from effkeras.models import spec_of
-
-        chosen = track(representative(data, samples, seed), "calibrating")
-        yield from _joined(calibration_pixels(chosen, spec_of(model).input), samples)
-    else:
-        shape = model.inputs[0].shape[1:]
-        yield from _joined((_batch(one, shape) for one in data), samples)
-
-
-def _batch(pictures: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(pictures, np.float32)
-    if array.shape[-len(shape) :] != shape:
-        raise EffkerasError(f"a calibration picture is {array.shape}; the model takes {shape}")
-    return array.reshape(-1, *shape)
-
-
-def _joined(batches: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Batches of `BATCH` pictures, `samples` in all at most."""
-    pictures = itertools.islice(itertools.chain.from_iterable(batches), samples)
+def _batches(model: keras.Model, data: Calibration, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """Batches of `BATCH` pictures as the model takes them."""
+    shape = tuple(model.inputs[0].shape[1:])
+    inputs = calibration_inputs(data, _preparation(model), shape, Choice(samples, seed))
+    pictures = iter(checked_variety(track(inputs, "calibrating")))
     while batch := list(itertools.islice(pictures, BATCH)):
-        yield np.stack(batch)
+        yield np.concatenate(batch)
+
+
+def _preparation(model: keras.Model) -> InputSpec | None:
+    """How a model's pictures are prepared, if it says so."""
+    from effkeras.models import spec_of
+
+    try:
+        return spec_of(model).input
+    except EffkerasError:
+        return None

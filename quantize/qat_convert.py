@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -11,13 +11,15 @@ import numpy as np
 from effkeras.layers import Normalize
 from effkeras.layers.fake_quant_kernels import OWN, FakeQuantKernel
 from effkeras.litert.convert import to_flatbuffer
-from effkeras.litert.fake_quants import Stripped, stored_kernels, strip_fake_quants
-from effkeras.rewrite import Graph, StandIn, key, renewed, rewrite, with_weights
-from quantize.calibration import as_range
+from effkeras.litert.fake_quants import Stripped, relus_as_requantization, stored_kernels, strip_fake_quants
+from effkeras.rewrite import Graph, StandIn, key, rewrite, with_weights
+from quantize import ai_edge
+from quantize.ai_edge import Rules
 from quantize.placement import PIXELS
+from quantize.ranges import Ranges, as_range
 
 Array = np.ndarray
-Ranges = dict[str, dict[str, Array]]
+UNTRAINED = "the training left it in float: int8 has no form of it, or `skip` named it"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,14 +50,24 @@ def trained_parts(model: keras.Model, *, skip_normalization: bool, pixels: bool)
     """
     graph = Graph.of(model)
     made = _Plain()
-    plan = {key(call): made.stand_in(call) for call in graph.calls if isinstance(call.operation, FakeQuantKernel)}
+    plan = {
+        key(call): made.stand_in(call) for call in graph.calls if isinstance(call.operation, FakeQuantKernel)
+    }
     if pixels and not skip_normalization:
-        plan |= {key(c): _scaled_pixels(c.operation) for c in graph.calls if isinstance(c.operation, Normalize)}
+        plan |= {
+            key(c): _scaled_pixels(c.operation) for c in graph.calls if isinstance(c.operation, Normalize)
+        }
     converted = to_flatbuffer(rewrite(graph, plan), skip_normalization=skip_normalization)
     stripped = strip_fake_quants(converted, PIXELS if pixels and not skip_normalization else None)
     ranges = {name: as_range(*one) for name, one in stripped.ranges.items()}
     kernels, left = _kernels(stripped, made)
     return Trained(stripped.flatbuffer, {**ranges, **kernels}, (*stripped.in_float, *left))
+
+
+def quantized_as_trained(trained: Trained, rules: Rules) -> bytes:
+    """The int8 .tflite of a fake-quantized model."""
+    rules = replace(rules, kept=(*rules.kept, *trained.in_float))
+    return relus_as_requantization(ai_edge.quantize(trained.flatbuffer, trained.ranges, rules))
 
 
 class _Plain:

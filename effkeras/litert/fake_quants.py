@@ -17,9 +17,22 @@ from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _
 Range = tuple[float, float]
 
 # They put out what they take, in the same range.
-_SAME_RANGE = frozenset(
-    "AVERAGE_POOL_2D CONCATENATION MAX_POOL_2D MIRROR_PAD PACK PAD RESHAPE RESIZE_BILINEAR "
-    "RESIZE_NEAREST_NEIGHBOR SLICE SPLIT SQUEEZE STRIDED_SLICE TRANSPOSE UNPACK".split()
+_SAME_RANGE = (
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "MAX_POOL_2D",
+    "MIRROR_PAD",
+    "PACK",
+    "PAD",
+    "RESHAPE",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "SLICE",
+    "SPLIT",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "TRANSPOSE",
+    "UNPACK",
 )
 _DEPTHWISE = "DEPTHWISE_CONV_2D"
 _WITH_KERNEL = ("CONV_2D", _DEPTHWISE, "FULLY_CONNECTED", "TRANSPOSE_CONV")
