@@ -33,6 +33,8 @@ KerasTensor = Any
 StandIn = Callable[..., Any]
 # Stand-ins by the identity of the call's first output.
 Plan = Mapping[int, StandIn]
+# What becomes of a call's result, which has the form of the call's outputs.
+After = Callable[[Call, Any], Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -110,12 +112,14 @@ def passed_on(x: Any) -> Any:
     return x
 
 
-def rewrite(graph: Graph, plan: Plan) -> keras.Model:
+def rewrite(graph: Graph, plan: Plan, after: After | None = None) -> keras.Model:
     """A copy of the graph's model in float32 with the plan's stand-ins.
 
-    A layer that is called several times stays one layer where it is not replaced.
+    A layer that is called several times stays one layer where it is not replaced. `after` may go on from
+    what each call puts out, the input included, and gives what the calls behind it take.
     """
-    return watched_rewrite(graph, plan, ())[0]
+    rules = CopyRules(weights=True, replace=lambda call: plan.get(key(call)))
+    return _copied(graph.model, rules if after is None else replace(rules, after=after))[0]
 
 
 def watched_rewrite(
@@ -175,7 +179,8 @@ def _copied(
     ends = (*part.ends, *watched)
     with deep_graphs():
         x = keras.Input(batch_shape=part.start.shape, dtype=part.start.dtype, name=part.start.name)
-        found = copy_onto(x, replace(part, ends=ends), rules)
+        (entry,) = (call for call in calls_of(model) if call.is_input)
+        found = copy_onto(rules.after(entry, x), replace(part, ends=ends), rules)
         count = len(part.ends)
         outputs = keras.tree.pack_sequence_as(output_structure(model), found[:count])
         return keras.Model(x, outputs, name=model.name), found[count:]

@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from quantize.mixed import mixed_precision
     from quantize.post_training import ptq
     from quantize.pruning import prune
+    from quantize.qat import qat
     from quantize.recipes import find as recipe
     from quantize.sensitivity import sensitivity
 
-__all__ = ["equalize", "fold", "mixed_precision", "prune", "prune_channels", "ptq", "recipe", "sensitivity"]
+__all__ = [
+    "equalize",
+    "fold",
+    "mixed_precision",
+    "prune",
+    "prune_channels",
+    "ptq",
+    "qat",
+    "recipe",
+    "sensitivity",
+]
 
 _HOMES = {
     "equalize": ("quantize.equalization", "equalize"),
@@ -27,6 +38,7 @@ _HOMES = {
     "prune": ("quantize.pruning", "prune"),
     "prune_channels": ("quantize.channels", "prune_channels"),
     "ptq": ("quantize.post_training", "ptq"),
+    "qat": ("quantize.qat", "qat"),
     "recipe": ("quantize.recipes", "find"),
     "sensitivity": ("quantize.sensitivity", "sensitivity"),
 }

@@ -12,6 +12,7 @@ import numpy as np
 from effkeras.console import track
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
 from effkeras.litert.runner import DEFINITION
@@ -20,6 +21,7 @@ from quantize.ai_edge import Rules
 from quantize.bias_correction import channel_means, corrected
 from quantize.calibration import Calibration, Choice, Inputs, calibration_inputs, checked_variety
 from quantize.layer_errors import layer_errors
+from quantize.qat_convert import UNTRAINED, Trained, quantized_as_trained, trained_parts
 from quantize.ranges import RangeRule, Ranges, as_range, measure_ranges
 from quantize.recipes import Edges, Recipe, check_edges, find
 from quantize.report import LayerReport, StepReport
@@ -94,13 +96,15 @@ class FloatParts:
     """The float conversion of a model, made once and quantized as often as needed.
 
     `spec` is the model's definition, None where it has none. `starts_normalized` says that the normalisation
-    is left out, because the quantized input expresses it. `model` is what was converted.
+    is left out, because the quantized input expresses it. `model` is what was converted. `trained` is what a
+    fake-quantized model says of its artifact: such a model needs no pictures.
     """
 
     flatbuffer: bytes
     spec: ModelSpec | None
     starts_normalized: bool
     model: keras.Model
+    trained: Trained | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,8 +127,9 @@ def ptq(
     Args:
         model: any functional Keras model that takes one picture.
         recipe: a recipe or its name.
-        data: what ranges are measured on, if the recipe needs them: labelled pictures, for a model built by
-            effkeras; or float32 arrays as the model takes them, (n, H, W, C) or one (H, W, C) after another.
+        data: what ranges are measured on, if the recipe needs them and the model is not fake-quantized:
+            labelled pictures, for a model built by effkeras; or float32 arrays as the model takes them,
+            (n, H, W, C) or one (H, W, C) after another.
         io: the type of inputs and outputs; others than float32 need a model built by effkeras. An int8 input
             takes the pixel minus 128, a uint8 input the pixel, exactly; outputs are scaled, each by its own
             scale.
@@ -140,6 +145,9 @@ def ptq(
             cannot do what is asked, weights or activations are not finite, or the pictures show nothing.
     """
     options = PtqOptions(find(recipe), io, samples, seed, spec or PtqSpec())
+    if is_fake_quantized(model):
+        check_trained(options)
+        return quantize_parts(float_parts(model, options), options, None)
     check(options, data)
     return quantize_parts(float_parts(model, options, data), options, data)
 
@@ -162,6 +170,19 @@ def check(options: PtqOptions, data: Calibration | None) -> None:
         )
 
 
+def check_trained(options: PtqOptions) -> None:
+    """Raises EffkerasError for options that a fake-quantized model, whose ranges are set, cannot follow."""
+    check_edges(options.recipe, options.io)
+    if (options.recipe.weights, options.recipe.activations) != ("int8", "int8"):
+        raise EffkerasError(f"the model is fake-quantized for int8; {options.recipe.name} cannot use that")
+    spec = options.spec
+    if spec.backend != BACKENDS[0] or spec.equalize or spec.correct_bias or spec.errors:
+        raise EffkerasError(
+            "the model is fake-quantized: its kernels, biases and ranges are trained; "
+            "leave out equalize, correct_bias, errors and backend"
+        )
+
+
 def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | None = None) -> FloatParts:
     """The float conversion that `quantize_parts` starts from; the model itself stays as it is.
 
@@ -178,6 +199,9 @@ def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | Non
         inputs = calibration_inputs(data, spec.input if spec else None, _shape(model), _choice(options))
         model = equalize(model, track(inputs.first(EQUALIZED_ON), "equalizing")).model
     absorbed = options.io != "float32" and spec is not None and is_absorbable(spec.input)
+    if is_fake_quantized(model):
+        trained = trained_parts(model, skip_normalization=absorbed, pixels=options.io != "float32")
+        return FloatParts(trained.flatbuffer, spec, absorbed, model, trained)
     return FloatParts(to_flatbuffer(model, skip_normalization=absorbed), spec, absorbed, model)
 
 
@@ -197,6 +221,10 @@ def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Inpu
 
 def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Quantized:
     """The same with pictures given as the model takes them, float32 (1, H, W, C) each."""
+    if parts.trained is not None:
+        return finished(
+            parts, options, quantized_as_trained(parts.trained, Rules(options.recipe, options.io))
+        )
     pixels = list(pixels) if iter(pixels) is pixels else pixels
     if options.recipe.weights == "float32":
         return finished(parts, options, parts.flatbuffer)
@@ -229,6 +257,8 @@ def _corrected_and_measured(
 
 def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Ranges:
     """The ranges of all activations on some pictures."""
+    if parts.trained is not None:
+        return dict(parts.trained.ranges)
     rule = RangeRule(options.spec.ranges, options.spec.percentile)
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
     shown = checked_variety(track(pixels, "calibrating"), ground)
@@ -247,7 +277,9 @@ def finished(
         added = len(operators(flatbuffer)) - before
         errors = [None, *errors, *(None,) * (added - 1)] if errors else ()
     flatbuffer = attach_all(flatbuffer, _papers(parts.spec, options))
-    return Quantized(flatbuffer, tuple(_note(op, options) for op in operators(flatbuffer)), tuple(errors))
+    left = parts.trained.in_float if parts.trained else ()
+    notes = tuple(_note(op, options, left) for op in operators(flatbuffer))
+    return Quantized(flatbuffer, notes, tuple(errors))
 
 
 def is_absorbable(spec: InputSpec) -> bool:
@@ -312,10 +344,12 @@ def _papers(spec: ModelSpec | None, options: PtqOptions) -> dict[str, bytes]:
     return papers if spec is None else {DEFINITION: spec.to_toml().encode(), **papers}
 
 
-def _note(op: Operator, options: PtqOptions) -> LayerNote:
+def _note(op: Operator, options: PtqOptions, left: Sequence[str]) -> LayerNote:
     name = layer_of(op.outputs[0].name)
     if op.arithmetic != "float":
         return LayerNote(op.name, name, "quantized")
+    if op.outputs[0].name in left and name != "normalize":
+        return LayerNote(op.name, name, "float", UNTRAINED)
     return LayerNote(op.name, name, "float", _why_float(op, name, options))
 
 

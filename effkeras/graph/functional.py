@@ -54,7 +54,7 @@ class CopyRules:
 
     `name` gives a copy's name, `change` its config; `dtype` is a Keras dtype policy. Without `weights`
     copies start as new. `replace` gives what takes the place of a call: a function of the call's arguments
-    with the call's outputs; None copies the layer.
+    with the call's outputs; None copies the layer. `after` may go on from a call's result.
     """
 
     dtype: str = "float32"
@@ -62,6 +62,7 @@ class CopyRules:
     change: Callable[[Any, Config], Config] = field(default=lambda layer, config: config)
     weights: bool = False
     replace: Callable[[Call], Callable[..., Any] | None] = field(default=lambda call: None)
+    after: Callable[[Call, Any], Any] = field(default=lambda call, result: result)
 
 
 @contextlib.contextmanager
@@ -168,6 +169,7 @@ class _Copier:
             args, kwargs = call.arguments.fill_in(values)
             stand_in = self._rules.replace(call)
             result = stand_in(*args) if stand_in else self._call(call.operation, outer, args, kwargs)
+            result = self._rules.after(call, result)
             values |= zip(map(id, call.outputs), keras.tree.flatten(result), strict=True)
         return [values[id(end)] for end in part.ends]
 

@@ -1,0 +1,175 @@
+"""Fake quantization: values as 8 bits would have them, kept as floats, with gradients that pass through.
+
+Rounding and gradients are TensorFlow's own (`fake_quant_with_min_max_vars`), which are those of
+tensorflow-model-optimization; a range always holds zero, exactly, as int8 needs it for padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+RangeMode = Literal["ema", "all", "last", "learned", "fixed"]
+Extent = tuple[float, float]
+
+# What int8 operators of LiteRT put out whatever comes in: steps of 1/256 and 1/128.
+UNIT: Extent = (0.0, 255 / 256)
+SIGNED_UNIT: Extent = (-1.0, 127 / 128)
+
+# tensorflow-model-optimization's ranges before anything was seen.
+_START = 6.0
+_SMALLEST = 1e-6
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class FakeQuant(keras.layers.Layer):
+    """Rounds activations to the 256 levels of a range.
+
+    Maps that int8 needs in one range, such as the parts of a concatenation, share one layer: each is a
+    `branch` with its own low and high end, and all are rounded in the range that spans them.
+
+    Args:
+        branches: how many different maps share the range.
+        mode: where ranges come from: "ema" averages the extremes of training batches, "all" takes the
+            extremes ever seen, "last" those of the last batch, "learned" trains them by gradient, "fixed"
+            leaves them as they are.
+        momentum: of the average; what is kept of the old range at each step.
+        extent: the range of the mode "fixed", and otherwise the one to start with.
+        **kwargs: `name` and what else `keras.layers.Layer` takes.
+    """
+
+    def __init__(
+        self,
+        branches: int = 1,
+        mode: RangeMode = "ema",
+        momentum: float = 0.99,
+        extent: Sequence[float] = (-_START, _START),
+        **kwargs: Any,
+    ):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.branches = branches
+        self.mode = mode
+        self.momentum = momentum
+        self.extent = tuple(float(end) for end in extent)
+        self.observing = False
+
+    def build(self, input_shape: Any) -> None:
+        """Makes a low and a high end per branch."""
+        self.low, self.high = (
+            self.add_weight(
+                name=name,
+                shape=(self.branches,),
+                initializer=keras.initializers.Constant(end),
+                trainable=self.mode == "learned",
+            )
+            for name, end in zip(("low", "high"), self.extent, strict=True)
+        )
+
+    def call(self, x: Any, branch: int = 0, observe: bool = True, training: bool = False) -> Any:
+        """A tensor of any shape, rounded; without `observe` the range takes no notice of it."""
+        if self.observing:
+            return self._passed(x, branch if observe else None)
+        if training and observe:
+            self._update(x, branch)
+        return tf.quantization.fake_quant_with_min_max_vars(x, *self._ends())
+
+    def limits(self) -> Extent:
+        """The range as it is now."""
+        low, high = (float(keras.ops.convert_to_numpy(end)) for end in self._ends())
+        return low, high
+
+    def start(self, low: float, high: float) -> None:
+        """Sets the range of all branches."""
+        self.low.assign([low] * self.branches)
+        self.high.assign([high] * self.branches)
+
+    def compute_output_shape(self, input_shape: Any, **_: Any) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """How ranges are found."""
+        own = {"branches": self.branches, "mode": self.mode, "momentum": self.momentum}
+        return {**super().get_config(), **own, "extent": list(self.extent)}
+
+    def _ends(self) -> tuple[tf.Tensor, tf.Tensor]:
+        low = _bounded(tf.reduce_min(self.low.value), tf.minimum)
+        high = _bounded(tf.reduce_max(self.high.value), tf.maximum)
+        return low, tf.maximum(high, low + _SMALLEST)
+
+    def _passed(self, x: Any, branch: int | None) -> Any:
+        """The values as they come, their extremes taken in; a fixed range still cuts."""
+        if self.mode == "fixed":
+            return tf.clip_by_value(x, *self.extent)
+        if branch is not None:
+            self._widen(x, branch)
+        return x
+
+    def _update(self, x: Any, branch: int) -> None:
+        if self.mode == "ema":
+            self._move(x, branch, 1.0 - self.momentum)
+        elif self.mode == "last":
+            self._move(x, branch, 1.0)
+        elif self.mode == "all":
+            self._widen(x, branch)
+
+    def _move(self, x: Any, branch: int, step: float) -> None:
+        """Moves the ends of a branch towards the batch's extremes."""
+        share = step * _one_hot(branch, self.branches)
+        for end, seen in zip((self.low, self.high), _extremes(x), strict=True):
+            end.assign(end.value - share * (end.value - seen))
+
+    def _widen(self, x: Any, branch: int) -> None:
+        chosen = _one_hot(branch, self.branches) > 0
+        low, high = _extremes(x)
+        self.low.assign(tf.where(chosen, _lower(self.low.value, low), self.low.value))
+        self.high.assign(tf.where(chosen, -_lower(-self.high.value, -high), self.high.value))
+
+
+def fake_quants(model: keras.Model) -> Iterator[FakeQuant]:
+    """All ranges of a model, those inside other layers included."""
+    for layer in model.layers:
+        if isinstance(layer, FakeQuant):
+            yield layer
+        yield from getattr(layer, "ranges", ())
+
+
+def is_fake_quantized(model: keras.Model) -> bool:
+    """Whether a model was prepared for quantization-aware training."""
+    return next(fake_quants(model), None) is not None
+
+
+def rounded(x: Any, extent: Extent) -> Any:
+    """Values rounded to the 256 levels of a range that is known."""
+    return tf.quantization.fake_quant_with_min_max_args(x, *extent)
+
+
+def rounded_rows(rows: Any, largest: Any) -> Any:
+    """Weights (n, channels) rounded to -127..127 steps of `largest / 127`, one value per channel."""
+    return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        rows, -largest, largest, num_bits=8, narrow_range=True
+    )
+
+
+def _extremes(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """The smallest and largest value, zero included."""
+    x = tf.stop_gradient(x)
+    return tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
+
+
+def _lower(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """The smaller of two; what is not a number stays so, to be found."""
+    return tf.where(tf.math.is_finite(one + other), tf.minimum(one, other), np.nan)
+
+
+def _bounded(end: tf.Tensor, towards: Any) -> tf.Tensor:
+    """An end on its side of zero; the gradient is that of the end, or it could never come back."""
+    return end + tf.stop_gradient(towards(end, 0.0) - end)
+
+
+def _one_hot(branch: int, count: int) -> np.ndarray:
+    return (np.arange(count) == branch).astype(np.float32)

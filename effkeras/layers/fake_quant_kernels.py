@@ -1,0 +1,205 @@
+"""Convolutions and dense layers whose kernels are fake-quantized, with folded batch normalisation.
+
+The kernel that trains is the one before folding. It is rounded per output channel first and scaled by the
+normalisation then: in int8 both orders give the same codes, because a channel's scale moves its range along.
+So a convolution that is called on several maps with a normalisation each keeps one kernel, and its maps
+cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from effkeras.layers.fake_quant import rounded_rows
+
+_SMALLEST = 1e-8
+
+
+class FakeQuantKernel:
+    """What layers with a fake-quantized kernel have in common; goes before a Keras layer with a kernel.
+
+    `call(x, branch)` computes `activation(x * round(kernel) * scale[branch] + bias[branch])`. `scale` and
+    `bias` are (branches, channels); the scale does not train.
+
+    Args:
+        *args: what the Keras layer takes.
+        branches: a name for each pair of scale and bias.
+        biased: whether there is a bias at all.
+        quantized: False leaves the kernel in float.
+        masked: zeros of the kernel stay zero.
+        clusters: so many different values that the kernel has and keeps, each free to move; 0 for any.
+        **kwargs: what the Keras layer takes.
+    """
+
+    plain: type[keras.Layer]
+
+    def __init__(
+        self,
+        *args: Any,
+        branches: Sequence[str] = ("",),
+        biased: bool = True,
+        quantized: bool = True,
+        masked: bool = False,
+        clusters: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **{**kwargs, "use_bias": False})
+        self.branches = list(branches)
+        self.biased = biased
+        self.quantized = quantized
+        self.masked = masked
+        self.clusters = clusters
+        self.observing = False
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the kernel, a scale and a bias per branch, and what keeps zeros and clusters."""
+        super().build(input_shape)  # type: ignore[misc]
+        shape = (len(self.branches), self._channels())
+        self.scale = self._fixed("scale", shape, "ones")
+        if self.biased:
+            self.biases = self.add_weight(name="bias", shape=shape, initializer="zeros")  # type: ignore[attr-defined]
+        if self.masked:
+            self.mask = self._fixed("mask", self.kernel.shape, "ones")  # type: ignore[attr-defined]
+        if self.clusters:
+            # float, so that whatever handles weights handles these
+            self.assignment = self._fixed("assignment", self.kernel.shape, "zeros")  # type: ignore[attr-defined]
+
+    def call(self, x: Any, branch: int = 0) -> Any:
+        """What the Keras layer computes, with the rounded kernel."""
+        y = self._apply(x, self.folded_kernel(branch))
+        if self.biased:
+            y = y + self.biases[branch]
+        return y if self.activation is None else self.activation(y)  # type: ignore[attr-defined]
+
+    def folded_kernel(self, branch: int = 0) -> Any:
+        """The kernel that a branch computes with: what int8 stores, as real numbers."""
+        return self._from_rows(self._rounded() * self.scale[branch])
+
+    def rounded_kernel(self) -> Any:
+        """The kernel before it is scaled, as int8 has it."""
+        return self._from_rows(self._rounded())
+
+    def kept_kernel(self) -> Any:
+        """The kernel before rounding, its zeros and clusters kept."""
+        kernel = ops.convert_to_tensor(self.kernel)  # type: ignore[attr-defined]
+        if self.clusters:
+            kernel = self._clustered(kernel)
+        return kernel * self.mask if self.masked else kernel
+
+    def largest(self, branch: int = 0) -> Any:
+        """The end of each channel's range in a folded kernel, (channels,)."""
+        return self._largest(self._rows(self.kept_kernel())) * ops.abs(self.scale[branch])
+
+    def get_config(self) -> dict[str, Any]:
+        """That of the Keras layer, and what is special."""
+        config = super().get_config()  # type: ignore[misc]
+        return {**config, **{name: getattr(self, name) for name in OWN}}
+
+    # Keras' own layers save a kernel and a bias by their place.
+    save_own_variables = keras.layers.Layer.save_own_variables
+    load_own_variables = keras.layers.Layer.load_own_variables
+
+    def _rounded(self) -> Any:
+        rows = self._rows(self.kept_kernel())
+        if not self.quantized or self.observing:
+            return rows
+        return rounded_rows(rows, self._largest(rows))
+
+    def _largest(self, rows: Any) -> Any:
+        # Clusters are kept if all channels have their steps in common, before the scale.
+        axis = None if self.clusters else 0
+        found = tf.stop_gradient(tf.reduce_max(tf.abs(rows), axis=axis))
+        return tf.broadcast_to(tf.maximum(found, _SMALLEST), (self._channels(),))
+
+    def _clustered(self, kernel: Any) -> Any:
+        """Each weight as the mean of its cluster, which they all equal: they get equal gradients."""
+        index = tf.cast(tf.reshape(self.assignment.value, (-1,)), tf.int32)
+        centroids = tf.math.unsorted_segment_mean(tf.reshape(kernel, (-1,)), index, self.clusters)
+        return tf.reshape(tf.gather(centroids, index), kernel.shape)
+
+    def _fixed(self, name: str, shape: Sequence[int], initializer: str) -> Any:
+        return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=False)  # type: ignore[attr-defined]
+
+    def _channels(self) -> int:
+        return int(self.kernel.shape[-1])  # type: ignore[attr-defined]
+
+    def _rows(self, kernel: Any) -> Any:
+        """The kernel as (n, channels)."""
+        return tf.reshape(kernel, (-1, self._channels()))
+
+    def _from_rows(self, rows: Any) -> Any:
+        return tf.reshape(rows, self.kernel.shape)  # type: ignore[attr-defined]
+
+    def _apply(self, x: Any, kernel: Any) -> Any:
+        raise NotImplementedError
+
+
+OWN = ("branches", "biased", "quantized", "masked", "clusters")
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class FakeQuantConv2D(FakeQuantKernel, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with a fake-quantized kernel; see `FakeQuantKernel`."""
+
+    plain = keras.layers.Conv2D
+
+    def _apply(self, x: Any, kernel: Any) -> Any:
+        return self.convolution_op(x, kernel)
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class FakeQuantDepthwiseConv2D(FakeQuantKernel, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with a fake-quantized kernel; see `FakeQuantKernel`."""
+
+    plain = keras.layers.DepthwiseConv2D
+
+    def _channels(self) -> int:
+        return int(np.prod(self.kernel.shape[2:]))
+
+    def _apply(self, x: Any, kernel: Any) -> Any:
+        return ops.depthwise_conv(
+            x, kernel, strides=self.strides, padding=self.padding, dilation_rate=self.dilation_rate
+        )
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class FakeQuantConv2DTranspose(FakeQuantKernel, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with a fake-quantized kernel; see `FakeQuantKernel`."""
+
+    plain = keras.layers.Conv2DTranspose
+
+    def _channels(self) -> int:
+        return int(self.filters)
+
+    def _rows(self, kernel: Any) -> Any:
+        return tf.reshape(tf.transpose(kernel, (0, 1, 3, 2)), (-1, self._channels()))
+
+    def _from_rows(self, rows: Any) -> Any:
+        height, width, channels, inputs = self.kernel.shape
+        return tf.transpose(tf.reshape(rows, (height, width, inputs, channels)), (0, 1, 3, 2))
+
+    def _apply(self, x: Any, kernel: Any) -> Any:
+        return ops.conv_transpose(
+            x,
+            kernel,
+            strides=list(self.strides),
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation_rate=self.dilation_rate,
+        )
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class FakeQuantDense(FakeQuantKernel, keras.layers.Dense):
+    """`keras.layers.Dense` with a fake-quantized kernel; see `FakeQuantKernel`."""
+
+    plain = keras.layers.Dense
+
+    def _apply(self, x: Any, kernel: Any) -> Any:
+        return ops.matmul(x, kernel)

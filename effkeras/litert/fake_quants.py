@@ -1,0 +1,205 @@
+"""Fake quantization in a float .tflite: its ranges read, and itself taken out.
+
+The converter leaves every fake quantization as a pair of QUANTIZE and DEQUANTIZE, whose scale and zero point
+say the range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _schema, _text
+
+Range = tuple[float, float]
+
+# They put out what they take, in the same range.
+_SAME_RANGE = (
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "MAX_POOL_2D",
+    "MIRROR_PAD",
+    "PACK",
+    "PAD",
+    "RESHAPE",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "SLICE",
+    "SPLIT",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "TRANSPOSE",
+    "UNPACK",
+)
+_DEPTHWISE = "DEPTHWISE_CONV_2D"
+_WITH_KERNEL = ("CONV_2D", _DEPTHWISE, "FULLY_CONNECTED", "TRANSPOSE_CONV")
+# What these put out in 8 bits is fixed, whatever comes in.
+_FIXED: Mapping[str, Range] = {
+    "LOGISTIC": (0.0, 255 / 256),
+    "SOFTMAX": (0.0, 255 / 256),
+    "TANH": (-1.0, 127 / 128),
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stripped:
+    """A float .tflite without fake quantization.
+
+    `ranges` by the name of the tensor; `in_float` are the names of the first outputs of operators that have
+    no range for all of their inputs and outputs.
+    """
+
+    flatbuffer: bytes
+    ranges: Mapping[str, Range]
+    in_float: tuple[str, ...]
+
+
+def strip_fake_quants(model: bytes, entry: Range | None = None) -> Stripped:
+    """Takes all pairs of QUANTIZE and DEQUANTIZE out of a float .tflite and notes what they say.
+
+    `entry` is the range of the graph's input, if no pair says it.
+    """
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    ranges = _take_out(parsed)
+    if entry is not None:
+        ranges[int(graph.inputs[0])] = entry
+    _spread(parsed, ranges)
+    named = {_text(graph.tensors[index].name): one for index, one in ranges.items()}
+    in_float = tuple(
+        _text(graph.tensors[op.outputs[0]].name)
+        for op in graph.operators
+        if not all(index in ranges for index in _activations(parsed, op))
+    )
+    return Stripped(_pack(parsed), named, in_float)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StoredKernel:
+    """A float kernel of a .tflite: the first output of its operator, its tensor's name, its values."""
+
+    operator: str
+    name: str
+    values: np.ndarray
+    is_depthwise: bool
+
+
+def stored_kernels(model: bytes) -> list[StoredKernel]:
+    """The float kernels of a .tflite."""
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    found = []
+    for op in graph.operators:
+        name = _code_name(parsed.operatorCodes[op.opcodeIndex])
+        if name not in _WITH_KERNEL:
+            continue
+        tensor = graph.tensors[op.inputs[1]]
+        data = parsed.buffers[tensor.buffer].data
+        if data is not None and tensor.type == _schema().TensorType.FLOAT32:
+            values = np.frombuffer(data.tobytes(), np.float32).reshape(tensor.shape)
+            output = _text(graph.tensors[op.outputs[0]].name)
+            found.append(StoredKernel(output, _text(tensor.name), values, name == _DEPTHWISE))
+    return found
+
+
+def relus_as_requantization(model: bytes) -> bytes:
+    """Int8 RELU operators as QUANTIZE, with equal results: a range that starts at zero cuts what is below.
+
+    XNNPACK takes QUANTIZE, and leaves RELU in 8 bits to the plain kernels.
+    """
+    schema = _schema()
+    parsed = _parse(model)
+    graph = parsed.subgraphs[0]
+    names = [_code_name(code) for code in parsed.operatorCodes]
+    relus = [op for op in graph.operators if names[op.opcodeIndex] == "RELU" and _cuts_at_zero(graph, op)]
+    if not relus:
+        return model
+    code = _code_index(parsed, schema.BuiltinOperator.QUANTIZE)
+    for op in relus:
+        op.opcodeIndex, op.builtinOptions, op.builtinOptionsType = code, None, 0
+    return _pack(parsed)
+
+
+def _cuts_at_zero(graph: Any, op: Any) -> bool:
+    source, made = (graph.tensors[index] for index in (op.inputs[0], op.outputs[0]))
+    int8 = _schema().TensorType.INT8
+    return source.type == made.type == int8 and list(made.quantization.zeroPoint) == [-128]
+
+
+def _take_out(parsed: Any) -> dict[int, Range]:
+    """Removes the pairs; gives the range of each tensor that had one."""
+    graph = parsed.subgraphs[0]
+    names = [_code_name(code) for code in parsed.operatorCodes]
+    ranges: dict[int, Range] = {}
+    sources: dict[int, int] = {}
+    kept = []
+    for op in graph.operators:
+        name, first, made = names[op.opcodeIndex], int(op.inputs[0]), int(op.outputs[0])
+        if name == "QUANTIZE":
+            source = sources.get(first, first)
+            ranges.setdefault(source, _range(graph.tensors[made]))
+            sources[made] = source
+        elif name == "DEQUANTIZE" and first in sources:
+            sources[made] = sources[first]
+        else:
+            op.inputs = [sources.get(int(index), int(index)) for index in op.inputs]
+            kept.append(op)
+    graph.operators = kept
+    _reconnect(parsed, sources)
+    return ranges
+
+
+def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
+    """Lets what came out of a pair at the end of the graph come from before it, under its name."""
+    graph = parsed.subgraphs[0]
+    for position, index in enumerate(graph.outputs):
+        source = sources.get(int(index))
+        if source is not None:
+            graph.tensors[source].name, graph.tensors[index].name = (
+                graph.tensors[index].name,
+                graph.tensors[source].name,
+            )
+            graph.outputs[position] = source
+    for signature in parsed.signatureDefs or []:
+        for entry in signature.outputs:
+            entry.tensorIndex = sources.get(int(entry.tensorIndex), int(entry.tensorIndex))
+
+
+def _spread(parsed: Any, ranges: dict[int, Range]) -> None:
+    """Gives ranges to what must share one, and to what has a fixed one."""
+    graph = parsed.subgraphs[0]
+    names = [_code_name(code) for code in parsed.operatorCodes]
+    for op in reversed(graph.operators):
+        if names[op.opcodeIndex] in _SAME_RANGE and int(op.outputs[0]) in ranges:
+            for index in _inputs(parsed, op):
+                ranges.setdefault(index, ranges[int(op.outputs[0])])
+    for op in graph.operators:
+        name = names[op.opcodeIndex]
+        found = [ranges[index] for index in _inputs(parsed, op) if index in ranges]
+        for index in map(int, op.outputs):
+            if name in _FIXED and found:
+                ranges.setdefault(index, _FIXED[name])
+            elif name in _SAME_RANGE and found:
+                ranges.setdefault(index, (min(low for low, _ in found), max(high for _, high in found)))
+
+
+def _activations(parsed: Any, op: Any) -> Iterator[int]:
+    yield from _inputs(parsed, op)
+    yield from map(int, op.outputs)
+
+
+def _inputs(parsed: Any, op: Any) -> Iterator[int]:
+    """The inputs of an operator that are no constants."""
+    tensors = parsed.subgraphs[0].tensors
+    for index in map(int, op.inputs):
+        if index >= 0 and parsed.buffers[tensors[index].buffer].data is None:
+            yield index
+
+
+def _range(tensor: Any) -> Range:
+    lowest = {_schema().TensorType.UINT8: 0, _schema().TensorType.INT8: -128}[tensor.type]
+    scale, zero = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+    return scale * (lowest - zero), scale * (lowest + 255 - zero)
