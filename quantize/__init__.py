@@ -10,17 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quantize.channels import prune_channels
+    from quantize.distillation import distill
     from quantize.folding import fold
+    from quantize.friendly import friendly
     from quantize.mixed import mixed_precision
     from quantize.post_training import ptq
     from quantize.pruning import prune
     from quantize.recipes import find as recipe
     from quantize.sensitivity import sensitivity
 
-__all__ = ["fold", "mixed_precision", "prune", "prune_channels", "ptq", "recipe", "sensitivity"]
+__all__ = [
+    "distill",
+    "fold",
+    "friendly",
+    "mixed_precision",
+    "prune",
+    "prune_channels",
+    "ptq",
+    "recipe",
+    "sensitivity",
+]
 
 _HOMES = {
+    "distill": ("quantize.distillation", "distill"),
     "fold": ("quantize.folding", "fold"),
+    "friendly": ("quantize.friendly", "friendly"),
     "mixed_precision": ("quantize.mixed", "mixed_precision"),
     "prune": ("quantize.pruning", "prune"),
     "prune_channels": ("quantize.channels", "prune_channels"),
