@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.functional import Call
 from effkeras.layers import Normalize
@@ -51,6 +51,8 @@ PROBED = 8
 SWISH = ("silu", "swish")
 SIGMOID = ("sigmoid",)
 HARD = "hard_sigmoid"
+ACTIVATIONS = ("keep", "hard_swish", "relu6")
+SQUEEZES = ("keep", "hard", "remove")
 
 Array = np.ndarray
 
@@ -87,6 +89,7 @@ def friendly(
             are empty, all alike, or of another size.
     """
     spec = spec or FriendlySpec()
+    _check_spec(spec)
     check_finite(model)
     graph = Graph.of(model)
     if pictures is not None:
@@ -102,7 +105,8 @@ def friendly(
         wanted = graph.model.input, [change.watched for change in changes]
         errors = list(relative_errors(pictures[:PROBED], wanted, (new.input, became)))
     entries = [_entry(change, error) for change, error in zip(changes, errors, strict=True)]
-    return Compressed(new, StepReport(STEP, (*entries, *_untold(model, new)), ERROR_IS))
+    skipped = (*rewriter.skipped, *_untold(model, new))
+    return Compressed(new, StepReport(STEP, (*entries, *skipped), ERROR_IS))
 
 
 class _Rewriter:
@@ -114,6 +118,7 @@ class _Rewriter:
         self._configs: dict[int, dict[str, Any]] = {}
         self._weights: dict[int, list[Array]] = {}
         self._stand_ins: dict[int, StandIn] = {}
+        self.skipped: list[LayerReport] = []
 
     def gates(self, gates: Sequence[Gate], pictures: Array | None) -> list[Change]:
         """Removes squeeze-and-excitations, or makes their gates hard."""
@@ -154,7 +159,7 @@ class _Rewriter:
 
     def _new(self, layer: Any) -> StandIn:
         changes = self._configs.get(id(layer), {})
-        if not isinstance(layer, keras.Layer):  # keras.ops.silu and the like
+        if _is_function(layer):
             return keras.layers.Activation(changes["activation"], name=layer.name)
         return with_weights(renewed(layer, **changes), *self._weights.get(id(layer), layer.get_weights()))
 
@@ -192,8 +197,13 @@ class _Rewriter:
         return len(self._graph.calls_with(call.operation)) > 1
 
     def _desired(self, call: Call, target: str) -> Iterator[Change]:
-        if activation_of(call.operation) in SWISH:
-            yield self._activated(call, target)
+        layer = call.operation
+        if activation_of(layer) in SWISH:
+            if _is_function(layer) or "activation" in layer.get_config():
+                yield self._activated(call, target)
+            else:
+                why = "its config has no activation to change"
+                self.skipped.append(LayerReport(layer.name, type(layer).__name__, "skipped", why))
         elif is_product(call):
             place = _swish_by_hand(self._graph, call)
             if place is not None:
@@ -211,8 +221,14 @@ def activation_of(operation: Any) -> str:
     """The name of the function that an operation is or ends with, as Keras calls it; empty for none."""
     if not isinstance(operation, keras.Layer):
         return type(operation).__name__.lower()
-    function = getattr(operation, "activation", None)
+    is_lambda = isinstance(operation, keras.layers.Lambda)
+    function = getattr(operation, "function" if is_lambda else "activation", None)
     return getattr(function, "__name__", "")
+
+
+def _is_function(operation: Any) -> bool:
+    """Whether an operation is a bare function, such as keras.ops.silu or a Lambda."""
+    return not isinstance(operation, keras.Layer) or isinstance(operation, keras.layers.Lambda)
 
 
 def _swish_by_hand(graph: Graph, call: Call) -> int | None:
@@ -277,6 +293,13 @@ def _describes(layer: Normalize, model: keras.Model) -> bool:
     if isinstance(spec.network, ExternalNetwork):
         return True  # it names layers only
     return {one.name for one in model.layers if one.weights} == set(layer_channels(spec))
+
+
+def _check_spec(spec: FriendlySpec) -> None:
+    for name, known in (("activation", ACTIVATIONS), ("squeeze", SQUEEZES)):
+        value = getattr(spec, name)
+        if value not in known:
+            raise EffkerasError(f"{STEP}: there is no {name} {value!r}; {did_you_mean(str(value), known)}")
 
 
 def _check_pictures(model: keras.Model, pictures: Array) -> None:

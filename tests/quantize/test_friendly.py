@@ -213,6 +213,30 @@ def test_a_swish_that_is_called_twice_is_replaced_twice():
     assert activations(made.model) == {"relu6", "linear", ""}
 
 
+class _Closed(keras.layers.Layer):
+    """A layer with a swish that its config does not tell."""
+
+    activation = staticmethod(keras.activations.silu)
+
+    def call(self, x):
+        return self.activation(x)
+
+
+def test_a_swish_that_cannot_be_changed_is_named():
+    image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Lambda(keras.ops.silu, name="open")(_Closed(name="closed")(image))
+    report = friendly(keras.Model(image, x), RELU6).report
+    assert [one.name for one in report.done] == ["open"]
+    with pytest.raises(EffkerasError, match=r"friendly: closed \(_Closed\) was left alone"):
+        report.check_strict()
+
+
+@pytest.mark.parametrize("spec", [FriendlySpec("relu7"), FriendlySpec(squeeze="removed")])
+def test_a_typo(spec):
+    with pytest.raises(EffkerasError, match=r"there is no .*did you mean"):
+        friendly(users_own(), spec)
+
+
 def test_nothing_to_do_is_an_empty_report():
     made = friendly(tiny_model("efficientnet-lite0"), HARD)
     assert made.report.layers == ()
