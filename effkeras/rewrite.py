@@ -168,7 +168,8 @@ def relative_errors(
         got: another model's input, and the tensors that correspond.
     """
     with deep_graphs():
-        before, after = (keras.Model(*one).predict_on_batch(pictures) for one in (wanted, got))
+        outputs = (keras.Model(*one).predict_on_batch(pictures) for one in (wanted, got))
+        before, after = map(keras.tree.flatten, outputs)  # Keras gives a list of one as that one
     return [float(np.std(new - old) / (np.std(old) + TINY)) for old, new in zip(before, after, strict=True)]
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quantize.channels import prune_channels
+    from quantize.distillation import distill
     from quantize.equalization import equalize
     from quantize.folding import fold
+    from quantize.friendly import friendly
     from quantize.mixed import mixed_precision
     from quantize.post_training import ptq
     from quantize.pruning import prune
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from quantize.sensitivity import sensitivity
 
 __all__ = [
+    "distill",
     "equalize",
     "fold",
+    "friendly",
     "mixed_precision",
     "prune",
     "prune_channels",
@@ -32,8 +36,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "distill": ("quantize.distillation", "distill"),
     "equalize": ("quantize.equalization", "equalize"),
     "fold": ("quantize.folding", "fold"),
+    "friendly": ("quantize.friendly", "friendly"),
     "mixed_precision": ("quantize.mixed", "mixed_precision"),
     "prune": ("quantize.pruning", "prune"),
     "prune_channels": ("quantize.channels", "prune_channels"),

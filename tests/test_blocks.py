@@ -27,7 +27,7 @@ PLAIN = st.builds(
     skip=st.booleans(),
     expand_groups=st.integers(1, 4),
     project_groups=st.integers(1, 4),
-    activation=st.sampled_from(["", "swish", "hard_swish", "relu"]),
+    activation=st.sampled_from(["", "swish", "hard_swish", "relu", "relu6"]),
 )
 FUSED = PLAIN.map(lambda stage: dataclasses.replace(stage, kernels=stage.kernels[:1], fused=True))
 STAGES = st.one_of(PLAIN, FUSED)

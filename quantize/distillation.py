@@ -1,0 +1,244 @@
+"""Training towards another model's outputs (Hinton, Vinyals and Dean 2015, arXiv:1503.02531).
+
+Every step that costs accuracy can be trained this way, with the model that compression started from as
+teacher: `teaching` makes what a training wraps its model in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from effkeras.console import note
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.graph.functional import check_functional, deep_graphs, is_functional, maker, output_structure
+from effkeras.models import spec_of
+from effkeras.rewrite import TINY, check_finite
+from effkeras.training.tuning import TuneJob, tune
+from quantize.calibration import calibration_pixels, representative
+from quantize.lessons import Lessons
+from quantize.report import Compressed, LayerReport, StepReport
+from quantize.specs import DistillSpec
+from quantize.teacher_losses import (
+    BOXES,
+    CLASSES,
+    Both,
+    Likelihood,
+    Meaning,
+    Term,
+    box_distance,
+    class_distance,
+)
+
+STEP = "distill"
+ERROR_IS = "distance from the teacher / std of the teacher's output"
+PROBED = 32
+
+Tensor = Any
+
+
+def distill(
+    student: keras.Model, teacher: keras.Model, lessons: Lessons, how: DistillSpec | None = None
+) -> Compressed:
+    """Trains a student towards labels and a teacher's outputs.
+
+    Args:
+        student: any functional Keras model; what comes back is a copy with averaged weights.
+        teacher: a model of the same input and outputs; its layers may be quite different ones.
+        lessons: pictures, training and folder.
+        how: the teacher's share of the loss and its temperature.
+
+    Returns:
+        The trained copy, and a report with an entry per output.
+
+    Raises:
+        EffkerasError: outputs that do not match, weights that are not finite, or data that do not fit.
+    """
+    how = how or DistillSpec()
+    wrap = teaching(teacher, how)
+    terms = terms_for(student, teacher, how.temperature)
+    check_finite(student)
+    spec = lessons.spec or spec_of(student)
+    settings = lessons.tune.settings()
+    made = tune(TuneJob(student, spec, lessons.train, lessons.validation, settings, lessons.out, wrap=wrap))
+    pixels = _probe(lessons, spec)
+    before, after = (_distances(one, teacher, pixels) for one in (student, made))
+    layers = [LayerReport(name, "output", "done", _words(terms[name]), after[name]) for name in terms]
+    figures = {"weight": how.weight, "temperature": how.temperature}
+    figures |= {f"{name} before": distance for name, distance in before.items()}
+    report = StepReport(STEP, tuple(layers), ERROR_IS, figures)
+    note(f"{STEP}: distance from the teacher {_mean(before):.3g} -> {_mean(after):.3g}")
+    return Compressed(made, report)
+
+
+def teaching(teacher: keras.Model, how: DistillSpec) -> Callable[[keras.Model], keras.Model]:
+    """What a training wraps a student in, so that it learns from a teacher: `TuneJob(..., wrap=...)`.
+
+    Raises EffkerasError when the settings or the teacher's weights make no sense; what it returns raises one
+    when a student's outputs are not the teacher's.
+    """
+    check_settings(how)
+    check_functional(teacher)
+    check_finite(teacher)
+    return lambda student: DistilledModel(student, teacher, how)
+
+
+def check_settings(how: DistillSpec) -> None:
+    """Raises EffkerasError unless the teacher's share lies in 0..1 and the temperature above 0."""
+    if not 0 <= how.weight <= 1:
+        raise EffkerasError(f"{STEP}: weight must lie between 0 and 1, not {how.weight}")
+    if not (how.temperature > 0 and math.isfinite(how.temperature)):
+        raise EffkerasError(f"{STEP}: temperature must be above 0, not {how.temperature}")
+
+
+class DistilledModel(keras.Model):
+    """A student's own layers, compiled and fitted like the student, with a teacher in the loss.
+
+    `loss = (1 - weight) * compiled loss + weight * distance from the teacher`; with weight 0 it is the
+    compiled loss and nothing else, and so it is in `evaluate`. The teacher runs in inference mode, gets no
+    gradient, and is none of this model's layers, weights or files. Use the student afterwards, and forget
+    this.
+
+    Args:
+        student: the model that is trained.
+        teacher: the model it learns from.
+        how: the teacher's share of the loss and its temperature.
+    """
+
+    def __init__(self, student: keras.Model, teacher: keras.Model, how: DistillSpec):
+        terms = terms_for(student, teacher, how.temperature)
+        with deep_graphs():
+            super().__init__(student.inputs[0], output_structure(student), name=student.name)
+        # In a record, Keras does not take the teacher for a layer of this model.
+        self._lesson = _Lesson(teacher, terms, how.weight)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """The loss of one batch."""
+        plain = super().compute_loss(x, y, y_pred, sample_weight, training)
+        share = self._lesson.share
+        if share == 0 or not training:
+            return plain
+        return (1 - share) * plain + share * self._lesson.distance(x, y, y_pred)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Lesson:
+    """The teacher, and how each output is compared with its."""
+
+    teacher: keras.Model
+    terms: dict[str, Term]
+    share: float
+
+    def distance(self, x: Any, y: Any, y_pred: Any) -> Tensor:
+        wanted = keras.tree.map_structure(ops.stop_gradient, self.teacher(x, training=False))
+        names = list(self.terms)
+        both = Both(_by_name(wanted, names), _by_name(y_pred, names), y if isinstance(y, dict) else {})
+        return sum(term(name, both) for name, term in self.terms.items())
+
+
+def terms_for(student: keras.Model, teacher: keras.Model, temperature: float) -> dict[str, Term]:
+    """How each of a student's outputs is compared with a teacher's, by the student's name for it.
+
+    Raises EffkerasError when inputs or outputs do not match.
+    """
+    for model in (student, teacher):
+        check_functional(model)
+    _check_same("input", student.inputs[0].shape, teacher.inputs[0].shape)
+    ours, theirs = outputs_of(student), outputs_of(teacher)
+    if len(ours) == len(theirs) == 1:
+        theirs = dict(zip(ours, theirs.values(), strict=True))
+    if set(ours) != set(theirs):
+        raise EffkerasError(
+            f"{STEP}: the student puts out {', '.join(sorted(ours))}, the teacher {', '.join(sorted(theirs))}"
+        )
+    for name in ours:
+        _check_same(name, ours[name].shape, theirs[name].shape)
+    return {name: _term(name, (theirs[name], ours[name]), temperature) for name in ours}
+
+
+def outputs_of(model: keras.Model) -> dict[str, Any]:
+    """A model's outputs by name."""
+    structure = output_structure(model)
+    if isinstance(structure, dict):
+        return dict(structure)
+    return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def meaning(tensor: Any) -> Meaning:
+    """What an output's numbers are, by the layer that makes it."""
+    layer = maker(tensor)
+    if is_functional(layer):
+        return meaning(layer.outputs[tensor._keras_history.tensor_index])
+    function = getattr(layer, "activation", None)
+    name = getattr(function, "__name__", "") if function else type(layer).__name__.lower()
+    return name if name in ("softmax", "sigmoid") else "logits"  # type: ignore[return-value]
+
+
+def _term(name: str, outputs: tuple[Any, Any], temperature: float) -> Term:
+    if name in (CLASSES, BOXES):
+        return class_distance if name == CLASSES else box_distance
+    theirs, ours = map(meaning, outputs)
+    if {theirs, ours} == {"softmax", "sigmoid"}:
+        raise EffkerasError(
+            f"{STEP}: the output {name!r} of one model is a softmax, of the other a sigmoid: "
+            "they say different things"
+        )
+    single = "sigmoid" in (theirs, ours) or outputs[0].shape[-1] == 1
+    return Likelihood(theirs, ours, temperature, single)
+
+
+def _check_same(what: str, ours: tuple[int | None, ...], theirs: tuple[int | None, ...]) -> None:
+    if tuple(ours[1:]) != tuple(theirs[1:]):
+        raise EffkerasError(
+            f"{STEP}: the student's {what} is {_shape(ours)} and the teacher's {_shape(theirs)}; "
+            "both need the same picture size and classes"
+        )
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return " x ".join(str(side or "?") for side in shape[1:])
+
+
+def _by_name(outputs: Any, names: list[str]) -> dict[str, Tensor]:
+    if isinstance(outputs, dict):
+        return outputs
+    return dict(zip(names, keras.tree.flatten(outputs), strict=True))
+
+
+def _words(term: Term) -> str:
+    if isinstance(term, Likelihood):
+        return "divergence of each class's chance" if term.single else "divergence of the classes' chances"
+    return {
+        class_distance: "quality focal loss against the teacher's chances",
+        box_distance: "Huber loss where labels or teacher see an object",
+    }[term]
+
+
+def _probe(lessons: Lessons, spec: ModelSpec) -> np.ndarray:
+    """A few pictures of all classes, (B, H, W, 3), to compare outputs on."""
+    records = representative(lessons.validation or lessons.train, PROBED)
+    return np.concatenate(list(calibration_pixels(records, spec.input)))
+
+
+def _distances(model: keras.Model, teacher: keras.Model, pixels: np.ndarray) -> dict[str, float]:
+    names = list(outputs_of(model))
+    got, wanted = (_by_name(one.predict(pixels, batch_size=8, verbose=0), names) for one in (model, teacher))
+    return {name: float(np.std(got[name] - wanted[name]) / (np.std(wanted[name]) + TINY)) for name in names}
+
+
+def _mean(distances: dict[str, float]) -> float:
+    return sum(distances.values()) / len(distances)

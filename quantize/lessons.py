@@ -1,0 +1,25 @@
+"""On what, how, and where to a step trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from effkeras.data.records import LabelledData
+from effkeras.definition import ModelSpec
+from quantize.specs import TuneSpec
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Lessons:
+    """What a model is trained on, how, and where to.
+
+    `out` is the folder of the training. `spec` is the definition of inputs and classes, by default the one
+    that the model carries.
+    """
+
+    train: LabelledData
+    out: Path
+    validation: LabelledData | None = None
+    tune: TuneSpec = field(default_factory=TuneSpec)
+    spec: ModelSpec | None = None
