@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quantize.clustering import cluster
     from quantize.folding import fold
     from quantize.post_training import ptq
     from quantize.pruning import prune
     from quantize.recipes import find as recipe
 
-__all__ = ["fold", "prune", "ptq", "recipe"]
+__all__ = ["cluster", "fold", "prune", "ptq", "recipe"]
 
 _HOMES = {
+    "cluster": ("quantize.clustering", "cluster"),
     "fold": ("quantize.folding", "fold"),
     "prune": ("quantize.pruning", "prune"),
     "ptq": ("quantize.post_training", "ptq"),
