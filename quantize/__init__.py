@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quantize.channels import prune_channels
+    from quantize.clustering import cluster
     from quantize.distillation import distill
     from quantize.equalization import equalize
     from quantize.folding import fold
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from quantize.sensitivity import sensitivity
 
 __all__ = [
+    "cluster",
     "distill",
     "equalize",
     "fold",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "cluster": ("quantize.clustering", "cluster"),
     "distill": ("quantize.distillation", "distill"),
     "equalize": ("quantize.equalization", "equalize"),
     "fold": ("quantize.folding", "fold"),

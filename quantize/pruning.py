@@ -15,7 +15,7 @@ import numpy as np
 from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
-from quantize.hooks import Hook
+from effkeras.training.hooks import Hook
 from quantize.masks import pruning_masks, relative_change, zero_mask
 from quantize.patterns import Groups, parse_pattern
 from quantize.report import Compressed, LayerReport, StepReport
@@ -79,8 +79,9 @@ def finish_pruning(before: keras.Model, after: keras.Model, spec: PruneSpec) -> 
 def select_prunable(graph: Graph, spec: PruneSpec) -> Selection:
     """The kernels that a spec prunes; raises EffkerasError for a spec that no model can meet."""
     check_prune_spec(spec)
+    pattern = parse_pattern(spec.pattern)
     choice = Choice(spec.skip, spec.depthwise, spec.layers == "1x1")
-    return select(graph, choice, parse_pattern(spec.pattern).unfit)
+    return select(graph, choice, lambda kernel: pattern.unfit(kernel.shape))
 
 
 def check_prune_spec(spec: PruneSpec) -> None:
@@ -101,34 +102,41 @@ def check_prune_spec(spec: PruneSpec) -> None:
 
 
 class PruneHook(Hook):
-    """Prunes a model while `fit` trains it: `callbacks=[PruneHook(model, spec)]`.
+    """Prunes a model while it trains, by `tune` or by `fit`: `model.fit(..., callbacks=[PruneHook(spec)])`.
 
     Before a step of the schedule the masks are found anew; after every step they are applied, so that no
-    optimizer's momentum brings a pruned weight back. Give the optimizer's moving average to `settle`.
+    optimizer's momentum brings a pruned weight back.
 
     Args:
-        model: the model that will be trained, or one with the same layer names.
         spec: what becomes zero, and when.
-        steps: steps of the whole training; default: what `fit` is told.
 
     Raises:
-        EffkerasError: a `spec` that cannot be met, or no layer to prune. During training: weights that are
-            not finite, or a length of training that is not known.
+        EffkerasError: a `spec` that cannot be met; from training on: no layer to prune, weights that are not
+            finite, or a length of training that `fit` does not know.
     """
 
-    def __init__(self, model: keras.Model, spec: PruneSpec, steps: int | None = None):
+    def __init__(self, spec: PruneSpec):
         super().__init__()
+        check_prune_spec(spec)
         self._spec = spec
-        self._steps = steps
-        self._targets = select_prunable(Graph.of(model), spec).targets
-        self._step = _variable(np.int64(0), "prune_step")
-        shapes = [target.variable(model).shape for target in self._targets]
-        self._masks = [
-            _variable(np.ones(shape, bool), f"{target.name}_{target.weight}_mask")
-            for target, shape in zip(self._targets, shapes, strict=True)
-        ]
+        self._targets: tuple[Target, ...] = ()
+        self._step: keras.Variable
+        self._masks: list[keras.Variable] = []
         self._schedule: Schedule
         self._apply: Callable[[], None]
+
+    def attach(self, model: keras.Model, total_steps: int) -> None:
+        """Finds the kernels, fits the schedule to the training, and starts with masks that hide nothing."""
+        import tensorflow as tf
+
+        super().attach(model, total_steps)
+        is_grouped = isinstance(parse_pattern(self._spec.pattern), Groups)
+        self._schedule = (Schedule.once if is_grouped else Schedule.of)(self._spec, total_steps)
+        self._targets = select_prunable(Graph.of(model), self._spec).targets
+        kernels = [target.variable(model) for target in self._targets]
+        self._step = keras.Variable(0, dtype="int64", trainable=False, name="prune_step")
+        self._masks = [_mask_for(kernel) for kernel in kernels]
+        self._apply = tf.function(lambda: apply_masks(kernels, self._masks))
 
     def state(self) -> list[keras.Variable]:
         """The number of steps done, and the masks."""
@@ -136,20 +144,14 @@ class PruneHook(Hook):
 
     def settle(self, model: keras.Model) -> None:
         """Applies the masks to another model with the same layer names."""
-        for target, mask in zip(self._targets, self._masks, strict=True):
-            kept = np.where(keras.ops.convert_to_numpy(mask), target.array(model), 0)
-            target.variable(model).assign(kept)
+        apply_masks([target.variable(model) for target in self._targets], self._masks)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Fits the schedule to the training."""
+        """Attaches the hook to the model of `fit`, unless that is done."""
         if self.model.steps_per_execution != 1:
             raise EffkerasError("pruning changes masks between steps: compile with steps_per_execution=1")
-        steps = self._steps or _steps_of(self.params)
-        is_grouped = isinstance(parse_pattern(self._spec.pattern), Groups)
-        self._schedule = (Schedule.once if is_grouped else Schedule.of)(self._spec, steps)
-        variables = [target.variable(self.model) for target in self._targets]
-        self._apply = masking(variables, self._masks)
-        self._apply()
+        if not self._targets:
+            self.attach(self.model, _steps_of(self.params))
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Finds the masks anew when it is time to."""
@@ -163,7 +165,7 @@ class PruneHook(Hook):
         self._apply()
 
     def _update(self, step: int) -> None:
-        kernels = [target.array(self.model) for target in self._targets]
+        kernels = [target.array(self.trained) for target in self._targets]
         for target, kernel in zip(self._targets, kernels, strict=True):
             if not np.isfinite(kernel).all():
                 raise EffkerasError(
@@ -176,16 +178,13 @@ class PruneHook(Hook):
         self._apply()
 
 
-def masking(kernels: Sequence[keras.Variable], masks: Sequence[keras.Variable]) -> Callable[[], None]:
-    """A compiled function that sets the kernels to zero where their masks are False."""
+def apply_masks(kernels: Sequence[keras.Variable], masks: Sequence[keras.Variable]) -> None:
+    """Sets kernels to zero where their masks are False."""
     import tensorflow as tf
 
-    def apply() -> None:
-        for kernel, mask in zip(kernels, masks, strict=True):
-            # A product would keep the sign of zeros, and what is not finite.
-            kernel.assign(tf.where(mask.value, kernel.value, tf.zeros([], kernel.dtype)))
-
-    return tf.function(apply)
+    for kernel, mask in zip(kernels, masks, strict=True):
+        # A product would keep the sign of zeros, and what is not finite.
+        kernel.assign(tf.where(mask.value, kernel.value, tf.zeros([], kernel.dtype)))
 
 
 def _masks(kernels: Sequence[Array], spec: PruneSpec, sparsity: float) -> list[Array]:
@@ -198,14 +197,13 @@ def _entry(target: Target, before: Array, after: Array) -> LayerReport:
     return LayerReport(target.name, target.kind, "done", f"sparsity {zeros:.3f}", removed)
 
 
+def _mask_for(kernel: keras.Variable) -> keras.Variable:
+    return keras.Variable(np.ones(kernel.shape, bool), dtype="bool", trainable=False, name="prune_mask")
+
+
 def _steps_of(params: dict[str, Any]) -> int:
     if not params.get("steps"):
         raise EffkerasError(
-            "pruning follows the length of the training, which fit does not know: "
-            "give fit steps_per_epoch, or PruneHook steps"
+            "pruning follows the length of the training, which fit does not know: give fit steps_per_epoch"
         )
     return params["epochs"] * params["steps"]
-
-
-def _variable(value: Any, name: str) -> keras.Variable:
-    return keras.Variable(value, dtype=value.dtype.name, trainable=False, name=name)

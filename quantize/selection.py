@@ -15,8 +15,8 @@ from effkeras.graph.functional import is_functional
 from effkeras.rewrite import Graph
 from quantize.report import LayerReport
 
-# Why a kernel of a shape cannot be changed; empty when it can.
-Unfit = Callable[[Sequence[int]], str]
+# Why a kernel cannot be changed; empty when it can.
+Unfit = Callable[[np.ndarray], str]
 
 STEM = "stem"
 PREDICTORS = "predictors"
@@ -55,9 +55,8 @@ class Target:
         return getattr(layer_named(model, self.name), self.weight)
 
     def array(self, model: keras.Model) -> np.ndarray:
-        """The kernel's values; float32 where numpy lacks the type."""
-        values = keras.ops.convert_to_numpy(self.variable(model))
-        return values if values.dtype.kind == "f" else values.astype(np.float32)
+        """The kernel's values, (..., input channels, filters)."""
+        return values_of(self.variable(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,12 @@ class Selection:
 
     targets: tuple[Target, ...]
     skipped: tuple[LayerReport, ...]
+
+
+def values_of(weight: keras.Variable) -> np.ndarray:
+    """A weight as an array; float32 where numpy lacks its type."""
+    values = keras.ops.convert_to_numpy(weight)
+    return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
 def layer_named(model: keras.Model, name: str) -> keras.Layer:
@@ -80,18 +85,18 @@ def layer_named(model: keras.Model, name: str) -> keras.Layer:
     return found
 
 
-def any_shape(shape: Sequence[int]) -> str:
-    """For steps that can change kernels of any shape."""
+def any_kernel(kernel: np.ndarray) -> str:
+    """For steps that can change every kernel."""
     return ""
 
 
-def select(graph: Graph, choice: Choice, unfit: Unfit = any_shape) -> Selection:
+def select(graph: Graph, choice: Choice, unfit: Unfit = any_kernel) -> Selection:
     """Finds the kernels for a step.
 
     Args:
         graph: the model.
         choice: what is taken.
-        unfit: why a kernel of a shape cannot be changed; empty when it can.
+        unfit: why a kernel cannot be changed; empty when it can.
 
     Raises:
         EffkerasError: a `skip` that matches no layer or is no regular expression, or nothing is left.
@@ -177,7 +182,7 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str]:
 def _judged(layer: keras.Layer, choice: Choice, unfit: Unfit) -> tuple[list[Target], str]:
     """A layer's kernels that are taken, and why there are no more."""
     wanted = list(_targets(layer, choice))
-    reasons = [unfit(getattr(layer, one.weight).shape) for one in wanted]
+    reasons = [unfit(values_of(getattr(layer, one.weight))) for one in wanted]
     found = [one for one, reason in zip(wanted, reasons, strict=True) if not reason]
     return found, next(filter(None, reasons), "") or _why_not(layer, choice)
 

@@ -26,8 +26,8 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return all(map(np.array_equal, one, other))
 
 
-def compiled(model: keras.Model, optimizer: str | keras.optimizers.Optimizer = "adam") -> keras.Model:
-    model.compile(optimizer, loss="sparse_categorical_crossentropy")
+def compiled(model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> keras.Model:
+    model.compile(optimizer or keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy")
     return model
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused_before_anything_is_done(changes, message):
     with pytest.raises(EffkerasError, match=message):
         prune(plain(), spec)
     with pytest.raises(EffkerasError, match=message):
-        PruneHook(plain(), spec)
+        PruneHook(spec).attach(plain(), 10)
 
 
 def test_weights_that_are_not_numbers_are_named():
@@ -173,7 +173,7 @@ def test_a_training_ends_as_sparse_as_asked_for(spec):
     before = plain()
     model = compiled(keras.models.clone_model(before))
     model.set_weights(before.get_weights())
-    fit(model, PruneHook(model, spec))
+    fit(model, PruneHook(spec))
     pruned = finish_pruning(before, model, spec)
     found = sparsity_of(pruned.model, spec.pattern)
     assert all(found.kernel(layer.name).follows for layer in pruned.report.done)
@@ -208,7 +208,7 @@ class Watch(keras.callbacks.Callback):
 def test_momentum_brings_no_pruned_weight_back(optimizer):
     model, watch = compiled(plain(), optimizer()), Watch("hidden")
     spec = PruneSpec(sparsity=0.8, begin=0.3, end=0.8, every=3, skip=())
-    fit(model, PruneHook(model, spec), watch)
+    fit(model, PruneHook(spec), watch)
     shares = [zeros.mean() for zeros in watch.zeros]
     assert shares[0] == 0
     assert shares[-1] == pytest.approx(0.8, abs=0.01)
@@ -224,7 +224,9 @@ def test_resuming_is_the_same_to_the_bit():
         model = compiled(keras.models.clone_model(start))
         model.set_weights(start.get_weights())
         model.optimizer.build(model.trainable_variables)
-        return model, PruneHook(start, spec)
+        hook = PruneHook(spec)
+        hook.attach(model, 4 * 6)
+        return model, hook
 
     def state(model: keras.Model, hook: PruneHook) -> list[keras.Variable]:
         return [*model.variables, *model.optimizer.variables, *hook.state()]
@@ -252,7 +254,7 @@ class Interrupt(keras.callbacks.Callback):
 
 def test_an_average_is_settled_by_the_same_masks():
     model = compiled(plain())
-    hook = PruneHook(model, PruneSpec(skip=(), every=2))
+    hook = PruneHook(PruneSpec(skip=(), every=2))
     fit(model, hook, epochs=2)
     average = plain()
     hook.settle(average)
@@ -262,8 +264,8 @@ def test_an_average_is_settled_by_the_same_masks():
 
 
 def test_nested_models_are_pruned_where_they_are():
-    model = compiled(nested(), "sgd")
-    fit(model, PruneHook(model, PruneSpec(sparsity=0.6, skip=(), every=2)), epochs=2)
+    model = compiled(nested())
+    fit(model, PruneHook(PruneSpec(sparsity=0.6, skip=(), every=2)), epochs=2)
     assert {round(kernel.share, 1) for kernel in sparsity_of(model).kernels} == {0.6}
 
 
@@ -273,7 +275,7 @@ def test_a_training_that_diverges_says_so():
     with pytest.raises(
         EffkerasError, match="diverged: at step 1 the layer 'hidden' has weights that are not"
     ):
-        fit(model, PruneHook(model, ALL))
+        fit(model, PruneHook(ALL))
 
 
 def test_a_training_of_unknown_length_is_refused():
@@ -283,15 +285,15 @@ def test_a_training_of_unknown_length_is_refused():
         while True:
             yield examples()
 
-    with pytest.raises(EffkerasError, match="give fit steps_per_epoch, or PruneHook steps"):
-        model.fit(endless(), shuffle=False, verbose=0, callbacks=[PruneHook(model, ALL)])
+    with pytest.raises(EffkerasError, match="which fit does not know: give fit steps_per_epoch"):
+        model.fit(endless(), shuffle=False, verbose=0, callbacks=[PruneHook(ALL)])
 
 
 def test_several_steps_at_a_time_are_refused():
     model = plain()
     model.compile("sgd", loss="sparse_categorical_crossentropy", steps_per_execution=2)
     with pytest.raises(EffkerasError, match="compile with steps_per_execution=1"):
-        fit(model, PruneHook(model, ALL))
+        fit(model, PruneHook(ALL))
 
 
 def test_the_words_hold_for_a_network_of_another_library():

@@ -83,7 +83,7 @@ def test_a_training_prunes_the_same_weights_at_the_same_steps(wanted):
     model.compile(keras.optimizers.SGD(RATE, momentum=0.9), loss="mse")
     steps = 16
     spec = PruneSpec(final, start, power=power, begin=begin / steps, end=end / steps, every=every, skip=())
-    hook, masks = PruneHook(model, spec), []
+    hook, masks = PruneHook(spec), []
     note = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: masks.append(np.array(hook.state()[1]))
     )

@@ -114,8 +114,10 @@ def test_a_kernel_of_a_kind_that_is_not_known_is_named():
     assert (skipped.name, skipped.why) == ("einsum", "EinsumDense is neither a convolution nor a dense layer")
 
 
-def test_a_shape_that_does_not_fit_is_left_alone_with_the_reason():
-    selection = select(Graph.of(two_heads()), Choice(), lambda shape: "too small" if shape[-1] < 10 else "")
+def test_a_kernel_that_does_not_fit_is_left_alone_with_the_reason():
+    selection = select(
+        Graph.of(two_heads()), Choice(), lambda kernel: "too small" if kernel.shape[-1] < 10 else ""
+    )
     whys = {one.name: one.why for one in selection.skipped}
     assert whys == {"first": "too small", "boxes": "too small", "scores": "too small", "depthwise": DEPTHWISE}
 
