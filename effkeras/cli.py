@@ -20,6 +20,10 @@ VERBS = {
     "data": ("effkeras.commands.data", "write a data set that ships: `effkeras data digits OUT`"),
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
     "eval": ("effkeras.commands.eval", "measure a run, a .keras or a .tflite file"),
+    "sensitivity": (
+        "quantize.sensitivity",
+        "which layers suffer most from few bits",
+    ),
     "predict": ("effkeras.commands.predict", "find objects or classes in pictures"),
     "export tflite": ("export.tflite", "make a LiteRT .tflite file and check it"),
     "export bench": ("export.bench", "measure latencies of .tflite files"),

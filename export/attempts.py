@@ -97,9 +97,8 @@ class _Trial:
         """What the recipe says."""
         made = quantize_parts(self.parts, ptq, self.sets.calibration)
         used = self._used(ptq)
-        return self._measured(
-            made, ptq, f"{used} calibration pictures" if used else f"recipe {ptq.recipe.name}"
-        )
+        what = f"{used} calibration pictures" if used else f"the recipe {ptq.recipe.name}"
+        return self._measured(made, ptq, what)
 
     def mixed(self, ptq: PtqOptions) -> Attempt:
         """Mixed precision, its layers chosen on pictures that accuracy is not reported on."""

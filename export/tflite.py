@@ -11,7 +11,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,15 @@ from effkeras.sources import open_model
 from export.accuracy import Accuracy
 from export.runs import run_folder
 from export.sets import Sets
-from quantize.recipes import Edges, check_edges, find, names
+from quantize.recipes import Edges, find, names
+from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
     import keras
 
     from effkeras.definition import ModelSpec
     from effkeras.litert.runner import Delegation, LiteRTModel
-    from quantize.post_training import LayerNote
+    from quantize.post_training import LayerNote, PtqOptions
 
 SAMPLES = 128
 FAILED = 1
@@ -44,7 +45,7 @@ class ExportOptions:
 
     `data` is a folder of labelled pictures: ranges are measured on its split "train", accuracy on `split`
     (default: "test", else "val"), on its first `limit` pictures. `max_drop` is in units of the metric: 0.01
-    is one point of AP, of mIoU or of top-1.
+    is one point of AP, of mIoU or of top-1. `ptq` says how ranges are found and by which tool.
     """
 
     recipe: str = "int8"
@@ -58,6 +59,7 @@ class ExportOptions:
     skip_bad: bool = False
     weights: str | None = None
     out: Path | None = None
+    ptq: PtqSpec = field(default_factory=PtqSpec)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -132,17 +134,19 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
 
 
 def _check(options: ExportOptions) -> None:
-    recipe = find(options.recipe)
-    check_edges(recipe, options.io)
-    if options.data is None and recipe.needs_data:
-        raise EffkerasError(
-            f"the recipe {recipe.name} measures ranges on pictures: give --data DIR, "
-            "or use --recipe dynamic, which needs none"
-        )
+    from quantize.post_training import check
+
+    check(_ptq(options), options.data)
     if options.data is None and options.max_drop is not None:
         raise EffkerasError("--max-drop needs pictures to measure accuracy on: give --data DIR")
     if options.out is not None and options.out.suffix != ".tflite":
         raise EffkerasError(f"--out {options.out}: the file name must end in .tflite")
+
+
+def _ptq(options: ExportOptions) -> PtqOptions:
+    from quantize.post_training import PtqOptions
+
+    return PtqOptions(find(options.recipe), options.io, options.samples, options.seed, options.ptq)
 
 
 def _out(source: str, options: ExportOptions) -> Path:
@@ -156,12 +160,10 @@ def _out(source: str, options: ExportOptions) -> Path:
 def _make(model: keras.Model, file: Path, options: ExportOptions, sets: Sets) -> tuple[ExportReport, bytes]:
     from effkeras.litert.runner import LiteRTModel
     from export.attempts import Budget, remedies, tried
-    from quantize.post_training import PtqOptions
 
-    ptq = PtqOptions(find(options.recipe), options.io, options.samples, options.seed)
-    attempts = list(
-        tried(model, ptq, Budget(options.max_drop, options.limit, file.with_suffix(".search")), sets)
-    )
+    ptq = _ptq(options)
+    budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"))
+    attempts = list(tried(model, ptq, budget, sets))
     last = min(attempts, key=lambda attempt: attempt.drop)  # the first of equals
     runner = LiteRTModel.of_bytes(last.quantized.flatbuffer)
     report = ExportReport(
@@ -220,7 +222,8 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
 def _run(argv: Sequence[str] | None) -> int:
     chosen = vars(_parser().parse_args(argv))
     source = chosen.pop("model")
-    options = ExportOptions(**chosen)
+    how = PtqSpec(**{name: chosen.pop(name) for name in ("backend", "ranges", "equalize", "correct_bias")})
+    options = ExportOptions(**chosen, ptq=how)
     report = export_tflite(source, options)
     _print(report)
     if report.passed:
@@ -290,6 +293,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--seed", type=int, default=0, help="which pictures calibrate (default: 0)")
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT pictures only")
+    options.add_argument(
+        "--backend", default="ai-edge-quantizer", help="or tensorflow (default: ai-edge-quantizer)"
+    )
+    options.add_argument(
+        "--ranges", default="minmax", help="of activations: minmax, percentile, mse (default: minmax)"
+    )
+    options.add_argument("--equalize", action="store_true", help="even out the ranges of channels first")
+    options.add_argument("--correct-bias", action="store_true", help="remove each channel's mean error")
     add_weights(options)
     options.add_argument(
         "--out", type=Path, metavar="F.tflite", help="default: RUN/artifacts/RECIPE.tflite, or in this folder"

@@ -20,8 +20,7 @@ from quantize.joints import (
     CAP,
     Joint,
     divide_outputs,
-    has_scale_per_input,
-    input_ranges,
+    input_shares,
     joints_of,
     multiply_inputs,
 )
@@ -32,18 +31,17 @@ ERROR_IS = "largest range / smallest, of the output's channels before"
 
 # A capped channel that stays this far below the cap on the pictures is taken never to reach it.
 _ROOM = 0.8
-_FURTHEST = 1e4
 
 
 def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
     """Evens out the ranges of channels in a model without changing what it computes.
 
     Batch normalisation is folded first. Between two layers with weights, with nothing but relu, relu6 or
-    layers that keep channels apart in between, each channel c is divided by s_c and the next layer's weights
-    are multiplied by it. With activation range r and largest weight w of a channel, s is r before depthwise
-    layers, whose weights have a scale per channel, and sqrt(r / w) before others, which evens out activations
-    and weights alike. A channel that reaches the cap of relu6 on the pictures stays as it is, and no other is
-    made to reach it.
+    layers that keep channels apart in between, each channel is divided by a number and the next layer's
+    weights are multiplied by it. Channels get ranges in proportion to the square root of what they can
+    contribute to the next layer's outputs, so that activations and weights are rounded equally finely; before
+    a depthwise layer all get the same. A channel that reaches the cap of relu6 on the pictures stays as it
+    is, and no other is made to reach it.
 
     Args:
         model: any functional Keras model with one input.
@@ -94,26 +92,26 @@ def _channel_ranges(
 
 def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np.ndarray:
     """What each channel is divided by, (C,)."""
-    weights = np.max([input_ranges(one) for one in consumers], axis=0)
-    movable = (extent > 0) & (weights > 0)
-    if joint.capped:
-        movable &= extent < _ROOM * CAP
+    shares = np.max([input_shares(one, extent) for one in consumers], axis=0)
+    used = (extent > 0) & (shares > 0)
+    movable = used & (extent < _ROOM * CAP) if joint.capped else used
     if not movable.any():
         return np.ones_like(extent)
-    ranges, weights = np.where(movable, extent, 1.0), np.where(movable, weights, 1.0)
-    free = all(map(has_scale_per_input, consumers))
-    scale = ranges if free else np.sqrt(ranges / weights)
-    scale = scale / _reference(joint, scale, movable, free)
+    wanted = np.sqrt(np.where(movable, shares, 1.0))
+    fixed = used & ~movable
+    if fixed.any():
+        wanted = wanted * _typical(extent[fixed] / np.sqrt(shares[fixed]))
+    else:
+        wanted = wanted * _typical(extent[used] / wanted[used])
     if joint.capped:
-        scale = np.maximum(scale, ranges / (_ROOM * CAP))
-    return np.where(movable, np.clip(scale, 1 / _FURTHEST, _FURTHEST), 1.0)
+        largest = wanted[movable].max() if not fixed.any() else _ROOM * CAP
+        wanted = np.minimum(wanted * _ROOM * CAP / largest, _ROOM * CAP)
+    return np.where(movable, np.where(movable, extent, 1.0) / wanted, 1.0)
 
 
-def _reference(joint: Joint, scale: np.ndarray, movable: np.ndarray, free: bool) -> float:
-    """What scale leaves a channel alone: below a cap that which fills the room, else the typical one."""
-    if joint.capped and free:
-        return _ROOM * CAP
-    return float(np.exp(np.log(scale[movable]).mean()))
+def _typical(values: np.ndarray) -> float:
+    """The geometric mean."""
+    return float(np.exp(np.log(values).mean()))
 
 
 def _entry(joint: Joint, extent: np.ndarray, scale: np.ndarray) -> LayerReport:

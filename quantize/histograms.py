@@ -35,9 +35,14 @@ class Histogram:
         self._counts += np.bincount(bins - self._first, minlength=len(self._counts))
 
     @property
+    def width(self) -> float:
+        """The width of a bin."""
+        return 2.0**self._exponent
+
+    @property
     def centers(self) -> np.ndarray:
         """The middle of each bin, float64."""
-        return (np.arange(len(self._counts)) + self._first + 0.5) * 2.0**self._exponent
+        return (np.arange(len(self._counts)) + self._first + 0.5) * self.width
 
     @property
     def counts(self) -> np.ndarray:
@@ -62,9 +67,9 @@ def percentile_range(histogram: Histogram, share: float) -> tuple[float, float]:
     last = np.searchsorted(ends, starts + math.ceil(share * ends[-1] - 1e-9))
     lengths = np.where(last < len(ends), last - np.arange(len(ends)), len(ends))
     first = int(np.argmin(lengths))
-    half = _half_bin(histogram)
-    low = max(histogram.centers[first] - half, histogram.low)
-    high = min(histogram.centers[min(last[first], len(ends) - 1)] + half, histogram.high)
+    half, centers = histogram.width / 2, histogram.centers
+    low = max(centers[first] - half, histogram.low)
+    high = min(centers[min(last[first], len(ends) - 1)] + half, histogram.high)
     return min(low, 0.0), max(high, 0.0)
 
 
@@ -100,8 +105,3 @@ def _exponent(low: float, high: float) -> int:
     while math.floor(high * 2.0**-exponent) - math.floor(low * 2.0**-exponent) >= BINS:
         exponent += 1
     return exponent
-
-
-def _half_bin(histogram: Histogram) -> float:
-    centers = histogram.centers
-    return float(centers[1] - centers[0]) / 2 if len(centers) > 1 else 0.0

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from effkeras.graph.functional import Call
-from effkeras.rewrite import Graph
+from effkeras.rewrite import TINY, Graph
 
 CAP = 6.0  # of relu6
 
@@ -70,15 +70,18 @@ def multiply_inputs(layer: keras.Layer, scale: np.ndarray) -> None:
     layer.set_weights([kernel * scale[:, None], *bias])
 
 
-def input_ranges(layer: keras.Layer) -> np.ndarray:
-    """The largest absolute weight of each input channel, (C,)."""
+def input_shares(layer: keras.Layer, ranges: np.ndarray) -> np.ndarray:
+    """How much of a layer's output each input channel can make up, (C,) in 0..1.
+
+    With inputs of the given ranges, the largest term that a channel adds to any output channel, as a share of
+    the largest term there. Scaling input or output channels does not change it. Each channel of a depthwise
+    layer makes up all of its own output.
+    """
+    if _is_depthwise(layer):
+        return np.ones(len(ranges))
     kernel = np.abs(layer.get_weights()[0])
-    return kernel.max(axis=(*range(kernel.ndim - 2), kernel.ndim - 1))
-
-
-def has_scale_per_input(layer: keras.Layer) -> bool:
-    """Whether 8-bit weights have a scale for each input channel: depthwise kernels do."""
-    return _is_depthwise(layer)
+    terms = kernel.max(axis=tuple(range(kernel.ndim - 2))) * ranges[:, None]
+    return (terms / np.maximum(terms.max(axis=0), TINY)).max(axis=1)
 
 
 def _joint(graph: Graph, call: Call) -> Joint | NoJoint:

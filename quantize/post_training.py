@@ -152,8 +152,11 @@ def ptq(
     return quantize_parts(float_parts(model, options, data), options, data)
 
 
-def check(options: PtqOptions, data: Calibration | None) -> None:
-    """Raises EffkerasError for options that cannot work, before any long work is done."""
+def check(options: PtqOptions, data: object | None) -> None:
+    """Raises EffkerasError for options that cannot work, before any long work is done.
+
+    Of the data it only matters whether there are any.
+    """
     check_edges(options.recipe, options.io)
     RangeRule(options.spec.ranges, options.spec.percentile)
     if options.spec.backend not in BACKENDS:

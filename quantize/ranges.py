@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.litert.flatbuffer import layer_of, operators
 from effkeras.quiet import quiet
 from quantize.histograms import Histogram, mse_range, percentile_range
 from quantize.specs import RangeMethod
 
 Ranges = dict[str, dict[str, np.ndarray]]
+
+METHODS = ("minmax", "percentile", "mse")
 
 # These hand values on as they are: clipping before them clips the model's output.
 _PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
@@ -30,6 +32,9 @@ class RangeRule:
     percentile: float = 0.9999
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            hint = did_you_mean(self.method, METHODS)
+            raise EffkerasError(f"there are no ranges by {self.method!r}; {hint}")
         if not 0 < self.percentile <= 1:
             raise EffkerasError(
                 f"percentile = {self.percentile}: it is the share of values that a range holds, "
