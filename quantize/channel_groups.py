@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from effkeras.errors import EffkerasError
 from effkeras.graph.channel_flow import Flow, LayerFlow, Numbers, channel_flow
 
 
@@ -71,7 +72,15 @@ def find_channels(model: keras.Model, locked: Mapping[str, str]) -> Channels:
 
 
 def locked_by(names: Sequence[str], skip: Sequence[str]) -> dict[str, str]:
-    """The layers that the regular expressions in `skip` find, each with the reason."""
+    """The layers that the regular expressions in `skip` find, each with the reason.
+
+    Raises EffkerasError for what is no regular expression.
+    """
+    for one in skip:
+        try:
+            re.compile(one)
+        except re.error as error:
+            raise EffkerasError(f"channels: skip = {one!r} is no regular expression: {error}") from error
     found = {name: next((one for one in skip if re.search(one, name)), None) for name in names}
     return {name: f"skip = {one!r}" for name, one in found.items() if one is not None}
 

@@ -71,7 +71,7 @@ def _place(estimates: np.ndarray, keep: float, above: Point, below: Point | None
         wanted = keep * 0.98 * above.estimate / above.measured
         return min(last, max(above.steps + 1, _first(estimates, wanted)))
     share = (above.measured - keep) / max(above.measured - below.measured, 1e-6)
-    wanted = above.estimate + (below.estimate - above.estimate) * min(max(share, 0.1), 0.9)
+    wanted = above.estimate + (below.estimate - above.estimate) * min(max(share * 1.05, 0.1), 0.9)
     return min(below.steps - 1, max(above.steps + 1, _first(estimates, wanted)))
 
 

@@ -11,6 +11,8 @@ from quantize.channel_costs import TIME, costs_of
 from quantize.channel_groups import Channels
 from quantize.specs import ChannelSpec
 
+_EVENNESS = 0.75
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ranking:
@@ -32,13 +34,13 @@ def weights_of(channels: Channels, values: np.ndarray, *, absolute: bool) -> np.
     """How much the importance of each group weighs, (G,).
 
     Values that mean the same in all layers, such as changes of the loss, weigh by their sum. Others only
-    compare units of one group; those groups weigh by the square root of the time they take part in, halfway
-    between pruning all layers alike and making all cost alike.
+    compare units of one group; groups then weigh by the time that they take part in, to a power between 1,
+    which prunes all layers alike, and 0, which makes all cost alike.
     """
     if absolute:
         return np.array([values[group.units].sum() for group in channels.groups])
     sizes = channels.sizes
-    return np.sqrt(sizes * costs_of(channels, TIME).slopes(sizes))
+    return (sizes * costs_of(channels, TIME).slopes(sizes)) ** _EVENNESS
 
 
 class Search:
