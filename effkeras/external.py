@@ -1,4 +1,4 @@
-"""Attaches what a user calls a backbone to a detector: a name, a definition, or a Keras model."""
+"""Takes in Keras models of one's own: as the backbone of a detector, or whole, as a classifier."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from typing import Any
 
 import keras
 
-from effkeras.backbones import Backbone, TappedModel, with_backbone, with_taps
-from effkeras.definition import ModelSpec
+from effkeras.backbones import Backbone, Rgb, TappedModel, with_backbone, with_taps
+from effkeras.definition import InputSpec, ModelSpec, checked
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers
-from effkeras.graph.functional import Part, check_functional, made_by, output_of, output_structure
+from effkeras.graph.functional import (
+    CopyRules,
+    Part,
+    check_functional,
+    copy_onto,
+    deep_graphs,
+    made_by,
+    maker,
+    output_of,
+    output_structure,
+    whole,
+)
 from effkeras.graph.keras_net import EXTERNAL, external_name
 from effkeras.layers import Normalize
 from effkeras.networks import ExternalNetwork
@@ -81,6 +92,64 @@ def copy_backbone(donor: keras.Model, model: keras.Model, spec: ModelSpec) -> No
                 "scaled; give its name instead"
             )
         own.set_weights(values)
+
+
+def adopt(
+    model: keras.Model,
+    *,
+    labels: tuple[str, ...] = (),
+    mean: Rgb = (0.0, 0.0, 0.0),
+    std: Rgb = (1.0, 1.0, 1.0),
+) -> keras.Model:
+    """A copy of a classifier of one's own that carries a definition, so that pictures can be shown to it.
+
+    The copy takes RGB pixels 0..255, cropped to its size, and gives the model `(pixels - mean) / std`: by
+    default the pixels themselves. Models inside it become flat, and logits get a softmax.
+
+    Args:
+        model: a functional model that takes one picture of fixed size and gives (B, classes).
+        labels: names of the classes.
+        mean: per RGB channel on the 0..255 scale.
+        std: per RGB channel on the 0..255 scale.
+
+    Raises:
+        EffkerasError: a model of another kind.
+    """
+    part = whole(model)
+    size, classes = tuple(part.start.shape[1:]), part.ends[0].shape[-1]
+    if len(part.ends) != 1 or len(part.ends[0].shape) != 2 or len(size) != 3 or None in size or size[2] != 3:
+        raise EffkerasError(
+            f"the model {model.name!r} is no classifier of pictures: it takes {size} and has outputs "
+            f"{[tuple(end.shape[1:]) for end in part.ends]}; needed are (H, W, 3) and (classes,)"
+        )
+    spec = checked(
+        ModelSpec(
+            name=model.name,
+            family="application",
+            input=InputSpec(size[:2], mean, std, resize="center-crop"),
+            network=ExternalNetwork((made_by(part.ends[0])[-1],)),
+            classes=classes,
+            labels=labels,
+        )
+    )
+    with deep_graphs():
+        pixels = keras.Input(size, name="image")
+        x = Normalize(mean, std, spec.to_toml(), name="normalize")(pixels)
+        (scores,) = copy_onto(x, part, CopyRules(weights=True, name=_beside_ours))
+        if not _gives_chances(part.ends[0]):
+            scores = keras.layers.Softmax(name="probabilities")(scores)
+        return keras.Model(pixels, scores, name=model.name)
+
+
+def _beside_ours(path: tuple[str, ...]) -> str:
+    name = "_".join(path)
+    return EXTERNAL + name if name in ("image", "normalize", "probabilities") else name
+
+
+def _gives_chances(output: Any) -> bool:
+    layer = maker(output)
+    softmax = getattr(getattr(layer, "activation", None), "__name__", "") == "softmax"
+    return softmax or isinstance(layer, keras.layers.Softmax)
 
 
 def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:

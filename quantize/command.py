@@ -1,0 +1,138 @@
+"""`python -m quantize MODEL --recipe R --data DIR`: a smaller model and its artifact, measured."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+from effkeras.console import facts, run_command
+from effkeras.quiet import quiet
+from effkeras.sources import open_model
+from effkeras.training.settings import TrainSettings, read_settings
+from quantize import plans, recipes
+
+if TYPE_CHECKING:
+    from quantize.compress import Compression
+
+FAILED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; exit code 1 when more than --max-drop is lost."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    chosen = _parser().parse_args(argv)
+    plan = _tuned(plans.find(chosen.recipe), chosen)
+    folder = chosen.out or _folder(chosen.model, plan.name)
+    settings = settings_of(chosen.model, chosen.config)
+    model = open_model(chosen.model, chosen.weights)
+    with quiet():
+        from effkeras.models import spec_of
+        from quantize.compress import CompressOptions, compress
+        from quantize.splits import Splits
+
+    splits = Splits.open(chosen.data, spec_of(model), skip_bad=chosen.skip_bad)
+    options = CompressOptions(
+        max_drop=chosen.max_drop,
+        io=chosen.io,
+        samples=chosen.samples,
+        strict=chosen.strict,
+        settings=settings,
+        folder=folder,
+    )
+    made = compress(model, plan, splits, options)
+    show(made)
+    if made.passed:
+        print(f"{folder}: written, with artifacts/{plan.name}.tflite")
+        return 0
+    print(
+        f"failed: val loses {made.validated:.4f}, beyond --max-drop {chosen.max_drop}; "
+        "no artifact was written"
+    )
+    return FAILED
+
+
+def show(made: Compression) -> None:
+    """Prints what a recipe made of a model."""
+    drop, figures = made.drop, made.figures
+    rows = [
+        (f"{drop.metric} before", f"{drop.before:.4f} (test)"),
+        (f"{drop.metric} after", f"{drop.after:.4f}"),
+        ("drop", f"{drop.drop:.4f}, with {drop.level:.0%} between {drop.low:.4f} and {drop.high:.4f}"),
+        ("drop on val", f"{made.validated:.4f}"),
+        ("size", f"{figures['bytes']:,} bytes, {figures['gzipped_bytes']:,} gzipped"),
+        ("parameters", f"{figures['parameters']:,}"),
+        ("zeros", f"{figures['sparsity']:.1%} of the weights"),
+        ("in int8", f"{figures['int8_macs']:.1%} of the multiply-adds"),
+        ("XNNPACK runs", str(made.delegated)),
+    ]
+    facts(f"{made.plan.name}", rows)
+
+
+def settings_of(source: str, config: Path | None) -> TrainSettings:
+    """The settings that a model was trained with: `config`, a run's, or those beside its definition."""
+    if config is not None:
+        return read_settings(config, {})
+    found = next((file for file in _settings_files(source) if file.is_file()), None)
+    return read_settings(found, {})
+
+
+def _settings_files(source: str) -> list[Path]:
+    path = Path(source)
+    beside = [path / "train.toml", path.with_name(f"{path.stem}.train.toml")]
+    if path.exists():
+        return beside
+    from effkeras import zoo
+
+    definition = zoo.definition_path(source)
+    return [] if definition is None else [definition.with_name(f"{definition.stem}.train.toml")]
+
+
+def _folder(source: str, name: str) -> Path:
+    """Where the work goes without --out: into a run's folder, or beside what was given."""
+    path = Path(source)
+    return path / "compressed" / name if (path / "model.keras").is_file() else Path(f"{path.stem}-{name}")
+
+
+def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:
+    """The plan with the training that was asked for on the command line."""
+    given = {name: getattr(chosen, name) for name in ("epochs", "batch", "learning_rate", "seed")}
+    tune = dataclasses.replace(
+        plan.steps.tune, **{key: value for key, value in given.items() if value is not None}
+    )
+    return dataclasses.replace(plan, steps=dataclasses.replace(plan.steps, tune=tune))
+
+
+def _recipe_help() -> str:
+    words = "\n".join(f"  {word:<12} {meaning}" for word, meaning in plans.WORDS.items())
+    formats = "\n".join(f"  {name:<12} {recipes.find(name).summary}" for name in recipes.names())
+    return f"words of a recipe, joined by -, the format last:\n{words}\nformats:\n{formats}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("quantize", "Compresses a model by a recipe. The same command again resumes.")
+    options.formatter_class = argparse.RawDescriptionHelpFormatter
+    options.epilog = _recipe_help()
+    options.add_argument("model", help=MODEL_HELP)
+    options.add_argument("--recipe", required=True, help="such as prune50-int8 (see below), or a TOML file")
+    add_data(options)
+    options.add_argument("--max-drop", type=float, help="what may be lost on val, such as 0.01")
+    options.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/compressed/RECIPE")
+    options.add_argument("--io", choices=["float32", "uint8", "int8"], default="float32", help="edges' type")
+    options.add_argument(
+        "--samples", type=above_zero, default=128, help="calibration pictures (default: 128)"
+    )
+    options.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
+    options.add_argument("--config", type=Path, metavar="TOML", help="training settings, for augmentation")
+    options.add_argument("--epochs", type=above_zero, help="of the training after each step (default: 3)")
+    options.add_argument("--batch", type=above_zero, help="pictures a step (default: 16)")
+    options.add_argument("--learning-rate", type=float, help="the peak (default: 0.0005)")
+    options.add_argument("--seed", type=int, help="default: 0")
+    add_weights(options)
+    return options

@@ -1,0 +1,45 @@
+"""The three parts of a data set that compression needs, each for one thing only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from effkeras.console import note
+from effkeras.data.records import LabelledData
+from effkeras.data.splits import find_split, open_data
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Pictures to train and calibrate on, to decide by, and to report on.
+
+    `validation` and `test` may be the same when a data set has only one of them; what is reported is then
+    what was decided by.
+    """
+
+    train: LabelledData
+    validation: LabelledData
+    test: LabelledData
+
+    @classmethod
+    def open(cls, root: Path, spec: ModelSpec, *, skip_bad: bool = False) -> Splits:
+        """The splits train, val and test of a folder.
+
+        Raises EffkerasError when train, or both of the others, are missing, or labels are bad.
+        """
+        names = [find_split(root, name) for name in ("train", "val", "test")]
+        train, validation, test = names
+        if validation is None and test is None:
+            raise EffkerasError(
+                f"{root} has neither a split val nor test; accuracy needs pictures of its own"
+            )
+        if validation is None or test is None:
+            note(f"{root} has only the split {validation or test}: what is reported is what was decided by")
+
+        def read(split: str | None) -> LabelledData:
+            return open_data(root, split or "train", skip_bad=skip_bad, masks=spec.segments)
+
+        return cls(read(train), read(validation or test), read(test or validation))

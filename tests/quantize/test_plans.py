@@ -1,0 +1,113 @@
+"""Recipes' names and files: what their words mean, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effkeras import EffkerasError
+from quantize import plans, recipes
+from quantize.specs import ClusterSpec, FriendlySpec, Steps
+
+STEPS = ("friendly", "nose", "channels30", "prune50", "prune2of4", "cluster16", "distill")
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_format_alone_is_a_recipe(name):
+    plan = plans.find(name)
+    assert plan.format == recipes.find(name)
+    assert plan.steps == Steps()
+    assert not plan.trains
+
+
+@pytest.mark.parametrize(
+    ("name", "format_", "step"),
+    [
+        ("prune50-int8", "int8", ("prune", "sparsity", 0.5)),
+        ("prune2of4-fp16", "fp16", ("prune", "pattern", "2:4")),
+        ("prune1x4", "float32", ("prune", "pattern", "1x4")),
+        ("channels30-qat-int8", "int8", ("channels", "keep", pytest.approx(0.7))),
+        ("channels30-qat-int8", "int8", ("qat", "ranges", "ema")),
+        ("cluster8-dynamic-int4", "dynamic-int4", ("cluster", "clusters", 8)),
+        ("hardswish-int8", "int8", ("friendly", "activation", "hard_swish")),
+        ("nose-w8a16", "w8a16", ("friendly", "squeeze", "remove")),
+        ("distill-int8", "int8", ("distill", "weight", 0.5)),
+    ],
+)
+def test_words_set_the_options_of_their_steps(name, format_, step):
+    plan = plans.find(name)
+    spec, option, value = step
+    assert plan.format.name == format_
+    assert getattr(getattr(plan.steps, spec), option) == value
+    assert plan.trains
+
+
+def test_words_of_one_step_join():
+    assert plans.find("friendly-nose-int8").steps.friendly == FriendlySpec("relu6", "remove")
+    assert plans.find("equalize-unbias-mse-int8").ptq.ranges == "mse"
+    assert plans.find("equalize-unbias-mse-int8").ptq.equalize
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("prun50-int8", r"no word 'prun50'; did you mean 'pruneN'\?"),
+        ("prune50-prune60", "says 'prune' twice"),
+        ("channels100", "more than 0 and less than 100 %"),
+        ("prune0-int8", "more than 0 and less than 100 %"),
+        ("cluster1", "at least 2 values"),
+        ("qat", "end it with -int8"),
+        ("qat-fp16", "end it with -int8"),
+        ("qat-mse-int8", "have no place"),
+        ("percentile-fp16", "measures no ranges"),
+        ("int8-prune50", "no word 'int8'"),
+        ("", "no word ''"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(name, message):
+    with pytest.raises(EffkerasError, match=message):
+        plans.find(name)
+
+
+def test_a_file_overrides_its_base(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "prune50-int8"\n[prune]\nscope = "global"\n[tune]\nepochs = 9\n[cluster]\n')
+    plan = plans.find(file)
+    assert (plan.name, plan.format.name) == ("mine", "int8")
+    assert (plan.steps.prune.sparsity, plan.steps.prune.scope) == (0.5, "global")
+    assert plan.steps.tune.epochs == 9
+    assert plan.steps.cluster == ClusterSpec()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[prune]\nsparsty = 0.5\n", r"unknown key 'sparsty'; did you mean 'sparsity'\?"),
+        ("[pruning]\n", r"unknown key 'pruning'"),
+        ('[prune]\nsparsity = "half"\n', "sparsity"),
+        ('base = "nope"\n', "no word 'nope'"),
+        ("base = 3\n", "base must be a recipe's name"),
+        ("[tune]\nepochs = 0\n", "at least one epoch"),
+        ('format = "int9"\n', "int9"),
+        ("[ptq\n", "not valid TOML"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_name(text, message, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(EffkerasError, match=message):
+        plans.find(file)
+
+
+@given(st.permutations(STEPS).flatmap(lambda order: st.integers(0, 4).map(lambda count: order[:count])))
+def test_a_written_plan_reads_as_itself(tmp_path_factory, words):
+    kinds = [word.rstrip("0123456789of") for word in words]
+    if len(set(kinds)) < len(kinds):
+        return
+    plan = plans.find("-".join([*words, "int8"]))
+    file = tmp_path_factory.mktemp("plan") / "again.toml"
+    file.write_text(tomli_w.dumps(plan.to_table()))
+    again = plans.find(file)
+    assert (again.steps, again.ptq, again.format) == (plan.steps, plan.ptq, plan.format)
