@@ -25,6 +25,7 @@ VERBS = {
         "which layers suffer most from few bits",
     ),
     "predict": ("effkeras.commands.predict", "find objects or classes in pictures"),
+    "quantize": ("quantize.command", "compress a model by a recipe: pruning, channels, QAT, int8"),
     "export tflite": ("export.tflite", "make a LiteRT .tflite file and check it"),
     "export bench": ("export.bench", "measure latencies of .tflite files"),
     "export report": ("export.report", "accuracy against size and latency, as a page"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantize.recipes import find
+from quantize import plans
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,7 @@ class Sets:
         if options.data is None:
             return cls(None, None)
         check = _open(options.data, options.split, ("test", "val"), options.skip_bad)
-        if not find(options.recipe).needs_data:
+        if not plans.find(options.recipe).format.needs_data:
             return cls(None, check, options.skip_bad)
         return cls(_open(options.data, None, ("train",), options.skip_bad), check, options.skip_bad)
 

@@ -24,7 +24,9 @@ from effkeras.sources import open_model
 from export.accuracy import Accuracy
 from export.runs import run_folder
 from export.sets import Sets
-from quantize.recipes import Edges, find, names
+from quantize import plans
+from quantize.command import recipe_help, settings_of, work_folder
+from quantize.recipes import Edges
 from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
@@ -126,11 +128,27 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     """
     _check(options)
     sets = Sets.open(options)
-    model = open_model(str(source), options.weights)
+    model = _after_steps(open_model(str(source), options.weights), str(source), options)
     sets = sets.fitting(model)
     report, flatbuffer = _make(model, _out(str(source), options), options, sets)
     _keep(report, flatbuffer, run_folder(str(source)))
     return report
+
+
+def _after_steps(model: keras.Model, source: str, options: ExportOptions) -> keras.Model:
+    """The model after the steps of a recipe that changes it, which are done once and kept."""
+    plan = plans.find(options.recipe)
+    if not plan.trains:
+        return model
+    if options.data is None:
+        raise EffkerasError(f"the recipe {plan.name} trains: give --data DIR with the splits train and val")
+    from effkeras.models import spec_of
+    from quantize.pipeline import Work, run_steps
+    from quantize.splits import Splits
+
+    splits = Splits.open(options.data, spec_of(model), skip_bad=options.skip_bad)
+    work = Work(work_folder(source, plan.name), settings_of(source, None))
+    return run_steps(model, plan, splits, work)[-1].model
 
 
 def _check(options: ExportOptions) -> None:
@@ -146,13 +164,16 @@ def _check(options: ExportOptions) -> None:
 def _ptq(options: ExportOptions) -> PtqOptions:
     from quantize.post_training import PtqOptions
 
-    return PtqOptions(find(options.recipe), options.io, options.samples, options.seed, options.ptq)
+    plan = plans.find(options.recipe)
+    spec = options.ptq if plan.ptq == PtqSpec() else plan.ptq
+    return PtqOptions(plan.format, options.io, options.samples, options.seed, spec)
 
 
 def _out(source: str, options: ExportOptions) -> Path:
     if options.out is not None:
         return options.out
-    name = options.recipe if options.io == "float32" else f"{options.recipe}-{options.io}"
+    recipe = plans.find(options.recipe).name
+    name = recipe if options.io == "float32" else f"{recipe}-{options.io}"
     run = run_folder(source)
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{Path(source).stem}-{name}.tflite")
 
@@ -200,7 +221,7 @@ def _keep(report: ExportReport, flatbuffer: bytes, run: Path | None) -> None:
     row = results.stamped(report.to_row())
     if report.passed:
         write_bytes(report.file, flatbuffer)
-        sidecar = {"recipe": find(report.recipe).to_table(), "report": row}
+        sidecar = {"recipe": plans.find(report.recipe).to_table(), "report": row}
         write_text(report.file.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
     if run is not None:
         results.append(run / "results.jsonl", [row])
@@ -281,7 +302,8 @@ def _by_reason(layers: Iterable[LayerNote]) -> dict[str, list[str]]:
 def _parser() -> argparse.ArgumentParser:
     options = parser("export tflite", "Makes a LiteRT .tflite and says what it costs in accuracy and bytes.")
     options.add_argument("model", help=MODEL_HELP)
-    options.add_argument("--recipe", default="int8", help=f"{', '.join(names())} (default: int8)")
+    options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, recipe_help()
+    options.add_argument("--recipe", default="int8", help="such as prune50-int8, or a TOML (default: int8)")
     options.add_argument(
         "--io", default="float32", metavar="TYPE", help=f"{', '.join(EDGES)} (default: float32)"
     )

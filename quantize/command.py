@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
     plan = _tuned(plans.find(chosen.recipe), chosen)
-    folder = chosen.out or _folder(chosen.model, plan.name)
+    folder = chosen.out or work_folder(chosen.model, plan.name)
     settings = settings_of(chosen.model, chosen.config)
     model = open_model(chosen.model, chosen.weights)
     with quiet():
@@ -94,7 +95,7 @@ def _settings_files(source: str) -> list[Path]:
     return [] if definition is None else [definition.with_name(f"{definition.stem}.train.toml")]
 
 
-def _folder(source: str, name: str) -> Path:
+def work_folder(source: str, name: str) -> Path:
     """Where the work goes without --out: into a run's folder, or beside what was given."""
     path = Path(source)
     return path / "compressed" / name if (path / "model.keras").is_file() else Path(f"{path.stem}-{name}")
@@ -109,30 +110,40 @@ def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:
     return dataclasses.replace(plan, steps=dataclasses.replace(plan.steps, tune=tune))
 
 
-def _recipe_help() -> str:
-    words = "\n".join(f"  {word:<12} {meaning}" for word, meaning in plans.WORDS.items())
-    formats = "\n".join(f"  {name:<12} {recipes.find(name).summary}" for name in recipes.names())
-    return f"words of a recipe, joined by -, the format last:\n{words}\nformats:\n{formats}"
+def recipe_help() -> str:
+    """All words and formats that a recipe's name is made of, at most 80 columns wide."""
+    words = [_explained(word, meaning) for word, meaning in plans.WORDS.items()]
+    formats = [_explained(name, recipes.find(name).summary) for name in recipes.names()]
+    return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *formats])
+
+
+def _explained(word: str, meaning: str) -> str:
+    start = f"  {word:<13} "
+    return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _parser() -> argparse.ArgumentParser:
     options = parser("quantize", "Compresses a model by a recipe. The same command again resumes.")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
-    options.epilog = _recipe_help()
+    options.epilog = recipe_help()
     options.add_argument("model", help=MODEL_HELP)
-    options.add_argument("--recipe", required=True, help="such as prune50-int8 (see below), or a TOML file")
+    options.add_argument(
+        "--recipe", required=True, metavar="R", help="such as prune50-int8 (see below), or a TOML file"
+    )
     add_data(options)
-    options.add_argument("--max-drop", type=float, help="what may be lost on val, such as 0.01")
+    options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, such as 0.01")
     options.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/compressed/RECIPE")
     options.add_argument("--io", choices=["float32", "uint8", "int8"], default="float32", help="edges' type")
     options.add_argument(
-        "--samples", type=above_zero, default=128, help="calibration pictures (default: 128)"
+        "--samples", type=above_zero, default=128, metavar="N", help="calibration pictures (default: 128)"
     )
     options.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
     options.add_argument("--config", type=Path, metavar="TOML", help="training settings, for augmentation")
-    options.add_argument("--epochs", type=above_zero, help="of the training after each step (default: 3)")
-    options.add_argument("--batch", type=above_zero, help="pictures a step (default: 16)")
-    options.add_argument("--learning-rate", type=float, help="the peak (default: 0.0005)")
-    options.add_argument("--seed", type=int, help="default: 0")
+    options.add_argument(
+        "--epochs", type=above_zero, metavar="N", help="of the training after each step (default: 3)"
+    )
+    options.add_argument("--batch", type=above_zero, metavar="N", help="pictures a step (default: 16)")
+    options.add_argument("--learning-rate", type=float, metavar="R", help="the peak (default: 0.0005)")
+    options.add_argument("--seed", type=int, metavar="N", help="default: 0")
     add_weights(options)
     return options

@@ -132,8 +132,6 @@ def compress(
 
 def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
     check(_ptq_options(plan, options), splits.train)
-    if plan.ptq.mixed and options.max_drop is None:
-        raise EffkerasError("mixed precision needs a budget: give --max-drop, such as 0.01")
 
 
 def _compress(

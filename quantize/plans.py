@@ -24,7 +24,7 @@ FORMAT = "float32"
 WORDS = {
     "friendly": "swish becomes relu6",
     "hardswish": "swish becomes hard-swish",
-    "nose": "squeeze-and-excitation is removed",
+    "unsqueeze": "squeeze-and-excitation is removed",
     "channelsN": "N % of the multiply-adds go with whole channels",
     "pruneN": "N % of the weights become zero",
     "pruneNofM": "N of every M weights stay, such as prune2of4",
@@ -36,7 +36,6 @@ WORDS = {
     "unbias": "the mean error of each channel is corrected",
     "percentile": "ranges leave out the outermost values",
     "mse": "ranges of least squared error",
-    "mixed": "layers that lose most stay in float while --max-drop is exceeded",
 }
 
 
@@ -64,7 +63,7 @@ class Plan:
 
     def to_table(self) -> Table:
         """The plan with every option, as `find` reads it from a file."""
-        about = {"format": self.format.name, "summary": self.summary}
+        about = {"name": self.name, "format": self.format.name, "summary": self.summary}
         found = {item.name: getattr(self.steps, item.name) for item in dataclasses.fields(Steps)}
         steps = {name: to_table(spec) for name, spec in found.items() if spec is not None}
         return {**about, **steps, "ptq": to_table(self.ptq)}
@@ -94,6 +93,7 @@ def _from_file(file: Path) -> Plan:
 
 def _from_table(name: str, table: Mapping[str, Any], where: str) -> Plan:
     rest = dict(table)
+    name = rest.pop("name", name)
     format_, summary = rest.pop("format", FORMAT), rest.pop("summary", "")
     ptq = to_record(PtqSpec, rest.pop("ptq", {}), f"{where}: ptq")
     return Plan(name, recipes.find(format_), to_record(Steps, rest, where), ptq, summary)
@@ -134,7 +134,7 @@ def _patterns() -> dict[str, Callable[..., Table]]:
     return {
         "friendly": lambda: {"friendly": {"activation": "relu6"}},
         "hardswish": lambda: {"friendly": {"activation": "hard_swish"}},
-        "nose": lambda: {"friendly": {"squeeze": "remove"}},
+        "unsqueeze": lambda: {"friendly": {"squeeze": "remove"}},
         r"channels(\d+)": lambda percent: {"channels": {"keep": 1 - int(percent) / 100}},
         r"prune(\d+)": lambda percent: {"prune": {"sparsity": int(percent) / 100}},
         r"prune(\d+)of(\d+)": lambda n, m: {"prune": {"pattern": f"{n}:{m}"}},
@@ -146,7 +146,6 @@ def _patterns() -> dict[str, Callable[..., Table]]:
         "unbias": lambda: {"ptq": {"correct_bias": True}},
         "percentile": lambda: {"ptq": {"ranges": "percentile"}},
         "mse": lambda: {"ptq": {"ranges": "mse"}},
-        "mixed": lambda: {"ptq": {"mixed": True}},
     }
 
 
