@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quantize.mixed import mixed_precision
     from quantize.post_training import ptq
     from quantize.pruning import prune
-    from quantize.qat import qat
+    from quantize.quantization_aware import qat
     from quantize.recipes import find as recipe
     from quantize.sensitivity import sensitivity
 
@@ -47,7 +47,7 @@ _HOMES = {
     "prune": ("quantize.pruning", "prune"),
     "prune_channels": ("quantize.channels", "prune_channels"),
     "ptq": ("quantize.post_training", "ptq"),
-    "qat": ("quantize.qat", "qat"),
+    "qat": ("quantize.quantization_aware", "qat"),
     "recipe": ("quantize.recipes", "find"),
     "sensitivity": ("quantize.sensitivity", "sensitivity"),
 }

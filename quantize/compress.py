@@ -31,7 +31,7 @@ from quantize.mixed import MixedOptions, MixedSets, mixed_precision
 from quantize.pipeline import Work, run_steps
 from quantize.plans import Plan
 from quantize.post_training import SAMPLES, PtqOptions, Quantized, check, ptq
-from quantize.qat import is_fake_quantized
+from quantize.quantization_aware import is_fake_quantized
 from quantize.recipes import Edges
 from quantize.report import StepReport
 from quantize.sparsity import sparsity_of

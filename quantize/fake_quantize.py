@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,9 @@ from effkeras.layers.fake_quant_steps import (
 )
 from effkeras.rewrite import Graph, StandIn, key, passed_on
 from quantize.folding import Affine, Folds, bias_of, split_separable
+from quantize.masks import clusters_of, zero_mask
 from quantize.operations import activation_name, activation_of, class_name
-from quantize.placement import RELU6, Group, Placement, is_standalone
+from quantize.placement import RELU6, Group, Placement, Spot, is_standalone
 from quantize.specs import QatSpec
 
 Array = np.ndarray
@@ -96,7 +97,7 @@ class Emitter:
         ]
         return keras.tree.pack_sequence_as(result, rounded)
 
-    def _rounded(self, x: Any, spot: Any) -> Any:
+    def _rounded(self, x: Any, spot: Spot) -> Any:
         layer = self._once(id(spot.group), lambda: self._range_of(spot.group))
         if spot.branch is None:
             return layer(x, observe=False)
@@ -131,7 +132,7 @@ class Emitter:
             return self._once(("act", name), lambda: FakeQuantSwish(name=name))
         if kind == "hard_sigmoid":
             return self._once(("act", name), lambda: FakeQuantHardSigmoid(name=name))
-        if kind == "relu6" and is_standalone(self._source.graph, call, self._source.folds.gone):
+        if kind == "relu6" and is_standalone(self._source.graph, self._source.folds, call):
             return self._clipped(call, name)
         return None
 
@@ -145,9 +146,10 @@ class Emitter:
         return lambda x: cut(relu(x))
 
     def _convolution(self, call: Call) -> StandIn:
-        layer = call.operation
-        make = lambda: self._kernel_layer(layer, self._kernel(call), call.inputs[0].shape)  # noqa: E731
-        made = self._once(id(layer), make)
+        shape = call.inputs[0].shape
+        made = self._once(
+            id(call.operation), lambda: self._kernel_layer(call.operation, self._kernel(call), shape)
+        )
         return self._activated(call, self._branch(made, call))
 
     def _separable(self, call: Call) -> StandIn:
@@ -216,26 +218,25 @@ class Emitter:
         )
 
     def _kernel_layer(self, layer: keras.Layer, kernel: Kernel, shape: Any) -> FakeQuantKernel:
-        spec = self._source.spec
-        values = kernel.values.astype(np.float32)
-        different, index = np.unique(values, return_inverse=True)
-        clusters = len(different) if spec.keep_clusters and _is_clustered(values, len(different)) else 0
-        config = {
-            **layer.get_config(),
-            "dtype": "float32",
-            "branches": kernel.branches,
-            "biased": kernel.bias is not None,
-            "quantized": layer.name not in self._source.left,
-            "masked": spec.keep_zeros and bool((values == 0).any()),
-            "clusters": clusters,
-        }
+        config = {**layer.get_config(), "dtype": "float32", **self._special(layer, kernel)}
         if activation_name(layer.activation) not in _FUSED:
             config["activation"] = None
         made = KINDS[type(layer)].from_config(config)
         made.build(shape)
-        _fill(made, kernel, index)
+        _fill(made, kernel)
         self.kernels.append(made)
         return made
+
+    def _special(self, layer: keras.Layer, kernel: Kernel) -> dict[str, Any]:
+        """What a fake-quantized layer is told beside what the plain one is."""
+        spec, values = self._source.spec, kernel.values
+        return {
+            "branches": kernel.branches,
+            "biased": kernel.bias is not None,
+            "quantized": layer.name not in self._source.left,
+            "masked": spec.keep_zeros and bool((values == 0).any()),
+            "clusters": _clusters(values) if spec.keep_clusters else 0,
+        }
 
     def _fusion(self, call: Call) -> FakeQuantFusion:
         made = FakeQuantFusion(*self._how(), name=call.operation.name)
@@ -247,7 +248,7 @@ class Emitter:
     def _how(self) -> tuple[Any, float]:
         return self._source.spec.ranges, self._source.spec.momentum
 
-    def _once(self, what: Any, make: Any) -> Any:
+    def _once(self, what: Any, make: Callable[[], Any]) -> Any:
         if what not in self._made:
             self._made[what] = make()
         return self._made[what]
@@ -260,19 +261,21 @@ class Emitter:
         return found
 
 
-def _fill(layer: FakeQuantKernel, kernel: Kernel, clusters: Array) -> None:
-    layer.kernel.assign(kernel.values)  # type: ignore[attr-defined]
+def _fill(layer: Any, kernel: Kernel) -> None:
+    layer.kernel.assign(kernel.values)
     layer.scale.assign(kernel.scale)
     if kernel.bias is not None:
         layer.biases.assign(kernel.bias)
     if layer.masked:
-        layer.mask.assign(kernel.values != 0)
+        layer.mask.assign(zero_mask(kernel.values))
     if layer.clusters:
-        layer.assignment.assign(clusters.reshape(kernel.values.shape))
+        layer.assignment.assign(clusters_of(kernel.values).assignment)
 
 
-def _is_clustered(values: Array, different: int) -> bool:
-    return 1 < different <= min(_MOST_CLUSTERS, values.size // 2)
+def _clusters(values: Array) -> int:
+    """How many different values a clustered kernel has; 0 for a kernel that is not clustered."""
+    count = len(clusters_of(values).centroids)
+    return count if 1 < count <= min(_MOST_CLUSTERS, values.size // 2) else 0
 
 
 def _doubles(layer: Any) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from effkeras.graph.functional import Call
 from effkeras.layers.fake_quant import SIGNED_UNIT, UNIT, Extent
 from effkeras.rewrite import Graph, key
+from quantize.folding import Folds
 from quantize.operations import Role, activation_name, activation_of, class_name, is_prologue, role_of
 
 RELU6: Extent = (0.0, 6.0)
@@ -57,29 +58,54 @@ class Placement:
     prologue: tuple[Call, ...]
 
 
-def place(graph: Graph, gone: tuple[Call, ...]) -> Placement:
-    """Decides where activations are rounded; `gone` are calls that pass their input on."""
-    return _Placer(graph, gone).placement()
+def place(graph: Graph, folds: Folds) -> Placement:
+    """Decides where a graph's activations are rounded once batch normalisation is folded."""
+    return _Placer(_Folded(graph, folds)).placement()
 
 
-def is_standalone(graph: Graph, call: Call, gone: tuple[Call, ...]) -> bool:
+def is_standalone(graph: Graph, folds: Folds, call: Call) -> bool:
     """Whether an activation is computed by itself, not by the operation before it."""
-    before = call.inputs[0]
-    passing = {id(one) for one in gone}
-    while True:
-        maker = graph.maker(before)
-        if graph.only_user(maker) is None:
-            return True
-        if id(maker) not in passing and role_of(maker.operation) != "passes":
-            return not _fuses(maker)
-        before = maker.inputs[0]
+    return _Folded(graph, folds).is_standalone(call)
+
+
+class _Folded:
+    """What calls are once batch normalisation is folded."""
+
+    def __init__(self, graph: Graph, folds: Folds):
+        self.graph = graph
+        self._gone = {key(call) for call in folds.gone}
+        self._alone = {key(call) for call in folds.alone}
+
+    def role(self, call: Call) -> Role:
+        if key(call) in self._gone:
+            return "passes"
+        return "computes" if key(call) in self._alone else role_of(call.operation)
+
+    def is_standalone(self, call: Call) -> bool:
+        before = self.graph.maker(call.inputs[0])
+        while self.graph.only_user(before) is not None and self.role(before) == "passes":
+            before = self.graph.maker(before.inputs[0])
+        return self.graph.only_user(before) is None or not self._fuses(before)
+
+    def is_fused(self, call: Call) -> bool:
+        """Whether LiteRT computes the ReLU behind a call together with it."""
+        if not self._fuses(call):
+            return False
+        user = self.graph.only_user(call)
+        while user is not None and self.role(user) == "passes":
+            user = self.graph.only_user(user)
+        return user is not None and activation_of(user.operation) in _FUSED
+
+    def _fuses(self, call: Call) -> bool:
+        linear = activation_name(getattr(call.operation, "activation", None)) == "linear"
+        return key(call) in self._alone or (class_name(call.operation) in _FUSES and linear)
 
 
 class _Placer:
-    def __init__(self, graph: Graph, gone: tuple[Call, ...]):
-        self._graph = graph
-        self._gone = {key(call) for call in gone}
-        self._passing = gone
+    def __init__(self, folded: _Folded):
+        self._folded = folded
+        self._graph = folded.graph
+        self._role = folded.role
         self._ties: dict[int, int] = {}
         self._names: set[str] = set()
 
@@ -96,9 +122,6 @@ class _Placer:
         spots |= self._averages(sources, spots)
         unknown = tuple(call for call in self._graph.calls if self._role(call) == "unknown")
         return Placement(spots, tuple(c for c in unknown if not is_prologue(c.operation)), prologue)
-
-    def _role(self, call: Call) -> Role:
-        return "passes" if key(call) in self._gone else role_of(call.operation)
 
     def _tie(self, call: Call) -> None:
         """Notes which tensors have one range because of a call."""
@@ -119,7 +142,7 @@ class _Placer:
         for call in self._graph.calls:
             if self._role(call) not in ("input", "computes", "unknown") or key(call) in begun:
                 continue
-            if self._is_fused(call) or self._is_last_softmax(call):
+            if self._folded.is_fused(call) or self._is_last_softmax(call):
                 continue
             for tensor in call.outputs:
                 if keras.backend.is_float_dtype(tensor.dtype):
@@ -146,7 +169,7 @@ class _Placer:
     def _extent(self, call: Call, prologue: tuple[Call, ...]) -> Extent | None:
         if len(prologue) > 1 and call is prologue[-1]:
             return pixel_extent(prologue)
-        if activation_of(call.operation) == "relu6" and is_standalone(self._graph, call, self._passing):
+        if activation_of(call.operation) == "relu6" and self._folded.is_standalone(call):
             return RELU6
         return _FIXED.get(_activation(call) or "")
 
@@ -156,15 +179,6 @@ class _Placer:
             name, count = f"{call.operation.name}_range_{count}", count + 1
         self._names.add(name)
         return name
-
-    def _is_fused(self, call: Call) -> bool:
-        """Whether LiteRT computes the ReLU behind a call together with it."""
-        if not _fuses(call):
-            return False
-        user = self._graph.only_user(call)
-        while user is not None and self._role(user) == "passes":
-            user = self._graph.only_user(user)
-        return user is not None and activation_of(user.operation) in _FUSED
 
     def _is_last_softmax(self, call: Call) -> bool:
         """Probabilities that only leave the model stay exact."""
@@ -192,8 +206,3 @@ def _activation(call: Call) -> str | None:
     if kind is None and hasattr(call.operation, "activation"):
         return activation_name(call.operation.activation)
     return kind
-
-
-def _fuses(call: Call) -> bool:
-    linear = activation_name(getattr(call.operation, "activation", None)) == "linear"
-    return class_name(call.operation) in _FUSES and linear

@@ -19,7 +19,7 @@ from quantize.placement import PIXELS
 from quantize.ranges import Ranges, as_range
 
 Array = np.ndarray
-UNTRAINED = "the training left it in float: int8 has no form of it, or `skip` named it"
+UNTRAINED = "it has no trained range: it comes before the network, int8 has no form of it, or `skip` named it"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -17,7 +17,7 @@ from quantize.clustering import ClusterHook, cluster, finish_clustering
 from quantize.friendly import friendly
 from quantize.plans import Plan
 from quantize.pruning import PruneHook, finish_pruning
-from quantize.qat import qat
+from quantize.quantization_aware import qat
 from quantize.report import Compressed, StepReport
 from quantize.specs import ChannelSpec, ClusterSpec, FriendlySpec, PruneSpec, QatSpec
 from quantize.splits import Splits

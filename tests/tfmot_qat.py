@@ -12,6 +12,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
+import tensorflow as tf
 
 BATCHES = 5
 # Layers of the whole model, in order: those with a kernel, and what is rounded.
@@ -34,7 +35,7 @@ def observed(keras, quantizer, batches) -> dict[str, np.ndarray]:
     layer = keras.layers.Layer()
     weights = quantizer.build((None, 3), "x", layer)
     found = {}
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(map(tf.constant, batches)):
         found[f"{number}.training"] = quantizer(batch, True, weights).numpy()
         found[f"{number}.range"] = np.array([weights["min_var"].numpy(), weights["max_var"].numpy()])
         found[f"{number}.inference"] = quantizer(batch, False, weights).numpy()
@@ -46,7 +47,7 @@ def rounded_kernel(tfmot, keras, kernel) -> np.ndarray:
 
     quantizer = found.LastValueQuantizer(num_bits=8, per_axis=True, symmetric=True, narrow_range=True)
     weights = quantizer.build(kernel.shape, "kernel", keras.layers.Layer())
-    return quantizer(kernel, True, weights).numpy()
+    return quantizer(tf.constant(kernel), True, weights).numpy()
 
 
 def network(keras):

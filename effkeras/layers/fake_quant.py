@@ -133,9 +133,15 @@ class FakeQuant(keras.layers.Layer):
 def fake_quants(model: keras.Model) -> Iterator[FakeQuant]:
     """All ranges of a model, those inside other layers included."""
     for layer in model.layers:
-        if isinstance(layer, FakeQuant):
-            yield layer
-        yield from getattr(layer, "ranges", ())
+        yield from ranges_of(layer)
+
+
+def ranges_of(layer: keras.Layer) -> Iterator[FakeQuant]:
+    """The ranges that a layer is or has."""
+    inside = getattr(layer, "ranges", None)
+    for one in (layer, *(inside if isinstance(inside, list) else ())):
+        if isinstance(one, FakeQuant):
+            yield one
 
 
 def is_fake_quantized(model: keras.Model) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from effkeras.console import track
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
-from effkeras.layers.fake_quant import fake_quants, is_fake_quantized
+from effkeras.layers.fake_quant import fake_quants, is_fake_quantized, ranges_of
 from effkeras.layers.fake_quant_kernels import FakeQuantKernel
 from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.calibration import Calibration, Choice, calibration_inputs, checked_variety
@@ -33,6 +33,8 @@ STEP = "qat"
 ERROR_IS = "rounding error / norm of the kernel"
 SAMPLES = 128
 BATCH = 8
+# Why a kernel stays in float that could be rounded: the user's choice.
+ASKED = SKIPPED
 IN_FLOAT = "int8 has no form of it: it computes in float"
 
 
@@ -77,7 +79,7 @@ def quantizable(model: keras.Model, spec: QatSpec) -> Compressed:
         raise EffkerasError(f"the model {model.name!r} is fake-quantized already; give the one before")
     graph = Graph.of(model)
     folds = _usable(find_folds(graph))
-    placement = place(graph, folds.gone)
+    placement = place(graph, folds)
     emitter = Emitter(Source(graph, folds, placement, spec, _left(graph, spec)))
     made = rewrite(graph, emitter.plan(), emitter.after)
     for layer in made.layers:
@@ -120,8 +122,8 @@ def _observe(model: keras.Model, flag: bool) -> None:
 
 def _check_ranges(model: keras.Model) -> None:
     for layer in model.layers:
-        for one in (layer, *getattr(layer, "ranges", ())):
-            if hasattr(one, "limits") and not np.isfinite(one.limits()).all():
+        for one in ranges_of(layer):
+            if not np.isfinite(one.limits()).all():
                 name = layer.name.removesuffix("_range")
                 raise EffkerasError(
                     f"the layer {name!r} of {model.name!r} puts out values that are not finite; check its "
@@ -147,20 +149,15 @@ def _left(graph: Graph, spec: QatSpec) -> frozenset[str]:
 
 def _report(emitter: Emitter, folds: Folds, placement: Placement, ranges: int) -> StepReport:
     done = [_kernel_entry(layer, folds) for layer in emitter.kernels]
-    operations = {id(call.operation): call.operation for call in placement.unknown}
-    gone = {id(call.operation) for call in (*folds.gone, *folds.alone)}
-    left = [
-        LayerReport(one.name, type(one).__name__, "skipped", IN_FLOAT)
-        for which, one in operations.items()
-        if which not in gone
-    ]
+    unknown = {id(call.operation): call.operation for call in placement.unknown}
+    left = [LayerReport(one.name, type(one).__name__, "skipped", IN_FLOAT) for one in unknown.values()]
     return StepReport(STEP, (*done, *left), ERROR_IS, {"ranges": ranges})
 
 
 def _kernel_entry(layer: FakeQuantKernel, folds: Folds) -> LayerReport:
     name, kind = layer.name, layer.plain.__name__  # type: ignore[attr-defined]
     if not layer.quantized:
-        return LayerReport(name, kind, "skipped", SKIPPED)
+        return LayerReport(name, kind, "skipped", ASKED)
     norms = [one.norm.name for one in folds.folds.values() if one.name in layer.branches]
     kept = keras.ops.convert_to_numpy(layer.kept_kernel())
     rounded = keras.ops.convert_to_numpy(layer.rounded_kernel())

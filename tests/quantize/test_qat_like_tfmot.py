@@ -1,0 +1,100 @@
+"""Rounding, ranges and a whole model against tensorflow-model-optimization, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tfmot_qat
+from tfmot_qat import BATCHES, KERNELS
+
+from effkeras.layers.fake_quant import FakeQuant
+from effkeras.layers.fake_quant_kernels import FakeQuantConv2D
+from quantize.quantization_aware import quantizable
+from quantize.specs import QatSpec
+
+SHAPES = {"expand": (3, 3, 3, 8), "depthwise": (3, 3, 8, 1), "project": (1, 1, 8, 8), "logits": (8, 4)}
+# What the reference calls the ranges of what these layers put out.
+RANGES = {
+    "act_range": "quant_act|quant_act",
+    "depthwise_act_range": "quant_depthwise_act|quant_depthwise_act",
+    "project_range": "quant_project|post_activation",
+    "add_range": "quant_add|output",
+    "mean_range": "quant_mean|output",
+    "logits_range": "quant_logits|post_activation",
+}
+MOMENTUM = 0.999
+
+
+def given() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(3)
+    arrays = {
+        "kernel": random.normal(size=(3, 3, 4, 6)),
+        "batches": random.normal(size=(BATCHES, 16, 3)),
+        "images": random.uniform(-1, 1, (BATCHES, 4, 8, 8, 3)),
+    }
+    for name, shape in SHAPES.items():
+        kernel = random.normal(size=shape)
+        channels = -2 if name == "depthwise" else -1
+        others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim + channels)
+        # The reference rounds these two per tensor: with equal ends of all channels that is per channel.
+        arrays[f"{name}.kernel"] = kernel / np.abs(kernel).max(axis=others, keepdims=True)
+        arrays[f"{name}.bias"] = random.normal(size=8 if name == "depthwise" else shape[-1])
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory) -> dict[str, np.ndarray]:
+    folder = tmp_path_factory.mktemp("tfmot")
+    source, target = folder / "given.npz", folder / "found.npz"
+    np.savez(source, **given())
+    script = Path(tfmot_qat.__file__)
+    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True)
+    with np.load(target) as found:
+        return dict(found)
+
+
+def numbers(x) -> np.ndarray:
+    return keras.ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize("mode", ["ema", "all", "last"])
+def test_ranges_and_rounding(mode, wanted):
+    layer = FakeQuant(mode=mode, momentum=MOMENTUM, extent=(0, 0) if mode == "all" else (-6, 6))
+    for number, batch in enumerate(given()["batches"]):
+        np.testing.assert_array_equal(
+            numbers(layer(batch, training=True)), wanted[f"{mode}.{number}.training"]
+        )
+        np.testing.assert_array_equal(layer.limits(), wanted[f"{mode}.{number}.range"])
+        np.testing.assert_array_equal(numbers(layer(batch)), wanted[f"{mode}.{number}.inference"])
+
+
+def test_kernels(wanted):
+    layer = FakeQuantConv2D(6, 3, biased=False)
+    layer.build((None, 8, 8, 4))
+    layer.kernel.assign(given()["kernel"])
+    np.testing.assert_array_equal(numbers(layer.folded_kernel()), wanted["kernel"])
+
+
+def test_a_whole_model(wanted):
+    model = tfmot_qat.network(keras)
+    for name in KERNELS:
+        model.get_layer(name).set_weights([given()[f"{name}.kernel"], given()[f"{name}.bias"]])
+    made = quantizable(model, QatSpec(momentum=MOMENTUM)).model
+    entry = made.get_layer("image_range")
+    entry.mode = "all"  # as the reference treats the input
+    entry.start(0.0, 0.0)
+    for batch in given()["images"]:
+        made(batch, training=True)
+    for ours, theirs in RANGES.items():
+        found = [wanted[f"model.{theirs}_{end}:0"] for end in ("min", "max")]
+        np.testing.assert_allclose(made.get_layer(ours).limits(), found, rtol=1e-4, atol=1e-5, err_msg=ours)
+    low, high = made.get_layer("logits_range").limits()
+    steps = (numbers(made(given()["images"][0])) - wanted["model.outputs"]) / (high - low) * 255
+    # Sums are rounded in another order; a value in the middle may then fall to either side.
+    assert np.abs(steps).max() < 1.01
+    assert np.mean(np.abs(steps) > 0.01) < 0.1
