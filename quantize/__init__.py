@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quantize.channels import prune_channels
     from quantize.clustering import cluster
+    from quantize.compress import compress
     from quantize.distillation import distill
     from quantize.equalization import equalize
     from quantize.folding import fold
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cluster",
+    "compress",
     "distill",
     "equalize",
     "fold",
@@ -39,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "cluster": ("quantize.clustering", "cluster"),
+    "compress": ("quantize.compress", "compress"),
     "distill": ("quantize.distillation", "distill"),
     "equalize": ("quantize.equalization", "equalize"),
     "fold": ("quantize.folding", "fold"),
