@@ -44,6 +44,7 @@ def _run(argv: Sequence[str] | None) -> int:
         io=chosen.io,
         samples=chosen.samples,
         strict=chosen.strict,
+        backend=chosen.backend,
         settings=settings,
         folder=folder,
     )
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "--samples", type=above_zero, default=128, metavar="N", help="calibration pictures (default: 128)"
     )
     options.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
+    options.add_argument("--backend", choices=["effkeras", "tfmot"], default="effkeras", help="what trains")
     options.add_argument("--config", type=Path, metavar="TOML", help="training settings, for augmentation")
     options.add_argument(
         "--epochs", type=above_zero, metavar="N", help="of the training after each step (default: 3)"

@@ -15,7 +15,6 @@ import keras
 from effkeras import results
 from effkeras.compare import Drop, compare, outcomes
 from effkeras.console import note
-from effkeras.errors import EffkerasError
 from effkeras.evaluate import evaluate, headlines
 from effkeras.external import adopt, definition_in
 from effkeras.files import write_bytes, write_text
@@ -28,9 +27,9 @@ from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from quantize import plans
 from quantize.mixed import MixedOptions, MixedSets, mixed_precision
-from quantize.pipeline import Work, run_steps
+from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
 from quantize.plans import Plan
-from quantize.post_training import SAMPLES, PtqOptions, Quantized, check, ptq
+from quantize.post_training import SAMPLES, PtqOptions, Quantized, check, ptq, read_quantized
 from quantize.quantization_aware import is_fake_quantized
 from quantize.recipes import Edges
 from quantize.report import StepReport
@@ -45,13 +44,14 @@ class CompressOptions:
     `max_drop` is what may be lost of the metric, in its units: 0.01 is one point of AP or top-1. `settings`
     are those that the model was trained with; augmentation is kept. `folder` keeps the work, so that the
     same call goes on where it was interrupted; None keeps nothing. With `strict`, a layer that cannot be
-    quantized is an error.
+    quantized is an error. `backend` "tfmot" has tensorflow-model-optimization do the steps, where it can.
     """
 
     max_drop: float | None = None
     io: Edges = "float32"
     samples: int = SAMPLES
     strict: bool = False
+    backend: Trainer = "effkeras"
     settings: TrainSettings = field(default_factory=TrainSettings)
     folder: Path | None = None
 
@@ -137,7 +137,7 @@ def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
 def _compress(
     model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, folder: Path
 ) -> Compression:
-    steps = run_steps(model, plan, splits, Work(folder, options.settings, options.strict))
+    steps = run_steps(model, plan, splits, Work(folder, options.settings, options.strict, options.backend))
     smaller = steps[-1].model if steps else model
     reference = _worst(KerasPredictor.of(model), splits)
     lost = _drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
@@ -165,6 +165,10 @@ def _artifact(
     """The artifact; beyond the budget with layers at higher precision, if the recipe leaves that open."""
     folder, lost = so_far
     how = _ptq_options(plan, options)
+    given = artifact_of_steps(folder)
+    if given is not None:
+        made = read_quantized(given, how)
+        return made, made.report
     can_mix = plan.format.needs_data and not is_fake_quantized(model)
     if options.max_drop is None or not can_mix:
         made = ptq(

@@ -30,7 +30,7 @@ STEP = "equalize"
 ERROR_IS = "largest range / smallest, of the output's channels before"
 
 # A capped channel that stays this far below the cap on the pictures is taken never to reach it.
-_ROOM = 0.8
+ROOM = 0.8
 
 
 def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
@@ -58,7 +58,7 @@ def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
     found = list(joints_of(graph))
     joints = [one for one in found if isinstance(one, Joint)]
     shown = list(pictures)
-    ranges = _channel_ranges(graph.model, [joint.between for joint in joints], shown)
+    ranges = channel_ranges(graph.model, [joint.between for joint in joints], shown)
     equal = rewrite(graph, {})
     entries = {}
     for joint, extent in zip(joints, ranges, strict=True):
@@ -75,7 +75,7 @@ def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
     return Compressed(equal, StepReport(STEP, tuple(layers), ERROR_IS, figures))
 
 
-def _channel_ranges(
+def channel_ranges(
     model: keras.Model, tensors: list[keras.KerasTensor], pictures: list[np.ndarray]
 ) -> list[np.ndarray]:
     """The largest absolute value of each channel of each tensor over all pictures, float64 (C,)."""
@@ -94,7 +94,7 @@ def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np
     """What each channel is divided by, (C,)."""
     shares = np.max([input_shares(one, extent) for one in consumers], axis=0)
     used = (extent > 0) & (shares > 0)
-    movable = used & (extent < _ROOM * CAP) if joint.capped else used
+    movable = used & (extent < ROOM * CAP) if joint.capped else used
     if not movable.any():
         return np.ones_like(extent)
     wanted = np.sqrt(np.where(movable, shares, 1.0))
@@ -104,8 +104,8 @@ def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np
     else:
         wanted = wanted * _typical(extent[used] / wanted[used])
     if joint.capped:
-        largest = wanted[movable].max() if not fixed.any() else _ROOM * CAP
-        wanted = np.minimum(wanted * _ROOM * CAP / largest, _ROOM * CAP)
+        largest = wanted[movable].max() if not fixed.any() else ROOM * CAP
+        wanted = np.minimum(wanted * ROOM * CAP / largest, ROOM * CAP)
     return np.where(movable, np.where(movable, extent, 1.0) / wanted, 1.0)
 
 

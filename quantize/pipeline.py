@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -15,21 +15,27 @@ import tomli_w
 
 from effkeras.console import note
 from effkeras.errors import EffkerasError
-from effkeras.files import check_can_make, make_folder, write_text
+from effkeras.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.models import load, save, spec_of
 from effkeras.rewrite import check_finite
 from effkeras.tables import read_toml
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
+from quantize.lessons import Lessons
 from quantize.plans import Plan
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.selection import SKIPPED
+from quantize.specs import ClusterSpec, PruneSpec, QatSpec
 from quantize.splits import Splits
 from quantize.steps import Setting, Step, steps_of
 
 Wrap = Callable[[keras.Model], keras.Model]
+# Does a step on a model, its work in a folder.
+CarryOut = Callable[[Step, keras.Model, Path], Compressed]
+Trainer = Literal["effkeras", "tfmot"]
 
 RECIPE, SOURCE, REPORT, BEGUN = "recipe.toml", "source.json", "report.json", "begun.keras"
+ARTIFACT = "model.tflite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,57 +43,91 @@ class Work:
     """How and where a recipe is carried out.
 
     `settings` are those the model was trained with: augmentation is kept. With `strict`, a layer that
-    quantization-aware training leaves in float is an error, unless the recipe asks for that.
+    quantization-aware training leaves in float is an error, unless the recipe asks for that. `backend`
+    "tfmot" has tensorflow-model-optimization do the steps.
     """
 
     folder: Path
     settings: TrainSettings
     strict: bool = False
+    backend: Trainer = "effkeras"
 
 
 def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> list[Compressed]:
     """What each step of a recipe left behind, in order; the model that is given stays untouched.
 
     The same call again goes on after the last epoch that was finished. Raises EffkerasError for weights that
-    are not finite, a folder that holds another recipe's work, and with `strict` for a layer left alone.
+    are not finite, a folder that holds another recipe's work, with `strict` for a layer left alone, and for a
+    backend that cannot do a step.
     """
     check_finite(model)
-    _claim(work.folder, plan, model)
-    wrap = _wrapper(plan, model)
+    steps = steps_of(plan, Setting(splits, plan.steps.tune.seed))
+    lessons = Lessons(splits.train, work.folder, splits.validation, plan.steps.tune)
+    if work.backend == "tfmot":
+        carry_out = _by_tfmot(model, steps, lessons)
+    else:
+        carry_out = _by_ourselves(_wrapper(plan, model), plan.steps.tune.settings(work.settings), lessons)
+    _claim(work, plan, model)
     done: list[Compressed] = []
-    for number, step in enumerate(steps_of(plan, Setting(splits, plan.steps.tune.seed)), start=1):
-        before = done[-1].model if done else model
+    for number, step in enumerate(steps, start=1):
         folder = work.folder / "steps" / f"{number}-{step.name}"
-        job = partial(_job, plan, splits, replace(work, folder=folder), wrap)
-        done.append(_finished(folder) or _run(step, before, folder, job))
+        done.append(
+            _finished(folder) or _carried_out(carry_out, step, done[-1].model if done else model, folder)
+        )
         done[-1].report.show()
         if work.strict and step.name == "qat":
             done[-1].report.check_strict((SKIPPED,))
     return done
 
 
-def _run(
-    step: Step, before: keras.Model, folder: Path, job: Callable[[Step, keras.Model], TuneJob]
-) -> Compressed:
+def _carried_out(carry_out: CarryOut, step: Step, before: keras.Model, folder: Path) -> Compressed:
     note(f"step {step.name}")
-    begun = _begun(step, before, folder)
-    finished = step.finish(begun, tune(job(step, begun.model)))
+    finished = carry_out(step, before, folder)
     save(finished.model, folder / "model.keras")
     _write_report(folder / REPORT, finished.report)
     return finished
 
 
-def _job(plan: Plan, splits: Splits, work: Work, wrap: Wrap, step: Step, model: keras.Model) -> TuneJob:
-    return TuneJob(
-        model=model,
-        spec=spec_of(model),
-        train=splits.train,
-        validation=splits.validation,
-        settings=plan.steps.tune.settings(work.settings),
-        out=work.folder,
-        hooks=step.hooks(),
-        wrap=wrap,
-    )
+def _by_ourselves(wrap: Wrap, settings: TrainSettings, lessons: Lessons) -> CarryOut:
+    def carry_out(step: Step, before: keras.Model, folder: Path) -> Compressed:
+        begun = _begun(step, before, folder)
+        job = TuneJob(
+            model=begun.model,
+            spec=spec_of(begun.model),
+            train=lessons.train,
+            validation=lessons.validation,
+            settings=settings,
+            out=folder,
+            hooks=step.hooks(),
+            wrap=wrap,
+        )
+        return step.finish(begun, tune(job))
+
+    return carry_out
+
+
+def _by_tfmot(model: keras.Model, steps: list[Step], lessons: Lessons) -> CarryOut:
+    """The steps by tensorflow-model-optimization; refused before any work when it cannot do one."""
+    from quantize.tfmot_backend import check_tfmot, run_tfmot
+
+    for step in steps:
+        if not isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec):
+            raise EffkerasError(f"tensorflow-model-optimization has no step {step.name}; leave out --backend")
+        check_tfmot(model, step.spec)
+
+    def carry_out(step: Step, before: keras.Model, folder: Path) -> Compressed:
+        assert isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec)
+        made = run_tfmot(before, step.spec, replace(lessons, out=folder))
+        if made.flatbuffer is not None:
+            write_bytes(folder / ARTIFACT, made.flatbuffer)
+        return made.compressed
+
+    return carry_out
+
+
+def artifact_of_steps(folder: Path) -> bytes | None:
+    """The artifact that the last step made itself, as quantization-aware training by tfmot does."""
+    return next((file.read_bytes() for file in (folder / "steps").glob(f"*-qat/{ARTIFACT}")), None)
 
 
 def _begun(step: Step, before: keras.Model, folder: Path) -> Compressed:
@@ -118,10 +158,11 @@ def _wrapper(plan: Plan, original: keras.Model) -> Wrap:
     return teaching(original, plan.steps.distill)
 
 
-def _claim(folder: Path, plan: Plan, model: keras.Model) -> None:
+def _claim(work: Work, plan: Plan, model: keras.Model) -> None:
     """Makes the folder this recipe's and this model's, or raises EffkerasError when it is another's."""
+    folder = work.folder
     check_can_make(folder)
-    table, source = plan.to_table(), {"weights": fingerprint(model)}
+    table, source = plan.to_table(), {"weights": fingerprint(model), "backend": work.backend}
     recipe, origin = folder / RECIPE, folder / SOURCE
     if recipe.is_file() and read_toml(recipe) != table:
         raise EffkerasError(f"{folder} holds the work of another recipe; give another --out, or delete it")

@@ -285,6 +285,11 @@ def finished(
     return Quantized(flatbuffer, notes, tuple(errors))
 
 
+def read_quantized(flatbuffer: bytes, options: PtqOptions) -> Quantized:
+    """An artifact that another tool made, with a note per operator."""
+    return Quantized(flatbuffer, tuple(_note(op, options, ()) for op in operators(flatbuffer)))
+
+
 def is_absorbable(spec: InputSpec) -> bool:
     """Whether one scale and a whole zero point express the normalisation exactly."""
     same = len(set(spec.mean)) == 1 and len(set(spec.std)) == 1

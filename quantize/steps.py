@@ -19,11 +19,12 @@ from quantize.plans import Plan
 from quantize.pruning import PruneHook, finish_pruning
 from quantize.quantization_aware import qat
 from quantize.report import Compressed, StepReport
-from quantize.specs import ChannelSpec, ClusterSpec, FriendlySpec, PruneSpec, QatSpec
+from quantize.specs import ChannelSpec, ClusterSpec, DistillSpec, FriendlySpec, PruneSpec, QatSpec
 from quantize.splits import Splits
 
 PROBED = 32
 
+StepSpec = FriendlySpec | ChannelSpec | PruneSpec | ClusterSpec | QatSpec | DistillSpec
 Begin = Callable[[keras.Model], Compressed]
 # The model that a step began with, as `begin` left it, and after its training.
 Finish = Callable[[Compressed, keras.Model], Compressed]
@@ -31,6 +32,10 @@ Finish = Callable[[Compressed, keras.Model], Compressed]
 
 def _as_trained(begun: Compressed, trained: keras.Model) -> Compressed:
     return Compressed(trained, begun.report)
+
+
+def _unchanged(name: str) -> Begin:
+    return lambda model: Compressed(model, StepReport(name, ()))
 
 
 def _no_hooks() -> tuple[Hook, ...]:
@@ -42,10 +47,12 @@ class Step:
     """One step of a recipe.
 
     `begin` changes the model; the result is then trained with `hooks`; `finish` makes what the step leaves
-    behind, and gives the report. None of them changes the model that it is given.
+    behind, and gives the report. None of them changes the model that it is given. `spec` is what the recipe
+    says of it.
     """
 
     name: str
+    spec: StepSpec
     begin: Begin
     hooks: Callable[[], tuple[Hook, ...]] = _no_hooks
     finish: Finish = _as_trained
@@ -87,24 +94,25 @@ def _steps(plan: Plan, setting: Setting) -> Iterator[Step]:
     if steps.qat is not None:
         yield _qat(steps.qat, setting)
     if steps.distill is not None and not plan.changes_layers:
-        yield Step("distill", lambda model: Compressed(model, StepReport("distill", ())))
+        yield Step("distill", steps.distill, _unchanged("distill"))
 
 
 def _friendly(spec: FriendlySpec, setting: Setting) -> Step:
-    return Step("friendly", lambda model: friendly(model, spec, pictures=setting.probe(model)))
+    return Step("friendly", spec, lambda model: friendly(model, spec, pictures=setting.probe(model)))
 
 
 def _channels(spec: ChannelSpec, setting: Setting) -> Iterator[Step]:
     once = round_of(spec)
     for number in range(1, spec.rounds + 1):
         name = "channels" if spec.rounds == 1 else f"channels{number}"
-        yield Step(name, lambda model: prune_channels(model, once, setting.train))
+        yield Step(name, once, lambda model: prune_channels(model, once, setting.train))
 
 
 def _prune(spec: PruneSpec) -> Step:
     return Step(
         "prune",
-        begin=lambda model: Compressed(model, StepReport("prune", ())),
+        spec,
+        begin=_unchanged("prune"),
         hooks=lambda: (PruneHook(spec),),
         finish=lambda begun, trained: finish_pruning(begun.model, trained, spec),
     )
@@ -113,6 +121,7 @@ def _prune(spec: PruneSpec) -> Step:
 def _cluster(spec: ClusterSpec) -> Step:
     return Step(
         "cluster",
+        spec,
         begin=lambda model: cluster(model, spec),
         hooks=lambda: (ClusterHook(spec),),
         finish=lambda begun, trained: finish_clustering(begun.model, trained, spec),
@@ -120,4 +129,4 @@ def _cluster(spec: ClusterSpec) -> Step:
 
 
 def _qat(spec: QatSpec, setting: Setting) -> Step:
-    return Step("qat", lambda model: qat(model, setting.train, spec, seed=setting.seed))
+    return Step("qat", spec, lambda model: qat(model, setting.train, spec, seed=setting.seed))

@@ -1,0 +1,150 @@
+"""`python -m export.compression_bench`: what compression costs the shipped models.
+
+Runs the cases of `compression_cases.toml` one after another on drawn digits, and adds a row for each to
+`models/results.jsonl`: the drop on the 1,000 test pictures with its paired bootstrap interval, sizes, shares.
+Work is kept in a folder, so that a run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effkeras import results
+from effkeras.commands.options import parser
+from effkeras.console import note, run_command
+from effkeras.data.digits import DigitsOptions, write_digits
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.quiet import quiet
+from effkeras.tables import read_toml, to_record
+from quantize import plans
+from quantize.command import settings_of
+from quantize.specs import Backend
+
+CASES = Path(__file__).with_name("compression_cases.toml")
+HEADER = (
+    "| case | model | recipe | metric | float | artifact | drop (95 % interval) | goal | zeros | int8 MACs "
+    "| kB | gzipped kB |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that is measured.
+
+    `rescaled` first scales channels in a way that changes no output but is hard on int8. `goal` is the
+    largest drop that would be good.
+    """
+
+    model: str
+    recipe: str
+    backend: Backend = "ai-edge-quantizer"
+    max_drop: float | None = None
+    goal: float | None = None
+    rescaled: bool = False
+    epochs: int = 3
+    learning_rate: float = 5e-4
+
+    def plan(self) -> plans.Plan:
+        """The recipe with this case's training and backend."""
+        plan = plans.find(self.recipe)
+        tune = dataclasses.replace(plan.steps.tune, epochs=self.epochs, learning_rate=self.learning_rate)
+        steps = dataclasses.replace(plan.steps, tune=tune)
+        return dataclasses.replace(plan, steps=steps, ptq=dataclasses.replace(plan.ptq, backend=self.backend))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the cases and prints the table."""
+    return run_command(lambda: _run(argv))
+
+
+def read_cases(file: Path = CASES) -> dict[str, Case]:
+    """All cases by name."""
+    return {name: to_record(Case, table, f"{file}: {name}") for name, table in read_toml(file).items()}
+
+
+def markdown(rows: Sequence[results.Row]) -> str:
+    """The table of the newest row of each case."""
+    newest = {row["case"]: row for row in rows if row["kind"] == "compression" and "case" in row}
+    return "\n".join([HEADER, *(_line(newest[name]) for name in read_cases() if name in newest)])
+
+
+def _line(row: results.Row) -> str:
+    low, high = row["interval"]
+    cells = [
+        row["case"],
+        row["model"],
+        row["recipe"]["name"],
+        row["metric"],
+        f"{row['before']:.3f}",
+        f"{row['after']:.3f}",
+        f"{row['drop'] + 0:+.4f} ({low:+.4f} to {high:+.4f})",
+        "" if row["goal"] is None else f"{row['goal']:g}",
+        f"{row['sparsity']:.0%}",
+        f"{row['int8_macs']:.1%}",
+        f"{row['bytes'] / 1000:.0f}",
+        f"{row['gzipped_bytes'] / 1000:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _options(argv)
+    cases = read_cases()
+    for name in chosen.only or cases:
+        if name not in cases:
+            raise EffkerasError(f"there is no case {name!r}; {did_you_mean(name, cases)}")
+    for name in chosen.only or cases:
+        note(f"case {name}")
+        row = measure(cases[name], _digits(chosen.data, cases[name].model), chosen.work / name)
+        stamped = results.stamped({**row, "case": name, "goal": cases[name].goal})
+        results.append(chosen.out, [stamped])
+        print(_line(stamped), flush=True)
+    print(markdown(results.read(chosen.out)))
+
+
+def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
+    """Runs one case and gives its row."""
+    with quiet():
+        import effkeras
+        from effkeras.models import spec_of
+        from quantize.compress import CompressOptions, compress
+        from quantize.rescaling import rescaled
+        from quantize.splits import Splits
+        from quantize.steps import Setting
+
+        model = effkeras.build(case.model, weights="digits")
+    splits = Splits.open(data, spec_of(model))
+    if case.rescaled:
+        model = rescaled(model, Setting(splits).probe(model)[:, None])
+    options = CompressOptions(max_drop=case.max_drop, settings=settings_of(case.model, None), folder=folder)
+    return compress(model, case.plan(), splits, options).to_row()
+
+
+def _digits(root: Path, model: str) -> Path:
+    """The pictures that the models were trained on, and others to decide and to test by."""
+    classify = model.startswith("efficientnet")
+    folder = root / ("digits-classes" if classify else "digits-train")
+    write_digits(
+        folder,
+        DigitsOptions(train=8000 if classify else 12000, size=32 if classify else 128, classify=classify),
+    )
+    return folder
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("compression-bench", "Measures what compression costs the shipped models.")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    options.add_argument("--data", type=Path, default=Path("data"), help="where the digits are drawn")
+    options.add_argument("--work", type=Path, default=Path("runs/compression"), help="where work is kept")
+    options.add_argument("--only", nargs="+", metavar="CASE", help="these cases only")
+    return options.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
