@@ -1,0 +1,65 @@
+"""`python -m quantize`: bad input is one line and exit code 2; a run is found where it should be."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import tiny_classifier
+
+from effkeras.models import build_spec, save
+from quantize.command import main, settings_of, work_folder
+
+
+@pytest.fixture(scope="module")
+def tiny_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("model") / "tiny.keras"
+    save(build_spec(tiny_classifier()), file)
+    return file
+
+
+def test_it_prints_what_was_lost_and_where_the_artifact_is(tiny_file, digit_classes, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [str(tiny_file), "--recipe", "int8", "--data", str(digit_classes), "--out", str(out)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "top1 before" in printed
+    assert "drop" in printed
+    assert printed.endswith(f"{out}: written, with artifacts/int8.tflite\n")
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    assert (out / "artifacts" / "int8.tflite").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "prun50-int8"], "there is no word 'prun50'"),
+        (["--recipe", "missing.toml"], "cannot read missing.toml"),
+        (["--recipe", "fp16", "--io", "int8"], "cannot be int8"),
+        (["--recipe", "int8", "--samples", "0"], "0 is not above 0"),
+        (["--recipe", "friendly-int8", "--backend", "tfmot"], "has no step friendly"),
+        ([], "the following arguments are required: --recipe"),
+    ],
+)
+def test_bad_input_is_one_line(words, message, tiny_file, digit_classes, capsys, tmp_path):
+    given = [str(tiny_file), *words, "--data", str(digit_classes), "--out", str(tmp_path / "out")]
+    assert main(given) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_pictures_to_judge_by_is_refused(tiny_file, tmp_path, capsys):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    assert main([str(tiny_file), "--recipe", "int8", "--data", str(tmp_path / "data")]) == 2
+    assert "has neither a split val nor test" in capsys.readouterr().err
+
+
+def test_settings_are_those_of_the_training():
+    assert not settings_of("efficientdet-digits", None).augment.flip
+    assert settings_of("b0", None).augment.flip
+
+
+def test_work_goes_into_the_run(tmp_path):
+    (tmp_path / "model.keras").touch()
+    assert work_folder(str(tmp_path), "int8") == tmp_path / "compressed" / "int8"
+    assert work_folder("some/b0.toml", "int8").name == "b0-int8"

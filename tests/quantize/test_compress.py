@@ -1,0 +1,197 @@
+"""A whole recipe: what it leaves behind, that it goes on where it stopped, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny import tiny_classifier
+
+import effkeras
+from effkeras import EffkerasError, results
+from effkeras.external import adopt
+from effkeras.litert.runner import LiteRTModel
+from effkeras.models import build_spec, save, spec_of
+from effkeras.training import session
+from quantize import compress, plans
+from quantize.compress import CompressOptions
+from quantize.sparsity import sparsity_of
+from quantize.specs import TuneSpec
+
+QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
+
+
+def plan(name: str) -> plans.Plan:
+    found = plans.find(name)
+    return dataclasses.replace(found, steps=dataclasses.replace(found.steps, tune=QUICK))
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    return build_spec(tiny_classifier())
+
+
+@pytest.fixture(scope="module")
+def pruned(model, digit_classes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work") / "prune50-int8"
+    return folder, compress(model, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+
+
+def test_a_recipe_leaves_a_run_folder(pruned, digit_classes):
+    folder, made = pruned
+    artifact = LiteRTModel.open(folder / "artifacts" / "prune50-int8.tflite")
+    assert artifact.spec == spec_of(made.model) == spec_of(effkeras.load(folder))
+    assert sparsity_of(effkeras.load(folder)).kernel("head_conv").share == pytest.approx(0.5, abs=0.01)
+    (row,) = [row for row in results.read(folder / "results.jsonl") if row["kind"] == "compression"]
+    assert row["bytes"] == (folder / "artifacts" / "prune50-int8.tflite").stat().st_size
+    assert row["drop"] == pytest.approx(row["before"] - row["after"])
+    assert row["interval"][0] <= row["drop"] <= row["interval"][1]
+    reports = json.loads((folder / "report.json").read_text())
+    assert [step["step"] for step in reports["steps"]] == ["prune", "ptq"]
+    assert {layer["what"] for step in reports["steps"] for layer in step["layers"]} == {"done", "skipped"}
+
+
+def test_the_model_that_is_given_stays(model, pruned):
+    fresh = build_spec(tiny_classifier())
+    assert [one.shape for one in fresh.get_weights()] == [one.shape for one in model.get_weights()]
+    assert sparsity_of(model).share < 0.01
+
+
+def test_the_same_again_does_nothing_twice(pruned, model, digit_classes, capsys):
+    folder, made = pruned
+    before = (folder / "steps" / "1-prune" / "model.keras").stat().st_mtime_ns
+    again = compress(model, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+    assert "done before" in capsys.readouterr().err
+    assert (folder / "steps" / "1-prune" / "model.keras").stat().st_mtime_ns == before
+    assert again.quantized.flatbuffer == made.quantized.flatbuffer
+
+
+def test_a_step_goes_on_after_its_last_epoch(pruned, model, digit_classes, tmp_path, monkeypatch):
+    """Masks, schedule, optimizer and averages included: the result is the same to the bit."""
+
+    class StopError(Exception):
+        pass
+
+    whole = session.Session.end_epoch
+
+    def interrupted(self, epoch, logs):
+        whole(self, epoch, logs)
+        raise StopError
+
+    monkeypatch.setattr(session.Session, "end_epoch", interrupted)
+    options = CompressOptions(folder=tmp_path / "work")
+    with pytest.raises(StopError):
+        compress(model, plan("prune50-int8"), digit_classes, options)
+    assert not (tmp_path / "work" / "model.keras").exists()
+    monkeypatch.undo()
+    keras.utils.set_random_seed(99)
+    resumed = compress(model, plan("prune50-int8"), digit_classes, options)
+    for ours, theirs in zip(resumed.model.get_weights(), pruned[1].model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_work_in_the_folder_is_refused(pruned, model, digit_classes):
+    folder, _ = pruned
+    with pytest.raises(EffkerasError, match="holds the work of another recipe"):
+        compress(model, plan("prune60-int8"), digit_classes, CompressOptions(folder=folder))
+    other = build_spec(tiny_classifier())
+    with pytest.raises(EffkerasError, match="holds the work on another model"):
+        compress(other, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+
+
+def test_beyond_the_budget_no_artifact_is_written(model, digit_classes, tmp_path):
+    options = CompressOptions(max_drop=-1.0, folder=tmp_path / "work")
+    made = compress(model, plan("fp16"), digit_classes, options)
+    assert not made.passed
+    assert not (tmp_path / "work" / "artifacts").exists()
+    assert (tmp_path / "work" / "report.json").is_file()
+
+
+def test_weights_that_are_not_finite_are_refused_before_any_work(digit_classes, tmp_path):
+    broken = build_spec(tiny_classifier())
+    broken.get_layer("head_conv").kernel.assign(np.full(broken.get_layer("head_conv").kernel.shape, np.nan))
+    with pytest.raises(EffkerasError, match="head_conv/kernel of .* is not finite"):
+        compress(broken, plan("prune50-int8"), digit_classes, CompressOptions(folder=tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+def own_classifier() -> keras.Model:
+    layers = keras.layers
+    image = keras.Input((32, 32, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = layers.Conv2D(8, 3, strides=2, activation="relu", name="first")(x)
+    x = layers.BatchNormalization()(layers.Conv2D(16, 3, strides=2, name="second")(x))
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    return keras.Model(image, layers.Dense(10, name="logits")(x), name="own")
+
+
+def test_a_classifier_of_ones_own_is_taken(digit_classes):
+    model = own_classifier()
+    made = compress(model, plan("prune50-int8"), digit_classes)
+    assert made.drop.metric == "top1"
+    assert spec_of(made.model).name == "own"
+    assert sparsity_of(made.model).kernel("second").share == pytest.approx(0.5, abs=0.01)
+    assert sparsity_of(model).share < 0.01
+
+
+def test_an_adopted_classifier_gives_what_it_gave():
+    model = own_classifier()
+    adopted = adopt(model, labels=tuple("0123456789"))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    wanted = keras.ops.softmax(model(pixels))
+    np.testing.assert_allclose(adopted(pixels), wanted, rtol=1e-4, atol=1e-6)
+    assert spec_of(adopted).labels == tuple("0123456789")
+
+
+def test_only_classifiers_of_pictures_are_adopted():
+    image = keras.Input((32, 32, 1))
+    flat = keras.layers.Flatten()(image)
+    with pytest.raises(EffkerasError, match="no classifier of pictures"):
+        adopt(keras.Model(image, keras.layers.Dense(2)(flat)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe", ["channels30-qat-int8", "friendly-distill-int8", "cluster8-dynamic", "prune2of4-qat-int8"]
+)
+def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
+    model = build_spec(dataclasses.replace(effkeras.spec("efficientnet-digits-b0"), weights={}))
+    made = compress(model, plan(recipe), digit_classes, CompressOptions(folder=tmp_path / "work"))
+    assert (tmp_path / "work" / "artifacts" / f"{recipe}.tflite").is_file()
+    assert made.figures["int8_macs"] == (1.0 if recipe.endswith("int8") else pytest.approx(0, abs=1))
+    if "prune" in recipe:
+        assert sparsity_of(made.model).share > 0.25
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on(digit_classes, tmp_path):
+    """The process dies without warning in the middle of a step; the same command finishes the work."""
+    save(build_spec(tiny_classifier()), tmp_path / "tiny.keras")
+    command = [sys.executable, "-m", "quantize", str(tmp_path / "tiny.keras"), "--recipe", "prune50-int8"]
+    command += ["--data", str(digit_classes), "--epochs", "6", "--batch", "8"]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    killed = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "killed" / "steps" / "1-prune" / "checkpoint.npz"
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True)
+    assert _artifact(tmp_path / "killed") == _artifact(tmp_path / "whole")
+
+
+def _artifact(folder: Path) -> bytes:
+    return (folder / "artifacts" / "prune50-int8.tflite").read_bytes()
