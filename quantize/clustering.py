@@ -6,6 +6,7 @@ leaves every weight in its cluster.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
-from effkeras.training.hooks import Hook
+from effkeras.tables import to_record
+from quantize.hooks import FitHook
 from quantize.kmeans import centroids_of, nearest, smallest_count
 from quantize.masks import clusters_of, relative_change
 from quantize.report import Compressed, LayerReport, StepReport
@@ -81,12 +83,13 @@ def finish_clustering(before: keras.Model, after: keras.Model, spec: ClusterSpec
 
 def select_clusterable(graph: Graph, spec: ClusterSpec) -> Selection:
     """The kernels that a spec clusters; raises EffkerasError for a spec that no model can meet."""
+    to_record(ClusterSpec, dataclasses.asdict(spec), STEP)
     if spec.clusters < 2:
-        raise EffkerasError(f"clustering: clusters must be at least 2, not {spec.clusters}")
+        raise EffkerasError(f"{STEP}: clusters must be at least 2, not {spec.clusters}")
     return select(graph, Choice(spec.skip, spec.depthwise), lambda kernel: _unfit(kernel, spec.clusters))
 
 
-class ClusterHook(Hook):
+class ClusterHook(FitHook):
     """Keeps a clustered model clustered while it trains, by `tune` or by `fit`.
 
     `model.fit(..., callbacks=[ClusterHook(spec)])`. After every step the weights of a cluster take their
@@ -123,11 +126,6 @@ class ClusterHook(Hook):
     def settle(self, model: keras.Model) -> None:
         """Clusters another model with the same layer names in the same way."""
         self._average([target.variable(model) for target in self._targets])
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Attaches the hook to the model of `fit`, unless that is done."""
-        if not self._targets:
-            self.attach(self.model, 0)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Gives the weights of each cluster their mean."""

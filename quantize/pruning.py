@@ -6,6 +6,7 @@ tensorflow-model-optimization on the layers that it supports.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
-from effkeras.training.hooks import Hook
+from effkeras.tables import to_record
+from quantize.hooks import FitHook
 from quantize.masks import pruning_masks, relative_change, zero_mask
 from quantize.patterns import Groups, parse_pattern
 from quantize.report import Compressed, LayerReport, StepReport
@@ -85,10 +87,11 @@ def select_prunable(graph: Graph, spec: PruneSpec) -> Selection:
 
 
 def check_prune_spec(spec: PruneSpec) -> None:
-    """Raises EffkerasError for figures that cannot be."""
+    """Raises EffkerasError for values that cannot be."""
+    to_record(PruneSpec, dataclasses.asdict(spec), STEP)
     pattern = parse_pattern(spec.pattern, spec.pooling)
     if isinstance(pattern, Groups) and spec.scope == "global":
-        raise EffkerasError(f"pruning: {spec.pattern} has no global threshold; give scope layer")
+        raise EffkerasError(f"{STEP}: {spec.pattern} has no global threshold; give scope layer")
     for name, is_right, wanted in (
         ("sparsity", 0 <= spec.sparsity < 1, "at least 0 and below 1"),
         ("start", 0 <= spec.start <= spec.sparsity or spec.schedule == "constant", "0 to sparsity"),
@@ -98,10 +101,10 @@ def check_prune_spec(spec: PruneSpec) -> None:
         ("every", spec.every >= 1, "at least 1"),
     ):
         if not is_right:
-            raise EffkerasError(f"pruning: {name} must be {wanted}, not {getattr(spec, name)}")
+            raise EffkerasError(f"{STEP}: {name} must be {wanted}, not {getattr(spec, name)}")
 
 
-class PruneHook(Hook):
+class PruneHook(FitHook):
     """Prunes a model while it trains, by `tune` or by `fit`: `model.fit(..., callbacks=[PruneHook(spec)])`.
 
     Before a step of the schedule the masks are found anew; after every step they are applied, so that no
@@ -130,6 +133,8 @@ class PruneHook(Hook):
         import tensorflow as tf
 
         super().attach(model, total_steps)
+        if not total_steps:
+            raise EffkerasError("pruning needs to know how long fit trains: give fit steps_per_epoch")
         is_grouped = isinstance(parse_pattern(self._spec.pattern), Groups)
         self._schedule = (Schedule.once if is_grouped else Schedule.of)(self._spec, total_steps)
         self._targets = select_prunable(Graph.of(model), self._spec).targets
@@ -147,11 +152,10 @@ class PruneHook(Hook):
         apply_masks([target.variable(model) for target in self._targets], self._masks)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Attaches the hook to the model of `fit`, unless that is done."""
+        """Attaches the hook, unless that is done."""
         if self.model.steps_per_execution != 1:
             raise EffkerasError("pruning changes masks between steps: compile with steps_per_execution=1")
-        if not self._targets:
-            self.attach(self.model, _steps_of(self.params))
+        super().on_train_begin(logs)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Finds the masks anew when it is time to."""
@@ -199,11 +203,3 @@ def _entry(target: Target, before: Array, after: Array) -> LayerReport:
 
 def _mask_for(kernel: keras.Variable) -> keras.Variable:
     return keras.Variable(np.ones(kernel.shape, bool), dtype="bool", trainable=False, name="prune_mask")
-
-
-def _steps_of(params: dict[str, Any]) -> int:
-    if not params.get("steps"):
-        raise EffkerasError(
-            "pruning follows the length of the training, which fit does not know: give fit steps_per_epoch"
-        )
-    return params["epochs"] * params["steps"]

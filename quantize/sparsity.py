@@ -9,9 +9,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from effkeras.console import track
 from effkeras.rewrite import Graph
 from quantize.patterns import UNSTRUCTURED, Pattern, parse_pattern
 from quantize.selection import kernel_layers
+
+# Weights that take more than a moment to pack.
+_LARGE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ def stored_sizes(model: keras.Model) -> Mapping[str, float]:
     """Bytes of all weights in float32, as they are and packed by DEFLATE as gzip does."""
     packer = zlib.compressobj()
     plain = packed = 0
-    for weight in model.weights:
+    is_large = model.count_params() > _LARGE
+    for weight in track(model.weights, "packing") if is_large else model.weights:
         content = _array(weight).astype(np.float32).tobytes()
         plain += len(content)
         packed += len(packer.compress(content))

@@ -116,7 +116,8 @@ def test_our_networks_stay_plain_and_load_again(name, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (ClusterSpec(clusters=1), "clustering: clusters must be at least 2, not 1"),
+        (ClusterSpec(clusters=1), "cluster: clusters must be at least 2, not 1"),
+        (ClusterSpec(start="random"), "cluster: start must be one of linear, density, kmeans"),
         (ClusterSpec(skip=("hiden",)), "did you mean 'hidden'"),
         (ClusterSpec(skip=("",)), "nothing in 'plain' can be changed"),
     ],

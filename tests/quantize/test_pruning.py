@@ -128,16 +128,19 @@ def test_nested_models_become_flat():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sparsity": 1.0}, "pruning: sparsity must be at least 0 and below 1, not 1.0"),
-        ({"sparsity": -0.1}, "pruning: sparsity must be"),
-        ({"start": 0.6}, "pruning: start must be 0 to sparsity, not 0.6"),
-        ({"begin": 0.8}, "pruning: end must be a share of the training, from begin to 1, not 0.7"),
-        ({"begin": -1.0}, "pruning: begin must be"),
-        ({"end": 1.5}, "pruning: end must be"),
-        ({"power": 0.0}, "pruning: power must be above 0"),
-        ({"every": 0}, "pruning: every must be at least 1"),
+        ({"sparsity": 1.0}, "prune: sparsity must be at least 0 and below 1, not 1.0"),
+        ({"sparsity": -0.1}, "prune: sparsity must be"),
+        ({"start": 0.6}, "prune: start must be 0 to sparsity, not 0.6"),
+        ({"begin": 0.8}, "prune: end must be a share of the training, from begin to 1, not 0.7"),
+        ({"begin": -1.0}, "prune: begin must be"),
+        ({"end": 1.5}, "prune: end must be"),
+        ({"power": 0.0}, "prune: power must be above 0"),
+        ({"every": 0}, "prune: every must be at least 1"),
+        ({"schedule": "linear"}, "prune: schedule must be one of polynomial, constant, not 'linear'"),
+        ({"scope": "all"}, "prune: scope must be one of layer, global, not 'all'"),
+        ({"skip": "stem"}, "prune: skip must be a list, not 'stem'"),
         ({"pattern": "4:4"}, "'4:4' leaves all weights"),
-        ({"pattern": "2:4", "scope": "global"}, "pruning: 2:4 has no global threshold; give scope layer"),
+        ({"pattern": "2:4", "scope": "global"}, "prune: 2:4 has no global threshold; give scope layer"),
         ({"pattern": "64x64"}, "nothing in 'plain' can be changed:.*the block 64x64 is larger"),
         ({"skip": ("hiden",)}, "did you mean 'hidden'"),
     ],
@@ -269,6 +272,14 @@ def test_nested_models_are_pruned_where_they_are():
     assert {round(kernel.share, 1) for kernel in sparsity_of(model).kernels} == {0.6}
 
 
+def test_a_hook_takes_up_another_model():
+    hook = PruneHook(PruneSpec(sparsity=0.6, skip=(), schedule="constant"))
+    first, second = compiled(plain()), compiled(nested())
+    for model in (first, second):
+        fit(model, hook, epochs=1)
+        assert {round(kernel.share, 1) for kernel in sparsity_of(model).kernels} == {0.6}
+
+
 def test_a_training_that_diverges_says_so():
     model = compiled(plain())
     model.get_layer("hidden").kernel.assign(np.full((144, 24), np.inf))
@@ -285,7 +296,7 @@ def test_a_training_of_unknown_length_is_refused():
         while True:
             yield examples()
 
-    with pytest.raises(EffkerasError, match="which fit does not know: give fit steps_per_epoch"):
+    with pytest.raises(EffkerasError, match="needs to know how long fit trains: give fit steps_per_epoch"):
         model.fit(endless(), shuffle=False, verbose=0, callbacks=[PruneHook(ALL)])
 
 
