@@ -159,8 +159,10 @@ def _kernel_entry(layer: FakeQuantKernel, folds: Folds) -> LayerReport:
     if not layer.quantized:
         return LayerReport(name, kind, "skipped", ASKED)
     norms = [one.norm.name for one in folds.folds.values() if one.name in layer.branches]
-    kept = keras.ops.convert_to_numpy(layer.kept_kernel())
-    rounded = keras.ops.convert_to_numpy(layer.rounded_kernel())
+    kept, rounded = (
+        keras.ops.convert_to_numpy(one).astype(np.float64)
+        for one in (layer.kept_kernel(), layer.rounded_kernel())
+    )
     error = float(np.linalg.norm(rounded - kept) / (np.linalg.norm(kept) or 1.0))
     return LayerReport(name, kind, "done", f"with {', '.join(norms)}" if norms else "", error)
 

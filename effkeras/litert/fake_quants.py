@@ -6,6 +6,7 @@ say the range.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,23 +134,50 @@ def _take_out(parsed: Any) -> dict[int, Range]:
     """Removes the pairs; gives the range of each tensor that had one."""
     graph = parsed.subgraphs[0]
     names = [_code_name(code) for code in parsed.operatorCodes]
-    ranges: dict[int, Range] = {}
-    sources: dict[int, int] = {}
-    kept = []
+    taken = _Taken()
     for op in graph.operators:
         name, first, made = names[op.opcodeIndex], int(op.inputs[0]), int(op.outputs[0])
         if name == "QUANTIZE":
-            source = sources.get(first, first)
-            ranges.setdefault(source, _range(graph.tensors[made]))
-            sources[made] = source
-        elif name == "DEQUANTIZE" and first in sources:
-            sources[made] = sources[first]
+            taken.quantize(graph, first, made)
+        elif name == "DEQUANTIZE" and first in taken.sources:
+            taken.sources[made] = taken.sources[first]
         else:
-            op.inputs = [sources.get(int(index), int(index)) for index in op.inputs]
-            kept.append(op)
-    graph.operators = kept
-    _reconnect(parsed, sources)
-    return ranges
+            op.inputs = [taken.sources.get(int(index), int(index)) for index in op.inputs]
+            taken.keep(op)
+    graph.operators = taken.kept
+    _reconnect(parsed, taken.sources)
+    return taken.ranges
+
+
+class _Taken:
+    """What is known while pairs are taken out: `sources` says which tensor stands for one of a pair."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+        self.ranges: dict[int, Range] = {}
+        self.sources: dict[int, int] = {}
+        self._makers: dict[int, Any] = {}
+
+    def keep(self, op: Any) -> None:
+        self.kept.append(op)
+        self._makers |= dict.fromkeys(map(int, op.outputs), op)
+
+    def quantize(self, graph: Any, first: int, made: int) -> None:
+        found, source = _range(graph.tensors[made]), self.sources.get(first, first)
+        if first == source and self.ranges.get(source, found) != found and source in self._makers:
+            source = self._twin(graph, source)
+        self.ranges.setdefault(source, found)
+        self.sources[made] = source
+
+    def _twin(self, graph: Any, index: int) -> int:
+        """The same values a second time: the converter joins equal operators, whatever their ranges are."""
+        op, tensor = copy.copy(self._makers[index]), copy.copy(graph.tensors[index])
+        twin = len(graph.tensors)
+        tensor.name = f"{_text(tensor.name)}_{twin}"
+        graph.tensors.append(tensor)
+        op.outputs = [twin if int(one) == index else int(one) for one in op.outputs]
+        self.keep(op)
+        return twin
 
 
 def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:

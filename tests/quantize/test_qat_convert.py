@@ -26,6 +26,13 @@ from quantize.post_training import RECIPE, Quantized
 from quantize.specs import PtqSpec, QatSpec
 
 LITE, SWISH = DETECTORS
+# Fast and slow ones.
+ONE = pytest.param(LITE, "int8")
+OTHERS = [
+    pytest.param(name, io, marks=pytest.mark.slow)
+    for name, io in ((LITE, "uint8"), (SWISH, "int8"), (SWISH, "uint8"))
+]
+FLOAT = [pytest.param(LITE, "float32"), pytest.param(SWISH, "float32", marks=pytest.mark.slow)]
 
 
 @functools.cache
@@ -41,8 +48,7 @@ def run(made: Quantized, images: np.ndarray) -> Mapping[str, np.ndarray]:
     return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
 
 
-@pytest.mark.parametrize("io", ["int8", "uint8"])
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(("name", "io"), [ONE, *OTHERS])
 def test_nothing_is_in_float_and_xnnpack_takes_it_in_one_piece(name, io):
     made = artifact(name, io)
     assert made.left_in_float == ()
@@ -51,8 +57,7 @@ def test_nothing_is_in_float_and_xnnpack_takes_it_in_one_piece(name, io):
     assert LiteRTModel.of_bytes(made.flatbuffer).delegated().partitions == 1
 
 
-@pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(("name", "io"), [ONE, *FLOAT, *OTHERS])
 def test_outputs_are_those_of_the_model(name, io):
     wanted = keras_outputs(prepared(name).model, pictures(8))
     got = LiteRTModel.of_bytes(artifact(name, io).flatbuffer)(pictures(8))
@@ -165,10 +170,10 @@ def test_a_relu_of_its_own_cuts_as_it_should():
         for kind in ("relu", "relu6")
     ]
     model = keras.Model(image, keras.layers.Concatenate(name="both")([x, *branches]))
-    made = small(None, model).model
+    made = qat(model, 8 * small_nets.examples()[0]).model
     found = ptq(made, "int8")
     assert found.left_in_float == ()
     assert not any(op.name.startswith("RELU") for op in operators(found.flatbuffer))
     images = 8 * small_nets.examples()[0]
     (got,) = run(found, images).values()
-    assert decibels(made.predict_on_batch(images), got) > 30
+    assert decibels(made.predict_on_batch(images), got) > 40
