@@ -21,7 +21,7 @@ VERBS = {
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
     "eval": ("effkeras.commands.eval", "measure a run, a .keras or a .tflite file"),
     "sensitivity": (
-        "quantize.sensitivity",
+        "quantize.precision.sensitivity",
         "which layers suffer most from few bits",
     ),
     "predict": ("effkeras.commands.predict", "find objects or classes in pictures"),

@@ -15,8 +15,8 @@ from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
 from export.accuracy import Accuracy, Metrics
 from export.sets import Sets
-from quantize.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
-from quantize.post_training import FloatParts, PtqOptions, Quantized, float_parts, quantize_parts
+from quantize.post_training.quantization import FloatParts, PtqOptions, Quantized, float_parts, quantize_parts
+from quantize.precision.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
 
 if TYPE_CHECKING:
     import keras

@@ -113,8 +113,8 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
     with quiet():
         import effkeras
         from effkeras.models import spec_of
-        from quantize.compress import CompressOptions, compress
-        from quantize.rescaling import rescaled
+        from quantize.compression import CompressOptions, compress
+        from quantize.post_training.rescaling import rescaled
         from quantize.splits import Splits
         from quantize.steps import Setting
 

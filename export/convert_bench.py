@@ -103,7 +103,7 @@ def _random_pixels(count: int, size: tuple[int, int]) -> list[np.ndarray]:
 
 
 def _ours(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:
-    from quantize.post_training import PtqOptions, float_parts, quantize_pixels
+    from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
     from quantize.recipes import find
 
     options = PtqOptions(find("int8"))

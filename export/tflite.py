@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from effkeras.definition import ModelSpec
     from effkeras.litert.runner import Delegation, LiteRTModel
-    from quantize.post_training import LayerNote, PtqOptions
+    from quantize.post_training.quantization import LayerNote, PtqOptions
 
 SAMPLES = 128
 FAILED = 1
@@ -152,7 +152,7 @@ def _after_steps(model: keras.Model, source: str, options: ExportOptions) -> ker
 
 
 def _check(options: ExportOptions) -> None:
-    from quantize.post_training import check
+    from quantize.post_training.quantization import check
 
     check(_ptq(options), options.data)
     if options.data is None and options.max_drop is not None:
@@ -162,7 +162,7 @@ def _check(options: ExportOptions) -> None:
 
 
 def _ptq(options: ExportOptions) -> PtqOptions:
-    from quantize.post_training import PtqOptions
+    from quantize.post_training.quantization import PtqOptions
 
     plan = plans.find(options.recipe)
     spec = options.ptq if plan.ptq == PtqSpec() else plan.ptq

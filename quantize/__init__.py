@@ -9,19 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantize.channels import prune_channels
-    from quantize.clustering import cluster
-    from quantize.compress import compress
+    from quantize.aware.quantization_aware import qat
+    from quantize.channels.pruning import prune_channels
+    from quantize.compression import compress
     from quantize.distillation import distill
-    from quantize.equalization import equalize
-    from quantize.folding import fold
-    from quantize.friendly import friendly
-    from quantize.mixed import mixed_precision
-    from quantize.post_training import ptq
-    from quantize.pruning import prune
-    from quantize.quantization_aware import qat
+    from quantize.magnitude.clustering import cluster
+    from quantize.magnitude.pruning import prune
+    from quantize.post_training.equalization import equalize
+    from quantize.post_training.quantization import ptq
+    from quantize.precision.mixed import mixed_precision
+    from quantize.precision.sensitivity import sensitivity
     from quantize.recipes import find as recipe
-    from quantize.sensitivity import sensitivity
+    from quantize.rewriting.folding import fold
+    from quantize.rewriting.friendly import friendly
 
 __all__ = [
     "cluster",
@@ -40,19 +40,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "cluster": ("quantize.clustering", "cluster"),
-    "compress": ("quantize.compress", "compress"),
+    "cluster": ("quantize.magnitude.clustering", "cluster"),
+    "compress": ("quantize.compression", "compress"),
     "distill": ("quantize.distillation", "distill"),
-    "equalize": ("quantize.equalization", "equalize"),
-    "fold": ("quantize.folding", "fold"),
-    "friendly": ("quantize.friendly", "friendly"),
-    "mixed_precision": ("quantize.mixed", "mixed_precision"),
-    "prune": ("quantize.pruning", "prune"),
-    "prune_channels": ("quantize.channels", "prune_channels"),
-    "ptq": ("quantize.post_training", "ptq"),
-    "qat": ("quantize.quantization_aware", "qat"),
+    "equalize": ("quantize.post_training.equalization", "equalize"),
+    "fold": ("quantize.rewriting.folding", "fold"),
+    "friendly": ("quantize.rewriting.friendly", "friendly"),
+    "mixed_precision": ("quantize.precision.mixed", "mixed_precision"),
+    "prune": ("quantize.magnitude.pruning", "prune"),
+    "prune_channels": ("quantize.channels.pruning", "prune_channels"),
+    "ptq": ("quantize.post_training.quantization", "ptq"),
+    "qat": ("quantize.aware.quantization_aware", "qat"),
     "recipe": ("quantize.recipes", "find"),
-    "sensitivity": ("quantize.sensitivity", "sensitivity"),
+    "sensitivity": ("quantize.precision.sensitivity", "sensitivity"),
 }
 
 

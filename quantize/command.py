@@ -17,7 +17,7 @@ from effkeras.training.settings import TrainSettings, read_settings
 from quantize import plans, recipes
 
 if TYPE_CHECKING:
-    from quantize.compress import Compression
+    from quantize.compression import Compression
 
 FAILED = 1
 
@@ -35,7 +35,7 @@ def _run(argv: Sequence[str] | None) -> int:
     model = open_model(chosen.model, chosen.weights)
     with quiet():
         from effkeras.models import spec_of
-        from quantize.compress import CompressOptions, compress
+        from quantize.compression import CompressOptions, compress
         from quantize.splits import Splits
 
     splits = Splits.open(chosen.data, spec_of(model), skip_bad=chosen.skip_bad)

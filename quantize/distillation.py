@@ -22,8 +22,8 @@ from effkeras.graph.functional import check_functional, deep_graphs, is_function
 from effkeras.models import spec_of
 from effkeras.rewrite import TINY, check_finite
 from effkeras.training.tuning import TuneJob, tune
-from quantize.calibration import calibration_pixels, representative
 from quantize.lessons import Lessons
+from quantize.post_training.calibration import calibration_pixels, representative
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import DistillSpec
 from quantize.teacher_losses import (

@@ -22,9 +22,9 @@ from effkeras.tables import read_toml
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
 from quantize.lessons import Lessons
+from quantize.magnitude.selection import SKIPPED
 from quantize.plans import Plan
 from quantize.report import Compressed, LayerReport, StepReport
-from quantize.selection import SKIPPED
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec
 from quantize.splits import Splits
 from quantize.steps import Setting, Step, steps_of
@@ -108,7 +108,7 @@ def _by_ourselves(wrap: Wrap, settings: TrainSettings, lessons: Lessons) -> Carr
 
 def _by_tfmot(model: keras.Model, steps: list[Step], lessons: Lessons) -> CarryOut:
     """The steps by tensorflow-model-optimization; refused before any work when it cannot do one."""
-    from quantize.tfmot_backend import check_tfmot, run_tfmot
+    from quantize.tfmot.backend import check_tfmot, run_tfmot
 
     for step in steps:
         if not isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec):

@@ -11,14 +11,14 @@ import numpy as np
 from effkeras.data.records import LabelledData
 from effkeras.models import spec_of
 from effkeras.training.hooks import Hook
-from quantize.calibration import calibration_pixels, representative
-from quantize.channels import prune_channels, round_of
-from quantize.clustering import ClusterHook, cluster, finish_clustering
-from quantize.friendly import friendly
+from quantize.aware.quantization_aware import qat
+from quantize.channels.pruning import prune_channels, round_of
+from quantize.magnitude.clustering import ClusterHook, cluster, finish_clustering
+from quantize.magnitude.pruning import PruneHook, finish_pruning
 from quantize.plans import Plan
-from quantize.pruning import PruneHook, finish_pruning
-from quantize.quantization_aware import qat
+from quantize.post_training.calibration import calibration_pixels, representative
 from quantize.report import Compressed, StepReport
+from quantize.rewriting.friendly import friendly
 from quantize.specs import ChannelSpec, ClusterSpec, DistillSpec, FriendlySpec, PruneSpec, QatSpec
 from quantize.splits import Splits
 

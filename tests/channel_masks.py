@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from quantize.channel_groups import Channels
+from quantize.channels.groups import Channels
 
 
 def random_stays(channels: Channels, seed: int) -> np.ndarray:

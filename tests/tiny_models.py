@@ -11,7 +11,13 @@ import numpy as np
 import effkeras
 from effkeras.definition import ModelSpec
 from effkeras.models import build_spec
-from quantize.post_training import FloatParts, PtqOptions, Quantized, float_parts, quantize_pixels
+from quantize.post_training.quantization import (
+    FloatParts,
+    PtqOptions,
+    Quantized,
+    float_parts,
+    quantize_pixels,
+)
 from quantize.recipes import find
 
 SIDE = 64

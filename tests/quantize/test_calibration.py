@@ -17,8 +17,8 @@ from effkeras.data.records import (
     DetectionRecord,
 )
 from effkeras.preprocess import network_input
-from quantize.calibration import calibration_pixels, representative
-from quantize.ranges import measure_ranges
+from quantize.post_training.calibration import calibration_pixels, representative
+from quantize.post_training.ranges import measure_ranges
 
 NAME = "efficientdet-lite0"
 

@@ -12,7 +12,7 @@ from tiny_models import decibels, pictures, randomize
 
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec
-from quantize.post_training import PtqOptions, Quantized, float_parts, quantize_pixels
+from quantize.post_training.quantization import PtqOptions, Quantized, float_parts, quantize_pixels
 from quantize.recipes import find
 
 BASES = ("nasnet-mobile", pytest.param("pnasnet-mobile", marks=pytest.mark.slow))

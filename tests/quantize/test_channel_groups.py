@@ -13,9 +13,9 @@ from keras import layers
 from effkeras.graph.keras_counting import count_layers
 from effkeras.layers import ChannelSlice, FastFusion
 from effkeras.rewrite import flat
-from quantize.channel_costs import MACS, costs_of
-from quantize.channel_groups import Channels, find_channels, locked_by
-from quantize.channel_rewrite import without_channels
+from quantize.channels.costs import MACS, costs_of
+from quantize.channels.groups import Channels, find_channels, locked_by
+from quantize.channels.rewrite import without_channels
 
 
 def picture() -> keras.KerasTensor:

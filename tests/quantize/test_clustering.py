@@ -10,9 +10,9 @@ import effkeras
 from effkeras import EffkerasError
 from effkeras.models import save, spec_of
 from quantize import cluster, prune
-from quantize.clustering import ClusterHook, finish_clustering
-from quantize.masks import zero_mask
-from quantize.selection import CHOSEN
+from quantize.magnitude.clustering import ClusterHook, finish_clustering
+from quantize.magnitude.masks import zero_mask
+from quantize.magnitude.selection import CHOSEN
 from quantize.specs import ClusterSpec, PruneSpec
 
 FEW = ClusterSpec(clusters=8, skip=())

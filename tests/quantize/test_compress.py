@@ -23,8 +23,8 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec, save, spec_of
 from effkeras.training import session
 from quantize import compress, plans
-from quantize.compress import CompressOptions
-from quantize.sparsity import sparsity_of
+from quantize.compression import CompressOptions
+from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import TuneSpec
 
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
@@ -120,7 +120,7 @@ def test_beyond_the_budget_no_artifact_is_written(model, digit_classes, tmp_path
 def test_weights_that_are_not_finite_are_refused_before_any_work(digit_classes, tmp_path):
     broken = build_spec(tiny_classifier())
     broken.get_layer("head_conv").kernel.assign(np.full(broken.get_layer("head_conv").kernel.shape, np.nan))
-    with pytest.raises(EffkerasError, match="head_conv/kernel of .* is not finite"):
+    with pytest.raises(EffkerasError, match=r"head_conv/kernel of .* is not finite"):
         compress(broken, plan("prune50-int8"), digit_classes, CompressOptions(folder=tmp_path / "work"))
     assert not (tmp_path / "work").exists()
 

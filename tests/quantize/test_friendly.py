@@ -17,7 +17,7 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import calls_of
 from effkeras.models import build_spec, spec_of
-from quantize.friendly import activation_of, friendly
+from quantize.rewriting.friendly import activation_of, friendly
 from quantize.specs import FriendlySpec
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from quantize.masks import clusters_of, pruning_masks, relative_change, zero_mask
-from quantize.patterns import Blocks, Groups
+from quantize.magnitude.masks import clusters_of, pruning_masks, relative_change, zero_mask
+from quantize.magnitude.patterns import Blocks, Groups
 
 values = st.floats(-10, 10, width=32)
 kernels = array_shapes(min_dims=2, max_dims=4, max_side=6).flatmap(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from quantize.memory import Memory, digest
+from quantize.precision.memory import Memory, digest
 
 
 def test_another_memory_of_the_same_key_goes_on(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantize.mixed_search import Choice, Search
-from quantize.sensitivity import LayerSensitivity
+from quantize.precision.search import Choice, Search
+from quantize.precision.sensitivity import LayerSensitivity
 
 
 class Network:

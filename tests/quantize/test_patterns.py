@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from effkeras import EffkerasError
-from quantize.patterns import Blocks, Groups, parse_pattern
+from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
 
 
 def column(*values: float) -> np.ndarray:

@@ -10,9 +10,9 @@ import effkeras
 from effkeras import EffkerasError
 from effkeras.models import save, spec_of
 from quantize import prune
-from quantize.pruning import PruneHook, finish_pruning, select_prunable
-from quantize.selection import CHOSEN
-from quantize.sparsity import sparsity_of
+from quantize.magnitude.pruning import PruneHook, finish_pruning, select_prunable
+from quantize.magnitude.selection import CHOSEN
+from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import PruneSpec
 
 ALL = PruneSpec(skip=())

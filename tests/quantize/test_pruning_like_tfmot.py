@@ -12,10 +12,10 @@ import pytest
 import tfmot_pruning
 from tfmot_pruning import RATE, SCHEDULES, STEPS, TRAINING, WAYS
 
-from quantize.masks import pruning_masks
-from quantize.patterns import parse_pattern
-from quantize.pruning import PruneHook
-from quantize.schedules import Schedule
+from quantize.magnitude.masks import pruning_masks
+from quantize.magnitude.patterns import parse_pattern
+from quantize.magnitude.pruning import PruneHook
+from quantize.magnitude.schedules import Schedule
 from quantize.specs import PruneSpec
 
 SHAPES = {

@@ -22,7 +22,7 @@ from effkeras.litert.runner import DEFINITION, LiteRTModel, delegation, make_int
 from effkeras.models import build_spec
 from effkeras.predictor import KerasPredictor
 from quantize import ptq, qat
-from quantize.post_training import RECIPE, Quantized
+from quantize.post_training.quantization import RECIPE, Quantized
 from quantize.specs import PtqSpec, QatSpec
 
 LITE, SWISH = DETECTORS

@@ -14,7 +14,7 @@ from tfmot_qat import BATCHES, KERNELS
 
 from effkeras.layers.fake_quant import FakeQuant
 from effkeras.layers.fake_quant_kernels import FakeQuantConv2D
-from quantize.quantization_aware import quantizable
+from quantize.aware.quantization_aware import quantizable
 from quantize.specs import QatSpec
 
 SHAPES = {"expand": (3, 3, 3, 8), "depthwise": (3, 3, 8, 1), "project": (1, 1, 8, 8), "logits": (8, 4)}

@@ -7,7 +7,7 @@ from tiny_models import tiny_model
 
 from effkeras import EffkerasError
 from effkeras.rewrite import Graph
-from quantize.selection import (
+from quantize.magnitude.selection import (
     DEPTHWISE,
     ONLY_1X1,
     SKIPPED,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_nets import nested, plain, two_heads
 
-from quantize.sparsity import sparsity_of, stored_sizes
+from quantize.magnitude.sparsity import sparsity_of, stored_sizes
 
 
 def test_zeros_are_counted_by_layer_and_in_all():

@@ -15,11 +15,11 @@ from effkeras.training.loop import spec_for_data
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
 from quantize import cluster, prune
-from quantize.clustering import ClusterHook, finish_clustering
-from quantize.masks import zero_mask
-from quantize.pruning import PruneHook, finish_pruning
-from quantize.selection import Target
-from quantize.sparsity import sparsity_of
+from quantize.magnitude.clustering import ClusterHook, finish_clustering
+from quantize.magnitude.masks import zero_mask
+from quantize.magnitude.pruning import PruneHook, finish_pruning
+from quantize.magnitude.selection import Target
+from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec
 
 pytestmark = pytest.mark.slow

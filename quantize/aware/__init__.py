@@ -1,0 +1,1 @@
+"""Quantization-aware training: models that compute as int8 will."""

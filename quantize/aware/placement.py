@@ -1,0 +1,208 @@
+"""Where a graph's activations are rounded, and which of them share a range.
+
+After every operation with values of its own, but not between a convolution or sum and the ReLU that LiteRT
+fuses into it, and not where the values are the input's own. Maps that int8 wants in one range, such as the
+parts of a concatenation, share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.graph.functional import Call
+from effkeras.layers.fake_quant import SIGNED_UNIT, UNIT, Extent
+from effkeras.rewrite import Graph, key
+from quantize.aware.operations import Role, activation_name, activation_of, class_name, is_prologue, role_of
+from quantize.rewriting.folding import Folds
+
+RELU6: Extent = (0.0, 6.0)
+PIXELS = (0.0, 255.0)
+
+_FIXED = {"sigmoid": UNIT, "softmax": UNIT, "tanh": SIGNED_UNIT, "hard_sigmoid": (0.0, 1.0)}
+_FUSED = ("relu", "relu6")
+_FUSES = ("Conv2D", "DepthwiseConv2D", "Dense", "SeparableConv2D", "Add", "FastFusion")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Group:
+    """Maps with one range: its name, how many of them it spans, and the range itself where it is known."""
+
+    name: str
+    branches: int
+    extent: Extent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a tensor is rounded: in a group's range, which takes notice of it as `branch`, or of None."""
+
+    group: Group
+    branch: int | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Placement:
+    """Where a graph's activations are rounded.
+
+    `spots` by the identity of the tensor; `unknown` are the calls that stay in float. `prologue` are the
+    calls from the input to the first tensor that is rounded.
+    """
+
+    spots: Mapping[int, Spot]
+    unknown: tuple[Call, ...]
+    prologue: tuple[Call, ...]
+
+
+def place(graph: Graph, folds: Folds) -> Placement:
+    """Decides where a graph's activations are rounded once batch normalisation is folded."""
+    return _Placer(_Folded(graph, folds)).placement()
+
+
+def is_standalone(graph: Graph, folds: Folds, call: Call) -> bool:
+    """Whether an activation is computed by itself, not by the operation before it."""
+    return _Folded(graph, folds).is_standalone(call)
+
+
+class _Folded:
+    """What calls are once batch normalisation is folded."""
+
+    def __init__(self, graph: Graph, folds: Folds):
+        self.graph = graph
+        self._gone = {key(call) for call in folds.gone}
+        self._alone = {key(call) for call in folds.alone}
+
+    def role(self, call: Call) -> Role:
+        if key(call) in self._gone:
+            return "passes"
+        return "computes" if key(call) in self._alone else role_of(call.operation)
+
+    def is_standalone(self, call: Call) -> bool:
+        before = self.graph.maker(call.inputs[0])
+        while self.graph.only_user(before) is not None and self.role(before) == "passes":
+            before = self.graph.maker(before.inputs[0])
+        return self.graph.only_user(before) is None or not self._fuses(before)
+
+    def is_fused(self, call: Call) -> bool:
+        """Whether LiteRT computes the ReLU behind a call together with it."""
+        if not self._fuses(call):
+            return False
+        user = self.graph.only_user(call)
+        while user is not None and self.role(user) == "passes":
+            user = self.graph.only_user(user)
+        return user is not None and activation_of(user.operation) in _FUSED
+
+    def _fuses(self, call: Call) -> bool:
+        linear = activation_name(getattr(call.operation, "activation", None)) == "linear"
+        return key(call) in self._alone or (class_name(call.operation) in _FUSES and linear)
+
+
+class _Placer:
+    def __init__(self, folded: _Folded):
+        self._folded = folded
+        self._graph = folded.graph
+        self._role = folded.role
+        self._ties: dict[int, int] = {}
+        self._names: set[str] = set()
+
+    def placement(self) -> Placement:
+        prologue = tuple(self._prologue())
+        begun = {key(call) for call in prologue[:-1]}
+        for call in self._graph.calls:
+            self._tie(call)
+        sources = self._sources(begun)
+        spots: dict[int, Spot] = {}
+        for found in sources.values():
+            group = self._group(found, prologue)
+            spots |= {id(tensor): Spot(group, branch) for branch, (_, tensor) in enumerate(found)}
+        spots |= self._averages(sources, spots)
+        unknown = tuple(call for call in self._graph.calls if self._role(call) == "unknown")
+        return Placement(spots, tuple(c for c in unknown if not is_prologue(c.operation)), prologue)
+
+    def _tie(self, call: Call) -> None:
+        """Notes which tensors have one range because of a call."""
+        if self._role(call) in ("passes", "keeps", "averages"):
+            first, *others = (*call.inputs, *call.outputs)
+            for other in others:
+                self._ties[self._root(other)] = self._root(first)
+
+    def _root(self, tensor: Any) -> int:
+        one = id(tensor)
+        while one in self._ties and self._ties[one] != one:
+            one = self._ties[one]
+        return one
+
+    def _sources(self, begun: set[int]) -> dict[int, list[tuple[Call, Any]]]:
+        """The tensors with values of their own by what they share a range with."""
+        found: dict[int, list[tuple[Call, Any]]] = {}
+        for call in self._graph.calls:
+            if self._role(call) not in ("input", "computes", "unknown") or key(call) in begun:
+                continue
+            if self._folded.is_fused(call) or self._is_last_softmax(call):
+                continue
+            for tensor in call.outputs:
+                if keras.backend.is_float_dtype(tensor.dtype):
+                    found.setdefault(self._root(tensor), []).append((call, tensor))
+        return found
+
+    def _averages(
+        self, sources: Mapping[int, list[tuple[Call, Any]]], spots: Mapping[int, Spot]
+    ) -> dict[int, Spot]:
+        """Where values between the input's are rounded in the input's range."""
+        found = {}
+        for call in self._graph.calls:
+            root = self._root(call.outputs[0])
+            if self._role(call) == "averages" and root in sources:
+                group = spots[id(sources[root][0][1])].group
+                found[key(call)] = Spot(group, None)
+        return found
+
+    def _group(self, found: list[tuple[Call, Any]], prologue: tuple[Call, ...]) -> Group:
+        call = found[0][0]
+        extent = self._extent(call, prologue) if len(found) == 1 else None
+        return Group(self._name(call), len(found), extent)
+
+    def _extent(self, call: Call, prologue: tuple[Call, ...]) -> Extent | None:
+        if len(prologue) > 1 and call is prologue[-1]:
+            return pixel_extent(prologue)
+        if activation_of(call.operation) == "relu6" and self._folded.is_standalone(call):
+            return RELU6
+        return _FIXED.get(_activation(call) or "")
+
+    def _name(self, call: Call) -> str:
+        name, count = f"{call.operation.name}_range", 2
+        while name in self._names:
+            name, count = f"{call.operation.name}_range_{count}", count + 1
+        self._names.add(name)
+        return name
+
+    def _is_last_softmax(self, call: Call) -> bool:
+        """Probabilities that only leave the model stay exact."""
+        return _activation(call) == "softmax" and not self._graph.users(call.outputs[0])
+
+    def _prologue(self) -> Iterator[Call]:
+        call: Call | None = next(call for call in self._graph.calls if call.is_input)
+        while call is not None and (call.is_input or is_prologue(call.operation)):
+            yield call
+            call = self._graph.only_user(call)
+
+
+def pixel_extent(prologue: tuple[Call, ...]) -> Extent:
+    """The range of what the first layers make of pixels 0..255."""
+    pixels = prologue[0].outputs[0]
+    tensor = prologue[-1].outputs[0]
+    ends = np.array([np.full((1, *pixels.shape[1:]), end) for end in PIXELS], np.float32)
+    made = keras.Model(pixels, tensor).predict_on_batch(ends[:, 0])
+    return float(min(made.min(), 0)), float(max(made.max(), 0))
+
+
+def _activation(call: Call) -> str | None:
+    """The activation that a call ends with."""
+    kind = activation_of(call.operation)
+    if kind is None and hasattr(call.operation, "activation"):
+        return activation_name(call.operation.activation)
+    return kind

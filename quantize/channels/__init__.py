@@ -1,0 +1,1 @@
+"""Whole channels removed: a narrower network."""

@@ -1,0 +1,86 @@
+"""How much faster half the multiply-adds are: the same detectors before and after, float and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effkeras.litert.latency import Plan, Setting, measure_all
+from quantize.channels.pruning import prune_channels
+from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+from quantize.recipes import find
+from quantize.report import Compressed
+from quantize.specs import ChannelSpec
+
+if TYPE_CHECKING:
+    import keras
+
+# Latency does not depend on what the weights are, so random ones do; int8 ranges come from random pictures.
+CALIBRATION = 4
+RECIPES = ("float32", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A zoo model at an input side in pixels."""
+
+    model: str
+    side: int
+
+
+CASES = (Case("efficientdet-lite0", 320), Case("efficientdet-d0", 512))
+
+
+def speed_rows(
+    cases: Sequence[Case] = CASES, spec: ChannelSpec | None = None, plan: Plan | None = None
+) -> Iterator[dict[str, Any]]:
+    """One row, kind "channel-speed", for each model and recipe: latencies before and after pruning.
+
+    All artifacts of a model take turns on one thread of XNNPACK, so that what else the machine does hits
+    all alike; `faster` is the ratio of the shortest runs, `faster_median` that of the medians.
+    """
+    import effkeras
+
+    spec, plan = spec or ChannelSpec(), plan or Plan(runs=50, warmup=5)
+    for case in cases:
+        model = effkeras.build(case.model, input_shape=(case.side, case.side))
+        pruned = prune_channels(model, spec)
+        yield from _rows(case, spec, pruned, _timed(model, pruned.model, plan))
+
+
+def _timed(model: keras.Model, pruned: keras.Model, plan: Plan) -> list[Any]:
+    """Latencies in the order of `RECIPES`, before and after for each."""
+    setting = Setting(xnnpack=True, threads=1)
+    artifacts = [_artifact(one, recipe) for recipe in RECIPES for one in (model, pruned)]
+    return measure_all([(artifact, setting) for artifact in artifacts], plan)
+
+
+def _artifact(model: keras.Model, recipe: str) -> bytes:
+    options = PtqOptions(find(recipe), "int8" if recipe == "int8" else "float32")
+    return quantize_pixels(float_parts(model, options), options, _noise(model)).flatbuffer
+
+
+def _noise(model: keras.Model) -> Iterable[np.ndarray]:
+    random = np.random.default_rng(0)
+    shape = (1, *model.inputs[0].shape[1:])
+    return (random.uniform(0, 255, shape).astype(np.float32) for _ in range(CALIBRATION))
+
+
+def _rows(case: Case, spec: ChannelSpec, pruned: Compressed, timed: list[Any]) -> Iterator[dict[str, Any]]:
+    for index, recipe in enumerate(RECIPES):
+        before, after = timed[2 * index : 2 * index + 2]
+        yield {
+            "kind": "channel-speed",
+            "model": case.model,
+            "side": case.side,
+            "recipe": recipe,
+            "keep": spec.keep,
+            **{name: int(value) for name, value in pruned.report.figures.items()},
+            "before": before.to_row(),
+            "after": after.to_row(),
+            "faster": round(before.min_ms / after.min_ms, 3),
+            "faster_median": round(before.median_ms / after.median_ms, 3),
+        }

@@ -1,0 +1,111 @@
+"""How much a model would lose with each unit of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.console import track
+from effkeras.errors import EffkerasError
+from effkeras.graph.channel_flow import LayerFlow, Numbers, Sliced
+from quantize.channels.groups import Channels
+
+# (pixels, targets) as the model's loss takes them.
+LabelledBatches = Iterable[tuple[Any, Any]]
+Loss = Callable[[Any, Any], Any]
+
+
+def by_norm(channels: Channels) -> np.ndarray:
+    """The mean L1 norm of the kernels that make a unit, (U,), each relative to its layer (Li et al. 2017)."""
+    mean = _Mean(channels.unit)
+    for layer, made in channels.makers:
+        if layer.slices:
+            made_on = next(one for one in layer.slices if one.numbers is made)
+            mean.add(made, _sizes(layer, made_on))
+    return mean.values()
+
+
+def by_scale(channels: Channels) -> np.ndarray:
+    """The mean size of the scales of batch normalisation that a unit runs through, (U,).
+
+    Each is relative to its layer's mean (after Liu et al. 2017, "Network Slimming"); units without
+    batch normalisation are judged by `by_norm`.
+    """
+    mean = _Mean(channels.unit)
+    for layer in channels.flow.layers.values():
+        if isinstance(layer.layer, keras.layers.BatchNormalization) and layer.layer.scale:
+            mean.add(layer.slices[0].numbers, _sizes(layer, layer.slices[0]))
+    return np.where(mean.counts > 0, mean.values(), by_norm(channels))
+
+
+def by_taylor(channels: Channels, loss: Loss, batches: LabelledBatches) -> np.ndarray:
+    """The squared change of the loss that a unit's removal makes, to first order, (U,).
+
+    A channel is removed where it ends: in the rows of the kernels that mix it with others. The sum of
+    weight times gradient there is that of activation times gradient (Molchanov et al. 2019, equation 8),
+    over all that the unit feeds. Batch normalisation works as at inference.
+
+    Raises EffkerasError when there are no batches, or the loss is not finite.
+    """
+    ends = [layer for layer in channels.flow.layers.values() if layer.mixed is not None]
+    kernels = [layer.layer.weights[layer.mixed.weight] for layer in ends]  # type: ignore[union-attr]
+    total, count = np.zeros(int(channels.unit.max()) + 1), 0
+    for pixels, targets in track(list(batches), "importance of channels"):
+        change, products = (
+            np.zeros_like(total),
+            _products(channels.flow.model, loss, (pixels, targets), kernels),
+        )
+        for layer, product in zip(ends, products, strict=True):
+            end: Sliced = layer.mixed  # type: ignore[assignment]
+            np.add.at(change, channels.unit[end.numbers], _others_summed(product, end.axis))
+        total += change**2
+        count += 1
+    if count == 0:
+        raise EffkerasError('importance "taylor" needs labelled pictures; there is not one batch')
+    return total / count
+
+
+def _products(
+    model: keras.Model, loss: Loss, batch: tuple[Any, Any], kernels: list[keras.Variable]
+) -> list[np.ndarray]:
+    """Each kernel times the loss's gradient by it."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        values = [kernel.value for kernel in kernels]
+        tape.watch(values)
+        result = loss(batch[1], model(batch[0], training=False))
+    if not np.isfinite(float(result)):
+        raise EffkerasError("the loss is not finite; channels cannot be judged by its gradient")
+    gradients = tape.gradient(result, values, unconnected_gradients="zero")
+    return [np.asarray(one) * np.asarray(value) for one, value in zip(gradients, values, strict=True)]
+
+
+class _Mean:
+    """The mean of what layers say about a unit."""
+
+    def __init__(self, unit: Numbers):
+        self._unit = unit
+        self._sums = np.zeros(int(unit.max()) + 1)
+        self.counts = np.zeros_like(self._sums)
+
+    def add(self, numbers: Numbers, sizes: np.ndarray) -> None:
+        """What one layer says, (C,), brought to a mean of 1."""
+        np.add.at(self._sums, self._unit[numbers], sizes / max(float(sizes.mean()), 1e-12))
+        np.add.at(self.counts, self._unit[numbers], 1)
+
+    def values(self) -> np.ndarray:
+        return self._sums / np.maximum(self.counts, 1)
+
+
+def _sizes(layer: LayerFlow, one: Sliced) -> np.ndarray:
+    return _others_summed(np.abs(np.asarray(layer.layer.weights[one.weight])), one.axis)
+
+
+def _others_summed(values: np.ndarray, axis: int) -> np.ndarray:
+    """Sums over all axes but one."""
+    others = tuple(index for index in range(values.ndim) if index != axis)
+    return values.astype(float).sum(axis=others)

@@ -1,0 +1,232 @@
+"""From a trained model and a recipe to a smaller model and an artifact whose loss is known."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from effkeras import results
+from effkeras.compare import Drop, compare, outcomes
+from effkeras.console import note
+from effkeras.evaluate import evaluate, headlines
+from effkeras.external import adopt, definition_in
+from effkeras.files import write_bytes, write_text
+from effkeras.litert.costs import integer_share
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.runner import Delegation, LiteRTModel
+from effkeras.models import save, spec_of
+from effkeras.predictor import KerasPredictor, Predictor
+from effkeras.training.run import Run
+from effkeras.training.settings import TrainSettings
+from quantize import plans
+from quantize.aware.quantization_aware import is_fake_quantized
+from quantize.magnitude.sparsity import sparsity_of
+from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
+from quantize.plans import Plan
+from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check, ptq, read_quantized
+from quantize.precision.mixed import MixedOptions, MixedSets, mixed_precision
+from quantize.recipes import Edges
+from quantize.report import StepReport
+from quantize.splits import Splits
+
+
+@dataclass(frozen=True, slots=True)
+class CompressOptions:
+    """How a recipe is carried out.
+
+    `max_drop` is what may be lost of the metric, in its units: 0.01 is one point of AP or top-1. `settings`
+    are those that the model was trained with; augmentation is kept. `folder` keeps the work, so that the
+    same call goes on where it was interrupted; None keeps nothing. With `strict`, a layer that cannot be
+    quantized is an error. `backend` "tfmot" has tensorflow-model-optimization do the steps, where it can.
+    """
+
+    max_drop: float | None = None
+    io: Edges = "float32"
+    samples: int = SAMPLES
+    strict: bool = False
+    backend: Trainer = "effkeras"
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Compression:
+    """What a recipe made of a model.
+
+    `model` is the compressed Keras model, `quantized` the artifact. `drop` is what the artifact loses on the
+    test pictures against the model that was given, with its interval; `validated` the same drop on the
+    pictures that decisions were made by, and `passed` whether that is within the budget.
+    """
+
+    plan: Plan
+    model: keras.Model
+    quantized: Quantized
+    reports: tuple[StepReport, ...]
+    drop: Drop
+    validated: float
+    passed: bool
+    delegated: Delegation
+    figures: Mapping[str, float]
+
+    def to_row(self) -> dict[str, Any]:
+        """The result as a plain record, kind "compression"."""
+        return {
+            "kind": "compression",
+            "model": spec_of(self.model).name,
+            "recipe": self.plan.to_table() | {"name": self.plan.name},
+            "metric": self.drop.metric,
+            "before": self.drop.before,
+            "after": self.drop.after,
+            "drop": self.drop.drop,
+            "interval": [self.drop.low, self.drop.high],
+            "validated_drop": self.validated,
+            "passed": self.passed,
+            "total_ops": self.delegated.total_ops,
+            "delegated_ops": self.delegated.delegated_ops,
+            "partitions": self.delegated.partitions,
+            **self.figures,
+        }
+
+
+def compress(
+    model: keras.Model,
+    recipe: str | Path | Plan,
+    data: Path | str | Splits,
+    options: CompressOptions | None = None,
+) -> Compression:
+    """Compresses a trained model by a recipe, and measures what that costs.
+
+    Steps that change the model are each followed by a short training on the split train; the artifact's
+    ranges are measured there too. What has to be decided is decided on val, and what is reported is measured
+    on test.
+
+    Args:
+        model: a trained model; it stays untouched. One that effkeras did not build must be a classifier that
+            takes RGB pixels 0..255, see `effkeras.external.adopt`.
+        recipe: a recipe's name, such as "prune50-int8", or a TOML file.
+        data: a folder of labelled pictures with the splits train, val and test, or those splits.
+        options: budget, edges, folder.
+
+    Raises:
+        EffkerasError: a recipe or data that make no sense, weights or activations that are not finite, or a
+            folder that holds other work.
+    """
+    options = options or CompressOptions()
+    plan = plans.find(recipe)
+    if definition_in(model) is None:
+        model = adopt(model)
+    splits = data if isinstance(data, Splits) else Splits.open(Path(data), spec_of(model))
+    _check(plan, options, splits)
+    if options.folder is not None:
+        return _compress(model, plan, splits, options, options.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        return _compress(model, plan, splits, options, Path(folder))
+
+
+def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
+    check(_ptq_options(plan, options), splits.train)
+
+
+def _compress(
+    model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, folder: Path
+) -> Compression:
+    steps = run_steps(model, plan, splits, Work(folder, options.settings, options.strict, options.backend))
+    smaller = steps[-1].model if steps else model
+    reference = _worst(KerasPredictor.of(model), splits)
+    lost = _drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
+    quantized, report = _artifact(smaller, plan, splits, options, (folder, lost))
+    runner = LiteRTModel.of_bytes(quantized.flatbuffer)
+    validated = _drop(reference, _worst(runner, splits))
+    made = Compression(
+        plan=plan,
+        model=smaller,
+        quantized=quantized,
+        reports=(*(one.report for one in steps), report),
+        drop=_tested(KerasPredictor.of(model), runner, splits),
+        validated=validated,
+        passed=options.max_drop is None or validated <= options.max_drop,
+        delegated=runner.delegated(),
+        figures=_figures(smaller, quantized),
+    )
+    _keep(made, folder, options)
+    return made
+
+
+def _artifact(
+    model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, so_far: tuple[Path, float]
+) -> tuple[Quantized, StepReport]:
+    """The artifact; beyond the budget with layers at higher precision, if the recipe leaves that open."""
+    folder, lost = so_far
+    how = _ptq_options(plan, options)
+    given = artifact_of_steps(folder)
+    if given is not None:
+        made = read_quantized(given, how)
+        return made, made.report
+    can_mix = plan.format.needs_data and not is_fake_quantized(model)
+    if options.max_drop is None or not can_mix:
+        made = ptq(
+            model, plan.format, splits.train, io=how.io, samples=how.samples, seed=how.seed, spec=how.spec
+        )
+        return made, made.report
+    if lost >= options.max_drop:
+        note(f"the steps before lose {lost:.4f} already; the budget cannot be kept")
+    left = max(options.max_drop - lost, 0.0)
+    sets = MixedSets(splits.train, splits.validation, splits.test)
+    found = mixed_precision(model, sets, MixedOptions(left, how, work=folder / "mixed"))
+    found.show()
+    return found.quantized, found.report
+
+
+def _ptq_options(plan: Plan, options: CompressOptions) -> PtqOptions:
+    return PtqOptions(plan.format, options.io, options.samples, plan.steps.tune.seed, plan.ptq)
+
+
+def _worst(predictor: Predictor, splits: Splits) -> dict[str, float]:
+    """The metrics that count, on the pictures that decisions are made by."""
+    metrics = evaluate(predictor, splits.validation, title="measuring on val")
+    return {name: metrics[name] for name in headlines(predictor.spec)}
+
+
+def _drop(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    return max(before[name] - after[name] for name in before)
+
+
+def _tested(model: Predictor, artifact: Predictor, splits: Splits) -> Drop:
+    if model.spec.is_detector and not model.spec.detects:  # masks have no outcome per picture
+        ours, theirs = (evaluate(one, splits.test)["mIoU"] for one in (model, artifact))
+        return Drop("mIoU", ours, theirs, ours - theirs, ours - theirs)
+    before = outcomes(model, splits.test, title="testing the model")
+    return compare(before, outcomes(artifact, splits.test, title="testing the artifact"))
+
+
+def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
+    flatbuffer = quantized.flatbuffer
+    return {
+        "bytes": len(flatbuffer),
+        "gzipped_bytes": len(gzip.compress(flatbuffer, mtime=0)),
+        "parameters": model.count_params(),
+        "sparsity": sparsity_of(model).share,
+        "int8_macs": integer_share(operators(flatbuffer)),
+    }
+
+
+def _keep(made: Compression, folder: Path, options: CompressOptions) -> None:
+    """Writes a run folder: the model, its definition, and, within the budget, the artifact."""
+    run, spec = Run(folder), spec_of(made.model)
+    save(made.model, run.model)
+    write_text(run.definition, spec.to_toml())
+    write_text(run.labels, "".join(f"{label}\n" for label in spec.labels))
+    row = results.stamped(made.to_row())
+    reports = {"result": row, "steps": [report.to_row() for report in made.reports]}
+    write_text(folder / "report.json", json.dumps(reports, indent=1) + "\n")
+    results.append(run.results, [row])
+    if made.passed:
+        name = made.plan.name if options.io == "float32" else f"{made.plan.name}-{options.io}"
+        write_bytes(run.artifacts / f"{name}.tflite", made.quantized.flatbuffer)

@@ -1,0 +1,1 @@
+"""Weights that become zero, or few different values, by their size."""

@@ -1,0 +1,182 @@
+"""Weight clustering: few different values per kernel, which packs well and fits a table.
+
+Han, Mao & Dally 2016, "Deep compression" (arXiv:1510.00149), section 3. Fine-tuning moves the values and
+leaves every weight in its cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.console import track
+from effkeras.errors import EffkerasError
+from effkeras.rewrite import Graph, check_finite, rewrite
+from effkeras.tables import to_record
+from quantize.hooks import FitHook
+from quantize.magnitude.kmeans import centroids_of, nearest, smallest_count
+from quantize.magnitude.masks import clusters_of, relative_change
+from quantize.magnitude.selection import Choice, Selection, Target, select
+from quantize.magnitude.sparsity import sparsity_of, stored_sizes
+from quantize.report import Compressed, LayerReport, StepReport
+from quantize.specs import ClusterSpec
+
+STEP = "cluster"
+ERROR_IS = "norm of the change / norm of the weights"
+
+Array = np.ndarray
+
+
+def cluster(model: keras.Model, spec: ClusterSpec | None = None) -> Compressed:
+    """Gives each kernel of a model at most so many different values, without training.
+
+    Zeros stay zeros and nothing else becomes one: a pruned model keeps its pattern.
+
+    Args:
+        model: any functional Keras model with one input; it stays as it is.
+        spec: how many values; the default is 16.
+
+    Returns:
+        A plain model of the same layers, nested models made flat, and a report with an entry per layer that
+        has a kernel.
+
+    Raises:
+        EffkerasError: a `spec` that cannot be met, weights that are not finite, or no layer to cluster.
+    """
+    spec = spec or ClusterSpec()
+    check_finite(model)
+    graph = Graph.of(model)
+    chosen = select_clusterable(graph, spec)
+    clustered = rewrite(graph, {})
+    for target in track(chosen.targets, "clustering"):
+        target.variable(clustered).assign(_clustered(target.array(clustered), spec))
+    return finish_clustering(graph.model, clustered, spec)
+
+
+def finish_clustering(before: keras.Model, after: keras.Model, spec: ClusterSpec) -> Compressed:
+    """The report on a model that was clustered, and perhaps trained on with a `ClusterHook`.
+
+    Args:
+        before: the model that clustering started from.
+        after: the clustered one with the same layer names; a plain model.
+        spec: what it was clustered by.
+    """
+    graph = Graph.of(before)
+    before, chosen = graph.model, select_clusterable(graph, spec)
+    counts = [len(np.unique(target.array(after))) for target in chosen.targets]
+    done = [
+        LayerReport(target.name, target.kind, "done", f"{count} values", _error(target, before, after))
+        for target, count in zip(chosen.targets, counts, strict=True)
+    ]
+    figures = {
+        "clusters": max(counts),
+        "model_sparsity": sparsity_of(after).share,
+        **stored_sizes(after),
+        "gzipped_before": stored_sizes(before)["gzipped_bytes"],
+    }
+    return Compressed(after, StepReport(STEP, (*done, *chosen.skipped), ERROR_IS, figures))
+
+
+def select_clusterable(graph: Graph, spec: ClusterSpec) -> Selection:
+    """The kernels that a spec clusters; raises EffkerasError for a spec that no model can meet."""
+    to_record(ClusterSpec, dataclasses.asdict(spec), STEP)
+    if spec.clusters < 2:
+        raise EffkerasError(f"{STEP}: clusters must be at least 2, not {spec.clusters}")
+    return select(graph, Choice(spec.skip, spec.depthwise), lambda kernel: _unfit(kernel, spec.clusters))
+
+
+class ClusterHook(FitHook):
+    """Keeps a clustered model clustered while it trains, by `tune` or by `fit`.
+
+    `model.fit(..., callbacks=[ClusterHook(spec)])`. After every step the weights of a cluster take their
+    mean, so that each of the few values moves by the mean of its weights' updates; zeros stay zeros.
+
+    Args:
+        spec: what the model was clustered by.
+
+    Raises:
+        EffkerasError: from training on: no layer to cluster, or a model that is not clustered.
+    """
+
+    def __init__(self, spec: ClusterSpec):
+        super().__init__()
+        self._spec = spec
+        self._targets: tuple[Target, ...] = ()
+        self._assignments: list[keras.Variable] = []
+        self._apply: Callable[[], None]
+
+    def attach(self, model: keras.Model, total_steps: int) -> None:
+        """Finds out which weights form a cluster."""
+        import tensorflow as tf
+
+        super().attach(model, total_steps)
+        self._targets = select_clusterable(Graph.of(model), self._spec).targets
+        self._assignments = [_assignment(target, model, self._spec) for target in self._targets]
+        kernels = [target.variable(model) for target in self._targets]
+        self._apply = tf.function(lambda: self._average(kernels))
+
+    def state(self) -> list[keras.Variable]:
+        """The cluster of each weight."""
+        return list(self._assignments)
+
+    def settle(self, model: keras.Model) -> None:
+        """Clusters another model with the same layer names in the same way."""
+        self._average([target.variable(model) for target in self._targets])
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Gives the weights of each cluster their mean."""
+        self._apply()
+
+    def _average(self, kernels: Sequence[keras.Variable]) -> None:
+        average_clusters(kernels, self._assignments, self._spec.clusters + 1)
+
+
+def average_clusters(
+    kernels: Sequence[keras.Variable], assignments: Sequence[keras.Variable], count: int
+) -> None:
+    """Gives the weights of each cluster their mean.
+
+    Args:
+        kernels: what is clustered.
+        assignments: int32 of the kernels' shapes: each weight's cluster, below `count`; 0 is that of zeros.
+        count: the number of clusters.
+    """
+    import tensorflow as tf
+
+    for kernel, assignment in zip(kernels, assignments, strict=True):
+        # In float32 the sum of a hundred thousand equal weights is off in the third digit.
+        values = tf.reshape(tf.cast(kernel.value, tf.float64), [-1])
+        means = tf.math.unsorted_segment_mean(values, tf.reshape(assignment.value, [-1]), count)
+        means = tf.cast(tf.concat([tf.zeros([1], tf.float64), means[1:]], 0), kernel.dtype)
+        kernel.assign(tf.gather(means, assignment.value))
+
+
+def _clustered(kernel: Array, spec: ClusterSpec) -> Array:
+    centroids = centroids_of(kernel, spec.clusters, spec.start)
+    return centroids[nearest(kernel, centroids)]
+
+
+def _assignment(target: Target, model: keras.Model, spec: ClusterSpec) -> keras.Variable:
+    """A kernel's clusters from 1 on, and 0 for its zeros."""
+    found = clusters_of(target.array(model))
+    if len(found.centroids) > spec.clusters:
+        raise EffkerasError(
+            f"the layer {target.name!r} has {len(found.centroids)} different weights, more than "
+            f"{spec.clusters}; cluster the model before it is trained on"
+        )
+    places = np.where(found.centroids == 0, 0, 1 + np.arange(len(found.centroids))).astype(np.int32)
+    return keras.Variable(places[found.assignment], dtype="int32", trainable=False, name="clusters")
+
+
+def _unfit(kernel: Array, count: int) -> str:
+    """Why a kernel cannot have so few values; empty when it can."""
+    needed = smallest_count(kernel)
+    return "" if count >= needed else f"its zeros and other weights need {needed} clusters"
+
+
+def _error(target: Target, before: keras.Model, after: keras.Model) -> float:
+    return relative_change(target.array(before), target.array(after))

@@ -1,0 +1,205 @@
+"""Magnitude pruning: the smallest weights become zero, at once or while training goes on.
+
+Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878). Masks and schedules are those of
+tensorflow-model-optimization on the layers that it supports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.console import track
+from effkeras.errors import EffkerasError
+from effkeras.rewrite import Graph, check_finite, rewrite
+from effkeras.tables import to_record
+from quantize.hooks import FitHook
+from quantize.magnitude.masks import pruning_masks, relative_change, zero_mask
+from quantize.magnitude.patterns import Groups, parse_pattern
+from quantize.magnitude.schedules import Schedule
+from quantize.magnitude.selection import Choice, Selection, Target, select
+from quantize.magnitude.sparsity import sparsity_of, stored_sizes
+from quantize.report import Compressed, LayerReport, StepReport
+from quantize.specs import PruneSpec
+
+STEP = "prune"
+ERROR_IS = "norm of what was removed / norm of the weights"
+
+Array = np.ndarray
+
+
+def prune(model: keras.Model, spec: PruneSpec | None = None) -> Compressed:
+    """Sets the smallest weights of a model to zero, without training.
+
+    Args:
+        model: any functional Keras model with one input; it stays as it is.
+        spec: what becomes zero; the default is half of each layer. Its schedule is for training.
+
+    Returns:
+        A plain model of the same layers, nested models made flat, and a report with an entry per layer that
+        has a kernel.
+
+    Raises:
+        EffkerasError: a `spec` that cannot be met, weights that are not finite, or no layer to prune.
+    """
+    spec = spec or PruneSpec()
+    check_finite(model)
+    graph = Graph.of(model)
+    chosen = select_prunable(graph, spec)
+    pruned = rewrite(graph, {})
+    masks = _masks([target.array(pruned) for target in chosen.targets], spec, spec.sparsity)
+    for target, mask in zip(track(chosen.targets, "pruning"), masks, strict=True):
+        target.variable(pruned).assign(np.where(mask, target.array(pruned), 0))
+    return finish_pruning(graph.model, pruned, spec)
+
+
+def finish_pruning(before: keras.Model, after: keras.Model, spec: PruneSpec) -> Compressed:
+    """The report on a model that was pruned, at once or with a `PruneHook`.
+
+    Args:
+        before: the model that pruning started from.
+        after: the pruned one with the same layer names. It is plain: its kernels hold the zeros.
+        spec: what it was pruned by.
+    """
+    graph = Graph.of(before)
+    before, chosen = graph.model, select_prunable(graph, spec)
+    done = [_entry(target, target.array(before), target.array(after)) for target in chosen.targets]
+    kernels = [target.array(after) for target in chosen.targets]
+    figures = {
+        "sparsity": 1 - sum(map(np.count_nonzero, kernels)) / sum(one.size for one in kernels),
+        "model_sparsity": sparsity_of(after).share,
+        **stored_sizes(after),
+        "gzipped_before": stored_sizes(before)["gzipped_bytes"],
+    }
+    return Compressed(after, StepReport(STEP, (*done, *chosen.skipped), ERROR_IS, figures))
+
+
+def select_prunable(graph: Graph, spec: PruneSpec) -> Selection:
+    """The kernels that a spec prunes; raises EffkerasError for a spec that no model can meet."""
+    check_prune_spec(spec)
+    pattern = parse_pattern(spec.pattern)
+    choice = Choice(spec.skip, spec.depthwise, spec.layers == "1x1")
+    return select(graph, choice, lambda kernel: pattern.unfit(kernel.shape))
+
+
+def check_prune_spec(spec: PruneSpec) -> None:
+    """Raises EffkerasError for values that cannot be."""
+    to_record(PruneSpec, dataclasses.asdict(spec), STEP)
+    pattern = parse_pattern(spec.pattern, spec.pooling)
+    if isinstance(pattern, Groups) and spec.scope == "global":
+        raise EffkerasError(f"{STEP}: {spec.pattern} has no global threshold; give scope layer")
+    for name, is_right, wanted in (
+        ("sparsity", 0 <= spec.sparsity < 1, "at least 0 and below 1"),
+        ("start", 0 <= spec.start <= spec.sparsity or spec.schedule == "constant", "0 to sparsity"),
+        ("begin", 0 <= spec.begin <= 1, "a share of the training, 0 to 1"),
+        ("end", spec.begin <= spec.end <= 1, "a share of the training, from begin to 1"),
+        ("power", spec.power > 0, "above 0"),
+        ("every", spec.every >= 1, "at least 1"),
+    ):
+        if not is_right:
+            raise EffkerasError(f"{STEP}: {name} must be {wanted}, not {getattr(spec, name)}")
+
+
+class PruneHook(FitHook):
+    """Prunes a model while it trains, by `tune` or by `fit`: `model.fit(..., callbacks=[PruneHook(spec)])`.
+
+    Before a step of the schedule the masks are found anew; after every step they are applied, so that no
+    optimizer's momentum brings a pruned weight back.
+
+    Args:
+        spec: what becomes zero, and when.
+
+    Raises:
+        EffkerasError: a `spec` that cannot be met; from training on: no layer to prune, weights that are not
+            finite, or a length of training that `fit` does not know.
+    """
+
+    def __init__(self, spec: PruneSpec):
+        super().__init__()
+        check_prune_spec(spec)
+        self._spec = spec
+        self._targets: tuple[Target, ...] = ()
+        self._step: keras.Variable
+        self._masks: list[keras.Variable] = []
+        self._schedule: Schedule
+        self._apply: Callable[[], None]
+
+    def attach(self, model: keras.Model, total_steps: int) -> None:
+        """Finds the kernels, fits the schedule to the training, and starts with masks that hide nothing."""
+        import tensorflow as tf
+
+        super().attach(model, total_steps)
+        if not total_steps:
+            raise EffkerasError("pruning needs to know how long fit trains: give fit steps_per_epoch")
+        is_grouped = isinstance(parse_pattern(self._spec.pattern), Groups)
+        self._schedule = (Schedule.once if is_grouped else Schedule.of)(self._spec, total_steps)
+        self._targets = select_prunable(Graph.of(model), self._spec).targets
+        kernels = [target.variable(model) for target in self._targets]
+        self._step = keras.Variable(0, dtype="int64", trainable=False, name="prune_step")
+        self._masks = [_mask_for(kernel) for kernel in kernels]
+        self._apply = tf.function(lambda: apply_masks(kernels, self._masks))
+
+    def state(self) -> list[keras.Variable]:
+        """The number of steps done, and the masks."""
+        return [self._step, *self._masks]
+
+    def settle(self, model: keras.Model) -> None:
+        """Applies the masks to another model with the same layer names."""
+        apply_masks([target.variable(model) for target in self._targets], self._masks)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Attaches the hook, unless that is done."""
+        if self.model.steps_per_execution != 1:
+            raise EffkerasError("pruning changes masks between steps: compile with steps_per_execution=1")
+        super().on_train_begin(logs)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Finds the masks anew when it is time to."""
+        self._step.assign(self._step + 1)
+        step = int(self._step)
+        if self._schedule.is_turn(step):
+            self._update(step)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Applies the masks."""
+        self._apply()
+
+    def _update(self, step: int) -> None:
+        kernels = [target.array(self.trained) for target in self._targets]
+        for target, kernel in zip(self._targets, kernels, strict=True):
+            if not np.isfinite(kernel).all():
+                raise EffkerasError(
+                    f"the training diverged: at step {step} the layer {target.name!r} has weights that are "
+                    "not finite; use a smaller learning rate"
+                )
+        masks = _masks(kernels, self._spec, self._schedule.sparsity(step))
+        for variable, mask in zip(self._masks, masks, strict=True):
+            variable.assign(mask)
+        self._apply()
+
+
+def apply_masks(kernels: Sequence[keras.Variable], masks: Sequence[keras.Variable]) -> None:
+    """Sets kernels to zero where their masks are False."""
+    import tensorflow as tf
+
+    for kernel, mask in zip(kernels, masks, strict=True):
+        # A product would keep the sign of zeros, and what is not finite.
+        kernel.assign(tf.where(mask.value, kernel.value, tf.zeros([], kernel.dtype)))
+
+
+def _masks(kernels: Sequence[Array], spec: PruneSpec, sparsity: float) -> list[Array]:
+    return pruning_masks(kernels, parse_pattern(spec.pattern, spec.pooling), sparsity, spec.scope)
+
+
+def _entry(target: Target, before: Array, after: Array) -> LayerReport:
+    zeros = 1 - np.count_nonzero(after) / after.size
+    removed = relative_change(before, np.where(zero_mask(after), before, 0))
+    return LayerReport(target.name, target.kind, "done", f"sparsity {zeros:.3f}", removed)
+
+
+def _mask_for(kernel: keras.Variable) -> keras.Variable:
+    return keras.Variable(np.ones(kernel.shape, bool), dtype="bool", trainable=False, name="prune_mask")

@@ -1,0 +1,104 @@
+"""Zeros in a model's weights: how many, where, and what they save."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from effkeras.console import track
+from effkeras.rewrite import Graph
+from quantize.magnitude.patterns import UNSTRUCTURED, Pattern, parse_pattern
+from quantize.magnitude.selection import kernel_layers
+
+# Weights that take more than a moment to pack.
+_LARGE = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSparsity:
+    """Zeros in one kernel of the layer `layer` of class `kind`.
+
+    `name` is the kernel's, such as "kernel" or "pointwise_kernel"; `follows` says whether it obeys the
+    pattern asked about.
+    """
+
+    layer: str
+    kind: str
+    name: str
+    weights: int
+    zeros: int
+    follows: bool
+
+    @property
+    def share(self) -> float:
+        """The share of zeros."""
+        return self.zeros / self.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Sparsity:
+    """Zeros in a model: by kernel, and of all weights, biases and statistics included."""
+
+    kernels: tuple[KernelSparsity, ...]
+    weights: int
+    zeros: int
+
+    @property
+    def share(self) -> float:
+        """The share of zeros among all weights."""
+        return self.zeros / self.weights if self.weights else 0.0
+
+    def kernel(self, layer: str, name: str = "kernel") -> KernelSparsity:
+        """One kernel; KeyError when there is none of these names."""
+        return {(one.layer, one.name): one for one in self.kernels}[layer, name]
+
+
+def sparsity_of(model: keras.Model, pattern: str = UNSTRUCTURED) -> Sparsity:
+    """Counts the zeros of any functional model.
+
+    Args:
+        model: nested models are looked into.
+        pattern: what each kernel is checked against, such as "2:4" or "1x4".
+
+    Raises:
+        EffkerasError: a model that is not functional, an unknown pattern.
+    """
+    rule = parse_pattern(pattern)
+    kernels = [
+        _kernel(layer, weight, rule)
+        for layer in kernel_layers(Graph.of(model))
+        for weight in layer.weights
+        if len(weight.shape) >= 2
+    ]
+    zeros = sum(_zeros(_array(weight)) for weight in model.weights)
+    return Sparsity(tuple(kernels), model.count_params(), zeros)
+
+
+def stored_sizes(model: keras.Model) -> Mapping[str, float]:
+    """Bytes of all weights in float32, as they are and packed by DEFLATE as gzip does."""
+    packer = zlib.compressobj()
+    plain = packed = 0
+    is_large = model.count_params() > _LARGE
+    for weight in track(model.weights, "packing") if is_large else model.weights:
+        content = _array(weight).astype(np.float32).tobytes()
+        plain += len(content)
+        packed += len(packer.compress(content))
+    return {"bytes": plain, "gzipped_bytes": packed + len(packer.flush())}
+
+
+def _kernel(layer: keras.Layer, weight: keras.Variable, rule: Pattern) -> KernelSparsity:
+    values = _array(weight)
+    counts = values.size, _zeros(values)
+    return KernelSparsity(layer.name, type(layer).__name__, weight.name, *counts, rule.follows(values))
+
+
+def _zeros(values: np.ndarray) -> int:
+    return int(values.size - np.count_nonzero(values))
+
+
+def _array(weight: keras.Variable) -> np.ndarray:
+    return keras.ops.convert_to_numpy(weight)

@@ -1,0 +1,130 @@
+"""Cross-layer equalisation: channels of a tensor brought to one range, so that few bits suit them all.
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1.
+There weights have one scale per tensor. Here they have one per output channel and activations have one per
+tensor, so it is the ranges of activations that are evened out, as far as the next weights can take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.graph.functional import deep_graphs
+from effkeras.rewrite import Graph, relative_errors, rewrite
+from quantize.post_training.joints import (
+    CAP,
+    Joint,
+    divide_outputs,
+    input_shares,
+    joints_of,
+    multiply_inputs,
+)
+from quantize.report import Compressed, LayerReport, StepReport
+from quantize.rewriting.folding import fold
+
+STEP = "equalize"
+ERROR_IS = "largest range / smallest, of the output's channels before"
+
+# A capped channel that stays this far below the cap on the pictures is taken never to reach it.
+ROOM = 0.8
+
+
+def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
+    """Evens out the ranges of channels in a model without changing what it computes.
+
+    Batch normalisation is folded first. Between two layers with weights, with nothing but relu, relu6 or
+    layers that keep channels apart in between, each channel is divided by a number and the next layer's
+    weights are multiplied by it. Channels get ranges in proportion to the square root of what they can
+    contribute to the next layer's outputs, so that activations and weights are rounded equally finely; before
+    a depthwise layer all get the same. A channel that reaches the cap of relu6 on the pictures stays as it
+    is, and no other is made to reach it.
+
+    Args:
+        model: any functional Keras model with one input.
+        pictures: what the model takes, float32 (1, H, W, C) each; ranges are measured on them.
+
+    Returns:
+        The new model, and a report with an entry per layer with weights: how far its channels' ranges were
+        apart, or why they cannot be scaled.
+
+    Raises:
+        EffkerasError: a model that is not functional, weights that are not finite, or no pictures.
+    """
+    graph = Graph.of(fold(model).model)
+    found = list(joints_of(graph))
+    joints = [one for one in found if isinstance(one, Joint)]
+    shown = list(pictures)
+    ranges = channel_ranges(graph.model, [joint.between for joint in joints], shown)
+    equal = rewrite(graph, {})
+    entries = {}
+    for joint, extent in zip(joints, ranges, strict=True):
+        scale = _scale(joint, [equal.get_layer(one.name) for one in joint.consumers], extent)
+        divide_outputs(equal.get_layer(joint.producer.name), scale)
+        for one in joint.consumers:
+            multiply_inputs(equal.get_layer(one.name), scale)
+        entries[id(joint)] = _entry(joint, extent, scale)
+    layers = [
+        entries[id(one)] if isinstance(one, Joint) else _report(one.producer, "skipped", one.why)
+        for one in found
+    ]
+    figures = {"output error": _change(graph.model, equal, shown)}
+    return Compressed(equal, StepReport(STEP, tuple(layers), ERROR_IS, figures))
+
+
+def channel_ranges(
+    model: keras.Model, tensors: list[keras.KerasTensor], pictures: list[np.ndarray]
+) -> list[np.ndarray]:
+    """The largest absolute value of each channel of each tensor over all pictures, float64 (C,)."""
+    if not pictures:
+        raise EffkerasError("equalisation measures ranges on pictures and there are none; check --data")
+    if not tensors:
+        return []
+    with deep_graphs():
+        largest = [keras.ops.max(keras.ops.abs(x), axis=tuple(range(len(x.shape) - 1))) for x in tensors]
+        meter = keras.Model(model.input, largest)
+    rows = [keras.tree.flatten(meter.predict_on_batch(pixels)) for pixels in pictures]
+    return [np.max(column, axis=0) for column in zip(*rows, strict=True)]
+
+
+def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np.ndarray:
+    """What each channel is divided by, (C,)."""
+    shares = np.max([input_shares(one, extent) for one in consumers], axis=0)
+    used = (extent > 0) & (shares > 0)
+    movable = used & (extent < ROOM * CAP) if joint.capped else used
+    if not movable.any():
+        return np.ones_like(extent)
+    wanted = np.sqrt(np.where(movable, shares, 1.0))
+    fixed = used & ~movable
+    if fixed.any():
+        wanted = wanted * _typical(extent[fixed] / np.sqrt(shares[fixed]))
+    else:
+        wanted = wanted * _typical(extent[used] / wanted[used])
+    if joint.capped:
+        largest = wanted[movable].max() if not fixed.any() else ROOM * CAP
+        wanted = np.minimum(wanted * ROOM * CAP / largest, ROOM * CAP)
+    return np.where(movable, np.where(movable, extent, 1.0) / wanted, 1.0)
+
+
+def _typical(values: np.ndarray) -> float:
+    """The geometric mean."""
+    return float(np.exp(np.log(values).mean()))
+
+
+def _entry(joint: Joint, extent: np.ndarray, scale: np.ndarray) -> LayerReport:
+    if (scale == 1).all():
+        return _report(joint.producer, "skipped", "all its channels reach the cap of relu6, or none is used")
+    used = extent[extent > 0]
+    return _report(joint.producer, "done", "", float(used.max() / used.min()))
+
+
+def _report(layer: keras.Layer, what: str, why: str, error: float | None = None) -> LayerReport:
+    return LayerReport(layer.name, type(layer).__name__, what, why, error)  # type: ignore[arg-type]
+
+
+def _change(before: keras.Model, after: keras.Model, pictures: list[np.ndarray]) -> float:
+    wanted, got = (before.input, list(before.outputs)), (after.input, list(after.outputs))
+    return max(relative_errors(np.concatenate(pictures[:4]), wanted, got))

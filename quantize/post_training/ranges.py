@@ -1,0 +1,159 @@
+"""The ranges that activations take, measured on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.litert.flatbuffer import layer_of, operators
+from effkeras.quiet import quiet
+from quantize.post_training.histograms import Histogram, mse_range, percentile_range
+from quantize.specs import RangeMethod
+
+Ranges = dict[str, dict[str, np.ndarray]]
+
+METHODS = ("minmax", "percentile", "mse")
+
+# These hand values on as they are: clipping before them clips the model's output.
+_PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRule:
+    """How a range follows from the values: their extremes, the shortest one that holds the share
+    `percentile`, or the one with the least squared error in 8 bits.
+    """
+
+    method: RangeMethod = "minmax"
+    percentile: float = 0.9999
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            hint = did_you_mean(self.method, METHODS)
+            raise EffkerasError(f"there are no ranges by {self.method!r}; {hint}")
+        if not 0 < self.percentile <= 1:
+            raise EffkerasError(
+                f"percentile = {self.percentile}: it is the share of values that a range holds, "
+                "above 0 and at most 1, such as 0.9999"
+            )
+
+    def of(self, histogram: Histogram) -> tuple[float, float]:
+        """The range for these values."""
+        if self.method == "percentile":
+            return percentile_range(histogram, self.percentile)
+        return mse_range(histogram)
+
+
+def measure_ranges(
+    flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeRule | None = None, threads: int = 2
+) -> Ranges:
+    """Runs a float model on `inputs` and notes every activation's range, by tensor name.
+
+    The order of the pictures does not matter. What the model puts out always keeps its extremes: they are
+    the detections. The result has the form that ai-edge-quantizer takes as a calibration result.
+
+    Args:
+        flatbuffer: a float .tflite.
+        inputs: what it takes, float32 (1, H, W, C) each.
+        rule: how ranges follow from values; default: the extremes.
+        threads: threads of the interpreter.
+
+    Raises:
+        EffkerasError: there are no inputs, or a layer puts out values that are not finite.
+    """
+    rule = rule or RangeRule()
+    clipped = set() if rule.method == "minmax" else _clippable(flatbuffer)
+    found: dict[str, Extremes | Histogram] = {}
+    for name, values in observe(flatbuffer, inputs, threads):
+        if name not in found:
+            found[name] = Histogram() if name in clipped else Extremes()
+        found[name].add(values)
+    if not found:
+        raise EffkerasError("none of the calibration pictures could be read; check --data")
+    return {name: as_range(*_range(values, rule)) for name, values in found.items()}
+
+
+def observe(
+    flatbuffer: bytes, inputs: Iterable[np.ndarray], threads: int = 2
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Runs a model on `inputs` and yields each activation's name and values, in the order of execution.
+
+    The values must not be kept: they are overwritten. Raises EffkerasError when they are not finite.
+    """
+    interpreter = observing_interpreter(flatbuffer, threads)
+    (entry,) = interpreter.get_input_details()
+    watched = activations(interpreter, flatbuffer)
+    for pixels in inputs:
+        interpreter.set_tensor(entry["index"], pixels)
+        interpreter.invoke()
+        for name, index in watched.items():
+            # A copy, because no view into the interpreter may live when it is invoked again.
+            values = interpreter.get_tensor(index)
+            _check_finite(name, values)
+            yield name, values
+
+
+class Extremes:
+    """The smallest and largest of all values."""
+
+    def __init__(self) -> None:
+        self.low = np.inf
+        self.high = -np.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Takes an array into account."""
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+
+def as_range(low: float, high: float) -> dict[str, np.ndarray]:
+    """A range as ai-edge-quantizer writes it."""
+    return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+
+
+def observing_interpreter(flatbuffer: bytes, threads: int = 2) -> Any:
+    """An interpreter whose every tensor can be read after a run."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with quiet():
+        interpreter = Interpreter(
+            model_content=flatbuffer,
+            num_threads=threads,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def activations(interpreter: Any, flatbuffer: bytes) -> dict[str, int]:
+    """The tensor index of each activation by its name, inputs first, in the order of execution."""
+    edges = {detail["name"]: detail["index"] for detail in interpreter.get_input_details()}
+    made = {tensor.name: tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
+    return {**edges, **made}
+
+
+def _range(values: Extremes | Histogram, rule: RangeRule) -> tuple[float, float]:
+    return rule.of(values) if isinstance(values, Histogram) else (values.low, values.high)
+
+
+def _clippable(flatbuffer: bytes) -> set[str]:
+    graph = operators(flatbuffer)
+    used = {tensor.index for op in graph for tensor in op.inputs}
+    kept = {tensor.index for op in graph for tensor in op.outputs if tensor.index not in used}
+    for op in reversed(graph):
+        if op.name in _PASSES_ON and any(tensor.index in kept for tensor in op.outputs):
+            kept |= {tensor.index for tensor in op.inputs}
+    return {tensor.name for op in graph for tensor in op.outputs if tensor.index not in kept}
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        kind = "NaN" if np.isnan(values).any() else "infinite values"
+        raise EffkerasError(
+            f"the layer {layer_of(name)!r} puts out {kind} for a calibration picture; "
+            "check the weights and the pictures"
+        )

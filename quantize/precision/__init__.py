@@ -1,0 +1,1 @@
+"""Which layers need more than 8 bits."""

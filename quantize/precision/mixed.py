@@ -1,0 +1,265 @@
+"""Automatic mixed precision: the fewest layers in more bits such that the metric stays within a budget.
+
+Layers are ranked by what quantizing each alone does to the outputs; the search finds how many of the worst
+have to stay out of int8, and then gives back those that turn out not to matter. As few artifacts as possible
+are measured, because measuring is what takes the time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras.console import facts, note, table
+from effkeras.data.records import LabelledData
+from effkeras.errors import EffkerasError
+from effkeras.files import make_folder
+from effkeras.litert.costs import integer_share
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.runner import Delegation, delegation, make_interpreter
+from quantize.post_training.quantization import (
+    FloatParts,
+    PtqOptions,
+    Quantized,
+    check,
+    finished,
+    float_parts,
+    inputs_of,
+)
+from quantize.precision.judging import MetricOf, worst_drop
+from quantize.precision.memory import Memory, digest
+from quantize.precision.partial import Partial, conversions
+from quantize.precision.search import Choice, Search
+from quantize.precision.sensitivity import Sensitivity, SensitivityOptions, ranked
+from quantize.precision.units import Unit
+from quantize.recipes import find
+from quantize.report import LayerReport, StepReport
+from quantize.specs import PtqSpec, RangeMethod
+
+if TYPE_CHECKING:
+    import keras
+
+    from quantize.post_training.calibration import Calibration, Inputs
+
+STEP = "mixed precision"
+MEMORY = "mixed.json"
+
+Metrics = Mapping[str, float]
+# The metrics of an artifact that count, by name, each the higher the better.
+Judge = Callable[[bytes], Metrics]
+
+
+@dataclass(frozen=True, slots=True)
+class MixedSets:
+    """What ranges are measured on, what the search is judged by, and what its result is reported on.
+
+    `tune` and `test` are labelled pictures, for a model built by effkeras, or a function that measures an
+    artifact.
+    """
+
+    calibration: Calibration
+    tune: LabelledData | Judge
+    test: LabelledData | Judge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MixedOptions:
+    """What the search may spend and must reach.
+
+    `max_drop` is in units of the metric. `ptq` says how layers are quantized and which precision the others
+    keep. Layers are compared on `pictures` pictures, artifacts judged on the first `limit` of theirs. At most
+    `give_back` artifacts are measured to give layers back to int8. With a folder `work`, a killed search goes
+    on from there.
+    """
+
+    max_drop: float
+    ptq: PtqOptions
+    pictures: int = 16
+    limit: int | None = None
+    give_back: int = 8
+    work: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mixed:
+    """What the search found.
+
+    `reached` says whether the budget is kept on what was tuned on; if not, the artifact is the best that was
+    found. `ptq` is how its layers are quantized. The report names the layers that are kept, with the reason;
+    its figures are the drops, where tuned and where tested, that of the recipe alone, and the share of
+    multiply-adds in int8.
+    """
+
+    quantized: Quantized
+    ptq: PtqOptions
+    reached: bool
+    delegated: Delegation
+    report: StepReport
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The names of the layers at higher precision."""
+        return tuple(layer.name for layer in self.report.skipped)
+
+    def show(self) -> None:
+        """Prints what was reached, and why each layer stays as it is."""
+        rows = [(name, f"{value:.4f}") for name, value in self.report.figures.items()]
+        facts("mixed precision", [*rows, ("XNNPACK runs", str(self.delegated))])
+        if self.report.skipped:
+            kept = [(one.name, f"{one.error or 0:.4f}", one.why) for one in self.report.skipped]
+            table("kept at higher precision", ("layer", "error", "why"), kept)
+
+
+def mixed_precision(model: keras.Model, sets: MixedSets, options: MixedOptions) -> Mixed:
+    """Quantizes a model except for the fewest layers that the budget demands.
+
+    The worst drop of any metric that counts must stay within `options.max_drop` on `sets.tune`. Of the ways
+    to choose ranges, the one that loses least is taken first.
+
+    Raises:
+        EffkerasError: as `quantize.ptq`, or a recipe whose activations stay in float.
+    """
+    if not options.ptq.recipe.needs_data:
+        raise EffkerasError(
+            f"mixed precision needs a recipe with integer activations; {options.ptq.recipe.name} has none: "
+            "use --recipe int8"
+        )
+    check(options.ptq, sets.calibration)
+    return mixed_parts(float_parts(model, options.ptq, sets.calibration), sets, options)
+
+
+def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mixed:
+    """`mixed_precision` of a float conversion."""
+    tune = _judge(sets.tune, options)
+    memory = _memory(parts, sets, options)
+    if "float" not in memory:
+        memory["float"] = dict(tune(_float_artifact(parts)))
+    reference: Metrics = memory["float"]
+    inputs = inputs_of(parts, options.ptq, sets.calibration)
+    measure = _Measure(tune, reference, memory)
+    partial, plain = _best_ranges(parts, inputs, options, measure)
+    if plain.drop <= options.max_drop:
+        found, ranking = plain, None
+    else:
+        note(f"plain {options.ptq.recipe.name} loses {plain.drop:.4f}: looking for the layers to blame")
+        ranking = ranked(partial, SensitivityOptions(options.pictures), memory)
+        search = Search(options.max_drop, options.give_back, functools.partial(measure, partial))
+        found = search.run(ranking.layers, partial, plain)
+    return _result(partial, found, ranking, _Judged(options, reference, memory, sets.test))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Measure:
+    """The worst drop of an artifact, measured once."""
+
+    tune: Judge
+    reference: Metrics
+    memory: Memory
+
+    def __call__(self, partial: Partial, kept: Iterable[str]) -> float:
+        names = sorted(kept)
+        name = f"{digest(repr(partial.options.spec), *names)}: {len(names)} kept"
+        if name not in self.memory:
+            made = partial.all_but(names)
+            self.memory[name] = dict(self.tune(made.flatbuffer))
+            drop = worst_drop(self.reference, self.memory[name])
+            note(f"  {len(names)} layers kept, ranges by {partial.options.spec.ranges}: drop {drop:.4f}")
+        return worst_drop(self.reference, self.memory[name])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Judged:
+    """What the result is put beside."""
+
+    options: MixedOptions
+    reference: Metrics
+    memory: Memory
+    test: LabelledData | Judge | None
+
+
+def _best_ranges(
+    parts: FloatParts, inputs: Inputs, options: MixedOptions, measure: _Measure
+) -> tuple[Partial, Choice]:
+    """The way to find ranges that loses least with nothing kept; the first that is good enough."""
+    best: tuple[Partial, Choice] | None = None
+    for spec in _specs(options.ptq.spec):
+        ptq = dataclasses.replace(options.ptq, spec=spec)
+        partial = Partial.of(parts, ptq, inputs, options.pictures)
+        choice = Choice((), measure(partial, ()))
+        if best is None or choice.drop < best[1].drop:
+            best = partial, choice
+        if choice.drop <= options.max_drop:
+            break
+    assert best is not None
+    return best
+
+
+def _specs(first: PtqSpec) -> list[PtqSpec]:
+    """Ways to quantize: the one asked for, then with other ranges, then with corrected biases."""
+    methods: tuple[RangeMethod, ...] = (first.ranges, "percentile", "mse")
+    specs = [dataclasses.replace(first, ranges=method, mixed=False, errors=False) for method in methods]
+    specs.append(dataclasses.replace(specs[1], correct_bias=True))
+    return list(dict.fromkeys(specs))
+
+
+def _result(partial: Partial, found: Choice, ranking: Sensitivity | None, judged: _Judged) -> Mixed:
+    made = partial.all_but(found.kept)
+    errors = {one.name: one.error for one in ranking.layers} if ranking else {}
+    layers = [_entry(unit, found, errors.get(unit.name)) for unit in partial.units]
+    graph = operators(made.flatbuffer)
+    figures = {
+        "drop": found.drop,
+        **_tested(made.flatbuffer, partial.parts, judged),
+        "MACs in int8": integer_share(graph),
+        "layers kept": float(len(found.kept)),
+        "conversions": float(conversions(graph)),
+    }
+    report = StepReport(STEP, tuple(layers), "error / std of the outputs", figures)
+    shared = delegation(make_interpreter(made.flatbuffer), made.flatbuffer)
+    return Mixed(made, partial.options, found.drop <= judged.options.max_drop, shared, report)
+
+
+def _entry(unit: Unit, found: Choice, error: float | None) -> LayerReport:
+    ops = ", ".join(dict.fromkeys(unit.ops))
+    if unit.name in found.kept:
+        return LayerReport(unit.name, ops, "skipped", found.why(unit.name), error)
+    return LayerReport(unit.name, ops, "done", "", error)
+
+
+def _tested(flatbuffer: bytes, parts: FloatParts, judged: _Judged) -> dict[str, float]:
+    if judged.test is None:
+        return {}
+    test = _judge(judged.test, judged.options)
+    if "float, tested" not in judged.memory:
+        judged.memory["float, tested"] = dict(test(_float_artifact(parts)))
+    return {"drop when tested": worst_drop(judged.memory["float, tested"], test(flatbuffer))}
+
+
+def _judge(judged: LabelledData | Judge, options: MixedOptions) -> Judge:
+    return MetricOf(judged, options.limit) if isinstance(judged, LabelledData) else judged
+
+
+def _float_artifact(parts: FloatParts) -> bytes:
+    """The model as it is, as an artifact that takes pixels."""
+    options = PtqOptions(find("float32"))
+    whole = float_parts(parts.model, options) if parts.starts_normalized else parts
+    return finished(whole, options, whole.flatbuffer).flatbuffer
+
+
+def _memory(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Memory:
+    if options.work is None:
+        return Memory()
+    make_folder(options.work)
+    asked = repr((options.ptq, options.pictures, options.limit))
+    judged = [_name(one) for one in (sets.calibration, sets.tune, sets.test)]
+    return Memory(options.work / MEMORY, digest(parts.flatbuffer, asked, *judged))
+
+
+def _name(data: object) -> str:
+    if isinstance(data, LabelledData):
+        return f"{data.root} {data.split} {len(data.records)}"
+    return type(data).__name__

@@ -1,0 +1,107 @@
+"""The search for the fewest layers to keep out of int8, whatever measures an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from quantize.precision.sensitivity import LayerSensitivity
+
+# The drop of the metric when the layers of these names are kept.
+Measure = Callable[[Iterable[str]], float]
+
+
+class Joins(Protocol):
+    """What is known of a network without measuring its metric."""
+
+    def bridges(self, kept: Iterable[str]) -> list[str]:
+        """Layers without weights between kept ones."""
+
+    def conversions(self, kept: Iterable[str]) -> int:
+        """How many operators of the artifact convert between number formats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Layers that are kept, the drop that is left, and what is known of some of the reasons."""
+
+    kept: tuple[str, ...]
+    drop: float
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def why(self, name: str) -> str:
+        """Why a layer is kept."""
+        return self.reasons.get(name, "among the most sensitive; fewer of them do not keep the budget")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Search:
+    """Exponential, then binary search over the ranking, then giving back one by one."""
+
+    max_drop: float
+    give_back: int
+    measure: Measure
+
+    def run(self, layers: Sequence[LayerSensitivity], joins: Joins, plain: Choice) -> Choice:
+        """The smallest choice found within the budget; if there is none, the one with the least drop.
+
+        `layers` are ranked, the most sensitive first; `plain` is what is measured with nothing kept.
+        """
+        tried = self.prefixes([one.name for one in layers], plain)
+        within = [one for one in tried if one.drop <= self.max_drop]
+        if not within:
+            best = min(tried, key=lambda one: (one.drop, len(one.kept)))
+            why = "in the best choice found, which is beyond the budget"
+            return replace(best, reasons=dict.fromkeys(best.kept, why))
+        fewest = min(within, key=lambda one: len(one.kept))
+        return self.joined(joins, self.given_back(layers, fewest))
+
+    def prefixes(self, order: Sequence[str], plain: Choice) -> list[Choice]:
+        """Choices of the most sensitive layers: 1, 2, 4... until it suffices, then between the last two."""
+        tried = {0: plain}
+        low, high = 0, min(1, len(order))
+        while self._at(tried, order, high).drop > self.max_drop and high < len(order):
+            low, high = high, min(2 * high, len(order))
+        while high - low > 1 and tried[high].drop <= self.max_drop:
+            middle = (low + high) // 2
+            if self._at(tried, order, middle).drop <= self.max_drop:
+                high = middle
+            else:
+                low = middle
+        return list(tried.values())
+
+    def given_back(self, layers: Sequence[LayerSensitivity], found: Choice) -> Choice:
+        """The choice without layers that the budget does not need, those with most multiply-adds first."""
+        costly = sorted(
+            (one for one in layers if one.name in found.kept), key=lambda one: (-one.macs, one.error)
+        )
+        for one in costly[: self.give_back]:
+            fewer = tuple(name for name in found.kept if name != one.name)
+            drop = self.measure(fewer)
+            if drop <= self.max_drop:
+                found = replace(found, kept=fewer, drop=drop)
+            else:
+                reasons = {**found.reasons, one.name: f"in int8 as well, the drop is {drop:.4f}"}
+                found = replace(found, reasons=reasons)
+        return found
+
+    def joined(self, joins: Joins, found: Choice) -> Choice:
+        """The choice with layers between kept ones, where that saves conversions and costs no accuracy."""
+        kept, count = found.kept, joins.conversions(found.kept)
+        reasons = dict(found.reasons)
+        for name in joins.bridges(kept):
+            now = joins.conversions((*kept, name))
+            if now < count:
+                reasons[name] = f"joins layers that are kept: {count - now} conversions fewer"
+                kept, count = (*kept, name), now
+        if kept == found.kept:
+            return found
+        drop = self.measure(kept)
+        return Choice(kept, drop, reasons) if drop <= self.max_drop else found
+
+    def _at(self, tried: dict[int, Choice], order: Sequence[str], count: int) -> Choice:
+        if count not in tried:
+            kept = tuple(order[:count])
+            tried[count] = Choice(kept, self.measure(kept))
+        return tried[count]

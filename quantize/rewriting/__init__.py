@@ -1,0 +1,1 @@
+"""Changes to a model's graph that quantization starts from."""

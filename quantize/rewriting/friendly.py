@@ -1,0 +1,323 @@
+"""Operations that lose much in 8 bits, replaced by ones that do not.
+
+Swish becomes hard swish or ReLU6, and squeeze-and-excitation a hard gate, or a constant that the next
+convolution holds: what EfficientNet-Lite did to EfficientNet. The outputs change, and training towards the
+original's (`quantize.distill`) brings them back.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.definition import ModelSpec, spec_from_table
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.graph.counting import layer_channels
+from effkeras.graph.functional import Call
+from effkeras.layers import Normalize
+from effkeras.networks import ExternalNetwork
+from effkeras.rewrite import (
+    Graph,
+    StandIn,
+    check_finite,
+    key,
+    relative_errors,
+    renewed,
+    watched_rewrite,
+    with_weights,
+)
+from quantize.report import Compressed, LayerReport, StepReport
+from quantize.rewriting.definition import friendly_definition
+from quantize.rewriting.gates import (
+    Gate,
+    find_gates,
+    is_product,
+    measured_factors,
+    resting_factor,
+    scaled_inputs,
+    takers,
+)
+from quantize.specs import FriendlySpec
+
+STEP = "friendly"
+ERROR_IS = "error / std of the layer's output"
+# Errors are measured on so many pictures, for the maps of a whole network have to fit in memory.
+PROBED = 8
+SWISH = ("silu", "swish")
+SIGMOID = ("sigmoid",)
+HARD = "hard_sigmoid"
+ACTIVATIONS = ("keep", "hard_swish", "relu6")
+SQUEEZES = ("keep", "hard", "remove")
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Change:
+    """Something that is replaced: where, how it is put in words, and whose output shows the error."""
+
+    call: Call
+    why: str
+    watched: Any
+
+
+def friendly(
+    model: keras.Model, spec: FriendlySpec | None = None, *, pictures: Array | None = None
+) -> Compressed:
+    """Replaces swish and squeeze-and-excitation.
+
+    A removed squeeze-and-excitation leaves the mean of its gate behind, in the weights of the convolutions
+    that follow, or as a 1x1 depthwise convolution where they cannot hold it.
+
+    Args:
+        model: any functional Keras model with one input.
+        spec: what is replaced by what; default: swish by ReLU6.
+        pictures: (B, H, W, 3), as the model takes them, to measure gates and errors on. Without them a gate
+            counts as it is on a map of means zero, and errors are not measured.
+
+    Returns:
+        The new model, in float32, and a report with an entry per activation and gate. A model built by
+        effkeras carries the definition of what it now is.
+
+    Raises:
+        EffkerasError: a model that is not functional, weights or gates that are not finite, or pictures that
+            are empty, all alike, or of another size.
+    """
+    spec = spec or FriendlySpec()
+    _check_spec(spec)
+    check_finite(model)
+    graph = Graph.of(model)
+    if pictures is not None:
+        _check_pictures(graph.model, pictures)
+    rewriter = _Rewriter(graph, spec)
+    gates = find_gates(graph) if spec.squeeze != "keep" else ()
+    changes = rewriter.gates(gates, pictures)
+    changes += rewriter.activations(gates)
+    rewriter.definition()
+    new, became = watched_rewrite(graph, rewriter.plan(), [change.watched for change in changes])
+    errors: list[float | None] = [None] * len(changes)
+    if pictures is not None and changes:
+        wanted = graph.model.input, [change.watched for change in changes]
+        errors = list(relative_errors(pictures[:PROBED], wanted, (new.input, became)))
+    entries = [_entry(change, error) for change, error in zip(changes, errors, strict=True)]
+    skipped = (*rewriter.skipped, *_untold(model, new))
+    return Compressed(new, StepReport(STEP, (*entries, *skipped), ERROR_IS))
+
+
+class _Rewriter:
+    """Collects what takes the place of which calls; a layer is renewed once, however often it is called."""
+
+    def __init__(self, graph: Graph, spec: FriendlySpec):
+        self._graph = graph
+        self._spec = spec
+        self._configs: dict[int, dict[str, Any]] = {}
+        self._weights: dict[int, list[Array]] = {}
+        self._stand_ins: dict[int, StandIn] = {}
+        self.skipped: list[LayerReport] = []
+
+    def gates(self, gates: Sequence[Gate], pictures: Array | None) -> list[Change]:
+        """Removes squeeze-and-excitations, or makes their gates hard."""
+        if self._spec.squeeze == "hard":
+            return [change for gate in gates for change in self._hardened(gate)]
+        return [
+            self._removed(gate, factor)
+            for gate, factor in zip(gates, self._factors(gates, pictures), strict=True)
+        ]
+
+    def activations(self, gates: Sequence[Gate]) -> list[Change]:
+        """Replaces swish wherever it is, but for gates that are removed."""
+        target = self._spec.activation
+        if target == "keep":
+            return []
+        live = _live(self._graph, gates if self._spec.squeeze == "remove" else ())
+        return [change for call in live for change in self._desired(call, target)]
+
+    def definition(self) -> None:
+        """Lets the model say what it now is."""
+        for call in self._graph.calls:
+            layer = call.operation
+            if isinstance(layer, Normalize) and layer.definition:
+                new = friendly_definition(_definition(layer), self._spec)
+                self._configs.setdefault(id(layer), {})["definition"] = new.to_toml()
+
+    def plan(self) -> dict[int, StandIn]:
+        """What the engine needs."""
+        made: dict[int, StandIn] = {}
+        for call in self._graph.calls:
+            layer = call.operation
+            changed = id(layer) in self._configs or id(layer) in self._weights
+            if changed and id(layer) not in made:
+                made[id(layer)] = self._new(layer)
+            if changed:
+                self._stand_ins.setdefault(key(call), made[id(layer)])
+        return self._stand_ins
+
+    def _new(self, layer: Any) -> StandIn:
+        changes = self._configs.get(id(layer), {})
+        if _is_function(layer):
+            return keras.layers.Activation(changes["activation"], name=layer.name)
+        return with_weights(renewed(layer, **changes), *self._weights.get(id(layer), layer.get_weights()))
+
+    def _factors(self, gates: Sequence[Gate], pictures: Array | None) -> list[Array]:
+        if pictures is None:
+            return [resting_factor(self._graph, gate) for gate in gates]
+        return measured_factors(self._graph, gates, pictures)
+
+    def _removed(self, gate: Gate, factor: Array) -> Change:
+        call, place = gate.scale, gate.place
+        holders = takers(self._graph, call.outputs[0], factor)
+        if holders is None:
+            conv = keras.layers.DepthwiseConv2D(1, use_bias=False, name=call.operation.name)
+            after = with_weights(conv, factor[None, None, :, None])
+            self._stand_ins[key(call)] = lambda *args: after(_argument(args, place))
+            return Change(call, "removed; its mean gate is a 1x1 depthwise convolution", call.outputs[0])
+        for one, part in holders:
+            self._weights[id(one.operation)] = scaled_inputs(one.operation, part)
+        self._stand_ins[key(call)] = lambda *args: _argument(args, place)
+        names = ", ".join(one.operation.name for one, _ in holders)
+        return Change(call, f"removed; its mean gate is in {names}", _end(gate, holders))
+
+    def _hardened(self, gate: Gate) -> Iterator[Change]:
+        for call in gate.calls:
+            if activation_of(call.operation) not in SIGMOID:
+                continue
+            change = self._activated(call, HARD)
+            if not _has_weights(call.operation):  # it may be used elsewhere, to say what is likely
+                self._configs.pop(id(call.operation))
+                name = f"{gate.scale.operation.name}_{HARD}" if self._is_shared(call) else call.operation.name
+                self._stand_ins[key(call)] = keras.layers.Activation(HARD, name=name)
+            yield change
+
+    def _is_shared(self, call: Call) -> bool:
+        return len(self._graph.calls_with(call.operation)) > 1
+
+    def _desired(self, call: Call, target: str) -> Iterator[Change]:
+        layer = call.operation
+        if activation_of(layer) in SWISH:
+            if _is_function(layer) or "activation" in layer.get_config():
+                yield self._activated(call, target)
+            else:
+                why = "its config has no activation to change"
+                self.skipped.append(LayerReport(layer.name, type(layer).__name__, "skipped", why))
+        elif is_product(call):
+            place = _swish_by_hand(self._graph, call)
+            if place is not None:
+                activation = keras.layers.Activation(target, name=call.operation.name)
+                self._stand_ins[key(call)] = lambda *args: activation(_argument(args, place))
+                yield Change(call, f"x * sigmoid(x) -> {target}", call.outputs[0])
+
+    def _activated(self, call: Call, target: str) -> Change:
+        before = activation_of(call.operation)
+        self._configs.setdefault(id(call.operation), {})["activation"] = target
+        return Change(call, f"{'swish' if before in SWISH else before} -> {target}", call.outputs[0])
+
+
+def activation_of(operation: Any) -> str:
+    """The name of the function that an operation is or ends with, as Keras calls it; empty for none."""
+    if not isinstance(operation, keras.Layer):
+        return type(operation).__name__.lower()
+    is_lambda = isinstance(operation, keras.layers.Lambda)
+    function = getattr(operation, "function" if is_lambda else "activation", None)
+    return getattr(function, "__name__", "")
+
+
+def _is_function(operation: Any) -> bool:
+    """Whether an operation is a bare function, such as keras.ops.silu or a Lambda."""
+    return not isinstance(operation, keras.Layer) or isinstance(operation, keras.layers.Lambda)
+
+
+def _swish_by_hand(graph: Graph, call: Call) -> int | None:
+    """Which input of a product is x, where the other is sigmoid(x)."""
+    for place in (0, 1):
+        other = graph.maker(call.inputs[1 - place])
+        is_sigmoid = activation_of(other.operation) in SIGMOID and not _has_weights(other.operation)
+        if is_sigmoid and other.inputs[0] is call.inputs[place]:
+            return place
+    return None
+
+
+def _has_weights(operation: Any) -> bool:
+    return bool(getattr(operation, "weights", ()))
+
+
+def _live(graph: Graph, removed: Iterable[Gate]) -> list[Call]:
+    """The calls that still count when gates are gone, in computing order."""
+    maps = {key(gate.scale): gate.map for gate in removed}
+    wanted, chosen = {id(output) for output in graph.model.outputs}, []
+    for call in reversed(graph.calls):
+        if wanted.isdisjoint(map(id, call.outputs)):
+            continue
+        chosen.append(call)
+        wanted |= {id(maps[key(call)])} if key(call) in maps else set(map(id, call.inputs))
+    return chosen[::-1]
+
+
+def _argument(args: tuple[Any, ...], place: int) -> Any:
+    """An input of a call, given as two tensors or as a list of them."""
+    return keras.tree.flatten(args)[place]
+
+
+def _end(gate: Gate, holders: Sequence[tuple[Call, Array]]) -> Any:
+    """Where the scale is back: what the first convolution with the factor in it puts out."""
+    return holders[0][0].outputs[0] if holders else gate.scale.outputs[0]
+
+
+def _entry(change: Change, error: float | None) -> LayerReport:
+    operation = change.call.operation
+    return LayerReport(operation.name, type(operation).__name__, "done", change.why, error)
+
+
+def _definition(layer: Normalize) -> ModelSpec:
+    return spec_from_table(tomllib.loads(layer.definition), layer.name)
+
+
+def _untold(before: keras.Model, after: keras.Model) -> Iterator[LayerReport]:
+    """An entry where a definition described the model before, and cannot after."""
+    for old, new in zip(_normalizers(before), _normalizers(after), strict=False):
+        if _describes(old, before) and not _describes(new, after):
+            why = "its definition cannot say this: what build makes of it has other layers"
+            yield LayerReport(new.name, "Normalize", "skipped", why)
+
+
+def _normalizers(model: keras.Model) -> list[Normalize]:
+    return [layer for layer in model.layers if isinstance(layer, Normalize) and layer.definition]
+
+
+def _describes(layer: Normalize, model: keras.Model) -> bool:
+    spec = _definition(layer)
+    if isinstance(spec.network, ExternalNetwork):
+        return True  # it names layers only
+    return {one.name for one in model.layers if one.weights} == set(layer_channels(spec))
+
+
+def _check_spec(spec: FriendlySpec) -> None:
+    for name, known in (("activation", ACTIVATIONS), ("squeeze", SQUEEZES)):
+        value = getattr(spec, name)
+        if value not in known:
+            raise EffkerasError(f"{STEP}: there is no {name} {value!r}; {did_you_mean(str(value), known)}")
+
+
+def _check_pictures(model: keras.Model, pictures: Array) -> None:
+    problem = _picture_problem(tuple(model.input.shape[1:]), pictures)
+    if problem:
+        raise EffkerasError(f"{STEP}: {problem}")
+
+
+def _picture_problem(shape: tuple[int | None, ...], pictures: Array) -> str:
+    """What is wrong with pictures that should be (B, *shape); empty when nothing is."""
+    if pictures.ndim != 4 or any(
+        side not in (None, got) for side, got in zip(shape, pictures.shape[1:], strict=True)
+    ):
+        return f"the model takes pictures (B, H, W, C) of {shape}, not an array {pictures.shape}"
+    if len(pictures) == 0:
+        return "there are no pictures to measure on"
+    if not np.isfinite(pictures).all():
+        return "the pictures hold values that are not finite"
+    if np.ptp(pictures) == 0:
+        return "the pictures are all one colour; what is measured there means nothing"
+    return ""

@@ -1,0 +1,171 @@
+"""Squeeze-and-excitation (Hu et al. 2018) found on a graph, whatever layers it is written with.
+
+What counts is what it computes: a map times one factor per channel that comes from nothing but the means
+of that same map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.graph.functional import Call, CopyRules, Part, copy_onto, deep_graphs
+from effkeras.layers import ChannelSlice
+from effkeras.rewrite import Graph, key
+from quantize.rewriting.folding import CONVOLUTIONS
+
+BATCH = 16
+SPATIAL = ([1, 2], [-3, -2])
+# Layers that a factor per channel passes through unchanged.
+PASSES = (keras.layers.Dropout, keras.layers.SpatialDropout2D, keras.layers.ZeroPadding2D)
+
+Array = np.ndarray
+KerasTensor = Any
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Gate:
+    """A map times a factor per channel that is computed from the map's own means.
+
+    `scale` is the multiplication, `place` which of its inputs is the map, (B, H, W, C); the other is the
+    factor, (B, 1, 1, C). `calls` are those that compute the factor, `means` those of them that the map
+    goes into.
+    """
+
+    scale: Call
+    place: int
+    calls: tuple[Call, ...]
+    means: tuple[Call, ...]
+
+    @property
+    def map(self) -> KerasTensor:
+        """What is scaled."""
+        return self.scale.inputs[self.place]
+
+    @property
+    def factor(self) -> KerasTensor:
+        """What it is scaled by."""
+        return self.scale.inputs[1 - self.place]
+
+
+def find_gates(graph: Graph) -> tuple[Gate, ...]:
+    """All squeeze-and-excitations of a graph, in computing order."""
+    found = (_gate(graph, call) for call in graph.calls if is_product(call))
+    return tuple(gate for gate in found if gate is not None)
+
+
+def is_product(call: Call) -> bool:
+    """Whether a call multiplies two tensors of the graph."""
+    is_layer = isinstance(call.operation, keras.layers.Multiply)
+    return len(call.inputs) == 2 and (is_layer or type(call.operation).__name__ == "Multiply")
+
+
+def measured_factors(graph: Graph, gates: Iterable[Gate], pictures: Array) -> list[Array]:
+    """The mean factor (C,) of each gate over pictures (B, H, W, 3)."""
+    chosen = list(gates)
+    if not chosen:
+        return []
+    with deep_graphs():
+        factors = {str(index): gate.factor for index, gate in enumerate(chosen)}
+        outputs = keras.Model(graph.model.input, factors).predict(pictures, batch_size=BATCH, verbose=0)
+    return [_mean(gate, outputs[str(index)]) for index, gate in enumerate(chosen)]
+
+
+def resting_factor(graph: Graph, gate: Gate) -> Array:
+    """A gate's factor (C,) for a map whose means are all zero: what it is without any pictures."""
+    if len(gate.means) != 1:
+        raise EffkerasError(f"{gate.scale.operation.name}: its gate has several means; give pictures")
+    start = gate.means[0].outputs[0]
+    x = keras.Input(batch_shape=(1, *start.shape[1:]))
+    ends = copy_onto(x, Part(graph.model, start, (gate.factor,)), CopyRules(weights=True))
+    rest = np.zeros((1, *start.shape[1:]), np.float32)
+    return _mean(gate, keras.Model(x, ends[0]).predict_on_batch(rest))
+
+
+def takers(graph: Graph, x: KerasTensor, factor: Array) -> list[tuple[Call, Array]] | None:
+    """Who can hold a factor (C,) of a map in their weights: all that use the map; None when one cannot."""
+    if graph.is_output(x):
+        return None
+    found: list[tuple[Call, Array]] = []
+    for call in graph.users(x):
+        part = _takers(graph, call, factor)
+        if part is None:
+            return None
+        found += part
+    return found
+
+
+def scaled_inputs(layer: keras.Layer, factor: Array) -> list[Array]:
+    """A convolution's weights when each of its input channels comes in without its factor (C,)."""
+    kernel, *rest = layer.get_weights()
+    return [_scaled(layer, kernel, factor.astype(kernel.dtype)), *rest]
+
+
+def _scaled(layer: keras.Layer, kernel: Array, factor: Array) -> Array:
+    if isinstance(layer, keras.layers.Conv2DTranspose):  # (h, w, filters, C)
+        return kernel * factor
+    if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:  # (h, w, C / groups, filters)
+        by_group = factor.reshape(layer.groups, -1).T
+        return kernel * by_group.repeat(layer.filters // layer.groups, axis=1)
+    return kernel * factor[:, None]
+
+
+def _gate(graph: Graph, call: Call) -> Gate | None:
+    for place in (0, 1):
+        x, factor = call.inputs[place], call.inputs[1 - place]
+        if len(x.shape) != 4 or factor.shape[1:] != (1, 1, x.shape[-1]):
+            continue
+        calls = list(_computing(graph, factor, x))
+        means = tuple(one for one in calls if _is_mean_of(one, x))
+        if means and not any(one.is_input for one in calls):
+            return Gate(call, place, tuple(calls), means)
+    return None
+
+
+def _computing(graph: Graph, end: KerasTensor, x: KerasTensor) -> Iterator[Call]:
+    """The calls that compute `end`, back to means of `x`, to larger maps, or to the model's input."""
+    pending, seen = [end], set()
+    while pending:
+        call = graph.maker(pending.pop())
+        if key(call) in seen:
+            continue
+        seen.add(key(call))
+        yield call
+        if not _is_mean_of(call, x):
+            pending += call.inputs
+
+
+def _is_mean_of(call: Call, x: KerasTensor) -> bool:
+    """Whether a call gives the mean over height and width of a map."""
+    if not any(one is x for one in call.inputs):
+        return False
+    layer = call.operation
+    if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+        return layer.data_format == "channels_last"
+    if isinstance(layer, keras.layers.AveragePooling2D):
+        return layer.data_format == "channels_last" and layer.pool_size == tuple(x.shape[1:3])
+    axis = getattr(layer, "axis", None)
+    return type(layer).__name__ == "Mean" and isinstance(axis, list | tuple) and sorted(axis) in SPATIAL
+
+
+def _takers(graph: Graph, call: Call, factor: Array) -> list[tuple[Call, Array]] | None:
+    layer = call.operation
+    if isinstance(layer, CONVOLUTIONS):
+        return [(call, factor)] if len(graph.calls_with(layer)) == 1 else None
+    if isinstance(layer, ChannelSlice):
+        return takers(graph, call.outputs[0], factor[layer.start : layer.stop])
+    return takers(graph, call.outputs[0], factor) if isinstance(layer, PASSES) else None
+
+
+def _mean(gate: Gate, factor: Array) -> Array:
+    value = np.asarray(factor, np.float64).reshape(-1, factor.shape[-1]).mean(axis=0)
+    if not np.isfinite(value).all():
+        raise EffkerasError(
+            f"the gate of {gate.scale.operation.name!r} is not finite on these pictures; check the weights"
+        )
+    return value

@@ -1,0 +1,1 @@
+"""tensorflow-model-optimization itself, in a process of its own."""
