@@ -38,7 +38,7 @@ class Case:
     """One thing that is measured.
 
     `rescaled` first scales channels in a way that changes no output but is hard on int8. `goal` is the
-    largest drop that would be good.
+    largest drop that would be good. Training sees `pictures` of the split train.
     """
 
     model: str
@@ -49,6 +49,7 @@ class Case:
     rescaled: bool = False
     epochs: int = 3
     learning_rate: float = 5e-4
+    pictures: int = 4000
 
     def plan(self) -> plans.Plan:
         """The recipe with this case's training and backend."""
@@ -119,7 +120,7 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         from quantize.steps import Setting
 
         model = effkeras.build(case.model, weights="digits")
-    splits = Splits.open(data, spec_of(model))
+    splits = Splits.open(data, spec_of(model)).shortened(case.pictures)
     if case.rescaled:
         model = rescaled(model, Setting(splits).probe(model)[:, None])
     options = CompressOptions(max_drop=case.max_drop, settings=settings_of(case.model, None), folder=folder)

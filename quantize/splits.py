@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from effkeras.console import note
 from effkeras.data.records import LabelledData
-from effkeras.data.splits import find_split, open_data
+from effkeras.data.splits import find_split, open_data, spread
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 
@@ -43,3 +43,7 @@ class Splits:
             return open_data(root, split or "train", skip_bad=skip_bad, masks=spec.segments)
 
         return cls(read(train), read(validation or test), read(test or validation))
+
+    def shortened(self, count: int) -> Splits:
+        """The same with at most `count` pictures to train on, from all over the split."""
+        return replace(self, train=spread(self.train, count))

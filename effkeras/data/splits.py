@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from effkeras.data import coco, folder, label_maps
@@ -41,6 +42,15 @@ def find_split(root: Path, *wanted: str) -> str | None:
         return None
     there = coco.coco_splits(root) or label_maps.label_map_splits(root) or folder.folder_splits(root)
     return next((split for start in wanted for split in there if split.startswith(start)), None)
+
+
+def spread(data: LabelledData, count: int) -> LabelledData:
+    """At most `count` pictures from all over the data: class folders come sorted by class."""
+    total = len(data.records)
+    if total <= count:
+        return data
+    chosen = [data.records[index * total // count] for index in range(count)]
+    return replace(data, records=tuple(chosen))  # type: ignore[arg-type]
 
 
 def _only_images(split: Path) -> bool:

@@ -15,6 +15,7 @@ from effkeras import results
 from effkeras.console import note, progress
 from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import LabelledData
+from effkeras.data.splits import spread
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.evaluate import evaluate, headlines
@@ -161,15 +162,6 @@ class Session:
         predictor = KerasPredictor(self.final, self.course.spec)
         pictures = spread(self.course.validation, self.course.settings.validation_pictures)
         return evaluate(predictor, pictures, title="validating")
-
-
-def spread(data: LabelledData, count: int) -> LabelledData:
-    """At most `count` pictures from all over the data: class folders come sorted by class."""
-    total = len(data.records)
-    if total <= count:
-        return data
-    chosen = [data.records[index * total // count] for index in range(count)]
-    return replace(data, records=tuple(chosen))  # type: ignore[arg-type]
 
 
 class _EpochEnd(keras.callbacks.Callback):

@@ -17,13 +17,12 @@ import pytest
 from tiny import tiny_classifier, tiny_detector
 
 import effkeras
-from effkeras.data.splits import open_data
+from effkeras.data.splits import open_data, spread
 from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 from effkeras.training.checkpoint import Progress, load_checkpoint
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import Job, train
-from effkeras.training.session import spread
 from effkeras.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
