@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format bench zoo-table train-digits clean
+.PHONY: demo test test-all lint format bench bench-compression zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -34,6 +34,10 @@ bench: $(READY)
 	$(BIN)/python -m export.convert_bench --model efficientdet-lite0 --out models/results.jsonl
 	$(BIN)/python -m export.digits_bench --out models/results.jsonl
 	$(BIN)/python -m export.build_bench --out models/results.jsonl
+
+# What compression costs the shipped models; about an hour on 2 cores, and the same again goes on.
+bench-compression: $(READY)
+	$(BIN)/python -m export.compression_bench --out models/results.jsonl
 
 # models/README.md: what the tests prove of each model.
 zoo-table: $(READY)
