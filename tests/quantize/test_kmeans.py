@@ -48,6 +48,7 @@ def clustered(values: np.ndarray, count: int, start: str = "linear") -> np.ndarr
     return centroids[nearest(values, centroids)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", kernels())
@@ -81,6 +82,7 @@ def test_clustering_again_changes_nothing(values, count, start):
     np.testing.assert_array_equal(clustered(once, count, start), once)
 
 
+@settings(deadline=None)
 @given(numbers, st.integers(3, 20))
 def test_every_value_goes_to_the_nearest(values, count):
     centroids = centroids_of(values, count)

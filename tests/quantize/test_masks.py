@@ -85,6 +85,7 @@ def test_equal_weights_share_their_fate():
     assert mask.all()
 
 
+@settings(deadline=None)
 @given(kernels)
 def test_clusters_are_the_kernel_again(kernel):
     found = clusters_of(np.round(kernel))

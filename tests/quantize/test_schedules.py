@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantize.magnitude.schedules import Schedule
@@ -16,6 +16,7 @@ def sparsities(schedule: Schedule, steps: int) -> list[float]:
     return [schedule.sparsity(step) for step in range(1, steps + 1) if schedule.is_turn(step)]
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 500),
     st.floats(0, 1),
