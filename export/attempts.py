@@ -148,7 +148,8 @@ def _has_more(ptq: PtqOptions, sets: Sets) -> bool:
 
 def _can_mix(ptq: PtqOptions, budget: Budget) -> bool:
     """Whether layers out of int8 could help: they cannot make the artifact better than the model."""
-    return ptq.recipe.needs_data and budget.max_drop is not None and budget.max_drop >= 0
+    able = ptq.recipe.needs_data and ptq.spec.backend == "ai-edge-quantizer"
+    return able and budget.max_drop is not None and budget.max_drop >= 0
 
 
 def _what_is_left(ptq: PtqOptions) -> str:

@@ -155,6 +155,8 @@ def ptq(
         check_trained(options)
         return quantize_parts(float_parts(model, options), options, None)
     check(options, data)
+    if options.spec.mixed:
+        raise EffkerasError("mixed precision needs a budget to keep: use quantize.mixed_precision")
     return quantize_parts(float_parts(model, options, data), options, data)
 
 

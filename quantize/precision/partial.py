@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator, operators, without_final_activation
 from quantize.post_training import ai_edge
 from quantize.post_training.ai_edge import Rules, scope_of
@@ -60,7 +61,15 @@ class Partial:
     def of(
         cls, parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray], compared: int
     ) -> Partial:
-        """Measures ranges on all pictures, and the outputs of the first `compared` of them."""
+        """Measures ranges on all pictures, and the outputs of the first `compared` of them.
+
+        Raises EffkerasError for a backend that cannot quantize in part.
+        """
+        if options.spec.backend != "ai-edge-quantizer":
+            raise EffkerasError(
+                f"the backend {options.spec.backend} cannot quantize some layers only; "
+                "use the backend ai-edge-quantizer"
+            )
         pixels = list(pixels) if iter(pixels) is pixels else pixels
         ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
         core = without_final_activation(parts.flatbuffer)

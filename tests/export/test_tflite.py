@@ -149,3 +149,49 @@ def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
     assert main(["efficientnet-b0", "--recipe", "dynamic", "--out", str(out)]) == 0
     assert "random weights" in capsys.readouterr().err
     assert out.is_file()
+
+
+def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path, capsys, monkeypatch):
+    """With a metric that sees every error, int8 is never good enough and mixed precision is."""
+    from effkeras import evaluate as evaluation
+    from export import attempts
+    from quantize import judging
+
+    wanted = tiny_model(CLASSIFIER).predict_on_batch(pictures(12, 7))
+
+    def closeness(predictor, data, *, limit=None, title=""):
+        error = np.abs(predictor(pictures(12, 7))["probabilities"] - wanted).max()
+        return {"top1": 1 - float(error), "top5": 1.0}
+
+    for module in (attempts, judging, evaluation):
+        monkeypatch.setattr(module, "evaluate", closeness)
+    out = tmp_path / "net.tflite"
+    options = ["--data", str(data), "--max-drop", "0.002", "--samples", "8", "--out", str(out)]
+    assert main([str(run), *options]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "8 calibration pictures: drop" in said
+    assert "mixed precision, " in said
+    assert "chosen on train" in said
+    assert "why" in said
+    report = json.loads(out.with_suffix(".json").read_text())["report"]
+    assert report["drop"] <= 0.002
+    assert (tmp_path / "net.search" / "mixed.json").is_file()
+
+
+@pytest.mark.parametrize("recipe", ["w8a16", "int4", "dynamic-int4"])
+def test_every_recipe_makes_a_file(recipe, run, data, tmp_path, capsys):
+    out = tmp_path / f"{recipe}.tflite"
+    assert main([str(run), "--recipe", recipe, "--data", str(data), "--limit", "2", "--out", str(out)]) == 0
+    assert LiteRTModel.open(out).spec.name == CLASSIFIER
+
+
+def test_how_ranges_are_found_can_be_said(run, data, tmp_path):
+    out = tmp_path / "net.tflite"
+    options = ["--ranges", "mse", "--correct-bias", "--equalize", "--samples", "4", "--limit", "2"]
+    assert main([str(run), "--data", str(data), *options, "--out", str(out)]) == 0
+    out.unlink()
+    assert (
+        main([str(run), "--data", str(data), "--backend", "tensorflow", "--limit", "2", "--out", str(out)])
+        == 0
+    )
+    assert out.is_file()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_bits import in_8_bits
 
 from quantize.post_training.histograms import BINS, Histogram, mse_range, percentile_range
 
@@ -15,13 +16,6 @@ def histogram_of(*parts: np.ndarray) -> Histogram:
     for part in parts:
         histogram.add(np.asarray(part, np.float32))
     return histogram
-
-
-def quantized(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """What 8 bits make of values: the definition, not the histogram's estimate."""
-    scale = (high - low) / 255
-    zero = np.rint(-low / scale)
-    return (np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,11 +62,11 @@ def test_of_all_ranges_mse_finds_one_that_rounds_best():
     random = np.random.default_rng(0)
     values = np.concatenate([random.normal(0, 1, 20_000), random.normal(0, 12, 40)]).astype(np.float32)
     low, high = mse_range(histogram_of(values))
-    found = np.square(quantized(values, low, high) - values).mean()
-    widest = np.square(quantized(values, values.min(), values.max()) - values).mean()
+    found = np.square(in_8_bits(values, low, high) - values).mean()
+    widest = np.square(in_8_bits(values, values.min(), values.max()) - values).mean()
     grid = np.linspace(0.1, 1, 30)
     best = min(
-        np.square(quantized(values, values.min() * a, values.max() * b) - values).mean()
+        np.square(in_8_bits(values, values.min() * a, values.max() * b) - values).mean()
         for a in grid
         for b in grid
     )

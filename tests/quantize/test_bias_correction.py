@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from own_networks import outputs_of, own_network, own_pictures
+
+from quantize import ptq
+from quantize.bias_correction import channel_means, corrected
+from quantize.post_training import PtqOptions, float_parts
+from quantize.recipes import find
+from quantize.specs import PtqSpec
+
+
+@pytest.mark.parametrize("recipe", ["int4", "dynamic-int4"])
+def test_the_mean_error_of_each_output_shrinks(recipe):
+    shown = own_pictures(24)
+    wanted = own_network().predict_on_batch(shown).mean(axis=0)
+
+    def shift(spec: PtqSpec) -> float:
+        made = ptq(own_network(), recipe, shown, spec=spec)
+        return float(np.abs(outputs_of(made.flatbuffer, shown).mean(axis=0) - wanted).mean())
+
+    assert shift(PtqSpec(correct_bias=True)) < 0.6 * shift(PtqSpec())
+
+
+def test_nothing_to_correct_changes_nothing():
+    exact = float_parts(own_network(), PtqOptions(find("float32"))).flatbuffer
+    means = channel_means(exact, own_pictures(4)[:, None])
+    again = corrected(exact, exact, means)
+    np.testing.assert_array_equal(outputs_of(again, own_pictures(4)), outputs_of(exact, own_pictures(4)))
+
+
+def test_means_are_those_of_the_channels():
+    exact = float_parts(own_network(), PtqOptions(find("float32"))).flatbuffer
+    pixels = own_pictures(5)
+    means = channel_means(exact, pixels[:, None])
+    scaled = pixels.mean(axis=(0, 1, 2), dtype=float) / 127.5 - 1
+    assert any(len(one) == 3 and np.allclose(one, scaled, atol=1e-4) for one in means.values())
+
+
+def test_the_size_stays():
+    plain, better = (
+        ptq(own_network(), "int8", own_pictures(4), spec=spec)
+        for spec in (PtqSpec(), PtqSpec(correct_bias=True))
+    )
+    assert abs(len(better.flatbuffer) - len(plain.flatbuffer)) < 200

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from own_networks import outputs_of, own_network, own_pictures
+from rescaled import rescaled
+from tiny_models import decibels
+
+import effkeras
+from effkeras import EffkerasError
+from effkeras.data.splits import open_data
+from effkeras.evaluate import evaluate
+from effkeras.litert.runner import LiteRTModel
+from effkeras.predictor import KerasPredictor
+from quantize import equalize, ptq
+from quantize.calibration import Choice, calibration_inputs
+from quantize.specs import PtqSpec
+
+MODELS = Path(__file__).parents[2] / "models"
+PICTURES = own_pictures(16)
+ACTIVATIONS = ("relu", "relu6", "swish")
+
+
+def int8_decibels(model: keras.Model, **how) -> float:
+    made = ptq(model, "int8", PICTURES, spec=PtqSpec(**how))
+    return decibels(model.predict_on_batch(PICTURES), outputs_of(made.flatbuffer, PICTURES))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_function_stays_the_same(activation):
+    model = own_network(activation)
+    equal = equalize(model, PICTURES[:, None])
+    wanted = model.predict_on_batch(PICTURES)
+    assert np.abs(equal.model.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
+    assert equal.report.figures["output error"] < 1e-3
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_what_a_rescaling_breaks_is_mended(activation):
+    model = own_network(activation)
+    broken = rescaled(model, PICTURES)
+    wanted = model.predict_on_batch(PICTURES)
+    assert np.abs(broken.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
+    plain, lost = int8_decibels(model), int8_decibels(broken)
+    mended = int8_decibels(broken, equalize=True)
+    assert lost < plain - 10
+    assert mended > plain - 2
+
+
+def test_equal_models_are_equal_however_they_were_rescaled():
+    first, second = (
+        equalize(one, PICTURES[:, None]).model
+        for one in (own_network("relu"), rescaled(own_network("relu"), PICTURES))
+    )
+    for name in ("first", "depthwise"):
+        ours, theirs = (np.abs(one.get_layer(name).get_weights()[0]) for one in (first, second))
+        ratio = ours / theirs
+        np.testing.assert_allclose(ratio, ratio.flat[0], rtol=2e-2)
+
+
+def test_ranges_before_a_depthwise_layer_become_one():
+    equal = equalize(own_network("relu"), PICTURES[:, None]).model
+    tap = keras.Model(equal.input, equal.get_layer("first_act").output)
+    largest = tap.predict_on_batch(PICTURES).max(axis=(0, 1, 2))
+    used = largest[largest > 0]
+    assert used.max() / used.min() == pytest.approx(1, rel=1e-3)
+
+
+def test_no_channel_is_brought_to_the_cap():
+    equal = equalize(own_network("relu6"), PICTURES[:, None]).model
+    for name in ("first", "depthwise"):
+        before = keras.Model(equal.input, equal.get_layer(name).output).predict_on_batch(PICTURES)
+        original = own_network("relu6").get_layer(f"{name}_bn").output
+        reached = keras.Model(own_network("relu6").input, original).predict_on_batch(PICTURES)
+        free = reached.max(axis=(0, 1, 2)) < 4.8
+        assert before.max(axis=(0, 1, 2))[free].max(initial=0) <= 4.8 * (1 + 1e-4)
+
+
+def test_every_layer_with_weights_has_an_entry_and_swish_its_reason():
+    report = equalize(own_network("swish"), PICTURES[:, None]).report
+    reasons = {layer.name: layer.why for layer in report.layers}
+    assert "silu" in reasons["first"] or "swish" in reasons["first"]
+    assert {"first", "depthwise", "project", "last"} <= reasons.keys()
+    assert "the model puts its output out" in reasons["last"]
+
+
+def test_a_mended_model_needs_pictures():
+    with pytest.raises(EffkerasError, match="there are none"):
+        equalize(own_network(), [])
+    with pytest.raises(EffkerasError, match="give --data DIR"):
+        ptq(own_network(), "dynamic", spec=PtqSpec(equalize=True))
+
+
+@pytest.mark.slow
+def test_the_shipped_detector_survives_a_rescaling(tmp_path):
+    from tiny import digits_folder
+
+    root = digits_folder(tmp_path / "digits", train=48, val=60, test=1, size=128)
+    model = effkeras.load(MODELS / "efficientdet" / "digits.keras")
+    inputs = calibration_inputs(
+        open_data(root, "train"), effkeras.spec("efficientdet-digits").input, (), Choice(48)
+    )
+    pixels = np.concatenate(list(inputs))
+    broken, check = rescaled(model, pixels), open_data(root, "val")
+    wanted = evaluate(KerasPredictor.of(broken), check)["AP"]
+    lost = ptq(broken, "int8", inputs)
+    mended = ptq(broken, "int8", inputs, spec=PtqSpec(equalize=True))
+    assert wanted - evaluate(LiteRTModel.of_bytes(lost.flatbuffer), check)["AP"] > 0.1
+    assert wanted - evaluate(LiteRTModel.of_bytes(mended.flatbuffer), check)["AP"] < 0.02

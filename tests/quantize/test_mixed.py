@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from own_networks import outputs_of, own_network, own_pictures
+
+from effkeras import EffkerasError
+from effkeras.litert.flatbuffer import operators
+from quantize import mixed_precision, ptq
+from quantize.mixed import Mixed, MixedOptions, MixedSets
+from quantize.post_training import PtqOptions
+from quantize.recipes import find
+from quantize.specs import PtqSpec
+
+PICTURES = own_pictures(12)
+CHECK = own_pictures(12, seed=5)
+
+
+class Judge:
+    """The error of the outputs, as a metric; counts what it is shown."""
+
+    def __init__(self, most: int = 10_000):
+        self.wanted = own_network("swish").predict_on_batch(CHECK)
+        self.shown = 0
+        self.most = most
+
+    def __call__(self, flatbuffer: bytes) -> dict[str, float]:
+        self.shown += 1
+        if self.shown > self.most:
+            raise KeyboardInterrupt
+        error = np.sqrt(np.square(outputs_of(flatbuffer, CHECK) - self.wanted).mean())
+        return {"closeness": float(1 - error / self.wanted.std())}
+
+
+def search(max_drop: float, judge: Judge | None = None, **changes) -> Mixed:
+    spec = PtqSpec(precision=changes.pop("precision", "float32"))
+    options = MixedOptions(max_drop, PtqOptions(find("int8"), spec=spec), pictures=6, **changes)
+    return mixed_precision(own_network("swish"), MixedSets(PICTURES, judge or Judge(), Judge()), options)
+
+
+@pytest.fixture(scope="module")
+def plain_drop() -> float:
+    return search(10.0).report.figures["drop"]
+
+
+@pytest.fixture(scope="module")
+def half(plain_drop) -> Mixed:
+    return search(plain_drop * 0.4)
+
+
+def test_a_budget_that_is_met_keeps_nothing():
+    found = search(10.0)
+    assert found.reached
+    assert found.kept == ()
+    assert found.report.figures["MACs in int8"] == 1
+
+
+def test_the_budget_is_met_with_some_layers_in_float(half, plain_drop):
+    assert half.reached
+    assert half.kept
+    assert half.report.figures["drop"] <= plain_drop * 0.4
+    own = 1 - Judge()(half.quantized.flatbuffer)["closeness"]
+    assert half.report.figures["drop"] == pytest.approx(own, abs=1e-3)
+    assert half.report.figures["drop when tested"] == pytest.approx(own, abs=1e-3)
+
+
+def test_kept_layers_compute_in_float_and_say_why(half):
+    graph = operators(half.quantized.flatbuffer)
+    floats = {op.outputs[0].name.split("/")[1].rsplit("_", 1)[0] for op in graph if op.arithmetic == "float"}
+    for name in half.kept:
+        assert any(one.startswith(name.split(" ")[0]) for one in floats)
+    assert all(layer.why for layer in half.report.skipped)
+    done = {layer.name for layer in half.report.done}
+    assert done
+    assert not done & set(half.kept)
+    assert half.delegated.partitions == 1
+
+
+def test_what_is_kept_is_shown(half, capsys):
+    half.show()
+    said = capsys.readouterr().out
+    assert all(name in said for name in half.kept)
+    assert "MACs in int8" in said
+
+
+def test_int16_activations_are_another_way_to_keep(plain_drop):
+    found = search(plain_drop * 0.4, precision="w8a16")
+    dtypes = {op.outputs[0].dtype for op in operators(found.quantized.flatbuffer)}
+    assert "int16" in dtypes
+
+
+def test_out_of_reach_gives_the_best_and_says_so(plain_drop):
+    found = search(-1.0)
+    assert not found.reached
+    assert found.report.figures["drop"] < plain_drop
+    assert "beyond the budget" in found.report.skipped[0].why
+
+
+def test_a_killed_search_measures_nothing_twice(half, plain_drop, tmp_path):
+    whole = Judge()
+    search(plain_drop * 0.4, whole, work=tmp_path / "whole")
+    killed = Judge(most=whole.shown // 2)
+    with pytest.raises(KeyboardInterrupt):
+        search(plain_drop * 0.4, killed, work=tmp_path / "work")
+    rest = Judge()
+    found = search(plain_drop * 0.4, rest, work=tmp_path / "work")
+    assert found.quantized.flatbuffer == half.quantized.flatbuffer
+    assert rest.shown == whole.shown - whole.shown // 2
+
+
+def test_mixed_precision_without_a_budget_is_refused():
+    with pytest.raises(EffkerasError, match=r"use quantize\.mixed_precision"):
+        ptq(own_network(), "int8", PICTURES, spec=PtqSpec(mixed=True))
+
+
+def test_the_other_backend_cannot_mix():
+    options = MixedOptions(0.1, PtqOptions(find("int8"), spec=PtqSpec(backend="tensorflow")))
+    with pytest.raises(EffkerasError, match="use the backend ai-edge-quantizer"):
+        mixed_precision(own_network("swish"), MixedSets(PICTURES, Judge()), options)
+
+
+def test_float_activations_leave_nothing_to_mix():
+    options = MixedOptions(0.1, PtqOptions(find("dynamic")))
+    with pytest.raises(EffkerasError, match="use --recipe int8"):
+        mixed_precision(own_network(), MixedSets(PICTURES, Judge()), options)

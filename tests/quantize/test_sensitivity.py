@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from own_networks import outputs_of, own_network, own_pictures
+from PIL import Image
+from tiny_models import tiny_model
+
+from effkeras import EffkerasError
+from effkeras.graph.keras_counting import count_layers
+from effkeras.litert.costs import integer_share, multiply_adds
+from effkeras.litert.flatbuffer import operators
+from effkeras.models import save
+from quantize import sensitivity
+from quantize.memory import Memory
+from quantize.partial import Partial
+from quantize.post_training import PtqOptions, float_parts
+from quantize.recipes import find
+from quantize.sensitivity import Sensitivity, SensitivityOptions, main
+
+INT8 = PtqOptions(find("int8"))
+
+
+@pytest.fixture(scope="module")
+def ranking() -> Sensitivity:
+    return sensitivity(own_network(), own_pictures(12), options=SensitivityOptions(pictures=8))
+
+
+@pytest.fixture(scope="module")
+def partial() -> Partial:
+    return Partial.of(float_parts(own_network(), INT8), INT8, own_pictures(12)[:, None], 8)
+
+
+def test_every_layer_is_ranked_once_the_worst_first(ranking):
+    names = [one.name for one in ranking.layers]
+    assert {"first", "depthwise", "project", "separable", "join", "last"} <= set(names)
+    assert len(set(names)) == len(names)
+    errors = [one.error for one in ranking.layers]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] > 0
+    assert errors[0] < ranking.error < sum(errors)
+
+
+def test_an_activation_belongs_to_the_layer_that_alone_feeds_it(partial):
+    graph = operators(float_parts(own_network("swish"), INT8).flatbuffer)
+    from quantize.units import units_of
+
+    units = {unit.name: unit for unit in units_of(graph, [op.outputs[0].name for op in graph])}
+    assert units["first"].ops == ("CONV_2D", "LOGISTIC", "MUL")
+    assert "MEAN" in units["join"].ops
+    assert units["join"].macs == 0
+
+
+def test_multiply_adds_are_those_of_the_network(partial):
+    total = sum(multiply_adds(op) for op in operators(partial.core))
+    assert total == sum(unit.macs for unit in partial.units)
+    assert total == count_layers(own_network()).macs
+    assert integer_share(operators(partial.core)) == 0
+    assert integer_share(operators(partial.only(None))) == 1
+
+
+def test_a_layer_s_error_is_what_quantizing_it_alone_does(ranking, partial):
+    unit = next(unit for unit in partial.units if unit.name == "separable")
+    made = partial.only(unit.scopes)
+    integer = [op for op in operators(made) if op.arithmetic == "integer"]
+    assert {op.outputs[0].name for op in integer} == set(unit.scopes)
+    wanted = own_network().predict_on_batch(own_pictures(8))
+    own = np.sqrt(np.square(outputs_of(made, own_pictures(8)) - wanted).mean()) / wanted.std()
+    (found,) = (one.error for one in ranking.layers if one.name == "separable")
+    assert found == pytest.approx(own, rel=1e-3)
+
+
+def test_a_layer_that_is_made_worse_is_ranked_worse(ranking):
+    model = keras.models.clone_model(own_network())
+    model.set_weights(own_network().get_weights())
+    layer = model.get_layer("project_bn")
+    scale = np.where(np.arange(12) < 2, 200.0, 1.0)  # two channels stretch the range of all
+    layer.set_weights([layer.gamma * scale, layer.beta * scale, layer.moving_mean, layer.moving_variance])
+    reader = model.get_layer("separable")
+    kernel, *others = reader.get_weights()
+    kernel[:, :, :2] /= 200
+    reader.set_weights([kernel, *others])
+    found = sensitivity(model, own_pictures(12), options=SensitivityOptions(pictures=8))
+    assert {"project", "join"} <= {one.name for one in found.layers[:3]}
+
+
+def test_a_metric_is_measured_if_asked_for():
+    wanted = own_network().predict_on_batch(own_pictures(8))
+
+    def judge(flatbuffer: bytes) -> float:
+        return -float(np.abs(outputs_of(flatbuffer, own_pictures(8)) - wanted).mean())
+
+    found = sensitivity(own_network(), own_pictures(8), options=SensitivityOptions(4, judge))
+    assert all(one.drop > 0 for one in found.layers)
+
+
+def test_a_killed_ranking_goes_on(ranking, tmp_path, monkeypatch):
+    options = SensitivityOptions(pictures=8)
+    memory = Memory(tmp_path / "m.json", "key")
+    calls = []
+
+    def dies(partial, scopes):
+        calls.append(scopes)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(partial, scopes)
+
+    original = Partial.only
+    monkeypatch.setattr(Partial, "only", dies)
+    with pytest.raises(KeyboardInterrupt):
+        sensitivity(own_network(), own_pictures(12), options=options, memory=memory)
+    again = sensitivity(
+        own_network(), own_pictures(12), options=options, memory=Memory(tmp_path / "m.json", "key")
+    )
+    assert again == ranking
+    assert len(calls) == 4 + len(ranking.layers) - 3 + 1
+
+
+def test_a_recipe_that_quantizes_nothing_is_refused():
+    with pytest.raises(EffkerasError, match="float32 quantizes no layer"):
+        sensitivity(own_network(), own_pictures(2), "float32")
+
+
+def test_the_command_writes_rows_and_a_picture(digit_classes, tmp_path, capsys):
+    from tiny import tiny_classifier
+
+    from effkeras.data.splits import open_data
+    from effkeras.models import build_spec
+
+    save(build_spec(tiny_classifier()), tmp_path / "net.keras")
+    out = tmp_path / "out"
+    arguments = [
+        str(tmp_path / "net.keras"),
+        "--data",
+        str(digit_classes),
+        "--out",
+        str(out),
+        "--pictures",
+        "2",
+    ]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "stem_conv" in said
+    rows = [json.loads(line) for line in (out / "sensitivity.jsonl").read_text().splitlines()]
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    assert {"layer", "ops", "macs", "error", "environment"} <= rows[0].keys()
+    picture = Image.open(out / "sensitivity.png")
+    assert picture.size[0] > 800
+    assert open_data(digit_classes, "train").records
+    assert main([*arguments, "--metric", "--limit", "4"]) == 0
+    assert "drop" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line(digit_classes, capsys):
+    assert main(["nosuch.keras", "--data", str(digit_classes)]) == 2
+    assert main(["nosuch.keras", "--data", str(digit_classes), "--recipe", "int88"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'int8'" in said
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, quantize.sensitivity as m\n"
+        "try: m.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'tensorflow', 'keras', 'numpy', 'ai_edge_litert'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_detector_has_a_unit_for_each_call_of_its_heads():
+    parts = float_parts(tiny_model("efficientdet-d0"), INT8)
+    from tiny_models import pictures
+
+    names = {unit.name for unit in Partial.of(parts, INT8, pictures(2)[:, None], 1).units}
+    assert {"class_predict #1", "class_predict #5", "box_predict #1"} <= names
