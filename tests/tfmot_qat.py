@@ -51,12 +51,14 @@ def rounded_kernel(tfmot, keras, kernel) -> np.ndarray:
 
 
 def network(keras):
-    """An inverted bottleneck with ReLU6 and a classifier; biases instead of batch normalisation."""
+    """An inverted bottleneck and a classifier; biases instead of batch normalisation.
+
+    The activations belong to the convolutions: the reference leaves a kernel in float whose convolution has a
+    layer ReLU behind it.
+    """
     image = keras.Input((8, 8, 3), name="image")
-    x = keras.layers.Conv2D(8, 3, padding="same", name="expand")(image)
-    x = keras.layers.ReLU(6.0, name="act")(x)
-    y = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
-    y = keras.layers.ReLU(6.0, name="depthwise_act")(y)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="expand")(image)
+    y = keras.layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(x)
     y = keras.layers.Conv2D(8, 1, name="project")(y)
     y = keras.layers.Add(name="add")([x, y])
     y = keras.layers.GlobalAveragePooling2D(name="mean")(y)

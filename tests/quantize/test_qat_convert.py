@@ -82,7 +82,8 @@ def test_a_network_of_ones_own_with_every_kind_of_layer():
     assert made.left_in_float == ()
     images = small_nets.examples()[0]
     got = run(made, images)
-    assert all(decibels(values, got[key]) > 30 for key, values in keras_outputs(model, images).items())
+    for key, values in keras_outputs(model, images).items():
+        assert np.std(values - got[key]) < 0.03 * np.std(values)  # often there is no difference at all
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from quantize.specs import QatSpec
 SHAPES = {"expand": (3, 3, 3, 8), "depthwise": (3, 3, 8, 1), "project": (1, 1, 8, 8), "logits": (8, 4)}
 # What the reference calls the ranges of what these layers put out.
 RANGES = {
-    "act_range": "quant_act|output",
-    "depthwise_act_range": "quant_depthwise_act|output",
+    "expand_range": "quant_expand|post_activation",
+    "depthwise_range": "quant_depthwise|post_activation",
     "project_range": "quant_project|post_activation",
     "add_range": "quant_add|output",
     "mean_range": "quant_mean|output",
