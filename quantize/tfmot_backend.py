@@ -1,0 +1,288 @@
+"""tensorflow-model-optimization itself, in a process of its own.
+
+It works on classifiers whose layers Keras 2 has too, such as EfficientNet-Lite; other models are refused
+with its own reason before any work. What comes back are weights, for a Keras 3 model like the one that was
+given, and after quantization-aware training the int8 artifact as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from effkeras.console import note, progress, track
+from effkeras.data.pipeline import BatchSpec, training_batches
+from effkeras.data.records import ClassificationData, LabelledData
+from effkeras.data.store import PictureStore
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.evaluate import check_classes
+from effkeras.litert.flatbuffer import attach, name_interface
+from effkeras.litert.runner import DEFINITION
+from effkeras.models import spec_of
+from effkeras.rewrite import Graph, check_finite, rewrite
+from quantize.distillation import meaning
+from quantize.lessons import Lessons
+from quantize.masks import relative_change
+from quantize.patterns import Blocks, Groups, parse_pattern
+from quantize.pruning import finish_pruning, select_prunable
+from quantize.report import Compressed, LayerReport, StepReport
+from quantize.selection import Choice, Selection, select
+from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
+from quantize.tfmot_graph import TOOL, Table, described, weights_of, with_weights_from
+
+WORKER = "quantize.tfmot_worker"
+PATIENCE = 10  # seconds that a worker gets to end by itself
+ERROR_IS = "norm of the change / norm of the weights"
+
+StepSpec = PruneSpec | ClusterSpec | QatSpec
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Made:
+    """What the tool made: a model with a report, and an int8 flatbuffer after quantization-aware training."""
+
+    compressed: Compressed
+    flatbuffer: bytes | None = None
+
+
+def run_tfmot(
+    model: keras.Model, spec: StepSpec, lessons: Lessons, io: Literal["float32", "int8"] = "float32"
+) -> Made:
+    """Prunes, clusters or quantizes a classifier with tensorflow-model-optimization while it trains.
+
+    A training that is interrupted starts again: the tool cannot resume. Its pictures are those of one epoch,
+    augmented, in a new order each time.
+
+    Args:
+        model: a functional Keras classifier with one input.
+        spec: which step, and how.
+        lessons: pictures and training.
+        io: type of the artifact's input and output.
+
+    Returns:
+        The model with new weights, in float32 and without wrappers, and a report with an entry per layer
+        that has a kernel.
+
+    Raises:
+        EffkerasError: the tool refuses the model, its process ends early, or the training diverges.
+    """
+    graph, task = _prepared(model, spec, lessons.tune)
+    definition = lessons.spec or spec_of(model)
+    _check_data(definition, lessons.train)
+    with _work_folder() as folder:
+        store = PictureStore(lessons.train, definition.input)
+        steps = max(1, len(store) // lessons.tune.batch)
+        task |= {"steps": steps * lessons.tune.epochs, "io": io}
+        with _Worker(folder, graph, task) as worker:
+            worker.expect_ready()
+            _write_pictures(folder, store, definition, lessons.tune)
+            worker.finish(task["steps"])
+        after = rewrite(graph, {})
+        with np.load(folder / "result.npz", allow_pickle=False) as found:
+            with_weights_from(after, found)
+        flatbuffer = _artifact(folder / "model.tflite", graph.model, definition)
+    return Made(Compressed(after, _report(graph, after, spec)), flatbuffer)
+
+
+def check_tfmot(model: keras.Model, spec: StepSpec) -> None:
+    """Raises EffkerasError with the tool's reason when it cannot do a step on a model."""
+    graph, task = _prepared(model, spec, TuneSpec())
+    task |= {"steps": 1, "io": "float32"}
+    with _work_folder() as folder, _Worker(folder, graph, task) as worker:
+        worker.expect_ready()
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="effkeras-tfmot-") as name:
+        yield Path(name)
+
+
+class _Worker:
+    """The process, from its start to its end; whatever happens, it does not outlive the `with`."""
+
+    def __init__(self, folder: Path, graph: Graph, task: Table):
+        self._folder = folder
+        self._verb = {"prune": "prune", "cluster": "cluster", "qat": "quantize"}[task["step"]]
+        (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        np.savez(folder / "weights.npz", **weights_of(graph))  # type: ignore[arg-type]
+
+    def __enter__(self) -> _Worker:
+        with (self._folder / "log.txt").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", WORKER, str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=_environment(),
+            )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # it ends when it sees this
+        try:
+            self._process.wait(0 if error[0] else PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def expect_ready(self) -> None:
+        """Waits until the model is built and wrapped; EffkerasError with the reason when it is refused."""
+        note(f"{TOOL}: starting")
+        event = next(self._events(), {})
+        if event.get("event") == "refused":
+            raise EffkerasError(f"{TOOL} cannot {self._verb} this model: {event['why']}")
+        if event.get("event") != "ready":
+            raise self._ended()
+
+    def finish(self, steps: int) -> None:
+        """Lets it train, showing how far it is; EffkerasError when it ends early."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its end shows in the events
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        last = {}
+        with progress() as bar:
+            shown = bar.add_task(f"{TOOL}: tracing", total=steps)
+            for event in self._events():
+                last = event
+                if event["event"] == "step":
+                    text = f"{TOOL}: loss {event['loss']:.3f}"
+                    bar.update(shown, completed=event["at"], description=text)
+        if last.get("event") != "done":
+            raise self._ended()
+
+    def _events(self) -> Iterator[Table]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(json.JSONDecodeError):  # TensorFlow prints too
+                event = json.loads(line)
+                if isinstance(event, dict) and "event" in event:
+                    yield event
+
+    def _ended(self) -> EffkerasError:
+        code = self._process.wait()
+        lines = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return EffkerasError(f"{TOOL}'s process {how}: {said[:300]}")
+
+
+def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph, dict[str, Any]]:
+    """The graph and the task for it, but for the number of steps."""
+    check_finite(model)
+    graph = Graph.of(model)
+    _check_classifier(graph.model)
+    step = {PruneSpec: "prune", ClusterSpec: "cluster", QatSpec: "qat"}[type(spec)]
+    task: dict[str, Any] = {"step": step, "spec": dataclasses.asdict(spec), "tune": dataclasses.asdict(tune)}
+    task |= {"graph": described(graph), "from_logits": meaning(graph.model.outputs[0]) == "logits"}
+    if isinstance(spec, PruneSpec):
+        task |= {"pattern": _pattern(spec)}
+    chosen = _selected(graph, spec)
+    left_out = {one.name for one in chosen.skipped}
+    names = task["graph"]["layers"] if step == "qat" else {one.name for one in chosen.targets}
+    return graph, task | {"layers": sorted(set(names) - left_out)}
+
+
+def _check_classifier(model: keras.Model) -> None:
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        names = ", ".join(model.output_names)
+        raise EffkerasError(f"{TOOL} trains classifiers only here, and {model.name!r} puts out {names}")
+
+
+def _check_data(spec: ModelSpec, data: LabelledData) -> None:
+    if not isinstance(data, ClassificationData):
+        raise EffkerasError(f"{data.root} has no folder per class, which {spec.name} needs; check --data")
+    check_classes(spec, data)
+
+
+def _selected(graph: Graph, spec: StepSpec) -> Selection:
+    """The kernels that a step takes; the tool prunes and clusters no depthwise ones, without a word."""
+    if isinstance(spec, QatSpec):
+        if spec.ranges != "ema":
+            raise EffkerasError(f'{TOOL} cannot learn ranges; set ranges to "ema"')
+        return select(graph, Choice(spec.skip, depthwise=True))
+    if spec.depthwise:
+        raise EffkerasError(f"{TOOL} neither prunes nor clusters depthwise kernels; set depthwise to false")
+    return select_prunable(graph, spec) if isinstance(spec, PruneSpec) else select(graph, Choice(spec.skip))
+
+
+def _pattern(spec: PruneSpec) -> dict[str, tuple[int, int] | str]:
+    if spec.scope == "global":
+        raise EffkerasError(f'{TOOL} prunes layer by layer; set scope to "layer"')
+    pattern = parse_pattern(spec.pattern, spec.pooling)
+    if isinstance(pattern, Groups):
+        return {"sparsity_m_by_n": (pattern.size - pattern.kept, pattern.size)}
+    if isinstance(pattern, Blocks) and (pattern.rows, pattern.columns) != (1, 1):
+        pooling = {"average": "AVG", "max": "MAX"}[pattern.pooling]
+        return {"block_size": (pattern.rows, pattern.columns), "block_pooling_type": pooling}
+    return {}
+
+
+def _write_pictures(folder: Path, store: PictureStore, spec: ModelSpec, tune: TuneSpec) -> None:
+    settings = tune.settings()
+    steps = max(1, len(store) // tune.batch)
+    size = (steps * tune.batch, *spec.input.size, 3)
+    if shutil.disk_usage(folder).free < math.prod(size):  # a full disk under a memory map kills the process
+        raise EffkerasError(
+            f"{folder}: no room for {math.prod(size):,} bytes of pictures; set TMPDIR to a larger disk"
+        )
+    pixels = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, size)
+    labels = np.zeros(len(pixels), np.int32)
+    batches = training_batches(store, spec, BatchSpec(tune.batch, tune.seed, settings.augment), range(steps))
+    for number, (some, theirs) in enumerate(track(batches.as_numpy_iterator(), "pictures", steps)):
+        place = slice(number * tune.batch, (number + 1) * tune.batch)
+        pixels[place], labels[place] = np.rint(np.clip(some, 0, 255)), theirs
+    pixels.flush()
+    np.save(folder / "labels.npy", labels, allow_pickle=False)
+
+
+def _artifact(path: Path, model: keras.Model, spec: ModelSpec) -> bytes | None:
+    """The artifact with the names and the definition that artifacts have here; None where there is none."""
+    if not path.is_file():
+        return None
+    named = name_interface(path.read_bytes(), [model.inputs[0].name], model.output_names)
+    return attach(named, DEFINITION, spec.to_toml().encode())
+
+
+def _report(graph: Graph, after: keras.Model, spec: StepSpec) -> StepReport:
+    if isinstance(spec, PruneSpec):
+        return finish_pruning(graph.model, after, spec).report
+    chosen = _selected(graph, spec)
+    names = dict.fromkeys(target.name for target in chosen.targets)
+    layers = [_entry(graph.model.get_layer(name), after.get_layer(name)) for name in names]
+    step = "cluster" if isinstance(spec, ClusterSpec) else "qat"
+    return StepReport(step, (*layers, *chosen.skipped), ERROR_IS)
+
+
+def _entry(before: keras.Layer, after: keras.Layer) -> LayerReport:
+    kernels = [keras.ops.convert_to_numpy(layer.weights[0]) for layer in (before, after)]
+    values = len(np.unique(kernels[1]))
+    why = f"{values} different values" if values < kernels[1].size else ""
+    return LayerReport(before.name, type(before).__name__, "done", why, relative_change(*kernels))
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[1])
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

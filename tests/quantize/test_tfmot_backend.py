@@ -1,0 +1,217 @@
+"""tensorflow-model-optimization in a process of its own: what it makes, what it refuses, how it dies."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_models import decibels, pictures, tiny_model
+
+import effkeras
+from effkeras.data.pictures import read_picture
+from effkeras.data.splits import open_data
+from effkeras.errors import EffkerasError
+from effkeras.litert.runner import LiteRTModel
+from effkeras.models import build_spec
+from effkeras.rewrite import Graph
+from quantize import tfmot_backend
+from quantize.lessons import Lessons
+from quantize.sparsity import sparsity_of
+from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
+from quantize.tfmot_backend import check_tfmot, run_tfmot
+from quantize.tfmot_graph import described, weights_of, with_weights_from
+
+TUNE = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
+READY = 'print(\'{"event": "ready"}\', flush=True); input(); '
+
+
+@functools.cache
+def lite() -> keras.Model:
+    """A classifier of digits with three blocks and no squeeze-and-excitation."""
+    spec = effkeras.spec("efficientnet-digits")
+    network = dataclasses.replace(spec.network, blocks=spec.network.blocks[:3], width=0.5)
+    return build_spec(spec.replace(network=network, weights={}))
+
+
+@pytest.fixture(scope="module")
+def lessons(digit_classes, tmp_path_factory):
+    return Lessons(open_data(digit_classes, "train"), tmp_path_factory.mktemp("out"), tune=TUNE)
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """Puts a program in the worker's place."""
+
+    def replace(program: str) -> None:
+        (tmp_path / "stand_in_worker.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(tfmot_backend, "WORKER", "stand_in_worker")
+
+    return replace
+
+
+def other_keras(model: keras.Model, pixels: np.ndarray, folder: Path) -> np.ndarray:
+    """What Keras 2 computes with the described model."""
+    graph = Graph.of(model)
+    (folder / "graph.json").write_text(json.dumps(described(graph)))
+    np.savez(folder / "weights.npz", **weights_of(graph))
+    np.save(folder / "pixels.npy", pixels)
+    program = (
+        "import json, sys, numpy as np; from pathlib import Path; from quantize.tfmot_worker import build\n"
+        "at = Path(sys.argv[1]); graph = json.loads((at / 'graph.json').read_text())\n"
+        "model = build(graph, np.load(at / 'weights.npz'))\n"
+        "np.save(at / 'outputs.npy', model.predict(np.load(at / 'pixels.npy'), verbose=0))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, folder], check=True, env=tfmot_backend._environment())
+    return np.load(folder / "outputs.npy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-b0"])
+def test_both_versions_of_keras_compute_the_same(name, tmp_path):
+    model = tiny_model(name)
+    wanted = model.predict_on_batch(pictures(4))
+    np.testing.assert_allclose(other_keras(model, pictures(4), tmp_path), wanted, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+def test_pruning(lessons, pattern):
+    model, spec = lite(), PruneSpec(sparsity=0.5, pattern=pattern, every=1)
+    before = model.get_weights()
+    made = run_tfmot(model, spec, lessons).compressed
+    assert all(map(np.array_equal, before, model.get_weights()))
+    zeros = {one.layer: one.share for one in sparsity_of(made.model, pattern).kernels if one.zeros}
+    assert set(zeros) == {one.name for one in made.report.done}
+    assert all(share == pytest.approx(0.5, abs=0.05) for share in zeros.values())
+    assert [one.path for one in made.model.weights] == [one.path for one in model.weights]
+    assert not np.array_equal(before[0], made.model.get_weights()[0])  # the stem was trained, not pruned
+
+
+@pytest.mark.slow
+def test_clustering(lessons):
+    made = run_tfmot(lite(), ClusterSpec(clusters=8), lessons).compressed
+    counts = {one.name: len(np.unique(made.model.get_layer(one.name).kernel)) for one in made.report.done}
+    assert set(counts.values()) <= set(range(2, 9))
+    assert len(counts) > 3
+
+
+@pytest.mark.slow
+def test_quantization_aware_training(lessons):
+    made = run_tfmot(lite(), QatSpec(skip=("logits",)), lessons)
+    artifact = LiteRTModel.of_bytes(made.flatbuffer)
+    pixels = np.stack([read_picture(one.path) for one in lessons.train.records]).astype(np.float32)
+    wanted = made.compressed.model.predict_on_batch(pixels)
+    (got,) = artifact(pixels).values()
+    assert decibels(wanted, got) > 8
+    assert "stem_conv" in {one.name for one in made.compressed.report.done}
+    assert [one.name for one in made.compressed.report.skipped] == ["logits"]
+
+
+@pytest.mark.slow
+def test_squeeze_and_excitation_is_refused_with_the_tools_reason():
+    with pytest.raises(EffkerasError, match=r"cannot quantize this model: .*Multiply.* is not supported"):
+        check_tfmot(tiny_model("efficientnet-b0"), QatSpec())
+
+
+def test_detectors_are_refused_at_once():
+    with pytest.raises(EffkerasError, match="trains classifiers only here"):
+        check_tfmot(tiny_model("efficientdet-d0"), PruneSpec())
+
+
+def test_layers_of_our_own_are_refused_at_once():
+    image = keras.Input((8, 8, 3))
+    x = effkeras.layers.ChannelSlice(0, 2, name="part")(image)
+    x = keras.layers.Dense(3, name="end")(keras.layers.Flatten()(x))
+    with pytest.raises(EffkerasError, match=r"knows no layer ChannelSlice \(part\)"):
+        check_tfmot(keras.Model(image, x), QatSpec())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (PruneSpec(scope="global"), "layer by layer"),
+        (PruneSpec(depthwise=True), "depthwise"),
+        (ClusterSpec(depthwise=True), "depthwise"),
+        (QatSpec(ranges="learned"), "cannot learn ranges"),
+    ],
+)
+def test_settings_that_the_tool_lacks(spec, message):
+    with pytest.raises(EffkerasError, match=message):
+        check_tfmot(lite(), spec)
+
+
+def test_pictures_with_boxes_are_refused(digits, lessons):
+    boxes = dataclasses.replace(lessons, train=open_data(digits, "train"))
+    with pytest.raises(EffkerasError, match="no folder per class"):
+        run_tfmot(lite(), PruneSpec(), boxes)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("raise SystemExit('out of memory')", "ended with code 1: out of memory"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+        ('print(\'{"event": "refused", "why": "no such layer"}\')', "cannot prune this model: no such layer"),
+        ("print('TensorFlow says hello')", "ended with code 0: it said nothing"),
+    ],
+)
+def test_a_worker_that_never_gets_ready(worker, program, message):
+    worker(program)
+    with pytest.raises(EffkerasError, match=message):
+        check_tfmot(lite(), PruneSpec())
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (READY + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
+        (READY + "1 / 0", "ended with code 1: ZeroDivisionError"),
+        (READY + 'print(\'{"event": "step", "at": 1, "loss": 2.0}\')', "ended with code 0"),
+    ],
+)
+def test_a_worker_that_dies_at_work(worker, lessons, program, message):
+    worker(program)
+    model = lite()
+    before = model.get_weights()
+    with pytest.raises(EffkerasError, match=message):
+        run_tfmot(model, PruneSpec(), lessons)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_the_worker_ends_with_its_parent():
+    program = (
+        "import time; from quantize.tfmot_worker import _end_with_parent\n"
+        "_end_with_parent(); print('up', flush=True); time.sleep(99)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=tfmot_backend._environment(),
+    )
+    assert process.stdout.readline() == b"up\n"
+    process.stdin.close()
+    assert process.wait(60) == 1
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("what", ["missing", "shape", "nan"])
+def test_weights_that_come_back_wrong_change_nothing(what):
+    model = keras.models.clone_model(lite())
+    found = {name: value + 1 for name, value in weights_of(Graph.of(model)).items()}
+    if what == "missing":
+        del found["logits/1"]
+    else:
+        found["logits/1"] = np.zeros(3) if what == "shape" else np.full(10, np.nan)
+    before = model.get_weights()
+    with pytest.raises(EffkerasError, match="logits"):
+        with_weights_from(model, found)
+    assert all(map(np.array_equal, before, model.get_weights()))
