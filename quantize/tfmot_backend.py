@@ -42,6 +42,7 @@ from quantize.patterns import Blocks, Groups, parse_pattern
 from quantize.pruning import finish_pruning, select_prunable
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.selection import Choice, Selection, select
+from quantize.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
 from quantize.tfmot_graph import TOOL, Table, described, weights_of, with_weights_from
 
@@ -196,6 +197,7 @@ def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph
     step = {PruneSpec: "prune", ClusterSpec: "cluster", QatSpec: "qat"}[type(spec)]
     task: dict[str, Any] = {"step": step, "spec": dataclasses.asdict(spec), "tune": dataclasses.asdict(tune)}
     task |= {"graph": described(graph), "from_logits": meaning(graph.model.outputs[0]) == "logits"}
+    task |= {"has_zeros": sparsity_of(graph.model).share > 0}
     if isinstance(spec, PruneSpec):
         task |= {"pattern": _pattern(spec)}
     chosen = _selected(graph, spec)
@@ -221,6 +223,8 @@ def _selected(graph: Graph, spec: StepSpec) -> Selection:
     if isinstance(spec, QatSpec):
         if spec.ranges != "ema":
             raise EffkerasError(f'{TOOL} cannot learn ranges; set ranges to "ema"')
+        if spec.keep_clusters:
+            raise EffkerasError(f"{TOOL} gives no clustered weights back; set keep_clusters to false")
         return select(graph, Choice(spec.skip, depthwise=True))
     if spec.depthwise:
         raise EffkerasError(f"{TOOL} neither prunes nor clusters depthwise kernels; set depthwise to false")

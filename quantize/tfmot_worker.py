@@ -118,7 +118,11 @@ def quantize(model: Model, task: Table) -> Model:
     import tensorflow_model_optimization as tfmot
 
     kinds = tfmot.quantization.keras
-    return kinds.quantize_apply(_wrapped(model, task, kinds.quantize_annotate_layer))
+    annotated = _wrapped(model, task, kinds.quantize_annotate_layer)
+    if task["has_zeros"] and task["spec"]["keep_zeros"]:
+        scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+        return kinds.quantize_apply(annotated, scheme)
+    return kinds.quantize_apply(annotated)
 
 
 WRAPPERS: dict[str, Callable[[Model, Table], Model]] = {"prune": prune, "cluster": cluster, "qat": quantize}
