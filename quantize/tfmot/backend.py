@@ -37,15 +37,16 @@ from effkeras.models import spec_of
 from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.distillation import meaning
 from quantize.lessons import Lessons
-from quantize.magnitude.masks import relative_change
-from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
-from quantize.magnitude.pruning import finish_pruning, select_prunable
-from quantize.magnitude.selection import Choice, Selection, select
+from quantize.masks import relative_change
+from quantize.patterns import Blocks, Groups, parse_pattern
+from quantize.pruning import finish_pruning, select_prunable
 from quantize.report import Compressed, LayerReport, StepReport
+from quantize.selection import Choice, Selection, select
+from quantize.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
-from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
+from quantize.tfmot_graph import TOOL, Table, described, weights_of, with_weights_from
 
-WORKER = "quantize.tfmot.worker"
+WORKER = "quantize.tfmot_worker"
 PATIENCE = 10  # seconds that a worker gets to end by itself
 ERROR_IS = "norm of the change / norm of the weights"
 
@@ -196,6 +197,7 @@ def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph
     step = {PruneSpec: "prune", ClusterSpec: "cluster", QatSpec: "qat"}[type(spec)]
     task: dict[str, Any] = {"step": step, "spec": dataclasses.asdict(spec), "tune": dataclasses.asdict(tune)}
     task |= {"graph": described(graph), "from_logits": meaning(graph.model.outputs[0]) == "logits"}
+    task |= {"has_zeros": sparsity_of(graph.model).share > 0}
     if isinstance(spec, PruneSpec):
         task |= {"pattern": _pattern(spec)}
     chosen = _selected(graph, spec)
@@ -221,6 +223,8 @@ def _selected(graph: Graph, spec: StepSpec) -> Selection:
     if isinstance(spec, QatSpec):
         if spec.ranges != "ema":
             raise EffkerasError(f'{TOOL} cannot learn ranges; set ranges to "ema"')
+        if spec.keep_clusters:
+            raise EffkerasError(f"{TOOL} gives no clustered weights back; set keep_clusters to false")
         return select(graph, Choice(spec.skip, depthwise=True))
     if spec.depthwise:
         raise EffkerasError(f"{TOOL} neither prunes nor clusters depthwise kernels; set depthwise to false")
