@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from effkeras.rewrite import Graph, rewrite
-from quantize.folding import fold
-from quantize.joints import CAP, Joint, divide_outputs, joints_of, multiply_inputs
+from quantize.post_training.joints import CAP, Joint, divide_outputs, joints_of, multiply_inputs
+from quantize.rewriting.folding import fold
 
 
 def rescaled(model: keras.Model, pictures: np.ndarray, far: float = 1000.0, seed: int = 0) -> keras.Model:

@@ -11,13 +11,13 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator, operators, without_final_activation
-from quantize.post_training import ai_edge
 from quantize.post_training.ai_edge import Rules, scope_of
 from quantize.post_training.bias_correction import corrected
 from quantize.post_training.quantization import (
     FloatParts,
     PtqOptions,
     Quantized,
+    ai_edge,
     as_taken,
     finished,
     means_of,

@@ -37,16 +37,16 @@ from effkeras.models import spec_of
 from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.distillation import meaning
 from quantize.lessons import Lessons
-from quantize.masks import relative_change
-from quantize.patterns import Blocks, Groups, parse_pattern
-from quantize.pruning import finish_pruning, select_prunable
+from quantize.magnitude.masks import relative_change
+from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
+from quantize.magnitude.pruning import finish_pruning, select_prunable
+from quantize.magnitude.selection import Choice, Selection, select
+from quantize.magnitude.sparsity import sparsity_of
 from quantize.report import Compressed, LayerReport, StepReport
-from quantize.selection import Choice, Selection, select
-from quantize.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
-from quantize.tfmot_graph import TOOL, Table, described, weights_of, with_weights_from
+from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
 
-WORKER = "quantize.tfmot_worker"
+WORKER = "quantize.tfmot.worker"
 PATIENCE = 10  # seconds that a worker gets to end by itself
 ERROR_IS = "norm of the change / norm of the weights"
 

@@ -1,6 +1,6 @@
 """A process with Keras 2 in which tensorflow-model-optimization itself runs.
 
-`python -m quantize.tfmot_worker FOLDER` reads `task.json` and `weights.npz` there, builds the model, and
+`python -m quantize.tfmot.worker FOLDER` reads `task.json` and `weights.npz` there, builds the model, and
 tries to wrap it. It then says on stdout, one JSON record a line, that it is ready or why it refuses, and
 waits on stdin for "go": `pictures.npy` and `labels.npy` are there by then. It trains, writes `result.npz`
 and, after quantization-aware training, `model.tflite`. When stdin closes, the parent is gone, and it ends.
@@ -67,7 +67,7 @@ def reason(error: Exception) -> str:
 
 
 def build(graph: Table, weights: dict[str, np.ndarray]) -> Model:
-    """The Keras 2 model of a description by `quantize.tfmot_graph`, with its weights."""
+    """The Keras 2 model of a description by `quantize.tfmot.graph`, with its weights."""
     import tf_keras
 
     layers = {name: _layer(tf_keras.layers, one) for name, one in graph["layers"].items()}

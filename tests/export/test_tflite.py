@@ -155,7 +155,7 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
     """With a metric that sees every error, int8 is never good enough and mixed precision is."""
     from effkeras import evaluate as evaluation
     from export import attempts
-    from quantize import judging
+    from quantize.precision import judging
 
     wanted = tiny_model(CLASSIFIER).predict_on_batch(pictures(12, 7))
 

@@ -13,7 +13,7 @@ from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import LiteRTModel
 from quantize import ptq
-from quantize.post_training import PtqOptions, quantize_pixels
+from quantize.post_training.quantization import PtqOptions, quantize_pixels
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 

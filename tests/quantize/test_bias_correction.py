@@ -5,8 +5,8 @@ import pytest
 from own_networks import outputs_of, own_network, own_pictures
 
 from quantize import ptq
-from quantize.bias_correction import channel_means, corrected
-from quantize.post_training import PtqOptions, float_parts
+from quantize.post_training.bias_correction import channel_means, corrected
+from quantize.post_training.quantization import PtqOptions, float_parts
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 

@@ -16,7 +16,7 @@ from effkeras.evaluate import evaluate
 from effkeras.litert.runner import LiteRTModel
 from effkeras.predictor import KerasPredictor
 from quantize import equalize, ptq
-from quantize.calibration import Choice, calibration_inputs
+from quantize.post_training.calibration import Choice, calibration_inputs
 from quantize.specs import PtqSpec
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -7,8 +7,8 @@ from own_networks import outputs_of, own_network, own_pictures
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from quantize import mixed_precision, ptq
-from quantize.mixed import Mixed, MixedOptions, MixedSets
-from quantize.post_training import PtqOptions
+from quantize.post_training.quantization import PtqOptions
+from quantize.precision.mixed import Mixed, MixedOptions, MixedSets
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 

@@ -12,9 +12,9 @@ from tiny_models import decibels
 from effkeras import EffkerasError
 from effkeras.data.records import ClassificationData
 from quantize import ptq
-from quantize.output_error import run_all
-from quantize.post_training import PtqOptions, float_parts
-from quantize.ranges import RangeRule, measure_ranges, observe
+from quantize.post_training.quantization import PtqOptions, float_parts
+from quantize.post_training.ranges import RangeRule, measure_ranges, observe
+from quantize.precision.output_error import run_all
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 

@@ -17,11 +17,11 @@ from effkeras.litert.costs import integer_share, multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.models import save
 from quantize import sensitivity
-from quantize.memory import Memory
-from quantize.partial import Partial
-from quantize.post_training import PtqOptions, float_parts
+from quantize.post_training.quantization import PtqOptions, float_parts
+from quantize.precision.memory import Memory
+from quantize.precision.partial import Partial
+from quantize.precision.sensitivity import Sensitivity, SensitivityOptions, main
 from quantize.recipes import find
-from quantize.sensitivity import Sensitivity, SensitivityOptions, main
 
 INT8 = PtqOptions(find("int8"))
 
@@ -48,7 +48,7 @@ def test_every_layer_is_ranked_once_the_worst_first(ranking):
 
 def test_an_activation_belongs_to_the_layer_that_alone_feeds_it(partial):
     graph = operators(float_parts(own_network("swish"), INT8).flatbuffer)
-    from quantize.units import units_of
+    from quantize.precision.units import units_of
 
     units = {unit.name: unit for unit in units_of(graph, [op.outputs[0].name for op in graph])}
     assert units["first"].ops == ("CONV_2D", "LOGISTIC", "MUL")
@@ -165,7 +165,7 @@ def test_bad_input_is_one_line(digit_classes, capsys):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys, quantize.sensitivity as m\n"
+        "import sys, quantize.precision.sensitivity as m\n"
         "try: m.main(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'tensorflow', 'keras', 'numpy', 'ai_edge_litert'} & set(sys.modules)"

@@ -21,12 +21,13 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec
 from effkeras.rewrite import Graph
-from quantize import prune, tfmot_backend
+from quantize import prune
 from quantize.lessons import Lessons
-from quantize.sparsity import sparsity_of
+from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
-from quantize.tfmot_backend import check_tfmot, run_tfmot
-from quantize.tfmot_graph import described, weights_of, with_weights_from
+from quantize.tfmot import backend as tfmot_backend
+from quantize.tfmot.backend import check_tfmot, run_tfmot
+from quantize.tfmot.graph import described, weights_of, with_weights_from
 
 TUNE = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 READY = 'print(\'{"event": "ready"}\', flush=True); input(); '
@@ -64,7 +65,7 @@ def other_keras(model: keras.Model, pixels: np.ndarray, folder: Path) -> np.ndar
     np.savez(folder / "weights.npz", **weights_of(graph))
     np.save(folder / "pixels.npy", pixels)
     program = (
-        "import json, sys, numpy as np; from pathlib import Path; from quantize.tfmot_worker import build\n"
+        "import json, sys, numpy as np; from pathlib import Path; from quantize.tfmot.worker import build\n"
         "at = Path(sys.argv[1]); graph = json.loads((at / 'graph.json').read_text())\n"
         "model = build(graph, np.load(at / 'weights.npz'))\n"
         "np.save(at / 'outputs.npy', model.predict(np.load(at / 'pixels.npy'), verbose=0))\n"
@@ -199,7 +200,7 @@ def test_a_worker_that_dies_at_work(worker, lessons, program, message):
 
 def test_the_worker_ends_with_its_parent():
     program = (
-        "import time; from quantize.tfmot_worker import _end_with_parent\n"
+        "import time; from quantize.tfmot.worker import _end_with_parent\n"
         "_end_with_parent(); print('up', flush=True); time.sleep(99)"
     )
     process = subprocess.Popen(
