@@ -27,7 +27,7 @@ from quantize.post_training.calibration import (
     checked_variety,
 )
 from quantize.post_training.layer_errors import layer_errors
-from quantize.post_training.quantization import ai_edge, tensorflow_converter
+from quantize.post_training import ai_edge, tensorflow_converter
 from quantize.post_training.ranges import RangeRule, Ranges, as_range, measure_ranges
 from quantize.recipes import Edges, Recipe, check_edges, find
 from quantize.report import LayerReport, StepReport
