@@ -14,8 +14,8 @@ from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.fake_quants import Stripped, relus_as_requantization, stored_kernels, strip_fake_quants
 from effkeras.rewrite import Graph, StandIn, key, rewrite, with_weights
 from quantize.aware.placement import PIXELS
+from quantize.post_training import ai_edge
 from quantize.post_training.ai_edge import Rules
-from quantize.post_training.quantization import ai_edge
 from quantize.post_training.ranges import Ranges, as_range
 
 Array = np.ndarray

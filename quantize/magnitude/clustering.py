@@ -17,7 +17,7 @@ from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
 from effkeras.tables import to_record
-from quantize.hooks import FitHook
+from quantize.magnitude.hooks import FitHook
 from quantize.magnitude.kmeans import centroids_of, nearest, smallest_count
 from quantize.magnitude.masks import clusters_of, relative_change
 from quantize.magnitude.selection import Choice, Selection, Target, select

@@ -17,7 +17,7 @@ from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
 from effkeras.tables import to_record
-from quantize.hooks import FitHook
+from quantize.magnitude.hooks import FitHook
 from quantize.magnitude.masks import pruning_masks, relative_change, zero_mask
 from quantize.magnitude.patterns import Groups, parse_pattern
 from quantize.magnitude.schedules import Schedule

@@ -17,6 +17,7 @@ from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
 from effkeras.litert.runner import DEFINITION
 from quantize.aware.conversion import UNTRAINED, Trained, quantized_as_trained, trained_parts
+from quantize.post_training import ai_edge, tensorflow_converter
 from quantize.post_training.ai_edge import Rules
 from quantize.post_training.bias_correction import channel_means, corrected
 from quantize.post_training.calibration import (
@@ -27,7 +28,6 @@ from quantize.post_training.calibration import (
     checked_variety,
 )
 from quantize.post_training.layer_errors import layer_errors
-from quantize.post_training import ai_edge, tensorflow_converter
 from quantize.post_training.ranges import RangeRule, Ranges, as_range, measure_ranges
 from quantize.recipes import Edges, Recipe, check_edges, find
 from quantize.report import LayerReport, StepReport

@@ -18,7 +18,12 @@ from quantize.rewriting.folding import fold
 
 
 def rescaled(
-    model: keras.Model, pictures: Iterable[np.ndarray], *, largest: float = 256.0, seed: int = 0
+    model: keras.Model,
+    pictures: Iterable[np.ndarray],
+    *,
+    largest: float = 256.0,
+    everywhere: bool = False,
+    seed: int = 0,
 ) -> keras.Model:
     """The same function with depthwise channels of very different ranges, batch norm folded.
 
@@ -30,13 +35,14 @@ def rescaled(
         model: any functional Keras model with one input; it stays as it is.
         pictures: what the model takes, float32 (1, H, W, C) each, to see which channels reach the cap.
         largest: factors are log-uniform between 1 and this.
+        everywhere: also scale what other layers than depthwise convolutions put out.
         seed: which factors.
     """
     graph = Graph.of(fold(model).model)
     joints = [
         one
         for one in joints_of(graph)
-        if isinstance(one, Joint) and isinstance(one.producer, keras.layers.DepthwiseConv2D)
+        if isinstance(one, Joint) and (everywhere or isinstance(one.producer, keras.layers.DepthwiseConv2D))
     ]
     ranges = channel_ranges(graph.model, [joint.between for joint in joints], list(pictures))
     random = np.random.default_rng(seed)

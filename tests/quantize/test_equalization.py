@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 from own_networks import outputs_of, own_network, own_pictures
-from rescaled import rescaled
 from tiny_models import decibels
 
 import effkeras
@@ -17,6 +16,7 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.predictor import KerasPredictor
 from quantize import equalize, ptq
 from quantize.post_training.calibration import Choice, calibration_inputs
+from quantize.post_training.rescaling import rescaled
 from quantize.specs import PtqSpec
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -32,7 +32,7 @@ def int8_decibels(model: keras.Model, **how) -> float:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_function_stays_the_same(activation):
     model = own_network(activation)
-    equal = equalize(model, PICTURES[:, None])
+    equal = equalize(model, PICTURES[:, None], largest=1000, everywhere=True)
     wanted = model.predict_on_batch(PICTURES)
     assert np.abs(equal.model.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
     assert equal.report.figures["output error"] < 1e-3
@@ -41,7 +41,7 @@ def test_the_function_stays_the_same(activation):
 @pytest.mark.parametrize("activation", ["relu", "relu6"])
 def test_what_a_rescaling_breaks_is_mended(activation):
     model = own_network(activation)
-    broken = rescaled(model, PICTURES)
+    broken = rescaled(model, PICTURES[:, None], largest=1000, everywhere=True)
     wanted = model.predict_on_batch(PICTURES)
     assert np.abs(broken.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
     plain, lost = int8_decibels(model), int8_decibels(broken)
@@ -53,7 +53,7 @@ def test_what_a_rescaling_breaks_is_mended(activation):
 def test_equal_models_are_equal_however_they_were_rescaled():
     first, second = (
         equalize(one, PICTURES[:, None]).model
-        for one in (own_network("relu"), rescaled(own_network("relu"), PICTURES))
+        for one in (own_network("relu"), rescaled(own_network("relu"), PICTURES[:, None], everywhere=True))
     )
     for name in ("first", "depthwise"):
         ours, theirs = (np.abs(one.get_layer(name).get_weights()[0]) for one in (first, second))
@@ -104,7 +104,7 @@ def test_the_shipped_detector_survives_a_rescaling(tmp_path):
         open_data(root, "train"), effkeras.spec("efficientdet-digits").input, (), Choice(48)
     )
     pixels = np.concatenate(list(inputs))
-    broken, check = rescaled(model, pixels), open_data(root, "val")
+    broken, check = rescaled(model, pixels[:, None]), open_data(root, "val")
     wanted = evaluate(KerasPredictor.of(broken), check)["AP"]
     lost = ptq(broken, "int8", inputs)
     mended = ptq(broken, "int8", inputs, spec=PtqSpec(equalize=True))
