@@ -32,7 +32,7 @@ def int8_decibels(model: keras.Model, **how) -> float:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_function_stays_the_same(activation):
     model = own_network(activation)
-    equal = equalize(model, PICTURES[:, None], largest=1000, everywhere=True)
+    equal = equalize(model, PICTURES[:, None])
     wanted = model.predict_on_batch(PICTURES)
     assert np.abs(equal.model.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
     assert equal.report.figures["output error"] < 1e-3
@@ -53,7 +53,10 @@ def test_what_a_rescaling_breaks_is_mended(activation):
 def test_equal_models_are_equal_however_they_were_rescaled():
     first, second = (
         equalize(one, PICTURES[:, None]).model
-        for one in (own_network("relu"), rescaled(own_network("relu"), PICTURES[:, None], everywhere=True))
+        for one in (
+            own_network("relu"),
+            rescaled(own_network("relu"), PICTURES[:, None], largest=1000, everywhere=True),
+        )
     )
     for name in ("first", "depthwise"):
         ours, theirs = (np.abs(one.get_layer(name).get_weights()[0]) for one in (first, second))
