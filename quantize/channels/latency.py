@@ -65,13 +65,13 @@ def bisect(estimates: np.ndarray, keep: float, measure: Callable[[int], float]) 
 
 
 def _place(estimates: np.ndarray, keep: float, above: Point, below: Point | None) -> int:
-    """Where to measure next: where the estimate, put right by what was measured, says `keep`."""
+    """Where to measure next: where the estimate, put right by what was measured, says a bit below `keep`."""
     last = len(estimates) - 1
     if below is None:
-        wanted = keep * 0.98 * above.estimate / above.measured
+        wanted = (keep - CLOSE / 2) * above.estimate / above.measured
         return min(last, max(above.steps + 1, _first(estimates, wanted)))
-    share = (above.measured - keep) / max(above.measured - below.measured, 1e-6)
-    wanted = above.estimate + (below.estimate - above.estimate) * min(max(share * 1.05, 0.1), 0.9)
+    share = (above.measured - keep + CLOSE / 2) / max(above.measured - below.measured, 1e-6)
+    wanted = above.estimate + (below.estimate - above.estimate) * min(max(share, 0.1), 0.9)
     return min(below.steps - 1, max(above.steps + 1, _first(estimates, wanted)))
 
 

@@ -76,6 +76,7 @@ def test_masks_may_come_from_narrowed_maps():
     check_built(spec.replace(channels={**whole_fpn(spec, 12), **own}))
 
 
+@pytest.mark.slow
 def test_a_network_of_keras_can_be_narrowed():
     spec = effkeras.spec("resnet50").replace(classes=3)
     spec = spec.replace(input=dataclasses.replace(spec.input, size=(64, 64)))

@@ -30,11 +30,12 @@ from quantize.channels.rewrite import without_channels
 from quantize.specs import ChannelSpec
 
 HALF = ChannelSpec(divisor=2, smallest=2)
-OURS = (
-    *("efficientnet-lite0", "efficientnet-b0", "efficientnetv2-b0", "mobilenet-v3-small", "mixnet-s"),
-    *("squeezenet-1.1", "nasnet-mobile", "pnasnet-mobile"),
-    *("efficientdet-lite0", "efficientdet-d0", "segmenting"),
+QUICK = ("efficientnet-lite0", "efficientnet-b0", "mobilenet-v3-small", "efficientdet-d0")
+LONG = (
+    *("efficientnetv2-b0", "mixnet-s", "squeezenet-1.1", "nasnet-mobile", "pnasnet-mobile"),
+    *("efficientdet-lite0", "segmenting"),
 )
+OURS = (*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG))
 
 
 def spec_for(name: str) -> ModelSpec:
@@ -97,7 +98,7 @@ def test_the_result_is_what_its_definition_builds(name, tmp_path):
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
+@pytest.mark.parametrize("name", ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.slow)])
 def test_a_model_without_definition_is_pruned_alike(name):
     model = foreign(name)
     check_masks(model)
@@ -116,8 +117,10 @@ def test_dead_channels_go_first_and_nothing_changes():
     for layer in model.layers:
         if layer.weights and not layer.name.endswith("_predict"):
             kill_second_half(layer, dead)
-    importance = by_scale(channels)
-    small = without_channels(model, channels, importance > 0)
+    stays = by_scale(channels) > 0
+    for group in channels.groups:
+        stays[group.units] |= bool(group.why)
+    small = without_channels(model, channels, stays)
     assert largest_error(model, small) < 1e-4
     assert 0.2 < count_layers(small).macs / count_layers(model).macs < 0.4
 
@@ -234,14 +237,14 @@ def test_taylor_is_the_slope_of_fading_a_unit_out():
     channels = find_channels(model, {})
     random = np.random.default_rng(0)
     pixels = random.uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
-    targets = np.array([0, 1, 2])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    targets = random.normal(size=(3, 3)).astype(np.float32)
+
+    def loss(given, found):
+        return keras.ops.mean(given * found)
+
     importance = by_taylor(channels, loss, [(pixels, targets)])
-    unit = int(
-        channels.groups[channels.free[2]].units[
-            np.argmax(importance[channels.groups[channels.free[2]].units])
-        ]
-    )
+    units = channels.groups[channels.free[2]].units
+    unit = int(units[np.argmax(importance[units])])
 
     def faded(share: float) -> float:
         copy = keras.models.clone_model(model)
@@ -254,8 +257,8 @@ def test_taylor_is_the_slope_of_fading_a_unit_out():
                 copy.get_layer(flow.layer.name).set_weights(values)
         return float(loss(targets, copy(pixels)))
 
-    slope = (faded(0.01) - faded(-0.01)) / 0.02
-    assert importance[unit] == pytest.approx(slope**2, rel=0.05)
+    slope = (faded(0.1) - faded(-0.1)) / 0.2
+    assert importance[unit] == pytest.approx(slope**2, rel=0.03)
 
 
 def test_taylor_takes_batches_or_a_data_set(digits):
