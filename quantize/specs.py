@@ -89,13 +89,14 @@ class ClusterSpec:
 class QatSpec:
     """Quantization-aware training with batch norm folded and frozen.
 
-    `ranges` of activations are moving averages of the extremes, or learned by gradient. `keep_zeros` and
-    `keep_clusters` preserve what pruning and clustering made: weights that are zero stay so, and weights that
-    are equal stay equal. `skip` are regular expressions of layers whose kernels stay in float.
+    `ranges` of activations are moving averages of the extremes, or learned by gradient; averages never narrow
+    those of what the model puts out. `keep_zeros` and `keep_clusters` preserve what pruning and clustering
+    made: weights that are zero stay so, and weights that are equal stay equal. `skip` are regular expressions
+    of layers whose kernels stay in float.
     """
 
     ranges: Literal["ema", "learned"] = "ema"
-    momentum: float = 0.99
+    momentum: float = 0.999
     keep_zeros: bool = True
     keep_clusters: bool = False
     skip: tuple[str, ...] = ()

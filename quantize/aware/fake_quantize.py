@@ -106,7 +106,11 @@ class Emitter:
     def _range_of(self, group: Group) -> FakeQuant:
         if group.extent is not None:
             return FakeQuant(group.branches, "fixed", extent=group.extent, name=self._unique(group.name))
-        return self._range(group.name, group.branches)
+        made = self._range(group.name, group.branches)
+        if group.is_output and made.mode == "ema":
+            # The extremes of what a model puts out are its surest answers: an average would make them equal.
+            made.mode = "all"
+        return made
 
     def _range(self, name: str, branches: int = 1) -> FakeQuant:
         spec = self._source.spec

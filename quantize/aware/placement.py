@@ -30,11 +30,15 @@ _FUSES = ("Conv2D", "DepthwiseConv2D", "Dense", "SeparableConv2D", "Add", "FastF
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Group:
-    """Maps with one range: its name, how many of them it spans, and the range itself where it is known."""
+    """Maps with one range: its name, how many of them it spans, and the range itself where it is known.
+
+    `is_output` says that the model puts one of them out.
+    """
 
     name: str
     branches: int
     extent: Extent | None
+    is_output: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,8 @@ class _Placer:
     def _group(self, found: list[tuple[Call, Any]], prologue: tuple[Call, ...]) -> Group:
         call = found[0][0]
         extent = self._extent(call, prologue) if len(found) == 1 else None
-        return Group(self._name(call), len(found), extent)
+        ends = {self._root(output) for output in self._graph.model.outputs}
+        return Group(self._name(call), len(found), extent, self._root(found[0][1]) in ends)
 
     def _extent(self, call: Call, prologue: tuple[Call, ...]) -> Extent | None:
         if len(prologue) > 1 and call is prologue[-1]:

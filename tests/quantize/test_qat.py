@@ -58,6 +58,8 @@ def test_one_range_spans_all_levels_of_an_output():
     model = prepared(LITE).model
     ranges = {layer.name: layer for layer in model.layers if isinstance(layer, FakeQuant)}
     assert ranges["class_predict_range"].branches == 5
+    assert ranges["class_predict_range"].mode == "all"  # the surest detections are not cut
+    assert ranges["stem_act_range"].mode == "ema"
 
 
 @pytest.mark.slow
