@@ -24,6 +24,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+import quantize
 from effkeras.console import note, progress, track
 from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import ClassificationData, LabelledData
@@ -287,6 +288,6 @@ def _entry(before: keras.Layer, after: keras.Layer) -> LayerReport:
 
 
 def _environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[1])
+    root = str(Path(quantize.__file__).parents[1])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -198,7 +198,7 @@ def test_a_worker_that_dies_at_work(worker, lessons, program, message):
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
-def test_the_worker_ends_with_its_parent():
+def test_the_worker_starts_anywhere_and_ends_with_its_parent(tmp_path):
     program = (
         "import time; from quantize.tfmot.worker import _end_with_parent\n"
         "_end_with_parent(); print('up', flush=True); time.sleep(99)"
@@ -207,6 +207,7 @@ def test_the_worker_ends_with_its_parent():
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        cwd=tmp_path,
         env=tfmot_backend._environment(),
     )
     assert process.stdout.readline() == b"up\n"
