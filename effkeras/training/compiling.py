@@ -27,7 +27,7 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
     if spec.is_detector:
         boxes = detector_losses(settings.label_smoothing) if spec.detects else {}
         model.compile(optimizer, loss=boxes | ({"mask_logits": mask_loss()} if spec.segments else {}))
-    elif auxiliary_weight(spec):
+    elif isinstance(getattr(model, "output", None), dict):  # a classifier with its auxiliary head
         loss = partial(classifier_loss, settings.label_smoothing)
         model.compile(optimizer, **auxiliary_losses(model, loss, auxiliary_weight(spec)))
     else:
