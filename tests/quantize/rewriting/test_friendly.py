@@ -20,7 +20,7 @@ from effkeras.models import build_spec, spec_of
 from quantize.rewriting.friendly import activation_of, friendly
 from quantize.specs import FriendlySpec
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 RELU6 = FriendlySpec()
 HARD = FriendlySpec("hard_swish", "hard")
 BARE = FriendlySpec("relu6", "remove")

@@ -19,7 +19,7 @@ from quantize.post_training.calibration import Choice, calibration_inputs
 from quantize.post_training.rescaling import rescaled
 from quantize.specs import PtqSpec
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 PICTURES = own_pictures(16)
 ACTIVATIONS = ("relu", "relu6", "swish")
 

@@ -1,0 +1,58 @@
+"""The cases are recipes that can be carried out, and the table is made of the newest rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from effkeras import list_models, spec
+from export.compression_bench import CASES, Case, main, markdown, read_cases
+
+ROW = {
+    "kind": "compression",
+    "model": "efficientdet-digits",
+    "recipe": {"name": "prune50"},
+    "metric": "AP",
+    "before": 0.824,
+    "interval": [-0.001, 0.004],
+    "goal": 0.01,
+    "sparsity": 0.5,
+    "int8_macs": 0.0,
+    "bytes": 1_340_000,
+    "gzipped_bytes": 700_000,
+}
+
+
+@pytest.mark.parametrize("name", read_cases())
+def test_cases_name_shipped_models_and_recipes_that_exist(name):
+    case = read_cases()[name]
+    assert case.model in list_models()
+    assert "digits" in spec(case.model).weights
+    plan = case.plan()
+    assert plan.name == case.recipe
+    assert plan.ptq.backend == case.backend
+    assert plan.steps.tune.epochs == case.epochs
+
+
+def test_a_case_says_what_it_is():
+    case = Case("efficientdet-digits", "prune50-int8", epochs=7, learning_rate=0.25)
+    tune = case.plan().steps.tune
+    assert (tune.epochs, tune.learning_rate) == (7, 0.25)
+
+
+def test_the_table_has_the_newest_row_of_each_case():
+    rows = [
+        {**ROW, "case": "prune50", "after": 0.5, "drop": 0.324},
+        {**ROW, "case": "prune50", "after": 0.822, "drop": 0.002},
+        {**ROW, "kind": "export", "case": "prune80"},
+    ]
+    header, _, line = markdown(rows).splitlines()
+    assert header.startswith("| case | model | recipe |")
+    assert "+0.0020 (-0.0010 to +0.0040)" in line
+    assert "0.822" in line
+    assert line.endswith("| 1340 | 700 |")
+
+
+def test_an_unknown_case_is_one_clear_line(capsys, tmp_path):
+    assert main(["--only", "prune5", "--data", str(tmp_path), "--out", str(tmp_path / "rows.jsonl")]) == 2
+    assert "there is no case 'prune5'; did you mean 'prune50'?" in capsys.readouterr().err
+    assert CASES.is_file()
