@@ -142,6 +142,8 @@ def _compress(
     reference = _worst(KerasPredictor.of(model), splits)
     lost = _drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
     quantized, report = _artifact(smaller, plan, splits, options, (folder, lost))
+    if options.strict and options.max_drop is None:  # within a budget layers are left in float on purpose
+        quantized.check_strict(plan.format)
     runner = LiteRTModel.of_bytes(quantized.flatbuffer)
     validated = _drop(reference, _worst(runner, splits))
     made = Compression(

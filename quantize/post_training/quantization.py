@@ -40,6 +40,8 @@ RECIPE = "effkeras.recipe"
 SAMPLES = 128
 EQUALIZED_ON = 64
 STEP = "ptq"
+EXACT_INPUT = "the input is float pixels: normalised exactly, then quantized"
+EXACT_OUTPUT = "the output is float: int8 would round probabilities to 1/256"
 ERROR_IS = "error / std of the layer's output"
 BACKENDS = ("ai-edge-quantizer", "tensorflow")
 
@@ -74,6 +76,12 @@ class Quantized:
     def left_in_float(self) -> tuple[LayerNote, ...]:
         """The operators that compute in float."""
         return tuple(layer for layer in self.layers if layer.what == "float")
+
+    def check_strict(self, recipe: Recipe) -> None:
+        """Raises EffkerasError for a layer in float that neither recipe nor float edges want there."""
+        wanted = (EXACT_INPUT, EXACT_OUTPUT, recipe.float_why)
+        if recipe.needs_data:
+            self.report.check_strict(wanted)
 
     @property
     def report(self) -> StepReport:
@@ -376,7 +384,7 @@ def _why_float(op: Operator, name: str, options: PtqOptions) -> str:
     if not recipe.needs_data:
         return f"the recipe {recipe.name} computes activations in float32"
     if options.io == "float32" and name == "normalize":
-        return "the input is float pixels: normalised exactly, then quantized"
+        return EXACT_INPUT
     if options.io == "float32" and op.name == "SOFTMAX":
-        return "the output is float: int8 would round probabilities to 1/256"
+        return EXACT_OUTPUT
     return f"{options.spec.backend} has no 8-bit form of {op.name}"

@@ -123,6 +123,18 @@ def test_weights_that_are_not_finite_are_refused_before_any_work(digit_classes, 
     assert not (tmp_path / "work").exists()
 
 
+def test_a_layer_that_cannot_be_quantized_is_refused_under_strict(digit_classes, tmp_path):
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(image)
+    x = keras.layers.Activation("softplus", name="odd")(x)
+    x = keras.layers.Dense(10, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, x, name="odd")
+    made = compress(model, "int8", digit_classes)
+    assert "odd" in {note.name for note in made.quantized.left_in_float}
+    with pytest.raises(EffkerasError, match=r"ptq: odd \(.*\) was left alone"):
+        compress(model, "int8", digit_classes, CompressOptions(strict=True))
+
+
 def own_classifier() -> keras.Model:
     layers = keras.layers
     image = keras.Input((32, 32, 3))
@@ -169,6 +181,26 @@ def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
     assert made.figures["int8_macs"] == (1.0 if recipe.endswith("int8") else pytest.approx(0, abs=1))
     if "prune" in recipe:
         assert sparsity_of(made.model).share > 0.25
+
+
+@pytest.mark.slow
+def test_the_steps_can_be_tfmots(digit_classes, tmp_path, capsys):
+    model = effkeras.build("efficientnet-digits", weights="digits")
+    options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
+    made = compress(model, plan("prune50-int8"), digit_classes, options)
+    assert sparsity_of(made.model).kernel("head_conv").share == pytest.approx(0.5, abs=0.01)
+    assert spec_of(made.model) == spec_of(model)
+    assert compress(model, plan("prune50-int8"), digit_classes, options).drop == made.drop
+    assert "done before" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_tfmot_cannot_do_is_refused_before_any_work(digit_classes, tmp_path):
+    model = effkeras.build("efficientnet-digits-b0", weights="digits")
+    options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
+    with pytest.raises(EffkerasError, match="Multiply is not supported"):
+        compress(model, plan("qat-int8"), digit_classes, options)
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.slow
