@@ -118,7 +118,8 @@ def _scale_of_silent(consumers: list[keras.Layer], scale: np.ndarray, heard: np.
     """
     weights = np.max([input_weights(one) for one in consumers], axis=0)
     usual = np.median((weights * scale)[heard])
-    return np.minimum(1.0, usual / np.maximum(weights, TINY))
+    stretching = (weights > usual) & (usual > 0)
+    return np.where(stretching, usual / np.maximum(weights, TINY), 1.0)
 
 
 def _typical(values: np.ndarray) -> float:

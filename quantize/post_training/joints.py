@@ -71,7 +71,7 @@ def multiply_inputs(layer: keras.Layer, scale: np.ndarray) -> None:
 
 
 def input_weights(layer: keras.Layer) -> np.ndarray:
-    """The largest absolute weight of each input channel, (C,); 0 for depthwise layers, which share no scale."""
+    """The largest absolute weight of each input channel, (C,); 0 for depthwise layers, as none is shared."""
     kernel = np.abs(layer.get_weights()[0])
     largest = kernel.max(axis=(*range(kernel.ndim - 2), kernel.ndim - 1))
     return np.zeros_like(largest) if _is_depthwise(layer) else largest
