@@ -67,7 +67,7 @@ def output_names(model: keras.Model) -> list[str]:
 
     structure = output_structure(model)
     if not isinstance(structure, dict):
-        return list(model.output_names)
+        return list(getattr(model, "_functional", model).output_names)
     return sorted(name for name in structure if name != AUXILIARY)
 
 

@@ -41,6 +41,8 @@ def scope_of(op: Operator) -> str:
 
 def quantize(flatbuffer: bytes, ranges: Ranges | None, rules: Rules) -> bytes:
     """Quantizes a float .tflite by `rules`; `ranges` are needed where activations are quantized."""
+    if rules.recipe.weights == "float32":
+        return flatbuffer
     from ai_edge_quantizer import quantizer
 
     with quiet(), warnings.catch_warnings():

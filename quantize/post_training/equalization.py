@@ -14,12 +14,13 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import deep_graphs
-from effkeras.rewrite import Graph, relative_errors, rewrite
+from effkeras.rewrite import TINY, Graph, relative_errors, rewrite
 from quantize.post_training.joints import (
     CAP,
     Joint,
     divide_outputs,
     input_shares,
+    input_weights,
     joints_of,
     multiply_inputs,
 )
@@ -106,7 +107,19 @@ def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np
     if joint.capped:
         largest = wanted[movable].max() if not fixed.any() else ROOM * CAP
         wanted = np.minimum(wanted * ROOM * CAP / largest, ROOM * CAP)
-    return np.where(movable, np.where(movable, extent, 1.0) / wanted, 1.0)
+    scale = np.where(movable, np.where(movable, extent, 1.0) / wanted, 1.0)
+    return np.where(extent > 0, scale, _scale_of_silent(consumers, scale, extent > 0))
+
+
+def _scale_of_silent(consumers: list[keras.Layer], scale: np.ndarray, heard: np.ndarray) -> np.ndarray:
+    """What channels that are zero on all pictures are divided by, (C,).
+
+    Their weights in the next layer count for nothing, but must not stretch the range of the others'.
+    """
+    weights = np.max([input_weights(one) for one in consumers], axis=0)
+    usual = np.median((weights * scale)[heard])
+    stretching = (weights > usual) & (usual > 0)
+    return np.where(stretching, usual / np.maximum(weights, TINY), 1.0)
 
 
 def _typical(values: np.ndarray) -> float:

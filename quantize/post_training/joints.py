@@ -70,6 +70,13 @@ def multiply_inputs(layer: keras.Layer, scale: np.ndarray) -> None:
     layer.set_weights([kernel * scale[:, None], *bias])
 
 
+def input_weights(layer: keras.Layer) -> np.ndarray:
+    """The largest absolute weight of each input channel, (C,); 0 for depthwise layers, as none is shared."""
+    kernel = np.abs(layer.get_weights()[0])
+    largest = kernel.max(axis=(*range(kernel.ndim - 2), kernel.ndim - 1))
+    return np.zeros_like(largest) if _is_depthwise(layer) else largest
+
+
 def input_shares(layer: keras.Layer, ranges: np.ndarray) -> np.ndarray:
     """How much of a layer's output each input channel can make up, (C,) in 0..1.
 

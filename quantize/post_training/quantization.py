@@ -28,7 +28,7 @@ from quantize.post_training.calibration import (
     checked_variety,
 )
 from quantize.post_training.layer_errors import layer_errors
-from quantize.post_training.ranges import RangeRule, Ranges, as_range, measure_ranges
+from quantize.post_training.ranges import RangeRule, Ranges, as_range, check_shown, measure_ranges
 from quantize.recipes import Edges, Recipe, check_edges, find
 from quantize.report import LayerReport, StepReport
 from quantize.specs import PtqSpec
@@ -279,9 +279,7 @@ def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarra
     if parts.trained is not None:
         return dict(parts.trained.ranges)
     rule = RangeRule(options.spec.ranges, options.spec.percentile)
-    ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
-    shown = checked_variety(track(pixels, "calibrating"), ground)
-    ranges = measure_ranges(parts.flatbuffer, as_taken(parts, shown), rule)
+    ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), rule)
     # The input's range is known, not measured: only this makes the quantized input the pixel itself.
     return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
 
@@ -344,8 +342,19 @@ def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.nda
 def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
     model = without_normalization(parts.model) if parts.starts_normalized else parts.model
     extent = None if parts.spec is None else _extent(parts, parts.spec.input)
-    inputs = as_taken(parts, checked_variety(pixels))
+    if options.recipe.needs_data:
+        check_shown(parts.flatbuffer, _varied(parts, pixels))
+
+    def inputs() -> Iterable[np.ndarray]:
+        return as_taken(parts, pixels)
+
     return tensorflow_converter.quantize(model, options.recipe, options.io, inputs, extent)
+
+
+def _varied(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """Pictures as the float conversion takes them; an error at their end if they show nothing."""
+    ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
+    return as_taken(parts, checked_variety(track(pixels, "calibrating"), ground))
 
 
 def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:

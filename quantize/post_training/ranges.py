@@ -18,6 +18,8 @@ Ranges = dict[str, dict[str, np.ndarray]]
 
 METHODS = ("minmax", "percentile", "mse")
 
+NOTHING_SHOWN = "none of the calibration pictures could be read; check --data"
+
 # These hand values on as they are: clipping before them clips the model's output.
 _PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
 
@@ -73,8 +75,14 @@ def measure_ranges(
             found[name] = Histogram() if name in clipped else Extremes()
         found[name].add(values)
     if not found:
-        raise EffkerasError("none of the calibration pictures could be read; check --data")
+        raise EffkerasError(NOTHING_SHOWN)
     return {name: as_range(*_range(values, rule)) for name, values in found.items()}
+
+
+def check_shown(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> None:
+    """Raises EffkerasError, as `measure_ranges` does, for inputs that no range can be measured on."""
+    if not sum(1 for _ in observe(flatbuffer, inputs)):
+        raise EffkerasError(NOTHING_SHOWN)
 
 
 def observe(

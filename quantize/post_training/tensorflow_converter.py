@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 Extent = tuple[float, float]
+Inputs = Callable[[], Iterable[np.ndarray]]
 
 
 def check_can(recipe: Recipe, spec: PtqSpec) -> None:
@@ -33,19 +35,19 @@ def check_can(recipe: Recipe, spec: PtqSpec) -> None:
         raise EffkerasError(f"the backend tensorflow cannot do {wanted}; use the backend ai-edge-quantizer")
 
 
-def quantize(
-    model: keras.Model, recipe: Recipe, io: Edges, inputs: Iterable[np.ndarray], extent: Extent | None
-) -> bytes:
+def quantize(model: keras.Model, recipe: Recipe, io: Edges, inputs: Inputs, extent: Extent | None) -> bytes:
     """Converts and quantizes a model.
 
     Args:
         model: what is converted, with float32 arithmetic.
         recipe: float16, dynamic, int8 or int16 activations.
         io: number format of the edges; uint8 edges are made of int8 ones afterwards.
-        inputs: what the model takes, float32 (1, H, W, C) each; used when the recipe needs data.
+        inputs: gives what the model takes, float32 (1, H, W, C) each; called when the recipe needs data.
         extent: what the input can be, lowest and highest; None when that is what `inputs` show.
     """
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        # It expects the input's range where there is a whole data set to measure it on.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         converter, names = _converter(model)
         _set_rules(converter, recipe, io, _shown(inputs, extent))
         converted = converter.convert()
@@ -78,11 +80,11 @@ def _set_rules(
         converter.inference_input_type = converter.inference_output_type = tf.int8
 
 
-def _shown(inputs: Iterable[np.ndarray], extent: Extent | None) -> Callable[[], Iterator[list[np.ndarray]]]:
+def _shown(inputs: Inputs, extent: Extent | None) -> Callable[[], Iterator[list[np.ndarray]]]:
     """The converter only knows what it is shown, so one picture's corners show the input's extent."""
 
     def show() -> Iterator[list[np.ndarray]]:
-        for position, pixels in enumerate(inputs):
+        for position, pixels in enumerate(inputs()):
             if position == 0 and extent is not None:
                 pixels = pixels.copy()
                 pixels[0, 0, 0], pixels[0, -1, -1] = extent

@@ -80,7 +80,7 @@ def test_tensorflow_takes_the_pixel_itself_too(io):
     got = model(pictures(8))
     for name, values in wanted.items():
         assert decibels(values, got[name]) > 18
-    assert quantized.left_in_float == ()
+    assert {layer.op for layer in quantized.left_in_float} <= {"RESHAPE", "ADD"}  # sums of three maps
 
 
 @pytest.mark.parametrize(

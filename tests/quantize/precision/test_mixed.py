@@ -7,8 +7,9 @@ from own_networks import outputs_of, own_network, own_pictures
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from quantize import mixed_precision, ptq
-from quantize.post_training.quantization import PtqOptions
+from quantize.post_training.quantization import PtqOptions, float_parts
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets
+from quantize.precision.partial import Partial
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 
@@ -66,9 +67,8 @@ def test_the_budget_is_met_with_some_layers_in_float(half, plain_drop):
 
 def test_kept_layers_compute_in_float_and_say_why(half):
     graph = operators(half.quantized.flatbuffer)
-    floats = {op.outputs[0].name.split("/")[1].rsplit("_", 1)[0] for op in graph if op.arithmetic == "float"}
-    for name in half.kept:
-        assert any(one.startswith(name.split(" ")[0]) for one in floats)
+    floats = " ".join(op.outputs[0].name for op in graph if op.arithmetic == "float")
+    assert all(name.split(" ")[0] in floats for name in half.kept)
     assert all(layer.why for layer in half.report.skipped)
     done = {layer.name for layer in half.report.done}
     assert done
@@ -83,10 +83,13 @@ def test_what_is_kept_is_shown(half, capsys):
     assert "MACs in int8" in said
 
 
-def test_int16_activations_are_another_way_to_keep(plain_drop):
-    found = search(plain_drop * 0.4, precision="w8a16")
-    dtypes = {op.outputs[0].dtype for op in operators(found.quantized.flatbuffer)}
+def test_int16_activations_are_another_way_to_keep():
+    options = PtqOptions(find("int8"), spec=PtqSpec(precision="w8a16"))
+    partial = Partial.of(float_parts(own_network(), options), options, PICTURES[:, None], 2)
+    graph = operators(partial.all_but(["separable"]).flatbuffer)
+    dtypes = {op.outputs[0].dtype for op in graph if "/separable" in op.outputs[0].name}
     assert "int16" in dtypes
+    assert {op.outputs[0].dtype for op in graph if op.outputs[0].name.startswith("own_1/first")} == {"int8"}
 
 
 def test_out_of_reach_gives_the_best_and_says_so(plain_drop):
