@@ -4,7 +4,7 @@
 sixfold, squeezes to a quarter of them and ends with 24 (EfficientNet reference code, BlockDecoder).
 Further tokens: `c1` is a fused block, one dense convolution for expansion and depthwise (EfficientNetV2);
 `k3.5.7` filters a third of the channels each with kernels 3, 5 and 7, `a1.1` and `p1.1` expand and
-project in two groups (MixNet); `sw`, `hs`, `re` and `r6` are the block's own activation, swish, hard swish,
+project in two groups (MixNet); `sw`, `hs`, `re` and `re6` are the block's own activation, swish, hard swish,
 ReLU or ReLU6; `noskip` leaves the shortcut out.
 """
 
@@ -28,7 +28,7 @@ _FLAGS: dict[str, tuple[str, bool | str]] = {
     "sw": ("activation", "swish"),
     "hs": ("activation", "hard_swish"),
     "re": ("activation", "relu"),
-    "r6": ("activation", "relu6"),
+    "re6": ("activation", "relu6"),
 }
 
 

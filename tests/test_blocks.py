@@ -117,3 +117,9 @@ def test_any_text_is_read_or_refused(text):
 def test_other_widths_leave_the_rest_alone():
     stage = Stage((3,), 24, 16, 2, 2, 6.0, 0.25, skip=False)
     assert with_width(stage, 8, 40, 5) == Stage((3,), 40, 8, 5, 2, 6.0, 0.25, skip=False)
+
+
+def test_six_repeats_are_no_activation():
+    stage = decode("r6_k3_s1_e6_i16_o24")
+    assert (stage.repeats, stage.activation) == (6, "")
+    assert decode("r1_k3_s1_e6_i16_o24_re6").activation == "relu6"
