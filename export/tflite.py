@@ -20,6 +20,7 @@ from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weig
 from effkeras.console import facts, run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import write_bytes, write_text
+from effkeras.quiet import quiet
 from effkeras.sources import open_model
 from export.accuracy import Accuracy
 from export.runs import run_folder
@@ -126,7 +127,8 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     Raises:
         EffkerasError: bad options, no such model, or pictures that are missing or do not fit the model.
     """
-    _check(options)
+    with quiet():  # what checks options loads TensorFlow
+        _check(options)
     sets = Sets.open(options)
     model = _after_steps(open_model(str(source), options.weights), str(source), options)
     sets = sets.fitting(model)
