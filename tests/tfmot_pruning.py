@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
+if __name__ == "__main__":  # not where only its figures are wanted
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
