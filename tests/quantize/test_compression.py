@@ -25,7 +25,7 @@ from effkeras.training import session
 from quantize import compress, plans
 from quantize.compression import CompressOptions
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.specs import TuneSpec
+from quantize.specs import PruneSpec, TuneSpec
 
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 
@@ -186,11 +186,13 @@ def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
 @pytest.mark.slow
 def test_the_steps_can_be_tfmots(digit_classes, tmp_path, capsys):
     model = effkeras.build("efficientnet-digits", weights="digits")
+    steps = dataclasses.replace(plan("prune50-int8").steps, prune=PruneSpec(every=1))  # of few steps
+    eager = dataclasses.replace(plan("prune50-int8"), steps=steps)
     options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
-    made = compress(model, plan("prune50-int8"), digit_classes, options)
+    made = compress(model, eager, digit_classes, options)
     assert sparsity_of(made.model).kernel("head_conv").share == pytest.approx(0.5, abs=0.01)
     assert spec_of(made.model) == spec_of(model)
-    assert compress(model, plan("prune50-int8"), digit_classes, options).drop == made.drop
+    assert compress(model, eager, digit_classes, options).drop == made.drop
     assert "done before" in capsys.readouterr().err
 
 
