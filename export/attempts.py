@@ -132,7 +132,7 @@ def _described(found: Mixed) -> str:
     spec = found.ptq.spec
     corrected = ", biases corrected" if spec.correct_bias else ""
     kept = f"{len(found.kept)} layers in {spec.precision}, {share:.1f} % of MACs in int8"
-    return f"mixed precision, {kept}, ranges by {spec.ranges}{corrected}"
+    return f"mixed precision, {kept}, ranges by {found.ptq.range_rule().method}{corrected}"
 
 
 def _reference(model: keras.Model, budget: Budget, sets: Sets) -> Metrics | None:

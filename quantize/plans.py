@@ -21,6 +21,8 @@ from quantize.specs import PtqSpec, Steps
 
 FORMAT = "float32"
 
+RANGE_WORDS = "equalize, unbias, minmax, percentile and mse"
+
 WORDS = {
     "friendly": "swish becomes relu6",
     "hardswish": "swish becomes hard-swish",
@@ -34,7 +36,8 @@ WORDS = {
     "qat": "trained with quantization",
     "equalize": "the ranges of neighbouring layers are evened out",
     "unbias": "the mean error of each channel is corrected",
-    "percentile": "ranges leave out the outermost values",
+    "minmax": "ranges hold all values",
+    "percentile": "ranges leave out the outermost values: what int8 does",
     "mse": "ranges of least squared error",
 }
 
@@ -144,6 +147,7 @@ def _patterns() -> dict[str, Callable[..., Table]]:
         "qat": lambda: {"qat": {"ranges": "ema"}},
         "equalize": lambda: {"ptq": {"equalize": True}},
         "unbias": lambda: {"ptq": {"correct_bias": True}},
+        "minmax": lambda: {"ptq": {"ranges": "minmax"}},
         "percentile": lambda: {"ptq": {"ranges": "percentile"}},
         "mse": lambda: {"ptq": {"ranges": "mse"}},
     }
@@ -160,7 +164,7 @@ def _checks(plan: Plan) -> dict[str, bool]:
     steps, ptq = plan.steps, plan.ptq
     channels, prune, cluster, tune = steps.channels, steps.prune, steps.cluster, steps.tune
     is_int8 = plan.format.activations == "int8" and plan.format.weights == "int8"
-    corrected = ptq.equalize or ptq.correct_bias or ptq.ranges != "minmax"
+    corrected = ptq.equalize or ptq.correct_bias or ptq.ranges != "auto"
     return {
         "channels must remove more than 0 and less than 100 %": channels is None or 0 < channels.keep < 1,
         "prune must make more than 0 and less than 100 % zeros": prune is None or 0 < prune.sparsity < 1,
@@ -171,10 +175,8 @@ def _checks(plan: Plan) -> dict[str, bool]:
         "distill weight must lie above 0 and up to 1": steps.distill is None or 0 < steps.distill.weight <= 1,
         "distill temperature must be above 0": steps.distill is None or steps.distill.temperature > 0,
         "percentile must lie above 0.5 and up to 1": 0.5 < ptq.percentile <= 1,
-        f"{plan.format.name} measures no ranges: equalize, unbias, percentile and mse have no effect": (
+        f"{plan.format.name} measures no ranges: {RANGE_WORDS} have no effect": (
             plan.format.needs_data or not corrected
         ),
-        "after qat ranges are trained: equalize, unbias, percentile and mse have no place": (
-            steps.qat is None or not corrected
-        ),
+        f"after qat ranges are trained: {RANGE_WORDS} have no place": (steps.qat is None or not corrected),
     }

@@ -13,6 +13,7 @@ from effkeras.training.settings import TrainSettings
 Scope = Literal["layer", "global"]
 Importance = Literal["bn-scale", "l1", "taylor"]
 RangeMethod = Literal["minmax", "percentile", "mse"]
+RangeChoice = Literal["auto", "minmax", "percentile", "mse"]
 Backend = Literal["ai-edge-quantizer", "tensorflow"]
 # What may stay at higher precision than int8, cheapest first.
 Precision = Literal["int8", "w8a16", "float32"]
@@ -106,13 +107,15 @@ class QatSpec:
 class PtqSpec:
     """How ranges are found after training, and what is corrected before.
 
-    `percentile` is the share of values that a range of that method holds. `equalize` evens out the ranges of
-    neighbouring layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel.
-    `mixed` may leave layers at `precision` while the budget is exceeded. `backend` is the tool that
-    quantizes; `errors` also measures the error of every layer.
+    `ranges` "auto" leaves out the outermost values where activations have 8 bits and the backend can, because
+    there a wide range costs more than a few clipped values; elsewhere ranges hold all values. `percentile` is
+    the share of values that a range of that method holds. `equalize` evens out the ranges of neighbouring
+    layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel. `mixed` may leave
+    layers at `precision` while the budget is exceeded. `backend` is the tool that quantizes; `errors` also
+    measures the error of every layer.
     """
 
-    ranges: RangeMethod = "minmax"
+    ranges: RangeChoice = "auto"
     percentile: float = 0.9999
     equalize: bool = False
     correct_bias: bool = False

@@ -111,8 +111,9 @@ class _Line:
         return ends
 
     def means(self, ends: Array) -> Array:
-        """The mean of each cluster."""
-        return np.diff(self.sums[ends]) / np.diff(ends)
+        """The mean of each cluster; what running sums lose never takes it out of the cluster's range."""
+        means = np.diff(self.sums[ends]) / np.diff(ends)
+        return np.clip(means, self.ordered[ends[:-1]], self.ordered[ends[1:] - 1])
 
     def cost(self, ends: Array) -> float:
         """The squared error of all clusters."""

@@ -104,6 +104,14 @@ class PtqOptions:
     seed: int = 0
     spec: PtqSpec = field(default_factory=PtqSpec)
 
+    def range_rule(self) -> RangeRule:
+        """How ranges are found. Raises EffkerasError for an unknown method or a percentile out of range."""
+        chosen = self.spec.ranges
+        if chosen == "auto":
+            clips = self.recipe.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
+            chosen = "percentile" if clips else "minmax"
+        return RangeRule(chosen, self.spec.percentile)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FloatParts:
@@ -174,7 +182,7 @@ def check(options: PtqOptions, data: object | None) -> None:
     Of the data it only matters whether there are any.
     """
     check_edges(options.recipe, options.io)
-    RangeRule(options.spec.ranges, options.spec.percentile)
+    options.range_rule()
     if options.spec.backend not in BACKENDS:
         hint = did_you_mean(options.spec.backend, BACKENDS)
         raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
@@ -278,8 +286,7 @@ def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarra
     """The ranges of all activations on some pictures."""
     if parts.trained is not None:
         return dict(parts.trained.ranges)
-    rule = RangeRule(options.spec.ranges, options.spec.percentile)
-    ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), rule)
+    ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), options.range_rule())
     # The input's range is known, not measured: only this makes the quantized input the pixel itself.
     return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
 
@@ -371,7 +378,7 @@ def _papers(spec: ModelSpec | None, options: PtqOptions) -> dict[str, bytes]:
         "samples": options.samples if options.recipe.needs_data else 0,
         "seed": options.seed,
         "backend": options.spec.backend,
-        "ranges": options.spec.ranges,
+        "ranges": options.range_rule().method,
     }
     papers = {RECIPE: json.dumps(used).encode()}
     return papers if spec is None else {DEFINITION: spec.to_toml().encode(), **papers}

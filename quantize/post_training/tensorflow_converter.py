@@ -26,7 +26,7 @@ def check_can(recipe: Recipe, spec: PtqSpec) -> None:
     """Raises EffkerasError for what this backend cannot do."""
     asked = {
         f"the recipe {recipe.name} (4-bit weights)": recipe.weights == "int4",
-        f"ranges by {spec.ranges}": spec.ranges != "minmax",
+        f"ranges by {spec.ranges}": spec.ranges not in ("auto", "minmax"),
         "correct_bias": spec.correct_bias,
         "mixed precision": spec.mixed,
     }

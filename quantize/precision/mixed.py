@@ -167,7 +167,8 @@ class _Measure:
             made = partial.all_but(names)
             self.memory[name] = dict(self.tune(made.flatbuffer))
             drop = worst_drop(self.reference, self.memory[name])
-            note(f"  {len(names)} layers kept, ranges by {partial.options.spec.ranges}: drop {drop:.4f}")
+            method = partial.options.range_rule().method
+            note(f"  {len(names)} layers kept, ranges by {method}: drop {drop:.4f}")
         return worst_drop(self.reference, self.memory[name])
 
 
@@ -186,7 +187,7 @@ def _best_ranges(
 ) -> tuple[Partial, Choice]:
     """The way to find ranges that loses least with nothing kept; the first that is good enough."""
     best: tuple[Partial, Choice] | None = None
-    for spec in _specs(options.ptq.spec):
+    for spec in _specs(options.ptq):
         ptq = dataclasses.replace(options.ptq, spec=spec)
         partial = Partial.of(parts, ptq, inputs, options.pictures)
         choice = Choice((), measure(partial, ()))
@@ -198,11 +199,12 @@ def _best_ranges(
     return best
 
 
-def _specs(first: PtqSpec) -> list[PtqSpec]:
+def _specs(first: PtqOptions) -> list[PtqSpec]:
     """Ways to quantize: the one asked for, then with other ranges, then with corrected biases."""
-    methods: tuple[RangeMethod, ...] = (first.ranges, "percentile", "mse")
-    specs = [dataclasses.replace(first, ranges=method, mixed=False, errors=False) for method in methods]
-    specs.append(dataclasses.replace(specs[1], correct_bias=True))
+    methods: tuple[RangeMethod, ...] = (first.range_rule().method, "percentile", "mse", "minmax")
+    plain = dataclasses.replace(first.spec, mixed=False, errors=False)
+    specs = [dataclasses.replace(plain, ranges=method) for method in methods]
+    specs.append(dataclasses.replace(plain, ranges="percentile", correct_bias=True))
     return list(dict.fromkeys(specs))
 
 

@@ -62,6 +62,7 @@ def test_words_of_one_step_join():
         ("qat-fp16", "end it with -int8"),
         ("qat-mse-int8", "have no place"),
         ("percentile-fp16", "measures no ranges"),
+        ("minmax-fp16", "measures no ranges"),
         ("int8-prune50", "no word 'int8'"),
         ("", "no word ''"),
     ],

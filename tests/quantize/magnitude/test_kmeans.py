@@ -108,6 +108,11 @@ def test_clear_clusters_are_found_exactly(start):
     np.testing.assert_array_equal(centroids_of(values, 4, start), wanted)
 
 
+def test_a_cluster_of_values_far_below_its_neighbours_is_no_zero():
+    values = np.array([2, -1.2e-38, 0, 0.5, -1], np.float32)
+    np.testing.assert_array_equal(np.sign(clustered(values, 4)), np.sign(values))
+
+
 @pytest.mark.parametrize(
     ("values", "count"), [([-1, 0, 1], 3), ([0, 1], 2), ([-1, 0], 2), ([-1, 1], 2), ([0], 2), ([1, 2], 2)]
 )

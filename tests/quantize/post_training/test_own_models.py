@@ -128,6 +128,22 @@ def test_ranges_by_mse_round_best_and_percentiles_are_narrower():
     assert widths["percentile"] < widths["minmax"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "backend", "method"),
+    [
+        ("int8", "ai-edge-quantizer", "percentile"),
+        ("int4", "ai-edge-quantizer", "percentile"),
+        ("w8a16", "ai-edge-quantizer", "minmax"),
+        ("int8", "tensorflow", "minmax"),
+    ],
+)
+def test_ranges_that_nobody_chose_clip_where_there_are_few_bits(recipe, backend, method):
+    shown = own_pictures(4)
+    made = ptq(own_network(), recipe, shown, spec=PtqSpec(backend=backend))
+    chosen = ptq(own_network(), recipe, shown, spec=PtqSpec(method, backend=backend))
+    assert made.flatbuffer == chosen.flatbuffer
+
+
 def test_a_method_that_does_not_exist_gets_a_hint():
     with pytest.raises(EffkerasError, match="did you mean 'percentile'"):
         ptq(own_network(), "int8", own_pictures(2), spec=PtqSpec(ranges="percentil"))
