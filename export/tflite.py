@@ -321,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
         "--backend", default="ai-edge-quantizer", help="or tensorflow (default: ai-edge-quantizer)"
     )
     options.add_argument(
-        "--ranges", default="minmax", help="of activations: minmax, percentile, mse (default: minmax)"
+        "--ranges", default="auto", help="of activations: auto, minmax, percentile, mse (default: auto)"
     )
     options.add_argument("--equalize", action="store_true", help="even out the ranges of channels first")
     options.add_argument("--correct-bias", action="store_true", help="remove each channel's mean error")
