@@ -19,14 +19,15 @@ VERBS = {
     "import": ("effkeras.commands.import_weights", "make a .keras file of weights in another format"),
     "data": ("effkeras.commands.data", "write a data set that ships: `effkeras data digits OUT`"),
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
-    "eval": ("effkeras.commands.eval", "measure a run, a .keras or a .tflite file"),
+    "eval": ("effkeras.commands.eval", "measure a run, a .keras file or an artifact"),
     "sensitivity": (
         "quantize.precision.sensitivity",
         "which layers suffer most from few bits",
     ),
-    "predict": ("effkeras.commands.predict", "find objects or classes in pictures"),
+    "predict": ("effkeras.commands.predict", "find objects or classes in pictures and videos"),
     "quantize": ("quantize.command", "compress a model by a recipe: pruning, channels, QAT, int8"),
     "export tflite": ("export.tflite", "make a LiteRT .tflite file and check it"),
+    "export savedmodel": ("export.savedmodel", "make a SavedModel that takes pictures as they are"),
     "export bench": ("export.bench", "measure latencies of .tflite files"),
     "export report": ("export.report", "accuracy against size and latency, as a page"),
 }

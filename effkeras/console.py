@@ -67,6 +67,8 @@ def progress() -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # Otherwise what is printed meanwhile would go to the terminal even if stdout is a file.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 

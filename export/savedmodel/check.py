@@ -1,0 +1,186 @@
+"""Whether a SavedModel answers as the model that it was made of."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from effkeras.console import track
+from effkeras.data.pictures import read_picture
+from effkeras.definition import ModelSpec
+from effkeras.detection.boxes import iou
+from effkeras.detection.nms import Decoder, Detections
+from effkeras.errors import EffkerasError
+from effkeras.predictor import Predictor
+from effkeras.preprocess import Placement, fill, place
+from effkeras.savedmodel import DEFAULT, SavedModel
+from effkeras.segmentation.decode import decode_mask
+from export.savedmodel.options import SavedModelOptions
+
+PICTURES = 4
+# Both sides compute in float32 and may add in another order; equal scores may then change places.
+LARGEST_DIFFERENCE = 1e-3  # of raw outputs, in standard deviations
+SMALLEST_SHARE = 0.98  # of detections and of mask pixels that agree
+SAME_BOX, SAME_SCORE = 0.99, 1e-3
+
+Outputs = Mapping[str, np.ndarray]
+
+
+class CheckFailedError(EffkerasError):
+    """What was made does not answer as the model does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two answers agree, summed over pictures.
+
+    `difference` is the largest one of raw outputs, in standard deviations of them; `same` of `total` counts
+    detections, mask pixels or scores that agree.
+    """
+
+    pictures: int
+    difference: float
+    same: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The part of the answers that agrees, 0..1."""
+        return self.same / self.total if self.total else 1.0
+
+    def to_row(self) -> dict[str, Any]:
+        """For results.jsonl."""
+        return {
+            "checked_pictures": self.pictures,
+            "largest_difference": self.difference,
+            "agreeing_share": self.share,
+        }
+
+    def __str__(self) -> str:
+        answers = f"{self.same:,} of {self.total:,} answers are the model's"
+        return f"{self.pictures} pictures: {answers}; raw outputs within {self.difference:.0e} std"
+
+
+def check_pictures(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
+    """Pictures to check with, uint8 (h, w, 3): the user's own, else some of different shapes."""
+    if options.data is None:
+        return [_made_up(spec.input.size, seed) for seed in range(PICTURES)]
+    from effkeras.data.splits import find_split, open_data
+
+    split = options.split or find_split(options.data, "test", "val") or "test"
+    records = open_data(options.data, split, skip_bad=options.skip_bad).records
+    return [read_picture(record.path) for record in records[:PICTURES]]
+
+
+def agreement(
+    model: Predictor, saved: SavedModel, pictures: Sequence[np.ndarray], least: float = 0.0
+) -> Agreement:
+    """Runs both on pictures; `least` is the score below which the SavedModel leaves detections out.
+
+    Raises CheckFailedError when the SavedModel gives no numbers, the same for all pictures, or other answers
+    than the model.
+    """
+    placed = [place(picture, saved.spec.input) for picture in pictures]
+    pixels = [fill(one.content, saved.spec.input)[None] for one in placed]
+    raw = [saved(one) for one in track(pixels, "checking")]
+    _refuse_senseless(raw)
+    difference = max(_difference(model(one), found) for one, found in zip(pixels, raw, strict=True))
+    wanted = [_Wanted(saved.spec, one.placement, least) for one in placed]
+    counts = [
+        one.agreeing(_answers(saved, picture), found)
+        for one, picture, found in zip(wanted, pictures, raw, strict=True)
+    ]
+    same, total = np.sum(counts, axis=0)
+    found = Agreement(len(pictures), difference, int(same), int(total))
+    if not (found.difference <= LARGEST_DIFFERENCE and found.share >= SMALLEST_SHARE):
+        raise CheckFailedError(
+            f"the SavedModel answers otherwise than the model: {found}; nothing was written"
+        )
+    return found
+
+
+def _refuse_senseless(raw: Sequence[Outputs]) -> None:
+    for name, first in raw[0].items():
+        if not all(np.isfinite(one[name]).all() for one in raw):
+            raise CheckFailedError(f"the output {name} is not a number; look at its weights")
+        if len(raw) > 1 and all(np.array_equal(one[name], first) for one in raw[1:]):
+            raise CheckFailedError(f"the output {name} is the same for all pictures; look at its weights")
+
+
+def _difference(wanted: Outputs, got: Outputs) -> float:
+    spreads = {name: max(float(values.std()), 1e-12) for name, values in wanted.items()}
+    return max(float(np.abs(wanted[name] - got[name]).max()) / spreads[name] for name in wanted)
+
+
+def _answers(saved: SavedModel, picture: np.ndarray) -> Outputs:
+    """The answer for a picture, the same whether it comes as a file or as pixels."""
+    answers = saved.answer("encoded", [_png(picture)])
+    from_pixels = saved.answer(DEFAULT, picture[None])
+    for name, values in answers.items():
+        if not np.array_equal(values, from_pixels[name]):
+            raise CheckFailedError(f"the signatures answer differently ({name}); nothing was written")
+    return {name: values[0] for name, values in answers.items()}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Wanted:
+    """Our own reading of raw outputs, and how many answers agree with it out of how many."""
+
+    spec: ModelSpec
+    placement: Placement
+    least: float
+
+    def agreeing(self, answers: Outputs, raw: Outputs) -> np.ndarray:
+        heads = {name: values[0] for name, values in raw.items()}
+        if not self.spec.is_detector:
+            return _close(answers["all_scores"], *heads.values())
+        counts = np.zeros(2, np.int64)
+        if self.spec.detects:
+            counts += _matched(self._detections(heads), answers)
+        if self.spec.segments:
+            mask = decode_mask(heads["mask_logits"], self.placement)
+            counts += [(mask == answers["masks"]).sum(), mask.size]
+        return counts
+
+    def _detections(self, heads: Outputs) -> Detections:
+        found = Decoder.of(self.spec)(heads["class_logits"], heads["box_deltas"]).above(self.least)
+        return Detections(self.placement.to_picture(found.boxes), found.scores, found.classes)
+
+
+def _matched(wanted: Detections, got: Outputs) -> np.ndarray:
+    """Detections of the SavedModel that our own code has found too, and how many there should be."""
+    count = int(got["count"])
+    same = 0
+    for box, score, label in zip(got["boxes"][:count], got["scores"], got["classes"], strict=False):
+        alike = (wanted.classes == label) & (np.abs(wanted.scores - score) <= SAME_SCORE)
+        same += bool((alike & _same_boxes(box, wanted.boxes)).any())
+    return np.array([same, max(count, len(wanted))])
+
+
+def _same_boxes(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Empty boxes at the edge have no IoU; equal ones are the same all the same."""
+    return (iou(box, boxes) >= SAME_BOX) | (np.abs(boxes - box).max(axis=-1) < 0.01)
+
+
+def _close(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return np.array([(np.abs(scores - wanted) <= SAME_SCORE).sum(), wanted.size])
+
+
+def _made_up(size: tuple[int, int], seed: int) -> np.ndarray:
+    """Coloured patches; some pictures are flat, some tall, some smaller than the input."""
+    random = np.random.default_rng(seed)
+    stretch = ((1, 1), (1, 1.5), (1.5, 1), (0.4, 0.6))[seed % 4]
+    height, width = (max(1, round(side * factor)) for side, factor in zip(size, stretch, strict=True))
+    patches = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8))
+    return np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _png(picture: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "png")
+    return stream.getvalue()
