@@ -80,7 +80,7 @@ def open_video(path: Path) -> Iterator[Video]:
         container = av.open(str(path))
     with container:
         if not container.streams.video:
-            raise EffkerasError(f"{path} holds no pictures, only sound or text; {_WAY_OUT}")
+            raise EffkerasError(f"{path}: no video: sound or text alone, or damaged at its start; {_WAY_OUT}")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         yield Video(path, container, stream)
@@ -111,6 +111,7 @@ class _Encoder:
         self._container = container
         self._like = like
         self._stream: Any = None
+        self._next = -math.inf
 
     def add(self, time: float, pixels: np.ndarray) -> None:
         if self._stream is None:
@@ -118,7 +119,8 @@ class _Encoder:
         frame = _pyav().VideoFrame.from_ndarray(np.ascontiguousarray(_even(pixels)), format="rgb24")
         frame = frame.reformat(self._stream.width, self._stream.height, "yuv420p")
         frame.time_base = self._clock
-        frame.pts = round(time / self._clock)
+        frame.pts = int(max(round(time / self._clock), self._next))  # two may be stated for the same moment
+        self._next = frame.pts + 1
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:

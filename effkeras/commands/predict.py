@@ -78,7 +78,7 @@ def _of_video(chosen: argparse.Namespace) -> None:
         predictor = open_predictor(chosen.model, chosen.weights)
         add = stack.enter_context(write_video(out, video)) if out else None
         frames = predict_video(predictor, video, chosen.min_score, chosen.every or 1)
-        for frame, record in track(frames, chosen.pictures.name, video.frames):
+        for frame, record in track(frames, "frames", video.frames):
             if record["frame"] == frame.number:
                 print(json.dumps(record), flush=True)
             if add:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,29 +85,40 @@ def agreement(
     Raises CheckFailedError when the SavedModel gives no numbers, the same for all pictures, or other answers
     than the model.
     """
-    placed = [place(picture, saved.spec.input) for picture in pictures]
-    pixels = [fill(one.content, saved.spec.input)[None] for one in placed]
-    raw = [saved(one) for one in track(pixels, "checking")]
-    _refuse_senseless(raw)
-    difference = max(_difference(model(one), found) for one, found in zip(pixels, raw, strict=True))
-    wanted = [_Wanted(saved.spec, one.placement, least) for one in placed]
-    counts = [
-        one.agreeing(_answers(saved, picture), found)
-        for one, picture, found in zip(wanted, pictures, raw, strict=True)
-    ]
-    same, total = np.sum(counts, axis=0)
-    found = Agreement(len(pictures), difference, int(same), int(total))
-    if not (found.difference <= LARGEST_DIFFERENCE and found.share >= SMALLEST_SHARE):
+    trials = [_tried(model, saved, picture, least) for picture in track(pictures, "checking")]
+    _refuse_constant([one.raw for one in trials])
+    same, total = np.sum([one.counts for one in trials], axis=0)
+    agreed = Agreement(len(trials), max(one.difference for one in trials), int(same), int(total))
+    if not (agreed.difference <= LARGEST_DIFFERENCE and agreed.share >= SMALLEST_SHARE):
         raise CheckFailedError(
-            f"the SavedModel answers otherwise than the model: {found}; nothing was written"
+            f"the SavedModel answers otherwise than the model: {agreed}; nothing was written"
         )
-    return found
+    return agreed
 
 
-def _refuse_senseless(raw: Sequence[Outputs]) -> None:
-    for name, first in raw[0].items():
-        if not all(np.isfinite(one[name]).all() for one in raw):
+@dataclass(frozen=True, eq=False, slots=True)
+class _Trial:
+    """One picture: what the SavedModel's network says, how far the model is from it, and what agrees."""
+
+    raw: Outputs
+    difference: float
+    counts: np.ndarray
+
+
+def _tried(model: Predictor, saved: SavedModel, picture: np.ndarray, least: float) -> _Trial:
+    placed = place(picture, saved.spec.input)
+    pixels = fill(placed.content, saved.spec.input)[None]
+    raw = saved(pixels)
+    for name, values in raw.items():
+        if not np.isfinite(values).all():
             raise CheckFailedError(f"the output {name} is not a number; look at its weights")
+    wanted = _Wanted(saved.spec, placed.placement, least)
+    counts = [wanted.agreeing(answers, raw) for answers in _answers(saved, picture)]
+    return _Trial(raw, _difference(model(pixels), raw), np.sum(counts, axis=0))
+
+
+def _refuse_constant(raw: Sequence[Outputs]) -> None:
+    for name, first in raw[0].items():
         if len(raw) > 1 and all(np.array_equal(one[name], first) for one in raw[1:]):
             raise CheckFailedError(f"the output {name} is the same for all pictures; look at its weights")
 
@@ -117,14 +128,10 @@ def _difference(wanted: Outputs, got: Outputs) -> float:
     return max(float(np.abs(wanted[name] - got[name]).max()) / spreads[name] for name in wanted)
 
 
-def _answers(saved: SavedModel, picture: np.ndarray) -> Outputs:
-    """The answer for a picture, the same whether it comes as a file or as pixels."""
-    answers = saved.answer("encoded", [_png(picture)])
-    from_pixels = saved.answer(DEFAULT, picture[None])
-    for name, values in answers.items():
-        if not np.array_equal(values, from_pixels[name]):
-            raise CheckFailedError(f"the signatures answer differently ({name}); nothing was written")
-    return {name: values[0] for name, values in answers.items()}
+def _answers(saved: SavedModel, picture: np.ndarray) -> Iterator[Outputs]:
+    """The answers for a picture: as a file, and as pixels."""
+    for signature, value in (("encoded", [_png(picture)]), (DEFAULT, picture[None])):
+        yield {name: values[0] for name, values in saved.answer(signature, value).items()}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -49,13 +49,12 @@ class SavedModelReport:
     agreement: Agreement
 
     def to_row(self) -> dict[str, Any]:
-        """The report as a plain record, kind "export"."""
+        """The report as a plain record, kind "savedmodel"."""
         return {
-            "kind": "export",
+            "kind": "savedmodel",
             "model": self.spec.name,
             "input_size": list(self.spec.input.size),
             "artifact": self.folder.name,
-            "format": "savedmodel",
             "bytes": self.size,
             "signatures": dict(self.signatures),
             **self.agreement.to_row(),

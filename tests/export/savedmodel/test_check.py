@@ -25,7 +25,7 @@ class Fake:
     """Stands for a SavedModel whose answers depend on the picture, which has the network's size.
 
     `spoil` changes raw outputs; `shift` moves the boxes of its answers, of which only `kept` are given;
-    `noise` makes files and pixels answer differently.
+    `noise` spoils the answers for files, not those for pixels.
     """
 
     spec: ModelSpec
@@ -85,7 +85,7 @@ def test_equal_answers_agree(spec):
         (Fake(DETECTOR, shift=3.0), "otherwise than the model"),
         (Fake(DETECTOR, kept=90), "otherwise than the model"),
         (Fake(DETECTOR, kept=0), "otherwise than the model"),
-        (Fake(CLASSIFIER, noise=1e-3), "the signatures answer differently"),
+        (Fake(CLASSIFIER, noise=0.01), "otherwise than the model"),
     ],
 )
 def test_all_else_is_refused(saved, message):
