@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from effkeras.errors import EffkerasError
@@ -72,7 +72,7 @@ def progress() -> Progress:
     )
 
 
-def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:
     """Yields `items` behind a progress bar named `what`."""
     with progress() as bar:
         yield from bar.track(items, total=total, description=what)

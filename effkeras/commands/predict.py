@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from effkeras.commands.options import ANY_HELP, above_zero, add_weights, parser
@@ -78,7 +78,8 @@ def _of_video(chosen: argparse.Namespace) -> None:
         predictor = open_predictor(chosen.model, chosen.weights)
         add = stack.enter_context(write_video(out, video)) if out else None
         frames = predict_video(predictor, video, chosen.min_score, chosen.every or 1)
-        for frame, record in track(frames, "frames", video.frames):
+        shown = stack.enter_context(closing(track(frames, "frames", video.frames)))
+        for frame, record in shown:
             if record["frame"] == frame.number:
                 print(json.dumps(record), flush=True)
             if add:

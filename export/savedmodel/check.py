@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from effkeras.console import track
 from effkeras.data.pictures import read_picture
 from effkeras.definition import ModelSpec
-from effkeras.detection.boxes import iou
+from effkeras.detection.boxes import clip, decode, iou
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.errors import EffkerasError
 from effkeras.predictor import Predictor
@@ -40,18 +41,28 @@ class Agreement:
     """How far two answers agree, summed over pictures.
 
     `difference` is the largest one of raw outputs, in standard deviations of them; `same` of `total` counts
-    detections, mask pixels or scores that agree.
+    detections, mask pixels or scores that agree. `constant` names the raw outputs that are the same for all
+    pictures.
     """
 
     pictures: int
     difference: float
     same: int
     total: int
+    constant: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
         """The part of the answers that agrees, 0..1."""
         return self.same / self.total if self.total else 1.0
+
+    def problem(self, *, trained: bool) -> str:
+        """What is wrong, or "". With random weights scores may be all alike, and then any box is as good."""
+        if self.difference > LARGEST_DIFFERENCE or (trained and self.share < SMALLEST_SHARE):
+            return f"the SavedModel answers otherwise than the model: {self}"
+        if trained and self.constant:
+            return f"the output {self.constant[0]} is the same for all pictures; look at its weights"
+        return ""
 
     def to_row(self) -> dict[str, Any]:
         """For results.jsonl."""
@@ -82,18 +93,13 @@ def agreement(
 ) -> Agreement:
     """Runs both on pictures; `least` is the score below which the SavedModel leaves detections out.
 
-    Raises CheckFailedError when the SavedModel gives no numbers, the same for all pictures, or other answers
-    than the model.
+    Raises CheckFailedError when the SavedModel gives no numbers.
     """
-    trials = [_tried(model, saved, picture, least) for picture in track(pictures, "checking")]
-    _refuse_constant([one.raw for one in trials])
+    with closing(track(pictures, "checking")) as shown:  # or the bar outlives an error
+        trials = [_tried(model, saved, picture, least) for picture in shown]
     same, total = np.sum([one.counts for one in trials], axis=0)
-    agreed = Agreement(len(trials), max(one.difference for one in trials), int(same), int(total))
-    if not (agreed.difference <= LARGEST_DIFFERENCE and agreed.share >= SMALLEST_SHARE):
-        raise CheckFailedError(
-            f"the SavedModel answers otherwise than the model: {agreed}; nothing was written"
-        )
-    return agreed
+    difference = max(one.difference for one in trials)
+    return Agreement(len(trials), difference, int(same), int(total), _constant([one.raw for one in trials]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -117,10 +123,10 @@ def _tried(model: Predictor, saved: SavedModel, picture: np.ndarray, least: floa
     return _Trial(raw, _difference(model(pixels), raw), np.sum(counts, axis=0))
 
 
-def _refuse_constant(raw: Sequence[Outputs]) -> None:
-    for name, first in raw[0].items():
-        if len(raw) > 1 and all(np.array_equal(one[name], first) for one in raw[1:]):
-            raise CheckFailedError(f"the output {name} is the same for all pictures; look at its weights")
+def _constant(raw: Sequence[Outputs]) -> tuple[str, ...]:
+    first, *others = raw
+    varied = {name for name in first for one in others if not np.array_equal(one[name], first[name])}
+    return tuple(name for name in first if others and name not in varied)
 
 
 def _difference(wanted: Outputs, got: Outputs) -> float:
@@ -148,30 +154,44 @@ class _Wanted:
             return _close(answers["all_scores"], *heads.values())
         counts = np.zeros(2, np.int64)
         if self.spec.detects:
-            counts += _matched(self._detections(heads), answers)
+            counts += self._matched(heads, answers)
         if self.spec.segments:
             mask = decode_mask(heads["mask_logits"], self.placement)
             counts += [(mask == answers["masks"]).sum(), mask.size]
         return counts
 
+    def _matched(self, heads: Outputs, got: Outputs) -> np.ndarray:
+        """Detections that have the score of ours at their rank, and a candidate's box, class and chances.
+
+        They need not be ours: scores that are equal but for rounding may change places.
+        """
+        wanted, boxes = self._detections(heads), self._candidates(heads)
+        chances = _sigmoid(heads["class_logits"])
+        count = int(got["count"])
+        same = 0
+        for rank in range(min(count, len(wanted))):
+            score, label = got["scores"][rank], got["classes"][rank]
+            likely = _same_boxes(got["boxes"][rank], boxes) & (chances[:, label] >= score - SAME_SCORE)
+            same += bool(likely.any() and abs(score - wanted.scores[rank]) <= SAME_SCORE)
+        return np.array([same, max(count, len(wanted))])
+
     def _detections(self, heads: Outputs) -> Detections:
         found = Decoder.of(self.spec)(heads["class_logits"], heads["box_deltas"]).above(self.least)
         return Detections(self.placement.to_picture(found.boxes), found.scores, found.classes)
 
-
-def _matched(wanted: Detections, got: Outputs) -> np.ndarray:
-    """Detections of the SavedModel that our own code has found too, and how many there should be."""
-    count = int(got["count"])
-    same = 0
-    for box, score, label in zip(got["boxes"][:count], got["scores"], got["classes"], strict=False):
-        alike = (wanted.classes == label) & (np.abs(wanted.scores - score) <= SAME_SCORE)
-        same += bool((alike & _same_boxes(box, wanted.boxes)).any())
-    return np.array([same, max(count, len(wanted))])
+    def _candidates(self, heads: Outputs) -> np.ndarray:
+        """All boxes (N, 4) that there are to choose from, in picture pixels."""
+        decoder = Decoder.of(self.spec)
+        return self.placement.to_picture(clip(decode(heads["box_deltas"], decoder.anchors), decoder.size))
 
 
 def _same_boxes(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Empty boxes at the edge have no IoU; equal ones are the same all the same."""
     return (iou(box, boxes) >= SAME_BOX) | (np.abs(boxes - box).max(axis=-1) < 0.01)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits))
 
 
 def _close(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from effkeras import results
 from effkeras.console import note, track
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.files import whole_folder, write_text
+from effkeras.files import check_can_make, whole_folder, write_text
 from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
 from effkeras.quiet import quiet
@@ -78,7 +78,7 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
     out = options.out or _default_out(str(source))
     _check(out, options)
     model = open_model(str(source), options.weights)
-    report = _made(model, out, options)
+    report = _made(model, out, options, trained=_has_weights(Path(source), options))
     run = run_folder(str(source))
     if run is not None:
         results.append(run / "results.jsonl", [results.stamped(report.to_row())])
@@ -93,6 +93,7 @@ def _default_out(source: str) -> Path:
 def _check(out: Path, options: SavedModelOptions) -> None:
     if math.isnan(options.min_score):
         raise EffkerasError("--min-score must be a number")
+    check_can_make(out.parent)  # before minutes of work
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() and not (is_saved_model(out) and (out / DEFINITION).is_file()):
@@ -105,7 +106,12 @@ def _check(out: Path, options: SavedModelOptions) -> None:
         )
 
 
-def _made(model: keras.Model, out: Path, options: SavedModelOptions) -> SavedModelReport:
+def _has_weights(source: Path, options: SavedModelOptions) -> bool:
+    """Whether weights are not random, in which case a model may well say the same of all pictures."""
+    return source.is_dir() or source.suffix == ".keras" or options.weights is not None
+
+
+def _made(model: keras.Model, out: Path, options: SavedModelOptions, *, trained: bool) -> SavedModelReport:
     spec = spec_of(model)
     pictures = check_pictures(spec, options)
     module = Answering(model, spec, options.min_score)
@@ -119,6 +125,8 @@ def _made(model: keras.Model, out: Path, options: SavedModelOptions) -> SavedMod
         note("writing")
         _save(module, traced, aside, out)
         agreed = agreement(KerasPredictor(model, spec), SavedModel.open(aside), pictures, options.min_score)
+        if problem := agreed.problem(trained=trained):
+            raise CheckFailedError(f"{problem}; nothing was written")
         size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
     return SavedModelReport(
         folder=out,
