@@ -5,13 +5,14 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GRAPH = "saved_model.pb"
 DEFINITION = "assets/model.toml"
@@ -48,7 +49,7 @@ class SavedModel:
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255."""
-        return self.answer(RAW, np.asarray(pixels, np.float32))
+        return self.answer(RAW, pixels)
 
     def answer(self, signature: str, value: Any) -> dict[str, np.ndarray]:
         """What a signature answers to its one input."""
