@@ -28,7 +28,9 @@ class Predictor(Protocol):
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255.
 
         A detector gives `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), for masks
-        `mask_logits` (B, h, w, mask classes); a classifier gives `probabilities` (B, classes).
+        `mask_logits` (B, h, w, mask classes); a classifier gives `probabilities` (B, classes). An artifact
+        with its own NMS inside gives `detection_boxes` (B, M, 4), `detection_scores` and
+        `detection_classes` (B, M) and `num_detections` (B,) instead of the heads.
         """
 
 
