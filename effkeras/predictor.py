@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -50,11 +50,14 @@ class KerasPredictor:
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """See `Predictor`."""
-        outputs = self.model.predict_on_batch(pixels)
-        if not isinstance(outputs, dict):
-            outputs = {self.model.output_names[0]: outputs}
-        outputs.pop(AUXILIARY, None)
-        return {name: np.asarray(value, np.float32) for name, value in outputs.items()}
+        return named_outputs(self.model, self.model.predict_on_batch(pixels))
+
+
+def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
+    """What a call of a model gave, float32 by name, as a `Predictor` gives it."""
+    if not isinstance(outputs, dict):
+        outputs = {model.output_names[0]: outputs}
+    return {name: np.asarray(value, np.float32) for name, value in outputs.items() if name != AUXILIARY}
 
 
 def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:

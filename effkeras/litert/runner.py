@@ -64,7 +64,7 @@ class LiteRTModel:
     @classmethod
     def of_bytes(cls, flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
         """The same for a file's content."""
-        spec, roles = definition_of(flatbuffer), _roles_of(flatbuffer)
+        spec, roles = definition_of(flatbuffer), roles_of(flatbuffer)
         interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=xnnpack)
         return cls(spec, interpreter, flatbuffer, roles)
 
@@ -76,6 +76,11 @@ class LiteRTModel:
     def delegated(self) -> Delegation:
         """How much of the graph XNNPACK runs in this interpreter."""
         return delegation(self.interpreter, self.flatbuffer)
+
+    def steps(self) -> dict[str, float]:
+        """The step between two values of each output, by name; 0 in float."""
+        details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
+        return {self.roles.get(name, name): float(one["quantization"][0]) for name, one in details.items()}
 
     def raw(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs of one picture (H, W, 3) in the artifact's own number format."""
@@ -111,8 +116,11 @@ def definition_of(flatbuffer: bytes) -> ModelSpec:
         raise EffkerasError("the definition in the .tflite is damaged; export the model again") from error
 
 
-def _roles_of(flatbuffer: bytes) -> dict[str, str]:
-    """What each output holds, by its name in the signature; empty where names say it already."""
+def roles_of(flatbuffer: bytes) -> dict[str, str]:
+    """What outputs hold, by their names in the signature; empty where those names say it.
+
+    Raises EffkerasError when the file's note about that is damaged.
+    """
     text = attached(flatbuffer, OUTPUTS)
     try:
         held = {} if text is None else json.loads(text)

@@ -44,6 +44,7 @@ class Consumer:
     outputs: tuple[Output, ...]
     formats: tuple[str, ...] = ()
     metadata: bool = False
+    probabilities: bool = False
     delegate: Literal["", "xnnpack", "edge-tpu"] = ""
     sources: tuple[str, ...] = ()
 

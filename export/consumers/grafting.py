@@ -13,7 +13,7 @@ from effkeras.definition import ModelSpec, detector_parts
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
 from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.flatbuffer import attach
-from effkeras.litert.runner import OUTPUTS
+from effkeras.litert.runner import OUTPUTS, roles_of
 from export.consumers.consumer import Consumer, Target, nms_settings
 from export.consumers.parts import Heads, Kept, Settings, centered_anchors
 from export.consumers.postprocess import postprocess
@@ -42,6 +42,13 @@ def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
     held = _tidied(editor, kept, {one.holds: one.tensor for one in target.consumer.outputs})
     editor.set_outputs({one.signature: held[one.holds] for one in target.consumer.outputs} | others)
     return attach(editor.packed(), OUTPUTS, _roles(target.consumer))
+
+
+def by_role(flatbuffer: bytes) -> bytes:
+    """The file with its outputs called what they hold, for those who look for names."""
+    editor, roles = GraphEditor(flatbuffer), roles_of(flatbuffer)
+    editor.set_outputs({roles.get(name, name): value for name, value in editor.outputs().items()})
+    return editor.packed()
 
 
 def _roles(consumer: Consumer) -> bytes:
