@@ -9,20 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
-from effkeras.console import facts, run_command, table
+from effkeras.console import run_command
 from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
 from effkeras.sources import open_model
-from export.accuracy import Accuracy
 from export.consumers.consumer import NMS, RAW, Target, consumers, nms_settings, settle
+from export.export_report import ExportReport, LayerError, edges_of, looked_at, show
 from export.runs import run_folder
 from export.sets import Sets
 from quantize import plans
@@ -34,15 +33,13 @@ if TYPE_CHECKING:
     import keras
 
     from effkeras.definition import ModelSpec
-    from effkeras.litert.runner import Delegation, LiteRTModel
     from export.attempts import Attempt
-    from export.checks import Checked, Reference
-    from quantize.post_training.quantization import LayerNote, PtqOptions
+    from export.checks import Reference
+    from quantize.post_training.quantization import PtqOptions
 
 SAMPLES = 128
 FAILED = 1
 EDGES = ("float32", "uint8", "int8")
-WORST_LAYERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,68 +68,6 @@ class ExportOptions:
     consumer: str = RAW
     nms: str | None = None
     compare_layers: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LayerError:
-    """The error of an operator's output, as a share of its standard deviation in the float conversion."""
-
-    layer: str
-    op: str
-    error: float
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class ExportReport:
-    """An export: what came out, what it costs, and whether it was written.
-
-    `looks` says what a look at the written file found, `problems` why it was refused.
-    """
-
-    file: Path
-    spec: ModelSpec
-    recipe: str
-    io: str
-    size: int
-    edges: tuple[str, ...]
-    left_in_float: tuple[LayerNote, ...]
-    operators: int
-    delegated: Delegation
-    samples: int
-    seed: int
-    accuracy: Accuracy | None = None
-    remedies: tuple[str, ...] = ()
-    passed: bool = True
-    consumer: str = RAW
-    nms: str = "none"
-    looks: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    layers: tuple[LayerError, ...] = ()
-
-    def to_row(self) -> dict[str, Any]:
-        """The report as a plain record, kind "export"."""
-        return {
-            "kind": "export",
-            "model": self.spec.name,
-            "input_size": list(self.spec.input.size),
-            "artifact": self.file.name,
-            "recipe": self.recipe,
-            "for": self.consumer,
-            "io": self.io,
-            "nms": self.nms,
-            "bytes": self.size,
-            "calibration_pictures": self.samples,
-            "seed": self.seed,
-            **_accuracy_row(self.accuracy),
-            "total_ops": self.delegated.total_ops,
-            "delegated_ops": self.delegated.delegated_ops,
-            "partitions": self.delegated.partitions,
-            "float_ops": [{"op": one.op, "layer": one.name, "why": one.why} for one in self.left_in_float],
-            "remedies": list(self.remedies),
-            "looks": list(self.looks),
-            "problems": list(self.problems),
-            "passed": self.passed,
-        }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -266,7 +201,7 @@ def _make(job: _Job, file: Path) -> tuple[ExportReport, bytes]:
         recipe=options.recipe,
         io=job.target.io,
         size=len(last.artifact),
-        edges=_edges(runner),
+        edges=edges_of(last.artifact),
         left_in_float=last.quantized.left_in_float,
         operators=len(last.quantized.layers),
         delegated=runner.delegated(),
@@ -296,34 +231,18 @@ def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
     return tuple(sorted(found, key=lambda one: -one.error))
 
 
-def _edges(runner: LiteRTModel) -> tuple[str, ...]:
-    run = runner.interpreter.get_signature_runner()
-    details = [*run.get_input_details().items(), *run.get_output_details().items()]
-    return tuple(_edge(name, detail) for name, detail in details)
-
-
-def _edge(name: str, detail: dict[str, Any]) -> str:
-    shape = " x ".join(str(side) for side in detail["shape"])
-    return f"{name}: {detail['dtype'].__name__}, {shape}"
-
-
 def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) -> ExportReport:
     """Writes what was made unless it is refused, and records the export; the report with what was found."""
     from export.checks import write_checked
 
     if report.passed:
         checked = write_checked(
-            report.file, artifact, job.reference(), lambda found: _beside(_looked_at(report, found))
+            report.file, artifact, job.reference(), lambda found: _beside(looked_at(report, found))
         )
-        report = _looked_at(report, checked)
+        report = looked_at(report, checked)
     if run is not None:
         results.append(run / "results.jsonl", [results.stamped(report.to_row())])
     return report
-
-
-def _looked_at(report: ExportReport, checked: Checked) -> ExportReport:
-    looks = (*map(str, checked.agreements), *checked.notes)
-    return replace(report, looks=looks, problems=checked.problems, passed=not checked.problems)
 
 
 def _beside(report: ExportReport) -> str:
@@ -337,26 +256,13 @@ def _beside(report: ExportReport) -> str:
     return json.dumps(said, indent=2) + "\n"
 
 
-def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
-    if accuracy is None:
-        return {}
-    return {
-        "metric": accuracy.metric,
-        "split": accuracy.split,
-        "pictures": accuracy.pictures,
-        "float_metrics": accuracy.model,
-        "artifact_metrics": accuracy.artifact,
-        "drop": accuracy.drop,
-    }
-
-
 def _run(argv: Sequence[str] | None) -> int:
     chosen = vars(_parser().parse_args(argv))
     source = chosen.pop("model")
     how = PtqSpec(**{name: chosen.pop(name) for name in ("backend", "ranges", "equalize", "correct_bias")})
     options = ExportOptions(**chosen, ptq=how)
     report = export_tflite(source, options)
-    _print(report)
+    show(report)
     if report.passed:
         print(f"{report.file}: written, with {report.file.with_suffix('.json').name} beside it")
         return 0
@@ -364,65 +270,6 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"failed: {reason}")
     print(f"nothing was written to {report.file}")
     return FAILED
-
-
-def _print(report: ExportReport) -> None:
-    title = f"{report.spec.name} as {report.recipe} for {report.consumer}"
-    lines = [
-        _accuracy_lines(report.accuracy),
-        _cost_lines(report),
-        _look_lines(report),
-        _trouble_lines(report),
-    ]
-    facts(title, [line for some in lines for line in some])
-    if report.layers:
-        rows = [[one.layer, one.op, f"{one.error:.4f}"] for one in report.layers[:WORST_LAYERS]]
-        table("worst layers: error as a share of the layer's spread", ["layer", "operator", "error"], rows)
-
-
-def _look_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
-    for look in report.looks:
-        yield "read back", look
-
-
-def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
-    if accuracy is None:
-        yield "accuracy", "not measured: give --data DIR"
-        return
-    for name in (accuracy.metric, *accuracy.others):
-        yield (
-            f"{name} float",
-            f"{accuracy.model[name]:.4f} ({accuracy.pictures} pictures of {accuracy.split})",
-        )
-        yield f"{name} artifact", f"{accuracy.artifact[name]:.4f}"
-        yield "drop", f"{accuracy.drop_of(name):.4f}"
-
-
-def _cost_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
-    yield "size", f"{report.size:,} bytes"
-    yield "input", report.edges[0]
-    for edge in report.edges[1:]:
-        yield "output", edge
-    if report.samples:
-        yield "calibrated on", f"{report.samples} pictures"
-    yield "XNNPACK runs", str(report.delegated)
-
-
-def _trouble_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
-    if not report.left_in_float:
-        yield "left in float", "nothing"
-    for why, ops in _by_reason(report.left_in_float).items():
-        count = f"{len(ops)} of {report.operators} ops" if len(ops) > 4 else ", ".join(ops)
-        yield "left in float", f"{count}: {why}"
-    for remedy in report.remedies:
-        yield "remedy", remedy
-
-
-def _by_reason(layers: Iterable[LayerNote]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = defaultdict(list)
-    for layer in layers:
-        grouped[layer.why].append(layer.op)
-    return grouped
 
 
 def _epilog() -> str:
