@@ -54,9 +54,9 @@ class Attempt:
 
     @property
     def drop(self) -> float:
-        """The worst drop; infinite if it is not a number, 0 if nothing was measured."""
+        """The worst drop; infinite if it is not a number or the consumer cannot run it, 0 if not measured."""
         drop = 0.0 if self.accuracy is None else self.accuracy.worst_drop
-        return math.inf if math.isnan(drop) else drop
+        return math.inf if self.problems or math.isnan(drop) else drop
 
     def loses_more(self, max_drop: float | None) -> bool:
         """Whether the drop is beyond a budget."""
@@ -77,7 +77,7 @@ def tried(
         ptq = replace(ptq, samples=ptq.samples * MORE_SAMPLES)
         attempt = trial.plain(ptq)
         yield attempt
-    if attempt.loses_more(budget.max_drop) and _can_mix(ptq, budget):
+    if attempt.loses_more(budget.max_drop) and _can_mix(ptq, budget) and finish.takes_mixed:
         note(f"the metric drops by more than {budget.max_drop}: trying more bits for the worst layers")
         yield trial.mixed(ptq)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effkeras.console import track
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, Decoder
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
@@ -102,8 +103,13 @@ def check_file(file: Path, reference: Reference) -> Checked:
 
 
 def _outputs(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """What the model says, without tracing it for this number of pictures."""
-    return named_outputs(model, model(pictures, training=False))
+    """What the model says, one picture after the other, as large ones would not fit into memory together."""
+    rows = [_one(model, picture) for picture in track(pictures, "comparing with the model")]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _one(model: keras.Model, picture: np.ndarray) -> dict[str, np.ndarray]:
+    return named_outputs(model, model(picture[None], training=False))  # not traced: that takes longer
 
 
 def _not_numbers(got: Outputs) -> Iterator[str]:

@@ -24,6 +24,11 @@ class Finish:
         artifact = grafted(network, self.spec, self.target)
         return _with_metadata(artifact, self.spec) if self.target.consumer.metadata else artifact
 
+    @property
+    def takes_mixed(self) -> bool:
+        """Whether some layers may stay out of int8: an Edge TPU would leave all that follows to the CPU."""
+        return self.target.consumer.delegate != "edge-tpu"
+
     def problems(self, network: bytes) -> tuple[str, ...]:
         """Why the consumer could not run the network, whatever its accuracy; empty if it can."""
         return (*self._of_scores(network), *self._of_delegate(network))

@@ -74,12 +74,12 @@ def _tidied(editor: GraphEditor, kept: Kept, names: dict[str, str]) -> dict[str,
 
 
 def _clipped(editor: GraphEditor, boxes: Value) -> Value:
-    zero, whole = (editor.constant(f"nms/{name}", np.float32(value)) for name, value in _EDGES.items())
-    above = editor.add("MAXIMUM", [boxes, zero], Result("nms/above", boxes.shape))
-    return editor.add("MINIMUM", [above, whole], Result("nms/inside", boxes.shape))
-
-
-_EDGES = {"low_edge": 0, "high_edge": 1}
+    low, high = (
+        editor.constant("nms/low_edge", np.float32(0)),
+        editor.constant("nms/high_edge", np.float32(1)),
+    )
+    above = editor.add("MAXIMUM", [boxes, low], Result("nms/above", boxes.shape))
+    return editor.add("MINIMUM", [above, high], Result("nms/inside", boxes.shape))
 
 
 def _cleared(editor: GraphEditor, counts: Value, values: Value, name: str) -> Value:
