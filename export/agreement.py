@@ -16,6 +16,7 @@ SAME_BOX = 0.5
 ROUNDING = 1e-5
 # Outputs that hardly vary are compared by their size instead, or rounding would count as an error.
 _FLOOR = 1e-3
+_PIXEL = 0.01
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -81,6 +82,12 @@ def _differences(wanted: Detections, got: Detections) -> Iterator[float]:
     """The difference of scores for each box that is there again, in its class."""
     for box, score, label in zip(wanted.boxes, wanted.scores, wanted.classes, strict=True):
         same = got.classes == label
-        overlaps = iou(box, got.boxes[same])
-        if len(overlaps) and overlaps.max() >= SAME_BOX:
-            yield abs(float(score - got.scores[same][overlaps.argmax()]))
+        near = _nearness(box, got.boxes[same]) >= SAME_BOX
+        if near.any():
+            yield float(np.abs(score - got.scores[same][near]).min())
+
+
+def _nearness(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """IoU; 1 for equal boxes without an area, as those that lie outside of the picture are."""
+    equal = np.abs(boxes - box).max(axis=-1, initial=0) < _PIXEL
+    return np.maximum(iou(box, boxes), equal)

@@ -131,7 +131,7 @@ class _Trial:
         return self._measured(found.quantized, ptq, f"{_described(found)}, chosen on {tune.split}")
 
     def _measured(self, quantized: Quantized, ptq: PtqOptions, what: str) -> Attempt:
-        network, used = quantized.flatbuffer, self._used(ptq)
+        network, used = self.finish.network(quantized.flatbuffer), self._used(ptq)
         problems = self.finish.problems(network)
         artifact = network if problems else self.finish(network)
         accuracy = None if problems else self._accuracy(artifact)

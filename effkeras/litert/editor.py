@@ -73,6 +73,7 @@ class GraphEditor:
         if value.dtype == "uint8" and maker is not None and self._is(maker, "QUANTIZE"):
             self._as_dequantized(maker, name)
             return self._value(value.index)
+        self.renamed(value, f"{name}_{value.dtype}")
         (made,) = self.add_all("DEQUANTIZE", [value], [Result(name, value.shape)], version=2)
         return made
 

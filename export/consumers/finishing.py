@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from effkeras.definition import ModelSpec
+from effkeras.litert.dense import dense_as_convolutions
 from effkeras.litert.editor import GraphEditor
 from effkeras.litert.runner import LiteRTModel
 from export.consumers.consumer import Target
@@ -18,6 +19,11 @@ class Finish:
 
     spec: ModelSpec
     target: Target
+
+    def network(self, flatbuffer: bytes) -> bytes:
+        """The quantized network in the operators that the consumer runs; it computes the same."""
+        on_edge_tpu = self.target.consumer.delegate == "edge-tpu"
+        return dense_as_convolutions(flatbuffer) if on_edge_tpu else flatbuffer
 
     def __call__(self, network: bytes) -> bytes:
         """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""

@@ -15,11 +15,9 @@ from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.flatbuffer import attach
 from effkeras.litert.runner import OUTPUTS, roles_of
 from export.consumers.consumer import Consumer, Target, nms_settings
-from export.consumers.parts import Heads, Kept, Settings, centered_anchors
+from export.consumers.parts import HEADS, Heads, Kept, Settings, centered_anchors
 from export.consumers.postprocess import postprocess
 from export.consumers.suppression import suppression
-
-LOGITS, DELTAS = "class_logits", "box_deltas"
 
 
 def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
@@ -34,8 +32,8 @@ def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
     if target.nms == "none":
         return flatbuffer
     editor = GraphEditor(flatbuffer)
-    others = {name: value for name, value in editor.outputs().items() if name not in (LOGITS, DELTAS)}
-    heads = Heads(*(editor.real(editor.output(name), name) for name in (LOGITS, DELTAS)))
+    others = {name: value for name, value in editor.outputs().items() if name not in HEADS}
+    heads = Heads(*(editor.real(editor.output(name), name) for name in HEADS))
     nms = nms_settings(detector_parts(spec).nms, target.nms)
     suppress = postprocess if target.nms == "postprocess" else suppression
     kept = suppress(editor, heads, Settings(centered_anchors(spec), nms))

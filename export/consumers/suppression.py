@@ -14,9 +14,9 @@ from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.litert.editor import GraphEditor, Result, Value
 from export.consumers.parts import Heads, Kept, Settings
 
-# Boxes of the same anchor but different classes are moved apart by this share of the picture, a
-# thousandth of a pixel: NON_MAX_SUPPRESSION_V5 cannot be told to keep two boxes that are exactly equal (a
-# threshold above 1 would make it choose a box twice), and soft suppression keeps second guesses.
+# Boxes of the same anchor but different classes are moved apart by this share of the picture, less than a
+# thousandth of a pixel: the operators cannot be told to keep two boxes that are exactly equal (a threshold
+# above 1 would make them choose a box twice), and soft suppression keeps second guesses.
 _APART = 2.0**-22
 
 
@@ -38,8 +38,9 @@ def suppression(editor: GraphEditor, heads: Heads, settings: Settings) -> Kept:
     found = (_pairs if settings.nms.max_inputs else _best_classes)(editor, heads, settings)
     boxes = _decoded(editor, heads, found, settings)
     scores = editor.add("LOGISTIC", [found.logits], Result("nms/candidate_scores", (found.count,)))
+    apart = _apart(editor, boxes, found.classes) if settings.nms.max_inputs else boxes
     choose = _soft if settings.nms.method == "gaussian" else _hard
-    chosen, kept_scores, count = choose(editor, (boxes, scores, found.classes), settings)
+    chosen, kept_scores, count = choose(editor, apart, scores, settings)
     most = settings.nms.max_detections
     kept = editor.add("GATHER", [boxes, chosen], Result("nms/kept", (most, 4)))
     classes = editor.add("GATHER", [found.classes, chosen], Result("nms/kept_classes", (most,), "int32"))
@@ -116,9 +117,8 @@ def _halves(editor: GraphEditor, value: Value, first: str, second: str) -> tuple
 _Chosen = tuple[Value, Value, Value]
 
 
-def _hard(editor: GraphEditor, candidates: _Chosen, settings: Settings) -> _Chosen:
+def _hard(editor: GraphEditor, boxes: Value, scores: Value, settings: Settings) -> _Chosen:
     """Which candidates stay (M,), their scores (M,), and how many there are ()."""
-    boxes, scores, _ = candidates
     most = settings.nms.max_detections
     # It drops from the threshold on, the evaluator above it; but a box must drop itself.
     limit = min(np.nextafter(np.float32(settings.nms.iou_threshold), np.float32(2)), np.float32(1))
@@ -129,14 +129,12 @@ def _hard(editor: GraphEditor, candidates: _Chosen, settings: Settings) -> _Chos
     return chosen, kept, count
 
 
-def _soft(editor: GraphEditor, candidates: _Chosen, settings: Settings) -> _Chosen:
+def _soft(editor: GraphEditor, boxes: Value, scores: Value, settings: Settings) -> _Chosen:
     """The same with scores lowered where boxes overlap: by exp(-IoU^2 / sigma)."""
-    boxes, scores, classes = candidates
     most = settings.nms.max_detections
     # The operator computes exp(-IoU^2 / (2 * sigma)).
     sigma = editor.constant("nms/sigma", np.float32(settings.nms.sigma / 2))
-    apart = _apart(editor, boxes, classes) if settings.nms.max_inputs else boxes
-    inputs = [apart, scores, *_limits(editor, settings, np.float32(1)), sigma]
+    inputs = [boxes, scores, *_limits(editor, settings, np.float32(1)), sigma]
     results = [
         Result("nms/chosen", (most,), "int32"),
         Result("nms/kept_scores", (most,)),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -212,53 +213,36 @@ def detector(tmp_path_factory):
     return folder
 
 
+FOUR = ["detection_boxes", "detection_classes", "detection_scores", "num_detections"]
+DECODED = ["location", "category", "score", "number of detections"]
+
+
 @pytest.mark.parametrize(
-    ("options", "io", "outputs"),
+    ("options", "file", "outputs", "notes"),
     [
-        (["--for", "mediapipe"], "float32", ["location", "category", "score", "number of detections"]),
-        (["--for", "raw"], "float32", ["box_deltas", "class_logits"]),
-        (
-            ["--for", "xnnpack", "--nms", "soft"],
-            "float32",
-            ["detection_boxes", "detection_classes", "detection_scores", "num_detections"],
-        ),
+        (["--for", "mediapipe"], "fp16-mediapipe-float32", DECODED, DECODED),
+        (["--for", "raw"], "fp16", ["box_deltas", "class_logits"], ["location", "score"]),
+        (["--for", "xnnpack", "--nms", "soft"], "fp16-xnnpack-soft", FOUR, DECODED),
     ],
 )
-def test_a_detector_for_each_consumer(options, io, outputs, detector, tmp_path, capsys):
-    out = tmp_path / "net.tflite"
-    assert main([str(detector), "--recipe", "fp16", *options, "--out", str(out)]) == 0
+def test_a_detector_for_each_consumer(options, file, outputs, notes, detector, capsys):
+    assert main([str(detector), "--recipe", "fp16", *options]) == 0
     said = capsys.readouterr().out
     assert f"as fp16 for {options[1]}" in said
     assert "read back" in said
     assert max(map(len, said.splitlines()[:-1])) <= 80
-    found = interface(out.read_bytes())
-    assert [edge.name for edge in found.outputs] == outputs
-    assert found.inputs[0].dtype == io
+    out = detector / "artifacts" / f"{file}.tflite"
+    assert [edge.name for edge in interface(out.read_bytes()).outputs] == outputs
     assert LiteRTModel.open(out).spec == tiny_spec(DETECTOR)
     row = json.loads(out.with_suffix(".json").read_text())["report"]
     assert (row["for"], row["passed"], row["problems"]) == (options[1], True, [])
-
-
-def test_metadata_says_what_the_outputs_are(detector, tmp_path):
-    for consumer in ("raw", "mediapipe"):
-        out = tmp_path / f"{consumer}.tflite"
-        export_tflite(detector, ExportOptions("fp16", consumer=consumer, out=out))
-        said = read(out.read_bytes())
-        names = [note.name for note in said.outputs]
-        if consumer == "mediapipe":
-            assert names == ["location", "category", "score", "number of detections"]
-            assert said.outputs[0].content.properties == Boxes((1, 0, 3, 2))
-        else:
-            assert names == ["location", "score"]
-            wanted = anchor_boxes(tiny_spec(DETECTOR)) / SIDE
-            np.testing.assert_allclose(anchors_in(said), wanted, atol=1e-6)
-
-
-def test_names_say_who_a_file_is_for(detector, monkeypatch):
-    report = export_tflite(detector, ExportOptions("fp16", consumer="mediapipe", nms="soft"))
-    assert report.file == detector / "artifacts" / "fp16-mediapipe-float32-soft.tflite"
-    (row,) = results.read(detector / "results.jsonl")
-    assert (row["for"], row["nms"]) == ("mediapipe", "soft")
+    assert results.read(detector / "results.jsonl")[-1] == row | {"time": ANY}
+    metadata = read(out.read_bytes())
+    assert [note.name for note in metadata.outputs] == notes
+    assert metadata.outputs[notes.index("location")].content.properties == Boxes((1, 0, 3, 2))
+    if "raw" in options:
+        wanted = anchor_boxes(tiny_spec(DETECTOR)) / SIDE
+        np.testing.assert_allclose(anchors_in(metadata), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_rows_that_do_not_count_are_zero(kind):
     artifact = grafted(fed_heads(spec), spec, target("coral", kind))
     run(artifact, *heads(spec, mean=4))  # fills the memory with a hundred boxes
     logits, deltas = heads(spec, mean=-6)
-    logits[[3, 99]] = 5.0, 6.0
+    logits[3, 1], logits[99, 2] = 5.0, 6.0
     outputs = run(artifact, logits, deltas)
     count = int(outputs[COUNT])
     assert count == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +126,6 @@ def test_the_commands_take_such_files(shipped, capsys):
     file = str(made["coral"].file)
     assert main(["eval", file, "--data", str(root)]) == 0
     assert f"{made['coral'].accuracy.artifact['AP']:.4f}" in capsys.readouterr().out
-    picture = next(Path(root).rglob("*.png"))
+    picture = open_data(root, "test", skip_bad=False).records[0].path
     assert main(["predict", file, str(picture)]) == 0
     assert '"detections": [{"label"' in capsys.readouterr().out
