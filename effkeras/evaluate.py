@@ -121,7 +121,7 @@ class _BoxJudge:
         self.found: dict[int, Detections] = {}
 
     def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
-        one = self._decoder(outputs["class_logits"], outputs["box_deltas"])
+        one = self._decoder.found(outputs)
         boxes = placement.to_picture(one.boxes)
         self.found[record.image_id] = Detections(boxes, one.scores, one.classes)
 

@@ -104,7 +104,7 @@ def _describer(spec: ModelSpec, min_score: float) -> _Describe:
             return {"classes": _classes(scores, spec)}
         said: dict[str, Any] = {}
         if decoder is not None:
-            found = decoder(outputs["class_logits"], outputs["box_deltas"]).above(min_score)
+            found = decoder.found(outputs).above(min_score)
             boxes = placement.to_picture(found.boxes)
             said["detections"] = _detections(Detections(boxes, found.scores, found.classes), spec)
         if spec.segments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,7 +29,9 @@ class Predictor(Protocol):
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255.
 
         A detector gives `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), for masks
-        `mask_logits` (B, h, w, mask classes); a classifier gives `probabilities` (B, classes).
+        `mask_logits` (B, h, w, mask classes); a classifier gives `probabilities` (B, classes). An artifact
+        with its own NMS inside gives `detection_boxes` (B, M, 4), `detection_scores` and
+        `detection_classes` (B, M) and `num_detections` (B,) instead of the heads.
         """
 
 
@@ -49,11 +51,14 @@ class KerasPredictor:
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """See `Predictor`."""
-        outputs = self.model.predict_on_batch(pixels)
-        if not isinstance(outputs, dict):
-            outputs = {self.model.output_names[0]: outputs}
-        outputs.pop(AUXILIARY, None)
-        return {name: np.asarray(value, np.float32) for name, value in outputs.items()}
+        return named_outputs(self.model, self.model.predict_on_batch(pixels))
+
+
+def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
+    """What a call of a model gave, float32 by name, as a `Predictor` gives it."""
+    if not isinstance(outputs, dict):
+        outputs = {model.output_names[0]: outputs}
+    return {name: np.asarray(value, np.float32) for name, value in outputs.items() if name != AUXILIARY}
 
 
 def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:

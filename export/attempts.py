@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
 from export.accuracy import Accuracy, Metrics
+from export.consumers.finishing import Finish
 from export.sets import Sets
 from quantize.post_training.quantization import FloatParts, PtqOptions, Quantized, float_parts, quantize_parts
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
@@ -36,28 +38,38 @@ class Budget:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attempt:
-    """One artifact that was tried; `what` says how it was made."""
+    """One artifact that was tried; `what` says how it was made.
 
+    `parts` is the float conversion that it comes from, `quantized` the network, `artifact` the file for the
+    consumer. `problems` are reasons why the consumer cannot run it; nothing is measured then.
+    """
+
+    parts: FloatParts
     quantized: Quantized
+    artifact: bytes
     samples: int
     accuracy: Accuracy | None
     what: str
+    problems: tuple[str, ...] = ()
 
     @property
     def drop(self) -> float:
-        """The worst drop; infinite if it is not a number, 0 if nothing was measured."""
+        """The worst drop; infinite if it is not a number or the consumer cannot run it, 0 if not measured."""
         drop = 0.0 if self.accuracy is None else self.accuracy.worst_drop
-        return math.inf if math.isnan(drop) else drop
+        return math.inf if self.problems or math.isnan(drop) else drop
 
     def loses_more(self, max_drop: float | None) -> bool:
         """Whether the drop is beyond a budget."""
         return max_drop is not None and self.accuracy is not None and self.drop > max_drop
 
 
-def tried(model: keras.Model, ptq: PtqOptions, budget: Budget, sets: Sets) -> Iterator[Attempt]:
-    """Artifacts in the order they are tried, until one is good enough."""
+def tried(
+    model: keras.Model, ptq: PtqOptions, budget: Budget, sets: Sets, finish: Finish
+) -> Iterator[Attempt]:
+    """Artifacts in the order they are tried, until one is good enough or the consumer cannot run any."""
     note("converting")
-    trial = _Trial(float_parts(model, ptq, sets.calibration), _reference(model, budget, sets), budget, sets)
+    parts = float_parts(model, ptq, sets.calibration)
+    trial = _Trial(model, parts, budget, sets, finish)
     attempt = trial.plain(ptq)
     yield attempt
     if attempt.loses_more(budget.max_drop) and _has_more(ptq, sets):
@@ -65,7 +77,7 @@ def tried(model: keras.Model, ptq: PtqOptions, budget: Budget, sets: Sets) -> It
         ptq = replace(ptq, samples=ptq.samples * MORE_SAMPLES)
         attempt = trial.plain(ptq)
         yield attempt
-    if attempt.loses_more(budget.max_drop) and _can_mix(ptq, budget):
+    if attempt.loses_more(budget.max_drop) and _can_mix(ptq, budget) and finish.takes_mixed:
         note(f"the metric drops by more than {budget.max_drop}: trying more bits for the worst layers")
         yield trial.mixed(ptq)
 
@@ -84,14 +96,20 @@ def remedies(
     return tuple(lines)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class _Trial:
     """What all attempts have in common."""
 
+    model: keras.Model
     parts: FloatParts
-    reference: Metrics | None
     budget: Budget
     sets: Sets
+    finish: Finish
+
+    @functools.cached_property
+    def reference(self) -> Metrics | None:
+        """The model's own metrics, measured once and only when something is to be compared with them."""
+        return _reference(self.model, self.budget, self.sets)
 
     def plain(self, ptq: PtqOptions) -> Attempt:
         """What the recipe says."""
@@ -113,15 +131,21 @@ class _Trial:
         return self._measured(found.quantized, ptq, f"{_described(found)}, chosen on {tune.split}")
 
     def _measured(self, quantized: Quantized, ptq: PtqOptions, what: str) -> Attempt:
-        check, spec = self.sets.check, self.parts.spec
-        if self.reference is None or check is None or spec is None:
-            return Attempt(quantized, self._used(ptq), None, what)
-        runner = LiteRTModel.of_bytes(quantized.flatbuffer)
+        network, used = self.finish.network(quantized.flatbuffer), self._used(ptq)
+        problems = self.finish.problems(network)
+        artifact = network if problems else self.finish(network)
+        accuracy = None if problems else self._accuracy(artifact)
+        return Attempt(self.parts, quantized, artifact, used, accuracy, what, problems)
+
+    def _accuracy(self, artifact: bytes) -> Accuracy | None:
+        check = self.sets.check
+        if check is None or self.reference is None:
+            return None
+        runner = LiteRTModel.of_bytes(artifact)
         metrics = evaluate(runner, check, limit=self.budget.limit, title="measuring the artifact")
         count = len(check.records[: self.budget.limit])
-        first, *others = headlines(spec)
-        accuracy = Accuracy(first, check.split, count, self.reference, metrics, tuple(others))
-        return Attempt(quantized, self._used(ptq), accuracy, what)
+        first, *others = headlines(runner.spec)
+        return Accuracy(first, check.split, count, self.reference, metrics, tuple(others))
 
     def _used(self, ptq: PtqOptions) -> int:
         return min(ptq.samples, len(self.sets.calibration.records)) if self.sets.calibration else 0

@@ -1,7 +1,7 @@
-"""`python -m export.tflite MODEL --recipe R`: makes a .tflite and says what it costs.
+"""`python -m export.tflite MODEL --recipe R --for CONSUMER`: makes a .tflite and says what it costs.
 
 Accuracy is measured with the same code on the model and on the artifact; a file that loses more than
-`--max-drop` is not written.
+`--max-drop`, that its consumer cannot run or that does not compute what the model computes is not written.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
-from effkeras.console import facts, run_command
+from effkeras.console import run_command
 from effkeras.errors import EffkerasError
-from effkeras.files import write_bytes, write_text
 from effkeras.quiet import quiet
 from effkeras.sources import open_model
-from export.accuracy import Accuracy
+from export.consumers.consumer import NMS, RAW, Target, consumers, nms_settings, settle
+from export.export_report import ExportReport, LayerError, edges_of, looked_at, show
 from export.runs import run_folder
 from export.sets import Sets
 from quantize import plans
-from quantize.command import recipe_help, settings_of, work_folder
+from quantize.command import explained, recipe_help, settings_of, work_folder
 from quantize.recipes import Edges
 from quantize.specs import PtqSpec
 
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
     import keras
 
     from effkeras.definition import ModelSpec
-    from effkeras.litert.runner import Delegation, LiteRTModel
-    from quantize.post_training.quantization import LayerNote, PtqOptions
+    from export.attempts import Attempt
+    from export.checks import Reference
+    from quantize.post_training.quantization import PtqOptions
 
 SAMPLES = 128
 FAILED = 1
@@ -46,13 +46,15 @@ EDGES = ("float32", "uint8", "int8")
 class ExportOptions:
     """What to make and how to check it.
 
+    `consumer` is who the file is for; `io` and `nms` are the consumer's own where they are None.
     `data` is a folder of labelled pictures: ranges are measured on its split "train", accuracy on `split`
     (default: "test", else "val"), on its first `limit` pictures. `max_drop` is in units of the metric: 0.01
     is one point of AP, of mIoU or of top-1. `ptq` says how ranges are found and by which tool.
+    `compare_layers` also measures the error of every layer.
     """
 
     recipe: str = "int8"
-    io: Edges = "float32"
+    io: Edges | None = None
     data: Path | None = None
     split: str | None = None
     samples: int = SAMPLES
@@ -63,56 +65,18 @@ class ExportOptions:
     weights: str | None = None
     out: Path | None = None
     ptq: PtqSpec = field(default_factory=PtqSpec)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class ExportReport:
-    """An export: what came out, what it costs, and whether it was written."""
-
-    file: Path
-    spec: ModelSpec
-    recipe: str
-    io: str
-    size: int
-    edges: tuple[str, ...]
-    left_in_float: tuple[LayerNote, ...]
-    operators: int
-    delegated: Delegation
-    samples: int
-    seed: int
-    accuracy: Accuracy | None = None
-    remedies: tuple[str, ...] = ()
-    passed: bool = True
-
-    def to_row(self) -> dict[str, Any]:
-        """The report as a plain record, kind "export"."""
-        return {
-            "kind": "export",
-            "model": self.spec.name,
-            "input_size": list(self.spec.input.size),
-            "artifact": self.file.name,
-            "recipe": self.recipe,
-            "io": self.io,
-            "bytes": self.size,
-            "calibration_pictures": self.samples,
-            "seed": self.seed,
-            **_accuracy_row(self.accuracy),
-            "total_ops": self.delegated.total_ops,
-            "delegated_ops": self.delegated.delegated_ops,
-            "partitions": self.delegated.partitions,
-            "float_ops": [{"op": one.op, "layer": one.name, "why": one.why} for one in self.left_in_float],
-            "remedies": list(self.remedies),
-            "passed": self.passed,
-        }
+    consumer: str = RAW
+    nms: str | None = None
+    compare_layers: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when the artifact loses more than --max-drop."""
+    """Runs the command; exit code 1 when the artifact was refused."""
     return run_command(lambda: _run(argv))
 
 
 def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
-    """Makes an artifact, measures it, and writes it unless it loses too much.
+    """Makes an artifact, measures it, and writes it unless it loses too much or a look at it finds problems.
 
     Beside the file goes a .json with the recipe and the report. When `source` is a run folder, the report
     is added to its results.jsonl.
@@ -122,19 +86,57 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         options: what to make and how to check it.
 
     Returns:
-        The report; `passed` is False when more than `max_drop` was lost and nothing was written.
+        The report; `passed` is False when nothing was written: more than `max_drop` was lost, or for the
+        reasons in `problems`.
 
     Raises:
-        EffkerasError: bad options, no such model, or pictures that are missing or do not fit the model.
+        EffkerasError: bad options, an artifact that the consumer does not take, no such model, or pictures
+            that are missing or do not fit the model.
     """
     with quiet():  # what checks options loads TensorFlow
-        _check(options)
+        target = _check(options)
     sets = Sets.open(options)
-    model = _after_steps(open_model(str(source), options.weights), str(source), options)
-    sets = sets.fitting(model)
-    report, flatbuffer = _make(model, _out(str(source), options), options, sets)
-    _keep(report, flatbuffer, run_folder(str(source)))
-    return report
+    model = open_model(str(source), options.weights)
+    target = target.fitting(_spec(model))
+    model = _after_steps(model, str(source), options)
+    job = _Job(model, options, target, sets.fitting(model))
+    report, artifact = _make(job, _out(str(source), options, target))
+    return _keep(report, artifact, job, run_folder(str(source)))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Job:
+    """A model, what is to be made of it for whom, and the pictures for that."""
+
+    model: keras.Model
+    options: ExportOptions
+    target: Target
+    sets: Sets
+
+    @property
+    def ptq(self) -> PtqOptions:
+        """How the model is quantized."""
+        return _ptq(self.options, self.target)
+
+    def reference(self) -> Reference:
+        """What the artifact is compared with."""
+        from effkeras.detection.nms import Decoder
+        from export.check_pictures import pictures_of
+        from export.checks import Reference
+
+        spec = _spec(self.model)
+        pictures = pictures_of(spec.input, self.sets.check)
+        decoder = None
+        if self.target.nms != "none":
+            decoder = Decoder.of(spec)
+            decoder = replace(decoder, nms=nms_settings(decoder.nms, self.target.nms))
+        return Reference(self.model, pictures, self.ptq.recipe.name, decoder)
+
+
+def _spec(model: keras.Model) -> ModelSpec:
+    from effkeras.models import spec_of
+
+    return spec_of(model)
 
 
 def _after_steps(model: keras.Model, source: str, options: ExportOptions) -> keras.Model:
@@ -153,93 +155,112 @@ def _after_steps(model: keras.Model, source: str, options: ExportOptions) -> ker
     return run_steps(model, plan, splits, work)[-1].model
 
 
-def _check(options: ExportOptions) -> None:
+def _check(options: ExportOptions) -> Target:
+    """What the artifact is made for; an error for options that cannot work."""
     from quantize.post_training.quantization import check
 
-    check(_ptq(options), options.data)
+    target = settle(options.consumer, plans.find(options.recipe).format, options.io, options.nms)
+    check(_ptq(options, target), options.data)
     if options.data is None and options.max_drop is not None:
         raise EffkerasError("--max-drop needs pictures to measure accuracy on: give --data DIR")
     if options.out is not None and options.out.suffix != ".tflite":
         raise EffkerasError(f"--out {options.out}: the file name must end in .tflite")
+    return target
 
 
-def _ptq(options: ExportOptions) -> PtqOptions:
+def _ptq(options: ExportOptions, target: Target) -> PtqOptions:
     from quantize.post_training.quantization import PtqOptions
 
     plan = plans.find(options.recipe)
     spec = options.ptq if plan.ptq == PtqSpec() else plan.ptq
-    return PtqOptions(plan.format, options.io, options.samples, options.seed, spec)
+    return PtqOptions(plan.format, target.io, options.samples, options.seed, spec)
 
 
-def _out(source: str, options: ExportOptions) -> Path:
+def _out(source: str, options: ExportOptions, target: Target) -> Path:
     if options.out is not None:
         return options.out
-    recipe = plans.find(options.recipe).name
-    name = recipe if options.io == "float32" else f"{recipe}-{options.io}"
+    name = "-".join([plans.find(options.recipe).name, *target.words()])
     run = run_folder(source)
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{Path(source).stem}-{name}.tflite")
 
 
-def _make(model: keras.Model, file: Path, options: ExportOptions, sets: Sets) -> tuple[ExportReport, bytes]:
+def _make(job: _Job, file: Path) -> tuple[ExportReport, bytes]:
     from effkeras.litert.runner import LiteRTModel
     from export.attempts import Budget, remedies, tried
+    from export.consumers.finishing import Finish
 
-    ptq = _ptq(options)
+    options = job.options
     budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"))
-    attempts = list(tried(model, ptq, budget, sets))
+    finish = Finish(_spec(job.model), job.target)
+    attempts = list(tried(job.model, job.ptq, budget, job.sets, finish))
     last = min(attempts, key=lambda attempt: attempt.drop)  # the first of equals
-    runner = LiteRTModel.of_bytes(last.quantized.flatbuffer)
+    runner = LiteRTModel.of_bytes(last.artifact)
     report = ExportReport(
         file=file,
         spec=runner.spec,
         recipe=options.recipe,
-        io=options.io,
-        size=len(last.quantized.flatbuffer),
-        edges=_edges(runner),
+        io=job.target.io,
+        size=len(last.artifact),
+        edges=edges_of(last.artifact),
         left_in_float=last.quantized.left_in_float,
         operators=len(last.quantized.layers),
         delegated=runner.delegated(),
         samples=last.samples,
         seed=options.seed,
         accuracy=last.accuracy,
-        remedies=remedies(attempts, options.max_drop, ptq, sets),
-        passed=not last.loses_more(options.max_drop),
+        remedies=(*remedies(attempts, options.max_drop, job.ptq, job.sets), *_nms_remedy(last, job)),
+        passed=not last.problems and not last.loses_more(options.max_drop),
+        consumer=job.target.consumer.name,
+        nms=job.target.nms,
+        problems=last.problems,
+        layers=_layer_errors(last, job) if options.compare_layers else (),
     )
-    return report, last.quantized.flatbuffer
+    return report, last.artifact
 
 
-def _edges(runner: LiteRTModel) -> tuple[str, ...]:
-    run = runner.interpreter.get_signature_runner()
-    details = [*run.get_input_details().items(), *run.get_output_details().items()]
-    return tuple(_edge(name, detail) for name, detail in details)
+def _nms_remedy(attempt: Attempt, job: _Job) -> tuple[str, ...]:
+    """The model is measured with its own NMS, which that of the artifact may fall short of."""
+    if job.target.nms != "postprocess" or not attempt.loses_more(job.options.max_drop):
+        return ()
+    return ("left to try: --nms soft, which suppresses boxes as the model itself is measured",)
 
 
-def _edge(name: str, detail: dict[str, Any]) -> str:
-    shape = " x ".join(str(side) for side in detail["shape"])
-    return f"{name}: {detail['dtype'].__name__}, {shape}"
+def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
+    """The errors of the network's operators, the largest first."""
+    from effkeras.console import track
+    from quantize.post_training.layer_errors import layer_errors
+    from quantize.post_training.quantization import as_taken
+
+    pictures = as_taken(attempt.parts, track(job.reference().pictures[:, None], "comparing layers"))
+    errors = layer_errors(attempt.parts.flatbuffer, attempt.quantized.flatbuffer, pictures)
+    pairs = zip(attempt.quantized.layers, errors, strict=True)
+    found = [LayerError(note.name, note.op, error) for note, error in pairs if error is not None]
+    return tuple(sorted(found, key=lambda one: -one.error))
 
 
-def _keep(report: ExportReport, flatbuffer: bytes, run: Path | None) -> None:
-    row = results.stamped(report.to_row())
+def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) -> ExportReport:
+    """Writes what was made unless it is refused, and records the export; the report with what was found."""
+    from export.checks import write_checked
+
     if report.passed:
-        write_bytes(report.file, flatbuffer)
-        sidecar = {"recipe": plans.find(report.recipe).to_table(), "report": row}
-        write_text(report.file.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
+        checked = write_checked(
+            report.file, artifact, job.reference(), lambda found: _beside(looked_at(report, found))
+        )
+        report = looked_at(report, checked)
     if run is not None:
-        results.append(run / "results.jsonl", [row])
+        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+    return report
 
 
-def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
-    if accuracy is None:
-        return {}
-    return {
-        "metric": accuracy.metric,
-        "split": accuracy.split,
-        "pictures": accuracy.pictures,
-        "float_metrics": accuracy.model,
-        "artifact_metrics": accuracy.artifact,
-        "drop": accuracy.drop,
+def _beside(report: ExportReport) -> str:
+    """The text of the .json beside the artifact."""
+    said: dict[str, Any] = {
+        "recipe": plans.find(report.recipe).to_table(),
+        "report": results.stamped(report.to_row()),
     }
+    if report.layers:
+        said["layers"] = [asdict(one) for one in report.layers]
+    return json.dumps(said, indent=2) + "\n"
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -248,67 +269,37 @@ def _run(argv: Sequence[str] | None) -> int:
     how = PtqSpec(**{name: chosen.pop(name) for name in ("backend", "ranges", "equalize", "correct_bias")})
     options = ExportOptions(**chosen, ptq=how)
     report = export_tflite(source, options)
-    _print(report)
+    show(report)
     if report.passed:
         print(f"{report.file}: written, with {report.file.with_suffix('.json').name} beside it")
         return 0
-    print(f"failed: the drop is beyond --max-drop {options.max_drop}; nothing was written to {report.file}")
+    for reason in report.problems or (f"the drop is beyond --max-drop {options.max_drop}",):
+        print(f"failed: {reason}")
+    print(f"nothing was written to {report.file}")
     return FAILED
 
 
-def _print(report: ExportReport) -> None:
-    title = f"{report.spec.name} as {report.recipe}"
-    facts(title, [*_accuracy_lines(report.accuracy), *_cost_lines(report), *_trouble_lines(report)])
-
-
-def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
-    if accuracy is None:
-        yield "accuracy", "not measured: give --data DIR"
-        return
-    for name in (accuracy.metric, *accuracy.others):
-        yield (
-            f"{name} float",
-            f"{accuracy.model[name]:.4f} ({accuracy.pictures} pictures of {accuracy.split})",
-        )
-        yield f"{name} artifact", f"{accuracy.artifact[name]:.4f}"
-        yield "drop", f"{accuracy.drop_of(name):.4f}"
-
-
-def _cost_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
-    yield "size", f"{report.size:,} bytes"
-    yield "input", report.edges[0]
-    for edge in report.edges[1:]:
-        yield "output", edge
-    if report.samples:
-        yield "calibrated on", f"{report.samples} pictures"
-    yield "XNNPACK runs", str(report.delegated)
-
-
-def _trouble_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
-    if not report.left_in_float:
-        yield "left in float", "nothing"
-    for why, ops in _by_reason(report.left_in_float).items():
-        count = f"{len(ops)} of {report.operators} ops" if len(ops) > 4 else ", ".join(ops)
-        yield "left in float", f"{count}: {why}"
-    for remedy in report.remedies:
-        yield "remedy", remedy
-
-
-def _by_reason(layers: Iterable[LayerNote]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = defaultdict(list)
-    for layer in layers:
-        grouped[layer.why].append(layer.op)
-    return grouped
+def _epilog() -> str:
+    """What recipes are made of, and who files are made for."""
+    who = [explained(name, one.summary) for name, one in consumers().items()]
+    nms = [explained(name, meaning) for name, meaning in NMS.items()]
+    return "\n".join([recipe_help(), "consumers (--for):", *who, "suppression (--nms):", *nms])
 
 
 def _parser() -> argparse.ArgumentParser:
     options = parser("export tflite", "Makes a LiteRT .tflite and says what it costs in accuracy and bytes.")
     options.add_argument("model", help=MODEL_HELP)
-    options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, recipe_help()
+    options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _epilog()
     options.add_argument("--recipe", default="int8", help="such as prune50-int8, or a TOML (default: int8)")
     options.add_argument(
-        "--io", default="float32", metavar="TYPE", help=f"{', '.join(EDGES)} (default: float32)"
+        "--for",
+        dest="consumer",
+        default=RAW,
+        metavar="WHO",
+        help=f"{', '.join(consumers())} (default: {RAW})",
     )
+    options.add_argument("--io", metavar="TYPE", help=f"{', '.join(EDGES)} (default: the consumer's)")
+    options.add_argument("--nms", help=f"of detectors: {', '.join(NMS)} (default: the consumer's)")
     add_data(options, required=False)
     options.add_argument("--split", help="measure accuracy on it (default: test, else val)")
     options.add_argument("--max-drop", type=float, metavar="D", help="fail when more is lost, e.g. 0.01")
@@ -325,6 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--equalize", action="store_true", help="even out the ranges of channels first")
     options.add_argument("--correct-bias", action="store_true", help="remove each channel's mean error")
+    options.add_argument("--compare-layers", action="store_true", help="also print the layers' errors")
     add_weights(options)
     options.add_argument(
         "--out", type=Path, metavar="F.tflite", help="default: RUN/artifacts/RECIPE.tflite, or in this folder"

@@ -113,12 +113,13 @@ def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:
 
 def recipe_help() -> str:
     """All words and formats that a recipe's name is made of, at most 80 columns wide."""
-    words = [_explained(word, meaning) for word, meaning in plans.WORDS.items()]
-    formats = [_explained(name, recipes.find(name).summary) for name in recipes.names()]
+    words = [explained(word, meaning) for word, meaning in plans.WORDS.items()]
+    formats = [explained(name, recipes.find(name).summary) for name in recipes.names()]
     return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *formats])
 
 
-def _explained(word: str, meaning: str) -> str:
+def explained(word: str, meaning: str) -> str:
+    """A word and what it means, for the end of a `--help`."""
     start = f"  {word:<13} "
     return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
 

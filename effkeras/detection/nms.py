@@ -6,6 +6,7 @@ Gaussian kind of Bodla et al. 2017, as TensorFlow's NonMaxSuppressionV5 computes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,15 @@ from effkeras.detection.boxes import clip, decode, iou
 
 # The reference looks at no more than this many anchors of a picture (`MAX_DETECTION_POINTS`).
 MAX_CANDIDATES = 5000
+
+# What an artifact gives that has its own NMS inside, by the names of TensorFlow's Object Detection API:
+# boxes (n, 4) in 0..1 of the network's input, scores (n,), classes (n,), and how many of these rows count.
+BOXES, SCORES, CLASSES, COUNT = (
+    "detection_boxes",
+    "detection_scores",
+    "detection_classes",
+    "num_detections",
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,6 +69,16 @@ class Decoder:
         """Detections of one picture: from (N, classes) logits and (N, 4) deltas."""
         found = detect(class_logits, box_deltas, self.anchors, self.nms)
         return Detections(clip(found.boxes, self.size), found.scores, found.classes)
+
+    def found(self, outputs: Mapping[str, np.ndarray]) -> Detections:
+        """Detections of one picture from all outputs: from the heads, or what the artifact's NMS kept."""
+        if BOXES not in outputs:
+            return self(outputs["class_logits"], outputs["box_deltas"])
+        rows = slice(int(outputs[COUNT]))
+        boxes = outputs[BOXES][rows] * np.tile(np.array(self.size, np.float32), 2)
+        return Detections(
+            clip(boxes, self.size), outputs[SCORES][rows], outputs[CLASSES][rows].astype(np.int64)
+        )
 
 
 def detect(class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray, nms: NmsSpec) -> Detections:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from effkeras.errors import EffkerasError
+from effkeras.litert.archive import append_files, read_files
 from effkeras.litert.packing import prepare
+from effkeras.litert.verify import verified
 
-IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
 
 Arithmetic = Literal["float", "hybrid", "integer", "conversion"]
@@ -61,22 +62,22 @@ def operators(model: bytes) -> list[Operator]:
     parsed = _parse(model)
     graph = parsed.subgraphs[0]
     names = [_code_name(code) for code in parsed.operatorCodes]
-    tensors = [_info(index, tensor, parsed.buffers) for index, tensor in enumerate(graph.tensors)]
+    tensors = [_info(index, tensor, parsed.buffers) for index, tensor in enumerate(graph.tensors or ())]
     return [
         Operator(
             index,
             names[operator.opcodeIndex],
-            tuple(tensors[i] for i in operator.inputs if i >= 0),
-            tuple(tensors[i] for i in operator.outputs if i >= 0),
+            tuple(tensors[i] for i in operator.inputs or () if i >= 0),
+            tuple(tensors[i] for i in operator.outputs or () if i >= 0),
         )
-        for index, operator in enumerate(graph.operators)
+        for index, operator in enumerate(graph.operators or ())
     ]
 
 
 def attach(model: bytes, name: str, payload: bytes) -> bytes:
     """The file with `payload` in its metadata table under `name`, in place of any older entry.
 
-    Other entries and the network stay as they are.
+    Other entries, associated files behind the flatbuffer and the network stay as they are.
     """
     return attach_all(model, {name: payload})
 
@@ -96,7 +97,7 @@ def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
         kept.append(schema.MetadataT(name=name, buffer=len(parsed.buffers)))
         parsed.buffers.append(schema.BufferT(data=np.frombuffer(payload, np.uint8)))
     parsed.metadata = kept
-    return _pack(parsed)
+    return append_files(_pack(parsed), read_files(model))
 
 
 def attached(model: bytes, name: str) -> bytes | None:
@@ -282,8 +283,7 @@ def _code_index(parsed: Any, builtin: int) -> int:
 def _parse(model: bytes) -> Any:
     from ai_edge_litert.tools import flatbuffer_utils
 
-    if bytes(model[4:8]) != IDENTIFIER:
-        raise EffkerasError("not a .tflite file: it lacks the identifier TFL3; export the model again")
+    verified(model)
     try:
         parsed = flatbuffer_utils.read_model_from_bytearray(model)
         for buffer in parsed.buffers:  # weights may lie behind the flatbuffer, as plain bytes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
 from effkeras.quiet import quiet
 
 DEFINITION = "effkeras.definition"
+# Which output holds what, as JSON, in a file whose outputs bear the names that others look for.
+OUTPUTS = "effkeras.outputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,14 @@ class LiteRTModel:
     """A .tflite and its interpreter: a `Predictor`.
 
     Inputs follow one contract: a float32 input takes pixels 0..255 as they are, a uint8 input takes the
-    rounded pixel, an int8 input the rounded pixel minus 128, whatever scale the tensor states.
+    rounded pixel, an int8 input the rounded pixel minus 128, whatever scale the tensor states. `roles` says
+    what an output holds, such as "detection_boxes", where the signature calls it something else.
     """
 
     spec: ModelSpec
     interpreter: Any
     flatbuffer: bytes
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
@@ -58,8 +64,9 @@ class LiteRTModel:
     @classmethod
     def of_bytes(cls, flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
         """The same for a file's content."""
-        spec = definition_of(flatbuffer)
-        return cls(spec, make_interpreter(flatbuffer, threads=threads, xnnpack=xnnpack), flatbuffer)
+        spec, roles = definition_of(flatbuffer), roles_of(flatbuffer)
+        interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=xnnpack)
+        return cls(spec, interpreter, flatbuffer, roles)
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255, picture by picture."""
@@ -70,6 +77,11 @@ class LiteRTModel:
         """How much of the graph XNNPACK runs in this interpreter."""
         return delegation(self.interpreter, self.flatbuffer)
 
+    def steps(self) -> dict[str, float]:
+        """The step between two values of each output, by name; 0 in float."""
+        details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
+        return {self.roles.get(name, name): float(one["quantization"][0]) for name, one in details.items()}
+
     def raw(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs of one picture (H, W, 3) in the artifact's own number format."""
         run = self.interpreter.get_signature_runner(SIGNATURE)
@@ -78,7 +90,8 @@ class LiteRTModel:
 
     def _one(self, picture: np.ndarray) -> dict[str, np.ndarray]:
         details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
-        return {name: _dequantized(value, details[name]) for name, value in self.raw(picture).items()}
+        values = self.raw(picture)
+        return {self.roles.get(name, name): _dequantized(values[name], details[name]) for name in values}
 
 
 def read_flatbuffer(path: Path) -> bytes:
@@ -101,6 +114,19 @@ def definition_of(flatbuffer: bytes) -> ModelSpec:
         return spec_from_table(tomllib.loads(text.decode()), DEFINITION)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EffkerasError("the definition in the .tflite is damaged; export the model again") from error
+
+
+def roles_of(flatbuffer: bytes) -> dict[str, str]:
+    """What outputs hold, by their names in the signature; empty where those names say it.
+
+    Raises EffkerasError when the file's note about that is damaged.
+    """
+    text = attached(flatbuffer, OUTPUTS)
+    try:
+        held = {} if text is None else json.loads(text)
+        return {str(name): str(role) for role, name in held.items()}
+    except (ValueError, AttributeError) as error:
+        raise EffkerasError(f"{OUTPUTS} in the .tflite is damaged; export the model again") from error
 
 
 def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> Any:

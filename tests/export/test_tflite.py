@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -10,12 +11,19 @@ from tiny_models import SIDE, pictures, tiny_model, tiny_spec
 
 from effkeras import results
 from effkeras.data.folder import write_folder
+from effkeras.definition import with_heads
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.interface import interface
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import save
+from effkeras.models import build_spec, save
 from effkeras.preprocess import network_input
+from export.metadata import Boxes, read
+from export.metadata.decoding import anchors_in
 from export.tflite import ExportOptions, export_tflite, main
 
 CLASSIFIER = "efficientnet-lite0"
+DETECTOR = "efficientdet-lite0"
 LABELS = ("0", "1", "2")
 
 
@@ -195,3 +203,132 @@ def test_how_ranges_are_found_can_be_said(run, data, tmp_path):
         == 0
     )
     assert out.is_file()
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "detector"
+    folder.mkdir()
+    save(tiny_model(DETECTOR), folder / "model.keras")
+    return folder
+
+
+FOUR = ["detection_boxes", "detection_classes", "detection_scores", "num_detections"]
+DECODED = ["location", "category", "score", "number of detections"]
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "outputs", "notes"),
+    [
+        (["--for", "mediapipe"], "fp16-mediapipe-float32", DECODED, DECODED),
+        (["--for", "raw"], "fp16", ["box_deltas", "class_logits"], ["location", "score"]),
+        (["--for", "xnnpack", "--nms", "soft"], "fp16-xnnpack-soft", FOUR, DECODED),
+    ],
+)
+def test_a_detector_for_each_consumer(options, file, outputs, notes, detector, capsys):
+    assert main([str(detector), "--recipe", "fp16", *options]) == 0
+    said = capsys.readouterr().out
+    assert f"as fp16 for {options[1]}" in said
+    assert "read back" in said
+    assert max(map(len, said.splitlines()[:-1])) <= 80
+    out = detector / "artifacts" / f"{file}.tflite"
+    assert [edge.name for edge in interface(out.read_bytes()).outputs] == outputs
+    assert LiteRTModel.open(out).spec == tiny_spec(DETECTOR)
+    row = json.loads(out.with_suffix(".json").read_text())["report"]
+    assert (row["for"], row["passed"], row["problems"]) == (options[1], True, [])
+    assert results.read(detector / "results.jsonl")[-1] == row | {"time": ANY}
+    metadata = read(out.read_bytes())
+    assert [note.name for note in metadata.outputs] == notes
+    assert metadata.outputs[notes.index("location")].content.properties == Boxes((1, 0, 3, 2))
+    if "raw" in options:
+        wanted = anchor_boxes(tiny_spec(DETECTOR)) / SIDE
+        np.testing.assert_allclose(anchors_in(metadata), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--for", "coral", "--recipe", "fp16"], "coral runs int8 only, not fp16"),
+        (["--for", "corral"], "did you mean 'coral'"),
+        (
+            ["--for", "mediapipe", "--recipe", "fp16", "--nms", "none"],
+            "goes with --nms postprocess, soft",
+        ),
+        (["--for", "mediapipe", "--recipe", "int8", "--io", "int8"], "takes uint8 or float32, not int8"),
+    ],
+)
+def test_what_a_consumer_cannot_take_is_one_line_and_code_2(options, message, detector, capsys):
+    assert main([str(detector), *options]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert message in said
+
+
+def test_a_segmentation_model_is_not_for_mediapipe(tmp_path, capsys):
+    spec = with_heads(tiny_spec(DETECTOR), ["segment"])
+    save(build_spec(spec), tmp_path / "segments.keras")
+    options = ["--recipe", "fp16", "--for", "mediapipe"]
+    assert main([str(tmp_path / "segments.keras"), *options]) == 2
+    assert "is a segmenter; use --for with one of raw, xnnpack" in capsys.readouterr().err
+
+
+def test_a_classifier_of_logits_is_not_for_mediapipe(tmp_path, capsys):
+    save(build_spec(tiny_spec(CLASSIFIER), activation=None), tmp_path / "logits.keras")
+    out = tmp_path / "net.tflite"
+    options = ["--recipe", "fp16", "--for", "mediapipe", "--out", str(out)]
+    assert main([str(tmp_path / "logits.keras"), *options]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "failed: mediapipe reads probabilities, and the model gives logits (scores)" in said
+    assert not out.exists()
+
+
+def test_what_xnnpack_does_not_run_in_one_piece_is_refused(run, data, tmp_path, capsys):
+    out = tmp_path / "net.tflite"
+    options = ["--recipe", "w8a16", "--for", "xnnpack", "--data", str(data), "--out", str(out)]
+    assert main([str(run), *options]) == 1
+    assert "failed: XNNPACK does not run the whole network in one piece" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_are_compared_on_request(run, tmp_path, capsys):
+    out = tmp_path / "net.tflite"
+    assert main([str(run), "--recipe", "dynamic", "--compare-layers", "--out", str(out)]) == 0
+    assert "worst layers" in capsys.readouterr().out
+    layers = json.loads(out.with_suffix(".json").read_text())["layers"]
+    errors = [one["error"] for one in layers]
+    assert errors == sorted(errors, reverse=True)
+    assert 0 < errors[0] < 1
+    assert {"layer", "op", "error"} == layers[0].keys()
+
+
+def test_a_file_with_problems_is_not_written(run, tmp_path, capsys, monkeypatch):
+    """The converter is made to lose the last layer's weights."""
+    from effkeras.litert.flatbuffer import operators, real_constants, with_constants
+    from export.consumers import finishing
+
+    def deaf(flatbuffer: bytes, spec, target) -> bytes:
+        last = [op for op in operators(flatbuffer) if op.name in ("FULLY_CONNECTED", "CONV_2D")][-1]
+        (index,) = found = real_constants(flatbuffer, [last.inputs[1].index])
+        return with_constants(flatbuffer, {index: found[index].codes_of(found[index].values * 0)})
+
+    monkeypatch.setattr(finishing, "grafted", deaf)
+    out = tmp_path / "net.tflite"
+    assert main([str(run), "--recipe", "float32", "--out", str(out)]) == 1
+    said = capsys.readouterr().out
+    assert "failed: probabilities is the same for all of 4 pictures" in said
+    assert "nothing was written" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_input_absorbs_the_normalisation_exactly(run, data, tmp_path):
+    """(pixel - 127) / 128 is what scale 1/128 and zero point 127 make of the pixel as it is."""
+    out = tmp_path / "net.tflite"
+    export_tflite(run, ExportOptions("int8", data=data, consumer="mediapipe", limit=2, out=out))
+    (entry,) = interface(out.read_bytes()).inputs
+    assert (entry.dtype, entry.scale, entry.zero_point) == ("uint8", 1 / 128, 127)
+    pixels = np.arange(256)
+    spec = tiny_spec(CLASSIFIER).input
+    np.testing.assert_array_equal(
+        (pixels - entry.zero_point) * entry.scale, (pixels - spec.mean[0]) / spec.std[0]
+    )
+    first, second = operators(out.read_bytes())[:2]
+    assert (first.name, second.name) == ("QUANTIZE", "CONV_2D")  # from uint8 to int8 codes, nothing else

@@ -1,0 +1,144 @@
+"""Reads flatbuffers that nobody vouches for: every offset and length is checked before it is followed.
+
+The flatbuffers package trusts what it reads: a damaged file sends it through gigabytes of nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.litert.flat_schema import SCALARS, STRING, Field, Schema
+
+Record = dict[str, Any]
+
+# A file without tricks holds every table once; what is shared (strings, say) is visited again.
+_VISITS_PER_BYTE = 4
+_SPARE_VISITS = 1 << 16
+_MOST_TABLES = 1_000_000  # as flatbuffers' own verifier in C++
+_OFFSET = 4
+
+
+class DamagedError(EffkerasError):
+    """Bytes that are no flatbuffer of the schema asked for."""
+
+
+def read_record(data: bytes, schema: Schema) -> Record:
+    """The root table as a record: fields that are present, by name.
+
+    Strings are text, vectors of numbers NumPy views on `data`, tables records. A union is a pair of its
+    member's name and record; its type field is left out. Members newer than the schema are skipped.
+
+    Raises:
+        DamagedError: the identifier is another, or a table, vector or string does not lie within `data`.
+    """
+    if len(data) < 2 * _OFFSET or bytes(data[_OFFSET : 2 * _OFFSET]) != schema.identifier:
+        raise DamagedError(f"it lacks the identifier {schema.identifier.decode()}")
+    reader = _Reader(data, schema)
+    return reader.table(schema.root, reader.target(0))
+
+
+class _Reader:
+    """A walk through one flatbuffer, with the number of bytes and tables that it may still visit."""
+
+    def __init__(self, data: bytes, schema: Schema) -> None:
+        self._data = memoryview(data)
+        self._size = len(data)
+        self._schema = schema
+        self._bytes_left = _VISITS_PER_BYTE * self._size + _SPARE_VISITS
+        self._tables_left = _MOST_TABLES
+
+    def table(self, name: str, position: int) -> Record:
+        slots = self._slots(position)
+        record: Record = {}
+        for field in self._schema.tables[name]:
+            offset = slots.get(field.slot)
+            if offset is not None:
+                self._put(record, field, position + offset, slots.get(field.slot - 1, -position) + position)
+        return record
+
+    def target(self, position: int) -> int:
+        """Where the offset at `position` leads: always further on, so no chain of them is a circle."""
+        step = self._number("<I", position)
+        if step < _OFFSET:
+            raise DamagedError(f"the offset at byte {position} leads to itself")
+        return position + step
+
+    def _put(self, record: Record, field: Field, position: int, before: int) -> None:
+        if field.kind in self._schema.unions:
+            member = self._member(field.kind, before, position)
+            if member is not None:
+                record[field.name] = member
+        elif field.is_vector:
+            record[field.name] = self._vector(field.kind, self.target(position))
+        else:
+            record[field.name] = self._value(field.kind, position)
+
+    def _value(self, kind: str, position: int) -> Any:
+        if kind in SCALARS:
+            return self._number(SCALARS[kind], position)
+        if kind == STRING:
+            return self._text(self.target(position))
+        return self.table(kind, self.target(position))
+
+    def _member(self, union: str, before: int, position: int) -> tuple[str, Record] | None:
+        members = self._schema.unions[union]
+        chosen = self._number("<B", before) if before else 0
+        target = self.target(position)
+        if not 0 < chosen <= len(members):
+            self._slots(target)
+            return None
+        return members[chosen - 1], self.table(members[chosen - 1], target)
+
+    def _vector(self, kind: str, position: int) -> Any:
+        count, start = self._number("<I", position), position + _OFFSET
+        if kind in SCALARS:
+            dtype = np.dtype(SCALARS[kind])
+            self._within(start, count * dtype.itemsize)
+            self._visit(count * dtype.itemsize)
+            return np.frombuffer(self._data, dtype, count, start)
+        self._within(start, count * _OFFSET)
+        self._visit(count * _OFFSET)
+        return [self._value(kind, start + _OFFSET * index) for index in range(count)]
+
+    def _text(self, position: int) -> str:
+        count, start = self._number("<I", position), position + _OFFSET
+        self._within(start, count + 1)
+        self._visit(count + 1)
+        try:
+            return str(self._data[start : start + count], "utf-8")
+        except UnicodeDecodeError as error:
+            raise DamagedError(f"the text at byte {start} is not UTF-8") from error
+
+    def _slots(self, position: int) -> dict[int, int]:
+        """The directory of a table: the offset of each slot that is used."""
+        directory = position - self._number("<i", position)
+        self._within(directory, _OFFSET)
+        length, size = struct.unpack_from("<HH", self._data, directory)
+        if length < _OFFSET or length % 2 or size < _OFFSET:
+            raise DamagedError(f"the table at byte {position} has no sound directory")
+        self._within(directory, length)
+        self._within(position, size)
+        self._visit(size, tables=1)
+        offsets = struct.unpack_from(f"<{length // 2 - 2}H", self._data, directory + _OFFSET)
+        used = {slot: offset for slot, offset in enumerate(offsets) if offset}
+        if used and not _OFFSET <= min(used.values()) <= max(used.values()) < size:
+            raise DamagedError(f"the table at byte {position} has fields outside itself")
+        return used
+
+    def _number(self, code: str, position: int) -> Any:
+        self._within(position, struct.calcsize(code))
+        return struct.unpack_from(code, self._data, position)[0]
+
+    def _within(self, start: int, length: int) -> None:
+        if start < 0 or start + length > self._size:
+            raise DamagedError(f"{length} bytes at byte {start} lie outside its {self._size}")
+
+    def _visit(self, size: int, tables: int = 0) -> None:
+        self._bytes_left -= size
+        self._tables_left -= tables
+        if self._bytes_left < 0 or self._tables_left < 0:
+            raise DamagedError("its tables refer to each other more often than any model's do")

@@ -1,0 +1,77 @@
+"""What a .tflite takes and gives, read without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from effkeras.litert.flat_reader import Record
+from effkeras.litert.verify import verified
+
+# As TensorType numbers them.
+DTYPES = (
+    *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8"),
+    *("float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16"),
+    *("int2", "uint4", "float8_e4m3fn", "float8_e5m2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An input or output of the main graph.
+
+    `name` is the signature's, or the tensor's where there is no signature. `scale` and `zero_point` are None
+    for a tensor that is not quantized.
+    """
+
+    name: str
+    tensor: int
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Inputs and outputs in the order of the graph, and the keys of the file's signatures."""
+
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
+    signatures: tuple[str, ...]
+
+
+def interface(model: bytes) -> Interface:
+    """The inputs and outputs of a file's main graph. Raises EffkerasError for a corrupt file."""
+    record = verified(model)
+    graph, signatures = record["subgraphs"][0], record.get("signature_defs", [])
+    main: Record = next((one for one in signatures if one.get("subgraph_index", 0) == 0), {})
+    return Interface(
+        _edges(graph, "inputs", main),
+        _edges(graph, "outputs", main),
+        tuple(one.get("signature_key", "") for one in signatures),
+    )
+
+
+def _edges(graph: Record, key: str, signature: Record) -> tuple[Edge, ...]:
+    names = {entry.get("tensor_index", 0): entry.get("name", "") for entry in signature.get(key, [])}
+    tensors = graph.get("tensors", [])
+    return tuple(_edge(int(index), tensors[index], names) for index in graph.get(key, ()))
+
+
+def _edge(index: int, tensor: Record, names: Mapping[int, str]) -> Edge:
+    quantization = tensor.get("quantization", {})
+    scale, zero = quantization.get("scale", ()), quantization.get("zero_point", ())
+    return Edge(
+        name=names.get(index, "") or tensor.get("name", ""),
+        tensor=index,
+        dtype=dtype_name(tensor.get("type", 0)),
+        shape=tuple(int(side) for side in tensor.get("shape", ())),
+        scale=float(scale[0]) if len(scale) else None,
+        zero_point=(int(zero[0]) if len(zero) else 0) if len(scale) else None,
+    )
+
+
+def dtype_name(number: int) -> str:
+    """What TensorType calls a number, in lower case."""
+    return DTYPES[number] if 0 <= number < len(DTYPES) else f"unknown_{number}"

@@ -1,0 +1,93 @@
+"""How far an artifact's outputs are from its model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from effkeras.detection.boxes import iou
+from effkeras.detection.nms import BOXES, Decoder, Detections
+
+SURE = 0.3
+SAME_BOX = 0.5
+# A spread below this share of the values themselves is rounding, not a signal.
+ROUNDING = 1e-5
+# Outputs that hardly vary are compared by their size instead, or rounding would count as an error.
+_FLOOR = 1e-3
+_PIXEL = 0.01
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far one output is from the model's.
+
+    Of heads and probabilities `error` is the root mean square difference, as a share of the standard
+    deviation of the model's output. Of an artifact with NMS inside it is the largest difference of scores
+    among `found` boxes, of the `sure` ones (score 0.3 and more) that the model finds.
+    """
+
+    output: str
+    error: float
+    sure: int = 0
+    found: int = 0
+
+    def __str__(self) -> str:
+        if self.output != BOXES:
+            return f"{self.output}: {self.error:.2%} of its spread"
+        if not self.sure:
+            return f"no box with a score of {SURE} to compare"
+        return f"{self.found} of {self.sure} sure boxes found again, scores within {self.error:.4f}"
+
+
+def agreements(wanted: Outputs, got: Outputs, decoder: Decoder | None) -> Iterator[Agreement]:
+    """One for each output that both have; one for all detections where the artifact suppresses boxes itself.
+
+    Args:
+        wanted: the model's outputs, (B, ...) each.
+        got: the artifact's, for the same pictures.
+        decoder: suppresses boxes as the artifact does.
+    """
+    for name in sorted(wanted.keys() & got.keys()):
+        yield Agreement(name, _relative(wanted[name], got[name]))
+    if BOXES in got and decoder is not None:
+        pairs = [_detections(wanted, got, decoder, picture) for picture in range(len(got[BOXES]))]
+        sure = sum(len(one) for one, _ in pairs)
+        differences = [difference for one, other in pairs for difference in _differences(one, other)]
+        yield Agreement(BOXES, max(differences, default=0.0), sure, len(differences))
+
+
+def spread(values: np.ndarray) -> float:
+    """How much pictures (B, ...) differ at most in one place."""
+    return float(np.ptp(values, axis=0).max())
+
+
+def _relative(wanted: np.ndarray, got: np.ndarray) -> float:
+    deviation = max(float(wanted.std()), _FLOOR * float(np.abs(wanted).max()))
+    error = float(np.sqrt(np.square(wanted - got, dtype=np.float64).mean()))
+    return error / deviation if deviation else error
+
+
+def _detections(
+    wanted: Outputs, got: Outputs, decoder: Decoder, picture: int
+) -> tuple[Detections, Detections]:
+    model, artifact = ({name: values[picture] for name, values in one.items()} for one in (wanted, got))
+    return decoder.found(model).above(SURE), decoder.found(artifact)
+
+
+def _differences(wanted: Detections, got: Detections) -> Iterator[float]:
+    """The difference of scores for each box that is there again, in its class."""
+    for box, score, label in zip(wanted.boxes, wanted.scores, wanted.classes, strict=True):
+        same = got.classes == label
+        near = _nearness(box, got.boxes[same]) >= SAME_BOX
+        if near.any():
+            yield float(np.abs(score - got.scores[same][near]).min())
+
+
+def _nearness(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """IoU; 1 for equal boxes without an area, as those that lie outside of the picture are."""
+    equal = np.abs(boxes - box).max(axis=-1, initial=0) < _PIXEL
+    return np.maximum(iou(box, boxes), equal)

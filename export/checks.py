@@ -1,0 +1,174 @@
+"""Looks at a .tflite as it lies on the disk, before it gets its name.
+
+It is read back, run on pictures and compared with the Keras model. Numbers that are none, outputs that say
+the same of every picture, and a float artifact that computes something else are reasons to refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effkeras.console import track
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, Decoder
+from effkeras.errors import EffkerasError
+from effkeras.files import whole_file
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.runner import LiteRTModel, quantized_pixels
+from effkeras.predictor import named_outputs
+from export.agreement import ROUNDING, Agreement, Outputs, agreements, spread
+from export.consumers.parts import HEADS
+from quantize.post_training.ranges import observing_interpreter
+
+if TYPE_CHECKING:
+    import keras
+
+# By how much outputs may differ from the model's (`Agreement.error`) where arithmetic stays in float.
+_LIMITS = {"float32": 0.01, "fp16": 0.05}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a look at a file brought to light: `problems` are reasons to refuse it, `notes` are not."""
+
+    pictures: int
+    agreements: tuple[Agreement, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Reference:
+    """What an artifact is compared with.
+
+    `pictures` is float32 (B, H, W, 3) in 0..255, `format` the recipe's. `decoder` suppresses boxes as the
+    artifact does; None when it has no NMS inside.
+    """
+
+    model: keras.Model
+    pictures: np.ndarray
+    format: str
+    decoder: Decoder | None = None
+
+
+class _RefusedError(Exception):
+    """Leaves the writing of files without giving them their names."""
+
+
+def write_checked(
+    file: Path, flatbuffer: bytes, reference: Reference, beside: Callable[[Checked], str]
+) -> Checked:
+    """Writes an artifact and the .json of the same name, unless a look at the artifact finds problems.
+
+    Both files get their names at the end, or neither does: what was there before stays.
+
+    Args:
+        file: the artifact's path.
+        flatbuffer: its content.
+        reference: what it is compared with.
+        beside: the text of the .json, from what was found.
+
+    Raises:
+        EffkerasError: they cannot be written, for instance because the disk is full.
+    """
+    checked = Checked(0)
+    try:
+        with whole_file(file.with_suffix(".json")) as text, whole_file(file) as aside:
+            aside.write_bytes(flatbuffer)
+            checked = check_file(aside, reference)
+            if checked.problems:
+                raise _RefusedError
+            text.write_text(beside(checked), encoding="utf-8")
+    except _RefusedError:
+        pass
+    return checked
+
+
+def check_file(file: Path, reference: Reference) -> Checked:
+    """Reads a .tflite back, runs it and compares it with its model."""
+    pictures = reference.pictures
+    try:
+        runner = LiteRTModel.open(file)
+        got = {**runner(pictures), **_heads_inside(runner, pictures)}
+    except (EffkerasError, RuntimeError, ValueError) as error:
+        return Checked(len(pictures), problems=(f"it does not run: {str(error).splitlines()[0]}",))
+    wanted = _outputs(reference.model, pictures)
+    found = tuple(agreements(wanted, got, reference.decoder))
+    problems = [*_not_numbers(got), *_constant(wanted, got, runner.steps())]
+    notes = [] if problems else list(_constant_model(wanted))
+    problems += [] if problems else _too_far(found, reference.format)
+    return Checked(len(pictures), found, tuple(problems), tuple(notes))
+
+
+def _heads_inside(runner: LiteRTModel, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """The heads before the NMS inside an artifact: what it computed, whatever NMS then made of near ties."""
+    places = {
+        tensor.name: tensor.index
+        for op in operators(runner.flatbuffer)
+        for tensor in op.inputs
+        if tensor.name in HEADS and BOXES in runner.roles.values()
+    }
+    if not places:
+        return {}
+    interpreter = observing_interpreter(runner.flatbuffer)
+    rows = [_read(interpreter, places, picture) for picture in pictures]
+    return {name: np.concatenate([row[name] for row in rows]) for name in places}
+
+
+def _read(interpreter: Any, places: dict[str, int], picture: np.ndarray) -> dict[str, np.ndarray]:
+    (entry,) = interpreter.get_input_details()
+    interpreter.set_tensor(entry["index"], quantized_pixels(picture[None], entry["dtype"]))
+    interpreter.invoke()
+    return {name: interpreter.get_tensor(index) for name, index in places.items()}
+
+
+def _outputs(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """What the model says, one picture after the other, as large ones would not fit into memory together."""
+    rows = [_one(model, picture) for picture in track(pictures, "comparing with the model")]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _one(model: keras.Model, picture: np.ndarray) -> dict[str, np.ndarray]:
+    return named_outputs(model, model(picture[None], training=False))  # not traced: that takes longer
+
+
+def _not_numbers(got: Outputs) -> Iterator[str]:
+    for name, values in got.items():
+        bad = int(np.size(values) - np.isfinite(values).sum())
+        if bad:
+            yield f"{bad} of {values.size} values of {name} are NaN or infinite"
+
+
+def _constant(wanted: Outputs, got: Outputs, steps: dict[str, float]) -> Iterator[str]:
+    """Outputs that do not depend on the picture, although the model's do by more than a step of theirs."""
+    for name, values in _telling(got).items():
+        model = wanted.get(name, wanted.get("class_logits", values))
+        least = max(steps.get(name, 0.0), ROUNDING * float(np.abs(model).max()))
+        if len(values) > 1 and spread(values) == 0 and spread(model) > least:
+            yield f"{name} is the same for all of {len(values)} pictures, and the model's is not"
+
+
+def _telling(got: Outputs) -> dict[str, np.ndarray]:
+    """The outputs that have to differ between pictures: of kept boxes, the scores."""
+    return {name: values for name, values in got.items() if name not in (BOXES, CLASSES, COUNT)}
+
+
+def _constant_model(wanted: Outputs) -> Iterator[str]:
+    for name, values in wanted.items():
+        if len(values) > 1 and spread(values) <= ROUNDING * float(np.abs(values).max()):
+            yield f"{name} of the model itself hardly depends on the picture: is it trained?"
+
+
+def _too_far(found: tuple[Agreement, ...], recipe: str) -> list[str]:
+    limit = _LIMITS.get(recipe)
+    if limit is None:
+        return []
+    return [
+        f"as {recipe} it should compute what the model computes, but: {one}"
+        for one in found
+        if one.output != BOXES and not one.error <= limit
+    ]

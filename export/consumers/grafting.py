@@ -1,0 +1,85 @@
+"""Puts non-maximum suppression behind the heads of a finished detector.
+
+The network stays as it was quantized: operators are added to the flatbuffer, on float32 heads.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from effkeras.definition import ModelSpec, detector_parts
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
+from effkeras.litert.editor import GraphEditor, Result, Value
+from effkeras.litert.flatbuffer import attach
+from effkeras.litert.runner import OUTPUTS, roles_of
+from export.consumers.consumer import Consumer, Target, nms_settings
+from export.consumers.parts import HEADS, Heads, Kept, Settings, centered_anchors
+from export.consumers.postprocess import postprocess
+from export.consumers.suppression import suppression
+
+
+def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
+    """The artifact with the target's NMS behind its heads and the consumer's names on its outputs.
+
+    The outputs are float32: boxes (1, M, 4) as ymin, xmin, ymax, xmax in 0..1 of the input; classes, counted
+    from 0, and scores, (1, M); how many of the M rows count, (1,). Rows after those are 0. Other outputs,
+    such as a mask, follow. Without NMS the artifact stays as it is.
+
+    Raises EffkerasError when the artifact is corrupt or has no heads.
+    """
+    if target.nms == "none":
+        return flatbuffer
+    editor = GraphEditor(flatbuffer)
+    others = {name: value for name, value in editor.outputs().items() if name not in HEADS}
+    heads = Heads(*(editor.real(editor.output(name), name) for name in HEADS))
+    nms = nms_settings(detector_parts(spec).nms, target.nms)
+    suppress = postprocess if target.nms == "postprocess" else suppression
+    kept = suppress(editor, heads, Settings(centered_anchors(spec), nms))
+    held = _tidied(editor, kept, {one.holds: one.tensor for one in target.consumer.outputs})
+    editor.set_outputs({one.signature: held[one.holds] for one in target.consumer.outputs} | others)
+    return attach(editor.packed(), OUTPUTS, _roles(target.consumer))
+
+
+def by_role(flatbuffer: bytes) -> bytes:
+    """The file with its outputs called what they hold, for those who look for names."""
+    editor, roles = GraphEditor(flatbuffer), roles_of(flatbuffer)
+    editor.set_outputs({roles.get(name, name): value for name, value in editor.outputs().items()})
+    return editor.packed()
+
+
+def _roles(consumer: Consumer) -> bytes:
+    return json.dumps({one.holds: one.signature for one in consumer.outputs}).encode()
+
+
+def _tidied(editor: GraphEditor, kept: Kept, names: dict[str, str]) -> dict[str, Value]:
+    """The four outputs: boxes clipped to the input, as the evaluator's are, and rows without a meaning at 0.
+
+    pycoral 2.0 reads all rows, and the operators leave there what was in memory before.
+    """
+    most = kept.scores.shape[1]
+    places = editor.constant("nms/places", np.arange(most, dtype=np.float32)[None])
+    counts = editor.add("LESS", [places, kept.count], Result("nms/counts", (1, most), "bool"))
+    inside = _clipped(editor, kept.boxes)
+    column = editor.reshape(counts, "nms/counts_column", (1, most, 1))
+    return {
+        BOXES: _cleared(editor, column, inside, names[BOXES]),
+        CLASSES: _cleared(editor, counts, kept.classes, names[CLASSES]),
+        SCORES: _cleared(editor, counts, kept.scores, names[SCORES]),
+        COUNT: editor.renamed(kept.count, names[COUNT]),
+    }
+
+
+def _clipped(editor: GraphEditor, boxes: Value) -> Value:
+    low, high = (
+        editor.constant("nms/low_edge", np.float32(0)),
+        editor.constant("nms/high_edge", np.float32(1)),
+    )
+    above = editor.add("MAXIMUM", [boxes, low], Result("nms/above", boxes.shape))
+    return editor.add("MINIMUM", [above, high], Result("nms/inside", boxes.shape))
+
+
+def _cleared(editor: GraphEditor, counts: Value, values: Value, name: str) -> Value:
+    nothing = editor.constant(f"{name}/nothing", np.zeros(1, np.float32))
+    return editor.add("SELECT_V2", [counts, values, nothing], Result(name, values.shape))

@@ -1,0 +1,177 @@
+"""What is said of an export: as a record, and on the terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effkeras.console import facts, table
+from export.accuracy import Accuracy
+from export.consumers.consumer import RAW
+
+if TYPE_CHECKING:
+    from effkeras.definition import ModelSpec
+    from effkeras.litert.interface import Edge
+    from effkeras.litert.runner import Delegation
+    from export.checks import Checked
+    from quantize.post_training.quantization import LayerNote
+
+WORST_LAYERS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """The error of an operator's output, as a share of its standard deviation in the float conversion."""
+
+    layer: str
+    op: str
+    error: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExportReport:
+    """An export: what came out, what it costs, and whether it was written.
+
+    `looks` says what a look at the written file found, `problems` why it was refused.
+    """
+
+    file: Path
+    spec: ModelSpec
+    recipe: str
+    io: str
+    size: int
+    edges: tuple[str, ...]
+    left_in_float: tuple[LayerNote, ...]
+    operators: int
+    delegated: Delegation
+    samples: int
+    seed: int
+    accuracy: Accuracy | None = None
+    remedies: tuple[str, ...] = ()
+    passed: bool = True
+    consumer: str = RAW
+    nms: str = "none"
+    looks: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    layers: tuple[LayerError, ...] = ()
+
+    def to_row(self) -> dict[str, Any]:
+        """The report as a plain record, kind "export"."""
+        return {
+            "kind": "export",
+            "model": self.spec.name,
+            "input_size": list(self.spec.input.size),
+            "artifact": self.file.name,
+            "recipe": self.recipe,
+            "for": self.consumer,
+            "io": self.io,
+            "nms": self.nms,
+            "bytes": self.size,
+            "calibration_pictures": self.samples,
+            "seed": self.seed,
+            **_accuracy_row(self.accuracy),
+            "total_ops": self.delegated.total_ops,
+            "delegated_ops": self.delegated.delegated_ops,
+            "partitions": self.delegated.partitions,
+            "float_ops": [{"op": one.op, "layer": one.name, "why": one.why} for one in self.left_in_float],
+            "remedies": list(self.remedies),
+            "looks": list(self.looks),
+            "problems": list(self.problems),
+            "passed": self.passed,
+        }
+
+
+def edges_of(artifact: bytes) -> tuple[str, ...]:
+    """The inputs and outputs of a .tflite in its own order, such as "image: uint8, 1 x 32 x 32 x 3"."""
+    from effkeras.litert.interface import interface
+
+    found = interface(artifact)
+    return tuple(_edge(one) for one in (*found.inputs, *found.outputs))
+
+
+def _edge(edge: Edge) -> str:
+    return f"{edge.name}: {edge.dtype}, {' x '.join(map(str, edge.shape))}"
+
+
+def looked_at(report: ExportReport, checked: Checked) -> ExportReport:
+    """The report with what a look at the file found."""
+    looks = (*map(str, checked.agreements), *checked.notes)
+    return replace(report, looks=looks, problems=checked.problems, passed=not checked.problems)
+
+
+def show(report: ExportReport) -> None:
+    """Prints what was made and what it costs."""
+    title = f"{report.spec.name} as {report.recipe} for {report.consumer}"
+    lines = [
+        _accuracy_lines(report.accuracy),
+        _cost_lines(report),
+        _look_lines(report),
+        _trouble_lines(report),
+    ]
+    facts(title, [line for some in lines for line in some])
+    if report.layers:
+        rows = [[one.layer, one.op, f"{one.error:.4f}"] for one in report.layers[:WORST_LAYERS]]
+        table("worst layers: error as a share of the layer's spread", ["layer", "operator", "error"], rows)
+
+
+def _look_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
+    for look in report.looks:
+        yield "read back", look
+
+
+def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
+    if accuracy is None:
+        yield "accuracy", "not measured: give --data DIR"
+        return
+    for name in (accuracy.metric, *accuracy.others):
+        yield (
+            f"{name} float",
+            f"{accuracy.model[name]:.4f} ({accuracy.pictures} pictures of {accuracy.split})",
+        )
+        yield f"{name} artifact", f"{accuracy.artifact[name]:.4f}"
+        yield "drop", f"{accuracy.drop_of(name):.4f}"
+
+
+def _cost_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
+    yield "size", f"{report.size:,} bytes"
+    yield "input", report.edges[0]
+    for edge in report.edges[1:]:
+        yield "output", edge
+    if report.nms != "none":
+        yield "NMS", f"{report.nms}, on the CPU in float"
+    if report.samples:
+        yield "calibrated on", f"{report.samples} pictures"
+    yield "XNNPACK runs", str(report.delegated)
+
+
+def _trouble_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
+    if not report.left_in_float:
+        yield "left in float", "nothing"
+    for why, ops in _by_reason(report.left_in_float).items():
+        count = f"{len(ops)} of {report.operators} ops" if len(ops) > 4 else ", ".join(ops)
+        yield "left in float", f"{count}: {why}"
+    for remedy in report.remedies:
+        yield "remedy", remedy
+
+
+def _by_reason(layers: Iterable[LayerNote]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = defaultdict(list)
+    for layer in layers:
+        grouped[layer.why].append(layer.op)
+    return grouped
+
+
+def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
+    if accuracy is None:
+        return {}
+    return {
+        "metric": accuracy.metric,
+        "split": accuracy.split,
+        "pictures": accuracy.pictures,
+        "float_metrics": accuracy.model,
+        "artifact_metrics": accuracy.artifact,
+        "drop": accuracy.drop,
+    }

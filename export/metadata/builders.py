@@ -1,0 +1,244 @@
+"""The metadata of our own models, found out from the definition and the .tflite itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.interface import Edge, interface
+from effkeras.tables import Table, read_toml
+from export.metadata.decoding import ENTRY, detector_options
+from export.metadata.labels import check_labels, label_file
+from export.metadata.notes import (
+    Boxes,
+    Content,
+    Features,
+    FileNote,
+    Group,
+    Image,
+    Metadata,
+    Normalization,
+    ScoreCalibration,
+    TensorNote,
+    Unit,
+)
+
+OUTPUTS = Path(__file__).with_name("outputs.toml")
+LABELS = "labels.txt"
+MASK_LABELS = "mask_labels.txt"
+CALIBRATION = "score_calibration.csv"
+POST_PROCESS = "TFLite_Detection_PostProcess"
+IDENTITY = Normalization((0.0,), (1.0,))
+
+# The boxes' ymin, xmin, ymax, xmax, in the schema's words: where left, top, right and bottom stand.
+_Y_X_Y_X = Boxes((1, 0, 3, 2))
+_EACH = (2, 2)  # every box of (1, N) or (1, N, 4) is one item
+_PROBABILITY = ((0.0,), (1.0,))
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What the file itself does not tell.
+
+    `normalization` is what a float input expects to be done to pixels 0..255 before; `calibration` is a CSV
+    with scale, slope, offset and perhaps a smallest score for each class, and how it is applied.
+    """
+
+    normalization: Normalization = IDENTITY
+    calibration: tuple[ScoreCalibration, bytes] | None = None
+
+
+def of_classifier(
+    spec: ModelSpec, labels: Sequence[str], flatbuffer: bytes, extras: Extras | None = None
+) -> Metadata:
+    """The metadata of a classifier's .tflite.
+
+    Args:
+        spec: the model's definition.
+        labels: a name for each class, in the model's order; empty for no label file.
+        flatbuffer: the content of the .tflite, with one input and one output.
+        extras: what the file itself does not tell.
+
+    Raises:
+        EffkerasError: not as many labels or lines of calibration as classes, not one input and output, or a
+            corrupt file.
+    """
+    extras = extras or Extras()
+    found = interface(flatbuffer)
+    if len(found.outputs) != 1:
+        raise EffkerasError(f"a classifier has one output, and this .tflite has {len(found.outputs)}")
+    files = _files(spec, labels, extras)
+    note = _named("class", found.outputs[0])
+    low, high = _PROBABILITY if _gives_probabilities(flatbuffer) else ((), ())
+    note = replace(note, low=low, high=high, files=_label_notes(files, "TENSOR_AXIS_LABELS"))
+    return _model(spec, found.inputs, (_calibrated(note, extras),), files, extras)
+
+
+def of_detector(
+    spec: ModelSpec, labels: Sequence[str], flatbuffer: bytes, extras: Extras | None = None
+) -> Metadata:
+    """The metadata of a detector's .tflite, with NMS in its graph or without.
+
+    Without, the anchors and how boxes are decoded go into the entry DETECTOR_METADATA, which MediaPipe reads;
+    `export.metadata.decoding.anchors_in` reads it too.
+
+    Args:
+        spec: the model's definition.
+        labels: a name for each class, in the model's order; empty for no label file.
+        flatbuffer: the content of the .tflite, with one input.
+        extras: what the file itself does not tell.
+
+    Raises:
+        EffkerasError: not as many labels or lines of calibration as classes, not one input, outputs that are
+            no detector's, or a corrupt file.
+    """
+    extras = extras or Extras()
+    found = interface(flatbuffer)
+    roles = _roles(flatbuffer, found.outputs)
+    files = _files(spec, labels, extras)
+    if "mask" in roles and spec.mask_labels:
+        files[MASK_LABELS] = label_file(spec.mask_labels)
+    notes = tuple(
+        _output_note(role, edge, files, extras) for role, edge in zip(roles, found.outputs, strict=True)
+    )
+    made = _model(spec, found.inputs, notes, files, extras)
+    if "raw_location" in roles:
+        return replace(made, custom={ENTRY: detector_options(spec)})
+    grouped = tuple(_note_table(role)["name"] for role in ("location", "category", "score"))
+    return replace(made, groups=(Group("detection_result", grouped),)) if "location" in roles else made
+
+
+def _model(
+    spec: ModelSpec,
+    inputs: Sequence[Edge],
+    outputs: tuple[TensorNote, ...],
+    files: Mapping[str, bytes],
+    extras: Extras,
+) -> Metadata:
+    if len(inputs) != 1:
+        raise EffkerasError(f"a vision model takes one picture, and this .tflite has {len(inputs)} inputs")
+    return Metadata(
+        name=spec.name,
+        description=spec.summary,
+        inputs=(_input_note(inputs[0], extras.normalization),),
+        outputs=outputs,
+        files=files,
+    )
+
+
+def _input_note(edge: Edge, normalization: Normalization) -> TensorNote:
+    low, high = _limits(edge, normalization)
+    return TensorNote(
+        name="image",
+        description=f"RGB picture of {edge.shape[1]} x {edge.shape[2]} pixels, {edge.dtype}",
+        content=Content(Image()),
+        units=(_affine(edge) or normalization,),
+        low=low,
+        high=high,
+    )
+
+
+def _affine(edge: Edge) -> Normalization | None:
+    """What a quantized input makes of pixels: its code is the pixel (minus 128 in int8)."""
+    if edge.scale is None or edge.zero_point is None:
+        return None
+    black = -128 if edge.dtype == "int8" else 0
+    return Normalization((float(edge.zero_point - black),), (1.0 / edge.scale,))
+
+
+def _limits(edge: Edge, normalization: Normalization) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The smallest and largest number that the input takes, in its own format."""
+    if edge.dtype == "int8":
+        return (-128.0,), (127.0,)
+    if edge.dtype == "uint8":
+        return (0.0,), (255.0,)
+    pairs = list(zip(normalization.mean, normalization.std, strict=True))
+    return tuple((0 - mean) / std for mean, std in pairs), tuple((255 - mean) / std for mean, std in pairs)
+
+
+def _roles(flatbuffer: bytes, outputs: Sequence[Edge]) -> list[str]:
+    graph = operators(flatbuffer)
+    if graph and graph[-1].name == POST_PROCESS:
+        made = [tensor.index for tensor in graph[-1].outputs]
+        roles = dict(zip(made, ("location", "category", "score", "count"), strict=False))
+        return [roles.get(edge.tensor, "") for edge in outputs]
+    names = _outputs()["names"]
+    roles_found = [names.get(edge.name, "") for edge in outputs]
+    if not any(roles_found):
+        given = ", ".join(edge.name for edge in outputs)
+        raise EffkerasError(f"the outputs {given} are no detector's; export the model with effkeras")
+    return roles_found
+
+
+def _output_note(role: str, edge: Edge, files: Mapping[str, bytes], extras: Extras) -> TensorNote:
+    note = _named(role, edge)
+    if role == "location":
+        return replace(note, content=Content(_Y_X_Y_X, _EACH))
+    if role == "category":
+        labels = _label_notes(files, "TENSOR_VALUE_LABELS")
+        return replace(note, content=Content(Features(), _EACH), files=labels)
+    if role == "score":
+        low, high = _PROBABILITY
+        note = replace(note, content=Content(Features(), _EACH), low=low, high=high)
+        return _calibrated(note, extras)
+    if role == "raw_location":
+        return replace(note, content=Content(_Y_X_Y_X))
+    if role == "raw_score":
+        return _calibrated(replace(note, files=_label_notes(files, "TENSOR_AXIS_LABELS")), extras)
+    if role == "mask" and MASK_LABELS in files:
+        return replace(note, files=(FileNote(MASK_LABELS, "TENSOR_AXIS_LABELS", "Classes of a pixel"),))
+    return note
+
+
+def _named(role: str, edge: Edge) -> TensorNote:
+    table = _note_table(role) if role else {"name": edge.name}
+    return TensorNote(table["name"], table.get("description", ""), Content(Features()))
+
+
+def _calibrated(note: TensorNote, extras: Extras) -> TensorNote:
+    if extras.calibration is None:
+        return note
+    units: tuple[Unit, ...] = (*note.units, extras.calibration[0])
+    file = FileNote(CALIBRATION, "TENSOR_AXIS_SCORE_CALIBRATION", "Scale, slope, offset of each class")
+    return replace(note, units=units, files=(*note.files, file))
+
+
+def _files(spec: ModelSpec, labels: Sequence[str], extras: Extras) -> dict[str, bytes]:
+    files = {}
+    if labels:
+        check_labels(labels, spec.classes, f"the labels of {spec.name}")
+        files[LABELS] = label_file(labels)
+    if extras.calibration is not None:
+        lines = extras.calibration[1].decode(errors="replace").splitlines()
+        if len(lines) != spec.classes:
+            raise EffkerasError(
+                f"the score calibration has {len(lines)} lines for {spec.classes} classes; "
+                "give a line for each"
+            )
+        files[CALIBRATION] = extras.calibration[1]
+    return files
+
+
+def _label_notes(files: Mapping[str, bytes], kind: str) -> tuple[FileNote, ...]:
+    note = FileNote(LABELS, kind, "Names of the classes, one a line")  # type: ignore[arg-type]
+    return (note,) if LABELS in files else ()
+
+
+def _gives_probabilities(flatbuffer: bytes) -> bool:
+    """Whether the graph ends in a softmax or sigmoid, conversions aside."""
+    names = [op.name for op in operators(flatbuffer) if op.arithmetic != "conversion"]
+    return bool(names) and names[-1] in ("SOFTMAX", "LOGISTIC")
+
+
+def _note_table(role: str) -> Table:
+    return _outputs()["notes"][role]
+
+
+@functools.cache
+def _outputs() -> Table:
+    return read_toml(OUTPUTS)

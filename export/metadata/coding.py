@@ -1,0 +1,223 @@
+"""Between `Metadata` and the bytes of the published schema."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from effkeras.errors import EffkerasError
+from effkeras.litert.flat_reader import DamagedError, Record, read_record
+from effkeras.litert.flat_schema import Schema, read_schema
+from effkeras.litert.flat_writer import write_record
+from export.metadata import notes
+from export.metadata.notes import (
+    Boxes,
+    Content,
+    Features,
+    FileNote,
+    Group,
+    Image,
+    Metadata,
+    Normalization,
+    ScoreCalibration,
+    ScoreThreshold,
+    TensorNote,
+    Unit,
+)
+from export.metadata.versions import parser_version
+
+SCHEMA = Path(__file__).with_name("schema.toml")
+
+
+def to_bytes(metadata: Metadata) -> bytes:
+    """The metadata table, with the smallest parser version that understands it; files are not part of it."""
+    record = {
+        "name": metadata.name,
+        "description": metadata.description,
+        "version": metadata.version,
+        "author": metadata.author,
+        "license": metadata.license,
+        "subgraph_metadata": [_graph_record(metadata)],
+        "associated_files": [_file_record(note) for note in metadata.notes],
+        "min_parser_version": parser_version(metadata),
+    }
+    return write_record(record, _schema())
+
+
+def from_bytes(data: bytes, files: Mapping[str, bytes]) -> Metadata:
+    """The inverse of `to_bytes`; what only text and audio models use is left out.
+
+    Raises EffkerasError for bytes that are no TFLite Metadata.
+    """
+    try:
+        record = read_record(data, _schema())
+    except DamagedError as error:
+        raise EffkerasError(f"the TFLite Metadata is damaged ({error}); export the model again") from error
+    graph: Record = next(iter(record.get("subgraph_metadata", ())), {})
+    return Metadata(
+        **{key: record.get(key, "") for key in ("name", "description", "version", "author", "license")},
+        inputs=tuple(map(_tensor, graph.get("input_tensor_metadata", ()))),
+        outputs=tuple(map(_tensor, graph.get("output_tensor_metadata", ()))),
+        files=files,
+        groups=tuple(map(_group, graph.get("output_tensor_groups", ()))),
+        notes=tuple(map(_file, (*record.get("associated_files", ()), *graph.get("associated_files", ())))),
+        custom={one.get("name", ""): _bytes(one.get("data")) for one in graph.get("custom_metadata", ())},
+    )
+
+
+def parser_version_in(data: bytes) -> str:
+    """The `min_parser_version` that a metadata table states."""
+    return str(read_record(data, _schema()).get("min_parser_version", ""))
+
+
+@functools.cache
+def _schema() -> Schema:
+    return read_schema(SCHEMA)
+
+
+def _graph_record(metadata: Metadata) -> Record:
+    return {
+        "input_tensor_metadata": [_tensor_record(note) for note in metadata.inputs],
+        "output_tensor_metadata": [_tensor_record(note) for note in metadata.outputs],
+        "output_tensor_groups": [
+            {"name": group.name, "tensor_names": group.tensors} for group in metadata.groups
+        ],
+        "custom_metadata": [
+            {"name": name, "data": memoryview(data)} for name, data in metadata.custom.items()
+        ],
+    }
+
+
+def _tensor_record(note: TensorNote) -> Record:
+    record: Record = {
+        "name": note.name,
+        "description": note.description,
+        "dimension_names": note.axes,
+        "process_units": [{"options": _unit_record(unit)} for unit in note.units],
+        "associated_files": [_file_record(one) for one in note.files],
+    }
+    if note.low or note.high:
+        record["stats"] = {"max": note.high, "min": note.low}
+    if note.content is not None:
+        record["content"] = _content_record(note.content)
+    return record
+
+
+def _content_record(content: Content) -> Record:
+    record: Record = {}
+    if content.properties is not None:
+        record["content_properties"] = _properties_record(content.properties)
+    if content.dimensions is not None:
+        record["range"] = dict(zip(("min", "max"), content.dimensions, strict=True))
+    return record
+
+
+def _properties_record(properties: Image | Boxes | Features) -> tuple[str, Record]:
+    if isinstance(properties, Features):
+        return "FeatureProperties", {}
+    if isinstance(properties, Boxes):
+        return "BoundingBoxProperties", {
+            "index": properties.index,
+            "type": _number(notes.BoxKind, properties.kind),
+            "coordinate_type": _number(notes.Coordinates, properties.coordinates),
+        }
+    record: Record = {"color_space": _number(notes.ColorSpace, properties.color_space)}
+    if properties.size is not None:
+        record["default_size"] = dict(zip(("height", "width"), properties.size, strict=True))
+    return "ImageProperties", record
+
+
+def _unit_record(unit: Unit) -> tuple[str, Record]:
+    if isinstance(unit, Normalization):
+        return "NormalizationOptions", {"mean": unit.mean, "std": unit.std}
+    if isinstance(unit, ScoreThreshold):
+        return "ScoreThresholdingOptions", {"global_score_threshold": unit.score}
+    return "ScoreCalibrationOptions", {
+        "score_transformation": _number(notes.ScoreTransformation, unit.transformation),
+        "default_score": unit.default_score,
+    }
+
+
+def _file_record(note: FileNote) -> Record:
+    return {
+        "name": note.name,
+        "description": note.description,
+        "type": _number(notes.FileKind, note.kind),
+        "locale": note.locale,
+        "version": note.version,
+    }
+
+
+def _tensor(record: Record) -> TensorNote:
+    stats = record.get("stats", {})
+    return TensorNote(
+        name=record.get("name", ""),
+        description=record.get("description", ""),
+        content=_content(record["content"]) if "content" in record else None,
+        units=tuple(_units(record.get("process_units", ()))),
+        low=_floats(stats.get("min", ())),
+        high=_floats(stats.get("max", ())),
+        files=tuple(map(_file, record.get("associated_files", ()))),
+        axes=tuple(record.get("dimension_names", ())),
+    )
+
+
+def _content(record: Record) -> Content:
+    span = record.get("range")
+    dimensions = None if span is None else (span.get("min", 0), span.get("max", 0))
+    name, properties = record.get("content_properties", ("", {}))
+    return Content(_properties(name, properties), dimensions)
+
+
+def _properties(name: str, record: Record) -> Image | Boxes | Features | None:
+    if name == "ImageProperties":
+        size = record.get("default_size")
+        size = None if size is None else (size.get("height", 0), size.get("width", 0))
+        return Image(_name(notes.ColorSpace, record.get("color_space", 0)), size)
+    if name == "BoundingBoxProperties":
+        index = tuple(int(one) for one in record.get("index", ()))
+        kind = _name(notes.BoxKind, record.get("type", 0))
+        return Boxes(index, kind, _name(notes.Coordinates, record.get("coordinate_type", 0)))
+    return Features() if name == "FeatureProperties" else None
+
+
+def _units(records: Iterable[Record]) -> Iterable[Unit]:
+    for record in records:
+        name, options = record.get("options", ("", {}))
+        if name == "NormalizationOptions":
+            yield Normalization(_floats(options.get("mean", ())), _floats(options.get("std", ())))
+        elif name == "ScoreCalibrationOptions":
+            transformation = _name(notes.ScoreTransformation, options.get("score_transformation", 0))
+            yield ScoreCalibration(transformation, options.get("default_score", 0.0))
+        elif name == "ScoreThresholdingOptions":
+            yield ScoreThreshold(options.get("global_score_threshold", 0.0))
+
+
+def _file(record: Record) -> FileNote:
+    texts = {key: record.get(key, "") for key in ("name", "description", "locale", "version")}
+    return FileNote(**texts, kind=_name(notes.FileKind, record.get("type", 0)))
+
+
+def _group(record: Record) -> Group:
+    return Group(record.get("name", ""), tuple(record.get("tensor_names", ())))
+
+
+def _bytes(data: Any) -> bytes:
+    return b"" if data is None else data.tobytes()
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _number(names: Any, name: str) -> int:
+    return typing.get_args(names).index(name)
+
+
+def _name(names: Any, number: int) -> Any:
+    """The schema's name for a number; numbers of newer schemas are the first, UNKNOWN where there is one."""
+    known = typing.get_args(names)
+    return known[number] if 0 <= number < len(known) else known[0]

@@ -1,0 +1,80 @@
+"""How raw boxes and scores become detections, in the form that MediaPipe's ObjectDetector reads.
+
+A detector without NMS in its graph carries its anchors this way; see `detector_schema.toml`.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from effkeras.definition import ModelSpec
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.errors import EffkerasError
+from effkeras.litert.flat_reader import DamagedError, Record, read_record
+from effkeras.litert.flat_schema import Schema, read_schema
+from effkeras.litert.flat_writer import write_record
+from export.metadata.notes import Metadata
+
+ENTRY = "DETECTOR_METADATA"
+SCHEMA = Path(__file__).with_name("detector_schema.toml")
+_VERSION = "1.0.0"
+
+
+def detector_options(spec: ModelSpec) -> bytes:
+    """The anchors of a detector and how its outputs are decoded, for `Metadata.custom[ENTRY]`."""
+    anchors = _centers(anchor_boxes(spec), spec.input.size)
+    record = {
+        "min_parser_version": _VERSION,
+        "ssd_anchors_options": {"fixed_anchors_schema": {"anchors": anchors}},
+        "tensors_decoding_options": {
+            "num_classes": spec.classes,
+            "num_boxes": len(anchors),
+            "num_coords": 4,
+            "keypoint_coord_offset": 0,
+            "num_keypoints": 0,
+            "num_values_per_keypoint": 2,
+            **{f"{side}_scale": 1.0 for side in "xywh"},
+            "apply_exponential_on_box_size": True,
+            "sigmoid_score": True,
+        },
+    }
+    return write_record(record, _schema())
+
+
+def anchors_in(metadata: Metadata) -> np.ndarray | None:
+    """The anchors that a detector's metadata carries; None where there are none.
+
+    Returns:
+        float32 (N, 4): ymin, xmin, ymax, xmax as shares of the picture's sides.
+
+    Raises:
+        EffkerasError: the entry is damaged.
+    """
+    data = metadata.custom.get(ENTRY)
+    if data is None:
+        return None
+    try:
+        record = read_record(data, _schema())
+    except DamagedError as error:
+        raise EffkerasError(f"the anchors in the metadata are damaged ({error})") from error
+    schema = record.get("ssd_anchors_options", {}).get("fixed_anchors_schema", {})
+    keys = ("y_center", "x_center", "height", "width")
+    anchors = np.array([[one.get(key, 0) for key in keys] for one in schema.get("anchors", ())], np.float32)
+    centers, half = anchors.reshape(-1, 4)[:, :2], anchors.reshape(-1, 4)[:, 2:] / 2
+    return np.concatenate([centers - half, centers + half], axis=-1)
+
+
+@functools.cache
+def _schema() -> Schema:
+    return read_schema(SCHEMA)
+
+
+def _centers(boxes: np.ndarray, size: tuple[int, int]) -> list[Record]:
+    relative = boxes / np.array([*size, *size], np.float32)
+    sides = relative[:, 2:] - relative[:, :2]
+    centers = (relative[:, :2] + relative[:, 2:]) / 2
+    rows = np.concatenate([centers[:, ::-1], sides[:, ::-1]], axis=-1).tolist()
+    return [dict(zip(("x_center", "y_center", "width", "height"), row, strict=True)) for row in rows]

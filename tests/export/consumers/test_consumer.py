@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+from fed_heads import spec_with
+
+import effkeras
+from effkeras import EffkerasError
+from effkeras.definition import NmsSpec
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
+from export.consumers.consumer import NMS, consumers, find, kind_of, nms_settings, settle
+from quantize import recipes
+
+
+@pytest.mark.parametrize("name", ["raw", "mediapipe", "coral", "xnnpack"])
+def test_every_consumer_is_whole(name):
+    one = find(name)
+    assert one.name == name
+    assert set(one.nms) <= set(NMS)
+    assert [output.holds for output in one.outputs] == [BOXES, CLASSES, SCORES, COUNT]
+    assert len({output.signature for output in one.outputs}) == 4
+    assert set(one.formats) <= set(recipes.names())
+    assert one.sources or name in ("raw", "xnnpack")  # what others want is cited
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "io", "nms"),
+    [
+        ("raw", "int8", "float32", "none"),
+        ("raw", "fp16", "float32", "none"),
+        ("mediapipe", "int8", "uint8", "postprocess"),
+        ("mediapipe", "float32", "float32", "postprocess"),
+        ("coral", "int8", "uint8", "postprocess"),
+        ("xnnpack", "dynamic", "float32", "none"),
+    ],
+)
+def test_what_is_not_said_is_the_consumers_own(name, recipe, io, nms):
+    target = settle(name, recipes.find(recipe))
+    assert (target.io, target.nms) == (io, nms)
+
+
+def test_what_is_said_holds():
+    target = settle("mediapipe", recipes.find("int8"), "float32", "soft")
+    assert (target.io, target.nms, target.words()) == ("float32", "soft", ("mediapipe", "float32", "soft"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("corral", "int8"), "did you mean 'coral'"),
+        (("coral", "fp16"), "coral runs int8 only, not fp16; use --recipe int8"),
+        (("coral", "int4"), "coral runs int8 only"),
+        (("coral", "int8", "float32"), "coral takes uint8 or int8, not float32"),
+        (("mediapipe", "int8", "int8"), "mediapipe takes uint8 or float32, not int8"),
+        (("raw", "int8", "uint9"), "did you mean 'uint8'"),
+        (("raw", "dynamic", "uint8"), "computes activations in float32"),
+        (("raw", "int8", None, "sof"), "did you mean 'soft'"),
+        (("raw", "int8", None, "postprocess"), "raw goes with --nms none, soft, hard"),
+        (("mediapipe", "int8", None, "none"), "mediapipe goes with --nms postprocess"),
+    ],
+)
+def test_what_a_consumer_does_not_take_is_one_clear_error(arguments, message):
+    name, recipe, *rest = arguments
+    with pytest.raises(EffkerasError, match=message):
+        settle(name, recipes.find(recipe), *rest)
+
+
+def test_a_segmentation_model_is_not_for_mediapipe():
+    spec = effkeras.definition.with_heads(spec_with(), ["detect", "segment"])
+    assert kind_of(spec) == "segmenter"
+    with pytest.raises(EffkerasError, match="use --for with one of raw, xnnpack"):
+        settle("mediapipe", recipes.find("int8")).fitting(spec)
+    assert settle("raw", recipes.find("int8"), nms="soft").fitting(spec).nms == "soft"
+
+
+def test_a_classifier_has_no_nms():
+    spec = effkeras.spec("efficientnet-lite0")
+    assert settle("coral", recipes.find("int8")).fitting(spec).nms == "none"
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "inputs"),
+    [("none", "gaussian", 7), ("soft", "gaussian", 7), ("hard", "hard", 7), ("postprocess", "hard", 0)],
+)
+def test_the_evaluators_words_for_each_nms(kind, method, inputs):
+    made = nms_settings(NmsSpec(max_inputs=7, sigma=0.3), kind)
+    assert (made.method, made.max_inputs, made.sigma) == (method, inputs, 0.3)
+
+
+def test_files_of_different_targets_have_different_names():
+    target = settle("raw", recipes.find("int8"))
+    assert target.words() == ()
+    made = {
+        settle(name, recipes.find("int8"), io, nms).words()
+        for name, one in consumers().items()
+        for io in one.io
+        for nms in one.nms
+    }
+    assert len(made) == sum(len(one.io) * len(one.nms) for one in consumers().values())

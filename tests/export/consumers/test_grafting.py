@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fed_heads import fed_heads, heads, run, spec_with
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import pictures, quantized, tiny_spec
+
+from effkeras import EffkerasError
+from effkeras.definition import ModelSpec
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES, Decoder, Detections
+from effkeras.litert.flatbuffer import attach, operators
+from effkeras.litert.interface import interface
+from effkeras.litert.runner import OUTPUTS, LiteRTModel
+from export.consumers.consumer import Nms, Target, find, nms_settings
+from export.consumers.grafting import by_role, grafted
+
+NAME = "efficientdet-lite0"
+KINDS: tuple[Nms, ...] = ("postprocess", "soft", "hard")
+CONSUMERS = {"raw": "soft", "mediapipe": "postprocess", "coral": "postprocess"}
+
+
+def target(consumer: str, nms: Nms) -> Target:
+    return Target(find(consumer), "float32", nms)
+
+
+def evaluator(spec: ModelSpec, nms: Nms) -> Decoder:
+    decoder = Decoder.of(spec)
+    return dataclasses.replace(decoder, nms=nms_settings(decoder.nms, nms))
+
+
+def same(got: Detections, wanted: Detections) -> None:
+    """The same but for rounding, which may swap neighbours, and at the end another box for the last one."""
+    assert len(got) == len(wanted)
+    np.testing.assert_allclose(got.scores, wanted.scores, atol=1e-5)
+    for box, score, label in zip(got.boxes, got.scores, got.classes, strict=True):
+        there = (wanted.classes == label) & (np.abs(wanted.scores - score) < 1e-5)
+        found = np.abs(wanted.boxes[there] - box).max(axis=-1, initial=0) < 1e-3
+        assert found.any() or score < wanted.scores[-1] + 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    most=st.integers(1, 120),
+    overlap=st.sampled_from([0.2, 0.5, 0.75, 1.0]),
+    sigma=st.sampled_from([0.1, 0.5, 2.0]),
+    score=st.sampled_from([0.001, 0.2, 0.6]),
+    inputs=st.sampled_from([0, 50, 1000, 10**6]),
+)
+def test_detections_are_the_evaluators(kind, seed, most, overlap, sigma, score, inputs):
+    spec = spec_with(
+        max_detections=most, iou_threshold=overlap, sigma=sigma, score_threshold=score, max_inputs=inputs
+    )
+    logits, deltas = heads(spec, seed)
+    artifact = grafted(fed_heads(spec), spec, target("raw" if kind != "postprocess" else "coral", kind))
+    wanted = evaluator(spec, kind)(logits, deltas)
+    outputs = run(artifact, logits, deltas)
+    # Hard suppression of the evaluator has no score threshold; boxes below it suppress nothing above it.
+    same(Decoder.of(spec).found(outputs), wanted.above(np.nextafter(np.float32(score), np.float32(1))))
+    assert outputs[SCORES].shape == (most,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_do_not_count_are_zero(kind):
+    spec = spec_with(score_threshold=0.9, max_detections=100)
+    artifact = grafted(fed_heads(spec), spec, target("coral", kind))
+    run(artifact, *heads(spec, mean=4))  # fills the memory with a hundred boxes
+    logits, deltas = heads(spec, mean=-6)
+    logits[3, 1], logits[99, 2] = 5.0, 6.0
+    outputs = run(artifact, logits, deltas)
+    count = int(outputs[COUNT])
+    assert count == 2
+    for name in (BOXES, SCORES, CLASSES):
+        assert not outputs[name][count:].any()
+        assert np.isfinite(outputs[name]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_found_is_nothing(kind):
+    spec = spec_with(score_threshold=0.9)
+    outputs = run(grafted(fed_heads(spec), spec, target("coral", kind)), *heads(spec, mean=-50))
+    assert outputs[COUNT] == 0
+    assert not outputs[SCORES].any()
+    assert len(Decoder.of(spec).found(outputs)) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_stay_inside_the_picture(kind):
+    spec = spec_with()
+    logits, deltas = heads(spec)
+    outputs = run(grafted(fed_heads(spec), spec, target("coral", kind)), logits, deltas + 0.8)
+    assert outputs[BOXES].min() >= 0
+    assert outputs[BOXES].max() == 1
+
+
+def test_soft_suppression_keeps_second_guesses():
+    """The same box in two classes: the weaker one stays, its score lowered by exp(-1 / sigma)."""
+    spec = spec_with(max_inputs=1000, sigma=0.5)
+    logits, deltas = heads(spec, mean=-30)
+    logits[500] = [4.0, 3.0, -30, -30]
+    found = Decoder.of(spec).found(run(grafted(fed_heads(spec), spec, target("raw", "soft")), logits, deltas))
+    assert found.classes[:2].tolist() == [0, 1]
+    np.testing.assert_allclose(found.scores[1], np.exp(-2) / (1 + np.exp(-3)), rtol=1e-4)
+    np.testing.assert_array_equal(found.boxes[0], found.boxes[1])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "io"), [("float32", "float32"), ("int8", "float32"), ("int8", "int8"), ("int8", "uint8")]
+)
+@pytest.mark.parametrize("kind", ["postprocess", "soft"])
+def test_the_network_stays_as_it_was_quantized(recipe, io, kind):
+    spec = tiny_spec(NAME)
+    plain = LiteRTModel.of_bytes(quantized(NAME, recipe, io).flatbuffer, xnnpack=False)
+    own = LiteRTModel.of_bytes(grafted(plain.flatbuffer, spec, target("mediapipe", kind)), xnnpack=False)
+    shown = pictures(2)
+    wanted, got = plain(shown), own(shown)
+    decoder = evaluator(spec, kind)
+    for picture in range(len(shown)):
+        one = decoder.found({name: values[picture] for name, values in wanted.items()})
+        other = decoder.found({name: values[picture] for name, values in got.items()})
+        # Equal 8-bit logits have no order in the built-in operators, and each choice has consequences.
+        count = min(len(one), len(other), 5 if kind == "soft" and recipe == "int8" else 100)
+        np.testing.assert_allclose(other.scores[:count], one.scores[:count], atol=1e-5)
+        if kind == "postprocess" or recipe == "float32":
+            same(other, one.above(0.001))
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_heads_go_to_float_by_one_conversion_each(io):
+    plain = quantized(NAME, "int8", io).flatbuffer
+    names = [op.name for op in operators(grafted(plain, tiny_spec(NAME), target("coral", "postprocess")))]
+    assert names.count("DEQUANTIZE") == 2
+    assert names.count("QUANTIZE") == [op.name for op in operators(plain)].count("QUANTIZE") - 2 * (
+        io == "uint8"
+    )
+
+
+@pytest.mark.parametrize(("consumer", "kind"), CONSUMERS.items())
+def test_outputs_have_the_consumers_order_and_names(consumer, kind):
+    spec = spec_with()
+    artifact = grafted(fed_heads(spec), spec, target(consumer, kind))
+    found = interface(artifact)
+    wanted = find(consumer).outputs
+    assert [edge.name for edge in found.outputs] == [one.signature for one in wanted]
+    assert [len(edge.shape) for edge in found.outputs] == [3, 2, 2, 1]
+    assert {edge.dtype for edge in found.outputs} == {"float32"}
+    assert [one.holds for one in wanted] == [BOXES, CLASSES, SCORES, COUNT]
+    made = {tensor.index: tensor.name for op in operators(artifact) for tensor in op.outputs}
+    assert [made[edge.tensor] for edge in found.outputs] == [one.tensor for one in wanted]
+    assert [edge.name for edge in interface(by_role(artifact)).outputs] == [BOXES, CLASSES, SCORES, COUNT]
+
+
+def test_without_nms_nothing_changes():
+    spec = spec_with()
+    plain = fed_heads(spec)
+    assert grafted(plain, spec, target("raw", "none")) == plain
+
+
+def test_a_file_without_heads_is_refused():
+    spec = spec_with()
+    twice = grafted(fed_heads(spec), spec, target("mediapipe", "postprocess"))
+    with pytest.raises(EffkerasError, match="no output 'class_logits'"):
+        grafted(twice, spec, target("mediapipe", "postprocess"))
+
+
+@pytest.mark.parametrize("note", [b"\xff", b"[1]", b"{"])
+def test_a_damaged_note_about_outputs_is_refused(note):
+    with pytest.raises(EffkerasError, match="damaged"):
+        LiteRTModel.of_bytes(attach(quantized(NAME, "float32").flatbuffer, OUTPUTS, note))
