@@ -29,6 +29,7 @@ VERBS = {
     "export tflite": ("export.tflite", "make a LiteRT .tflite file and check it"),
     "export savedmodel": ("export.savedmodel", "make a SavedModel that takes pictures as they are"),
     "export bench": ("export.bench", "measure latencies of .tflite files"),
+    "export preflight": ("export.preflight.command", "what an Edge TPU or a GPU runs of a .tflite"),
     "export report": ("export.report", "accuracy against size and latency, as a page"),
 }
 

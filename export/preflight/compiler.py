@@ -1,0 +1,186 @@
+"""Runs `edgetpu_compiler` where it is installed, reads its log, and compares it with the table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effkeras.console import note
+from effkeras.errors import EffkerasError
+from effkeras.files import write_bytes
+from export.preflight.compiler_log import CompilerLog, read_log
+from export.preflight.judgement import Preflight, Verdict
+
+COMMAND = "edgetpu_compiler"
+HOW_TO_GET = (
+    "it is Google's, for Linux on x86-64 only: add its apt repository and install edgetpu-compiler, "
+    "or use its Colab notebook (https://coral.ai/docs/edgetpu/compiler/)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The compiler is not installed."""
+
+    passed: bool = True
+
+    def lines(self, found: Preflight) -> Iterator[tuple[str, str]]:
+        """Names and values for the summary."""
+        yield COMMAND, f"not installed; {HOW_TO_GET}"
+
+    def to_row(self, found: Preflight) -> dict[str, Any]:
+        """That it is absent, as a plain record."""
+        return {"compiler": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the compiler says of a file; `kept` is where its result was written."""
+
+    log: CompilerLog
+    kept: Path | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it compiled the file and maps every operator."""
+        return self.log.error is None and bool(self.log.lines) and all(one.maps for one in self.log.lines)
+
+    def differences(self, found: Preflight) -> list[str]:
+        """Kinds of operators of which the compiler maps another number than the table says."""
+        ours = Counter(_logged_name(one) for one in found.verdicts if one.on_device)
+        theirs = Counter({one.op: 0 for one in self.log.lines})
+        for one in self.log.lines:
+            theirs[one.op] += one.count if one.maps else 0
+        return [
+            f"{op}: the compiler maps {theirs[op]}, the table {ours[op]}{self._why(op)}"
+            for op in theirs
+            if theirs[op] != ours[op]
+        ]
+
+    def lines(self, found: Preflight) -> Iterator[tuple[str, str]]:
+        """Names and values for the summary."""
+        yield COMMAND, f"version {self.log.version or 'unknown'}"
+        if self.log.error is not None:
+            yield "it says", self.log.error
+            return
+        counts = [sum(one.count for one in self.log.lines if one.maps == maps) for maps in (True, False)]
+        yield "it maps", f"{counts[0]} of {sum(counts)} operators, {self.log.subgraphs} partition(s)"
+        for one in self.log.lines:
+            if not one.maps:
+                yield "it leaves", f"{one.count} {one.op}: {one.status}"
+        if self.log.cached is not None and self.log.streamed is not None:
+            cached, streamed = self.log.cached / 1e6, self.log.streamed / 1e6
+            yield "its weights", f"{cached:.1f} MB on the chip, {streamed:.1f} MB stream in at every run"
+        differences = self.differences(found)
+        yield "the table", "agrees on every kind of operator" if not differences else "differs"
+        yield from (("it differs in", one) for one in differences)
+        if self.kept is not None:
+            yield "written", str(self.kept)
+
+    def to_row(self, found: Preflight) -> dict[str, Any]:
+        """The compiler's findings as a plain record."""
+        row: dict[str, Any] = {**self.log.to_row(), "passed": self.passed}
+        if self.log.error is None:
+            row["differences"] = self.differences(found)
+        return {"compiler": row if self.kept is None else {**row, "file": str(self.kept)}}
+
+    def _why(self, op: str) -> str:
+        reasons = [one.status for one in self.log.lines if one.op == op and not one.maps]
+        return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def compiled(flatbuffer: bytes, name: str, out: Path | None = None, timeout: int = 600) -> Compiled | Absent:
+    """Compiles a file for the Edge TPU, if the compiler is on PATH.
+
+    A graph whose activations are too large is tried again with `--search_delegate`, which leaves the last
+    operators to the CPU.
+
+    Args:
+        flatbuffer: the file's content.
+        name: what to call it in the log.
+        out: where to write the compiled file, with the metadata that the compiler drops.
+        timeout: seconds that it may take.
+
+    Raises:
+        EffkerasError: `out` is given and the compiler is absent or makes no file; it took too long, or cannot
+            be started.
+    """
+    command = shutil.which(COMMAND)
+    if command is None:
+        if out is not None:
+            raise EffkerasError(f"{COMMAND} is not installed: {HOW_TO_GET}")
+        return Absent()
+    with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
+        source = Path(folder) / f"{name or 'model'}.tflite"
+        source.write_bytes(flatbuffer)
+        log = _compile([command], source, timeout)
+        if log.too_large:
+            note("its activations are too large at once: searching for a cut with --search_delegate")
+            log = _compile([command, "--search_delegate"], source, timeout)
+        result = source.with_name(f"{source.stem}_edgetpu.tflite")
+        return Compiled(log, None if out is None else _keep(result, flatbuffer, log, out))
+
+
+def _keep(result: Path, original: bytes, log: CompilerLog, out: Path) -> Path:
+    if not result.is_file():
+        raise EffkerasError(f"{COMMAND} made no file: {log.error or 'it does not say why'}")
+    write_bytes(out, _with_metadata(result.read_bytes(), original))
+    return out
+
+
+def _with_metadata(result: bytes, original: bytes) -> bytes:
+    """The compiled file with what the compiler drops."""
+    from export.metadata import put_back
+
+    return put_back(result, original)
+
+
+def _compile(command: Sequence[str], source: Path, timeout: int) -> CompilerLog:
+    folder = source.parent
+    words = [*command, "--show_operations", "--out_dir", str(folder), str(source)]
+    try:
+        # Its own process group: it compiles in a child, which must end with it.
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EffkerasError(f"cannot start {command[0]}: {error.strerror}") from error
+    said = _heard(process, timeout)
+    written = source.with_name(f"{source.stem}_edgetpu.log")
+    aside = written.read_text(errors="replace") if written.is_file() else ""
+    return read_log(said, aside, process.returncode)
+
+
+def _heard(process: subprocess.Popen[bytes], timeout: int) -> str:
+    try:
+        said, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise EffkerasError(
+            f"{COMMAND} took longer than {timeout} s; give it more with --timeout, or leave it out with "
+            "--no-compiler"
+        ) from error
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    return said.decode(errors="replace")
+
+
+def _logged_name(one: Verdict) -> str:
+    """How the log calls an operator: all custom ones alike."""
+    return "CUSTOM" if one.is_custom else one.op
