@@ -154,3 +154,15 @@ def test_what_is_no_program_is_an_error(content, install):
     (folder / "edgetpu_compiler").write_bytes(b"\x7fELF no program at all")
     with pytest.raises(EffkerasError, match="cannot start"):
         compiled(content, "net")
+
+
+def test_the_compiled_file_is_kept_with_its_metadata(content, result, install, tmp_path, capsys):
+    metadata = pytest.importorskip("export.metadata")
+    papers = metadata.Metadata("net", files={"labels.txt": b"cat"})
+    original = metadata.attach(content, papers)
+    install(talk(ROWS.format(status=MAPPED), makes=result))
+    out = tmp_path / "out.tflite"
+    found = compiled(original, "net", out)
+    assert found.kept == out
+    assert metadata.read(out.read_bytes()) == metadata.read(original)
+    assert check_for(out.read_bytes(), "gpu").verdicts[0].op == "edgetpu-custom-op"
