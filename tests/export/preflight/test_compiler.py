@@ -158,7 +158,8 @@ def test_what_is_no_program_is_an_error(content, install):
 
 def test_the_compiled_file_is_kept_with_its_metadata(content, result, install, tmp_path, capsys):
     metadata = pytest.importorskip("export.metadata")
-    papers = metadata.Metadata("net", files={"labels.txt": b"cat"})
+    note = metadata.TensorNote("values")
+    papers = metadata.Metadata("net", inputs=(note,), outputs=(note,), files={"labels.txt": b"cat"})
     original = metadata.attach(content, papers)
     install(talk(ROWS.format(status=MAPPED), makes=result))
     out = tmp_path / "out.tflite"
