@@ -72,6 +72,7 @@ def test_where_the_two_differ():
     ]
 
 
+@pytest.mark.slow
 def test_an_analyzer_that_does_not_look_says_so():
     """That of the TensorFlow which is installed."""
     found = analyzed(flatbuffer(GPU[0].keeps))
