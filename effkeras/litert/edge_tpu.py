@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _schema, _text
 from effkeras.tables import read_toml
 
@@ -31,10 +32,15 @@ def for_edge_tpu(model: bytes) -> bytes:
     Raises EffkerasError for a corrupt file.
     """
     parsed = _parse(model)
-    _join_enlargements(parsed)
-    _dense_to_convolutions(parsed)
-    _state_versions(parsed)
-    return _pack(parsed)
+    try:
+        _join_enlargements(parsed)
+        _dense_to_convolutions(parsed)
+        _state_versions(parsed)
+        return _pack(parsed)
+    except Exception as error:  # whatever a damaged file brings about
+        raise EffkerasError(
+            f"the .tflite is damaged ({type(error).__name__}); export the model again"
+        ) from error
 
 
 def _join_enlargements(parsed: Any) -> None:

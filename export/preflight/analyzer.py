@@ -1,21 +1,59 @@
-"""TensorFlow's own model analyzer as a second opinion for GPUs."""
+"""TensorFlow's own model analyzer as a second opinion for GPUs.
+
+TensorFlow 2.17 is the last one whose analyzer looks: later ones skip the check and call every model
+compatible (https://github.com/tensorflow/tensorflow/issues/77042). So it runs in a process of its own, which
+may be that of another environment, and is first tried on an operator that no GPU delegate takes.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from effkeras.errors import EffkerasError
-from effkeras.quiet import quiet
 from export.preflight.judgement import Preflight
 
 _OPERATOR = re.compile(r"^\s*Op#(\d+) (\S+)\(")
 _WARNING = re.compile(r"^\s*GPU COMPATIBILITY WARNING: (.*)")
+_UNREADABLE = "Failed to mmap"
+_MARK, _PARTS = "=== effkeras ===", 3
+_SCRIPT = """
+import sys
+import tensorflow as tf
+mark, *files = sys.argv[1:]
+print(mark, tf.__version__)
+for file in files:
+    print(mark)
+    tf.lite.experimental.Analyzer.analyze(model_path=file, gpu_compatibility=True)
+"""
 _SUBGRAPH = re.compile(r"^\s*Subgraph#(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """An analyzer that does not look."""
+
+    version: str
+    passed: bool = True
+
+    def lines(self, found: Preflight) -> Iterator[tuple[str, str]]:
+        """Names and values for the summary."""
+        yield (
+            "TensorFlow's analyzer",
+            f"version {self.version} checks nothing for GPUs and calls all models compatible "
+            "(tensorflow#77042); name the Python of an environment with 2.17, the last one that looks",
+        )
+
+    def to_row(self, found: Preflight) -> dict[str, Any]:
+        """That it says nothing, as a plain record."""
+        return {"analyzer": {"version": self.version, "refused": None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +97,64 @@ class Analyzed:
         }
 
 
-def analyzed(flatbuffer: bytes) -> Analyzed:
-    """Runs `tf.lite.experimental.Analyzer` with its check for GPUs.
+def analyzed(flatbuffer: bytes, python: str = sys.executable, timeout: int = 600) -> Analyzed | Blind:
+    """Runs `tf.lite.experimental.Analyzer` with its check for GPUs, in a process of its own.
 
-    Raises EffkerasError when it cannot read the file.
+    Args:
+        flatbuffer: the file's content.
+        python: an interpreter with TensorFlow, such as one of an environment with TensorFlow 2.17.
+        timeout: seconds that it may take.
+
+    Raises:
+        EffkerasError: there is no such interpreter, it has no TensorFlow, or that cannot read the file.
     """
-    text = io.StringIO()
-    with quiet():
-        import tensorflow as tf
+    with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
+        files = [Path(folder) / name for name in ("refused.tflite", "model.tflite")]
+        for file, content in zip(files, (_refused_by_all(), flatbuffer), strict=True):
+            file.write_bytes(content)
+        said = _run([python, "-c", _SCRIPT, _MARK, *map(str, files)], timeout)
+    version, probe, analysis = (part.strip() for part in said.split(_MARK)[1:])
+    if _UNREADABLE in analysis:
+        raise EffkerasError("TensorFlow's analyzer cannot read the file; export the model again")
+    return Analyzed(version, read_analysis(analysis)) if read_analysis(probe) else Blind(version)
 
-        try:
-            with contextlib.redirect_stdout(text):
-                tf.lite.experimental.Analyzer.analyze(model_content=flatbuffer, gpu_compatibility=True)
-        except (RuntimeError, ValueError) as error:
-            raise EffkerasError(f"TensorFlow's analyzer cannot read the file: {error}") from error
-    return Analyzed(tf.__version__, read_analysis(text.getvalue()))
+
+def _run(command: Sequence[str], timeout: int) -> str:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout, env=environment, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EffkerasError(f"TensorFlow's analyzer took longer than {timeout} s") from error
+    except OSError as error:
+        raise EffkerasError(f"cannot start {command[0]}: {error.strerror}; give a Python") from error
+    said = done.stdout.decode(errors="replace")
+    if done.returncode == 0 and said.count(_MARK) == _PARTS:
+        return said
+    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it does not say why"]
+    raise EffkerasError(f"{command[0]} cannot run TensorFlow's analyzer: {last[0]}")
+
+
+def _refused_by_all() -> bytes:
+    """A model of one ARG_MAX."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    operator = schema.BuiltinOperator.ARG_MAX
+    graph = schema.SubGraphT(
+        tensors=[schema.TensorT(shape=[1, 4], name=name, buffer=0) for name in ("values", "largest")],
+        inputs=[0],
+        outputs=[1],
+        operators=[schema.OperatorT(inputs=[0], outputs=[1])],
+    )
+    model = schema.ModelT(
+        version=3,
+        operatorCodes=[schema.OperatorCodeT(deprecatedBuiltinCode=operator, builtinCode=operator, version=1)],
+        subgraphs=[graph],
+        buffers=[schema.BufferT()],
+    )
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def read_analysis(text: str) -> dict[int, str]:

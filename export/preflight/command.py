@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from effkeras.commands.options import above_zero, parser
 from effkeras.console import run_command
 from effkeras.errors import EffkerasError
+
+if TYPE_CHECKING:
+    from export.preflight.judgement import Preflight
+    from export.preflight.report import SecondOpinion
 
 FAILED = 1
 
@@ -45,12 +50,12 @@ def _check(chosen: argparse.Namespace) -> None:
         raise EffkerasError(f"--compile {chosen.compile}: the file name must end in .tflite")
 
 
-def _second_opinion(content: bytes, chosen: argparse.Namespace) -> Any:
+def _second_opinion(content: bytes, chosen: argparse.Namespace) -> SecondOpinion | None:
     """What the vendor's own tool says, where it is there and asked for."""
     if chosen.analyzer:
         from export.preflight.analyzer import analyzed
 
-        return analyzed(content)
+        return analyzed(content, chosen.analyzer, chosen.timeout)
     if chosen.target == "edgetpu" and not chosen.no_compiler:
         from export.preflight.compiler import compiled
 
@@ -58,7 +63,7 @@ def _second_opinion(content: bytes, chosen: argparse.Namespace) -> Any:
     return None
 
 
-def _show(found: Any, extra: Any, chosen: argparse.Namespace) -> None:
+def _show(found: Preflight, extra: SecondOpinion | None, chosen: argparse.Namespace) -> None:
     if chosen.json:
         row = {"file": str(chosen.file), **found.to_row()}
         print(json.dumps(row if extra is None else {**row, **extra.to_row(found)}, indent=2))
@@ -85,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--ops", action="store_true", help="list every operator, in the order of execution")
     options.add_argument("--json", action="store_true", help="print all findings as JSON")
     options.add_argument(
-        "--analyzer", action="store_true", help="for gpu: ask TensorFlow's own model analyzer too"
+        "--analyzer",
+        nargs="?",
+        const=sys.executable,
+        metavar="PYTHON",
+        help="for gpu: ask TensorFlow's own model analyzer too; PYTHON has TensorFlow 2.17 at most",
     )
     options.add_argument(
         "--compile",
@@ -103,6 +112,6 @@ def _parser() -> argparse.ArgumentParser:
         type=above_zero,
         default=600,
         metavar="S",
-        help="seconds that edgetpu_compiler may take (default: 600)",
+        help="seconds that edgetpu_compiler or the analyzer may take (default: 600)",
     )
     return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from effkeras.console import console, facts
 from export.preflight.judgement import Memory, Preflight, Verdict
@@ -21,6 +21,9 @@ class SecondOpinion(Protocol):
 
     def lines(self, found: Preflight) -> Iterable[tuple[str, str]]:
         """Names and values for the summary."""
+
+    def to_row(self, found: Preflight) -> dict[str, Any]:
+        """What it says, as a plain record."""
 
 
 def show(name: str, found: Preflight, extra: SecondOpinion | None = None, *, every: bool = False) -> None:

@@ -93,17 +93,17 @@ def int32_constant(node: Node, limits: Limits) -> str | None:
 
 def inputs(node: Node, limits: Limits) -> str | None:
     """There are as many inputs as `any_of` says."""
-    return _counted(len(node.given), limits["any_of"], "input")
+    return _counted(len(node.given), limits["any_of"], "inputs")
 
 
 def activations(node: Node, limits: Limits) -> str | None:
     """There are as many inputs that are no constants as `any_of` says."""
-    return _counted(len(node.activations), limits["any_of"], "input that is no constant")
+    return _counted(len(node.activations), limits["any_of"], "inputs that are no constants")
 
 
 def outputs(node: Node, limits: Limits) -> str | None:
     """There are as many outputs as `any_of` says."""
-    return _counted(len(node.outputs), limits["any_of"], "output")
+    return _counted(len(node.outputs), limits["any_of"], "outputs")
 
 
 def no_fused_activation(node: Node, limits: Limits) -> str | None:
@@ -224,6 +224,17 @@ def broadcast(node: Node, limits: Limits) -> str | None:
     return f"cannot repeat {_text(second)} to {_text(first)}"
 
 
+def plain_broadcast(node: Node, limits: Limits) -> str | None:
+    """An input of fewer dimensions, but more than one, has the shapes that all delegates repeat."""
+    first, second = sorted((tensor.shape for tensor in node.given[:2]), key=len)
+    if len(first) <= 1 or len(first) == len(second):
+        return None
+    whole = len(second) == 4
+    rows = whole and len(first) == 3 and second[0] == 1
+    columns = whole and len(first) == 2 and first in ((1, 1), (second[0], second[3]))
+    return None if rows or columns else f"repeats {_text(first)} to {_text(second)}, as only newer ones do"
+
+
 def no_outer_product(node: Node, limits: Limits) -> str | None:
     """One input is at least as large as the other in all dimensions."""
     first, second = (tensor.shape for tensor in node.given[:2])
@@ -299,6 +310,7 @@ RULES: Mapping[str, Check] = {
         outputs,
         padding_shape,
         per_tensor,
+        plain_broadcast,
         positions,
         rank,
         same_dilation,
@@ -340,7 +352,7 @@ def _present(node: Node, position: int) -> Operand:
 def _counted(count: int, allowed: list[int], what: str) -> str | None:
     if count in allowed:
         return None
-    return f"has {count} {what}{'' if count == 1 else 's'}, not {_either(allowed)}"
+    return f"has {count} {what}, not {_either(allowed)}"
 
 
 def _flat(tensor: Operand, what: str) -> str | None:
