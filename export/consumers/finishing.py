@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from effkeras.definition import ModelSpec
-from effkeras.litert.dense import dense_as_convolutions
+from effkeras.litert.edge_tpu import for_edge_tpu
 from effkeras.litert.editor import GraphEditor
 from effkeras.litert.runner import LiteRTModel
 from export.consumers.consumer import Target
@@ -23,7 +23,7 @@ class Finish:
     def network(self, flatbuffer: bytes) -> bytes:
         """The quantized network in the operators that the consumer runs; it computes the same."""
         on_edge_tpu = self.target.consumer.delegate == "edge-tpu"
-        return dense_as_convolutions(flatbuffer) if on_edge_tpu else flatbuffer
+        return for_edge_tpu(flatbuffer) if on_edge_tpu else flatbuffer
 
     def __call__(self, network: bytes) -> bytes:
         """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""
