@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format bench bench-compression zoo-table train-digits clean
+.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -28,6 +28,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Damaged copies of a .tflite through everything that reads one; about ten minutes.
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz.py --count 10000
 
 # Figures that README and models/ quote; appended to models/results.jsonl.
 bench: $(READY)
