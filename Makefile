@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null)
+MEDIAPIPE := .venv-mediapipe
+# MediaPipe's library is linked to these two, though it computes on the CPU here.
+HAS_GL := "import ctypes; [ctypes.CDLL(one) for one in ('libEGL.so.1', 'libGLESv2.so.2')]"
+INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends libegl1 libgles2
 
 # For `make demo`: one's own COCO folder and model.
 DATA ?=
@@ -32,6 +36,9 @@ format: $(READY)
 # Damaged copies of a .tflite through everything that reads one; about ten minutes.
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz.py --count 10000
+
+# MediaPipe, which judges our files, in an environment of its own: it wants another absl-py than ours.
+mediapipe-env: $(MEDIAPIPE)/.ready
 
 # Figures that README and models/ quote; appended to models/results.jsonl.
 bench: $(READY)
@@ -72,5 +79,18 @@ else
 endif
 	touch $@
 
+$(MEDIAPIPE)/.ready: tests/mediapipe_requirements.txt
+ifdef UV
+	uv venv --quiet --allow-existing --python $(PYTHON) $(MEDIAPIPE)
+	VIRTUAL_ENV=$(CURDIR)/$(MEDIAPIPE) uv pip install --quiet --requirement $<
+else
+	$(PYTHON) -m venv $(MEDIAPIPE)
+	$(MEDIAPIPE)/bin/pip install --quiet --requirement $<
+endif
+	@$(MEDIAPIPE)/bin/python -c $(HAS_GL) 2>/dev/null || { $(INSTALL_GL); } >/dev/null 2>&1 || true
+	@$(MEDIAPIPE)/bin/python -c $(HAS_GL) || \
+	  { echo "error: MediaPipe needs libEGL and libGLESv2: apt-get install libegl1 libgles2" >&2; exit 1; }
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs data
+	rm -rf $(VENV) $(MEDIAPIPE) runs data

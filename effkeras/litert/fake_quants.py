@@ -188,7 +188,7 @@ class _Taken:
 def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
     """Lets what came out of a pair at the end of the graph come from before it, under its name."""
     graph = parsed.subgraphs[0]
-    for position, index in enumerate(graph.outputs):
+    for position, index in enumerate(graph.outputs or ()):
         source = sources.get(int(index))
         if source is not None:
             graph.tensors[source].name, graph.tensors[index].name = (
@@ -197,7 +197,7 @@ def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
             )
             graph.outputs[position] = source
     for signature in parsed.signatureDefs or []:
-        for entry in signature.outputs:
+        for entry in signature.outputs or ():
             entry.tensorIndex = sources.get(int(entry.tensorIndex), int(entry.tensorIndex))
 
 

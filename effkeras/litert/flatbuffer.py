@@ -184,6 +184,8 @@ def _real(tensor: Any, buffers: Sequence[Any]) -> RealConstant:
     shape = tuple(int(side) for side in tensor.shape)
     data = np.frombuffer(buffers[tensor.buffer].data.tobytes(), np.uint8)
     codes = _nibbles(data)[: int(np.prod(shape))] if dtype == "int4" else data.view(dtype)
+    if codes.size != np.prod(shape):
+        raise EffkerasError(f"the .tflite is damaged: {_text(tensor.name)!r} lacks values; export it again")
     codes = codes.reshape(shape).astype(np.float64)
     if dtype.startswith("float"):
         return RealConstant(codes, np.ones((1,) * len(shape)), dtype)
