@@ -57,10 +57,14 @@ def image(picture: np.ndarray, enlarged: int) -> mp.Image:
 
 
 def box(found: Any, enlarged: int) -> list[float]:
-    """Corners in pixels of the picture before it was enlarged."""
-    ymin, xmin = found.origin_y, found.origin_x
-    corners = (ymin, xmin, ymin + found.height, xmin + found.width)
-    return [corner / enlarged for corner in corners]
+    """Corners in pixels of the picture before it was enlarged.
+
+    Places and sizes are cut off to whole pixels: the likeliest values are half a pixel above.
+    """
+    ymin, xmin, height, width = (
+        value + 0.5 for value in (found.origin_y, found.origin_x, found.height, found.width)
+    )
+    return [corner / enlarged for corner in (ymin, xmin, ymin + height, xmin + width)]
 
 
 if __name__ == "__main__":

