@@ -114,7 +114,7 @@ def definition_of(flatbuffer: bytes) -> ModelSpec:
         )
     try:
         return spec_from_table(tomllib.loads(text.decode()), DEFINITION)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EffkerasError("the definition in the .tflite is damaged; export the model again") from error
 
 
@@ -127,7 +127,7 @@ def roles_of(flatbuffer: bytes) -> dict[str, str]:
     try:
         held = {} if text is None else json.loads(text)
         return {str(name): str(role) for role, name in held.items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise EffkerasError(f"{OUTPUTS} in the .tflite is damaged; export the model again") from error
 
 

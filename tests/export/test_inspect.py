@@ -93,6 +93,7 @@ def test_texts_of_the_file_do_nothing_to_the_terminal(tmp_path, capsys):
         (b"not a model", "not a .tflite file"),
         (small_tflite, "cut short or damaged"),
         (lambda: attach(small_tflite(), DEFINITION, b"\xff\xfe"), "definition in the .tflite is damaged"),
+        (lambda: attach(small_tflite(), DEFINITION, b"a=" + b"[" * 100_000), "definition in the .tflite"),
         (lambda: attach(small_tflite(), RECIPE, b"[" * 100_000), "recipe in the .tflite is damaged"),
     ],
 )
