@@ -208,7 +208,7 @@ def _make(job: _Job, file: Path) -> tuple[ExportReport, bytes]:
         samples=last.samples,
         seed=options.seed,
         accuracy=last.accuracy,
-        remedies=remedies(attempts, options.max_drop, job.ptq, job.sets),
+        remedies=(*remedies(attempts, options.max_drop, job.ptq, job.sets), *_nms_remedy(last, job)),
         passed=not last.problems and not last.loses_more(options.max_drop),
         consumer=job.target.consumer.name,
         nms=job.target.nms,
@@ -216,6 +216,13 @@ def _make(job: _Job, file: Path) -> tuple[ExportReport, bytes]:
         layers=_layer_errors(last, job) if options.compare_layers else (),
     )
     return report, last.artifact
+
+
+def _nms_remedy(attempt: Attempt, job: _Job) -> tuple[str, ...]:
+    """The model is measured with its own NMS, which that of the artifact may fall short of."""
+    if job.target.nms != "postprocess" or not attempt.loses_more(job.options.max_drop):
+        return ()
+    return ("left to try: --nms soft, which suppresses boxes as the model itself is measured",)
 
 
 def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
@@ -274,8 +281,9 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _epilog() -> str:
     """What recipes are made of, and who files are made for."""
-    lines = [explained(name, one.summary) for name, one in consumers().items()]
-    return "\n".join([recipe_help(), "consumers (--for):", *lines])
+    who = [explained(name, one.summary) for name, one in consumers().items()]
+    nms = [explained(name, meaning) for name, meaning in NMS.items()]
+    return "\n".join([recipe_help(), "consumers (--for):", *who, "suppression (--nms):", *nms])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,12 @@ FILE = Path(__file__).with_name("consumers.toml")
 
 Kind = Literal["classifier", "detector", "segmenter"]
 Nms = Literal["none", "postprocess", "soft", "hard"]
-NMS: tuple[Nms, ...] = ("none", "postprocess", "soft", "hard")
+NMS: dict[Nms, str] = {
+    "none": "the heads, as they are",
+    "postprocess": "TFLite_Detection_PostProcess: hard, and known to phones and Edge TPUs",
+    "soft": "built-in operators; the evaluator's own with Gaussian suppression",
+    "hard": "built-in operators; the evaluator's own with hard suppression",
+}
 
 
 @dataclass(frozen=True, slots=True)
