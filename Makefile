@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-peers
 UV := $(shell command -v uv 2>/dev/null)
 MEDIAPIPE := .venv-mediapipe
 # MediaPipe's library is linked to these two, though it computes on the CPU here.
@@ -13,7 +14,8 @@ INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends li
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression zoo-table train-digits clean
+.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export zoo-table \
+	train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -49,6 +51,17 @@ bench: $(READY)
 # What compression costs the shipped models; about an hour on 2 cores, and the same again goes on.
 bench-compression: $(READY)
 	$(BIN)/python -m export.compression_bench --out models/results.jsonl
+
+# Latency against the same architectures elsewhere, sizes, and the share of the best convolution rate.
+bench-export: $(READY) $(PEERS)
+	$(BIN)/python -m export.peers_bench --python $(PEERS)/bin/python --out models/results.jsonl
+	$(BIN)/python -m export.size_bench --out models/results.jsonl
+	$(BIN)/python -m export.rate_bench --out models/results.jsonl
+
+# keras-cv-attention-models needs the older Keras, so it lives in an environment of its own.
+$(PEERS):
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet "keras-cv-attention-models>=1.4" "tensorflow==2.21.*" "tf-keras==2.21.*"
 
 # models/README.md: what the tests prove of each model.
 zoo-table: $(READY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from effkeras.errors import EffkerasError
@@ -67,10 +67,12 @@ def progress() -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # Otherwise what is printed meanwhile would go to the terminal even if stdout is a file.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 
-def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:
     """Yields `items` behind a progress bar named `what`."""
     with progress() as bar:
         yield from bar.track(items, total=total, description=what)

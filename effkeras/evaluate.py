@@ -1,4 +1,4 @@
-"""One metric for every kind of model: a Keras model and a .tflite file go through the same code."""
+"""One metric for every kind of model: a Keras model and its artifacts go through the same code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def evaluate(
     """Measures a model on labelled pictures.
 
     Args:
-        predictor: a Keras model or a .tflite file.
+        predictor: a Keras model or an artifact.
         data: pictures with boxes for a detector, read with their masks when it segments; with one class
             each for a classifier.
         limit: measure on the first `limit` pictures only.

@@ -31,6 +31,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path`, which takes the place of `path` on success.
+
+    What `path` was before, file or folder, is gone then; it stays when anything fails. Raises EffkerasError
+    when nothing can be written there.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as aside:
+            fresh = Path(aside, "new")
+            fresh.mkdir()
+            yield fresh
+            _swap(fresh, path, Path(aside, "old"))
+    except OSError as error:
+        raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_bytes(path: Path, content: bytes | bytearray) -> None:
     """Writes `content` to `path`, whole or not at all."""
     with whole_file(path) as temporary:
@@ -78,6 +97,19 @@ def _reserve(path: Path) -> Path:
         raise EffkerasError(f"cannot write {path}: {error.strerror}") from error
     os.close(handle)
     return Path(name)
+
+
+def _swap(fresh: Path, path: Path, old: Path) -> None:
+    """Moves `fresh` to `path` and what was there to `old`; puts it back when that fails."""
+    if not path.exists():
+        fresh.rename(path)
+        return
+    path.rename(old)
+    try:
+        fresh.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Predictions for single pictures, as plain records and as drawings."""
+"""Predictions for pictures and videos, as plain records and as drawings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from effkeras.files import whole_file
 from effkeras.predictor import Predictor
 from effkeras.preprocess import Placement, fill, place
 from effkeras.segmentation.decode import decode_mask
+from effkeras.video import Frame, Video
 
 # Distinguishable for most kinds of colour vision (Okabe and Ito 2008).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
 MASK_OPACITY = 0.6
+BEST = 5  # classes that a classifier's record names
 
 _Describe = Callable[[Mapping[str, np.ndarray], Placement], dict[str, Any]]
 
@@ -50,7 +52,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
     in the picture's size). A classifier's has the five likeliest `classes`. A picture that cannot be read is
     reported and left out, unless it is the only one: then EffkerasError.
     """
-    describe = _describer(predictor.spec, min_score)
+    describe = _looking(predictor, min_score)
     for path in paths:
         try:
             picture = read_picture(path)
@@ -59,10 +61,37 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
                 raise
             note(f"skipped: {error}")
             continue
+        yield {"picture": str(path), **describe(picture)}
+
+
+def predict_video(
+    predictor: Predictor, video: Video, min_score: float, every: int = 1
+) -> Iterator[tuple[Frame, dict[str, Any]]]:
+    """Every frame of a video with a record, in order.
+
+    A record is like a picture's, with `video`, `frame` (its number, from 0) and `time` (seconds) in place of
+    `picture`. Only every `every`-th frame is looked at; the others come with the record of the last that was.
+    """
+    describe = _looking(predictor, min_score)
+    record: dict[str, Any] = {}
+    for frame in video:
+        if frame.number % every == 0:
+            where = {"video": str(video.path), "frame": frame.number, "time": round(frame.time, 6)}
+            record = {**where, **describe(frame.pixels)}
+        yield frame, record
+
+
+def _looking(predictor: Predictor, min_score: float) -> Callable[[np.ndarray], dict[str, Any]]:
+    """What a record says of a picture, uint8 (h, w, 3)."""
+    describe = _describer(predictor.spec, min_score)
+
+    def look(picture: np.ndarray) -> dict[str, Any]:
         placed = place(picture, predictor.spec.input)
         outputs = predictor(fill(placed.content, predictor.spec.input)[None])
         one = {name: values[0] for name, values in outputs.items()}
-        yield {"picture": str(path), **describe(one, placed.placement)}
+        return describe(one, placed.placement)
+
+    return look
 
 
 def _describer(spec: ModelSpec, min_score: float) -> _Describe:
@@ -87,7 +116,14 @@ def _describer(spec: ModelSpec, min_score: float) -> _Describe:
 
 def draw(record: dict[str, Any], out: Path) -> None:
     """Draws a record of `predict` onto its picture and writes that to `out`."""
-    picture = Image.fromarray(read_picture(Path(record["picture"])))
+    image = Image.fromarray(drawn(record, read_picture(Path(record["picture"]))))
+    with whole_file(out) as temporary:
+        image.save(temporary)
+
+
+def drawn(record: dict[str, Any], pixels: np.ndarray) -> np.ndarray:
+    """A picture, uint8 (h, w, 3), with what a record says of it; a small one is enlarged."""
+    picture = Image.fromarray(pixels)
     image = _enlarged(_tinted(picture, record.get("masks", [])))
     factor = image.width / picture.width
     pen = ImageDraw.Draw(image)
@@ -98,8 +134,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
         _tag(pen, (xmin, ymin), f"{found['label']} {found['score']:.2f}", colour)
     for line, found in enumerate(record.get("classes", [])[:1]):
         _tag(pen, (4, 16 + 16 * line), f"{found['label']} {found['score']:.2f}", PALETTE[0])
-    with whole_file(out) as temporary:
-        image.save(temporary)
+    return np.asarray(image)
 
 
 def label_of(spec: ModelSpec, index: int) -> str:
@@ -110,7 +145,7 @@ def label_of(spec: ModelSpec, index: int) -> str:
 
 
 def _classes(scores: np.ndarray, spec: ModelSpec) -> list[dict[str, Any]]:
-    best = np.argsort(-scores)[:5]
+    best = np.argsort(-scores)[:BEST]
     return [{"label": label_of(spec, i), "class": int(i), "score": round(float(scores[i]), 4)} for i in best]
 
 

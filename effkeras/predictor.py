@@ -1,4 +1,4 @@
-"""What evaluation and prediction run: a Keras model or a .tflite file, behind one call."""
+"""What evaluation and prediction run: a Keras model or an artifact made of one, behind one call."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.cell_network import AUXILIARY
+from effkeras.savedmodel import SavedModel, is_saved_model
 from effkeras.sources import open_model
 
 if TYPE_CHECKING:
@@ -61,14 +62,18 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
 
 
 def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
-    """The predictor for a `.tflite` file or what `effkeras.sources.open_model` takes.
+    """The predictor for a `.tflite` file, a SavedModel of ours or what `effkeras.sources.open_model` takes.
 
     Raises EffkerasError when it is missing or corrupt, or when `weights` has no place there.
     """
-    if not str(source).endswith(".tflite"):
+    path = Path(source)
+    is_tflite = path.suffix == ".tflite"
+    if not is_tflite and not is_saved_model(path):
         return KerasPredictor.of(open_model(str(source), weights))
     if weights is not None:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
+    if not is_tflite:
+        return SavedModel.open(path)
     from effkeras.litert.runner import LiteRTModel
 
-    return LiteRTModel.open(Path(source))
+    return LiteRTModel.open(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from effkeras.console import note
 from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
+from effkeras.savedmodel import is_saved_model
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +25,7 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
         EffkerasError: there is no such model, it is corrupt, or `weights` has no place here.
     """
     path = Path(source)
-    if path.suffix == ".tflite":
+    if path.suffix == ".tflite" or is_saved_model(path):
         raise EffkerasError(
             f"{source} is an artifact already; give the run folder or .keras it was made from"
         )

@@ -2,6 +2,7 @@
 
 Runs the cases of `compression_cases.toml` one after another on drawn digits, and adds a row for each to
 `models/results.jsonl`: the drop on the 1,000 test pictures with its paired bootstrap interval, sizes, shares.
+The last case, "speed", times detectors before and after half their multiply-adds were pruned.
 Work is kept in a folder, so that a run that was interrupted goes on.
 """
 
@@ -27,9 +28,13 @@ from quantize.command import settings_of
 from quantize.specs import Backend
 
 CASES = Path(__file__).with_name("compression_cases.toml")
+SPEED = "speed"
 HEADER = (
-    "| case | model | recipe | metric | float | artifact | drop (95 % interval) | goal | zeros | int8 MACs "
-    "| kB | gzipped kB |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| model | what is done | float | artifact | drop (95 % interval) | zeros | int8 MACs | kB | gzipped |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+SPEED_HEADER = (
+    "| model | side | recipe | MACs | left | ms | then | faster |\n|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -75,21 +80,48 @@ def markdown(rows: Sequence[results.Row]) -> str:
     return "\n".join([HEADER, *(_line(newest[name]) for name in read_cases() if name in newest)])
 
 
+def speed_markdown(rows: Sequence[results.Row]) -> str:
+    """The table of the newest row of each model and recipe that was timed: its fastest runs."""
+    newest = {(row["model"], row["recipe"]): row for row in rows if row["kind"] == "channel-speed"}
+    return "\n".join([SPEED_HEADER, *map(_speed_line, newest.values())])
+
+
 def _line(row: results.Row) -> str:
     low, high = row["interval"]
     cells = [
-        row["case"],
-        row["model"],
-        row["recipe"]["name"],
-        row["metric"],
-        f"{row['before']:.3f}",
+        row["model"].removeprefix("efficient"),
+        _what_is_done(row["case"], row["recipe"]["name"]),
+        f"{row['metric']} {row['before']:.3f}",
         f"{row['after']:.3f}",
         f"{row['drop'] + 0:+.4f} ({low:+.4f} to {high:+.4f})",
-        "" if row["goal"] is None else f"{row['goal']:g}",
         f"{row['sparsity']:.0%}",
-        f"{row['int8_macs']:.1%}",
+        f"{row['int8_macs']:.0%}",
         f"{row['bytes'] / 1000:.0f}",
         f"{row['gzipped_bytes'] / 1000:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _what_is_done(name: str, recipe: str) -> str:
+    case = read_cases().get(name, Case("", recipe))
+    notes = {
+        "channels rescaled before": case.rescaled,
+        "TensorFlow's converter": case.backend == "tensorflow",
+        f"--max-drop {case.max_drop}": case.max_drop is not None,
+    }
+    return ", ".join([f"`{recipe}`", *(note for note, is_true in notes.items() if is_true)])
+
+
+def _speed_line(row: results.Row) -> str:
+    cells = [
+        row["model"],
+        str(row["side"]),
+        f"`{row['recipe']}`",
+        f"{row['macs_before'] / 1e9:.2f} G",
+        f"{row['macs_after'] / 1e9:.2f} G",
+        f"{row['before']['min_ms']:.1f}",
+        f"{row['after']['min_ms']:.1f}",
+        f"{row['faster']:.2f} x",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -97,16 +129,29 @@ def _line(row: results.Row) -> str:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _options(argv)
     cases = read_cases()
-    for name in chosen.only or cases:
-        if name not in cases:
-            raise EffkerasError(f"there is no case {name!r}; {did_you_mean(name, cases)}")
-    for name in chosen.only or cases:
+    known = [*cases, SPEED]
+    for name in chosen.only or known:
+        if name not in known:
+            raise EffkerasError(f"there is no case {name!r}; {did_you_mean(name, known)}")
+    for name in chosen.only or known:
         note(f"case {name}")
+        if name == SPEED:
+            _time(chosen.out)
+            continue
         row = measure(cases[name], _digits(chosen.data, cases[name].model), chosen.work / name)
         stamped = results.stamped({**row, "case": name, "goal": cases[name].goal})
         results.append(chosen.out, [stamped])
         print(_line(stamped), flush=True)
-    print(markdown(results.read(chosen.out)))
+    rows = results.read(chosen.out)
+    print(f"{markdown(rows)}\n\n{speed_markdown(rows)}")
+
+
+def _time(out: Path) -> None:
+    from quantize.channels.bench import speed_rows
+
+    with quiet():
+        rows = [results.stamped(row) for row in speed_rows()]
+    results.append(out, rows)
 
 
 def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:

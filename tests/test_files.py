@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from effkeras.errors import EffkerasError
-from effkeras.files import inside, make_folder, whole_file, write_bytes, write_text
+from effkeras.files import inside, make_folder, whole_file, whole_folder, write_bytes, write_text
 
 
 def test_a_file_appears_with_its_folders(tmp_path):
@@ -120,3 +120,38 @@ def test_a_link_that_leads_out_is_refused(tmp_path):
     Path(folder / "link").symlink_to(tmp_path)
     with pytest.raises(EffkerasError, match="leads out of"):
         inside(folder, "link/a.keras")
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "a" / "made"
+    for content in ("old", "new"):
+        with whole_folder(path) as aside:
+            (aside / content).write_text(content)
+    assert [one.name for one in path.iterdir()] == ["new"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_a_folder_that_fails_leaves_the_old_one(error, tmp_path):
+    path = tmp_path / "made"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(EffkerasError if error is OSError else error):
+        write_half_a_folder(path, error)
+    assert [one.name for one in path.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half_a_folder(path, error):
+    with whole_folder(path) as aside:
+        (aside / "new").write_text("half")
+        raise error
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(EffkerasError, match="cannot create the folder"),
+        whole_folder(tmp_path / "file" / "x"),
+    ):
+        pass

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from effkeras import results
-from export.digits_bench import markdown
+from export import compression_bench, digits_bench
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,8 +83,9 @@ def test_python_prints_what_its_comments_say(block, checkout):
     assert done.stdout.splitlines() == re.findall(r"# prints: (.*)", block)
 
 
-def test_table_is_the_measured_one():
-    assert markdown(results.read(ROOT / "models" / "results.jsonl")) in README
+@pytest.mark.parametrize("table", [digits_bench.markdown, compression_bench.markdown])
+def test_tables_are_the_measured_ones(table):
+    assert table(results.read(ROOT / "models" / "results.jsonl")) in README
 
 
 def test_pictures_exist():

@@ -41,9 +41,10 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _record(model: Path, split: str, count: int, metrics: dict[str, float]) -> None:
     """Measurements of a run, or of an artifact inside one, are kept in its folder."""
-    folder = model if model.is_dir() else model.parent.parent
+    is_run = (model / "model.toml").is_file()
+    folder = model if is_run else model.resolve().parent.parent
     if not (folder / "model.toml").is_file():
         return
-    name = "model.keras" if model.is_dir() else model.name
+    name = "model.keras" if is_run else model.resolve().name
     row = {"kind": "eval", "artifact": name, "split": split, "pictures": count, "metrics": metrics}
     results.append(folder / "results.jsonl", [results.stamped(row)])

@@ -9,7 +9,7 @@ from typing import NoReturn
 from effkeras.errors import EffkerasError
 
 MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
-ANY_HELP = f"{MODEL_HELP}; or a .tflite file"
+ANY_HELP = f"{MODEL_HELP}; or an artifact: a .tflite file, a SavedModel folder"
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,27 +1,46 @@
-"""`effkeras predict MODEL IMAGE|FOLDER`: JSON lines, and pictures with their boxes drawn."""
+"""`effkeras predict MODEL IMAGE|FOLDER|VIDEO`: JSON lines, and drawings of what was found."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from effkeras.commands.options import ANY_HELP, add_weights, parser
-from effkeras.console import note, run_command
+from effkeras.commands.options import ANY_HELP, above_zero, add_weights, parser
+from effkeras.console import note, run_command, track
+from effkeras.errors import EffkerasError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one JSON line a picture."""
+    """Prints one JSON line a picture, or a frame of a video."""
     return run_command(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("predict", "Finds objects (or classes) in pictures; one JSON line a picture.")
+    chosen = _parser().parse_args(argv)
+
+    from effkeras.video import is_video
+
+    if is_video(chosen.pictures):
+        _of_video(chosen)
+    elif chosen.every is not None:
+        raise EffkerasError(f"--every goes with a video, which {chosen.pictures} is not")
+    else:
+        _of_pictures(chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("predict", "Finds objects (or classes) in pictures and videos; one JSON line a picture.")
     options.add_argument("model", help=ANY_HELP)
-    options.add_argument("pictures", type=Path, help="a picture or a folder of pictures")
+    options.add_argument("pictures", type=Path, help="a picture, a folder of pictures, or a video")
     add_weights(options)
     options.add_argument(
         "--min-score", type=float, default=0.3, help="leave out what is less sure (default: 0.3)"
+    )
+    options.add_argument(
+        "--every", type=above_zero, metavar="N", help="look at every N-th frame of a video (default: 1)"
     )
     options.add_argument(
         "--save",
@@ -29,10 +48,12 @@ def _run(argv: Sequence[str] | None) -> None:
         nargs="?",
         const=Path("predictions"),
         metavar="DIR",
-        help="also write the pictures with boxes drawn (default: predictions/)",
+        help="also write the pictures or the video with boxes drawn (default: predictions/)",
     )
-    chosen = options.parse_args(argv)
+    return options
 
+
+def _of_pictures(chosen: argparse.Namespace) -> None:
     from effkeras.predict import draw, pictures_in, predict
     from effkeras.predictor import open_predictor
 
@@ -41,6 +62,35 @@ def _run(argv: Sequence[str] | None) -> None:
     for record in predict(predictor, paths, chosen.min_score):
         print(json.dumps(record), flush=True)
         if chosen.save:
-            draw(record, chosen.save / (Path(record["picture"]).stem + ".png"))
+            draw(record, _target(chosen.save, Path(record["picture"]), ".png"))
     if chosen.save:
         note(f"drawn pictures are in {chosen.save}/")
+
+
+def _of_video(chosen: argparse.Namespace) -> None:
+    from effkeras.predict import drawn, predict_video
+    from effkeras.predictor import open_predictor
+    from effkeras.video import open_video, write_video
+
+    out = _target(chosen.save, chosen.pictures, ".mp4") if chosen.save else None
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(chosen.pictures))
+        predictor = open_predictor(chosen.model, chosen.weights)
+        add = stack.enter_context(write_video(out, video)) if out else None
+        frames = predict_video(predictor, video, chosen.min_score, chosen.every or 1)
+        shown = stack.enter_context(closing(track(frames, "frames", video.frames)))
+        for frame, record in shown:
+            if record["frame"] == frame.number:
+                print(json.dumps(record), flush=True)
+            if add:
+                add(frame.time, drawn(record, frame.pixels))
+    if out:
+        note(f"the drawn video is {out}")
+
+
+def _target(folder: Path, source: Path, suffix: str) -> Path:
+    """Where a drawing goes, which is never where it came from."""
+    target = folder / f"{source.stem}{suffix}"
+    if target.resolve() == source.resolve():
+        raise EffkerasError(f"--save {folder} would overwrite {source}; give another folder")
+    return target

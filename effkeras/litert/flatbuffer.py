@@ -11,12 +11,10 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.archive import append_files, read_files
+from effkeras.litert.packing import prepare
 from effkeras.litert.verify import verified
 
 SIGNATURE = "serving_default"
-
-# The schema wants weights at multiples of 16 bytes; the generated Python code forgets it.
-_ALIGNMENT = 16
 
 Arithmetic = Literal["float", "hybrid", "integer", "conversion"]
 
@@ -317,31 +315,8 @@ def _parse(model: bytes) -> Any:
 def _pack(parsed: Any) -> bytes:
     from ai_edge_litert.tools import flatbuffer_utils
 
-    parsed.buffers = [_AlignedBuffer(buffer) for buffer in parsed.buffers]
+    prepare(parsed)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _AlignedBuffer:
-    """Packs a buffer as the schema demands it; the packer only calls `Pack`."""
-
-    buffer: Any
-
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - the name that the generated code calls
-        schema = _schema()
-        data = self.buffer.data
-        vector = None if data is None else _aligned_vector(builder, data.tobytes())
-        schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
-
-
-def _aligned_vector(builder: Any, data: bytes) -> int:
-    builder.StartVector(1, len(data), _ALIGNMENT)
-    builder.head = builder.head - len(data)
-    builder.Bytes[builder.head : builder.head + len(data)] = data
-    return builder.EndVector()
 
 
 def _info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:

@@ -250,7 +250,7 @@ def _rows(file: Path) -> list[_Row]:
 
 def _artifacts(rows: Iterable[_Row]) -> list[Artifact]:
     """Every artifact, row after row laid over what earlier rows said of it."""
-    readers = {"export": _exported, "eval": _evaluated, "latency": _timed}
+    readers = {"export": _exported, "savedmodel": _saved, "eval": _evaluated, "latency": _timed}
     known: dict[str, Artifact] = {}
     for row in rows:
         if row.kind not in readers:
@@ -280,6 +280,11 @@ def _exported(before: Artifact, row: _Row) -> Artifact:
         delegated=_delegated(row),
         environment=_environment(row),
     )
+
+
+def _saved(before: Artifact, row: _Row) -> Artifact:
+    """A new SavedModel; like a new file."""
+    return Artifact(before.file, size=row.whole("bytes"), environment=_environment(row))
 
 
 def _evaluated(before: Artifact, row: _Row) -> Artifact:

@@ -16,6 +16,7 @@ from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
 from effkeras.litert.runner import DEFINITION, RECIPE
+from effkeras.litert.sharing import share_constants
 from quantize.aware.conversion import UNTRAINED, Trained, quantized_as_trained, trained_parts
 from quantize.post_training import ai_edge, tensorflow_converter
 from quantize.post_training.ai_edge import Rules
@@ -259,6 +260,7 @@ def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.
     else:
         ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
         flatbuffer = ai_edge.quantize(parts.flatbuffer, ranges, Rules(options.recipe, options.io))
+    flatbuffer = share_constants(flatbuffer)
     return _corrected_and_measured(parts, options, flatbuffer, pixels)
 
 

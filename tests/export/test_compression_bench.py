@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from effkeras import list_models, spec
-from export.compression_bench import CASES, Case, main, markdown, read_cases
+from export.compression_bench import CASES, Case, main, markdown, read_cases, speed_markdown
 
 ROW = {
     "kind": "compression",
@@ -46,10 +46,35 @@ def test_the_table_has_the_newest_row_of_each_case():
         {**ROW, "kind": "export", "case": "prune80"},
     ]
     header, _, line = markdown(rows).splitlines()
-    assert header.startswith("| case | model | recipe |")
-    assert "+0.0020 (-0.0010 to +0.0040)" in line
-    assert "0.822" in line
+    assert header.startswith("| model | what is done |")
+    assert line.startswith("| det-digits | `prune50` | AP 0.824 | 0.822 | +0.0020 (-0.0010 to +0.0040) |")
     assert line.endswith("| 1340 | 700 |")
+
+
+def test_the_table_says_what_else_was_done():
+    plain = {**ROW, "recipe": {"name": "int8"}, "after": 0.82, "drop": 0.004}
+    cases = ("int8-lite", "int8-d0-plain", "rescaled-plain")
+    lines = markdown([{**plain, "case": case} for case in cases]).splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == [
+        "`int8`, --max-drop 0.005",
+        "`int8`, TensorFlow's converter",
+        "`int8`, channels rescaled before",
+    ]
+
+
+def test_times_before_and_after_pruning_stand_side_by_side():
+    row = {
+        "kind": "channel-speed",
+        "model": "efficientdet-lite0",
+        "side": 320,
+        "recipe": "int8",
+        "macs_before": 974e6,
+        "macs_after": 487e6,
+        "after": {"min_ms": 10.0},
+    }
+    rows = [{**row, "before": {"min_ms": ms}, "faster": ms / 10} for ms in (30.0, 18.0)]
+    _, _, line = speed_markdown(rows).splitlines()
+    assert line == "| efficientdet-lite0 | 320 | `int8` | 0.97 G | 0.49 G | 18.0 | 10.0 | 1.80 x |"
 
 
 def test_an_unknown_case_is_one_clear_line(capsys, tmp_path):

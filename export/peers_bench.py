@@ -1,0 +1,197 @@
+"""`python -m export.peers_bench`: our artifacts timed against the same architectures elsewhere.
+
+Peers (`peers.toml`) are converted by TensorFlow's converter as their users would do it, ours as by
+`export tflite`. Both artifacts of a pair take turns in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from effkeras import results
+from effkeras.commands.options import above_zero, parser
+from effkeras.console import note, run_command, table
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.quiet import quiet
+from effkeras.tables import read_toml, to_record
+
+if TYPE_CHECKING:
+    from effkeras.litert.latency import Latency
+
+PEERS = Path(__file__).with_name("peers.toml")
+WORKER = Path(__file__).with_name("peers_worker.py")
+RECIPES = ("float32", "int8")
+THREADS = (1, 2)
+COLUMNS = ("model", "recipe", "thr", "ours ms", "theirs", "ratio", "at most", "in one piece")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A network elsewhere with the architecture of one of ours.
+
+    `environment` says whose Python has the package; `at_most` is the share of its latency that ours may take.
+    """
+
+    environment: Literal["own", "peers"]
+    module: str
+    model: str
+    side: int
+    at_most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both artifacts of one recipe on so many threads."""
+
+    name: str
+    recipe: str
+    peer: Peer
+    ours: Latency
+    theirs: Latency
+
+    @property
+    def ratio(self) -> float:
+        """Our fastest run over theirs: what the machine did beside hits the fastest runs least."""
+        return self.ours.min_ms / self.theirs.min_ms
+
+    def to_row(self) -> results.Row:
+        """The measurement as a plain record, kind "peer"."""
+        return {
+            "kind": "peer",
+            "model": self.name,
+            "recipe": self.recipe,
+            "peer": f"{self.peer.module}.{self.peer.model}",
+            "side": self.peer.side,
+            "threads": self.ours.setting.threads,
+            "ours": self.ours.to_row(),
+            "theirs": self.theirs.to_row(),
+            "ratio": round(self.ratio, 3),
+            "ratio_median": round(self.ours.median_ms / self.theirs.median_ms, 3),
+            "at_most": self.peer.at_most,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where peers' Python is, and where artifacts are kept between runs."""
+
+    python: Path
+    work: Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def read_peers(file: Path = PEERS) -> dict[str, Peer]:
+    """All peers, by the name of our model."""
+    return {name: to_record(Peer, entry, f"{file}: {name}") for name, entry in read_toml(file).items()}
+
+
+def timed(name: str, peer: Peer, places: Places, runs: int) -> Iterator[Pair]:
+    """Makes both artifacts of each recipe, if they are not there yet, and times them.
+
+    Raises EffkerasError when the peer's environment is missing or its conversion fails.
+    """
+    from effkeras.litert.latency import Plan, Setting, measure_all
+
+    theirs, ours = _theirs(name, peer, places), _ours(name, peer, places.work)
+    for recipe in RECIPES:
+        files = (ours / f"{recipe}.tflite", theirs / f"{recipe}.tflite")
+        for threads in THREADS:
+            jobs = [(file.read_bytes(), Setting(xnnpack=True, threads=threads)) for file in files]
+            own, other = measure_all(jobs, Plan(runs, warmup=5), f"timing {name} {recipe}, {threads} threads")
+            yield Pair(name, recipe, peer, own, other)
+
+
+def _theirs(name: str, peer: Peer, places: Places) -> Path:
+    folder = places.work / "peers" / name
+    if all((folder / f"{recipe}.tflite").is_file() for recipe in RECIPES):
+        return folder
+    python = Path(sys.executable) if peer.environment == "own" else places.python
+    if not python.is_file():
+        raise EffkerasError(f"{python}: no such Python; make bench-export makes it, or give --python")
+    folder.mkdir(parents=True, exist_ok=True)
+    note(f"converting {peer.module}.{peer.model} the plain way")
+    command = [str(python), str(WORKER), peer.module, peer.model, str(peer.side), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1]
+        raise EffkerasError(f"{peer.module}.{peer.model} could not be converted: {last}")
+    return folder
+
+
+def _ours(name: str, peer: Peer, work: Path) -> Path:
+    folder = work / "ours" / name
+    if all((folder / f"{recipe}.tflite").is_file() for recipe in RECIPES):
+        return folder
+    note(f"converting {name}")
+    with quiet():
+        from effkeras.files import write_bytes
+        from effkeras.models import build
+        from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+        from quantize.recipes import find
+
+        model = build(name, input_shape=(peer.side, peer.side))
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = float_parts(model, PtqOptions(find("float32")))
+    for recipe in RECIPES:
+        made = quantize_pixels(parts, PtqOptions(find(recipe)), list(_noise(peer.side)))
+        write_bytes(folder / f"{recipe}.tflite", made.flatbuffer)
+    return folder
+
+
+def _noise(side: int, count: int = 4) -> Iterator[Any]:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    return (random.uniform(0, 255, (1, side, side, 3)).astype(np.float32) for _ in range(count))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _options(argv)
+    peers = read_peers()
+    for name in chosen.only or peers:
+        if name not in peers:
+            raise EffkerasError(f"there is no peer of {name!r}; {did_you_mean(name, peers)}")
+    places = Places(chosen.python, chosen.work)
+    for name in chosen.only or peers:
+        pairs = list(timed(name, peers[name], places, chosen.runs))
+        results.append(chosen.out, [results.stamped(pair.to_row()) for pair in pairs])
+        table(f"{name} at {peers[name].side} pixels", COLUMNS, [_cells(pair) for pair in pairs])
+
+
+def _cells(pair: Pair) -> list[str]:
+    return [
+        pair.name,
+        pair.recipe,
+        str(pair.ours.setting.threads),
+        f"{pair.ours.min_ms:.1f}",
+        f"{pair.theirs.min_ms:.1f}",
+        f"{pair.ratio:.2f}",
+        f"{pair.peer.at_most:.2f}",
+        f"{pair.ours.delegated.partitions} / {pair.theirs.delegated.partitions}",
+    ]
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("peers-bench", "Times our artifacts against the same architectures elsewhere.")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    options.add_argument("--work", type=Path, default=Path("runs/peers"), help="where artifacts are kept")
+    options.add_argument(
+        "--python", type=Path, default=Path(".venv-peers/bin/python"), help="the Python that has the peers"
+    )
+    options.add_argument("--runs", type=above_zero, default=50, help="timed runs of each (default: 50)")
+    options.add_argument("--only", nargs="+", metavar="MODEL", help="these of our models only")
+    return options.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The command: options in, a folder and a short report out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras.commands.options import MODEL_HELP, add_data, add_weights, parser
+from effkeras.console import facts, run_command
+from effkeras.quiet import quiet
+from export.savedmodel.options import SavedModelOptions
+
+if TYPE_CHECKING:
+    from export.savedmodel.exporting import SavedModelReport
+
+FAILED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; exit code 1 when what was made does not answer as the model does."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = parser("export savedmodel", "Makes a TensorFlow SavedModel that takes pictures as they are.")
+    options.add_argument("model", help=MODEL_HELP)
+    add_weights(options)
+    add_data(options, required=False)
+    options.add_argument("--split", help="check with its first pictures (default: test, else val)")
+    options.add_argument(
+        "--min-score", type=float, default=0.0, help="leave out detections that are less sure (default: 0)"
+    )
+    options.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: RUN/artifacts/savedmodel, or in this folder"
+    )
+    chosen = vars(options.parse_args(argv))
+    source = chosen.pop("model")
+
+    with quiet():  # which loads TensorFlow
+        from export.savedmodel.exporting import CheckFailedError, export_savedmodel
+
+    try:
+        report = export_savedmodel(source, SavedModelOptions(**chosen))
+    except CheckFailedError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return FAILED
+    facts(f"{report.spec.name} as a SavedModel", _lines(report))
+    print(f"{report.folder}: written, with labels.txt and model.toml in assets/")
+    return 0
+
+
+def _lines(report: SavedModelReport) -> Iterator[tuple[str, str]]:
+    for name, takes in report.signatures.items():
+        yield name, takes
+    for name, gives in report.answers.items():
+        yield f"-> {name}", gives
+    yield "size", f"{report.size:,} bytes"
+    yield "checked", str(report.agreement)

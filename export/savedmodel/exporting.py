@@ -1,0 +1,154 @@
+"""From a model to a SavedModel folder: traced, written aside, checked, then put in its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from effkeras import results
+from effkeras.console import note, track
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.files import check_can_make, whole_folder, write_text
+from effkeras.models import spec_of
+from effkeras.predictor import KerasPredictor
+from effkeras.quiet import quiet
+from effkeras.savedmodel import DEFAULT, DEFINITION, GRAPH, SavedModel, is_saved_model
+from effkeras.sources import open_model
+from export.runs import run_folder
+from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_pictures
+from export.savedmodel.notes import assets, described
+from export.savedmodel.options import SavedModelOptions
+from export.savedmodel.signatures import Answering
+
+if TYPE_CHECKING:
+    import keras
+
+
+__all__ = ["CheckFailedError", "SavedModelReport", "export_savedmodel"]
+
+_PARTS = frozenset({GRAPH, "fingerprint.pb", "variables", "assets"})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SavedModelReport:
+    """What was made: how it is called, what it answers (of the default signature), and its size in bytes."""
+
+    folder: Path
+    spec: ModelSpec
+    signatures: Mapping[str, str]
+    answers: Mapping[str, str]
+    size: int
+    agreement: Agreement
+
+    def to_row(self) -> dict[str, Any]:
+        """The report as a plain record, kind "savedmodel"."""
+        return {
+            "kind": "savedmodel",
+            "model": self.spec.name,
+            "input_size": list(self.spec.input.size),
+            "artifact": self.folder.name,
+            "bytes": self.size,
+            "signatures": dict(self.signatures),
+            **self.agreement.to_row(),
+            "passed": True,
+        }
+
+
+def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedModelReport:
+    """Makes a SavedModel folder that answers as the model does.
+
+    When `source` is a run folder, the report is added to its results.jsonl.
+
+    Args:
+        source: a run folder, a .keras file, a zoo name or a TOML file.
+        options: what to make and how to check it.
+
+    Raises:
+        CheckFailedError: the result answers otherwise than the model, or not at all; nothing is written.
+        EffkerasError: bad options, no such model or pictures, or no room for the result.
+    """
+    out = options.out or _default_out(str(source))
+    _check(out, options)
+    model = open_model(str(source), options.weights)
+    report = _made(model, out, options, trained=_has_weights(Path(source), options))
+    run = run_folder(str(source))
+    if run is not None:
+        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+    return report
+
+
+def _default_out(source: str) -> Path:
+    run = run_folder(source)
+    return run / "artifacts" / "savedmodel" if run else Path(f"{Path(source).stem}-savedmodel")
+
+
+def _check(out: Path, options: SavedModelOptions) -> None:
+    if math.isnan(options.min_score):
+        raise EffkerasError("--min-score must be a number")
+    check_can_make(out.parent)  # before minutes of work
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() and not (is_saved_model(out) and (out / DEFINITION).is_file()):
+        raise EffkerasError(
+            f"{out} exists and is no SavedModel of effkeras; remove it, or give another --out"
+        )
+    for stranger in sorted({path.name for path in out.glob("*")} - _PARTS):
+        raise EffkerasError(
+            f"{out} would be replaced, and holds {stranger} too; move it, or give another --out"
+        )
+
+
+def _has_weights(source: Path, options: SavedModelOptions) -> bool:
+    """Whether weights are not random, in which case a model may well say the same of all pictures."""
+    return source.is_dir() or source.suffix == ".keras" or options.weights is not None
+
+
+def _made(model: keras.Model, out: Path, options: SavedModelOptions, *, trained: bool) -> SavedModelReport:
+    spec = spec_of(model)
+    pictures = check_pictures(spec, options)
+    module = Answering(model, spec, options.min_score)
+    signatures = module.signatures()
+    traced = {one.name: one.traced() for one in track(signatures, "tracing")}
+    answers = traced[DEFAULT].structured_outputs
+    with ExitStack() as stack:
+        aside = stack.enter_context(whole_folder(out))
+        beside = Path(stack.enter_context(TemporaryDirectory()))
+        module.assets = _assets(assets(spec, signatures, answers), beside)
+        note("writing")
+        _save(module, traced, aside, out)
+        agreed = agreement(KerasPredictor(model, spec), SavedModel.open(aside), pictures, options.min_score)
+        if problem := agreed.problem(trained=trained):
+            raise CheckFailedError(f"{problem}; nothing was written")
+        size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+    return SavedModelReport(
+        folder=out,
+        spec=spec,
+        signatures={one.name: f"{one.takes.name}: {described(one.takes)}" for one in signatures},
+        answers={name: described(one) for name, one in answers.items()},
+        size=size,
+        agreement=agreed,
+    )
+
+
+def _assets(texts: Mapping[str, str], folder: Path) -> list[Any]:
+    """Files that TensorFlow copies beside the graph."""
+    for name, text in texts.items():
+        write_text(folder / Path(name).name, text)
+    return [tf.saved_model.Asset(str(file)) for file in sorted(folder.iterdir())]
+
+
+def _save(module: Answering, signatures: Mapping[str, Any], folder: Path, out: Path) -> None:
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # nobody trains it
+    try:
+        with quiet():
+            tf.saved_model.save(module, str(folder), dict(signatures), options)
+    except tf.errors.OpError as error:  # a full disk, for one
+        raise EffkerasError(f"cannot write {out}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,116 @@
+"""What a picture file's header says, read with TensorFlow operations: how to turn it, whether it is clear.
+
+TensorFlow's decoders ignore EXIF, and photographs of phones lie on their side without it. Layouts: JPEG
+(ITU-T T.81, annex B), PNG (W3C, third edition, 5.3 and 11.3), EXIF (CIPA DC-008, 4.5 and 4.6).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+UPRIGHT = 1
+NOWHERE = -1
+_ORIENTATION = 0x0112
+_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_MARGIN = 16  # bytes that may be looked at beyond the end; they are 0
+
+
+class PngHeader(NamedTuple):
+    """A PNG's header: its kind of pixels, and what the chunks before them say."""
+
+    depth: Any
+    colour: Any
+    has_transparency: Any
+    orientation: Any
+
+
+def file_bytes(contents: Any) -> Any:
+    """The file as uint8 (n + margin,), so that reading a little past the end of a cut file finds zeros."""
+    return tf.pad(tf.io.decode_raw(contents, tf.uint8), [[0, _MARGIN]])
+
+
+def jpeg_orientation(contents: Any) -> Any:
+    """EXIF's orientation of a JPEG, 1..8; 1 when it states none."""
+    data = file_bytes(contents)
+
+    def inside(at: Any, found: Any) -> Any:
+        marker = (_byte(data, at) == 0xFF) & (_byte(data, at + 1) != _START_OF_SCAN)
+        return marker & (found == NOWHERE)
+
+    def step(at: Any, found: Any) -> tuple[Any, Any]:
+        is_exif = (_byte(data, at + 1) == _APP1) & _says(data, at + 4, b"Exif\0\0")
+        return at + 2 + _number(data, at + 2, 2), tf.where(is_exif, at + 10, found)
+
+    _, found = tf.while_loop(inside, step, (_whole(2), _whole(NOWHERE)))
+    return _orientation_at(data, found)
+
+
+def png_header(contents: Any) -> PngHeader:
+    """What a PNG says before its pixels."""
+    data = file_bytes(contents)
+
+    def inside(at: Any, found: Any, clear: Any) -> Any:
+        at_pixels = _says(data, at + 4, b"IDAT") | _says(data, at + 4, b"IEND")
+        return ~at_pixels & (at < _length(data) - _MARGIN)
+
+    def step(at: Any, found: Any, clear: Any) -> tuple[Any, Any, Any]:
+        found = tf.where(_says(data, at + 4, b"eXIf"), at + 8, found)
+        clear = clear | _says(data, at + 4, b"tRNS")
+        return at + 12 + _number(data, at, 4), found, clear
+
+    start = (_whole(8), _whole(NOWHERE), tf.constant(False))
+    _, found, clear = tf.while_loop(inside, step, start)
+    return PngHeader(_byte(data, 24), _byte(data, 25), clear, _orientation_at(data, found))
+
+
+def turned(picture: Any, orientation: Any) -> Any:
+    """A picture (h, w, 3) the way up that EXIF's orientation asks for."""
+    picture = tf.cond(orientation >= 5, lambda: tf.transpose(picture, (1, 0, 2)), lambda: picture)
+    mirrored = tf.reduce_any(orientation == _whole([2, 3, 6, 7]))
+    picture = tf.cond(mirrored, lambda: tf.reverse(picture, [1]), lambda: picture)
+    upside_down = tf.reduce_any(orientation == _whole([3, 4, 7, 8]))
+    return tf.cond(upside_down, lambda: tf.reverse(picture, [0]), lambda: picture)
+
+
+def _orientation_at(data: Any, start: Any) -> Any:
+    """The orientation in the TIFF structure at `start`; 1 when there is none or it makes no sense."""
+    little = _byte(data, start) == ord("I")
+    directory = start + _ordered(data, start + 4, 4, little)
+    room = tf.maximum(_length(data) - directory, 0) // 12
+    count = tf.minimum(_ordered(data, directory, 2, little), room)
+    entries = directory + 2 + 12 * tf.range(count)
+    stated = tf.boolean_mask(entries, _ordered(data, entries, 2, little) == _ORIENTATION)
+    values = tf.concat([_ordered(data, stated + 8, 2, little), _whole([UPRIGHT])], axis=0)
+    sane = (start != NOWHERE) & (values[0] >= 1) & (values[0] <= 8)
+    return tf.where(sane, values[0], UPRIGHT)
+
+
+def _ordered(data: Any, at: Any, size: int, little: Any) -> Any:
+    """The number of `size` bytes at `at`, in the byte order that the file states."""
+    return tf.where(little, _number(data, at, size, reverse=True), _number(data, at, size))
+
+
+def _number(data: Any, at: Any, size: int, *, reverse: bool = False) -> Any:
+    places = range(size) if reverse else range(size - 1, -1, -1)
+    return tf.add_n([_byte(data, at + i) * 256**place for i, place in enumerate(places)])
+
+
+def _says(data: Any, at: Any, text: bytes) -> Any:
+    return tf.reduce_all(_byte(data, at + tf.range(len(text), dtype=tf.int64)) == _whole(list(text)))
+
+
+def _byte(data: Any, at: Any) -> Any:
+    """The byte at a position, or those at several; positions outside the file read its zero margin."""
+    at, last = tf.convert_to_tensor(at, tf.int64), _length(data) - 1
+    within = (at >= 0) & (at <= last)
+    return tf.cast(tf.gather(data, tf.where(within, at, last)), tf.int64)
+
+
+def _length(data: Any) -> Any:
+    return tf.size(data, out_type=tf.int64)
+
+
+def _whole(value: Any) -> Any:
+    return tf.constant(value, tf.int64)

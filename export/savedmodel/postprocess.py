@@ -1,0 +1,142 @@
+"""What the outputs of a network mean, as TensorFlow operations on one picture at a time.
+
+The same steps as `effkeras.detection.nms`, `effkeras.segmentation.decode` and `effkeras.predict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from effkeras.definition import ModelSpec, NmsSpec, detector_parts
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.nms import MAX_CANDIDATES
+from effkeras.graph.segmentation import STRIDE
+from effkeras.predict import BEST, label_of
+from export.savedmodel.preprocess import Placement, around, to_picture
+
+NOTHING = -1  # the class of a row without a detection
+OUTSIDE = 255  # the class of a mask's pixels outside the picture
+
+Tensors = dict[str, Any]
+
+
+class _Candidates(NamedTuple):
+    """Boxes (n, 4) in input pixels with their logits (n,) and class indices (n,)."""
+
+    boxes: Any
+    logits: Any
+    classes: Any
+
+
+def names_of(spec: ModelSpec) -> list[str]:
+    """The names of the classes as predictions state them."""
+    return [label_of(spec, index) for index in range(spec.classes)]
+
+
+def classes_of(scores: Any, spec: ModelSpec) -> Tensors:
+    """A classifier's answer, from scores (B, classes): the five likeliest classes, and all scores."""
+    best = tf.math.top_k(scores, min(BEST, spec.classes))
+    names = tf.gather(tf.constant(names_of(spec)), best.indices)
+    return {"scores": best.values, "classes": best.indices, "labels": names, "all_scores": scores}
+
+
+def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelSpec, least: float) -> Tensors:
+    """A detector's answer for one picture, from (N, classes) logits and (N, 4) deltas.
+
+    Always `max_detections` rows, best first, of which `count` hold a detection with a score of at least
+    `least`; the others are 0, with the class -1 and the name "".
+    """
+    nms = detector_parts(spec).nms
+    found = _candidates(outputs["class_logits"], outputs["box_deltas"], spec)
+    chosen, scores, kept = _suppress(found.boxes, tf.sigmoid(found.logits), nms)
+    count = tf.minimum(kept, tf.reduce_sum(tf.cast(scores >= least, tf.int32)))
+    real = tf.range(nms.max_detections) < count
+    chosen = tf.where(real, chosen, 0)
+    boxes = _clipped(tf.gather(found.boxes, chosen), spec.input.size)
+    classes = tf.gather(found.classes, chosen)
+    return {
+        "boxes": tf.where(real[:, None], to_picture(boxes, placement), 0.0),
+        "scores": tf.where(real, scores, 0.0),
+        "classes": tf.where(real, classes, NOTHING),
+        "labels": tf.where(real, tf.gather(tf.constant(names_of(spec)), classes), ""),
+        "count": count,
+    }
+
+
+def mask_of(logits: Any, placement: Placement) -> Any:
+    """The likeliest class of each pixel of the picture: (h, w, C) logits to uint8 (height, width)."""
+    shape = tf.shape(logits, out_type=tf.int64)
+    tops, bottoms, down = _mask_neighbours(placement, 0, shape[0])
+    lefts, rights, across = _mask_neighbours(placement, 1, shape[1])
+    across = across[:, None]
+    wide = tf.gather(logits, lefts, axis=1) * (1 - across) + tf.gather(logits, rights, axis=1) * across
+
+    def row(at: tuple[Any, Any, Any]) -> Any:
+        low, high = wide[at[0]], wide[at[1]]
+        return tf.cast(tf.argmax(low + (high - low) * at[2], axis=-1), tf.uint8)
+
+    # Row by row: the logits of all pixels of a photograph at once do not fit into memory.
+    return tf.map_fn(row, (tops, bottoms, down), fn_output_signature=tf.uint8)
+
+
+def _candidates(class_logits: Any, box_deltas: Any, spec: ModelSpec) -> _Candidates:
+    """The anchors and classes that suppression looks at, each pair once."""
+    rows, classes = _pairs(class_logits, detector_parts(spec).nms)
+    logits = tf.gather_nd(class_logits, tf.stack([rows, classes], axis=-1))
+    anchors = tf.gather(tf.constant(anchor_boxes(spec)), rows)
+    return _Candidates(_decoded(tf.gather(box_deltas, rows), anchors), logits, classes)
+
+
+def _pairs(class_logits: Any, nms: NmsSpec) -> tuple[Any, Any]:
+    count, classes = class_logits.shape
+    if nms.max_inputs:
+        flat = _strongest(tf.reshape(class_logits, [-1]), min(nms.max_inputs, count * classes))
+        return flat // classes, flat % classes
+    rows = _strongest(tf.reduce_max(class_logits, axis=-1), min(MAX_CANDIDATES, count))
+    return rows, tf.gather(tf.argmax(class_logits, axis=-1, output_type=tf.int32), rows)
+
+
+def _strongest(scores: Any, count: int) -> Any:
+    return tf.sort(tf.math.top_k(scores, count, sorted=False).indices)
+
+
+def _decoded(deltas: Any, anchors: Any) -> Any:
+    """Boxes (n, 4) from ty, tx, th, tw relative to anchors (n, 4)."""
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    centers = deltas[:, :2] * sizes + (anchors[:, :2] + anchors[:, 2:]) / 2
+    half = tf.exp(deltas[:, 2:]) * sizes / 2
+    return tf.concat([centers - half, centers + half], axis=-1)
+
+
+def _suppress(boxes: Any, scores: Any, nms: NmsSpec) -> tuple[Any, Any, Any]:
+    """Indices and scores (max_detections,) of the kept boxes, best first, and how many they are.
+
+    The operation halves its sigma (Bodla et al. do not), and would cut hard beside a soft suppression.
+    """
+    soft = nms.method == "gaussian"
+    return tf.raw_ops.NonMaxSuppressionV5(
+        boxes=boxes,
+        scores=scores,
+        max_output_size=nms.max_detections,
+        iou_threshold=1.0 if soft else nms.iou_threshold,
+        score_threshold=nms.score_threshold if soft else -np.inf,
+        soft_nms_sigma=nms.sigma / 2 if soft else 0.0,
+        pad_to_max_output_size=True,
+    )
+
+
+def _clipped(boxes: Any, size: tuple[int, int]) -> Any:
+    return tf.clip_by_value(boxes, 0.0, tf.constant([*size, *size], tf.float32))
+
+
+def _mask_neighbours(placement: Placement, axis: int, length: Any) -> tuple[Any, Any, Any]:
+    """For each row (or column) of the picture the two of the mask around it, and how far from the first."""
+    scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
+    end = tf.round((tf.cast(side, tf.float64) * scale + offset) * 1000) / 1000
+    last = tf.minimum(length, tf.cast(tf.math.ceil(end / STRIDE), tf.int64)) - 1
+    position = ((tf.cast(tf.range(side), tf.float64) + 0.5) * scale + offset) / STRIDE - 0.5
+    return around(position, last)

@@ -1,0 +1,121 @@
+"""`effkeras.preprocess` as TensorFlow operations: from pictures of any size to a network's input.
+
+The arithmetic follows it step by step and in the same precision, so that both give the same pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from effkeras.definition import InputSpec
+
+
+class Placement(NamedTuple):
+    """Where a picture ends up in the input, as `effkeras.preprocess.Placement` says it.
+
+    `scale` and `offset` are float64 (2,), `size` is int64 (2,), the picture's height and width.
+    """
+
+    scale: Any
+    offset: Any
+    size: Any
+
+
+def place(pictures: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    """Pictures of one size in the network's input.
+
+    Args:
+        pictures: uint8 (B, h, w, 3) RGB.
+        spec: the input's size and the way to reach it.
+
+    Returns:
+        float32 (B, H, W, 3), pixels 0..255 on a ground of the mean colour; and the placement they share.
+    """
+    way = _letterbox if spec.resize == "letterbox" else _center_crop
+    content, placement = way(pictures, spec)
+    return _fill(content, spec), placement
+
+
+def untouched(pixels: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    """Pictures that have the input's size already, (B, H, W, 3), as float32, and where that puts them."""
+    ones = tf.ones(2, tf.float64)
+    return tf.cast(pixels, tf.float32), Placement(ones, 0 * ones, tf.constant(spec.size, tf.int64))
+
+
+def to_picture(boxes: Any, placement: Placement) -> Any:
+    """Boxes (n, 4) from input pixels to picture pixels, clipped to the picture, float32."""
+    offset, scale = tf.tile(placement.offset, [2]), tf.tile(placement.scale, [2])
+    moved = (tf.cast(boxes, tf.float64) - offset) / scale
+    edges = tf.tile(tf.cast(placement.size, tf.float64), [2])
+    return tf.cast(tf.clip_by_value(moved, 0.0, edges), tf.float32)
+
+
+def _letterbox(pictures: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    size, target = tf.stack(_sides(pictures)), tf.constant(spec.size, tf.int64)
+    crossed = target * size[::-1]  # the side that is filled is the one with the smaller ratio
+    fitting = tf.maximum(target[::-1] * size // size[::-1], 1)
+    inner = tf.where(tf.stack([crossed[0] <= crossed[1], crossed[0] > crossed[1]]), target, fitting)
+    return _resized(pictures, inner), Placement(_double(inner) / _double(size), tf.zeros(2, tf.float64), size)
+
+
+def _center_crop(pictures: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    size, target = tf.stack(_sides(pictures)), tf.constant(spec.size, tf.int64)
+    ratio = tf.reduce_min(_double(size) / _double(target)) * spec.crop
+    cut = tf.maximum(tf.cast(tf.round(_double(target) * ratio), tf.int64), 1)
+    corner = (size - cut) // 2
+    ends = corner + cut
+    content = _resized(pictures[:, corner[0] : ends[0], corner[1] : ends[1]], target)
+    scale = _double(target) / _double(cut)
+    return content, Placement(scale, -_double(corner) * scale, size)
+
+
+def _resized(pictures: Any, size: Any) -> Any:
+    """uint8 (B, h, w, 3) to float32 (B, *size, 3), whole numbers."""
+    height, width = _sides(pictures)
+    tops, bottoms, down = neighbours(height, size[0])
+    lefts, rights, across = neighbours(width, size[1])
+    down, across = down[:, None, None], across[:, None]
+    rows = _lines(pictures, tops, 1) * (1 - down) + _lines(pictures, bottoms, 1) * down
+    pixels = _lines(rows, lefts, 2) * (1 - across) + _lines(rows, rights, 2) * across
+    return tf.round(pixels)
+
+
+def neighbours(source: Any, target: Any) -> tuple[Any, Any, Any]:
+    """For each output pixel the two input pixels it lies between, and its distance from the first."""
+    step = _double(source) / _double(target)
+    position = (_double(tf.range(target)) + 0.5) * step - 0.5
+    return around(position, source - 1)
+
+
+def around(position: Any, last: Any) -> tuple[Any, Any, Any]:
+    """Positions (n,) float64 as two whole ones in 0..last, int64, and the float32 way from the first."""
+    position = tf.clip_by_value(position, 0.0, _double(last))
+    first = tf.cast(tf.floor(position), tf.int64)
+    distance = tf.cast(position - _double(first), tf.float32)
+    return first, tf.minimum(first + 1, last), distance
+
+
+def _fill(content: Any, spec: InputSpec) -> Any:
+    """The content, (B, h, w, 3), at the top left of the whole input, (B, H, W, 3)."""
+    height, width = _sides(content)
+    missing = [[0, 0], [0, spec.size[0] - height], [0, spec.size[1] - width], [0, 0]]
+    rows, columns = (tf.range(side, dtype=tf.int64) for side in spec.size)
+    inside = (rows[:, None] < height) & (columns < width)
+    mean = tf.constant(spec.mean, tf.float32)
+    pixels = tf.where(inside[..., None], tf.pad(content, missing), mean)
+    return tf.ensure_shape(pixels, (None, *spec.size, 3))
+
+
+def _lines(pictures: Any, indices: Any, axis: int) -> Any:
+    return tf.cast(tf.gather(pictures, indices, axis=axis), tf.float32)
+
+
+def _sides(pictures: Any) -> tuple[Any, Any]:
+    shape = tf.shape(pictures, out_type=tf.int64)
+    return shape[1], shape[2]
+
+
+def _double(value: Any) -> Any:
+    return tf.cast(value, tf.float64)

@@ -1,0 +1,154 @@
+"""The module that is saved: a network between pictures and answers, and the ways to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from effkeras.definition import ModelSpec
+from effkeras.litert.convert import output_names
+from effkeras.savedmodel import DEFAULT, RAW
+from export.savedmodel.pictures import decode_picture
+from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of
+from export.savedmodel.preprocess import Placement, place, untouched
+
+if TYPE_CHECKING:
+    import keras
+
+_PLACEMENT = Placement(
+    tf.TensorSpec((2,), tf.float64), tf.TensorSpec((2,), tf.float64), tf.TensorSpec((2,), tf.int64)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A way to call the module: its name, what it takes, and the function behind it."""
+
+    name: str
+    takes: tf.TensorSpec
+    call: Callable[[Any], Tensors]
+
+    def traced(self) -> Any:
+        """The concrete function."""
+        return tf.function(self.call, input_signature=[self.takes], autograph=False).get_concrete_function()
+
+
+class Answering(tf.Module):
+    """A model that answers for pictures as they are, in TensorFlow operations only.
+
+    Its methods take a batch and give the same answers as `effkeras.predict`: `detections_of` and masks for
+    a detector, `classes_of` for a classifier. Boxes are in pixels of the picture that was given.
+    """
+
+    def __init__(self, model: keras.Model, spec: ModelSpec, least: float):
+        super().__init__()
+        self._spec = spec
+        self._least = least
+        pixels = tf.TensorSpec((None, *spec.input.size, 3), tf.float32, "pixels")
+        self._variables = [variable.value for variable in model.variables]
+        self._network = tf.function(_heads(model), input_signature=[pixels], autograph=False)
+
+    def pictures(self, pictures: Any) -> Tensors:
+        """Answers for uint8 (B, h, w, 3) of any size."""
+        pixels, placement = place(pictures, self._spec.input)
+        return self._answers(pixels, _repeated(placement, tf.shape(pixels)[0]))
+
+    def picture(self, picture: Any) -> Tensors:
+        """The answer for one picture, uint8 (h, w, 3)."""
+        return _first(self.pictures(picture[None]))
+
+    def sized(self, pixels: Any) -> Tensors:
+        """Answers for uint8 (B, H, W, 3) that somebody else brought to the network's size."""
+        pixels, placement = untouched(pixels, self._spec.input)
+        return self._answers(pixels, _repeated(placement, tf.shape(pixels)[0]))
+
+    def encoded(self, contents: Any) -> Tensors:
+        """Answers for JPEG or PNG files, string (B,), each of its own size."""
+        pixels = tf.TensorSpec((*self._spec.input.size, 3), tf.float32)
+        placed = tf.map_fn(self._read, contents, fn_output_signature=(pixels, _PLACEMENT))
+        return self._answers(*placed)
+
+    def encoded_single(self, contents: Any) -> Tensors:
+        """The answer for one file, a scalar string."""
+        return _first(self.encoded(contents[None]))
+
+    def raw(self, pixels: Any) -> Tensors:
+        """What the network itself says of float32 (B, H, W, 3), pixels 0..255."""
+        return self._network(pixels)
+
+    def signatures(self) -> tuple[Signature, ...]:
+        """All ways to call the module."""
+        height, width = self._spec.input.size
+        sized = (None, height, width, 3)
+        return (
+            Signature(DEFAULT, tf.TensorSpec((None, None, None, 3), tf.uint8, "pictures"), self.pictures),
+            Signature("single", tf.TensorSpec((None, None, 3), tf.uint8, "picture"), self.picture),
+            Signature("encoded", tf.TensorSpec((None,), tf.string, "image_bytes"), self.encoded),
+            Signature("encoded_single", tf.TensorSpec((), tf.string, "image_bytes"), self.encoded_single),
+            Signature("sized", tf.TensorSpec(sized, tf.uint8, "pixels"), self.sized),
+            Signature(RAW, tf.TensorSpec(sized, tf.float32, "pixels"), self.raw),
+        )
+
+    def _read(self, contents: Any) -> tuple[Any, Placement]:
+        pixels, placement = place(decode_picture(contents)[None], self._spec.input)
+        return pixels[0], placement
+
+    def _answers(self, pixels: Any, placements: Placement) -> Tensors:
+        """Answers for pixels (B, H, W, 3) and placements with a first dimension B."""
+        outputs = self._network(pixels)
+        if not self._spec.is_detector:
+            (scores,) = outputs.values()
+            return classes_of(scores, self._spec)
+        return {**self._boxes(outputs, placements), **self._masks(outputs, placements)}
+
+    def _boxes(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
+        if not self._spec.detects:
+            return {}
+
+        def one(of: tuple[Tensors, Placement]) -> Tensors:
+            return detections_of(*of, self._spec, self._least)
+
+        heads = {name: outputs[name] for name in ("class_logits", "box_deltas")}
+        kinds = {"boxes": tf.float32, "scores": tf.float32, "classes": tf.int32}
+        kinds |= {"labels": tf.string, "count": tf.int32}
+        return tf.map_fn(one, (heads, placements), fn_output_signature=kinds)
+
+    def _masks(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
+        """Masks (B, h, w), h and w of the largest picture, and each picture's own size (B, 2)."""
+        if not self._spec.segments:
+            return {}
+        largest = tf.reduce_max(placements.size, axis=0)
+
+        def one(of: tuple[Any, Placement]) -> Any:
+            logits, placement = of
+            missing = largest - placement.size
+            return tf.pad(
+                mask_of(logits, placement), [[0, missing[0]], [0, missing[1]]], constant_values=OUTSIDE
+            )
+
+        masks = tf.map_fn(one, (outputs["mask_logits"], placements), fn_output_signature=tf.uint8)
+        return {"masks": masks, "sizes": placements.size}
+
+
+def _heads(model: keras.Model) -> Callable[[Any], Tensors]:
+    """The model as a function to its outputs by name, float32, without training's auxiliary head."""
+    names = output_names(model)
+
+    def call(pixels: Any) -> Tensors:
+        outputs = model(pixels, training=False)
+        if not isinstance(outputs, dict):
+            outputs = {names[0]: outputs}
+        return {name: tf.cast(outputs[name], tf.float32) for name in names}
+
+    return call
+
+
+def _repeated(placement: Placement, count: Any) -> Placement:
+    return Placement(*(tf.tile(value[None], [count, 1]) for value in placement))
+
+
+def _first(answers: Tensors) -> Tensors:
+    return {name: values[0] for name, values in answers.items()}

@@ -1,0 +1,82 @@
+"""`python -m export.size_bench`: bytes of int8 EfficientDet-Lite files.
+
+Freshly built batch norms are all alike, which makes the heads of all levels alike; trained ones are not.
+So scales and statistics are drawn here. Sizes depend on nothing else, and accuracy is not looked at.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effkeras import results
+from effkeras.commands.options import parser
+from effkeras.console import note, run_command, table
+from effkeras.quiet import quiet
+
+if TYPE_CHECKING:
+    import keras
+
+MODELS = ("efficientdet-lite0", "efficientdet-lite4")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def size_row(name: str) -> results.Row:
+    """The sizes of a model's float32 and int8 artifacts as a plain record, kind "size"."""
+    with quiet():
+        import effkeras
+        from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+        from quantize.recipes import find
+
+        model = effkeras.build(name)
+        draw_statistics(model)
+    options = PtqOptions(find("int8"))
+    parts = float_parts(model, options)
+    picture = np.random.default_rng(0).uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32)
+    made = quantize_pixels(parts, options, [picture]).flatbuffer
+    return {
+        "kind": "size",
+        "model": name,
+        "parameters": model.count_params(),
+        "float32_bytes": len(parts.flatbuffer),
+        "int8_bytes": len(made),
+    }
+
+
+def draw_statistics(model: keras.Model, seed: int = 0) -> None:
+    """Gives every batch norm a scale, an offset and statistics as trained ones have them."""
+    import keras
+
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.gamma.shape
+            layer.gamma.assign(random.uniform(0.5, 2, shape))
+            layer.beta.assign(random.normal(0, 0.5, shape))
+            layer.moving_mean.assign(random.normal(0, 0.5, shape))
+            layer.moving_variance.assign(random.uniform(0.3, 3, shape))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    options = parser("size-bench", "Measures the sizes of int8 EfficientDet-Lite files.")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    chosen = options.parse_args(argv)
+    rows = []
+    for name in MODELS:
+        note(f"converting {name}")
+        rows.append(results.stamped(size_row(name)))
+    results.append(chosen.out, rows)
+    cells = [[row["model"], f"{row['float32_bytes']:,}", f"{row['int8_bytes']:,}"] for row in rows]
+    table("bytes", ["model", "float32", "int8"], cells)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Results go to stdout and all else to stderr, whatever those are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = "from effkeras.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
+def test_what_is_printed_beside_a_bar_reaches_the_file():
+    """With stderr a terminal and stdout a file, as in `effkeras predict ... > lines.jsonl`."""
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", CODE], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert done.stdout.split() == ["0", "1", "2"]
