@@ -305,11 +305,22 @@ def _parse(model: bytes) -> Any:
         for buffer in parsed.buffers:  # weights may lie behind the flatbuffer, as plain bytes
             if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
                 buffer.data = np.frombuffer(buffer.data, np.uint8)
+        _fill_in(parsed)
         return parsed
     except Exception as error:
         raise EffkerasError(
             f"the .tflite is cut short or damaged ({type(error).__name__}); export the model again"
         ) from error
+
+
+def _fill_in(parsed: Any) -> None:
+    """Makes lists that the file leaves out empty ones."""
+    for graph in parsed.subgraphs:
+        for name in ("tensors", "operators", "inputs", "outputs"):
+            setattr(graph, name, getattr(graph, name) or [])
+    operators_in = (op for graph in parsed.subgraphs for op in graph.operators)
+    for owner in (*operators_in, *(parsed.signatureDefs or ())):
+        owner.inputs, owner.outputs = owner.inputs or [], owner.outputs or []
 
 
 def _pack(parsed: Any) -> bytes:
