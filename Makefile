@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
 UV := $(shell command -v uv 2>/dev/null)
+MEDIAPIPE := .venv-mediapipe
+# MediaPipe's library is linked to these two, though it computes on the CPU here.
+HAS_GL := "import ctypes; [ctypes.CDLL(one) for one in ('libEGL.so.1', 'libGLESv2.so.2')]"
+INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends libegl1 libgles2
 
 # For `make demo`: one's own COCO folder and model.
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format bench bench-compression bench-export zoo-table train-digits clean
+.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export zoo-table \
+	train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -29,6 +34,13 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Damaged copies of a .tflite through everything that reads one; about ten minutes.
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz.py --count 10000
+
+# MediaPipe, which judges our files, in an environment of its own: it wants another absl-py than ours.
+mediapipe-env: $(MEDIAPIPE)/.ready
 
 # Figures that README and models/ quote; appended to models/results.jsonl.
 bench: $(READY)
@@ -80,5 +92,18 @@ else
 endif
 	touch $@
 
+$(MEDIAPIPE)/.ready: tests/mediapipe_requirements.txt
+ifdef UV
+	uv venv --quiet --allow-existing --python $(PYTHON) $(MEDIAPIPE)
+	VIRTUAL_ENV=$(CURDIR)/$(MEDIAPIPE) uv pip install --quiet --requirement $<
+else
+	$(PYTHON) -m venv $(MEDIAPIPE)
+	$(MEDIAPIPE)/bin/pip install --quiet --requirement $<
+endif
+	@$(MEDIAPIPE)/bin/python -c $(HAS_GL) 2>/dev/null || { $(INSTALL_GL); } >/dev/null 2>&1 || true
+	@$(MEDIAPIPE)/bin/python -c $(HAS_GL) || \
+	  { echo "error: MediaPipe needs libEGL and libGLESv2: apt-get install libegl1 libgles2" >&2; exit 1; }
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs data
+	rm -rf $(VENV) $(MEDIAPIPE) runs data

@@ -27,6 +27,8 @@ VERBS = {
     "predict": ("effkeras.commands.predict", "find objects or classes in pictures and videos"),
     "quantize": ("quantize.command", "compress a model by a recipe: pruning, channels, QAT, int8"),
     "export tflite": ("export.tflite", "make a LiteRT .tflite file and check it"),
+    "export inspect": ("export.inspect", "what is in a .tflite file, made by whatever tool"),
+    "export metadata": ("export.metadata.command", "put metadata back after edgetpu_compiler; set labels"),
     "export savedmodel": ("export.savedmodel", "make a SavedModel that takes pictures as they are"),
     "export bench": ("export.bench", "measure latencies of .tflite files"),
     "export preflight": ("export.preflight.command", "what an Edge TPU or a GPU runs of a .tflite"),

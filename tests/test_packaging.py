@@ -29,6 +29,8 @@ def test_wheel_holds_packages_and_zoo(wheel):
         "effkeras/_zoo/efficientdet/d0.toml",
         "effkeras/_zoo/efficientdet/digits.keras",
         "effkeras/py.typed",
+        "effkeras/litert/model_schema.toml",
+        "export/metadata/schema.toml",
         "export/tflite.py",
         "quantize/recipes.toml",
     ):

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _schema, _text
+from effkeras.errors import EffkerasError
+from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _schema, _text, quantization_of
 
 Range = tuple[float, float]
 
@@ -95,7 +96,7 @@ def stored_kernels(model: bytes) -> list[StoredKernel]:
     found = []
     for op in graph.operators:
         name = _code_name(parsed.operatorCodes[op.opcodeIndex])
-        if name not in _WITH_KERNEL:
+        if name not in _WITH_KERNEL or len(op.inputs or ()) < 2 or not op.outputs:
             continue
         tensor = graph.tensors[op.inputs[1]]
         data = parsed.buffers[tensor.buffer].data
@@ -125,9 +126,11 @@ def relus_as_requantization(model: bytes) -> bytes:
 
 
 def _cuts_at_zero(graph: Any, op: Any) -> bool:
+    if not (op.inputs and op.outputs):
+        return False
     source, made = (graph.tensors[index] for index in (op.inputs[0], op.outputs[0]))
     int8 = _schema().TensorType.INT8
-    return source.type == made.type == int8 and list(made.quantization.zeroPoint) == [-128]
+    return source.type == made.type == int8 and list(quantization_of(made)[1]) == [-128]
 
 
 def _take_out(parsed: Any) -> dict[int, Range]:
@@ -136,6 +139,8 @@ def _take_out(parsed: Any) -> dict[int, Range]:
     names = [_code_name(code) for code in parsed.operatorCodes]
     taken = _Taken()
     for op in graph.operators:
+        if not (op.inputs and op.outputs):
+            raise EffkerasError(f"{names[op.opcodeIndex]} lacks inputs or outputs; export the model again")
         name, first, made = names[op.opcodeIndex], int(op.inputs[0]), int(op.outputs[0])
         if name == "QUANTIZE":
             taken.quantize(graph, first, made)
@@ -183,7 +188,7 @@ class _Taken:
 def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
     """Lets what came out of a pair at the end of the graph come from before it, under its name."""
     graph = parsed.subgraphs[0]
-    for position, index in enumerate(graph.outputs):
+    for position, index in enumerate(graph.outputs or ()):
         source = sources.get(int(index))
         if source is not None:
             graph.tensors[source].name, graph.tensors[index].name = (
@@ -192,7 +197,7 @@ def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
             )
             graph.outputs[position] = source
     for signature in parsed.signatureDefs or []:
-        for entry in signature.outputs:
+        for entry in signature.outputs or ():
             entry.tensorIndex = sources.get(int(entry.tensorIndex), int(entry.tensorIndex))
 
 
@@ -228,6 +233,9 @@ def _inputs(parsed: Any, op: Any) -> Iterator[int]:
 
 
 def _range(tensor: Any) -> Range:
-    lowest = {_schema().TensorType.UINT8: 0, _schema().TensorType.INT8: -128}[tensor.type]
-    scale, zero = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+    types = _schema().TensorType
+    lowest = {types.UINT8: 0, types.INT8: -128}.get(tensor.type)
+    if lowest is None:
+        raise EffkerasError(f"{_text(tensor.name)!r} is not fake-quantized to 8 bits; export the model again")
+    scale, zero = (float(values[0]) for values in quantization_of(tensor))
     return scale * (lowest - zero), scale * (lowest + 255 - zero)

@@ -182,15 +182,30 @@ def _real(tensor: Any, buffers: Sequence[Any]) -> RealConstant:
     shape = tuple(int(side) for side in tensor.shape)
     data = np.frombuffer(buffers[tensor.buffer].data.tobytes(), np.uint8)
     codes = _nibbles(data)[: int(np.prod(shape))] if dtype == "int4" else data.view(dtype)
+    if codes.size != np.prod(shape):
+        raise EffkerasError(f"the .tflite is damaged: {_text(tensor.name)!r} lacks values; export it again")
     codes = codes.reshape(shape).astype(np.float64)
     if dtype.startswith("float"):
         return RealConstant(codes, np.ones((1,) * len(shape)), dtype)
-    scales = np.asarray(tensor.quantization.scale, np.float64)
+    scales, zeros = quantization_of(tensor)
     spread = [1] * len(shape)
     spread[tensor.quantization.quantizedDimension if len(scales) > 1 else 0] = len(scales)
-    zero = np.asarray(tensor.quantization.zeroPoint, np.float64).reshape(spread)
     scale = scales.reshape(spread)
-    return RealConstant((codes - zero) * scale, scale, dtype)
+    return RealConstant((codes - zeros.reshape(spread)) * scale, scale, dtype)
+
+
+def quantization_of(tensor: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scales and zero points of a parsed tensor, float64, as many of one as of the other.
+
+    Raises EffkerasError for a tensor that has none: its numbers stand for no real ones.
+    """
+    found = tensor.quantization
+    if found is None or found.scale is None or not len(found.scale):
+        kind = f"{_dtype_name(tensor.type)} tensor {_text(tensor.name)!r}"
+        raise EffkerasError(f"the {kind} has no scale; export the model again")
+    scales = np.asarray(found.scale, np.float64)
+    zeros = np.zeros_like(scales) if found.zeroPoint is None else np.asarray(found.zeroPoint, np.float64)
+    return scales, zeros if len(zeros) else np.zeros_like(scales)
 
 
 def _nibbles(data: np.ndarray) -> np.ndarray:
@@ -229,9 +244,10 @@ def without_final_activation(model: bytes) -> bytes:
     graph = parsed.subgraphs[0]
     names = [_code_name(code) for code in parsed.operatorCodes]
     for op in list(graph.operators):
+        if names[op.opcodeIndex] not in ("SOFTMAX", "LOGISTIC") or not (op.inputs and op.outputs):
+            continue
         output = op.outputs[0]
-        is_final = output in graph.outputs and not any(output in other.inputs for other in graph.operators)
-        if is_final and names[op.opcodeIndex] in ("SOFTMAX", "LOGISTIC"):
+        if output in graph.outputs and not any(output in (other.inputs or ()) for other in graph.operators):
             graph.operators.remove(op)
             graph.outputs = [op.inputs[0] if index == output else index for index in graph.outputs]
             _repoint(parsed, output, op.inputs[0])
@@ -251,9 +267,9 @@ def _uint8_twin(parsed: Any, index: int) -> int:
     graph = parsed.subgraphs[0]
     original = graph.tensors[index]
     name = _text(original.name)
+    scale, zeros = quantization_of(original)
     scales = schema.QuantizationParametersT(
-        scale=[float(value) for value in original.quantization.scale],
-        zeroPoint=[int(value) + 128 for value in original.quantization.zeroPoint],
+        scale=[float(value) for value in scale], zeroPoint=[int(value) + 128 for value in zeros]
     )
     twin = schema.TensorT(
         shape=original.shape, type=schema.TensorType.UINT8, name=name, quantization=scales, buffer=0
@@ -266,7 +282,7 @@ def _uint8_twin(parsed: Any, index: int) -> int:
 
 def _repoint(parsed: Any, old: int, new: int) -> None:
     for signature in parsed.signatureDefs or []:
-        for entry in (*signature.inputs, *signature.outputs):
+        for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
             if entry.tensorIndex == old:
                 entry.tensorIndex = new
 
@@ -289,11 +305,22 @@ def _parse(model: bytes) -> Any:
         for buffer in parsed.buffers:  # weights may lie behind the flatbuffer, as plain bytes
             if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
                 buffer.data = np.frombuffer(buffer.data, np.uint8)
+        _fill_in(parsed)
         return parsed
     except Exception as error:
         raise EffkerasError(
             f"the .tflite is cut short or damaged ({type(error).__name__}); export the model again"
         ) from error
+
+
+def _fill_in(parsed: Any) -> None:
+    """Makes lists that the file leaves out empty ones."""
+    for graph in parsed.subgraphs:
+        for name in ("tensors", "operators", "inputs", "outputs"):
+            setattr(graph, name, getattr(graph, name) or [])
+    operators_in = (op for graph in parsed.subgraphs for op in graph.operators)
+    for owner in (*operators_in, *(parsed.signatureDefs or ())):
+        owner.inputs, owner.outputs = owner.inputs or [], owner.outputs or []
 
 
 def _pack(parsed: Any) -> bytes:

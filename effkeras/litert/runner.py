@@ -14,11 +14,13 @@ import numpy as np
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
+from effkeras.litert.verify import verified
 from effkeras.quiet import quiet
 
 DEFINITION = "effkeras.definition"
 # Which output holds what, as JSON, in a file whose outputs bear the names that others look for.
 OUTPUTS = "effkeras.outputs"
+RECIPE = "effkeras.recipe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def definition_of(flatbuffer: bytes) -> ModelSpec:
         )
     try:
         return spec_from_table(tomllib.loads(text.decode()), DEFINITION)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EffkerasError("the definition in the .tflite is damaged; export the model again") from error
 
 
@@ -125,7 +127,7 @@ def roles_of(flatbuffer: bytes) -> dict[str, str]:
     try:
         held = {} if text is None else json.loads(text)
         return {str(name): str(role) for role, name in held.items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise EffkerasError(f"{OUTPUTS} in the .tflite is damaged; export the model again") from error
 
 
@@ -137,6 +139,7 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
         threads: threads that the kernels may use.
         xnnpack: let XNNPACK take what it can; otherwise the plain kernels run everything.
     """
+    verified(flatbuffer)  # what is damaged could take the whole process down
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

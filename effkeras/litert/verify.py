@@ -23,9 +23,6 @@ _EXTERNAL_SHARE = 4  # regions outside the flatbuffer may be shared, but not wit
 _BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 8: 64, 9: 8, 10: 64, 11: 128, 12: 64}
 _BITS |= {15: 32, 16: 16, 17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
 
-# Operators with weights: how many inputs they have at least, and the rank of their second one.
-_WEIGHTED = {3: (2, 4), 4: (2, 4), 9: (2, 2), 67: (3, 4)}
-
 
 def verified(model: bytes) -> Record:
     """The content of a .tflite as a record of the published schema.
@@ -93,7 +90,6 @@ def _check_graph(graph: Record, codes: list[Record], buffers: list[Record]) -> N
         _check_indices([op.get("opcode_index", 0)], len(codes), "operator")
         _check_indices((index for index in op.get("inputs", ()) if index != -1), len(tensors), "tensor")
         _check_indices((index for index in op.get("outputs", ()) if index != -1), len(tensors), "tensor")
-        _check_arity(op, codes[op.get("opcode_index", 0)], tensors)
 
 
 def _check_tensor(tensor: Record, buffers: list[Record]) -> None:
@@ -111,19 +107,9 @@ def _check_tensor(tensor: Record, buffers: list[Record]) -> None:
 def _check_quantization(quantization: Record, shape: tuple[int, ...]) -> None:
     scales, zeros = quantization.get("scale", ()), quantization.get("zero_point", ())
     axis = quantization.get("quantized_dimension", 0)
-    _expect(len(zeros) in (0, 1, len(scales)), "a tensor has not as many zero points as scales")
+    _expect(len(zeros) in (0, len(scales)), "a tensor has not as many zero points as scales")
     if len(scales) > 1:
         _expect(0 <= axis < len(shape) and shape[axis] == len(scales), "a tensor has not a scale a channel")
-
-
-def _check_arity(op: Record, code: Record, tensors: list[Record]) -> None:
-    """What counts multiply-adds looks at the weights' shape."""
-    least, rank = _WEIGHTED.get(_builtin(code), (0, 0))
-    inputs, outputs = op.get("inputs", ()), op.get("outputs", ())
-    if least:
-        _expect(len(inputs) >= least and len(outputs) > 0, "an operator lacks inputs")
-        _expect(min(*inputs[:least], outputs[0]) >= 0, "an operator lacks inputs")
-        _expect(len(_shape(tensors[inputs[1]])) == rank, "an operator's weights have no such shape")
 
 
 def _check_signature(signature: Record, graphs: list[Record]) -> None:
@@ -143,10 +129,6 @@ def _check_indices(indices: Iterable[int], count: int, what: str) -> None:
 def _expect(holds: bool, problem: str) -> None:
     if not holds:
         raise DamagedError(problem)
-
-
-def _builtin(code: Record) -> int:
-    return max(code.get("builtin_code", 0), code.get("deprecated_builtin_code", 0))
 
 
 def _shape(tensor: Record) -> tuple[int, ...]:

@@ -187,7 +187,7 @@ def _output_note(role: str, edge: Edge, files: Mapping[str, bytes], extras: Extr
         note = replace(note, content=Content(Features(), _EACH), low=low, high=high)
         return _calibrated(note, extras)
     if role == "raw_location":
-        return replace(note, content=Content(_Y_X_Y_X))
+        return replace(note, content=Content(_Y_X_Y_X))  # MediaPipe reads the order of y and x from it
     if role == "raw_score":
         return _calibrated(replace(note, files=_label_notes(files, "TENSOR_AXIS_LABELS")), extras)
     if role == "mask" and MASK_LABELS in files:

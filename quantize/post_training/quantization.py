@@ -15,7 +15,7 @@ from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
-from effkeras.litert.runner import DEFINITION
+from effkeras.litert.runner import DEFINITION, RECIPE
 from effkeras.litert.sharing import share_constants
 from quantize.aware.conversion import UNTRAINED, Trained, quantized_as_trained, trained_parts
 from quantize.post_training import ai_edge, tensorflow_converter
@@ -37,7 +37,6 @@ from quantize.specs import PtqSpec
 if TYPE_CHECKING:
     import keras
 
-RECIPE = "effkeras.recipe"
 SAMPLES = 128
 EQUALIZED_ON = 64
 STEP = "ptq"

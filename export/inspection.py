@@ -1,0 +1,139 @@
+"""What is in a .tflite, as one plain record; nothing in the file is run or trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from effkeras.errors import EffkerasError
+from effkeras.litert.archive import read_files
+from effkeras.litert.costs import multiply_adds
+from effkeras.litert.flatbuffer import Operator, attached, operators
+from effkeras.litert.interface import Edge, interface
+from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
+from effkeras.litert.verify import verified
+from effkeras.tables import Table
+from export.metadata import Metadata, TensorNote, read
+from export.metadata.attaching import TABLE
+from export.metadata.coding import parser_version_in
+from export.metadata.decoding import ENTRY, anchors_in
+
+OWN = (TABLE, DEFINITION, RECIPE)
+
+
+def inspect(flatbuffer: bytes) -> Table:
+    """What a .tflite holds.
+
+    Returns:
+        A record that JSON can hold: `bytes`, `inputs` and `outputs` (name, dtype, shape, scale, zero point),
+        `signatures`, `operators` (name, arithmetic, count, multiply-adds), `weights` in bytes, `metadata` and
+        `files` (TFLite Metadata), `definition` and `recipe` (effkeras'), and `entries`, the bytes of every
+        further entry. What is not there is None or empty.
+
+    Raises:
+        EffkerasError: not a .tflite, cut short, or damaged, in any of these parts.
+    """
+    found = interface(flatbuffer)
+    graph = operators(flatbuffer)
+    metadata = read(flatbuffer)
+    return {
+        "bytes": len(flatbuffer),
+        "description": verified(flatbuffer).get("description", ""),
+        "inputs": [_edge(edge) for edge in found.inputs],
+        "outputs": [_edge(edge) for edge in found.outputs],
+        "signatures": list(found.signatures),
+        "graphs": len(verified(flatbuffer)["subgraphs"]),
+        "operators": _operators(graph),
+        "weights": _weights(flatbuffer),
+        "metadata": None if metadata is None else _metadata(flatbuffer, metadata),
+        "files": {name: len(content) for name, content in read_files(flatbuffer).items()},
+        "definition": _definition(flatbuffer),
+        "recipe": _recipe(flatbuffer),
+        "entries": _entries(flatbuffer),
+    }
+
+
+def _edge(edge: Edge) -> Table:
+    table = {**asdict(edge), "shape": list(edge.shape)}
+    if edge.scale is not None and not math.isfinite(edge.scale):
+        raise EffkerasError(f"the .tflite is damaged: the scale of {edge.name!r} is {edge.scale}")
+    return table
+
+
+def _operators(graph: Sequence[Operator]) -> list[Table]:
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for op in graph:
+        kinds.setdefault((op.name, op.arithmetic), []).append(multiply_adds(op))
+    rows = [
+        {"name": name, "arithmetic": arithmetic, "count": len(macs), "multiply_adds": sum(macs)}
+        for (name, arithmetic), macs in kinds.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["multiply_adds"], -row["count"], row["name"]))
+
+
+def _weights(flatbuffer: bytes) -> int:
+    """Bytes of all constants, each stored once however many tensors share it."""
+    record = verified(flatbuffer)
+    used = {tensor.get("buffer", 0) for graph in record["subgraphs"] for tensor in graph.get("tensors", ())}
+    buffers = record.get("buffers", [])
+    return sum(len(buffers[index].get("data", ())) or buffers[index].get("size", 0) for index in used)
+
+
+def _metadata(flatbuffer: bytes, metadata: Metadata) -> Table:
+    texts = ("name", "description", "version", "author", "license")
+    anchors = anchors_in(metadata)
+    return {
+        **{key: getattr(metadata, key) for key in texts},
+        "parser_version": parser_version_in(attached(flatbuffer, TABLE) or b""),
+        "inputs": [_note(note) for note in metadata.inputs],
+        "outputs": [_note(note) for note in metadata.outputs],
+        "groups": {group.name: list(group.tensors) for group in metadata.groups},
+        "notes": [asdict(note) for note in metadata.notes],
+        "custom": {name: len(data) for name, data in metadata.custom.items()},
+        **({"anchors": len(anchors)} if anchors is not None and ENTRY in metadata.custom else {}),
+    }
+
+
+def _note(note: TensorNote) -> Table:
+    table = asdict(note)
+    properties = note.content.properties if note.content else None
+    table["content"] = table["content"] and {
+        "kind": type(properties).__name__.lower() if properties else "",
+        **table["content"],
+    }
+    units = [{"kind": type(unit).__name__, **asdict(unit)} for unit in note.units]
+    return {**table, "units": units}
+
+
+def _definition(flatbuffer: bytes) -> Table | None:
+    return definition_of(flatbuffer).to_table() if attached(flatbuffer, DEFINITION) is not None else None
+
+
+def _recipe(flatbuffer: bytes) -> Table | None:
+    text = attached(flatbuffer, RECIPE)
+    if text is None:
+        return None
+    try:
+        recipe = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EffkerasError("the recipe in the .tflite is damaged; export the model again") from error
+    if not isinstance(recipe, dict):
+        raise EffkerasError("the recipe in the .tflite is damaged; export the model again")
+    return recipe
+
+
+def _entries(flatbuffer: bytes) -> dict[str, int]:
+    names = [entry.get("name", "") for entry in verified(flatbuffer).get("metadata", [])]
+    return {name: len(attached(flatbuffer, name) or b"") for name in names if name not in OWN}
+
+
+def plain(value: Any) -> Any:
+    """A record as JSON can hold it: numbers that are none become texts."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

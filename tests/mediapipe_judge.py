@@ -1,0 +1,71 @@
+"""What the mediapipe package finds with a .tflite. Runs in .venv-mediapipe, with nothing of ours.
+
+Usage: python mediapipe_judge.py classify|detect MODEL.tflite PICTURES.npy ENLARGED
+
+PICTURES.npy holds uint8 pictures (N, H, W, 3). Each is shown ENLARGED times as large, every pixel a square:
+MediaPipe samples the same pixels from it, and says boxes in whole pixels of what it was shown. Prints a line
+of JSON per picture: [[class name, score], ...], or [[class name, score, [ymin, xmin, ymax, xmax]], ...] in
+pixels of the picture as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import mediapipe as mp
+import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
+
+
+def main(task: str, model: str, pictures: str, enlarged: str) -> None:
+    """Prints what is found in each picture."""
+    with open(model, "rb") as file:  # noqa: PTH123 - as its users do
+        base = BaseOptions(model_asset_buffer=file.read())
+    shown = np.load(pictures)
+    run = {"classify": classify, "detect": detect}[task]
+    for found in run(base, shown, int(enlarged)):
+        print(json.dumps(found))
+
+
+def classify(base: BaseOptions, pictures: np.ndarray, enlarged: int):
+    """The five likeliest classes of each picture."""
+    options = vision.ImageClassifierOptions(base_options=base, max_results=5)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        for picture in pictures:
+            result = classifier.classify(image(picture, enlarged))
+            yield [[one.category_name, one.score] for one in result.classifications[0].categories]
+
+
+def detect(base: BaseOptions, pictures: np.ndarray, enlarged: int):
+    """The objects in each picture."""
+    options = vision.ObjectDetectorOptions(base_options=base, score_threshold=0.05)
+    with vision.ObjectDetector.create_from_options(options) as detector:
+        for picture in pictures:
+            result = detector.detect(image(picture, enlarged))
+            yield [
+                [one.categories[0].category_name, one.categories[0].score, box(one.bounding_box, enlarged)]
+                for one in result.detections
+            ]
+
+
+def image(picture: np.ndarray, enlarged: int) -> mp.Image:
+    """A picture as MediaPipe takes it."""
+    large = picture.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
+    return mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(large))
+
+
+def box(found: Any, enlarged: int) -> list[float]:
+    """Corners in pixels of the picture before it was enlarged.
+
+    Places and sizes are cut off to whole pixels: the likeliest values are half a pixel above.
+    """
+    ymin, xmin, height, width = (
+        value + 0.5 for value in (found.origin_y, found.origin_x, found.height, found.width)
+    )
+    return [corner / enlarged for corner in (ymin, xmin, ymin + height, xmin + width)]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,24 @@
+"""A small int8 .tflite with everything that ours carry."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from tiny import random_pictures, tiny_classifier
+
+from effkeras.models import build_spec
+from export.metadata import attach, of_classifier
+from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+from quantize.recipes import find
+
+
+@functools.cache
+def small_tflite() -> bytes:
+    """An int8 classifier of a few kilobytes with definition, recipe, metadata and labels."""
+    spec = tiny_classifier()
+    network = dataclasses.replace(spec.network, blocks=spec.network.blocks[:1], head=16)
+    spec = dataclasses.replace(spec, network=network)
+    options = PtqOptions(find("int8"), "int8")
+    made = quantize_pixels(float_parts(build_spec(spec), options), options, random_pictures(4, 32)[:, None])
+    return attach(made.flatbuffer, of_classifier(spec, [f"class {i}" for i in range(10)], made.flatbuffer))
