@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _schema, _text
+from effkeras.litert.tree import code_index, code_name, load_schema, pack, parse, text_of
 from effkeras.tables import read_toml
 
 _VERSIONS = Path(__file__).with_name("int8_versions.toml")
@@ -31,12 +31,12 @@ def for_edge_tpu(model: bytes) -> bytes:
 
     Raises EffkerasError for a corrupt file.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     try:
         _join_enlargements(parsed)
         _dense_to_convolutions(parsed)
         _state_versions(parsed)
-        return _pack(parsed)
+        return pack(parsed)
     except Exception as error:  # whatever a damaged file brings about
         raise EffkerasError(
             f"the .tflite is damaged ({type(error).__name__}); export the model again"
@@ -106,11 +106,11 @@ def _is_crop(parsed: Any, cut: list[Any], source: Any) -> bool:
 
 def _resize(parsed: Any, source: int, result: int) -> Any:
     """Nearest without half-pixel centres: output pixel i shows floor(i * n / m), which is i // 2 here."""
-    schema = _schema()
+    schema = load_schema()
     _, high, wide, _ = parsed.subgraphs[0].tensors[result].shape
     size = _add_constant(parsed, np.array([high, wide], np.int32), f"{_label(parsed, result)}_size")
     return schema.OperatorT(
-        opcodeIndex=_code_index(parsed, schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR),
+        opcodeIndex=code_index(parsed, schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR),
         inputs=[source, size],
         outputs=[result],
         builtinOptionsType=schema.BuiltinOptions.ResizeNearestNeighborOptions,
@@ -128,7 +128,7 @@ def _dense_to_convolutions(parsed: Any) -> None:
 
 
 def _is_per_channel(parsed: Any, op: Any) -> bool:
-    tensors, schema = parsed.subgraphs[0].tensors, _schema()
+    tensors, schema = parsed.subgraphs[0].tensors, load_schema()
     source, kernel, result = (tensors[index] for index in (op.inputs[0], op.inputs[1], op.outputs[0]))
     one_row = np.prod(result.shape[:-1]) == 1 == np.prod(source.shape) / kernel.shape[1]
     int8 = source.type == kernel.type == result.type == schema.TensorType.INT8
@@ -137,7 +137,7 @@ def _is_per_channel(parsed: Any, op: Any) -> bool:
 
 def _as_convolution(parsed: Any, op: Any) -> Iterable[Any]:
     """A dense layer over one row as a convolution over one pixel, between two reshapes."""
-    schema = _schema()
+    schema = load_schema()
     source, kernel = op.inputs[0], op.inputs[1]
     filters, channels = map(int, parsed.subgraphs[0].tensors[kernel].shape)
     pixel = _reshaped(parsed, source, [1, 1, 1, channels])
@@ -145,7 +145,7 @@ def _as_convolution(parsed: Any, op: Any) -> Iterable[Any]:
     if pixel != source:
         yield _reshape(parsed, source, pixel)
     yield schema.OperatorT(
-        opcodeIndex=_code_index(parsed, schema.BuiltinOperator.CONV_2D),
+        opcodeIndex=code_index(parsed, schema.BuiltinOperator.CONV_2D),
         inputs=[pixel, _reshaped(parsed, kernel, [filters, 1, 1, channels]), _bias(parsed, op)],
         outputs=[made],
         builtinOptionsType=schema.BuiltinOptions.Conv2DOptions,
@@ -169,7 +169,7 @@ def _bias(parsed: Any, op: Any) -> int:
     zeros = np.zeros(kernel.shape[0], np.int32)
     index = _add_constant(parsed, zeros, f"{_label(parsed, op.outputs[0])}_bias")
     scales = [float(source.quantization.scale[0]) * float(scale) for scale in kernel.quantization.scale]
-    tensors[index].quantization = _schema().QuantizationParametersT(
+    tensors[index].quantization = load_schema().QuantizationParametersT(
         scale=scales, zeroPoint=[0] * len(scales), quantizedDimension=0
     )
     return index
@@ -188,11 +188,11 @@ def _reshaped(parsed: Any, index: int, shape: list[int]) -> int:
 
 
 def _reshape(parsed: Any, source: int, result: int) -> Any:
-    schema = _schema()
+    schema = load_schema()
     shape = [int(side) for side in parsed.subgraphs[0].tensors[result].shape]
     wanted = _add_constant(parsed, np.array(shape, np.int32), f"{_label(parsed, result)}_shape")
     return schema.OperatorT(
-        opcodeIndex=_code_index(parsed, schema.BuiltinOperator.RESHAPE),
+        opcodeIndex=code_index(parsed, schema.BuiltinOperator.RESHAPE),
         inputs=[source, wanted],
         outputs=[result],
         builtinOptionsType=schema.BuiltinOptions.ReshapeOptions,
@@ -201,16 +201,16 @@ def _reshape(parsed: Any, source: int, result: int) -> Any:
 
 
 def _state_versions(parsed: Any) -> None:
-    graph, int8 = parsed.subgraphs[0], _schema().TensorType.INT8
+    graph, int8 = parsed.subgraphs[0], load_schema().TensorType.INT8
     versions = read_toml(_VERSIONS)
     for op in graph.operators:
         code = parsed.operatorCodes[op.opcodeIndex]
         if any(graph.tensors[index].type == int8 for index in (*op.inputs[:1], *op.outputs)):
-            code.version = max(code.version, versions.get(_code_name(code), 1))
+            code.version = max(code.version, versions.get(code_name(code), 1))
 
 
 def _add_constant(parsed: Any, values: np.ndarray, name: str) -> int:
-    schema = _schema()
+    schema = load_schema()
     parsed.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
     tensors = parsed.subgraphs[0].tensors
     tensors.append(
@@ -258,8 +258,8 @@ def _constant(parsed: Any, index: int) -> np.ndarray:
 
 
 def _name(parsed: Any, op: Any) -> str:
-    return _code_name(parsed.operatorCodes[op.opcodeIndex])
+    return code_name(parsed.operatorCodes[op.opcodeIndex])
 
 
 def _label(parsed: Any, index: int) -> str:
-    return _text(parsed.subgraphs[0].tensors[index].name)
+    return text_of(parsed.subgraphs[0].tensors[index].name)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flatbuffer import SIGNATURE, _dtype_name, _pack, _parse, _schema, _text
+from effkeras.litert.flatbuffer import SIGNATURE
+from effkeras.litert.tree import dtype_name, load_schema, pack, parse, text_of
 
 # Where the schema's table of options is not called as the operator is.
 _TABLES = {
@@ -48,21 +49,21 @@ class GraphEditor:
     """
 
     def __init__(self, flatbuffer: bytes) -> None:
-        self._parsed = _parse(flatbuffer)
+        self._parsed = parse(flatbuffer)
         self._graph = self._parsed.subgraphs[0]
 
     def output(self, name: str) -> Value:
         """The output that the signature gives this name. Raises EffkerasError when there is none."""
         for signature in self._parsed.signatureDefs or []:
             for entry in signature.outputs:
-                if _text(entry.name) == name:
+                if text_of(entry.name) == name:
                     return self._value(entry.tensorIndex)
         raise EffkerasError(f"the .tflite has no output {name!r}; export the model again")
 
     def outputs(self) -> dict[str, Value]:
         """All outputs by the names of the signature, in the order of the graph."""
         (signature,) = self._parsed.signatureDefs
-        names = {entry.tensorIndex: _text(entry.name) for entry in signature.outputs}
+        names = {entry.tensorIndex: text_of(entry.name) for entry in signature.outputs}
         return {names[index]: self._value(index) for index in self._graph.outputs}
 
     def real(self, value: Value, name: str) -> Value:
@@ -84,7 +85,7 @@ class GraphEditor:
 
     def constant(self, name: str, values: np.ndarray | np.generic) -> Value:
         """A new constant."""
-        schema = _schema()
+        schema = load_schema()
         values = np.ascontiguousarray(values).reshape(np.shape(values))  # the former makes scalars (1,)
         self._parsed.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
         result = Result(name, values.shape, str(values.dtype))
@@ -114,7 +115,7 @@ class GraphEditor:
             options: what differs from the defaults in its table of options, by the schema's names.
             version: the oldest version of the operator that does this.
         """
-        schema = _schema()
+        schema = load_schema()
         code = self._code(getattr(schema.BuiltinOperator, operator), version)
         made = [self._tensor(result) for result in results]
         node = self._node(code, inputs, made)
@@ -135,7 +136,7 @@ class GraphEditor:
         self, operator: str, inputs: Sequence[Value], results: Sequence[Result], options: bytes
     ) -> list[Value]:
         """A custom operator, by its registered name, with its own options."""
-        schema = _schema()
+        schema = load_schema()
         custom = schema.BuiltinOperator.CUSTOM
         code = schema.OperatorCodeT(
             deprecatedBuiltinCode=custom, builtinCode=custom, customCode=operator, version=1
@@ -148,8 +149,8 @@ class GraphEditor:
 
     def set_outputs(self, outputs: Mapping[str, Value]) -> None:
         """The outputs of the graph, in this order, and their names in the signature."""
-        schema = _schema()
-        (signature,) = [one for one in self._parsed.signatureDefs if _text(one.signatureKey) == SIGNATURE]
+        schema = load_schema()
+        (signature,) = [one for one in self._parsed.signatureDefs if text_of(one.signatureKey) == SIGNATURE]
         signature.outputs = [
             schema.TensorMapT(name=name, tensorIndex=value.index) for name, value in outputs.items()
         ]
@@ -157,21 +158,21 @@ class GraphEditor:
 
     def packed(self) -> bytes:
         """The file."""
-        return _pack(self._parsed)
+        return pack(self._parsed)
 
     def _value(self, index: int) -> Value:
         tensor = self._graph.tensors[index]
-        return Value(index, tuple(int(side) for side in tensor.shape), _dtype_name(tensor.type))
+        return Value(index, tuple(int(side) for side in tensor.shape), dtype_name(tensor.type))
 
     def _tensor(self, result: Result, buffer: int = 0) -> Value:
-        schema = _schema()
+        schema = load_schema()
         kind = getattr(schema.TensorType, result.dtype.upper())
         shape = list(result.shape)
         self._graph.tensors.append(schema.TensorT(shape=shape, type=kind, name=result.name, buffer=buffer))
         return Value(len(self._graph.tensors) - 1, result.shape, result.dtype)
 
     def _node(self, code: int, inputs: Sequence[Value], outputs: Sequence[Value]) -> Any:
-        node = _schema().OperatorT(
+        node = load_schema().OperatorT(
             opcodeIndex=code,
             inputs=[value.index for value in inputs],
             outputs=[value.index for value in outputs],
@@ -185,7 +186,9 @@ class GraphEditor:
             if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version >= version:
                 return index
         old = min(builtin, _OLD_CODES)
-        codes.append(_schema().OperatorCodeT(deprecatedBuiltinCode=old, builtinCode=builtin, version=version))
+        codes.append(
+            load_schema().OperatorCodeT(deprecatedBuiltinCode=old, builtinCode=builtin, version=version)
+        )
         return len(codes) - 1
 
     def _maker(self, index: int) -> Any:
@@ -194,11 +197,11 @@ class GraphEditor:
     def _is(self, node: Any, operator: str) -> bool:
         code = self._parsed.operatorCodes[node.opcodeIndex]
         found = max(code.builtinCode, code.deprecatedBuiltinCode)
-        return found == getattr(_schema().BuiltinOperator, operator)
+        return found == getattr(load_schema().BuiltinOperator, operator)
 
     def _as_dequantized(self, node: Any, name: str) -> None:
         """Makes of QUANTIZE, from one 8-bit type to another, a DEQUANTIZE."""
-        schema = _schema()
+        schema = load_schema()
         node.opcodeIndex = self._code(schema.BuiltinOperator.DEQUANTIZE, 2)
         node.builtinOptionsType, node.builtinOptions = 0, None
         tensor = self._graph.tensors[node.outputs[0]]

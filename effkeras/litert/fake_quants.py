@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flatbuffer import _code_index, _code_name, _pack, _parse, _schema, _text, quantization_of
+from effkeras.litert.flatbuffer import quantization_of
+from effkeras.litert.tree import code_index, code_name, load_schema, pack, parse, text_of
 
 Range = tuple[float, float]
 
@@ -64,19 +65,19 @@ def strip_fake_quants(model: bytes, entry: Range | None = None) -> Stripped:
 
     `entry` is the range of the graph's input, if no pair says it.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
     ranges = _take_out(parsed)
     if entry is not None:
         ranges[int(graph.inputs[0])] = entry
     _spread(parsed, ranges)
-    named = {_text(graph.tensors[index].name): one for index, one in ranges.items()}
+    named = {text_of(graph.tensors[index].name): one for index, one in ranges.items()}
     in_float = tuple(
-        _text(graph.tensors[op.outputs[0]].name)
+        text_of(graph.tensors[op.outputs[0]].name)
         for op in graph.operators
         if not all(index in ranges for index in _activations(parsed, op))
     )
-    return Stripped(_pack(parsed), named, in_float)
+    return Stripped(pack(parsed), named, in_float)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,19 +92,19 @@ class StoredKernel:
 
 def stored_kernels(model: bytes) -> list[StoredKernel]:
     """The float kernels of a .tflite."""
-    parsed = _parse(model)
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
     found = []
     for op in graph.operators:
-        name = _code_name(parsed.operatorCodes[op.opcodeIndex])
+        name = code_name(parsed.operatorCodes[op.opcodeIndex])
         if name not in _WITH_KERNEL or len(op.inputs or ()) < 2 or not op.outputs:
             continue
         tensor = graph.tensors[op.inputs[1]]
         data = parsed.buffers[tensor.buffer].data
-        if data is not None and tensor.type == _schema().TensorType.FLOAT32:
+        if data is not None and tensor.type == load_schema().TensorType.FLOAT32:
             values = np.frombuffer(data.tobytes(), np.float32).reshape(tensor.shape)
-            output = _text(graph.tensors[op.outputs[0]].name)
-            found.append(StoredKernel(output, _text(tensor.name), values, name == _DEPTHWISE))
+            output = text_of(graph.tensors[op.outputs[0]].name)
+            found.append(StoredKernel(output, text_of(tensor.name), values, name == _DEPTHWISE))
     return found
 
 
@@ -112,31 +113,31 @@ def relus_as_requantization(model: bytes) -> bytes:
 
     XNNPACK takes QUANTIZE, and leaves RELU in 8 bits to the plain kernels.
     """
-    schema = _schema()
-    parsed = _parse(model)
+    schema = load_schema()
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
-    names = [_code_name(code) for code in parsed.operatorCodes]
+    names = [code_name(code) for code in parsed.operatorCodes]
     relus = [op for op in graph.operators if names[op.opcodeIndex] == "RELU" and _cuts_at_zero(graph, op)]
     if not relus:
         return model
-    code = _code_index(parsed, schema.BuiltinOperator.QUANTIZE)
+    code = code_index(parsed, schema.BuiltinOperator.QUANTIZE)
     for op in relus:
         op.opcodeIndex, op.builtinOptions, op.builtinOptionsType = code, None, 0
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def _cuts_at_zero(graph: Any, op: Any) -> bool:
     if not (op.inputs and op.outputs):
         return False
     source, made = (graph.tensors[index] for index in (op.inputs[0], op.outputs[0]))
-    int8 = _schema().TensorType.INT8
+    int8 = load_schema().TensorType.INT8
     return source.type == made.type == int8 and list(quantization_of(made)[1]) == [-128]
 
 
 def _take_out(parsed: Any) -> dict[int, Range]:
     """Removes the pairs; gives the range of each tensor that had one."""
     graph = parsed.subgraphs[0]
-    names = [_code_name(code) for code in parsed.operatorCodes]
+    names = [code_name(code) for code in parsed.operatorCodes]
     taken = _Taken()
     for op in graph.operators:
         if not (op.inputs and op.outputs):
@@ -178,7 +179,7 @@ class _Taken:
         """The same values a second time: the converter joins equal operators, whatever their ranges are."""
         op, tensor = copy.copy(self._makers[index]), copy.copy(graph.tensors[index])
         twin = len(graph.tensors)
-        tensor.name = f"{_text(tensor.name)}_{twin}"
+        tensor.name = f"{text_of(tensor.name)}_{twin}"
         graph.tensors.append(tensor)
         op.outputs = [twin if int(one) == index else int(one) for one in op.outputs]
         self.keep(op)
@@ -204,7 +205,7 @@ def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
 def _spread(parsed: Any, ranges: dict[int, Range]) -> None:
     """Gives ranges to what must share one, and to what has a fixed one."""
     graph = parsed.subgraphs[0]
-    names = [_code_name(code) for code in parsed.operatorCodes]
+    names = [code_name(code) for code in parsed.operatorCodes]
     for op in reversed(graph.operators):
         if names[op.opcodeIndex] in _SAME_RANGE and int(op.outputs[0]) in ranges:
             for index in _inputs(parsed, op):
@@ -233,9 +234,11 @@ def _inputs(parsed: Any, op: Any) -> Iterator[int]:
 
 
 def _range(tensor: Any) -> Range:
-    types = _schema().TensorType
+    types = load_schema().TensorType
     lowest = {types.UINT8: 0, types.INT8: -128}.get(tensor.type)
     if lowest is None:
-        raise EffkerasError(f"{_text(tensor.name)!r} is not fake-quantized to 8 bits; export the model again")
+        raise EffkerasError(
+            f"{text_of(tensor.name)!r} is not fake-quantized to 8 bits; export the model again"
+        )
     scale, zero = (float(values[0]) for values in quantization_of(tensor))
     return scale * (lowest - zero), scale * (lowest + 255 - zero)

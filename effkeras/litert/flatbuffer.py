@@ -11,8 +11,7 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.archive import append_files, read_files
-from effkeras.litert.packing import prepare
-from effkeras.litert.verify import verified
+from effkeras.litert.tree import code_index, code_name, dtype_name, load_schema, pack, parse, text_of
 
 SIGNATURE = "serving_default"
 
@@ -59,10 +58,10 @@ class Operator:
 
 def operators(model: bytes) -> list[Operator]:
     """The operators of the main graph. Raises EffkerasError for a corrupt file."""
-    parsed = _parse(model)
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
-    names = [_code_name(code) for code in parsed.operatorCodes]
-    tensors = [_info(index, tensor, parsed.buffers) for index, tensor in enumerate(graph.tensors or ())]
+    names = [code_name(code) for code in parsed.operatorCodes]
+    tensors = [tensor_info(index, tensor, parsed.buffers) for index, tensor in enumerate(graph.tensors or ())]
     return [
         Operator(
             index,
@@ -84,12 +83,12 @@ def attach(model: bytes, name: str, payload: bytes) -> bytes:
 
 def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
     """`attach` for several entries, in one rewrite of the file."""
-    schema = _schema()
-    parsed = _parse(model)
+    schema = load_schema()
+    parsed = parse(model)
     in_use = {tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors}
     kept = []
     for entry in parsed.metadata or []:
-        if _text(entry.name) not in payloads:
+        if text_of(entry.name) not in payloads:
             kept.append(entry)
         elif entry.buffer not in in_use:
             parsed.buffers[entry.buffer] = schema.BufferT()
@@ -97,14 +96,14 @@ def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
         kept.append(schema.MetadataT(name=name, buffer=len(parsed.buffers)))
         parsed.buffers.append(schema.BufferT(data=np.frombuffer(payload, np.uint8)))
     parsed.metadata = kept
-    return append_files(_pack(parsed), read_files(model))
+    return append_files(pack(parsed), read_files(model))
 
 
 def attached(model: bytes, name: str) -> bytes | None:
     """What `attach` put into the file under `name`, or None."""
-    parsed = _parse(model)
+    parsed = parse(model)
     for entry in parsed.metadata or []:
-        if _text(entry.name) == name:
+        if text_of(entry.name) == name:
             data = parsed.buffers[entry.buffer].data
             return b"" if data is None else bytes(data)
     return None
@@ -112,8 +111,8 @@ def attached(model: bytes, name: str) -> bytes | None:
 
 def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """Names the graph's inputs and outputs, in their order, and gives it the signature `serving_default`."""
-    schema = _schema()
-    parsed = _parse(model)
+    schema = load_schema()
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
 
     def named(indices: Sequence[int], names: Sequence[str]) -> list[Any]:
@@ -124,7 +123,7 @@ def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) 
 
     entry = schema.SignatureDefT(named(graph.inputs, inputs), named(graph.outputs, outputs), SIGNATURE, 0)
     parsed.signatureDefs = [entry]
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def uint8_edges(model: bytes) -> bytes:
@@ -133,12 +132,12 @@ def uint8_edges(model: bytes) -> bytes:
     Every int8 input and output gets a UINT8 twin whose zero point is 128 higher, and a QUANTIZE
     between the two; the signature points to the twins. Raises EffkerasError when the input is not int8.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
-    schema = _schema()
+    schema = load_schema()
     if any(graph.tensors[index].type != schema.TensorType.INT8 for index in graph.inputs):
         raise EffkerasError("only a model with int8 input can be given a uint8 input; use --io int8 first")
-    code = _code_index(parsed, schema.BuiltinOperator.QUANTIZE)
+    code = code_index(parsed, schema.BuiltinOperator.QUANTIZE)
     for position, index in enumerate(list(graph.inputs)):
         twin = _uint8_twin(parsed, index)
         graph.inputs[position] = twin
@@ -148,7 +147,7 @@ def uint8_edges(model: bytes) -> bytes:
             twin = _uint8_twin(parsed, index)
             graph.outputs[position] = twin
             graph.operators.append(schema.OperatorT(opcodeIndex=code, inputs=[index], outputs=[twin]))
-    return _pack(parsed)
+    return pack(parsed)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -172,18 +171,18 @@ def real_constants(model: bytes, indices: Iterable[int]) -> dict[int, RealConsta
 
     Weights of 4 bits are unpacked. Raises EffkerasError for a corrupt file.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     tensors = parsed.subgraphs[0].tensors
     return {index: _real(tensors[index], parsed.buffers) for index in indices}
 
 
 def _real(tensor: Any, buffers: Sequence[Any]) -> RealConstant:
-    dtype = _dtype_name(tensor.type)
+    dtype = dtype_name(tensor.type)
     shape = tuple(int(side) for side in tensor.shape)
     data = np.frombuffer(buffers[tensor.buffer].data.tobytes(), np.uint8)
     codes = _nibbles(data)[: int(np.prod(shape))] if dtype == "int4" else data.view(dtype)
     if codes.size != np.prod(shape):
-        raise EffkerasError(f"the .tflite is damaged: {_text(tensor.name)!r} lacks values; export it again")
+        raise EffkerasError(f"the .tflite is damaged: {text_of(tensor.name)!r} lacks values; export it again")
     codes = codes.reshape(shape).astype(np.float64)
     if dtype.startswith("float"):
         return RealConstant(codes, np.ones((1,) * len(shape)), dtype)
@@ -201,7 +200,7 @@ def quantization_of(tensor: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     found = tensor.quantization
     if found is None or found.scale is None or not len(found.scale):
-        kind = f"{_dtype_name(tensor.type)} tensor {_text(tensor.name)!r}"
+        kind = f"{dtype_name(tensor.type)} tensor {text_of(tensor.name)!r}"
         raise EffkerasError(f"the {kind} has no scale; export the model again")
     scales = np.asarray(found.scale, np.float64)
     zeros = np.zeros_like(scales) if found.zeroPoint is None else np.asarray(found.zeroPoint, np.float64)
@@ -220,12 +219,12 @@ def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
     Tensors that shared a buffer with a changed one keep theirs. Raises EffkerasError when a shape or number
     format differs from the tensor's own, or the tensor is no constant.
     """
-    schema = _schema()
-    parsed = _parse(model)
+    schema = load_schema()
+    parsed = parse(model)
     tensors = parsed.subgraphs[0].tensors
     users = Counter(tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors)
     for index, value in values.items():
-        info = _info(index, tensors[index], parsed.buffers)
+        info = tensor_info(index, tensors[index], parsed.buffers)
         if not info.is_constant or (value.shape, str(value.dtype)) != (info.shape, info.dtype):
             raise EffkerasError(f"{info.name} cannot become {value.dtype} {value.shape}: it is {info}")
         buffer = schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8))
@@ -235,14 +234,14 @@ def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
         users[tensors[index].buffer] -= 1
         tensors[index].buffer = len(parsed.buffers)
         parsed.buffers.append(buffer)
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def without_final_activation(model: bytes) -> bytes:
     """The file without a softmax or sigmoid right before an output: it then gives the logits."""
-    parsed = _parse(model)
+    parsed = parse(model)
     graph = parsed.subgraphs[0]
-    names = [_code_name(code) for code in parsed.operatorCodes]
+    names = [code_name(code) for code in parsed.operatorCodes]
     for op in list(graph.operators):
         if names[op.opcodeIndex] not in ("SOFTMAX", "LOGISTIC") or not (op.inputs and op.outputs):
             continue
@@ -251,7 +250,7 @@ def without_final_activation(model: bytes) -> bytes:
             graph.operators.remove(op)
             graph.outputs = [op.inputs[0] if index == output else index for index in graph.outputs]
             _repoint(parsed, output, op.inputs[0])
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def layer_of(tensor_name: str) -> str:
@@ -263,10 +262,10 @@ def layer_of(tensor_name: str) -> str:
 
 
 def _uint8_twin(parsed: Any, index: int) -> int:
-    schema = _schema()
+    schema = load_schema()
     graph = parsed.subgraphs[0]
     original = graph.tensors[index]
-    name = _text(original.name)
+    name = text_of(original.name)
     scale, zeros = quantization_of(original)
     scales = schema.QuantizationParametersT(
         scale=[float(value) for value in scale], zeroPoint=[int(value) + 128 for value in zeros]
@@ -287,79 +286,12 @@ def _repoint(parsed: Any, old: int, new: int) -> None:
                 entry.tensorIndex = new
 
 
-def _code_index(parsed: Any, builtin: int) -> int:
-    for index, code in enumerate(parsed.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-            return index
-    code = _schema().OperatorCodeT(deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=1)
-    parsed.operatorCodes.append(code)
-    return len(parsed.operatorCodes) - 1
-
-
-def _parse(model: bytes) -> Any:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    verified(model)
-    try:
-        parsed = flatbuffer_utils.read_model_from_bytearray(model)
-        for buffer in parsed.buffers:  # weights may lie behind the flatbuffer, as plain bytes
-            if buffer.data is not None and not isinstance(buffer.data, np.ndarray):
-                buffer.data = np.frombuffer(buffer.data, np.uint8)
-        _fill_in(parsed)
-        return parsed
-    except Exception as error:
-        raise EffkerasError(
-            f"the .tflite is cut short or damaged ({type(error).__name__}); export the model again"
-        ) from error
-
-
-def _fill_in(parsed: Any) -> None:
-    """Makes lists that the file leaves out empty ones."""
-    for graph in parsed.subgraphs:
-        for name in ("tensors", "operators", "inputs", "outputs"):
-            setattr(graph, name, getattr(graph, name) or [])
-    operators_in = (op for graph in parsed.subgraphs for op in graph.operators)
-    for owner in (*operators_in, *(parsed.signatureDefs or ())):
-        owner.inputs, owner.outputs = owner.inputs or [], owner.outputs or []
-
-
-def _pack(parsed: Any) -> bytes:
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    prepare(parsed)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
-
-
-def _info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
+def tensor_info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
+    """What is known of a tensor of a tree, from its place and the tree's buffers."""
     is_constant = buffers[tensor.buffer].data is not None
     shape = () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
-    return TensorInfo(index, _text(tensor.name), _dtype_name(tensor.type), is_constant, shape)
+    return TensorInfo(index, text_of(tensor.name), dtype_name(tensor.type), is_constant, shape)
 
 
 def _is_float(tensor: TensorInfo) -> bool:
     return tensor.dtype.startswith("float")
-
-
-def _code_name(code: Any) -> str:
-    if code.customCode:
-        return _text(code.customCode)
-    value = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return _enum_name(_schema().BuiltinOperator, value)
-
-
-def _dtype_name(value: int) -> str:
-    return _enum_name(_schema().TensorType, value).lower()
-
-
-def _enum_name(enum: type, value: int) -> str:
-    return next((name for name, number in vars(enum).items() if number == value), f"UNKNOWN_{value}")
-
-
-def _text(value: bytes | str | None) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
-
-
-def _schema() -> Any:
-    from ai_edge_litert import schema_py_generated
-
-    return schema_py_generated

@@ -10,15 +10,8 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flatbuffer import (
-    Operator,
-    TensorInfo,
-    _code_name,
-    _enum_name,
-    _info,
-    _parse,
-    _schema,
-)
+from effkeras.litert.flatbuffer import Operator, TensorInfo, tensor_info
+from effkeras.litert.tree import code_name, enum_name, load_schema, parse
 
 _BITS = {"int4": 4, "uint4": 4, "int2": 2}
 _BYTES = {"bool": 1, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "int64": 8, "float64": 8}
@@ -98,7 +91,7 @@ class Node:
     def fused_activation(self) -> str:
         """The activation that is part of the operator, such as RELU6, or NONE."""
         value = self.options.get("fusedActivationFunction", 0)
-        return _enum_name(_schema().ActivationFunctionType, value)
+        return enum_name(load_schema().ActivationFunctionType, value)
 
 
 def nodes(model: bytes) -> list[Node]:
@@ -106,7 +99,7 @@ def nodes(model: bytes) -> list[Node]:
 
     Raises EffkerasError for a corrupt file.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     try:
         return _nodes(parsed)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
@@ -128,7 +121,7 @@ def _node(index: int, op: Any, parsed: Any, operands: Sequence[Operand]) -> Node
     outputs = tuple(operands[_position(i, operands)] for i in _listed(op.outputs))
     given = tuple(operand.info for operand in inputs if operand is not None)
     return Node(
-        op=Operator(index, _code_name(code), given, tuple(operand.info for operand in outputs)),
+        op=Operator(index, code_name(code), given, tuple(operand.info for operand in outputs)),
         version=int(code.version),
         is_custom=bool(code.customCode),
         inputs=inputs,
@@ -141,7 +134,7 @@ def _operand(index: int, tensor: Any, buffers: Sequence[Any]) -> Operand:
     _position(tensor.buffer, buffers)
     signature = _listed(tensor.shapeSignature)
     scales, zeros = _quantization(tensor)
-    info = _info(index, tensor, buffers)
+    info = tensor_info(index, tensor, buffers)
     return Operand(
         info=info,
         is_static=all(side >= 0 for side in (*info.shape, *signature)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.litert.flatbuffer import _dtype_name, _pack, _parse
+from effkeras.litert.tree import dtype_name, pack, parse
 
 # Codes of a kernel that other levels have too differ where rounding noise decides: by one, in few places.
 _NOISE = 1e-3
@@ -23,13 +23,13 @@ def share_constants(model: bytes) -> bytes:
 
     Raises EffkerasError for a corrupt file.
     """
-    parsed = _parse(model)
+    parsed = parse(model)
     tensors = [tensor for graph in parsed.subgraphs for tensor in graph.tensors]
     moved = dict(_twins(tensors, parsed.buffers))
     for tensor in tensors:
         tensor.buffer = moved.get(tensor.buffer, tensor.buffer)
     _drop_unused(parsed, tensors)
-    return _pack(parsed)
+    return pack(parsed)
 
 
 def _twins(tensors: Iterable[Any], buffers: list[Any]) -> Iterator[tuple[int, int]]:
@@ -52,7 +52,7 @@ def _twins(tensors: Iterable[Any], buffers: list[Any]) -> Iterator[tuple[int, in
 def _is_kernel(tensor: Any) -> bool:
     quantization = tensor.quantization
     scales = None if quantization is None else quantization.scale
-    has_codes = _dtype_name(tensor.type) == "int8"
+    has_codes = dtype_name(tensor.type) == "int8"
     return has_codes and scales is not None and len(scales) > 1 and np.prod(tensor.shape) >= _LEAST_CODES
 
 
