@@ -15,9 +15,9 @@ hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def seeded():
-    """Random weights are the same in every run of the same tests."""
+    """Random weights are the same in every run of a file, whatever ran before it and beside it."""
     import keras
 
     keras.utils.set_random_seed(0)
