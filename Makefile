@@ -56,15 +56,16 @@ bench-compression: $(READY)
 	$(BIN)/python -m export.compression_bench --out models/results.jsonl
 
 # Latency against the same architectures elsewhere, sizes, and the share of the best convolution rate.
-bench-export: $(READY) $(PEERS)
+bench-export: $(READY) $(PEERS)/.ready
 	$(BIN)/python -m export.peers_bench --python $(PEERS)/bin/python --out models/results.jsonl
 	$(BIN)/python -m export.size_bench --out models/results.jsonl
 	$(BIN)/python -m export.rate_bench --out models/results.jsonl
 
 # keras-cv-attention-models needs the older Keras, so it lives in an environment of its own.
-$(PEERS):
+$(PEERS)/.ready:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet "keras-cv-attention-models>=1.4" "tensorflow==2.21.*" "tf-keras==2.21.*"
+	touch $@
 
 # models/README.md: what the tests prove of each model.
 zoo-table: $(READY)
