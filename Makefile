@@ -27,7 +27,8 @@ test: $(READY)
 	$(PYTEST) -m "not slow"
 
 test-all: $(READY)
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -m large
+	$(PYTEST) -m "slow and not large"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ GIGABYTES = 20
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.parametrize("model", proven(["efficientnet-b7", "efficientdet-d7x"], EXPORTED))
 def test_a_large_model_becomes_a_float_file(model, tmp_path):
     out = tmp_path / "large.tflite"
