@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.litert.flatbuffer import layer_of, operators
+from effkeras.litert.flatbuffer import Operator, layer_of, operators
 from effkeras.quiet import quiet
 from quantize.post_training.histograms import Histogram, mse_range, percentile_range
 from quantize.specs import RangeMethod
@@ -80,7 +80,9 @@ def measure_ranges(
         found[name].add(_sample(values) if name in clipped else values)
     if not found:
         raise EffkerasError(NOTHING_SHOWN)
-    return {name: as_range(*_range(values, rule)) for name, values in found.items()}
+    ranges = {name: _range(values, rule) for name, values in found.items()}
+    _pass_on(ranges, operators(flatbuffer))
+    return {name: as_range(*extent) for name, extent in ranges.items()}
 
 
 def check_shown(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> None:
@@ -146,6 +148,14 @@ def activations(interpreter: Any, flatbuffer: bytes) -> dict[str, int]:
     edges = {detail["name"]: detail["index"] for detail in interpreter.get_input_details()}
     made = {tensor.name: tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
     return {**edges, **made}
+
+
+def _pass_on(ranges: dict[str, tuple[float, float]], graph: Iterable[Operator]) -> None:
+    """Gives what only moves values the range of these values: a sample would say another one."""
+    for op in graph:
+        given = [ranges[tensor.name] for tensor in op.inputs if tensor.name in ranges]
+        if op.name in _PASSES_ON and given:
+            ranges[op.outputs[0].name] = min(low for low, _ in given), max(high for _, high in given)
 
 
 def _sample(values: np.ndarray) -> np.ndarray:
