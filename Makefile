@@ -52,7 +52,7 @@ bench: $(READY)
 	$(BIN)/python -m export.digits_bench --out models/results.jsonl
 	$(BIN)/python -m export.build_bench --out models/results.jsonl
 
-# What compression costs the shipped models; about an hour on 2 cores, and the same again goes on.
+# What compression costs the shipped models; hours on 2 cores, and the same again goes on.
 bench-compression: $(READY)
 	$(BIN)/python -m export.compression_bench --out models/results.jsonl
 
@@ -111,4 +111,4 @@ endif
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(MEDIAPIPE) runs data
+	rm -rf $(VENV) $(MEDIAPIPE) $(PEERS) runs data

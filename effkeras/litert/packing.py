@@ -50,7 +50,7 @@ class Vectors:
 class SharedQuantization:
     """Quantization parameters whose vectors are shared with those of other tensors.
 
-    A kernel has a zero point of 8 bytes for every channel, all of them 0: an eighth of a detector's file.
+    A kernel has a zero point of 8 bytes for every channel, all of them 0: a ninth of the detector Lite0.
     """
 
     parameters: Any
