@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from effkeras.litert.flat_reader import Record
+from effkeras.litert.tree import dtype_name
 from effkeras.litert.verify import verified
-
-# As TensorType numbers them.
-DTYPES = (
-    *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8"),
-    *("float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16"),
-    *("int2", "uint4", "float8_e4m3fn", "float8_e5m2"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +64,3 @@ def _edge(index: int, tensor: Record, names: Mapping[int, str]) -> Edge:
         scale=float(scale[0]) if len(scale) else None,
         zero_point=(int(zero[0]) if len(zero) else 0) if len(scale) else None,
     )
-
-
-def dtype_name(number: int) -> str:
-    """What TensorType calls a number, in lower case."""
-    return DTYPES[number] if 0 <= number < len(DTYPES) else f"unknown_{number}"
