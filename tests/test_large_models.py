@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from proofs import EXPORTED, proven
 
-GIGABYTES = 20
+GIGABYTES = 14
 
 
 @pytest.mark.slow
