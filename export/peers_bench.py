@@ -120,7 +120,8 @@ def _theirs(name: str, peer: Peer, places: Places) -> Path:
         raise EffkerasError(f"{python}: no such Python; make bench-export makes it, or give --python")
     folder.mkdir(parents=True, exist_ok=True)
     note(f"converting {peer.module}.{peer.model} the plain way")
-    command = [str(python), str(WORKER), peer.module, peer.model, str(peer.side), str(folder)]
+    # -P: not with this folder first on the path, where inspect.py would be taken for Python's own.
+    command = [str(python), "-P", str(WORKER), peer.module, peer.model, str(peer.side), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1]
