@@ -1,0 +1,178 @@
+"""Genomes: candidates of a search as tuples of numbers, and what can be done with any of them.
+
+A genome holds, for every gene of its space, the index of a choice. Different genomes may describe the
+same network; `Space.canonical` names one of them, and a search tries only canonical ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+
+Choice = str | int | float | bool
+Genome = tuple[int, ...]
+
+# Draws until a space without a valid genome is given up.
+_DRAWS = 10_000
+# Genomes that `count` goes through one by one.
+_COUNTABLE = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One decision: its name and what can be chosen."""
+
+    name: str
+    choices: tuple[Choice, ...]
+
+
+class Space(Protocol):
+    """What a search can choose from."""
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """All decisions, in the order in which a controller takes them."""
+        ...
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The genome that stands for all those of the same network; idempotent."""
+        ...
+
+    def problem(self, genome: Genome) -> str:
+        """Why the genome describes no network; "" when it does."""
+        ...
+
+
+def chosen(space: Space, genome: Genome) -> dict[str, Choice]:
+    """The choices of a genome by the names of their genes."""
+    return {gene.name: gene.choices[index] for gene, index in zip(space.genes, genome, strict=True)}
+
+
+def key(genome: Genome) -> str:
+    """A canonical genome as a word, for files and stores: "3-0-1"."""
+    return "-".join(map(str, genome))
+
+
+def genome_of(word: str, space: Space) -> Genome:
+    """The genome that `key` wrote.
+
+    Raises EffkerasError when it is none of the space's.
+    """
+    try:
+        genome = tuple(int(part) for part in word.split("-"))
+    except ValueError as error:
+        raise EffkerasError(f"{word!r} is no genome: it should be numbers like 3-0-1") from error
+    sizes = [len(gene.choices) for gene in space.genes]
+    if len(genome) != len(sizes) or not all(0 <= i < n for i, n in zip(genome, sizes, strict=True)):
+        raise EffkerasError(f"{word!r} is no genome of this space, which has {len(sizes)} genes")
+    return genome
+
+
+def check_space(space: Space) -> None:
+    """Raises EffkerasError when there is nothing to choose, or nothing that is valid."""
+    if not space.genes:
+        raise EffkerasError("the space has no genes: give at least one key a list of choices")
+    for gene in space.genes:
+        if not gene.choices:
+            raise EffkerasError(f"the space's gene {gene.name!r} has no choices")
+        if len(set(map(repr, gene.choices))) < len(gene.choices):
+            raise EffkerasError(f"the space's gene {gene.name!r} has a choice twice: {gene.choices}")
+    sample(space, np.random.default_rng(0))
+
+
+def sample(space: Space, random: np.random.Generator) -> Genome:
+    """A valid canonical genome, each raw genome as likely as any other.
+
+    Raises EffkerasError when none of many draws is valid.
+    """
+    why = ""
+    for _ in range(_DRAWS):
+        genome = tuple(int(random.integers(len(gene.choices))) for gene in space.genes)
+        why = space.problem(genome)
+        if not why:
+            return space.canonical(genome)
+    raise EffkerasError(f"the space contradicts itself: none of {_DRAWS:,} draws is a network, as {why}")
+
+
+def mutate(space: Space, genome: Genome, random: np.random.Generator, genes: int = 1) -> Genome:
+    """A valid canonical genome of another network, with up to `genes` genes changed.
+
+    A space where no such change leads to another network returns the genome itself.
+    """
+    free = [index for index, gene in enumerate(space.genes) if len(gene.choices) > 1]
+    for _ in range(_DRAWS if free else 0):
+        changed = list(genome)
+        for index in random.choice(free, size=min(genes, len(free)), replace=False):
+            others = [choice for choice in range(len(space.genes[index].choices)) if choice != genome[index]]
+            changed[index] = int(random.choice(others))
+        if not space.problem(tuple(changed)) and (made := space.canonical(tuple(changed))) != genome:
+            return made
+    return genome
+
+
+def cross(space: Space, one: Genome, other: Genome, random: np.random.Generator) -> Genome:
+    """Each gene from one of two genomes (uniform crossover); `one` when no valid mixture is found."""
+    for _ in range(100):
+        takes = random.random(len(one)) < 0.5
+        mixed = tuple(a if take else b for a, b, take in zip(one, other, takes, strict=True))
+        if not space.problem(mixed):
+            return space.canonical(mixed)
+    return one
+
+
+def neighbours(space: Space, genome: Genome) -> Iterator[Genome]:
+    """All valid canonical genomes one gene away, each once, without the genome itself."""
+    seen = {genome}
+    for index, gene in enumerate(space.genes):
+        for choice in range(len(gene.choices)):
+            changed = (*genome[:index], choice, *genome[index + 1 :])
+            if space.problem(changed) or (made := space.canonical(changed)) in seen:
+                continue
+            seen.add(made)
+            yield made
+
+
+def raw_count(space: Space) -> int:
+    """How many genomes can be written down, valid or not, duplicates included."""
+    return math.prod(len(gene.choices) for gene in space.genes)
+
+
+def all_genomes(space: Space) -> Iterator[Genome]:
+    """Every valid canonical genome once, in ascending order of their first raw genomes."""
+    seen = set()
+    for genome in itertools.product(*(range(len(gene.choices)) for gene in space.genes)):
+        if not space.problem(genome) and (made := space.canonical(genome)) not in seen:
+            seen.add(made)
+            yield made
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many networks a space has; `exact` says whether they were counted or estimated."""
+
+    networks: int
+    exact: bool
+
+
+def count(space: Space, draws: int = 20_000, seed: int = 0) -> Count:
+    """Counts the networks of a space, or estimates them where there are too many to go through.
+
+    The estimate is the share of draws that are valid and canonical as they are drawn, times all genomes.
+    """
+    raw = raw_count(space)
+    if raw <= _COUNTABLE:
+        return Count(sum(1 for _ in all_genomes(space)), exact=True)
+    random = np.random.default_rng(seed)
+    sizes = [len(gene.choices) for gene in space.genes]
+    drawn: Sequence[Genome] = [
+        tuple(map(int, row)) for row in random.integers(sizes, size=(draws, len(sizes)))
+    ]
+    good = sum(1 for one in drawn if not space.problem(one) and space.canonical(one) == one)
+    return Count(round(raw * good / draws), exact=False)
