@@ -1,0 +1,1 @@
+"""How good a candidate is, and what it costs."""
