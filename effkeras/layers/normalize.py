@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
@@ -32,7 +33,8 @@ class Normalize(keras.layers.Layer):
         """(B, H, W, 3) pixels to normalised values of the same shape."""
         scale = [1.0 / std for std in self.std]
         offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
-        return keras.ops.cast(pixels, "float32") * scale + offset
+        width = pixels.shape[2]
+        return keras.ops.cast(pixels, "float32") * _row(scale, width) + _row(offset, width)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Same as the input's."""
@@ -42,3 +44,11 @@ class Normalize(keras.layers.Layer):
         """Constants and definition."""
         own = {"mean": self.mean, "std": self.std, "definition": self.definition}
         return {**super().get_config(), **own}
+
+
+def _row(channels: list[float], width: int | None) -> np.ndarray:
+    """The channels' values for a row of pixels, (1, 1, width, 3), or for one where the width is open.
+
+    XNNPACK adds a constant to a map run by run: runs of 3 values take 5 % of EfficientNet-B0's time.
+    """
+    return np.tile(np.asarray(channels, np.float32), (1, 1, width or 1, 1))

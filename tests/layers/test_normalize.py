@@ -26,6 +26,12 @@ def test_pixels_of_any_type_are_normalised(dtype):
     np.testing.assert_allclose(ours, normalised(), atol=1e-5)
 
 
+def test_pictures_of_any_size_are_normalised():
+    entry = keras.Input((None, None, 3))
+    model = keras.Model(entry, Normalize(MEAN, STD)(entry))
+    np.testing.assert_allclose(model(pixels().astype("float32")), normalised(), atol=1e-5)
+
+
 def test_the_mean_colour_becomes_nothing():
     ours = Normalize(MEAN, STD)(np.full((1, 2, 2, 3), MEAN, np.float32))
     np.testing.assert_allclose(ours, 0, atol=1e-6)
