@@ -1,0 +1,83 @@
+"""A file in LiteRT's CompiledModel, the interface that takes the Interpreter's place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.verify import verified
+from effkeras.quiet import quiet
+from export.delegates.delegate import Share, UnusableError
+from export.delegates.interpreter import picture
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Output:
+    """A buffer that a run fills: how many numbers of which type."""
+
+    buffer: Any
+    size: int
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CompiledSession:
+    """A compiled model and its buffers.
+
+    A run on a GPU returns before the work is done. What is timed is therefore writing the input, running,
+    and reading every output: reading waits for the result.
+    """
+
+    model: Any
+    inputs: tuple[tuple[Any, np.ndarray], ...]
+    outputs: tuple[Output, ...]
+    flatbuffer: bytes
+
+    def run(self) -> None:
+        """Writes the input, runs, and reads every output."""
+        for buffer, values in self.inputs:
+            buffer.write(values)
+        buffers = [buffer for buffer, _ in self.inputs], [one.buffer for one in self.outputs]
+        self.model.run_by_index(0, *buffers)
+        for one in self.outputs:
+            one.buffer.read(one.size, one.dtype)
+
+    def share(self) -> Share:
+        """CompiledModel tells whether everything is accelerated, not how much."""
+        whole, total = bool(self.model.is_fully_accelerated()), len(operators(self.flatbuffer))
+        return Share(total, total if whole else None, 1 if whole else None, whole)
+
+
+def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
+    """Compiles a file with LiteRT's options.
+
+    Raises UnusableError with the runtime's own reason, EffkerasError for a corrupt file.
+    """
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    verified(flatbuffer)  # what is damaged could take the whole process down
+    try:
+        with quiet():
+            model = CompiledModel.from_buffer(flatbuffer, options=options)
+            return _with_buffers(model, flatbuffer)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UnusableError(f"CompiledModel refuses the file ({str(error).splitlines()[0]})") from error
+
+
+def _with_buffers(model: Any, flatbuffer: bytes) -> CompiledSession:
+    key = model.get_signature_by_index(0)["key"] if model.get_num_signatures() else ""
+    given = model.get_input_tensor_details(key).values()
+    made = model.get_output_tensor_details(key).values()
+    inputs = tuple(
+        (buffer, picture(one["shape"], one["dtype"]))
+        for buffer, one in zip(model.create_input_buffers(0), given, strict=True)
+    )
+    outputs = tuple(
+        Output(buffer, math.prod(one["shape"]), np.dtype(one["dtype"]))
+        for buffer, one in zip(model.create_output_buffers(0), made, strict=True)
+    )
+    return CompiledSession(model, inputs, outputs, flatbuffer)
