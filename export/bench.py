@@ -171,9 +171,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if found.timed:
         table(title, COLUMNS, [_cells(one) for one in found.timed])
     if found.absent:
-        facts(
-            "Absent", [(one.delegate, f"{one.reason}. To get it: {one.how_to_get}") for one in found.absent]
-        )
+        facts("Absent", [(one.delegate, one.advice) for one in found.absent])
     if options.blocks is not None and found.timed:
         note(f"the latencies of its blocks are in {options.blocks}")
     return 0 if found.timed else 1

@@ -128,12 +128,12 @@ def time_on_phone(jobs: Sequence[Job], plan: Plan, options: AndroidOptions) -> l
             bench = _prepared(phone, folder, binary)
             return _timed(bench, _pushed(bench, jobs), plan)
     except PhoneError as error:
-        return [Absent(NAME, str(error), HOW_TO_GET)] * len(jobs)
+        return [Absent(NAME, str(error))] * len(jobs)
 
 
 def _checked_binary(binary: Path | None) -> Path:
     if binary is None:
-        raise PhoneError("no benchmark binary is given")
+        raise PhoneError(f"no benchmark binary is given; {HOW_TO_GET}")
     read_flatbuffer(binary)
     return binary
 

@@ -44,7 +44,7 @@ def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
         flatbuffer: the network.
         spec: its definition, which knows the block strings.
 
-    Raises EffkerasError for a corrupt file, and for one compiled for the Edge TPU, which is one operator.
+    Raises EffkerasError for a corrupt file, and for one with several graphs.
     """
     graph = operators(flatbuffer)
     parsed = parse(flatbuffer)
@@ -99,7 +99,9 @@ def _edges(part: Sequence[Operator], graph: Sequence[Operator], parsed: Any) -> 
     read = {t.index for op in graph if op.index not in own for t in op.inputs}
     read.update(int(index) for index in parsed.subgraphs[0].outputs)
     leaving = [tensor for index, tensor in made.items() if index in read]
-    return list(entering.values()), leaving or list(made.values())[-1:]
+    if not leaving:
+        raise EffkerasError(f"the .tflite is damaged: nothing uses {part[0].name}; export the model again")
+    return list(entering.values()), leaving
 
 
 def _shape(name: str, part: Sequence[Operator], stages: dict[str, str], edges: Edges) -> BlockShape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,14 @@ from effkeras.litert.verify import verified
 from effkeras.quiet import quiet
 from export.delegates.delegate import Share, UnusableError
 from export.delegates.interpreter import picture
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Input:
+    """A buffer that a run reads, and what is written into it."""
+
+    buffer: Any
+    values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,18 +42,19 @@ class CompiledSession:
     """
 
     model: Any
-    inputs: tuple[tuple[Any, np.ndarray], ...]
-    outputs: tuple[Output, ...]
+    signature: str
+    inputs: Mapping[str, Input]
+    outputs: Mapping[str, Output]
     flatbuffer: bytes
 
     def run(self) -> None:
         """Writes the input, runs, and reads every output."""
-        for buffer, values in self.inputs:
-            buffer.write(values)
-        buffers = [buffer for buffer, _ in self.inputs], [one.buffer for one in self.outputs]
-        self.model.run_by_index(0, *buffers)
-        for one in self.outputs:
-            one.buffer.read(one.size, one.dtype)
+        for given in self.inputs.values():
+            given.buffer.write(given.values)
+        buffers = ({name: one.buffer for name, one in side.items()} for side in (self.inputs, self.outputs))
+        self.model.run_by_name(self.signature, *buffers)
+        for made in self.outputs.values():
+            made.buffer.read(made.size, made.dtype)
 
     def share(self) -> Share:
         """CompiledModel tells whether everything is accelerated, not how much."""
@@ -69,15 +79,15 @@ def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
 
 
 def _with_buffers(model: Any, flatbuffer: bytes) -> CompiledSession:
-    key = model.get_signature_by_index(0)["key"] if model.get_num_signatures() else ""
-    given = model.get_input_tensor_details(key).values()
-    made = model.get_output_tensor_details(key).values()
-    inputs = tuple(
-        (buffer, picture(one["shape"], one["dtype"]))
-        for buffer, one in zip(model.create_input_buffers(0), given, strict=True)
-    )
-    outputs = tuple(
-        Output(buffer, math.prod(one["shape"]), np.dtype(one["dtype"]))
-        for buffer, one in zip(model.create_output_buffers(0), made, strict=True)
-    )
-    return CompiledSession(model, inputs, outputs, flatbuffer)
+    key = next(iter(model.get_signature_list()))
+    inputs = {
+        name: Input(model.create_input_buffer_by_name(key, name), picture(one["shape"], one["dtype"]))
+        for name, one in model.get_input_tensor_details(key).items()
+    }
+    outputs = {
+        name: Output(
+            model.create_output_buffer_by_name(key, name), math.prod(one["shape"]), np.dtype(one["dtype"])
+        )
+        for name, one in model.get_output_tensor_details(key).items()
+    }
+    return CompiledSession(model, key, inputs, outputs, flatbuffer)

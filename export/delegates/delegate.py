@@ -17,14 +17,16 @@ class UnusableError(EffkerasError):
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A delegate that cannot be measured here: which, why, and how to get it."""
+    """A delegate that cannot be measured here, and why; `how_to_get` is empty where `reason` says it."""
 
     delegate: str
     reason: str
-    how_to_get: str
+    how_to_get: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.delegate}: absent: {self.reason}; {self.how_to_get}"
+    @property
+    def advice(self) -> str:
+        """Why, and how to get it."""
+        return f"{self.reason}. To get it: {self.how_to_get}" if self.how_to_get else self.reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,11 +79,11 @@ def _interpreter(flatbuffer: bytes, threads: int) -> Any:
                 model_content=flatbuffer, num_threads=threads, experimental_delegates=[delegate]
             )
             made.allocate_tensors()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, AttributeError) as error:
         reason = " ".join(str(error).split()) or "no device found"
         raise UnusableError(f"the Edge TPU does not take the file ({reason})") from error
     return made
 
 
 def _library() -> str:
-    return LIBRARIES.get(sys.platform, LIBRARIES["linux"])
+    return LIBRARIES.get(sys.platform, "libedgetpu.so.1")
