@@ -13,6 +13,8 @@ from effkeras.files import write_text
 from effkeras.tables import read_toml, to_record, to_table
 
 SCHEMA = 1
+# Stands for a block where the figures are those of the whole network.
+WHOLE = "(network)"
 
 Shape = tuple[int, ...]
 
@@ -35,7 +37,7 @@ class BlockShape:
 
 @dataclass(frozen=True, slots=True)
 class BlockLatency:
-    """How long a block takes by itself under one setting, in milliseconds; `block` "" is the whole network.
+    """How long a block takes by itself under one setting, in milliseconds; `block` may be WHOLE.
 
     `median_ms` and `p95_ms` are None where a tool does not tell them.
     """
@@ -90,8 +92,9 @@ class BlockTable:
         About 1 says that the table adds up: latencies of blocks may be summed.
         """
         found = self.of(setting)
-        whole = [one.mean_ms for one in found if not one.block]
-        return sum(one.mean_ms for one in found if one.block) / whole[0] if whole and whole[0] else None
+        whole = sum(one.mean_ms for one in found if one.block == WHOLE)
+        parts = sum(one.mean_ms for one in found if one.block != WHOLE)
+        return parts / whole if whole else None
 
 
 def write_blocks(path: Path, table: BlockTable) -> None:

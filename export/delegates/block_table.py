@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from effkeras import results
 from effkeras.definition import ModelSpec
-from effkeras.litert.block_latency import BlockLatency, BlockTable
+from effkeras.litert.block_latency import WHOLE, BlockLatency, BlockTable
 from effkeras.litert.latency import Plan
 from export.delegates.blocks import BlockFile, cut
 from export.delegates.choice import Choice, time_all
@@ -35,7 +35,7 @@ def time_blocks(network: Network, choice: Choice, plan: Plan) -> tuple[list[Outc
     blocks = cut(network.flatbuffer, network.spec)
     names = [one.shape.name for one in blocks]
     whole, *parts = time_all([network.flatbuffer], choice, plan, [one.flatbuffer for one in blocks])
-    return whole, _table(network, blocks, plan, [*zip(names, parts, strict=True), ("", whole)])
+    return whole, _table(network, blocks, plan, [*zip(names, parts, strict=True), (WHOLE, whole)])
 
 
 def _table(
