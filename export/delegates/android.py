@@ -20,7 +20,7 @@ from effkeras.tables import read_toml
 from export.delegates.adb import Phone, PhoneError, find_phone
 from export.delegates.benchmark_log import Applied, BenchmarkLog, Statistics, failed, read_log
 from export.delegates.delegate import Absent, Share
-from export.delegates.timing import Distribution, Job, Outcome, Timing
+from export.delegates.timing import Distribution, Job, Outcome, Timing, checked_plan
 
 NAME = "android"
 TURNS = 5
@@ -120,7 +120,10 @@ def time_on_phone(jobs: Sequence[Job], plan: Plan, options: AndroidOptions) -> l
 
     Each job runs in several calls of the benchmark, and jobs take turns, so that a phone that grows hot slows
     all alike. A last call of each gives the profile by operators, and is not timed.
+
+    Raises EffkerasError for a plan without runs, and for a binary that cannot be read.
     """
+    checked_plan(plan, (job.threads for job in jobs))
     try:
         phone = find_phone(options.serial)
         binary = _checked_binary(options.binary)

@@ -15,7 +15,7 @@ class Plain:
 
     name: str = "plain"
     title: str = "plain"
-    how_to_get: str = "they are part of ai-edge-litert: pip install ai-edge-litert"
+    how_to_get: str = ""  # they are always there
     takes_threads: bool = True
 
     def missing(self) -> str | None:

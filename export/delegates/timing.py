@@ -117,7 +117,7 @@ def rounds(sessions: Sequence[Session], plan: Plan, title: str) -> np.ndarray:
     """Milliseconds (runs, sessions): every round runs each session once; warm-up rounds are left out."""
     number = plan.warmup + plan.runs if sessions else 0
     times = [[_milliseconds(session) for session in sessions] for _ in track(range(number), title)]
-    return np.array(times[plan.warmup :]).reshape(-1, len(sessions))
+    return np.array(times[plan.warmup :]).reshape(plan.runs if sessions else 0, len(sessions))
 
 
 def distribution_of(times: np.ndarray) -> Distribution:

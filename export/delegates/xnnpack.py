@@ -15,7 +15,7 @@ class Xnnpack:
 
     name: str = "xnnpack"
     title: str = "XNNPACK"
-    how_to_get: str = "it is part of ai-edge-litert: pip install ai-edge-litert"
+    how_to_get: str = ""  # it is always there
     takes_threads: bool = True
 
     def missing(self) -> str | None:
