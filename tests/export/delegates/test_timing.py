@@ -37,7 +37,8 @@ def test_the_delegates_of_every_machine_are_timed():
         assert times.min_ms <= times.mean_ms
         assert one.plan == PLAN
         assert one.share.total_ops == total
-    assert fast.share == Share(total, total, 1, True)
+    assert fast.share.partitions == 1
+    assert 0 < fast.share.delegated_ops <= total
     assert plain.share == Share(total, 0, 0, False)
     assert (fast.kernels, plain.kernels, compiled.kernels) == ("XNNPACK", "plain", "compiled CPU")
 
