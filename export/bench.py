@@ -169,7 +169,7 @@ def _run(argv: Sequence[str] | None) -> int:
         f"ai-edge-litert {environment['versions']['ai-edge-litert']}"
     )
     if found.timed:
-        table(title, COLUMNS, [_cells(one) for one in found.timed])
+        table(title, COLUMNS, [_cells(one) for one in found.timed], fold_figures=False)
     if found.absent:
         facts("Absent", [(one.delegate, one.advice) for one in found.absent])
     if options.blocks is not None and found.timed:

@@ -73,7 +73,9 @@ def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
     try:
         with quiet():
             model = CompiledModel.from_buffer(flatbuffer, options=options)
-            return _with_buffers(model, flatbuffer)
+            session = _with_buffers(model, flatbuffer)
+            session.run()  # what is made at the first run, and told of, is made now
+            return session
     except (RuntimeError, ValueError, OSError) as error:
         raise UnusableError(f"CompiledModel refuses the file ({str(error).splitlines()[0]})") from error
 

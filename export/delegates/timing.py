@@ -12,6 +12,7 @@ import numpy as np
 from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Plan
+from effkeras.quiet import quiet
 from export.delegates.delegate import Absent, Session, Share, UnusableError
 from export.delegates.names import host_delegates
 from export.delegates.trial import Trial, try_out
@@ -107,10 +108,14 @@ def time_here(jobs: Sequence[Job], plan: Plan, title: str = "timing") -> list[Ou
     opened = [_opened(job, trials.get(i)) for i, job in enumerate(jobs)]
     sessions = {i: one for i, one in enumerate(opened) if not isinstance(one, Absent)}
     times = dict(zip(sessions, rounds(list(sessions.values()), plan, title).T, strict=True))
-    return [
+    outcomes = [
         one if isinstance(one, Absent) else _timing(jobs[i], one, times[i], plan, trials.get(i))
         for i, one in enumerate(opened)
     ]
+    with quiet():  # LiteRT tells of everything that it takes down
+        opened.clear()
+        sessions.clear()
+    return outcomes
 
 
 def rounds(sessions: Sequence[Session], plan: Plan, title: str) -> np.ndarray:

@@ -19,8 +19,9 @@ from export.delegates.blocks import cut
 CLASSIFIER = "efficientnet-lite0"
 
 
-@pytest.mark.parametrize("recipe", ["float32", "int8"])
-@pytest.mark.parametrize("name", [CLASSIFIER, "efficientdet-lite0"])
+@pytest.mark.parametrize(
+    ("name", "recipe"), [(CLASSIFIER, "float32"), (CLASSIFIER, "int8"), ("efficientdet-lite0", "int8")]
+)
 def test_the_blocks_one_after_the_other_compute_what_the_network_does(name, recipe):
     content = quantized(name, recipe).flatbuffer
     blocks = cut(content)
