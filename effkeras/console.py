@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from effkeras.errors import EffkerasError
 
@@ -78,14 +78,21 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Generat
         yield from bar.track(items, total=total, description=what)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table; the first column is text, the others are figures."""
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold_figures: bool = True
+) -> None:
+    """Prints a table; the first column is text, the others are figures.
+
+    Where it is too wide, all columns are folded, or without `fold_figures` the first one only.
+    """
     from rich import box
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
-        grid.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        is_whole = position > 0 and not fold_figures
+        side: Literal["left", "right"] = "right" if position else "left"
+        grid.add_column(column, justify=side, overflow="fold", no_wrap=is_whole)
     for row in rows:
         grid.add_row(*row)
     if title:  # above the grid, not wrapped to its width

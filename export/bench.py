@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import results
 from effkeras.commands.options import above_zero, parser
-from effkeras.console import run_command, table
+from effkeras.console import facts, note, run_command, table
 from effkeras.errors import EffkerasError
+from export.delegates.delegate import DEFAULT, Absent
 from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
-    from effkeras.litert.latency import Latency
+    from effkeras.definition import ModelSpec
+    from effkeras.litert.latency import Plan
+    from export.delegates.choice import Choice
+    from export.delegates.timing import Outcome, Timing
 
-COLUMNS = ("file", "kernels", "thr", "min ms", "median", "p95", "delegated")
+COLUMNS = ("file", "kernels", "thr", "min ms", "median", "p95", "delegated", "MB")
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneOptions:
+    """Serial of the phone, None for the only one, and the benchmark_model binary that it shall run."""
+
+    serial: str | None = None
+    binary: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Threads to try, timed and untimed runs of each, and where the rows go."""
+    """Threads to try, timed and untimed runs of each, where the rows go, and which delegates run.
+
+    `blocks` is where the latencies of each block of the network go; there may be one file only then.
+    """
 
     threads: tuple[int, ...] = (1, 2)
     runs: int = 50
     warmup: int = 10
     out: Path | None = None
+    delegates: tuple[str, ...] = DEFAULT
+    phone: PhoneOptions = field(default_factory=PhoneOptions)
+    blocks: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +55,22 @@ class Timed:
 
     file: Path
     model: str
-    latency: Latency
+    latency: Timing
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "latency"."""
+        """The measurement as a plain record; its kind is "delegate-latency" beyond the CPU's kernels."""
         size = self.file.stat().st_size
-        own = {"kind": "latency", "model": self.model, "artifact": self.file.name, "bytes": size}
+        kind = "latency" if self.latency.delegate in DEFAULT else "delegate-latency"
+        own = {"kind": kind, "model": self.model, "artifact": self.file.name, "bytes": size}
         return {**own, **self.latency.to_row()}
+
+
+@dataclass(frozen=True, slots=True)
+class Benched:
+    """What was timed, and what could not be."""
+
+    timed: list[Timed]
+    absent: list[Absent]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,36 +79,72 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(files: Sequence[Path], options: BenchOptions) -> list[Timed]:
-    """Times files with XNNPACK and with the plain kernels, on each number of threads.
+    """`bench_all` without what is absent."""
+    return bench_all(files, options).timed
 
-    All files and settings take turns, so their figures compare. Rows are added to `options.out`, or to
-    the results of the run folder that a file lies in.
 
-    Raises EffkerasError when a file is missing or corrupt.
+def bench_all(files: Sequence[Path], options: BenchOptions) -> Benched:
+    """Times files on each delegate, on each number of threads.
+
+    All files and settings of this machine take turns, so their figures compare; so do those of a phone. Rows
+    are added to `options.out`, or to the results of the run folder that a file lies in.
+
+    Raises EffkerasError when a file is missing or corrupt, or there is no such delegate.
     """
-    from effkeras.litert.latency import Plan, Setting, measure_all
+    from effkeras.litert.latency import Plan
     from effkeras.litert.runner import read_flatbuffer
+    from export.delegates.choice import time_all
 
-    settings = [Setting(xnnpack, threads) for xnnpack in (True, False) for threads in options.threads]
+    choice, plan = _choice(options), Plan(options.runs, options.warmup)
     contents = {file: read_flatbuffer(file) for file in files}
     models = {file: _model_name(file, content) for file, content in contents.items()}
-    jobs = [(file, setting) for file in files for setting in settings]
-    plan = Plan(options.runs, options.warmup)
-    latencies = measure_all([(contents[file], setting) for file, setting in jobs], plan)
-    timed = [Timed(file, models[file], latency) for (file, _), latency in zip(jobs, latencies, strict=True)]
+    if options.blocks is not None:
+        outcomes = [_with_blocks(contents, models, choice, plan, options.blocks)]
+    else:
+        outcomes = time_all(list(contents.values()), choice, plan)
+    found = [(file, one) for file, own in zip(contents, outcomes, strict=True) for one in own]
+    timed = [Timed(file, models[file], one) for file, one in found if not isinstance(one, Absent)]
     _keep(timed, options.out)
-    return timed
+    return Benched(timed, list(dict.fromkeys(one for _, one in found if isinstance(one, Absent))))
 
 
-def _model_name(file: Path, content: bytes) -> str:
+def _choice(options: BenchOptions) -> Choice:
+    from export.delegates.android import AndroidOptions
+    from export.delegates.choice import Choice
+    from export.delegates.names import checked_names
+
+    phone = AndroidOptions(options.phone.serial, options.phone.binary)
+    return Choice(checked_names(options.delegates), options.threads, phone)
+
+
+def _with_blocks(
+    contents: Mapping[Path, bytes], models: Mapping[Path, str], choice: Choice, plan: Plan, to: Path
+) -> list[Outcome]:
+    from effkeras.litert.block_latency import write_blocks
+    from export.delegates.block_table import Network, time_blocks
+
+    if len(contents) != 1:
+        raise EffkerasError("--blocks makes the table of one network: give one file")
+    ((file, content),) = contents.items()
+    network = Network(content, models[file], file.name, _definition(content))
+    outcomes, table = time_blocks(network, choice, plan)
+    write_blocks(to, table)
+    return outcomes
+
+
+def _definition(content: bytes) -> ModelSpec | None:
     from effkeras.litert.flatbuffer import attached
     from effkeras.litert.runner import DEFINITION, definition_of
 
+    return definition_of(content) if attached(content, DEFINITION) is not None else None
+
+
+def _model_name(file: Path, content: bytes) -> str:
     try:
-        known = attached(content, DEFINITION) is not None
-        return definition_of(content).name if known else file.stem
+        spec = _definition(content)
     except EffkerasError as error:
         raise EffkerasError(f"{file}: {error}") from error
+    return file.stem if spec is None else spec.name
 
 
 def _keep(timed: Iterable[Timed], out: Path | None) -> None:
@@ -95,44 +158,90 @@ def _keep(timed: Iterable[Timed], out: Path | None) -> None:
         results.append(target, rows)
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
-    options = BenchOptions(chosen.threads, chosen.runs, chosen.warmup, chosen.out)
-    timed = bench(chosen.files, options)
+    options = _options(chosen)
+    found = bench_all(chosen.files, options)
     environment = results.environment()
     title = (
         f"One inference: {options.runs} runs each after {options.warmup}, taking turns\n"
         f"{environment['machine']['cpu']}, {environment['machine']['cores']} cores; "
         f"ai-edge-litert {environment['versions']['ai-edge-litert']}"
     )
-    table(title, COLUMNS, [_cells(one) for one in timed])
+    if found.timed:
+        table(title, COLUMNS, [_cells(one) for one in found.timed], fold_figures=False)
+    if found.absent:
+        facts("Absent", [(one.delegate, one.advice) for one in found.absent])
+    if options.blocks is not None and found.timed:
+        note(f"the latencies of its blocks are in {options.blocks}")
+    return 0 if found.timed else 1
+
+
+def _options(chosen: argparse.Namespace) -> BenchOptions:
+    serial, delegates = chosen.adb, tuple(chosen.delegate)
+    if serial is not None and serial.endswith(".tflite"):
+        raise EffkerasError(f"--adb takes {serial} for a serial number: put the files before it")
+    if (serial is not None or chosen.benchmark_binary) and "android" not in delegates:
+        delegates = (*delegates, "android")
+    return BenchOptions(
+        chosen.threads,
+        chosen.runs,
+        chosen.warmup,
+        chosen.out,
+        delegates,
+        PhoneOptions(serial or None, chosen.benchmark_binary),
+        chosen.blocks,
+    )
 
 
 def _cells(timed: Timed) -> list[str]:
     latency = timed.latency
-    share = latency.delegated
-    delegated = f"{share.delegated_ops}/{share.total_ops} in {share.partitions}" if share.partitions else "-"
-    figures = [f"{value:.2f}" for value in (latency.min_ms, latency.median_ms, latency.p95_ms)]
+    times = latency.distribution
     return [
         timed.file.name,
-        latency.setting.kernels,
-        str(latency.setting.threads),
-        *figures,
-        delegated,
+        latency.kernels,
+        str(latency.threads),
+        *(_figure(value, 2) for value in (times.min_ms, times.median_ms, times.p95_ms)),
+        str(latency.share),
+        _figure(None if latency.peak_bytes is None else latency.peak_bytes / 1e6, 1),
     ]
+
+
+def _figure(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
 
 
 def _threads(text: str) -> tuple[int, ...]:
     return tuple(above_zero(part) for part in text.split(","))
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export bench", "Times .tflite files with XNNPACK and with the plain kernels.")
+    options = parser("export bench", "Times .tflite files on delegates, here and on a phone.")
     options.add_argument("files", nargs="+", type=Path, metavar="F.tflite", help="files to compare")
     options.add_argument("--threads", type=_threads, default=(1, 2), help="such as 1,2 (the default)")
     options.add_argument("--runs", type=above_zero, default=50, help="timed runs of each (default: 50)")
     options.add_argument("--warmup", type=int, default=10, help="untimed runs before them (default: 10)")
     options.add_argument("--out", type=Path, metavar="JSONL", help="add the rows to this file")
+    options.add_argument(
+        "--delegate",
+        type=_words,
+        default=DEFAULT,
+        metavar="NAMES",
+        help="what runs them, of: xnnpack,plain,compiled-cpu,compiled-gpu,edgetpu,android "
+        "(default: xnnpack,plain); what is absent is reported with how to get it",
+    )
+    options.add_argument("--blocks", type=Path, metavar="TOML", help="write the latency of each block too")
+    phone = options.add_argument_group("a phone, through adb")
+    phone.add_argument(
+        "--adb", nargs="?", const="", metavar="SERIAL", help="run on this phone, or on the only one"
+    )
+    phone.add_argument(
+        "--benchmark-binary", type=Path, metavar="FILE", help="TensorFlow Lite's benchmark_model for Android"
+    )
     return options
 
 

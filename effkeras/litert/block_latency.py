@@ -1,0 +1,114 @@
+"""What each block of a network costs on a device: the table that a search for low latency reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+
+from effkeras.errors import EffkerasError
+from effkeras.files import write_text
+from effkeras.tables import read_toml, to_record, to_table
+
+SCHEMA = 1
+# Stands for a block where the figures are those of the whole network.
+WHOLE = "(network)"
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockShape:
+    """A block of a network: its operators, and the shapes (B, H, W, C) that enter and leave it.
+
+    `stage` is the block string of one block, such as r1_k3_s2_e6_i16_o24; "" for what is no MBConv block.
+    """
+
+    name: str
+    dtype: str
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    ops: int
+    multiply_adds: int
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLatency:
+    """How long a block takes by itself under one setting, in milliseconds; `block` may be WHOLE.
+
+    `median_ms` and `p95_ms` are None where a tool does not tell them.
+    """
+
+    block: str
+    kernels: str
+    threads: int
+    min_ms: float
+    mean_ms: float
+    median_ms: float | None = None
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTable:
+    """All blocks of a network, timed in one run with the whole of it.
+
+    `devices` tells where, by kernels; `versions` what of.
+    """
+
+    model: str
+    artifact: str
+    devices: Mapping[str, str]
+    versions: Mapping[str, str]
+    runs: int
+    blocks: tuple[BlockShape, ...]
+    latencies: tuple[BlockLatency, ...]
+    schema: int = SCHEMA
+
+    def settings(self) -> list[tuple[str, int]]:
+        """Kernels and threads that were timed."""
+        return list(dict.fromkeys((one.kernels, one.threads) for one in self.latencies))
+
+    def find(self, stage: str, inputs: Sequence[int], setting: tuple[str, int]) -> BlockLatency | None:
+        """The latency of a block like this one, or None when the table has none.
+
+        Args:
+            stage: the block string, as in `BlockShape`.
+            inputs: the shape (B, H, W, C) that enters it.
+            setting: kernels and threads.
+        """
+        alike = {one.name for one in self.blocks if one.stage == stage and tuple(inputs) in one.inputs}
+        return next((one for one in self.of(setting) if one.block in alike), None)
+
+    def of(self, setting: tuple[str, int]) -> list[BlockLatency]:
+        """The latencies under one setting, in the order of the network, the whole network last."""
+        return [one for one in self.latencies if (one.kernels, one.threads) == setting]
+
+    def coverage(self, setting: tuple[str, int]) -> float | None:
+        """The blocks' mean latencies together over that of the whole network; None without the latter.
+
+        About 1 says that the table adds up: latencies of blocks may be summed.
+        """
+        found = self.of(setting)
+        whole = sum(one.mean_ms for one in found if one.block == WHOLE)
+        parts = sum(one.mean_ms for one in found if one.block != WHOLE)
+        return parts / whole if whole else None
+
+
+def write_blocks(path: Path, table: BlockTable) -> None:
+    """Writes a table as TOML, whole or not at all."""
+    write_text(path, tomli_w.dumps(to_table(table)))
+
+
+def read_blocks(path: Path) -> BlockTable:
+    """Reads what `write_blocks` wrote; EffkerasError when it is missing or something else."""
+    values = read_toml(path)
+    if values.get("schema") != SCHEMA:
+        raise EffkerasError(
+            f"{path} is no table of block latencies of schema {SCHEMA}; make it with --blocks"
+        )
+    return to_record(
+        BlockTable, {"devices": {}, "versions": {}, "blocks": [], "latencies": [], **values}, str(path)
+    )

@@ -1,0 +1,165 @@
+"""Cuts a .tflite into its blocks, each a file of its own that every delegate can run.
+
+LiteRT's Python interface has no profiler, and inside XNNPACK a network is one operator. Differences between
+ever longer beginnings of a network would be small ones of noisy figures. A block by itself is measured
+directly, by whatever delegate, also on a phone; what that leaves out are the borders between blocks, and the
+sum over the whole network tells how much that is.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from effkeras.blocks import encode
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.graph.mbconv import blocks_of
+from effkeras.litert.block_latency import BlockShape
+from effkeras.litert.costs import multiply_adds
+from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
+from effkeras.litert.tree import load_schema, pack, parse
+from effkeras.networks import BlockNetwork
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BlockFile:
+    """A block, and a .tflite of it alone."""
+
+    shape: BlockShape
+    flatbuffer: bytes
+
+
+def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
+    """The blocks of a network in the order of execution, each as a .tflite.
+
+    A block is what follows each other and shares the first word of its layers' names, such as "stem" or
+    "block3"; a second one of the same name gets a number.
+
+    Args:
+        flatbuffer: the network.
+        spec: its definition, which knows the block strings.
+
+    Raises EffkerasError for a corrupt file, and for one with several graphs.
+    """
+    graph = operators(flatbuffer)
+    parsed = parse(flatbuffer)
+    if len(parsed.subgraphs) > 1:
+        raise EffkerasError(
+            "a .tflite with several graphs cannot be cut into blocks; export the plain network"
+        )
+    stages = _stages(spec)
+    return [
+        BlockFile(_shape(name, part, stages, _edges(part, graph, parsed)), _file(parsed, part, graph))
+        for name, part in _parts(graph)
+    ]
+
+
+def _parts(graph: Sequence[Operator]) -> list[tuple[str, list[Operator]]]:
+    counts: dict[str, int] = {}
+    parts = []
+    for word, group in itertools.groupby(graph, _word):
+        counts[word] = counts.get(word, 0) + 1
+        name = word if counts[word] == 1 else f"{word}#{counts[word]}"
+        parts.append((name, list(group)))
+    return parts
+
+
+def _word(op: Operator) -> str:
+    name = op.outputs[0].name if op.outputs else op.name
+    return layer_of(name).split("_")[0] or op.name.lower()
+
+
+def _stages(spec: ModelSpec | None) -> dict[str, str]:
+    """Block strings by the names of blocks, where the network has such."""
+    if spec is None or not isinstance(spec.network, BlockNetwork):
+        return {}
+    return {
+        block.name: encode(
+            dataclasses.replace(
+                block.stage, repeats=1, inputs=block.inputs, outputs=block.outputs, stride=block.stride
+            )
+        )
+        for block in blocks_of(spec.network)
+    }
+
+
+Edges = tuple[list[TensorInfo], list[TensorInfo]]
+
+
+def _edges(part: Sequence[Operator], graph: Sequence[Operator], parsed: Any) -> Edges:
+    """The tensors that enter a part, and those that others need of it."""
+    made = {tensor.index: tensor for op in part for tensor in op.outputs}
+    own = {op.index for op in part}
+    entering = {t.index: t for op in part for t in op.inputs if not t.is_constant and t.index not in made}
+    read = {t.index for op in graph if op.index not in own for t in op.inputs}
+    read.update(int(index) for index in parsed.subgraphs[0].outputs)
+    leaving = [tensor for index, tensor in made.items() if index in read]
+    if not leaving:
+        raise EffkerasError(f"the .tflite is damaged: nothing uses {part[0].name}; export the model again")
+    return list(entering.values()), leaving
+
+
+def _shape(name: str, part: Sequence[Operator], stages: dict[str, str], edges: Edges) -> BlockShape:
+    entering, leaving = edges
+    return BlockShape(
+        name,
+        leaving[0].dtype,
+        tuple(tensor.shape for tensor in entering),
+        tuple(tensor.shape for tensor in leaving),
+        len(part),
+        sum(map(multiply_adds, part)),
+        stages.get(name, ""),
+    )
+
+
+def _file(parsed: Any, part: Sequence[Operator], graph: Sequence[Operator]) -> bytes:
+    schema = load_schema()
+    source = parsed.subgraphs[0]
+    entering, leaving = _edges(part, graph, parsed)
+    nodes = [source.operators[op.index] for op in part]
+    used = dict.fromkeys(int(i) for node in nodes for i in (*node.inputs, *node.outputs) if i >= 0)
+    places = {old: new for new, old in enumerate(used)}
+    model, made = schema.ModelT(), schema.SubGraphT()
+    model.version, model.description, model.operatorCodes = 3, "", parsed.operatorCodes
+    model.buffers = [schema.BufferT()]
+    made.tensors = [_tensor(source.tensors[old], parsed.buffers, model.buffers) for old in used]
+    made.operators = [_node(node, places) for node in nodes]
+    made.inputs = [places[tensor.index] for tensor in entering]
+    made.outputs = [places[tensor.index] for tensor in leaving]
+    model.subgraphs, model.signatureDefs = [made], [_signature(made)]
+    return pack(model)
+
+
+def _tensor(tensor: Any, buffers: Sequence[Any], kept: list[Any]) -> Any:
+    """A copy whose constant, if it is one, is among the kept buffers."""
+    twin = copy.copy(tensor)
+    data = buffers[tensor.buffer].data
+    twin.buffer = 0 if data is None else len(kept)
+    if data is not None:
+        kept.append(load_schema().BufferT(data=data))
+    return twin
+
+
+def _node(node: Any, places: dict[int, int]) -> Any:
+    twin = copy.copy(node)
+    twin.inputs = _moved(node.inputs, places)
+    twin.outputs = _moved(node.outputs, places)
+    return twin
+
+
+def _moved(indices: Iterable[int], places: dict[int, int]) -> list[int]:
+    """-1 stands for an input that is left out."""
+    return [places.get(int(index), -1) for index in indices]
+
+
+def _signature(graph: Any) -> Any:
+    """Names by position: a tensor's own name may be there twice."""
+    schema = load_schema()
+    inputs = [schema.TensorMapT(f"input_{i}", index) for i, index in enumerate(graph.inputs)]
+    outputs = [schema.TensorMapT(f"output_{i}", index) for i, index in enumerate(graph.outputs)]
+    return schema.SignatureDefT(inputs, outputs, SIGNATURE, 0)

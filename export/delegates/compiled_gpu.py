@@ -1,0 +1,49 @@
+"""LiteRT's CompiledModel on the GPU: WebGPU on Vulkan, on a machine without one in Debian's SwiftShader."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from dataclasses import dataclass
+
+from export.delegates.compiled import compile_for
+from export.delegates.delegate import Session
+
+# The loader that LiteRT's accelerator opens at run time, on Linux.
+LOADER = "libvulkan.so.1"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGpu:
+    """CompiledModel on the GPU; what the GPU does not take runs on the CPU, and `whole` tells."""
+
+    name: str = "compiled-gpu"
+    title: str = "compiled GPU"
+    how_to_get: str = (
+        "install the GPU's Vulkan driver and libvulkan1; without a GPU, to test and not to time: "
+        "apt-get install libvulkan1 chromium-common; "
+        "export VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json"
+    )
+    takes_threads: bool = False
+
+    def missing(self) -> str | None:
+        """A Vulkan loader that is not there; whether it finds a GPU, only a trial shows."""
+        if not importlib.util.find_spec("ai_edge_litert.compiled_model"):
+            return "this ai-edge-litert has no CompiledModel"
+        return None if sys.platform != "linux" or _loads(LOADER) else f"no Vulkan loader ({LOADER})"
+
+    def open(self, flatbuffer: bytes, threads: int) -> Session:
+        """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
+        from ai_edge_litert.compiled_model import CpuOptions, HardwareAccelerator, Options
+
+        accelerators = HardwareAccelerator.GPU | HardwareAccelerator.CPU
+        return compile_for(flatbuffer, Options(accelerators, cpu_options=CpuOptions(num_threads=threads)))
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""What a delegate is to the benchmark: something that opens a .tflite and runs it, or says why it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from effkeras.errors import EffkerasError
+
+# What runs wherever LiteRT does: its CPU kernels with XNNPACK and without.
+DEFAULT = ("xnnpack", "plain")
+
+
+class UnusableError(EffkerasError):
+    """A delegate that is here does not take this file, with its own reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A delegate that cannot be measured here, and why; `how_to_get` is empty where `reason` says it."""
+
+    delegate: str
+    reason: str
+    how_to_get: str = ""
+
+    @property
+    def advice(self) -> str:
+        """Why, and how to get it."""
+        return f"{self.reason}. To get it: {self.how_to_get}" if self.how_to_get else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a graph a delegate runs; None is what it does not tell.
+
+    `whole` says whether it runs everything, which a runtime may tell where it does not count.
+    """
+
+    total_ops: int
+    delegated_ops: int | None = None
+    partitions: int | None = None
+    whole: bool | None = None
+
+    def __str__(self) -> str:
+        """Short, for a column: "63/65 in 2", "all", "part"; "-" where nothing is delegated or known."""
+        if self.delegated_ops is not None and self.partitions:
+            return f"{self.delegated_ops}/{self.total_ops} in {self.partitions}"
+        if self.delegated_ops == 0 or self.whole is None:
+            return "-"
+        return "all" if self.whole else f"part in {self.partitions}" if self.partitions else "part"
+
+
+class Session(Protocol):
+    """A file that is loaded and has its input: `run` is what is timed."""
+
+    def run(self) -> None:
+        """One inference; its result can be read when this returns."""
+
+    def share(self) -> Share:
+        """How much of the graph the delegate runs."""
+
+
+class Delegate(Protocol):
+    """Something in this machine that runs a .tflite.
+
+    `name` is its word on the command line, `title` what tables and rows call it, and `how_to_get` what to do
+    where it is absent.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+    @property
+    def how_to_get(self) -> str: ...  # noqa: D102
+
+    @property
+    def takes_threads(self) -> bool:
+        """Whether the number of threads makes a difference to it."""
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, as far as that shows without running anything; else None."""
+
+    def open(self, flatbuffer: bytes, threads: int) -> Session:
+        """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""

@@ -1,0 +1,89 @@
+"""The Edge TPU of a Coral board or stick, through its delegate library."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from effkeras.litert.flatbuffer import operators
+from effkeras.quiet import quiet
+from export.delegates.delegate import Session, Share, UnusableError
+from export.delegates.interpreter import with_pictures
+
+# As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).
+LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
+COMPILED = "edgetpu-custom-op"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EdgeTpuSession:
+    """An interpreter whose compiled part runs on the Edge TPU; `total_ops` as in the compiled file."""
+
+    inner: Session
+    compiled_ops: int
+    total_ops: int
+
+    def run(self) -> None:
+        """One inference."""
+        self.inner.run()
+
+    def share(self) -> Share:
+        """The compiler has put everything that maps into one operator each partition."""
+        whole = self.compiled_ops == self.total_ops
+        return Share(self.total_ops, self.compiled_ops, self.compiled_ops, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeTpu:
+    """The Edge TPU; files have gone through edgetpu_compiler."""
+
+    name: str = "edgetpu"
+    title: str = "Edge TPU"
+    how_to_get: str = (
+        "plug in the accelerator and install its runtime, libedgetpu1-std, from Google's apt repository "
+        "(https://coral.ai/docs/accelerator/get-started/)"
+    )
+    takes_threads: bool = False
+
+    def missing(self) -> str | None:
+        """The delegate library that is not there."""
+        library = _library()
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            return f"{library} is not installed"
+        return None
+
+    def open(self, flatbuffer: bytes, threads: int) -> Session:
+        """Loads a file. Raises UnusableError when it is not compiled or there is no device."""
+        graph = operators(flatbuffer)
+        compiled = sum(op.name == COMPILED for op in graph)
+        if not compiled:
+            raise UnusableError(
+                "the file is not compiled for the Edge TPU; run edgetpu_compiler on it, or "
+                "`effkeras export preflight FILE --out COMPILED`"
+            )
+        session = with_pictures(_interpreter(flatbuffer, threads), flatbuffer)
+        return EdgeTpuSession(session, compiled, len(graph))
+
+
+def _interpreter(flatbuffer: bytes, threads: int) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, load_delegate
+
+    try:
+        with quiet():
+            delegate = load_delegate(_library())
+            made = Interpreter(
+                model_content=flatbuffer, num_threads=threads, experimental_delegates=[delegate]
+            )
+            made.allocate_tensors()
+    except (ValueError, RuntimeError, OSError, AttributeError) as error:
+        reason = " ".join(str(error).split()) or "no device found"
+        raise UnusableError(f"the Edge TPU does not take the file ({reason})") from error
+    return made
+
+
+def _library() -> str:
+    return LIBRARIES.get(sys.platform, "libedgetpu.so.1")

@@ -1,0 +1,27 @@
+"""LiteRT's own kernels, without any delegate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from effkeras.litert.runner import make_interpreter
+from export.delegates.delegate import Session
+from export.delegates.interpreter import with_pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The plain kernels of the Interpreter, on 1..n threads."""
+
+    name: str = "plain"
+    title: str = "plain"
+    how_to_get: str = ""  # they are always there
+    takes_threads: bool = True
+
+    def missing(self) -> str | None:
+        """None: LiteRT brings them along."""
+        return None
+
+    def open(self, flatbuffer: bytes, threads: int) -> Session:
+        """Loads a file. Raises EffkerasError for a corrupt one."""
+        return with_pictures(make_interpreter(flatbuffer, threads=threads, xnnpack=False), flatbuffer)

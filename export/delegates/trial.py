@@ -1,0 +1,126 @@
+"""A first run of a file by a delegate, in a process of its own: does it work, and what memory does it take?
+
+A driver that fails may take its process down, and the memory of a delegate cannot be told apart in a process
+that holds several.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from effkeras.errors import EffkerasError
+from export.delegates.names import host_delegates
+
+PATIENCE = 300  # seconds that loading and two runs may take
+_RUNS = 2
+_MODULE = "export.delegates.trial"
+# proc(5): "5" in clear_refs sets the peak back to what is in use.
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a first run showed: the peak of memory that file and delegate add, or why it failed."""
+
+    peak_bytes: int | None = None
+    failure: str | None = None
+
+
+def try_out(flatbuffer: bytes, delegate: str, threads: int) -> Trial:
+    """Loads a file, runs it twice, and tells the memory that took at most.
+
+    Args:
+        flatbuffer: the file's content.
+        delegate: the name of a delegate of this machine.
+        threads: threads that it may use.
+    """
+    with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
+        file, answer = Path(folder, "model.tflite"), Path(folder, "answer.json")
+        file.write_bytes(flatbuffer)
+        words = [sys.executable, "-m", _MODULE, delegate, str(threads), str(file), str(answer)]
+        return _answer(words, answer)
+
+
+def main(argv: list[str]) -> None:
+    """The child's side: DELEGATE THREADS FILE ANSWER."""
+    delegate, threads, file, answer = argv
+    Path(answer).write_text(json.dumps(_tried(delegate, int(threads), Path(file).read_bytes())))
+
+
+def _answer(words: list[str], answer: Path) -> Trial:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Trial(failure=f"it did not finish two runs within {PATIENCE} s")
+    if answer.is_file() and done.returncode == 0:
+        return Trial(**json.loads(answer.read_text()))
+    return Trial(failure=_crash(done.returncode, done.stderr.decode(errors="replace")))
+
+
+def _crash(code: int, said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"its process died ({how}){': ' + lines[-1] if lines else ''}"
+
+
+def _tried(delegate: str, threads: int, flatbuffer: bytes) -> dict[str, int | str | None]:
+    opener = host_delegates()[delegate]
+    _load_libraries()
+    before = _memory_now()
+    try:
+        session = opener.open(flatbuffer, threads)
+        for _ in range(_RUNS):
+            session.run()
+    except (EffkerasError, RuntimeError, ValueError, OSError) as error:
+        return {"failure": " ".join(str(error).split()) or type(error).__name__}
+    return {"peak_bytes": max(_peak() - before, 0)}
+
+
+def _load_libraries() -> None:
+    """So that what is counted is the file and what the delegate makes of it, not LiteRT itself."""
+    for module in ("ai_edge_litert.interpreter", "ai_edge_litert.compiled_model"):
+        with suppress(ImportError):
+            importlib.import_module(module)
+
+
+def _memory_now() -> int:
+    """Bytes in use; from here on the peak counts anew, where the system lets it (Linux)."""
+    with suppress(OSError):
+        _CLEAR.write_text("5")
+        return _kilobytes("VmRSS") * 1024
+    return _peak()
+
+
+def _peak() -> int:
+    """The most bytes that were in use."""
+    with suppress(OSError):
+        return _kilobytes("VmHWM") * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _kilobytes(key: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

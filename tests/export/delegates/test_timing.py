@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small_tflite import small_tflite
+
+from effkeras import EffkerasError
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.latency import Plan
+from export.delegates import trial
+from export.delegates.compiled_gpu import CompiledGpu
+from export.delegates.delegate import Absent, Share, UnusableError
+from export.delegates.edgetpu import EdgeTpu, EdgeTpuSession
+from export.delegates.names import checked_names, host_delegates
+from export.delegates.plain import Plain
+from export.delegates.timing import Job, Timing, distribution_of, rounds, time_here
+from export.delegates.trial import Trial, try_out
+
+PLAN = Plan(runs=4, warmup=1)
+
+
+def in_process(*names, threads=1):
+    return [Job(small_tflite(), name, threads, in_advance=False) for name in names]
+
+
+def test_the_delegates_of_every_machine_are_timed():
+    total = len(operators(small_tflite()))
+    fast, plain, compiled = time_here(in_process("xnnpack", "plain", "compiled-cpu"), PLAN)
+    for one in (fast, plain, compiled):
+        times = one.distribution
+        assert 0 < times.min_ms <= times.median_ms <= times.p95_ms
+        assert times.min_ms <= times.mean_ms
+        assert one.plan == PLAN
+        assert one.share.total_ops == total
+    assert fast.share.partitions == 1
+    assert 0 < fast.share.delegated_ops <= total
+    assert plain.share == Share(total, 0, 0, False)
+    assert (fast.kernels, plain.kernels, compiled.kernels) == ("XNNPACK", "plain", "compiled CPU")
+
+
+def test_a_compiled_model_gives_what_the_interpreter_gives():
+    first = host_delegates()["plain"].open(small_tflite(), 1)
+    second = host_delegates()["compiled-cpu"].open(small_tflite(), 1)
+    first.run()
+    second.run()
+    (detail,) = first.interpreter.get_output_details()
+    (output,) = second.outputs.values()
+    expected = first.interpreter.get_tensor(detail["index"]).ravel()
+    apart = output.buffer.read(output.size, output.dtype).astype(int) - expected
+    assert np.abs(apart).max() <= 1  # other kernels may round otherwise
+
+
+def test_what_is_absent_keeps_its_place_and_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
+    jobs = [*in_process("plain"), Job(small_tflite(), "edgetpu"), *in_process("edgetpu", "plain")]
+    first, absent, follows, last = time_here(jobs, PLAN)
+    assert isinstance(first, Timing)
+    assert isinstance(last, Timing)
+    assert absent == follows == Absent("edgetpu", "libnosuch.so.1 is not installed", EdgeTpu().how_to_get)
+    assert "libedgetpu1-std" in absent.advice
+
+
+def test_nothing_but_absent_delegates_is_no_error(monkeypatch):
+    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
+    (absent,) = time_here([Job(small_tflite(), "edgetpu")], PLAN)
+    assert isinstance(absent, Absent)
+
+
+def test_the_edge_tpu_wants_a_compiled_file():
+    with pytest.raises(UnusableError, match="not compiled for the Edge TPU"):
+        EdgeTpu().open(small_tflite(), 1)
+
+
+NO_DEVICE = """
+#include <stddef.h>
+void *tflite_plugin_create_delegate(char **keys, char **values, size_t number, void (*report)(const char *)) {
+  report("no Edge TPU is plugged in");
+  return NULL;
+}
+void tflite_plugin_destroy_delegate(void *delegate) {}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="builds a library in C")
+def test_the_edge_tpus_library_without_a_device_gives_its_own_reason(tmp_path, monkeypatch):
+    source, library = tmp_path / "edgetpu.c", tmp_path / "libedgetpu.so.1"
+    source.write_text(NO_DEVICE)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: str(library)})
+    monkeypatch.setattr("export.delegates.edgetpu.COMPILED", "CONV_2D")
+    assert EdgeTpu().missing() is None
+    with pytest.raises(UnusableError, match="no Edge TPU is plugged in"):
+        EdgeTpu().open(small_tflite(), 1)
+
+
+def test_the_compiled_operators_are_the_edge_tpus_share():
+    inner = Plain().open(small_tflite(), 1)
+    assert EdgeTpuSession(inner, 1, 1).share() == Share(1, 1, 1, True)
+    assert str(EdgeTpuSession(inner, 1, 4).share()) == "1/4 in 1"
+
+
+def test_a_gpu_without_a_loader_is_absent(monkeypatch):
+    monkeypatch.setattr("export.delegates.compiled_gpu.LOADER", "libnosuch-vulkan.so.1")
+    if sys.platform == "linux":
+        assert "libnosuch-vulkan" in CompiledGpu().missing()
+    assert "VK_ICD_FILENAMES" in CompiledGpu().how_to_get
+
+
+def test_a_gpu_runs_or_is_absent():
+    (found,) = time_here([Job(small_tflite(), "compiled-gpu")], PLAN)
+    if isinstance(found, Absent):
+        assert found.reason
+    else:
+        assert found.distribution.min_ms > 0
+
+
+def test_a_trial_tells_the_memory_that_a_file_takes():
+    done = try_out(small_tflite(), "xnnpack", 1)
+    assert done.failure is None
+    assert 0 < done.peak_bytes < 200e6
+
+
+def test_a_trial_gives_the_reason_of_a_failure():
+    assert "Edge TPU" in try_out(small_tflite(), "edgetpu", 1).failure
+    assert "not a .tflite file" in try_out(b"not a model", "plain", 1).failure
+
+
+@pytest.mark.parametrize(
+    ("body", "failure"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "signal SIGSEGV"),
+        ("import sys; sys.exit('driver lost')", "exit code 1.*driver lost"),
+    ],
+)
+def test_a_driver_that_takes_its_process_down_is_reported(tmp_path, monkeypatch, body, failure):
+    (tmp_path / "crashing.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(trial, "_MODULE", "crashing")
+    found = try_out(b"", "xnnpack", 1)
+    assert found.peak_bytes is None
+    assert re.search(failure, found.failure)
+
+
+def test_sessions_take_turns():
+    order = []
+
+    class Noted:
+        def __init__(self, name):
+            self.name = name
+
+        def run(self):
+            order.append(self.name)
+
+        def share(self):
+            return Share(1)
+
+    times = rounds([Noted("a"), Noted("b")], Plan(runs=2, warmup=1), "timing")
+    assert order == ["a", "b"] * 3
+    assert times.shape == (2, 2)
+    assert rounds([], PLAN, "timing").shape[1] == 0
+
+
+def test_a_distribution_is_numpys():
+    times = np.arange(1.0, 101.0)
+    found = distribution_of(times)
+    assert (found.min_ms, found.mean_ms, found.median_ms) == (1, 50.5, 50.5)
+    assert found.p95_ms == pytest.approx(95.05)
+
+
+def test_names_are_checked():
+    assert checked_names(["plain", "xnnpack", "plain"]) == ("plain", "xnnpack")
+    with pytest.raises(EffkerasError, match=r"no delegate 'xnnpak'; did you mean 'xnnpack'"):
+        checked_names(["xnnpak"])
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (Share(65, 63, 2, False), "63/65 in 2"),
+        (Share(65, 0, 0, False), "-"),
+        (Share(65), "-"),
+        (Share(65, None, None, True), "all"),
+        (Share(65, None, 3, False), "part in 3"),
+        (Share(65, None, None, False), "part"),
+    ],
+)
+def test_a_share_is_short(share, text):
+    assert str(share) == text
+
+
+@pytest.mark.parametrize("plan", [Plan(runs=0), Plan(warmup=-1)])
+def test_impossible_plans_are_refused(plan):
+    with pytest.raises(EffkerasError, match="at least 1 run"):
+        time_here(in_process("plain"), plan)
+    assert Trial().failure is None
