@@ -198,7 +198,7 @@ def _cells(timed: Timed) -> list[str]:
     latency = timed.latency
     times = latency.distribution
     return [
-        timed.file.name,
+        timed.file.stem,
         latency.kernels,
         str(latency.threads),
         *(_figure(value, 2) for value in (times.min_ms, times.median_ms, times.p95_ms)),
