@@ -77,7 +77,9 @@ def read_cases(file: Path = CASES) -> dict[str, Case]:
 def markdown(rows: Sequence[results.Row]) -> str:
     """The table of the newest row of each case."""
     newest = {row["case"]: row for row in rows if row["kind"] == "compression" and "case" in row}
-    return "\n".join([HEADER, *(_line(newest[name]) for name in read_cases() if name in newest)])
+    return "\n".join(
+        [HEADER, *(_line(newest[name], case) for name, case in read_cases().items() if name in newest)]
+    )
 
 
 def speed_markdown(rows: Sequence[results.Row]) -> str:
@@ -86,11 +88,11 @@ def speed_markdown(rows: Sequence[results.Row]) -> str:
     return "\n".join([SPEED_HEADER, *map(_speed_line, newest.values())])
 
 
-def _line(row: results.Row) -> str:
+def _line(row: results.Row, case: Case) -> str:
     low, high = row["interval"]
     cells = [
         row["model"].removeprefix("efficient"),
-        _what_is_done(row["case"], row["recipe"]["name"]),
+        _what_is_done(case, row["recipe"]["name"]),
         f"{row['metric']} {row['before']:.3f}",
         f"{row['after']:.3f}",
         f"{row['drop'] + 0:+.4f} ({low:+.4f} to {high:+.4f})",
@@ -102,8 +104,7 @@ def _line(row: results.Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _what_is_done(name: str, recipe: str) -> str:
-    case = read_cases().get(name, Case("", recipe))
+def _what_is_done(case: Case, recipe: str) -> str:
     notes = {
         "channels rescaled before": case.rescaled,
         "TensorFlow's converter": case.backend == "tensorflow",
@@ -141,7 +142,7 @@ def _run(argv: Sequence[str] | None) -> None:
         row = measure(cases[name], _digits(chosen.data, cases[name].model), chosen.work / name)
         stamped = results.stamped({**row, "case": name, "goal": cases[name].goal})
         results.append(chosen.out, [stamped])
-        print(_line(stamped), flush=True)
+        print(_line(stamped, cases[name]), flush=True)
     rows = results.read(chosen.out)
     print(f"{markdown(rows)}\n\n{speed_markdown(rows)}")
 

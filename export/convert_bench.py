@@ -76,10 +76,11 @@ def convert_bench(options: ConvertBenchOptions) -> Conversion:
     """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
     with quiet():
         from effkeras.models import build, spec_of
+        from quantize.post_training.on_noise import noise
     shape = (options.size, options.size) if options.size else None
     model = build(options.model, input_shape=shape)
     size = spec_of(model).input.size
-    pixels = _random_pixels(options.pictures, size)
+    pixels = noise((*size, 3), options.pictures)
     rounds = [
         (_timed(lambda: _ours(model, pixels)), _timed(lambda: _plain(model, pixels)))
         for _ in track(range(options.repeats), "converting")
@@ -93,13 +94,6 @@ def convert_bench(options: ConvertBenchOptions) -> Conversion:
         ours[-1][1],
         plain[-1][1],
     )
-
-
-def _random_pixels(count: int, size: tuple[int, int]) -> list[np.ndarray]:
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    return [random.integers(0, 256, (1, *size, 3)).astype(np.float32) for _ in range(count)]
 
 
 def _ours(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from effkeras import results
 from effkeras.commands.options import above_zero, parser
@@ -113,7 +113,7 @@ def timed(name: str, peer: Peer, places: Places, runs: int) -> Iterator[Pair]:
 
 def _theirs(name: str, peer: Peer, places: Places) -> Path:
     folder = places.work / "peers" / name
-    if all((folder / f"{recipe}.tflite").is_file() for recipe in RECIPES):
+    if _is_whole(folder):
         return folder
     python = Path(sys.executable) if peer.environment == "own" else places.python
     if not python.is_file():
@@ -131,29 +131,23 @@ def _theirs(name: str, peer: Peer, places: Places) -> Path:
 
 def _ours(name: str, peer: Peer, work: Path) -> Path:
     folder = work / "ours" / name
-    if all((folder / f"{recipe}.tflite").is_file() for recipe in RECIPES):
+    if _is_whole(folder):
         return folder
     note(f"converting {name}")
     with quiet():
         from effkeras.files import write_bytes
         from effkeras.models import build
-        from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
-        from quantize.recipes import find
+        from quantize.post_training.on_noise import artifacts_on_noise
 
         model = build(name, input_shape=(peer.side, peer.side))
     folder.mkdir(parents=True, exist_ok=True)
-    parts = float_parts(model, PtqOptions(find("float32")))
-    for recipe in RECIPES:
-        made = quantize_pixels(parts, PtqOptions(find(recipe)), list(_noise(peer.side)))
-        write_bytes(folder / f"{recipe}.tflite", made.flatbuffer)
+    for recipe, flatbuffer in artifacts_on_noise(model, RECIPES).items():
+        write_bytes(folder / f"{recipe}.tflite", flatbuffer)
     return folder
 
 
-def _noise(side: int, count: int = 4) -> Iterator[Any]:
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    return (random.uniform(0, 255, (1, side, side, 3)).astype(np.float32) for _ in range(count))
+def _is_whole(folder: Path) -> bool:
+    return all((folder / f"{recipe}.tflite").is_file() for recipe in RECIPES)
 
 
 def _run(argv: Sequence[str] | None) -> None:

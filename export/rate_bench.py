@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from effkeras import results
 from effkeras.commands.options import above_zero, parser
 from effkeras.console import note, run_command, table
@@ -77,8 +75,9 @@ def rates(recipe: str, runs: int) -> list[Rate]:
     from effkeras.litert.costs import multiply_adds
     from effkeras.litert.flatbuffer import operators
     from effkeras.litert.latency import Plan, Setting, measure_all
+    from quantize.post_training.on_noise import artifacts_on_noise
 
-    named = {name: _artifact(model, recipe) for name, model in _models()}
+    named = {name: artifacts_on_noise(model, [recipe])[recipe] for name, model in _models()}
     jobs = [(content, Setting(xnnpack=True, threads=1)) for content in named.values()]
     latencies = measure_all(jobs, Plan(runs, warmup=5), f"timing {recipe}")
     return [
@@ -119,15 +118,6 @@ def _alone(convolution: Convolution) -> keras.Model:
     shape = (convolution.side, convolution.side, convolution.channels)
     layer = keras.layers.Conv2D(convolution.channels, convolution.kernel, padding="same", activation="relu6")
     return keras.Sequential([keras.Input(shape), layer])
-
-
-def _artifact(model: keras.Model, recipe: str) -> bytes:
-    from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
-    from quantize.recipes import find
-
-    options = PtqOptions(find(recipe))
-    picture = np.random.default_rng(0).uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32)
-    return quantize_pixels(float_parts(model, options), options, [picture]).flatbuffer
 
 
 def _run(argv: Sequence[str] | None) -> None:

@@ -33,21 +33,17 @@ def size_row(name: str) -> results.Row:
     """The sizes of a model's float32 and int8 artifacts as a plain record, kind "size"."""
     with quiet():
         import effkeras
-        from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
-        from quantize.recipes import find
+        from quantize.post_training.on_noise import artifacts_on_noise
 
         model = effkeras.build(name)
         draw_statistics(model)
-    options = PtqOptions(find("int8"))
-    parts = float_parts(model, options)
-    picture = np.random.default_rng(0).uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32)
-    made = quantize_pixels(parts, options, [picture]).flatbuffer
+    made = artifacts_on_noise(model, ("float32", "int8"))
     return {
         "kind": "size",
         "model": name,
         "parameters": model.count_params(),
-        "float32_bytes": len(parts.flatbuffer),
-        "int8_bytes": len(made),
+        "float32_bytes": len(made["float32"]),
+        "int8_bytes": len(made["int8"]),
     }
 
 

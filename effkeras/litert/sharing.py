@@ -44,7 +44,8 @@ def _twins(tensors: Iterable[Any], buffers: list[Any]) -> Iterator[tuple[int, in
         if first == index and _is_kernel(tensor):
             known = kernels.setdefault(tuple(tensor.shape), [])
             first = next((one for one in known if _are_nearly_equal(buffers[one].data, data)), index)
-            known += [index] if first == index else []
+            if first == index:
+                known.append(index)
         if first != index:
             yield index, first
 

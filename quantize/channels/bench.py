@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from effkeras.litert.latency import Plan, Setting, measure_all
 from quantize.channels.pruning import prune_channels
-from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
-from quantize.recipes import find
+from quantize.post_training.on_noise import artifacts_on_noise
 from quantize.report import Compressed
 from quantize.specs import ChannelSpec
 
 if TYPE_CHECKING:
     import keras
 
-# Latency does not depend on what the weights are, so random ones do; int8 ranges come from random pictures.
-CALIBRATION = 4
+# Latency does not depend on what the weights are, so random ones do.
 RECIPES = ("float32", "int8")
 
 
@@ -54,19 +50,8 @@ def speed_rows(
 def _timed(model: keras.Model, pruned: keras.Model, plan: Plan) -> list[Any]:
     """Latencies in the order of `RECIPES`, before and after for each."""
     setting = Setting(xnnpack=True, threads=1)
-    artifacts = [_artifact(one, recipe) for recipe in RECIPES for one in (model, pruned)]
-    return measure_all([(artifact, setting) for artifact in artifacts], plan)
-
-
-def _artifact(model: keras.Model, recipe: str) -> bytes:
-    options = PtqOptions(find(recipe), "int8" if recipe == "int8" else "float32")
-    return quantize_pixels(float_parts(model, options), options, _noise(model)).flatbuffer
-
-
-def _noise(model: keras.Model) -> Iterable[np.ndarray]:
-    random = np.random.default_rng(0)
-    shape = (1, *model.inputs[0].shape[1:])
-    return (random.uniform(0, 255, shape).astype(np.float32) for _ in range(CALIBRATION))
+    both = [artifacts_on_noise(one, RECIPES) for one in (model, pruned)]
+    return measure_all([(made[recipe], setting) for recipe in RECIPES for made in both], plan)
 
 
 def _rows(case: Case, spec: ChannelSpec, pruned: Compressed, timed: list[Any]) -> Iterator[dict[str, Any]]:
