@@ -1,19 +1,13 @@
-"""Pictures of measurements: accuracy against a cost, and the course of a training.
-
-Everything is drawn through matplotlib's objects, so that a report changes no setting of its caller.
-"""
+"""Pictures of measurements: accuracy against a cost, and the course of a training."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effkeras.errors import EffkerasError
+from effkeras.drawing import LIGHT, Theme, add_legend, any_script, legend_dot, new_canvas, png_of, style_axes
 from export.reporting.chart_labels import Line, Mark, label
 
 if TYPE_CHECKING:
@@ -21,37 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.lines import Line2D
 
-WIDTH, DPI = 5.8, 200
 _DASHES = (0, (4, 3))
 _LOG_FROM = 12.0  # a linear axis serves up to this ratio of largest to smallest
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """The colours of a chart, `palette` for its runs in turn."""
-
-    paper: str
-    ink: str
-    faint: str
-    grid: str
-    palette: tuple[str, ...]
-
-
-# Okabe and Ito's colours, which stay apart for colour-blind readers: on each page those that stand out there.
-LIGHT = Theme(
-    paper="#ffffff",
-    ink="#1f2328",
-    faint="#656d76",
-    grid="#e4e7eb",
-    palette=("#0072B2", "#D55E00", "#009E73", "#A3507F", "#8A6500"),
-)
-DARK = Theme(
-    paper="#16191d",
-    ink="#e3e6ea",
-    faint="#9aa3ad",
-    grid="#2c3138",
-    palette=("#56B4E9", "#E69F00", "#2DBE94", "#DD91BC", "#F0E442"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +63,21 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
 
     Points that no other of their series beats in both are filled and joined by a line.
     """
-    canvas = _canvas(3.1 * len(panels) + 0.7, theme)
+    canvas = new_canvas(3.1 * len(panels) + 0.7, theme)
     grid = canvas.figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
-        _style(axes, panel.title, theme)
+        style_axes(axes, panel.title, theme)
         axes.set_xlabel(f"{panel.cost} ({panel.unit})")
         axes.set_ylabel(accuracy)
         axes.xaxis.set_tick_params(labelbottom=True)
         for colour, series in zip(itertools.cycle(theme.palette), panel.series):
             _draw(axes, series, colour, theme)
     _scale(grid[0], panels)
-    _legend(canvas, _entries(panels[0].series, theme), theme)
+    add_legend(canvas, _entries(panels[0].series, theme), theme)
     _settle(canvas)
     for axes, panel in zip(grid, panels, strict=True):
         _name_points(canvas, axes, panel, theme)
-    return _png(canvas)
+    return png_of(canvas)
 
 
 def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme: Theme = LIGHT) -> bytes:
@@ -123,10 +88,10 @@ def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme:
     shown = [
         (title, curves) for title, curves in ((name, accuracy), ("loss", loss)) if any(map(_known, curves))
     ]
-    canvas = _canvas(2.0 * len(shown) + 0.5, theme)
+    canvas = new_canvas(2.0 * len(shown) + 0.5, theme)
     grid = canvas.figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (title, curves) in zip(grid, shown, strict=True):
-        _style(axes, "Training" if axes is grid[0] else "", theme)
+        style_axes(axes, "Training" if axes is grid[0] else "", theme)
         axes.set_ylabel(f"{title} (validation)" if title == name else title)
         for colour, curve in zip(itertools.cycle(theme.palette), curves):
             marker = "o" if len(curve.epochs) == 1 else ""
@@ -135,38 +100,12 @@ def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme:
     grid[-1].xaxis.get_major_locator().set_params(integer=True)
     canvas.figure.align_ylabels()
     if len(accuracy) > 1:
-        _legend(canvas, _run_entries([curve.name for curve in accuracy], theme), theme)
-    return _png(canvas)
+        add_legend(canvas, _run_entries([curve.name for curve in accuracy], theme), theme)
+    return png_of(canvas)
 
 
 def _known(curve: Curve) -> bool:
     return bool(curve.epochs)
-
-
-def _canvas(height: float, theme: Theme) -> FigureCanvasAgg:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise EffkerasError('charts need matplotlib; pip install "effkeras[report]"') from error
-    figure = Figure(
-        (WIDTH, height), dpi=DPI, facecolor=theme.paper, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12)
-    )
-    return FigureCanvasAgg(figure)
-
-
-def _style(axes: Axes, title: str, theme: Theme) -> None:
-    axes.set_facecolor(theme.paper)
-    axes.set_title(title, loc="left", fontsize=12, color=theme.ink, pad=10, parse_math=False)
-    axes.grid(color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(theme.faint)
-    axes.tick_params(colors=theme.faint, length=0, labelsize=10)
-    axes.ticklabel_format(useOffset=False)
-    for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set(color=theme.ink, fontsize=11)
 
 
 def _draw(axes: Axes, series: Series, colour: str, theme: Theme) -> None:
@@ -188,7 +127,7 @@ def _settle(canvas: FigureCanvasAgg) -> None:
     """Fixes the layout, so that names can be placed by pixels."""
     engine = canvas.figure.get_layout_engine()
     if engine is not None:
-        with _any_script():
+        with any_script():
             engine.execute(canvas.figure)
     canvas.figure.set_layout_engine("none")
 
@@ -240,47 +179,11 @@ def _entries(series: Sequence[Series], theme: Theme) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     entries = _run_entries([one.name for one in series], theme) if len(series) > 1 else []
-    entries.append(_dot(theme.faint, "Pareto-optimal"))
+    entries.append(legend_dot(theme.faint, "Pareto-optimal"))
     if any(one.reference is not None for one in series):
         entries.append(Line2D([], [], color=theme.faint, linestyle=_DASHES, label="Keras float model"))
     return entries
 
 
 def _run_entries(names: Sequence[str], theme: Theme) -> list[Line2D]:
-    return [_dot(colour, name) for colour, name in zip(itertools.cycle(theme.palette), names)]
-
-
-def _legend(canvas: FigureCanvasAgg, entries: Sequence[Line2D], theme: Theme) -> None:
-    legend = canvas.figure.legend(
-        handles=entries,
-        loc="outside lower left",
-        ncols=min(len(entries), 4),
-        frameon=False,
-        fontsize=9.5,
-        labelcolor=theme.faint,
-        handletextpad=0.4,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def _dot(colour: str, name: str) -> Line2D:
-    from matplotlib.lines import Line2D
-
-    shown = f" {name}"  # matplotlib leaves out what begins with an underscore
-    return Line2D([], [], linestyle="", marker="o", markersize=7, color=colour, label=shown)
-
-
-def _png(canvas: FigureCanvasAgg) -> bytes:
-    stream = io.BytesIO()
-    with _any_script():
-        canvas.print_png(stream)
-    return stream.getvalue()
-
-
-@contextlib.contextmanager
-def _any_script() -> Iterator[None]:
-    """A run may be named in a script that the font lacks: boxes will do, without a warning for each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        yield
+    return [legend_dot(colour, name) for colour, name in zip(itertools.cycle(theme.palette), names)]

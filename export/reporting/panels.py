@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from export.reporting.charts import DARK, LIGHT, Curve, Panel, Point, Series, Theme, trade_off, training
+from effkeras.drawing import DARK, LIGHT, Theme
+from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
 from export.reporting.tables import SETTINGS, setting_name, sorted_latencies
 

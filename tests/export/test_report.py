@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 from effkeras import results, zoo
+from effkeras.drawing import DARK, LIGHT
 from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Latency, Setting
 from effkeras.litert.runner import Delegation
 from export.accuracy import Accuracy
 from export.export_report import ExportReport
 from export.report import main, write_report
-from export.reporting.charts import DARK, LIGHT, Curve, Panel, Point, Series, trade_off, training
+from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import Setting as Shown
 from export.reporting.data import read_run
 
