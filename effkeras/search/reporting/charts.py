@@ -1,0 +1,107 @@
+"""Pictures of a search's trials."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from effkeras.drawing import LIGHT, Theme, add_legend, legend_dot, new_canvas, png_of, style_axes
+from effkeras.search.objectives import pareto_front
+from effkeras.search.reporting.curves import best_so_far, expected_best
+from effkeras.search.reporting.trials import Search
+
+_MOST_BARS = 20
+
+
+def pareto_chart(searches: Sequence[Search], cost: str, theme: Theme = LIGHT) -> bytes:
+    """A PNG: accuracy against a cost for every trial; what no other beats in both is filled and joined.
+
+    Raises EffkerasError without matplotlib.
+    """
+    canvas = new_canvas(4.0, theme)
+    axes = canvas.figure.subplots()
+    style_axes(axes, f"Accuracy against {_words(cost)}", theme)
+    for colour, search in zip(itertools.cycle(theme.palette), searches):
+        points = [(point.costs[cost], point.accuracy) for point in search.points if cost in point.costs]
+        front = sorted(points[index] for index in pareto_front([(a, c) for c, a in points]))
+        axes.scatter(*zip(*points, strict=True), s=18, facecolor=theme.paper, edgecolor=colour, linewidth=1)
+        axes.plot(*zip(*front, strict=True), color=colour, linewidth=1.6, marker="o", markersize=5, zorder=3)
+        best = search.best
+        axes.scatter(best.costs[cost], best.accuracy, s=130, marker="*", color=theme.ink, zorder=4)
+    axes.set_xlabel(_words(cost))
+    axes.set_ylabel("accuracy (validation)")
+    axes.ticklabel_format(axis="x", style="plain")
+    _scale_costs(axes, [point.costs[cost] for one in searches for point in one.points if cost in point.costs])
+    entries = [legend_dot(colour, one.name) for colour, one in zip(itertools.cycle(theme.palette), searches)]
+    add_legend(canvas, [*entries, _star(theme)], theme)
+    return png_of(canvas)
+
+
+def progress_chart(searches: Sequence[Search], theme: Theme = LIGHT) -> bytes:
+    """A PNG: each trial's reward and the best so far, by the number of trials.
+
+    A random search is drawn as what it is expected to find, over all orders of its trials.
+    """
+    canvas = new_canvas(3.6, theme)
+    axes = canvas.figure.subplots()
+    style_axes(axes, "Best reward so far", theme)
+    for colour, search in zip(itertools.cycle(theme.palette), searches):
+        rewards = [point.reward for point in search.points]
+        trials = range(1, len(rewards) + 1)
+        is_random = search.strategy == "random"
+        best = expected_best(rewards) if is_random else best_so_far(rewards)
+        axes.scatter(trials, rewards, s=9, color=colour, alpha=0.35, linewidth=0)
+        axes.plot(trials, best, color=colour, linewidth=2, linestyle=(0, (4, 2)) if is_random else "-")
+    axes.set_xlabel("candidates evaluated")
+    axes.set_ylabel("reward")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    entries = [
+        legend_dot(colour, _course(one)) for colour, one in zip(itertools.cycle(theme.palette), searches)
+    ]
+    add_legend(canvas, entries, theme)
+    return png_of(canvas)
+
+
+def importance_chart(shares: Mapping[str, float], theme: Theme = LIGHT) -> bytes:
+    """A PNG: a bar for each gene, the most important first."""
+    shown = list(shares.items())[:_MOST_BARS]
+    canvas = new_canvas(0.26 * len(shown) + 1.1, theme)
+    axes = canvas.figure.subplots()
+    style_axes(axes, "What the reward depended on", theme)
+    bars = axes.barh(
+        range(len(shown)), [100 * share for _, share in shown], color=theme.palette[0], height=0.7
+    )
+    axes.bar_label(
+        bars, [f"{100 * share:.0f}" for _, share in shown], padding=4, fontsize=8, color=theme.faint
+    )
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8.5, color=theme.ink)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.margins(y=0.01)
+    axes.set_xlabel("importance (%), PED-ANOVA")
+    return png_of(canvas)
+
+
+def _scale_costs(axes: object, costs: Sequence[float]) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    if min(costs) > 0 and max(costs) / min(costs) > 12:
+        axes.set_xscale("log")  # type: ignore[attr-defined]
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))  # type: ignore[attr-defined]
+
+
+def _course(search: Search) -> str:
+    return f"{search.name} (expected of random search)" if search.strategy == "random" else search.name
+
+
+def _star(theme: Theme) -> object:
+    entry = legend_dot(theme.ink, "highest reward")
+    entry.set_marker("*")
+    entry.set_markersize(11)
+    return entry
+
+
+def _words(cost: str) -> str:
+    return {"macs": "multiply-adds", "bytes": "bytes of the .tflite", "latency_ms": "latency (ms)"}.get(
+        cost, cost
+    )
