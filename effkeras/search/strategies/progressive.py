@@ -24,7 +24,9 @@ from effkeras.search.strategies.surrogate import Surrogate
 from effkeras.search.strategies.tried import Tried
 
 # Expansions of one genome by one group that are ranked; of more, so many are drawn.
-_EXPANSIONS = 512
+_EXPANSIONS = 128
+# Results that the surrogate learns from, the latest ones: its time grows with their cube.
+_RESULTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class ProgressiveOptions:
     """
 
     beam: int = 8
-    step: int = 8
+    step: int = 4
 
     def __post_init__(self) -> None:
         if min(self.beam, self.step) < 1:
@@ -105,12 +107,13 @@ class Progressive:
 
     def _ranked(self, genomes: list[Genome]) -> list[Genome]:
         """The most promising first; in a random order before there are results."""
-        rewards = [reward for reward in self._rewards.values() if reward is not None]
         order = self._random.permutation(len(genomes))
+        results = list(self._rewards.items())[-_RESULTS:]
+        rewards = [reward for _, reward in results if reward is not None]
         if rewards and genomes:
-            filled = [min(rewards) if reward is None else reward for reward in self._rewards.values()]
-            expected = Surrogate(list(self._rewards), filled, self._random).predict(genomes)
-            order = order[np.argsort(-expected[order], kind="stable")]
+            filled = [min(rewards) if reward is None else reward for _, reward in results]
+            surrogate = Surrogate([genome for genome, _ in results], filled, self._random)
+            order = order[np.argsort(-surrogate.predict(genomes)[order], kind="stable")]
         return [genomes[int(index)] for index in order]
 
 

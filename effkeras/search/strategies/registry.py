@@ -44,10 +44,12 @@ STRATEGIES: Mapping[str, str] = {name: entry.help for name, entry in _ENTRIES.it
 def make_strategy(name: str, space: Space, seed: int, options: Mapping[str, Any] | None = None) -> Strategy:
     """A strategy by its name, with `options` instead of its defaults.
 
-    Raises EffkerasError for an unknown name or option, a value that makes no sense, and for a strategy of
-    Optuna's where that is not installed.
+    Raises EffkerasError for an unknown name or option, a value or seed that makes no sense, and for a
+    strategy of Optuna's where that is not installed.
     """
     entry = _entry(name)
+    if seed < 0:
+        raise EffkerasError(f"the seed must be 0 or more, not {seed}")
     chosen = to_record(_part(entry, entry.options), options or {}, f"options of {name}")
     made: Strategy = _part(entry, entry.maker)(space, seed, chosen)
     return made

@@ -21,7 +21,7 @@ class Tried:
         self._space = space
         self._random = random
         self._genomes: set[Genome] = set()
-        self._is_spent = False
+        self._left: list[Genome] | None = None
 
     def __contains__(self, genome: Genome) -> bool:
         return genome in self._genomes
@@ -33,14 +33,11 @@ class Tried:
 
     def drawn(self) -> Genome:
         """A genome drawn from those not tried, as long as there are any; then from all."""
-        if not self._is_spent:
-            for _ in range(_DRAWS):
-                if (genome := sample(self._space, self._random)) not in self:
-                    return genome
-            if left := self._left():
-                return left[int(self._random.integers(len(left)))]
-            self._is_spent = raw_count(self._space) <= _LISTED
-        return sample(self._space, self._random)
+        for _ in range(_DRAWS if self._left is None else 0):
+            if (genome := sample(self._space, self._random)) not in self:
+                return genome
+        left = self._untried()
+        return left[int(self._random.integers(len(left)))] if left else sample(self._space, self._random)
 
     def mutated(self, parent: Genome) -> Genome:
         """A mutation of one gene that was not tried; of more genes when all those were."""
@@ -50,9 +47,13 @@ class Tried:
                 genome = mutate(self._space, parent, self._random, genes)
                 if genome not in self:
                     return genome
+                if genome == parent:  # no change of so many genes leads anywhere
+                    break
         return genome
 
-    def _left(self) -> list[Genome]:
-        if raw_count(self._space) > _LISTED:
-            return []
-        return [genome for genome in all_genomes(self._space) if genome not in self]
+    def _untried(self) -> list[Genome]:
+        """All genomes that were not tried; [] in a space too large to list."""
+        if self._left is None:
+            self._left = list(all_genomes(self._space)) if raw_count(self._space) <= _LISTED else []
+        self._left = [genome for genome in self._left if genome not in self]
+        return self._left
