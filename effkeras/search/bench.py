@@ -1,0 +1,151 @@
+"""`python -m effkeras.search.bench`: what each strategy is worth beside random search.
+
+Every strategy searches under many seeds, as often as random search and under the same seeds: landscapes in
+closed form, one per seed, or the networks of a table that were trained before (`--table`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from effkeras import results
+from effkeras.commands.options import above_zero, parser
+from effkeras.console import run_command, table, track
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.search.contests import (
+    LandscapeProblem,
+    LargestFirst,
+    Problem,
+    Score,
+    TableProblem,
+    best_found,
+    play,
+    score,
+)
+from effkeras.search.strategies.registry import STRATEGIES
+from effkeras.search.table_space import TableSpace, read_table
+
+RANDOM = "random"
+LARGEST = "largest"
+PARAMETERS = "parameters"
+COLUMNS = ("strategy", "wins %", "95 %", "ties", "regret", "95 %")
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Problems by seed, the seeds, and how many evaluations each search has."""
+
+    name: str
+    problem: Callable[[int], Problem]
+    seeds: range
+    evaluations: int
+
+    def found(self, strategy: str) -> list[float]:
+        """The largest reward that the strategy finds, seed by seed."""
+        return [
+            play(strategy, self.problem(seed), seed, self.evaluations)
+            for seed in track(self.seeds, f"{self.name}: {strategy}")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one strategy in a contest."""
+
+    contest: Contest
+    strategy: str
+    score: Score
+
+    def to_row(self) -> results.Row:
+        """The measurement as a plain record, kind "search"; shares and regrets with their 95 % intervals."""
+        return {
+            "kind": "search",
+            "problem": self.contest.name,
+            "strategy": self.strategy,
+            "first_seed": self.contest.seeds.start,
+            "seeds": len(self.contest.seeds),
+            "evaluations": self.contest.evaluations,
+            "wins": self.score.wins.to_row(),
+            "ties": self.score.ties,
+            "regret": self.score.regret.to_row(),
+        }
+
+    def cells(self) -> list[str]:
+        """A line of the table; random search does not win against itself."""
+        wins, regret = self.score.wins, self.score.regret
+        shares = [f"{100 * share:.1f}" for share in (wins.value, wins.low, wins.high)]
+        is_random = self.strategy == RANDOM
+        return [
+            self.strategy,
+            "-" if is_random else shares[0],
+            "-" if is_random else f"{shares[1]}..{shares[2]}",
+            "-" if is_random else str(self.score.ties),
+            f"{regret.value:.4f}",
+            f"{regret.low:.4f}..{regret.high:.4f}",
+        ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def played(contest: Contest, strategies: Sequence[str]) -> Iterator[Result]:
+    """Random search and each strategy beside it."""
+    best = [contest.problem(seed).best for seed in contest.seeds]
+    random = contest.found(RANDOM)
+    for strategy in (RANDOM, *(name for name in strategies if name != RANDOM)):
+        found = random if strategy == RANDOM else contest.found(strategy)
+        yield Result(contest, strategy, score(found, random, best))
+    networks = contest.problem(contest.seeds.start).space
+    if isinstance(networks, TableSpace) and networks.knows(PARAMETERS):
+        yield Result(contest, LARGEST, score(_largest(contest, networks), random, best))
+
+
+def _largest(contest: Contest, networks: TableSpace) -> list[float]:
+    """What comes of trying the networks with the most parameters: the same under every seed."""
+    problem = contest.problem(contest.seeds.start)
+    return [best_found(problem, LargestFirst(networks, PARAMETERS), contest.evaluations)] * len(contest.seeds)
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _options(argv)
+    for name in chosen.only or STRATEGIES:
+        if name not in STRATEGIES:
+            raise EffkerasError(f"unknown strategy {name!r}; {did_you_mean(name, STRATEGIES)}")
+    contest = _contest(chosen)
+    done = list(played(contest, chosen.only or list(STRATEGIES)))
+    results.append(chosen.out, [results.stamped(result.to_row()) for result in done])
+    title = f"{contest.name}, {contest.evaluations} evaluations, {len(contest.seeds)} seeds"
+    table(f"{title}; a tie is no win", COLUMNS, [result.cells() for result in done])
+
+
+def _contest(chosen: argparse.Namespace) -> Contest:
+    seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+    if chosen.table is None:
+        return Contest("landscape", LandscapeProblem, seeds, chosen.evaluations)
+    problem = TableProblem(read_table(chosen.table))
+    return Contest(chosen.table.name, lambda seed: problem, seeds, chosen.evaluations)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("search-bench", "Puts search strategies beside random search.")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    options.add_argument("--seeds", type=above_zero, default=200, help="searches of each (default: 200)")
+    options.add_argument("--first-seed", type=int, default=0, help="the first of the seeds (default: 0)")
+    options.add_argument(
+        "--evaluations", type=above_zero, default=100, help="networks that a search tries (default: 100)"
+    )
+    options.add_argument("--only", nargs="+", metavar="STRATEGY", help="these strategies only")
+    options.add_argument(
+        "--table", type=Path, metavar="FILE", help="networks trained before, .json or .csv, for landscapes"
+    )
+    return options.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

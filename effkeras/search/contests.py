@@ -1,0 +1,155 @@
+"""Strategies against random search on problems whose answers are known without training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from effkeras.search.genomes import Genome, Space
+from effkeras.search.landscape import Landscape
+from effkeras.search.objectives import Objective
+from effkeras.search.strategies.protocol import Strategy, Told
+from effkeras.search.strategies.registry import make_strategy
+from effkeras.search.table_space import TableSpace
+
+# Resamples behind a bootstrap interval.
+_RESAMPLES = 2000
+# The two-sided 95 % point of the normal distribution.
+_Z = 1.959964
+
+
+class Problem(Protocol):
+    """A space, what its genomes are worth, and the most that one is."""
+
+    @property
+    def space(self) -> Space:
+        """What can be chosen."""
+        ...
+
+    @property
+    def best(self) -> float:
+        """The largest reward of all genomes."""
+        ...
+
+    def told(self, ask: int, genome: Genome) -> Told:
+        """The result of a canonical genome."""
+        ...
+
+
+class LandscapeProblem:
+    """A landscape as a problem: rewards are its values, the best is 1."""
+
+    best = 1.0
+
+    def __init__(self, seed: int) -> None:
+        self.space = Landscape(seed)
+
+    def told(self, ask: int, genome: Genome) -> Told:
+        """Its value."""
+        return Told(ask, genome, self.space.value(genome))
+
+
+class TableProblem:
+    """A table of trained networks as a problem, with an objective; None is the accuracy."""
+
+    def __init__(self, table: TableSpace, objective: Objective | None = None) -> None:
+        self.space = table
+        self._objective = objective or Objective()
+        self.best = max(self._reward(genome) for genome in table.outcomes)
+
+    def told(self, ask: int, genome: Genome) -> Told:
+        """What the table says of it."""
+        outcome = self.space.outcome(genome)
+        cost = outcome.costs.get(self._objective.cost) if self._objective.needs_target else None
+        return Told(ask, genome, self._reward(genome), outcome.accuracy, cost)
+
+    def _reward(self, genome: Genome) -> float:
+        outcome = self.space.outcome(genome)
+        return self._objective.reward(outcome.accuracy, outcome.costs)
+
+
+class LargestFirst:
+    """No search at all: tries the networks of a table from the most costly one down."""
+
+    def __init__(self, table: TableSpace, cost: str) -> None:
+        self._left = sorted(table.outcomes, key=lambda genome: table.outcomes[genome].costs[cost])
+
+    def ask(self) -> Genome:
+        """The most costly of those left; the cheapest of all at the end."""
+        return self._left.pop() if len(self._left) > 1 else self._left[0]
+
+    def tell(self, told: Told) -> None:
+        """Learns nothing."""
+
+
+def best_found(problem: Problem, strategy: Strategy, evaluations: int) -> float:
+    """The largest reward among so many evaluations, one after another."""
+    best = -math.inf
+    for ask in range(evaluations):
+        told = problem.told(ask, strategy.ask())
+        strategy.tell(told)
+        if told.reward is not None:
+            best = max(best, told.reward)
+    return best
+
+
+def play(
+    name: str, problem: Problem, seed: int, evaluations: int, options: Mapping[str, Any] | None = None
+) -> float:
+    """The largest reward that a strategy, by its name, finds under a seed."""
+    return best_found(problem, make_strategy(name, problem.space, seed, options), evaluations)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_row(self) -> list[float]:
+        """[value, low, high], to four digits."""
+        return [round(number, 4) for number in (self.value, self.low, self.high)]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A strategy beside random search over many seeds.
+
+    `wins` is the share of seeds in which it found a strictly larger reward: a tie is no win. `regret` is
+    the mean distance of what it found from the best there is.
+    """
+
+    wins: Interval
+    ties: int
+    regret: Interval
+
+
+def score(found: Sequence[float], random: Sequence[float], best: Sequence[float]) -> Score:
+    """Compares rewards seed by seed."""
+    ours, theirs = np.asarray(found), np.asarray(random)
+    return Score(
+        wins=wilson(int((ours > theirs).sum()), len(ours)),
+        ties=int((ours == theirs).sum()),
+        regret=bootstrap_mean(np.asarray(best) - ours),
+    )
+
+
+def wilson(successes: int, count: int) -> Interval:
+    """Wilson's 95 % interval of a share (Wilson, JASA 1927)."""
+    share, weight = successes / count, _Z**2 / count
+    middle = (share + weight / 2) / (1 + weight)
+    half = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def bootstrap_mean(values: np.ndarray) -> Interval:
+    """The mean with the 95 % percentile bootstrap interval, always of the same resamples."""
+    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))

@@ -1,0 +1,151 @@
+"""Search by policy gradient: draws genomes from a policy, and makes more likely what was good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.search.genomes import Genome, Space, sample
+from effkeras.search.strategies.adam import Adam
+from effkeras.search.strategies.baseline import Baseline
+from effkeras.search.strategies.policies import Drawn, Policy, log_softmax, of_choices, slopes
+from effkeras.search.strategies.protocol import Told
+from effkeras.search.strategies.tried import Tried
+
+# Genomes drawn in one pass, and passes without a valid one until the policy is passed over.
+_TOGETHER = 8
+_PASSES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How a policy learns from results.
+
+    `update` is REINFORCE or PPO; `batch` results make one update, `rate` and `momentum` (beta1) are Adam's.
+    The baseline is a moving average of rewards that keeps `baseline` of itself at each. `entropy` weighs
+    the bonus for staying undecided. PPO makes `epochs` steps per batch, with ratios clipped to 1 -+ `clip`.
+    A genome that was proposed before is drawn anew up to `redraws` times.
+    """
+
+    update: Literal["reinforce", "ppo"]
+    rate: float
+    momentum: float
+    baseline: float
+    entropy: float
+    batch: int
+    epochs: int
+    clip: float
+    redraws: int
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "rate": (self.rate > 0, "above 0"),
+            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
+            "baseline": (0 <= self.baseline < 1, "from 0 to below 1"),
+            "entropy": (self.entropy >= 0, "0 or more"),
+            "batch": (self.batch >= 1, "1 or more"),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "clip": (self.clip > 0, "above 0"),
+            "redraws": (self.redraws >= 0, "0 or more"),
+        }
+        for name, (is_right, wanted) in bounds.items():
+            if not is_right:
+                raise EffkerasError(f"the option {name} must be {wanted}, not {getattr(self, name)}")
+
+
+class PolicySearch:
+    """Ask and tell around any policy; any number of proposals may be under way.
+
+    - The policy learns from the genome that was drawn, not from its canonical form: a policy gradient is
+      that of the choices made, and the canonical ones might have been improbable.
+    - REINFORCE takes the gradient of the policy of today, PPO weighs it against that of the time of the draw.
+    - A candidate that failed counts as the worst reward so far, so that the policy learns to avoid its
+      like on any scale of rewards; before any reward it teaches nothing.
+    - Advantages are in units of the rewards' moving standard deviation: accuracies a point apart teach as
+      much as those ten apart.
+    - A result without a proposal of one's own teaches nothing.
+    """
+
+    def __init__(self, space: Space, policy: Policy, random: np.random.Generator, learning: Learning) -> None:
+        self._space, self._policy, self._random, self._learning = space, policy, random, learning
+        self._tried = Tried(space, random)
+        self._adam = Adam(learning.rate, learning.momentum)
+        self._baseline = Baseline(learning.baseline)
+        self._under_way: dict[int, Drawn] = {}
+        self._asked = 0
+        self._batch: list[tuple[Drawn, float]] = []
+
+    def ask(self) -> Genome:
+        """A genome drawn from the policy; a new one unless all redraws were tried before."""
+        drawn = self._draw()
+        self._under_way[self._asked] = drawn
+        self._asked += 1
+        return self._tried.add(self._space.canonical(_genome(drawn.choices)))
+
+    def tell(self, told: Told) -> None:
+        """Learns when a batch is full."""
+        draw = self._under_way.pop(told.ask, None)
+        reward = self._baseline.worst if told.reward is None else told.reward
+        if draw is None or reward is None:
+            return
+        self._batch.append((draw, self._baseline.advantage(reward)))
+        if len(self._batch) == self._learning.batch:
+            self._learn()
+            self._batch = []
+
+    def _draw(self) -> Drawn:
+        """The first new genome; the last valid one when all redraws were tried before."""
+        valid = self._valid()
+        for _ in range(self._learning.redraws):
+            drawn = next(valid)
+            if self._space.canonical(_genome(drawn.choices)) not in self._tried:
+                return drawn
+        return next(valid)
+
+    def _valid(self) -> Iterator[Drawn]:
+        """Draws of the policy that are networks; where it finds none, a network drawn evenly."""
+        misses = 0
+        while misses < _PASSES:
+            drawn = self._policy.draw(self._random, _TOGETHER)
+            misses += 1
+            for choices, logs in zip(drawn.choices, drawn.logs, strict=True):
+                if not self._space.problem(_genome(choices)):
+                    misses = 0
+                    yield Drawn(choices, logs)
+        choices = np.array(sample(self._space, self._random))
+        logits, _ = self._policy.logits(choices[None])
+        while True:
+            yield Drawn(choices, of_choices(log_softmax(logits), choices[None])[0])
+
+    def _learn(self) -> None:
+        draws, advantages = zip(*self._batch, strict=True)
+        choices = np.array([draw.choices for draw in draws])
+        then = np.stack([draw.logs for draw in draws])
+        for _ in range(self._learning.epochs if self._learning.update == "ppo" else 1):
+            logits, passed = self._policy.logits(choices)
+            now = of_choices(log_softmax(logits), choices)
+            weights = self._weights(np.array(advantages)[:, None], now, then)
+            gradients = self._policy.gradients(
+                passed, slopes(logits, choices, weights, self._learning.entropy)
+            )
+            self._adam.step(self._policy.parameters, gradients)
+
+    def _weights(self, advantages: np.ndarray, now: np.ndarray, then: np.ndarray) -> np.ndarray:
+        """How much each choice (batch, genes) should become more likely."""
+        if self._learning.update == "reinforce":
+            return np.broadcast_to(advantages, now.shape)
+        ratios = np.exp(now - then)
+        return advantages * ratios * is_within(ratios, advantages, self._learning.clip)
+
+
+def _genome(choices: np.ndarray) -> Genome:
+    return tuple(map(int, choices))
+
+
+def is_within(ratios: np.ndarray, advantages: np.ndarray, clip: float) -> np.ndarray:
+    """Where PPO's clipped objective still has a slope (Schulman et al., arXiv:1707.06347, equation 7)."""
+    return np.where(advantages >= 0, ratios < 1 + clip, ratios > 1 - clip)

@@ -1,0 +1,168 @@
+"""A table of networks that were trained before, as a space: searches in it take milliseconds.
+
+As JSON, with the genes of the space it was made from (`key` writes the genomes):
+
+    {"genes": {"op": ["conv", "sep"], "width": [8, 16]},
+     "rows": {"0-1": {"accuracy": 0.91, "parameters": 1234, "macs": 56789}}}
+
+As CSV, with the columns genome, accuracy and one for each cost; its genes are numbered.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effkeras.errors import EffkerasError
+from effkeras.search.evaluation.protocol import Outcome
+from effkeras.search.genomes import Gene, Genome, Space, genome_of, key
+
+_ACCURACY = "accuracy"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpace:
+    """The networks of a table: what is not in it is not valid.
+
+    `space` is the one that the networks come from: it knows which genomes are the same network.
+    """
+
+    space: Space
+    outcomes: Mapping[Genome, Outcome]
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """The genes of the space."""
+        return self.space.genes
+
+    def canonical(self, genome: Genome) -> Genome:
+        """As in the space."""
+        return self.space.canonical(genome)
+
+    def problem(self, genome: Genome) -> str:
+        """As in the space; and a network must be in the table."""
+        why = self.space.problem(genome)
+        if why or self.space.canonical(genome) in self.outcomes:
+            return why
+        return f"the table has no network {key(genome)}"
+
+    def knows(self, cost: str) -> bool:
+        """Whether the table has this cost of every network."""
+        return all(cost in outcome.costs for outcome in self.outcomes.values())
+
+    def outcome(self, genome: Genome) -> Outcome:
+        """What the table says of a canonical genome."""
+        return self.outcomes[genome]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A space in which every genome is a network of its own."""
+
+    genes: tuple[Gene, ...]
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The genome."""
+        return genome
+
+    def problem(self, genome: Genome) -> str:
+        """ "": all are valid."""
+        return ""
+
+
+def read_table(path: Path, space: Space | None = None) -> TableSpace:
+    """Reads a .json or .csv table; `space` is the one it was made from, None for the plain one of its genes.
+
+    Raises EffkerasError naming the file, the row and what is wrong.
+    """
+    rows, genes = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
+    if not rows:
+        raise EffkerasError(f"{path}: the table has no rows")
+    if space is not None and [len(gene.choices) for gene in space.genes] != [
+        len(gene.choices) for gene in genes
+    ]:
+        raise EffkerasError(f"{path} is a table of another space: its genes have other numbers of choices")
+    known = space or Plain(genes)
+    return TableSpace(known, dict(_row(path, known, word, row) for word, row in rows.items()))
+
+
+def _row(path: Path, space: Space, word: str, row: Mapping[str, Any]) -> tuple[Genome, Outcome]:
+    where = f"{path}, genome {word}"
+    try:
+        genome = genome_of(word, space)
+    except EffkerasError as error:
+        raise EffkerasError(f"{path}: {error}") from error
+    if space.problem(genome) or space.canonical(genome) != genome:
+        raise EffkerasError(
+            f"{where}: no canonical genome of the space; write it by effkeras.search.genomes.key"
+        )
+    if _ACCURACY not in row:
+        raise EffkerasError(f"{where}: the accuracy is missing")
+    values = {name: _number(value, f"{where}: {name}") for name, value in row.items()}
+    if not 0 <= (accuracy := values.pop(_ACCURACY)) <= 1:
+        raise EffkerasError(f"{where}: the accuracy must be from 0 to 1, not {accuracy}")
+    return genome, Outcome(accuracy, values)
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise EffkerasError(f"{where} must be a number, not {value!r}") from error
+    if not math.isfinite(number):
+        raise EffkerasError(f"{where} must be a finite number, not {value!r}")
+    return number
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], tuple[Gene, ...]]:
+    try:
+        table = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise EffkerasError(f"{path} is not valid JSON: {error}") from error
+    parts = [table.get(part) if isinstance(table, dict) else None for part in ("genes", "rows")]
+    genes, rows = parts
+    if not isinstance(genes, dict) or not isinstance(rows, dict):
+        raise EffkerasError(f'{path}: a table of networks is {{"genes": {{...}}, "rows": {{...}}}}')
+    for name, value in (*genes.items(), *rows.items()):
+        if not isinstance(value, list if name in genes else dict):
+            raise EffkerasError(f"{path}: {name} must be a {'list of choices' if name in genes else 'table'}")
+    return rows, tuple(Gene(name, tuple(choices)) for name, choices in genes.items())
+
+
+def _read_csv(path: Path) -> tuple[dict[str, Any], tuple[Gene, ...]]:
+    reader = csv.DictReader(_text(path).splitlines())
+    if "genome" not in (reader.fieldnames or ()):
+        raise EffkerasError(f"{path}: the first line must name the columns: genome,accuracy,parameters,macs")
+    rows: dict[str, Any] = {}
+    for row in reader:
+        word = row.pop("genome")
+        if None in row or None in row.values():
+            raise EffkerasError(f"{path}, line {reader.line_num}: other than {len(row) + 1} columns")
+        if word in rows:
+            raise EffkerasError(f"{path}, line {reader.line_num}: the genome {word} is there twice")
+        rows[word] = row
+    return rows, _numbered(path, list(rows))
+
+
+def _numbered(path: Path, words: list[str]) -> tuple[Gene, ...]:
+    """Genes with as many choices as the genomes use."""
+    try:
+        genomes = [tuple(map(int, word.split("-"))) for word in words]
+        columns = list(zip(*genomes, strict=True))
+    except ValueError as error:
+        raise EffkerasError(f"{path}: genomes should be numbers like 3-0-1, of the same length") from error
+    return tuple(Gene(f"gene{index}", tuple(range(max(column) + 1))) for index, column in enumerate(columns))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EffkerasError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EffkerasError(f"{path} is not a text file: {error}") from error
