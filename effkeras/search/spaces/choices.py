@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.networks import Activation
+from effkeras.networks import MOST_REPEATS, Activation
 from effkeras.search.genomes import Choice, Gene, Genome
 
+# Combinations in one table, all of which are gone through; MnasNet has 576.
+_MOST_WAYS = 10_000
 _MIXED = re.compile(r"\d*[13579](\.\d*[13579])*")
 
 
@@ -45,6 +47,9 @@ def _is_kernel(value: Any) -> bool:
 
 
 COUNT = Rule("a whole number above 0", lambda value: _is_whole(value) and value > 0)
+REPEATS = Rule(
+    f"a whole number from 0 to {MOST_REPEATS}", lambda value: _is_whole(value) and 0 <= value <= MOST_REPEATS
+)
 COUNT_OR_NONE = Rule("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0)
 FACTOR = Rule("a number above 0", lambda value: _is_number(value) and value > 0)
 COEFFICIENT = Rule("a number of at least 1", lambda value: _is_number(value) and value >= 1)
@@ -98,9 +103,12 @@ def read_group(name: str, table: Mapping[str, Any], rules: Rules, where: str) ->
     Raises EffkerasError, naming `where` and the key, for unknown keys, empty lists and bad choices.
     """
     check_keys(table, rules, where)
-    return Group(
-        name, {key: _choices(table[key], rules[key], f"{where}: {key}") for key in rules if key in table}
-    )
+    known = [key for key in rules if key in table]
+    group = Group(name, {key: _choices(table[key], rules[key], f"{where}: {key}") for key in known})
+    ways = math.prod(map(len, group.choices.values()))
+    if ways > _MOST_WAYS:
+        raise EffkerasError(f"{where}: {ways:,} combinations of its choices are more than {_MOST_WAYS:,}")
+    return group
 
 
 def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:

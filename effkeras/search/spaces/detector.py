@@ -114,7 +114,7 @@ def read_detector(file: SpaceFile) -> DetectorSpace:
         raise EffkerasError(f"{file.path}: {file.base.name} fixes the widths of its layers in [channels]")
     own = read_group("", file.part(*NETWORK_RULES), NETWORK_RULES, str(file.path))
     groups = (
-        read_group(name, file.subtable(name), rules, f"{file.path}: {name}")
+        read_group(name, file.subtable(name), rules, f"{file.path}: [{name}]")
         for name, rules in _TABLES.items()
     )
     return DetectorSpace(file, (own, *groups), _backbones(file, own.choices.get("backbone", ())))

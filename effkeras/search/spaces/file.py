@@ -36,10 +36,7 @@ class SpaceFile:
     @property
     def summary(self) -> str:
         """One line about the space."""
-        summary = self.table.get("summary", "")
-        if not isinstance(summary, str):
-            raise EffkerasError(f"{self.path}: summary must be a text, not {summary!r}")
-        return summary
+        return str(self.table.get("summary", ""))
 
     @cached_property
     def base(self) -> ModelSpec:
@@ -73,8 +70,11 @@ class SpaceFile:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check_keys(self, own: Collection[str]) -> None:
-        """Raises EffkerasError for a key that this kind of space does not have."""
+        """Raises EffkerasError for a key that this kind of space does not have, and a summary that is no text."""
         check_keys(self.table, (*_COMMON, *own), str(self.path))
+        summary = self.table.get("summary", "")
+        if not isinstance(summary, str):
+            raise EffkerasError(f"{self.path}: summary must be a text, not {summary!r}")
 
     def part(self, *keys: str) -> Table:
         """The table's entries of these keys, where it has them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.search.genomes import check_space, sample
+from effkeras.search.genomes import Genome, check_space, sample
 from effkeras.search.spaces.blocks import read_blocks
 from effkeras.search.spaces.cells import read_cells
 from effkeras.search.spaces.detector import read_detector
@@ -23,6 +23,8 @@ _KINDS: Mapping[str, Callable[[SpaceFile], TomlSpace]] = {
     "detector": read_detector,
     "scaling": read_scaling,
 }
+# Draws until it is what all candidates share that cannot be built.
+_STARTS = 30
 
 
 def space_names() -> list[str]:
@@ -57,17 +59,33 @@ def _path(name: str) -> Path:
 def _check(space: TomlSpace) -> None:
     """Raises EffkerasError for a space that cannot be searched, and for a choice that cannot be built."""
     path = space.file.path
-    assert isinstance(space.summary, str)
     try:
         check_space(space)
-        start = sample(space, np.random.default_rng(0))
+        start = _buildable(space)
     except EffkerasError as error:
         raise EffkerasError(f"{path}: {error}") from error
     for index, gene in enumerate(space.genes):
         for choice, value in enumerate(gene.choices):
-            genome = (*start[:index], choice, *start[index + 1 :])
             try:
-                if not space.problem(genome):
-                    space.spec(genome)
+                _build(space, (*start[:index], choice, *start[index + 1 :]))
             except EffkerasError as error:
                 raise EffkerasError(f"{path}: {gene.name} = {value!r}: {error}") from error
+
+
+def _buildable(space: TomlSpace) -> Genome:
+    """A genome whose definition is sound: where one choice is not, the others show which."""
+    random = np.random.default_rng(0)
+    for _ in range(_STARTS):
+        genome = sample(space, random)
+        try:
+            _build(space, genome)
+        except EffkerasError as error:
+            why = error
+        else:
+            return genome
+    raise why
+
+
+def _build(space: TomlSpace, genome: Genome) -> None:
+    if not space.problem(genome):
+        space.spec(genome)

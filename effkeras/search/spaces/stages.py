@@ -30,7 +30,7 @@ STAGE_RULES: Rules = {
     "expand": choices.FACTOR,
     "squeeze": choices.SHARE,
     "outputs": choices.COUNT,
-    "repeats": choices.COUNT_OR_NONE,
+    "repeats": choices.REPEATS,
     "stride": choices.STRIDE,
     "skip": choices.FLAG,
     "activation": choices.ACTIVATION,
@@ -73,7 +73,8 @@ class StageChoices:
             **own,  # type: ignore[arg-type]
         )
         if fused and len(stage.kernels) > 1:
-            raise EffkerasError(f"{self.group.name}: the op {op} has one kernel, not {values['kernel']!r}")
+            kernels = " and ".join(map(str, stage.kernels))
+            raise EffkerasError(f"{self.group.name}: the op {op} has one kernel, not {kernels}")
         return stage
 
     def check(self, where: str) -> None:
@@ -117,18 +118,14 @@ class StageTable:
     """What every part of a genome builds of a stage, on maps of one number of channels.
 
     `problems` has the parts that exclude themselves, `blocks` all others. `least` and `copies` tell of a
-    row of blocks the least part that builds it, and how many do.
+    row of blocks the least part that builds it, and how many do; `lengths` says how many blocks it can be.
     """
 
     blocks: Mapping[Genome, tuple[Built, ...]]
     problems: Mapping[Genome, str]
     least: Mapping[tuple[Built, ...], Genome]
     copies: Mapping[tuple[Built, ...], int]
-
-    @property
-    def lengths(self) -> list[int]:
-        """How many blocks the stage can have."""
-        return sorted({len(row) for row in self.least})
+    lengths: frozenset[int]
 
 
 def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
@@ -136,15 +133,16 @@ def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
     blocks: dict[Genome, tuple[Built, ...]] = {}
     problems: dict[Genome, str] = {}
     least: dict[tuple[Built, ...], Genome] = {}
+    known: dict[Stage, tuple[Built, ...]] = {}
     for part in stage.group.parts():
         try:
             made = stage.made(part, inputs, frame)
         except EffkerasError as error:
             problems[part] = str(error)
             continue
-        blocks[part] = _row(made, frame.network)
+        blocks[part] = _row(made, frame.network, known)
         least.setdefault(blocks[part], part)
-    return StageTable(blocks, problems, least, Counter(blocks.values()))
+    return StageTable(blocks, problems, least, Counter(blocks.values()), frozenset(map(len, least)))
 
 
 def is_skipped(values: Mapping[str, Choice]) -> bool:
@@ -152,10 +150,17 @@ def is_skipped(values: Mapping[str, Choice]) -> bool:
     return values.get("op") == SKIP or values.get("repeats") == 0
 
 
-def _row(stage: Stage | None, network: BlockNetwork) -> tuple[Built, ...]:
+def _row(
+    stage: Stage | None, network: BlockNetwork, known: dict[Stage, tuple[Built, ...]]
+) -> tuple[Built, ...]:
+    """The blocks of a stage; all but the first are equal, so one of them is made, and kept in `known`."""
     if stage is None:
         return ()
-    return built(dataclasses.replace(network, stem=stage.inputs, blocks=(encode(stage),)))
+    short = dataclasses.replace(stage, repeats=min(stage.repeats, 2))
+    if short not in known:
+        alone = dataclasses.replace(network, stem=stage.inputs, blocks=(encode(short),))
+        known[short] = built(alone)
+    return known[short][:1] + known[short][1:] * (stage.repeats - 1)
 
 
 def _op_of(stage: Stage) -> str:
