@@ -55,6 +55,14 @@ def spec(name_or_path: str | Path) -> ModelSpec:
     return zoo.spec(zoo.locate(str(name_or_path)))
 
 
+def spec_from(table: Table, file: Path) -> ModelSpec:
+    """The resolved definition of a table inside a file of another kind, such as a search space.
+
+    `base` and `backbone` work as in a file of its own. Raises EffkerasError, naming `file`, like `spec`.
+    """
+    return _Zoo().spec_from(table, file)
+
+
 def definition_folder(name_or_path: object) -> Path | None:
     """The folder of a definition given as a file or a run folder; None for names and records."""
     if not isinstance(name_or_path, str | Path):
@@ -112,6 +120,10 @@ class _Zoo:
         own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
         spec = spec_from_table({"name": self._long_name(path), **own}, str(path))
         return spec.replace(network=for_pyramid(spec.network)) if spec.is_detector else spec
+
+    def spec_from(self, table: Table, path: Path) -> ModelSpec:
+        self._tables[path] = table
+        return self.spec(path)
 
     def locate(self, name: str) -> Path:
         if (Path(name) / "model.toml").is_file():

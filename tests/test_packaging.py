@@ -30,6 +30,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
         "effkeras/_zoo/efficientdet/digits.keras",
         "effkeras/py.typed",
         "effkeras/litert/model_schema.toml",
+        "effkeras/search/spaces/digits-blocks.toml",
         "export/metadata/schema.toml",
         "export/tflite.py",
         "quantize/recipes.toml",

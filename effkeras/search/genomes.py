@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -164,7 +164,9 @@ class Count:
 def count(space: Space, draws: int = 20_000, seed: int = 0) -> Count:
     """Counts the networks of a space, or estimates them where there are too many to go through.
 
-    The estimate is the share of draws that are valid and canonical as they are drawn, times all genomes.
+    The estimate is all genomes times the share of draws that are valid and canonical as they are drawn.
+    Where few are, as with cells, a space has a method `copies`, how many genomes describe the network of a
+    valid one: then each draw counts for its part of a network, which varies far less.
     """
     raw = raw_count(space)
     if raw <= _COUNTABLE:
@@ -174,5 +176,12 @@ def count(space: Space, draws: int = 20_000, seed: int = 0) -> Count:
     drawn: Sequence[Genome] = [
         tuple(map(int, row)) for row in random.integers(sizes, size=(draws, len(sizes)))
     ]
-    good = sum(1 for one in drawn if not space.problem(one) and space.canonical(one) == one)
-    return Count(round(raw * good / draws), exact=False)
+    return Count(round(raw * sum(_part(space, one) for one in drawn) / draws), exact=False)
+
+
+def _part(space: Space, genome: Genome) -> float:
+    """How much of a network a raw genome stands for; over all genomes, the parts of a network add up to 1."""
+    if space.problem(genome):
+        return 0.0
+    copies: Callable[[Genome], int] | None = getattr(space, "copies", None)
+    return float(space.canonical(genome) == genome) if copies is None else 1 / copies(genome)

@@ -1,0 +1,251 @@
+"""Spaces of block networks: MnasNet's and EfficientNet's kind.
+
+The stages of a base network with choices for each (arXiv:1807.11626, section 4.1):
+
+    kind = "blocks"
+    base = "mnasnet-a1"
+    size = [192, 224]
+
+    [every]                # each stage, unless its own table says otherwise
+    kernel = [3, 5]
+    squeeze = [0, 0.25]
+
+    [[stage]]              # one table per stage of the base; an empty one changes nothing
+    op = "separable"
+
+A list is a gene, a scalar is fixed, and what is not said stays as the base has it. Keys of a stage: `op`
+(mbconv; separable, an mbconv without expansion; fused, one convolution that expands and filters; conv, that
+without expansion; skip), `kernel`, `expand`, `squeeze`, `outputs`, `repeats`, `stride`, `skip` (the
+shortcut) and `activation`. Keys of the network: `size` (side of the picture in pixels), `width` (factor of
+all outputs, and of stem and head where the family scales them), `stem`, `head` and `activation`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from effkeras.blocks import decode, encode
+from effkeras.definition import InputSpec, ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.networks import BlockNetwork
+from effkeras.search.genomes import Genome
+from effkeras.search.spaces import choices
+from effkeras.search.spaces.built import Built, as_built, built, with_ends
+from effkeras.search.spaces.choices import Rules, read_group
+from effkeras.search.spaces.file import SpaceFile
+from effkeras.search.spaces.stages import (
+    STAGE_RULES,
+    Frame,
+    StageChoices,
+    StageTable,
+    stage_choices,
+    stage_table,
+)
+from effkeras.search.spaces.toml_space import TomlSpace, described, sized
+from effkeras.tables import Table
+
+NETWORK_RULES: Rules = {
+    "size": choices.COUNT,
+    "width": choices.FACTOR,
+    "stem": choices.COUNT,
+    "head": choices.COUNT,
+    "activation": choices.ACTIVATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What the genes of the network choose."""
+
+    part: Genome
+    input: InputSpec
+    frame: Frame
+
+    def fits(self, other: BlockNetwork, size: tuple[int, int]) -> bool:
+        """Whether another network has the same figures around its blocks."""
+        own = self.frame.network
+        fields = ("stem", "head", "hidden", "activation", "squeeze", "padding")
+        return self.input.size == size and all(getattr(own, name) == getattr(other, name) for name in fields)
+
+
+class _Division(NamedTuple):
+    """The least genes that build a row of blocks, or None, and how many do."""
+
+    least: Genome | None
+    ways: int
+
+    def after(self, part: Genome, copies: int) -> _Division:
+        """With the genes of the stage before."""
+        return _Division(None if self.least is None else part + self.least, copies * self.ways)
+
+
+@dataclass(frozen=True)
+class BlockSpace(TomlSpace):
+    """A space of block networks; `network` is the base's as built."""
+
+    network: BlockNetwork
+    stages: tuple[StageChoices, ...]
+    _tables: dict[Any, StageTable] = field(default_factory=dict, repr=False, compare=False)
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The least genome that builds the same blocks between the same stem and head."""
+        setting, *parts = self._decided(genome)
+        found = self._encoded(self._blocks(setting, parts), setting.frame.network, setting.input.size)
+        return genome if found is None else found
+
+    def problem(self, genome: Genome) -> str:
+        """Choices of a stage that exclude each other, or that every stage is skipped."""
+        setting, *parts = self._decided(genome)
+        try:
+            return "" if self._blocks(setting, parts) else "every stage is skipped"
+        except EffkerasError as error:
+            return str(error)
+
+    def copies(self, genome: Genome) -> int:
+        """How many genomes build this one's network."""
+        setting, *parts = self._decided(genome)
+        row = self._blocks(setting, parts)
+        network, size = setting.frame.network, setting.input.size
+        fitting = (other for other in self._settings.values() if other.fits(network, size))
+        return sum(self._division(row, other).ways for other in fitting)
+
+    def encode(self, spec: ModelSpec) -> Genome | None:
+        """The canonical genome that builds a definition's blocks, stem and head; None when none does."""
+        if not isinstance(spec.network, BlockNetwork) or spec.channels:
+            return None
+        network = as_built(spec.network)
+        return self._encoded(built(network), network, spec.input.size)
+
+    def describe(self, genome: Genome) -> list[str]:
+        """The network's choices in a line, then the block strings."""
+        least = self.canonical(genome)
+        setting, *parts = self._decided(least)
+        network = self.groups[0]
+        named = {gene.name: network.values(setting.part)[gene.name] for gene in network.genes}
+        return [*described(named), *self._texts(setting, parts)]
+
+    def _made(self, genome: Genome) -> ModelSpec:
+        setting, *parts = self._decided(genome)
+        texts = tuple(self._texts(setting, parts))
+        network = dataclasses.replace(setting.frame.network, blocks=texts)
+        return self.base.replace(input=setting.input, network=network)
+
+    def _texts(self, setting: _Setting, parts: list[Genome]) -> Iterator[str]:
+        inputs = setting.frame.network.stem
+        for stage, part in zip(self.stages, parts, strict=True):
+            made = stage.made(part, inputs, setting.frame)
+            if made is not None:
+                yield encode(made)
+                inputs = made.outputs
+
+    @cached_property
+    def _settings(self) -> dict[Genome, _Setting]:
+        return {part: self._setting(part) for part in self.groups[0].parts()}
+
+    def _setting(self, part: Genome) -> _Setting:
+        values = self.groups[0].values(part)
+        own: dict[str, Any] = {key: values[key] for key in ("stem", "head", "activation") if key in values}
+        width = float(values.get("width", 1.0))
+        network = with_ends(dataclasses.replace(self.network, **own), width)
+        return _Setting(part, sized(self.base, values.get("size")), Frame(network, width))
+
+    def _decided(self, genome: Genome) -> tuple[Any, ...]:
+        """The setting that the genome chooses, and its part of every stage."""
+        network, *stages = self._parts(genome)
+        return self._settings[network], *stages
+
+    def _blocks(self, setting: _Setting, parts: list[Genome]) -> tuple[Built, ...]:
+        """The blocks that are chosen; EffkerasError for choices that exclude each other."""
+        row: tuple[Built, ...] = ()
+        for index, part in enumerate(parts):
+            table = self._table(index, _width_after(row, setting), setting)
+            if part in table.problems:
+                raise EffkerasError(table.problems[part])
+            row += table.blocks[part]
+        return row
+
+    def _encoded(self, row: tuple[Built, ...], network: BlockNetwork, size: tuple[int, int]) -> Genome | None:
+        for setting in self._settings.values():  # in ascending order of their parts
+            if setting.fits(network, size) and (least := self._division(row, setting).least) is not None:
+                return setting.part + least
+        return None
+
+    def _division(self, row: tuple[Built, ...], setting: _Setting) -> _Division:
+        """How a row of blocks can be divided among the stages."""
+
+        @functools.cache
+        def rest(index: int, start: int) -> _Division:
+            if index == len(self.stages):
+                return _Division((), 1) if start == len(row) else _Division(None, 0)
+            table = self._table(index, _width_after(row[:start], setting), setting)
+            heads = (row[start : start + length] for length in table.lengths if start + length <= len(row))
+            return _either(
+                [
+                    rest(index + 1, start + len(head)).after(table.least[head], table.copies[head])
+                    for head in heads
+                    if head in table.least
+                ]
+            )
+
+        return rest(0, 0)
+
+    def _table(self, index: int, inputs: int, setting: _Setting) -> StageTable:
+        frame = setting.frame
+        name = (index, inputs, frame.width, frame.network.activation)
+        if name not in self._tables:
+            self._tables[name] = stage_table(self.stages[index], inputs, frame)
+        return self._tables[name]
+
+
+def _either(divisions: Sequence[_Division]) -> _Division:
+    """All of several ways together."""
+    least = min((one.least for one in divisions if one.least is not None), default=None)
+    return _Division(least, sum(one.ways for one in divisions))
+
+
+def _width_after(row: tuple[Built, ...], setting: _Setting) -> int:
+    """Channels after some blocks."""
+    return row[-1].outputs if row else setting.frame.network.stem
+
+
+def read_blocks(file: SpaceFile) -> BlockSpace:
+    """The space that a file describes.
+
+    Raises EffkerasError for a base that has no blocks, and for keys and choices that make no sense.
+    """
+    file.check_keys((*NETWORK_RULES, "every", "stage"))
+    base = file.base
+    if not isinstance(base.network, BlockNetwork):
+        raise EffkerasError(f"{file.path}: {base.name} is no network of blocks; choose an MBConv family")
+    if base.channels:
+        raise EffkerasError(f"{file.path}: {base.name} fixes the widths of its layers in [channels]")
+    network = as_built(base.network)
+    stages = tuple(_stages(file, network))
+    own = read_group("", file.part(*NETWORK_RULES), NETWORK_RULES, str(file.path))
+    return BlockSpace(file, (own, *(stage.group for stage in stages)), network, stages)
+
+
+def _stages(file: SpaceFile, network: BlockNetwork) -> Iterator[StageChoices]:
+    tables = _stage_tables(file, len(network.blocks))
+    every = file.subtable("every")
+    read_group("", every, STAGE_RULES, f"{file.path}: [every]")
+    for number, (text, table) in enumerate(zip(network.blocks, tables, strict=True), start=1):
+        where = f"{file.path}: stage {number}"
+        yield stage_choices(decode(text), f"stage{number}", {**every, **table}, where)
+
+
+def _stage_tables(file: SpaceFile, count: int) -> list[Table]:
+    tables = file.table.get("stage", [{}] * count)
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise EffkerasError(f"{file.path}: stage must be a list of tables, each under [[stage]]")
+    if len(tables) != count:
+        raise EffkerasError(
+            f"{file.path}: stage: {len(tables)} tables for the {count} stages of {file.base.name}; "
+            "write one [[stage]] for each, an empty one for a stage that stays as it is"
+        )
+    return tables

@@ -1,0 +1,152 @@
+"""Spaces of compound scaling: the grid that EfficientNet's coefficients come from (arXiv:1905.11946, 3.3).
+
+    kind = "scaling"
+    base = "efficientnet-b0"
+    phi = 1
+    tolerance = 0.1        # alpha * beta^2 * gamma^2 is 2, give or take this
+
+`alpha`, `beta` and `gamma` (factors of depth, width and resolution per step of phi) are 1.00, 1.05, ... 1.40
+unless the file lists others; sides become multiples of `size_multiple` pixels (8).
+
+The cost ties alpha to the other two, so a genome means the alpha nearest to its own that fits beta and
+gamma, and there is a problem only where none does. Changing one gene leads to all of the grid then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.networks import BlockNetwork
+from effkeras.scaling_law import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
+from effkeras.search.genomes import Genome
+from effkeras.search.spaces import choices
+from effkeras.search.spaces.built import as_built
+from effkeras.search.spaces.choices import Rule, Rules, read_group
+from effkeras.search.spaces.file import SpaceFile
+from effkeras.search.spaces.toml_space import TomlSpace
+
+_COST = 2
+COEFFICIENT_RULES: Rules = {
+    "alpha": choices.COEFFICIENT,
+    "beta": choices.COEFFICIENT,
+    "gamma": choices.COEFFICIENT,
+}
+_RULES: Rules = {
+    "phi": Rule("a number other than 0", lambda value: _is_number(value) and value != 0),
+    "tolerance": choices.FACTOR,
+    "size_multiple": choices.COUNT,
+}
+_DEFAULTS = {"phi": 1, "tolerance": TOLERANCE, "size_multiple": SIZE_MULTIPLE}
+
+
+@dataclass(frozen=True)
+class ScalingSpace(TomlSpace):
+    """The triples of coefficients of a grid, for one phi."""
+
+    phi: float
+    tolerance: float
+    size_multiple: int
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The least genome that spells out a triple of the same network; itself where none fits."""
+        exact = self._exact.get(genome)
+        return genome if exact is None else self._least[exact]
+
+    def problem(self, genome: Genome) -> str:
+        """That no alpha fits beta and gamma."""
+        if genome in self._exact:
+            return ""
+        beta, gamma = self._triple(genome)[1:]
+        return (
+            f"no alpha brings alpha * {beta:g}^2 * {gamma:g}^2 within {self.tolerance:g} of {_COST} "
+            "(beta and gamma alone are too much or too little)"
+        )
+
+    def copies(self, genome: Genome) -> int:
+        """How many genomes mean a triple of the same network."""
+        return self._copies[self.canonical(genome)]
+
+    def encode(self, spec: ModelSpec) -> Genome | None:
+        """The canonical genome that scales the base to a definition; None when none does."""
+        wanted = _figures(spec)
+        return next((genome for genome in self._copies if _figures(self._made(genome)) == wanted), None)
+
+    def coefficients(self, genome: Genome) -> Coefficients:
+        """The triple that a valid genome means."""
+        return Coefficients(*self._triple(self._exact[genome]))
+
+    def _made(self, genome: Genome) -> ModelSpec:
+        return with_phi(self.base, self.phi, self.coefficients(genome), self.size_multiple)
+
+    def _triple(self, genome: Genome) -> tuple[float, float, float]:
+        values = self.groups[0].values(genome)
+        return float(values["alpha"]), float(values["beta"]), float(values["gamma"])
+
+    def _fits(self, genome: Genome) -> bool:
+        return abs(Coefficients(*self._triple(genome)).cost - _COST) <= self.tolerance
+
+    @cached_property
+    def _exact(self) -> dict[Genome, Genome]:
+        """The genome that spells out its triple, by every genome that means it."""
+        fitting: dict[tuple[float, float], list[Genome]] = {}
+        for genome in filter(self._fits, self.groups[0].parts()):
+            fitting.setdefault(self._triple(genome)[1:], []).append(genome)
+        meant = {}
+        for genome in self.groups[0].parts():
+            alpha, *others = self._triple(genome)
+            near = fitting.get((others[0], others[1]), [])
+            if near:
+                meant[genome] = min(near, key=lambda one: abs(self._triple(one)[0] - alpha))
+        return meant
+
+    @cached_property
+    def _least(self) -> dict[Genome, Genome]:
+        """The least of the genomes whose networks are the same after rounding, by each of them."""
+        first: dict[Hashable, Genome] = {}
+        return {
+            genome: first.setdefault(_figures(self._made(genome)), genome)
+            for genome in sorted(set(self._exact.values()))
+        }
+
+    @cached_property
+    def _copies(self) -> Counter[Genome]:
+        return Counter(self._least[genome] for genome in self._exact.values())
+
+
+def read_scaling(file: SpaceFile) -> ScalingSpace:
+    """The space that a file describes.
+
+    Raises EffkerasError for a base that cannot be scaled, and for keys and choices that make no sense.
+    """
+    file.check_keys((*COEFFICIENT_RULES, *_RULES))
+    table = {key: sorted({getattr(triple, key) for triple in grid()}) for key in COEFFICIENT_RULES}
+    group = read_group("", table | file.part(*COEFFICIENT_RULES), COEFFICIENT_RULES, str(file.path))
+    return ScalingSpace(file, (group,), **{key: _scalar(file, key) for key in _RULES})
+
+
+def _scalar(file: SpaceFile, key: str) -> Any:
+    value = file.table.get(key, _DEFAULTS[key])
+    if not _RULES[key].holds(value):
+        raise EffkerasError(f"{file.path}: {key} must be {_RULES[key].wanted}, not {value!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _figures(spec: ModelSpec) -> Hashable:
+    """What scaled models must share to be the same."""
+    network = spec.network
+    return (
+        spec.input.size,
+        as_built(network) if isinstance(network, BlockNetwork) else network,
+        spec.fpn,
+        spec.head,
+    )

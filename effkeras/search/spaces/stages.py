@@ -1,0 +1,172 @@
+"""One stage of a space of blocks: its choices, what is built of them, and which build the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from effkeras.blocks import Stage, encode
+from effkeras.errors import EffkerasError
+from effkeras.networks import BlockNetwork
+from effkeras.scaling import round_filters
+from effkeras.search.genomes import Choice, Genome
+from effkeras.search.spaces import choices
+from effkeras.search.spaces.built import Built, built
+from effkeras.search.spaces.choices import Group, Rules, Values
+from effkeras.tables import Table
+
+SKIP = "skip"
+# Ops by name: whether the block is fused, and whether it expands.
+_OPS = {"mbconv": (False, True), "separable": (False, False), "fused": (True, True), "conv": (True, False)}
+_EXPANDING = [op for op, (_, expands) in _OPS.items() if expands]
+# Keys that are fields of a block string under the same name.
+_FIELDS = ("squeeze", "repeats", "stride", "skip", "activation")
+
+STAGE_RULES: Rules = {
+    "op": choices.one_of([*_OPS, SKIP]),
+    "kernel": choices.KERNEL,
+    "expand": choices.FACTOR,
+    "squeeze": choices.SHARE,
+    "outputs": choices.COUNT,
+    "repeats": choices.REPEATS,
+    "stride": choices.STRIDE,
+    "skip": choices.FLAG,
+    "activation": choices.ACTIVATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What surrounds a stage: the network's own figures, with any blocks, and the factor of all outputs."""
+
+    network: BlockNetwork
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageChoices:
+    """A stage of the base, as built, and what may be chosen instead."""
+
+    base: Stage
+    group: Group
+
+    def made(self, part: Genome, inputs: int, frame: Frame) -> Stage | None:
+        """The stage that a genome's part chooses, on maps of `inputs` channels; None when it is skipped.
+
+        Raises EffkerasError for choices that exclude each other.
+        """
+        values = self.group.values(part)
+        if is_skipped(values):
+            return None
+        op = str(values.get("op", _op_of(self.base)))
+        fused, expands = _OPS[op]
+        own = {key: values[key] for key in _FIELDS if key in values}
+        stage = dataclasses.replace(
+            self.base,
+            inputs=inputs,
+            outputs=self._outputs(values, frame),
+            kernels=_kernels(values["kernel"]) if "kernel" in values else self.base.kernels,
+            expand=float(values.get("expand", self.base.expand)) if expands else 1.0,
+            fused=fused,
+            **own,  # type: ignore[arg-type]
+        )
+        if fused and len(stage.kernels) > 1:
+            kernels = " and ".join(map(str, stage.kernels))
+            raise EffkerasError(f"{self.group.name}: the op {op} has one kernel, not {kernels}")
+        return stage
+
+    def check(self, where: str) -> None:
+        """Raises EffkerasError, naming `where`, for choices that no stage of this kind can have."""
+        values = self.group.choices
+        strides = 1 not in values.get("stride", (self.base.stride,))
+        if strides and any(is_skipped(self.group.values(part)) for part in self.group.parts()):
+            raise EffkerasError(
+                f"{where}: a stage of stride 2 cannot be skipped, as all maps after it would be larger; "
+                "leave out the op skip and 0 repeats"
+            )
+        ops = values.get("op", (_op_of(self.base),))
+        expanding = [op for op in ops if op in _EXPANDING]
+        if expanding and "expand" not in values and self.base.expand == 1:
+            raise EffkerasError(
+                f"{where}: the op {expanding[0]} needs the key 'expand': the base has none here"
+            )
+
+    def _outputs(self, values: Values, frame: Frame) -> int:
+        outputs = values.get("outputs", self.base.outputs)
+        return round_filters(int(outputs), frame.width, frame.network.round_limit)
+
+
+def stage_choices(base: Stage, name: str, table: Table, where: str) -> StageChoices:
+    """Reads the choices of a stage; those of `expand` are dropped where no op that can be chosen expands.
+
+    Raises EffkerasError, naming `where`, for choices that make no sense.
+    """
+    group = choices.read_group(name, table, STAGE_RULES, where)
+    ops = group.choices.get("op", (_op_of(base),))
+    if not any(op in _EXPANDING for op in ops):
+        own = {key: values for key, values in group.choices.items() if key != "expand"}
+        group = Group(name, own)
+    stage = StageChoices(base, group)
+    stage.check(where)
+    return stage
+
+
+@dataclass(frozen=True, slots=True)
+class StageTable:
+    """What every part of a genome builds of a stage, on maps of one number of channels.
+
+    `problems` has the parts that exclude themselves, `blocks` all others. `least` and `copies` tell of a
+    row of blocks the least part that builds it, and how many do; `lengths` says how many blocks it can be.
+    """
+
+    blocks: Mapping[Genome, tuple[Built, ...]]
+    problems: Mapping[Genome, str]
+    least: Mapping[tuple[Built, ...], Genome]
+    copies: Mapping[tuple[Built, ...], int]
+    lengths: frozenset[int]
+
+
+def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
+    """All that can be chosen in a stage on maps of `inputs` channels."""
+    blocks: dict[Genome, tuple[Built, ...]] = {}
+    problems: dict[Genome, str] = {}
+    least: dict[tuple[Built, ...], Genome] = {}
+    known: dict[Stage, tuple[Built, ...]] = {}
+    for part in stage.group.parts():
+        try:
+            made = stage.made(part, inputs, frame)
+        except EffkerasError as error:
+            problems[part] = str(error)
+            continue
+        blocks[part] = _row(made, frame.network, known)
+        least.setdefault(blocks[part], part)
+    return StageTable(blocks, problems, least, Counter(blocks.values()), frozenset(map(len, least)))
+
+
+def is_skipped(values: Mapping[str, Choice]) -> bool:
+    """Whether these choices leave the stage out."""
+    return values.get("op") == SKIP or values.get("repeats") == 0
+
+
+def _row(
+    stage: Stage | None, network: BlockNetwork, known: dict[Stage, tuple[Built, ...]]
+) -> tuple[Built, ...]:
+    """The blocks of a stage; all but the first are equal, so one of them is made, and kept in `known`."""
+    if stage is None:
+        return ()
+    short = dataclasses.replace(stage, repeats=min(stage.repeats, 2))
+    if short not in known:
+        alone = dataclasses.replace(network, stem=stage.inputs, blocks=(encode(short),))
+        known[short] = built(alone)
+    return known[short][:1] + known[short][1:] * (stage.repeats - 1)
+
+
+def _op_of(stage: Stage) -> str:
+    kind = (stage.fused, stage.expand != 1)
+    return next(op for op, which in _OPS.items() if which == kind)
+
+
+def _kernels(kernel: Choice) -> tuple[int, ...]:
+    return tuple(map(int, str(kernel).split(".")))

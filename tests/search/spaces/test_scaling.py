@@ -1,0 +1,94 @@
+"""The space of compound scaling is the paper's grid."""
+
+from __future__ import annotations
+
+import pytest
+from space_files import operations, raw_genomes, shipped, space_from
+
+import effkeras
+from effkeras.scaling_law import PAPER, grid, with_phi
+from effkeras.search import genomes
+
+SPACE = shipped("compound-scaling")
+VALID = [genome for genome in raw_genomes(SPACE) if not SPACE.problem(genome)]
+
+
+def test_it_has_the_grid_s_triples():
+    assert {SPACE.coefficients(genome) for genome in VALID} == set(grid())
+
+
+def test_a_genome_that_spells_out_a_triple_means_it():
+    for triple in grid():
+        values = (triple.alpha, triple.beta, triple.gamma)
+        genome = tuple(gene.choices.index(value) for gene, value in zip(SPACE.genes, values, strict=True))
+        assert SPACE.coefficients(genome) == triple
+
+
+def test_triples_of_the_same_network_are_one():
+    seen = {}
+    for genome in {SPACE.coefficients(genome): genome for genome in VALID}.values():
+        least = SPACE.canonical(genome)
+        assert SPACE.canonical(least) == least
+        assert seen.setdefault(operations(SPACE._made(genome)), least) == least
+    assert len(set(seen.values())) == len(seen) == genomes.count(SPACE).networks
+    assert sum(SPACE.copies(least) for least in seen.values()) == len(VALID)
+
+
+def test_what_is_shown_of_a_canonical_genome_is_what_is_built():
+    for least in genomes.all_genomes(SPACE):
+        triple = SPACE.coefficients(least)
+        shown = genomes.chosen(SPACE, least)
+        assert shown == {"alpha": triple.alpha, "beta": triple.beta, "gamma": triple.gamma}
+
+
+def test_the_paper_s_triple_is_a_member():
+    scaled = with_phi(effkeras.spec("efficientnet-b0"), 1, PAPER)
+    genome = SPACE.encode(scaled)
+    assert operations(SPACE.spec(genome)) == operations(scaled)
+    assert SPACE.encode(effkeras.spec("efficientnet-b7")) is None
+
+
+def test_a_triple_that_costs_something_else_has_a_problem():
+    dear = tuple(len(gene.choices) - 1 for gene in SPACE.genes)
+    assert SPACE.problem(dear).startswith("no alpha brings alpha * 1.4^2 * 1.4^2 within 0.1 of 2")
+
+
+def test_all_triples_are_within_reach_of_single_mutations():
+    reached, fresh = set(), {next(genomes.all_genomes(SPACE))}
+    while fresh:
+        reached |= fresh
+        fresh = {one for genome in fresh for one in genomes.neighbours(SPACE, genome)} - reached
+    assert reached == set(genomes.all_genomes(SPACE))
+
+
+def test_choices_and_steps_of_one_s_own(tmp_path):
+    choices = "alpha = [1, 2]\nbeta = 1\ngamma = [1, 1.4142]\nsize_multiple = 32"
+    text = f'kind = "scaling"\nbase = "nasnet-mobile"\n{choices}\n'
+    space = space_from(tmp_path, text)
+    networks = {
+        (spec.network.repeats, spec.input.size[0]) for spec in map(space.spec, genomes.all_genomes(space))
+    }
+    assert networks == {(8, 224), (4, 320)}
+
+
+BAD = {
+    "phi = 0": "phi must be a number other than 0, not 0",
+    'phi = "1"': "phi must be a number other than 0",
+    "phi = 40": "phi 40 is far beyond what can be built",
+    "tolerance = -1": "tolerance must be a number above 0",
+    "alpha = [0.5, 1.0]": "alpha must be a number of at least 1",
+    "alpha = 1.0\nbeta = 1.0\ngamma = [1.0, 1.05]": "contradicts itself.*no alpha brings",
+    "alfa = 1.2": "unknown key 'alfa'; did you mean 'alpha'",
+    "size_multiple = 0": "size_multiple must be a whole number above 0",
+}
+
+
+@pytest.mark.parametrize("keys", BAD)
+def test_a_bad_space_is_refused(tmp_path, keys):
+    with pytest.raises(effkeras.EffkerasError, match=r"own\.toml: .*" + BAD[keys]):
+        space_from(tmp_path, f'kind = "scaling"\nbase = "efficientnet-b0"\n{keys}\n')
+
+
+def test_a_network_without_factors_is_refused(tmp_path):
+    with pytest.raises(effkeras.EffkerasError, match=r"own\.toml: squeezenet-1\.1 cannot be scaled"):
+        space_from(tmp_path, 'kind = "scaling"\nbase = "squeezenet-1.1"\n')
