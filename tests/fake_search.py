@@ -47,6 +47,9 @@ class Accuracy:
     def reward(self, accuracy, costs):
         return accuracy
 
+    def problem(self, costs):
+        return ""
+
 
 class Climber:
     """Proposes neighbours of the best that it was told, so that every tell matters; sometimes anything."""

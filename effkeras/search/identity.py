@@ -39,8 +39,8 @@ def description(job: SearchJob) -> Table:
         "pruner": job.pruner,
         "space": {"name": space_name(job.space), "digest": space_digest(job.space)},
         "strategy": {"name": job.strategy.name, **job.strategy.options},
-        "objective": _facts(job.objective),
-        "evaluation": _facts(job.evaluation),
+        "objective": _facts(job.objective, job.out),
+        "evaluation": _facts(job.evaluation, job.out),
     }
 
 
@@ -73,16 +73,19 @@ def _space_table(job: SearchJob) -> Table:
     return {"definition": dict(table)} if table else {}
 
 
-def _facts(thing: Any) -> Table:
+def _facts(thing: Any, out: Path) -> Table:
     """An object's kind and, of a dataclass, the fields that are data."""
     facts: Table = {"is": type(thing).__name__}
     if not dataclasses.is_dataclass(thing):
         return facts
     for entry in dataclasses.fields(thing):
-        if _is_data(value := getattr(thing, entry.name)):
+        value = getattr(thing, entry.name)
+        if hasattr(value, "genes") or value == out.absolute():
+            continue  # the space has its own place, and the folder may be moved
+        if _is_data(value):
             facts[entry.name] = value
         elif dataclasses.is_dataclass(value):
-            facts[entry.name] = _facts(value)
+            facts[entry.name] = _facts(value, out)
     return facts
 
 

@@ -88,4 +88,6 @@ class Limited:
     def _excess(self, genome: Genome) -> str:
         costs = self.costs(self.space.spec(genome), list(self.limits))
         over = [name for name, limit in self.limits.items() if costs[name] > limit]
-        return "; ".join(f"{name} {costs[name]:,.0f} is over the limit of {self.limits[name]:,.0f}" for name in over)
+        return "; ".join(
+            f"{name} {costs[name]:,.0f} is over the limit of {self.limits[name]:,.0f}" for name in over
+        )

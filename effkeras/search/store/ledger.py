@@ -127,6 +127,10 @@ class Ledger:
         """All trials, in the order of the asks."""
         return self._log.read()
 
+    def ending(self) -> str:
+        """Why no further candidate is proposed; "" when one is."""
+        return ending(self._log.read(), self._limits)
+
     def gives_up(self, trials: Sequence[Trial]) -> bool:
         """Whether so many candidates failed that the search makes no sense."""
         return failures(trials, self._limits.since).are_most

@@ -37,6 +37,10 @@ class Objective(Protocol):
         """Accuracy and costs as one figure."""
         ...
 
+    def problem(self, costs: Mapping[str, float]) -> str:
+        """Which limit the costs break; "" when none."""
+        ...
+
 
 class Desk(Protocol):
     """The ledger as a worker sees it, near or far."""
@@ -105,6 +109,8 @@ def _rewarded(outcome: Outcome, objective: Objective) -> Result:
     accuracy = float(outcome.accuracy)
     if not math.isfinite(accuracy):
         return Result(reason=f"the accuracy is {accuracy}")
+    if problem := objective.problem(outcome.costs):
+        return Result(accuracy=accuracy, costs=outcome.costs, metrics=outcome.metrics, reason=problem)
     reward = float(objective.reward(accuracy, outcome.costs))
     if not math.isfinite(reward):
         return Result(reason=f"the reward is {reward}")
