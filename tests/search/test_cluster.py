@@ -70,6 +70,14 @@ def test_workers_that_cannot_start_say_why(tmp_path, machines):
         search(job, Cluster(cluster.address))
 
 
-def test_no_cluster_at_the_address(tmp_path):
-    with pytest.raises(EffkerasError, match="cannot connect to the Ray cluster"):
-        search(fake_job(tmp_path), Cluster("127.0.0.1:1"))
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at"),
+        ("ray://head:10001", "--ray auto"),
+        ("head", "--ray auto"),
+    ],
+)
+def test_no_cluster_at_the_address(tmp_path, address, said):
+    with pytest.raises(EffkerasError, match=said):
+        search(fake_job(tmp_path), Cluster(address))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ from effkeras.search.workers.processes import pickled
 
 # Seconds between two looks at the workers.
 _PAUSE = 0.2
+# Seconds to wait for a cluster's answer.
+_CONNECT = 10.0
 # Workers in a row that may end without having finished a trial.
 _MOST_FAILED_STARTS = 5
 # How owners on the cluster are named, so that only signs of life tell whether they live.
@@ -169,8 +172,25 @@ class Cluster:
         return done or self._post.ledger.gives_up(trials)
 
 
+def _check_address(address: str) -> None:
+    """Raises EffkerasError for an address where nobody listens, for which Ray would wait minutes."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        raise EffkerasError(
+            f"{address!r} is no address of a Ray cluster: start the search on one of its machines with "
+            "--ray auto, or give HOST:PORT of its head"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except OSError as error:
+        raise EffkerasError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
+
+
 def _connect(address: str, threads: int) -> None:
     ray = _ray()
+    _check_address(address)
     shares = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
     path = os.pathsep.join(filter(None, sys.path))
     variables = {**shares, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": path}
