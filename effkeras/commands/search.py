@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(argv))
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
     job = job_of(chosen)
     crew = _crew(chosen)
@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None) -> None:
     except KeyboardInterrupt:
         note(f"stopped; finished trials are kept in {job.out}")
         raise
-    _conclude(job, status, chosen.data)
+    return _conclude(job, status, chosen.data)
 
 
 def job_of(chosen: argparse.Namespace) -> SearchJob:
@@ -60,6 +60,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
     space = read_space(chosen.space)
     split = find_split(chosen.data, "train") or "train"
     data = open_data(chosen.data, split, skip_bad=chosen.skip_bad, masks=space.base.segments)
+    _check_fits(space.base, data)
     classes = Classes(tuple(data.labels), _category_ids(data))
     limited = _limited(space, objective, classes)
     job = SearchJob(
@@ -127,6 +128,14 @@ def _evaluation(chosen: argparse.Namespace, objective: Objective, space: Any) ->
     return Evaluation(settings, data, space)
 
 
+def _check_fits(base: ModelSpec, data: LabelledData) -> None:
+    from effkeras.data.records import DetectionData
+
+    if base.is_detector != isinstance(data, DetectionData):
+        wanted = "pictures with boxes (COCO)" if base.is_detector else "a folder per class"
+        raise EffkerasError(f"{data.root} does not fit the space's {base.name}, which needs {wanted}")
+
+
 def _category_ids(data: LabelledData) -> tuple[int, ...]:
     from effkeras.data.records import DetectionData
 
@@ -149,15 +158,16 @@ def _workers(chosen: argparse.Namespace) -> str:
     return f"{many} on the Ray cluster {chosen.ray}" if chosen.ray is not None else many
 
 
-def _conclude(job: SearchJob, status: Status, data: Path) -> None:
+def _conclude(job: SearchJob, status: Status, data: Path) -> int:
+    """Prints what was found, and what to do next; 1 when nothing was."""
     from effkeras.search.genomes import chosen
     from effkeras.search.store.records import Result
     from effkeras.search.watching import amount
 
     print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
     if status.best is None:
-        print(f"{job.out}: no candidate succeeded; the logs are in {job.out / 'logs'}")
-        return
+        print(f"no candidate succeeded, most often for: {status.reason}; see {job.out / 'logs'}")
+        return 1
     result = status.best.result or Result()
     rows = [("reward", f"{result.reward:.4f}"), ("accuracy", f"{result.accuracy:.4f}")]
     rows += [(name, amount(value)) for name, value in result.costs.items()]
@@ -165,6 +175,7 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> None:
     facts(f"the best, trial {status.best.number}", rows)
     best = job.out / "best.toml"
     print(f"{best}: next: effkeras train {best} --data {data} --out RUN")
+    return 0
 
 
 def _pairs(given: Sequence[str], convert: Callable[[str], Any]) -> dict[str, Any]:

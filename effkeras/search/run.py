@@ -28,7 +28,8 @@ class Status:
     """How far a search is.
 
     `finished` counts candidates, failed and pruned ones included; `repeats` the proposals that had been
-    tried before, which are not evaluated again. `ending` says why no more are proposed.
+    tried before, which are not evaluated again. `ending` says why no more are proposed, `reason` what most
+    of the failed ones failed for.
     """
 
     trials: int
@@ -39,6 +40,7 @@ class Status:
     repeats: int
     best: Trial | None
     ending: str = ""
+    reason: str = ""
 
 
 class MostFailedError(EffkerasError):
@@ -85,6 +87,7 @@ def status_of(trials: list[Trial], limits: Limits) -> Status:
         repeats=len(trials) - len(candidates),
         best=best_of(trials),
         ending=ending(trials, limits),
+        reason=failures(trials, 0).reason,
     )
 
 

@@ -22,13 +22,16 @@ class Display:
         self._task: Any = None
         self._best: int | None = None
         self._live = _live(self._bar, self._line)
+        self._is_live = self._live.console.is_terminal
 
     def __enter__(self) -> Display:
-        self._live.start()
+        if self._is_live:
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
-        self._live.stop()
+        if self._is_live:
+            self._live.stop()
 
     def __call__(self, status: Status) -> None:
         """Shows how far the search is."""
@@ -43,7 +46,7 @@ class Display:
         if best is None or best.number == self._best:
             return
         self._best = best.number
-        if not self._live.console.is_terminal:
+        if not self._is_live:
             note(f"{status.finished} of {status.trials} trials; {described(best, self._cost)}")
 
 
