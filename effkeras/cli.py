@@ -18,6 +18,7 @@ VERBS = {
     "weights": ("effkeras.commands.weights", "the weights that a model knows by name; downloads them"),
     "import": ("effkeras.commands.import_weights", "make a .keras file of weights in another format"),
     "data": ("effkeras.commands.data", "write a data set that ships: `effkeras data digits OUT`"),
+    "search": ("effkeras.commands.search", "find a network for labelled pictures and a limit"),
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
     "eval": ("effkeras.commands.eval", "measure a run, a .keras file or an artifact"),
     "sensitivity": (

@@ -1,0 +1,267 @@
+"""`effkeras search SPACE --data DIR --trials N --out DIR`: finds a network; the same again resumes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.console import facts, note, run_command
+from effkeras.errors import EffkerasError
+
+if TYPE_CHECKING:
+    from effkeras.data.records import LabelledData
+    from effkeras.definition import ModelSpec
+    from effkeras.search.job import SearchJob
+    from effkeras.search.objectives import Objective
+    from effkeras.search.run import Status
+    from effkeras.search.workers.crew import Crew
+
+_EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_pictures", "validation_pictures")
+# Costs that are counted from a definition, so that a limit on them is kept before any training.
+_COUNTED = ("parameters", "macs", "table:")
+_OBJECTIVES = ["accuracy", "mnas", "mnas-hard", "abs", "pareto"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Searches, or goes on with a search."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    chosen = _parser().parse_args(argv)
+    job = job_of(chosen)
+    crew = _crew(chosen)
+    from effkeras.search.run import search
+    from effkeras.search.watching import Display
+
+    note(
+        f"{chosen.trials} trials with {chosen.strategy}, {_workers(chosen)}; everything is kept in {job.out}"
+    )
+    try:
+        with Display(job.objective.cost) as display:
+            status = search(job, crew, display)
+    except KeyboardInterrupt:
+        note(f"stopped; finished trials are kept in {job.out}")
+        raise
+    return _conclude(job, status, chosen.data)
+
+
+def job_of(chosen: argparse.Namespace) -> SearchJob:
+    """The search that the options describe; EffkerasError for options and data that make no sense."""
+    from effkeras.data.splits import find_split, open_data
+    from effkeras.search.job import NamedStrategy, SearchJob, check_job
+    from effkeras.search.spaces.reading import read_space
+
+    objective = _objective(chosen)
+    space = read_space(chosen.space)
+    split = find_split(chosen.data, "train") or "train"
+    data = open_data(chosen.data, split, skip_bad=chosen.skip_bad, masks=space.base.segments)
+    _check_fits(space.base, data)
+    classes = Classes(tuple(data.labels), _category_ids(data))
+    limited = _limited(space, objective, classes)
+    job = SearchJob(
+        space=limited,
+        strategy=NamedStrategy(chosen.strategy, _pairs(chosen.option, _value)),
+        objective=objective,
+        evaluation=_evaluation(chosen, objective, space),
+        trials=chosen.trials,
+        out=chosen.out,
+        seed=chosen.seed,
+        pruner=chosen.pruner,
+        labels=classes.labels,
+        category_ids=classes.category_ids,
+    )
+    check_job(job)
+    return job
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes of the data; counts the costs of definitions that get them."""
+
+    labels: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+
+    def __call__(self, spec: ModelSpec, names: list[str]) -> Mapping[str, float]:
+        """The costs of a definition for these classes, by name."""
+        from effkeras.search.evaluation.costs import cost_of
+
+        return cost_of(
+            spec.replace(classes=len(self.labels), labels=self.labels, category_ids=self.category_ids), names
+        )
+
+
+def _objective(chosen: argparse.Namespace) -> Objective:
+    from effkeras.search.objectives import Objective
+
+    kind = chosen.objective or ("accuracy" if chosen.target is None else "mnas")
+    return Objective(kind, chosen.cost, chosen.target, chosen.exponent, _pairs(chosen.limit, float))
+
+
+def _limited(space: Any, objective: Objective, classes: Classes) -> Any:
+    """The space without the genomes that are known to break a limit."""
+    from effkeras.search.genomes import check_space
+    from effkeras.search.limited import Limited
+
+    counted = {name: limit for name, limit in objective.limits.items() if name.startswith(_COUNTED)}
+    limited = Limited(space, counted, classes) if counted else space
+    check_space(limited)
+    return limited
+
+
+def _evaluation(chosen: argparse.Namespace, objective: Objective, space: Any) -> Callable[[], Any]:
+    from effkeras.search.evaluation.front import Evaluation
+    from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked
+    from effkeras.tables import read_toml, to_record
+
+    table = read_toml(chosen.config) if chosen.config else {}
+    table |= {name: getattr(chosen, name) for name in _EVALUATION if getattr(chosen, name) is not None}
+    table |= {"kind": chosen.evaluation} if chosen.evaluation else {}
+    where = str(chosen.config or "options of the evaluation")
+    costs = [*table.get("costs", ("parameters", "macs")), chosen.cost, *objective.costs]
+    settings = checked(to_record(EvaluationSettings, {**table, "costs": list(dict.fromkeys(costs))}, where))
+    data = EvaluationData(chosen.data.absolute(), chosen.out.absolute(), skip_bad=chosen.skip_bad)
+    return Evaluation(settings, data, space)
+
+
+def _check_fits(base: ModelSpec, data: LabelledData) -> None:
+    from effkeras.data.records import DetectionData
+
+    if base.is_detector != isinstance(data, DetectionData):
+        wanted = "pictures with boxes (COCO)" if base.is_detector else "a folder per class"
+        raise EffkerasError(f"{data.root} does not fit the space's {base.name}, which needs {wanted}")
+
+
+def _category_ids(data: LabelledData) -> tuple[int, ...]:
+    from effkeras.data.records import DetectionData
+
+    return tuple(one.id for one in data.categories) if isinstance(data, DetectionData) else ()
+
+
+def _crew(chosen: argparse.Namespace) -> Crew:
+    if chosen.ray is not None:
+        from effkeras.search.workers.cluster import Cluster
+
+        return Cluster(chosen.ray, chosen.workers)
+    from effkeras.search.workers.processes import Processes
+
+    return Processes(chosen.workers or 1)
+
+
+def _workers(chosen: argparse.Namespace) -> str:
+    count = chosen.workers or (0 if chosen.ray is not None else 1)
+    many = f"{count or 'all possible'} worker{'' if count == 1 else 's'}"
+    return f"{many} on the Ray cluster {chosen.ray}" if chosen.ray is not None else many
+
+
+def _conclude(job: SearchJob, status: Status, data: Path) -> int:
+    """Prints what was found, and what to do next; 1 when nothing was."""
+    from effkeras.search.genomes import chosen
+    from effkeras.search.store.records import Result
+    from effkeras.search.watching import amount
+
+    print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
+    if status.best is None:
+        print(f"no candidate succeeded, most often for: {status.reason}; see {job.out / 'logs'}")
+        return 1
+    result = status.best.result or Result()
+    rows = [("reward", f"{result.reward:.4f}"), ("accuracy", f"{result.accuracy:.4f}")]
+    rows += [(name, amount(value)) for name, value in result.costs.items()]
+    rows += [(name, str(choice)) for name, choice in chosen(job.space, status.best.genome).items()]
+    facts(f"the best, trial {status.best.number}", rows)
+    best = job.out / "best.toml"
+    print(f"{best}: next: effkeras train {best} --data {data} --out RUN")
+    return 0
+
+
+def _pairs(given: Sequence[str], convert: Callable[[str], Any]) -> dict[str, Any]:
+    """NAME=VALUE options as a table."""
+    table = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        try:
+            table[name] = convert(value)
+        except ValueError as error:
+            raise EffkerasError(f"{pair!r} should be NAME=NUMBER, as in macs=3e6") from error
+        if not equals:
+            raise EffkerasError(f"{pair!r} should be NAME=VALUE")
+    return table
+
+
+def _value(text: str) -> str | int | float | bool:
+    """An option's value: a number, true or false, or else a word."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("search", "Searches a network for labelled pictures. The same command again resumes.")
+    options.add_argument("space", help="what to choose from: a space that ships, or a TOML file")
+    add_data(options)
+    options.add_argument("--trials", type=above_zero, required=True, metavar="N", help="candidates to try")
+    options.add_argument("--out", type=Path, required=True, metavar="DIR", help="the search's folder")
+    options.add_argument("--strategy", default="evolution", metavar="NAME", help="default: evolution")
+    options.add_argument(
+        "--option", action="append", default=[], metavar="K=V", help="of the strategy; may be repeated"
+    )
+    options.add_argument("--seed", type=int, default=0, help="default: 0")
+    _add_objective(options)
+    _add_workers(options)
+    _add_evaluation(options)
+    return options
+
+
+def _add_objective(options: argparse.ArgumentParser) -> None:
+    group = options.add_argument_group("objective")
+    group.add_argument(
+        "--objective", choices=_OBJECTIVES, help="default: mnas with a --target, else accuracy"
+    )
+    group.add_argument(
+        "--cost",
+        default="macs",
+        metavar="COST",
+        help="what is weighed: macs (default), parameters, bytes, latency_ms or table:FILE",
+    )
+    group.add_argument("--target", type=float, metavar="COST", help="what it should be, as 3e6")
+    group.add_argument("--exponent", type=float, metavar="W", help="how much it weighs (mnas: -0.07)")
+    group.add_argument(
+        "--limit", action="append", default=[], metavar="COST=MOST", help="as macs=3e6; may be repeated"
+    )
+
+
+def _add_workers(options: argparse.ArgumentParser) -> None:
+    group = options.add_argument_group("workers")
+    group.add_argument("--workers", type=above_zero, metavar="N", help="processes (default: 1)")
+    group.add_argument(
+        "--ray", metavar="ADDRESS", help="work on a Ray cluster, as `auto`; --data is a path of every machine"
+    )
+
+
+def _add_evaluation(options: argparse.ArgumentParser) -> None:
+    group = options.add_argument_group("evaluation of a candidate")
+    group.add_argument(
+        "--evaluation", metavar="KIND", help="train (default), supernet, or proxy:NAME, as proxy:synflow"
+    )
+    group.add_argument("--config", type=Path, metavar="TOML", help="its settings; options override them")
+    group.add_argument("--epochs", type=above_zero, help="passes over the pictures")
+    group.add_argument("--batch", type=above_zero, help="pictures a step")
+    group.add_argument("--learning-rate", type=float, help="the peak")
+    group.add_argument("--patience", type=int, help="epochs without a gain that end a training")
+    group.add_argument("--train-pictures", type=int, metavar="N", help="at most so many; 0 is all")
+    group.add_argument("--validation-pictures", type=int, metavar="N", help="at most so many; 0 is all")
+    group.add_argument(
+        "--pruner",
+        choices=["none", "halving", "hyperband"],
+        default="none",
+        help="ends trainings that fall behind",
+    )

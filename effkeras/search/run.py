@@ -1,0 +1,127 @@
+"""Runs a search: a job, a crew of workers, and a folder that is whole whenever it is looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from effkeras.errors import EffkerasError
+from effkeras.files import make_folder
+from effkeras.search.identity import identify
+from effkeras.search.job import SearchJob, check_job, create_store, locks_of, open_ledger
+from effkeras.search.publishing import Publisher
+from effkeras.search.store.ledger import Limits, ending, failures
+from effkeras.search.store.locks import hold, sweep
+from effkeras.search.store.records import Trial, best_of
+from effkeras.search.workers.crew import Crew, Post
+
+# Seconds to wait for the processes of a search that was just killed.
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a search is.
+
+    `finished` counts candidates, failed and pruned ones included; `repeats` the proposals that had been
+    tried before, which are not evaluated again. `ending` says why no more are proposed, `reason` what most
+    of the failed ones failed for.
+    """
+
+    trials: int
+    finished: int
+    failed: int
+    pruned: int
+    running: int
+    repeats: int
+    best: Trial | None
+    ending: str = ""
+    reason: str = ""
+
+
+class MostFailedError(EffkerasError):
+    """Most candidates of a search failed."""
+
+
+def search(job: SearchJob, crew: Crew, watch: Callable[[Status], None] = lambda status: None) -> Status:
+    """Searches until the job's trials are made, from wherever an earlier run in its folder ended.
+
+    The folder then holds the store `search.db` (an Optuna study), `results.jsonl` with a row for each
+    finished trial and, of a space of models, the winner's definition `best.toml`. All of them are whole
+    whenever anything is killed.
+
+    Args:
+        job: what to search.
+        crew: who evaluates.
+        watch: called some times a second with how far the search is.
+
+    Raises:
+        EffkerasError: the folder holds another search, or one that is under way; a strategy, a space or
+            workers that cannot work. `MostFailedError`: more than half of at least 10 candidates failed.
+    """
+    check_job(job)
+    with _alone(job) as lock:
+        identify(job)
+        limits = Limits(job.trials, create_store(job), uuid.uuid4().hex[:8])
+        post = Post(job, limits, open_ledger(job, limits), (lock,))
+        try:
+            _attend(post, crew, watch)
+        finally:
+            crew.close()
+        return _concluded(post)
+
+
+def status_of(trials: list[Trial], limits: Limits) -> Status:
+    """How far a search is."""
+    candidates = [trial for trial in trials if trial.is_candidate]
+    return Status(
+        trials=limits.trials,
+        finished=sum(trial.is_finished for trial in candidates),
+        failed=sum(trial.state == "fail" for trial in candidates),
+        pruned=sum(trial.state == "pruned" for trial in candidates),
+        running=sum(trial.state == "running" for trial in candidates),
+        repeats=len(trials) - len(candidates),
+        best=best_of(trials),
+        ending=ending(trials, limits),
+        reason=failures(trials, 0).reason,
+    )
+
+
+def _attend(post: Post, crew: Crew, watch: Callable[[Status], None]) -> None:
+    publisher = Publisher(post.job)
+    crew.start(post)
+    goes_on = True
+    while goes_on:
+        goes_on = crew.step()
+        trials = post.ledger.trials()
+        publisher.publish(trials)
+        watch(status_of(trials, post.limits))
+
+
+def _concluded(post: Post) -> Status:
+    trials = post.ledger.trials()
+    found = failures(trials, post.limits.since)
+    if found.are_most:
+        raise MostFailedError(
+            f"{found.failed} of {found.of} candidates failed, most often ({found.times}x) with: "
+            f"{found.reason}; see {post.job.out / 'logs'}; the same command goes on with other candidates"
+        )
+    return status_of(trials, post.limits)
+
+
+@contextlib.contextmanager
+def _alone(job: SearchJob) -> Iterator[IO[str]]:
+    """The search's lock; processes of a search that was killed a moment ago are waited for."""
+    path = make_folder(locks_of(job.out)) / "search.lock"
+    until = time.monotonic() + _PATIENCE
+    while (lock := hold(path)) is None:
+        if time.monotonic() > until:
+            raise EffkerasError(f"a search is under way in {job.out}; wait for it, or give another --out")
+        time.sleep(0.05)
+    with lock:
+        sweep(path.parent)
+        yield lock

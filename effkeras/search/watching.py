@@ -1,0 +1,86 @@
+"""What a person sees while a search runs: trials made and failed, the best so far, time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from effkeras.console import note, progress
+from effkeras.search.run import Status
+from effkeras.search.store.records import Result, Trial
+
+
+class Display:
+    """A live display on stderr; where that is no terminal, a line for each new best."""
+
+    def __init__(self, cost: str) -> None:
+        from rich.text import Text
+
+        self._cost = cost
+        self._bar = progress()
+        self._line = Text()
+        self._task: Any = None
+        self._best: int | None = None
+        self._live = _live(self._bar, self._line)
+        self._is_live = self._live.console.is_terminal
+
+    def __enter__(self) -> Display:
+        if self._is_live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
+        if self._is_live:
+            self._live.stop()
+
+    def __call__(self, status: Status) -> None:
+        """Shows how far the search is."""
+        if self._task is None:  # what an earlier run made says nothing about this one's pace
+            self._task = self._bar.add_task("trials", total=status.trials, completed=status.finished)
+        self._bar.update(self._task, completed=status.finished)
+        self._line.plain = line(status, self._cost)
+        self._note_best(status)
+
+    def _note_best(self, status: Status) -> None:
+        best = status.best
+        if best is None or best.number == self._best:
+            return
+        self._best = best.number
+        if not self._is_live:
+            note(f"{status.finished} of {status.trials} trials; {described(best, self._cost)}")
+
+
+def line(status: Status, cost: str) -> str:
+    """A status as one line of at most 80 columns."""
+    counts = [f"{status.running} running"]
+    counts += [f"{status.failed} failed"] if status.failed else []
+    counts += [f"{status.pruned} pruned"] if status.pruned else []
+    best = described(status.best, cost) if status.best else "none is finished yet"
+    return f"{', '.join(counts)}; {best}"
+
+
+def described(best: Trial, cost: str) -> str:
+    """The best trial in a few words: reward, accuracy and what it costs."""
+    result = best.result or Result()
+    facts = [f"best {result.reward:.4f}"]
+    if result.accuracy is not None and result.accuracy != result.reward:
+        facts.append(f"accuracy {result.accuracy:.4f}")
+    if cost in result.costs:
+        facts.append(f"{cost} {amount(result.costs[cost])}")
+    return f"{', '.join(facts)} (trial {best.number})"
+
+
+def amount(value: float) -> str:
+    """A cost in few digits: 912, 45.1k, 3.21M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _live(*lines: Any) -> Any:
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False)
+    return Live(Group(*lines), console=console, refresh_per_second=4, redirect_stdout=False)

@@ -1,0 +1,223 @@
+"""Workers on the machines of a Ray cluster.
+
+The store stays on the machine where the search was started, behind one actor; workers are tasks that ask
+it for candidates. When a machine dies, its candidates go to the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from effkeras.errors import EffkerasError
+from effkeras.search.evaluation.protocol import Pruned
+from effkeras.search.job import SearchJob, open_ledger
+from effkeras.search.store.ledger import Limits, Task
+from effkeras.search.store.locks import new_name
+from effkeras.search.store.records import Result
+from effkeras.search.workers.child import Order
+from effkeras.search.workers.crew import Post
+from effkeras.search.workers.loop import work
+from effkeras.search.workers.processes import pickled
+
+# Seconds between two looks at the workers.
+_PAUSE = 0.2
+# Seconds to wait for a cluster's answer.
+_CONNECT = 10.0
+# Workers in a row that may end without having finished a trial.
+_MOST_FAILED_STARTS = 5
+# How owners on the cluster are named, so that only signs of life tell whether they live.
+_HOST = "ray"
+
+
+class Counter:
+    """The actor that keeps the store: a ledger for workers on any machine."""
+
+    def __init__(self, job: SearchJob, limits: Limits) -> None:
+        self._ledger = open_ledger(job, limits)
+
+    def take(self, owner: str) -> Task | None:
+        """A candidate, or None when none is left."""
+        return self._ledger.take(owner)
+
+    def report(self, task: Task, step: int, accuracy: float) -> bool:
+        """Writes how far a task is; whether it is pruned."""
+        try:
+            self._ledger.report(task, step, accuracy)
+        except Pruned:
+            return True
+        return False
+
+    def beat(self, task: Task) -> None:
+        """A sign of life."""
+        self._ledger.beat(task)
+
+    def finish(self, task: Task, result: Result) -> bool:
+        """Writes a task's result; False when the task is another's by now."""
+        return self._ledger.finish(task, result)
+
+    def bury(self, owner: str) -> None:
+        """Lets others have what a dead worker was evaluating."""
+        self._ledger.bury(owner)
+
+
+@dataclass(frozen=True, slots=True)
+class FarDesk:
+    """The ledger as a worker on the cluster sees it."""
+
+    counter: Any
+
+    def take(self, owner: str) -> Task | None:
+        """A candidate, or None when none is left."""
+        task: Task | None = _answer(self.counter.take.remote(owner))
+        return task
+
+    def report(self, task: Task, step: int, accuracy: float) -> None:
+        """Writes how far a task is; raises `Pruned` when it is not worth more."""
+        if _answer(self.counter.report.remote(task, step, accuracy)):
+            raise Pruned
+
+    def beat(self, task: Task) -> None:
+        """A sign of life."""
+        self.counter.beat.remote(task)
+
+    def finish(self, task: Task, result: Result) -> bool:
+        """Writes a task's result; False when the task is another's by now."""
+        return bool(_answer(self.counter.finish.remote(task, result)))
+
+
+def work_far(counter: Any, order: Order, owner: str) -> None:
+    """What a worker on the cluster does."""
+    work(FarDesk(counter), order.job.evaluation(), order.job.objective, owner)
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Workers on a Ray cluster: `count` of them, or as many as it has cores of `threads` each."""
+
+    address: str
+    count: int | None = None
+    threads: int = 1
+    _post: Post = field(init=False)
+    _counter: Any = field(init=False)
+    _owners: dict[Any, str] = field(default_factory=dict, init=False)
+    _finished: int = field(default=0, init=False)
+    _failed_starts: int = field(default=0, init=False)
+
+    def start(self, post: Post) -> None:
+        """Connects and sets the workers to work; EffkerasError when there is no such cluster."""
+        ray = _ray()
+        pickled(Order(post.job, post.limits))
+        self._post = post
+        _connect(self.address, self.threads)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter)
+        self._counter = keeper.options(scheduling_strategy=here).remote(post.job, post.limits)
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        for _ in range(self.count or max(1, cores // self.threads)):
+            self._launch()
+
+    def step(self) -> bool:
+        """Waits a moment and replaces workers that have died; False when all work is done."""
+        ended, _ = _ray().wait(list(self._owners), num_returns=1, timeout=_PAUSE)
+        for task in ended:
+            self._ended(task, self._owners.pop(task))
+        return not self._is_over()
+
+    def close(self) -> None:
+        """Ends the workers and lets the cluster go."""
+        ray = _ray()
+        for task in self._owners:
+            ray.cancel(task, force=True)
+        self._owners.clear()
+        ray.shutdown()
+
+    def _launch(self) -> None:
+        ray = _ray()
+        owner = new_name(self._post.limits.session, host=_HOST)
+        worker = ray.remote(num_cpus=self.threads, max_retries=0, scheduling_strategy="SPREAD")(work_far)
+        order = Order(self._post.job, self._post.limits)
+        self._owners[worker.remote(self._counter, order, owner)] = owner
+
+    def _ended(self, task: Any, owner: str) -> None:
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            _answer(task)
+        except RayTaskError as error:  # the worker's own error: another one would have it too
+            raise EffkerasError(f"the workers cannot work: {_last_line(error)}") from error
+        except RayError as error:  # its process or its machine died
+            _answer(self._counter.bury.remote(owner))
+            self._count_failed_start(error)
+        if not self._is_over():
+            self._launch()
+
+    def _count_failed_start(self, error: Exception) -> None:
+        finished = sum(trial.is_finished for trial in self._post.ledger.trials())
+        self._failed_starts = 0 if finished > self._finished else self._failed_starts + 1
+        self._finished = finished
+        if self._failed_starts >= _MOST_FAILED_STARTS:
+            raise EffkerasError(f"the workers keep dying: {_last_line(error)}")
+
+    def _is_over(self) -> bool:
+        trials = self._post.ledger.trials()
+        done = all(trial.is_finished for trial in trials) and bool(self._post.ledger.ending())
+        return done or self._post.ledger.gives_up(trials)
+
+
+def _check_address(address: str) -> None:
+    """Raises EffkerasError for an address where nobody listens, for which Ray would wait minutes."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        raise EffkerasError(
+            f"{address!r} is no address of a Ray cluster: start the search on one of its machines with "
+            "--ray auto, or give HOST:PORT of its head"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except OSError as error:
+        raise EffkerasError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
+
+
+def _connect(address: str, threads: int) -> None:
+    ray = _ray()
+    _check_address(address)
+    shares = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
+    path = os.pathsep.join(filter(None, sys.path))
+    variables = {**shares, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": path}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": variables},
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise EffkerasError(f"cannot connect to the Ray cluster {address}: {_last_line(error)}") from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise EffkerasError("--ray needs Ray: pip install 'effkeras[distributed]'") from error
+    return ray
+
+
+def _answer(reference: Any) -> Any:
+    return _ray().get(reference)
+
+
+def _last_line(error: Exception) -> str:
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), repr(error))

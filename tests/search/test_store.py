@@ -1,0 +1,396 @@
+"""The store: an Optuna study that any process can follow, whatever was killed and whenever."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+
+import fake_search
+import optuna
+import pytest
+from fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
+
+from effkeras.errors import EffkerasError
+from effkeras.search.identity import identify
+from effkeras.search.job import create_store, open_ledger, replica
+from effkeras.search.run import MostFailedError, search
+from effkeras.search.store import locks
+from effkeras.search.store.ledger import DIED, Limits
+from effkeras.search.store.records import Result
+from effkeras.search.workers.crew import Post
+from effkeras.search.workers.here import Here
+
+
+def trials_in(job):
+    return open_ledger(job, Limits(job.trials)).trials()
+
+
+def study_in(job):
+    storage = optuna.storages.RDBStorage(f"sqlite:///{job.out}/search.db")
+    return optuna.load_study(study_name=None, storage=storage)
+
+
+def told_order(trials):
+    return [trial.number for trial in sorted(trials, key=lambda trial: trial.told)]
+
+
+def test_optuna_reads_what_was_searched(tmp_path):
+    job = fake_job(tmp_path, trials=8, evaluation=Fake(crashes=(2,), steps=3))
+    status = search(job, Here())
+    study = study_in(job)
+    assert study.directions == [optuna.study.StudyDirection.MAXIMIZE]
+    assert study.best_value == status.best.result.reward
+    for trial, ours in zip(study.trials, trials_in(job), strict=True):
+        trial._validate()
+        assert trial.params == {f"gene{i}": choice for i, choice in enumerate(ours.genome)}
+        assert trial.state.name.lower() == ours.state
+        assert trial.user_attrs["genome"] == "-".join(map(str, ours.genome))
+        if ours.state == "complete":
+            assert trial.value == pytest.approx(fake_search.value(ours.genome))
+            assert trial.user_attrs["macs"] == sum(ours.genome)
+            steps = trial.intermediate_values
+            assert steps.get(3) == (None if ours.same_as is not None else pytest.approx(trial.value))
+        else:
+            assert trial.user_attrs["reason"] == "ValueError: no stage can have 2 blocks"
+
+
+def test_the_tables_are_written_as_optuna_writes_them(tmp_path):
+    """The same trial by our SQL and by Optuna's own storage: equal rows, but for keys and times."""
+    job = fake_job(tmp_path / "ours", trials=1, evaluation=Fake(steps=2))
+    search(job, Here())
+    study = study_in(job)
+    (trial,) = study.trials
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/theirs.db")
+    theirs = optuna.create_study(study_name=study.study_name, storage=storage, direction="maximize")
+    theirs.add_trial(trial)
+    tables = ("trials", "trial_params", "trial_values", "trial_user_attributes", "trial_intermediate_values")
+    for table in tables:
+        assert rows(job.out / "search.db", table) == rows(tmp_path / "theirs.db", table)
+
+
+def rows(path, table):
+    with sqlite3.connect(path) as connection:
+        found = connection.execute(f"SELECT * FROM {table}")
+        names = [column[0] for column in found.description]
+        facts = [dict(zip(names, row, strict=True)) for row in found]
+    connection.close()
+    for fact in facts:
+        for name in list(fact):
+            if name in ("param_id", "trial_value_id", "datetime_start", "datetime_complete") or (
+                name.startswith("trial_") and name.endswith("_id")
+            ):
+                del fact[name]
+            elif name.endswith("_json"):
+                fact[name] = json.loads(fact[name])
+    return sorted(facts, key=repr)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 13])
+def test_a_resumed_search_proposes_what_the_unbroken_one_would(tmp_path, cut):
+    whole = fake_job(tmp_path / "whole", trials=20, evaluation=Fake(crashes=(3,)))
+    search(whole, Here())
+    broken = fake_job(tmp_path / "broken", trials=20, evaluation=Fake(crashes=(3,)))
+    identify(broken)
+    create_store(broken)
+    post = Post(broken, Limits(20), open_ledger(broken, Limits(20)))
+    crew = Here()
+    crew.start(post)
+    for _ in range(cut):
+        crew.step()
+    with locks.claimed(tmp_path / "broken" / "locks", "s") as owner:  # a process that takes one and dies
+        lost = post.ledger.take(owner)
+    crew.close()
+    search(broken, Here())
+    assert trials_in(broken)[lost.number].owner != owner
+    ours, theirs = trials_in(broken), trials_in(whole)
+    assert [trial.genome for trial in ours] == [trial.genome for trial in theirs]
+    assert [trial.seed for trial in ours] == [trial.seed for trial in theirs]
+    assert told_order(ours) == told_order(theirs)
+
+
+def test_more_trials_go_on_where_fewer_ended(tmp_path):
+    search(fake_job(tmp_path / "two", trials=6), Here())
+    search(fake_job(tmp_path / "two", trials=15), Here())
+    search(fake_job(tmp_path / "one", trials=15), Here())
+    two, one = trials_in(fake_job(tmp_path / "two")), trials_in(fake_job(tmp_path / "one"))
+    assert [trial.genome for trial in two] == [trial.genome for trial in one]
+
+
+def test_a_finished_search_has_nothing_to_do(tmp_path):
+    job = fake_job(tmp_path, trials=5)
+    first = search(job, Here())
+    before = (tmp_path / "results.jsonl").read_text()
+    assert search(job, Here()) == first
+    assert (tmp_path / "results.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"strategy": Climbing("other")}, "strategy.name was 'climber' and is now 'other'"),
+        ({"strategy": Climbing(options={"population": 9})}, "strategy.population was not given and is now 9"),
+        ({"objective": Accuracy(target=2.0)}, "objective.target was 1.0 and is now 2.0"),
+        ({"space": FakeSpace(sizes=(6, 6, 6))}, "the choices of the space fake were others"),
+        ({"space": FakeSpace("big")}, "space.name was 'fake' and is now 'big'"),
+        ({"evaluation": Fake(steps=9)}, "evaluation.steps was 0 and is now 9"),
+        ({"pruner": "halving"}, "pruner was 'none' and is now 'halving'"),
+    ],
+)
+def test_a_folder_of_another_search_is_refused(tmp_path, changes, named):
+    search(fake_job(tmp_path, trials=2), Here())
+    with pytest.raises(EffkerasError) as refused:
+        search(fake_job(tmp_path, trials=2, **changes), Here())
+    assert named in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path):
+    (tmp_path / "search.db").write_text("not a database at all, but long enough to be taken for one" * 20)
+    with pytest.raises(EffkerasError, match=r"no search\.toml"):
+        search(fake_job(tmp_path), Here())
+    (tmp_path / "search.db").rename(tmp_path / "aside")
+    search(fake_job(tmp_path, trials=1), Here())
+    (tmp_path / "aside").rename(tmp_path / "search.db")
+    with pytest.raises(EffkerasError, match=r"cannot use .* as the store"):
+        search(fake_job(tmp_path, trials=1), Here())
+
+
+def test_a_folder_in_use_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("effkeras.search.run._PATIENCE", 0.0)
+    with locks.hold(tmp_path / "locks" / "search.lock"), pytest.raises(EffkerasError, match="under way"):
+        search(fake_job(tmp_path), Here())
+
+
+def test_failures_are_recorded_and_the_search_goes_on(tmp_path):
+    evaluation = Fake(crashes=(1,), nans=(2,), memory=(4,))
+    job = fake_job(tmp_path, trials=30, seed=5, evaluation=evaluation)
+    status = search(job, Here())
+    assert status.finished == 30
+    reasons = {trial.result.reason for trial in trials_in(job) if trial.state == "fail"}
+    assert reasons == {"ValueError: no stage can have 1 blocks", "the accuracy is nan", "MemoryError"}
+    assert status.failed == sum(t.state == "fail" and t.same_as is None for t in trials_in(job))
+
+
+def test_a_reward_that_is_not_finite_fails(tmp_path):
+    class Infinite(Accuracy):
+        def reward(self, accuracy, costs):
+            return math.inf if costs["macs"] > 12 else accuracy
+
+    job = fake_job(tmp_path, trials=8, objective=Infinite())
+    search(job, Here())
+    assert {t.state for t in trials_in(job) if sum(t.genome) > 12} == {"fail"}
+    assert {t.state for t in trials_in(job) if sum(t.genome) <= 12} == {"complete"}
+
+
+def test_a_search_stops_when_most_fail(tmp_path):
+    job = fake_job(tmp_path, trials=100, evaluation=Fake(crashes=(0, 1, 2, 3, 4), nans=(5,)))
+    said = r"10 of 10 candidates failed, most often \(\dx\) with: ValueError: no stage can have \d blocks;"
+    with pytest.raises(MostFailedError, match=said):
+        search(job, Here())
+    assert len(trials_in(job)) == 10
+    with pytest.raises(MostFailedError):  # the same again goes on, until most of the new ones have failed
+        search(job, Here())
+    assert len(trials_in(job)) == 20
+
+
+def test_what_was_tried_is_not_evaluated_again(tmp_path):
+    started = tmp_path / "started"
+    job = fake_job(tmp_path / "out", trials=40, evaluation=Fake(log=started, crashes=(2,)))
+    status = search(job, Here())
+    lines = started.read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 40
+    trials = trials_in(job)
+    repeats = [trial for trial in trials if trial.same_as is not None]
+    assert len(repeats) == status.repeats > 0
+    for repeat in repeats:
+        assert repeat.genome == trials[repeat.same_as].genome
+        assert repeat.result == trials[repeat.same_as].result
+    assert [trial.told for trial in trials] == list(range(len(trials)))  # one worker: told in order
+
+
+def test_an_exhausted_space_ends_the_search(tmp_path):
+    status = search(fake_job(tmp_path, trials=50, space=FakeSpace(sizes=(3, 2))), Here())
+    assert status.finished == 6
+    assert status.ending == "the last 200 proposals had all been tried before"
+
+
+def test_a_proposal_under_way_elsewhere_waits_for_its_result(tmp_path):
+    job = fake_job(tmp_path, trials=2, space=FakeSpace(sizes=(2, 1)))
+    create_store(job)
+    ledger = open_ledger(job, Limits(2))
+    first = ledger.take("far/s/a")
+    second = ledger.take("far/s/b")
+    assert first.candidate.genome != second.candidate.genome
+    waiting = [trial for trial in ledger.trials() if trial.state == "waiting"]
+    assert waiting, "with this seed the strategy repeats itself"
+    ledger.finish(first, Result(0.5, 0.5, {"macs": 1.0}))
+    settled = [trial for trial in ledger.trials() if trial.same_as == first.number]
+    assert {trial.result.reward for trial in settled} <= {0.5}
+    ledger.finish(second, Result(reason="broken"))
+    assert all(trial.is_finished for trial in ledger.trials())
+    assert sorted(trial.told for trial in ledger.trials()) == list(range(len(ledger.trials())))
+    replica(job).follow(ledger.trials())
+
+
+def test_two_replicas_write_one_log(tmp_path):
+    """Two ledgers take turns; a third, new one follows their log without contradiction."""
+    job = fake_job(tmp_path, trials=30)
+    create_store(job)
+    ledgers = [open_ledger(job, Limits(30)) for _ in range(2)]
+    open_tasks = []
+    for turn in range(1000):
+        ledger = ledgers[turn % 2]
+        task = ledger.take(f"far/s/{turn % 2}")
+        if task is not None:
+            open_tasks.append((ledger, task))
+        if not open_tasks:
+            break
+        if turn % 3 or task is None:
+            which, done = open_tasks.pop(turn % len(open_tasks))
+            genome = done.candidate.genome
+            which.finish(done, Result(fake_search.value(genome), 0.5, {"macs": 1.0}))
+    trials = ledgers[0].trials()
+    assert sum(trial.is_candidate for trial in trials) == 30
+    replica(job).follow(trials)
+
+
+def test_a_changed_strategy_does_not_go_on(tmp_path):
+    job = fake_job(tmp_path, trials=5)
+    search(job, Here())
+
+    class Other(fake_search.Climber):
+        def ask(self):
+            return (5, 5, 5, 5)
+
+    class Changed(Climbing):
+        def make(self, space, seed):
+            return Other(space, seed)
+
+    changed = fake_job(tmp_path, trials=9, strategy=Changed())
+    with pytest.raises(EffkerasError, match="now proposes 5-5-5-5 for trial 0"):
+        search(changed, Here())
+
+
+def test_a_candidate_is_given_up_after_two_deaths(tmp_path):
+    job = fake_job(tmp_path, trials=3)
+    create_store(job)
+    ledger = open_ledger(job, Limits(3, session="now"))
+    first = ledger.take("far/now/a")
+    ledger.bury("far/now/a")
+    again = ledger.take("far/now/b")
+    assert again.candidate == first.candidate
+    ledger.bury("far/now/b")
+    other = ledger.take("far/now/c")
+    assert other.candidate != first.candidate
+    assert ledger.trials()[0].result.reason == DIED
+
+
+def test_deaths_of_earlier_runs_do_not_count(tmp_path):
+    job = fake_job(tmp_path, trials=3)
+    create_store(job)
+    for session in range(5):
+        ledger = open_ledger(job, Limits(3, session=f"s{session}"))
+        ledger.bury(f"far/s{session - 1}/a")
+        task = ledger.take(f"far/s{session}/a")
+        assert task.number == 0
+    assert ledger.trials()[0].deaths == 0
+
+
+def test_a_late_result_of_a_trial_given_away_is_dropped(tmp_path):
+    job = fake_job(tmp_path, trials=3)
+    create_store(job)
+    ledger = open_ledger(job, Limits(3))
+    slow = ledger.take("far/s/slow")
+    ledger.bury("far/s/slow")
+    quick = ledger.take("far/s/quick")
+    assert quick.number == slow.number
+    assert not ledger.finish(slow, Result(0.1, 0.1))
+    assert ledger.finish(quick, Result(0.2, 0.2))
+    assert not ledger.finish(quick, Result(0.3, 0.3))
+    assert ledger.trials()[0].result.reward == 0.2
+
+
+def test_a_silent_trial_of_another_machine_is_run_again(tmp_path):
+    job = fake_job(tmp_path, trials=3)
+    create_store(job)
+    ledger = open_ledger(job, Limits(3))
+    lost = ledger.take("far/s/a")
+    assert ledger.take("far/s/b").number == 1  # it was heard of a moment ago
+    with sqlite3.connect(tmp_path / "search.db") as connection:
+        connection.execute(
+            "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-61 seconds') WHERE trial_id = ?",
+            (lost.id,),
+        )
+    connection.close()
+    assert ledger.take("far/s/c").number == lost.number
+
+
+@pytest.mark.parametrize("pruner", ["halving", "hyperband"])
+def test_pruned_candidates_count_with_their_last_accuracy(tmp_path, pruner):
+    job = fake_job(tmp_path, trials=15, pruner=pruner, evaluation=Fake(steps=9))
+    status = search(job, Here())
+    assert status.pruned > 2
+    assert status.best.state == "complete"
+    for trial in study_in(job).trials:
+        if trial.state == optuna.trial.TrialState.PRUNED and "same_as" not in trial.user_attrs:
+            assert trial.value == trial.intermediate_values[trial.last_step]
+            assert trial.last_step in (1, 3, 9)
+            assert "macs" in trial.user_attrs
+    twin = fake_job(tmp_path / "again", trials=15, pruner=pruner, evaluation=Fake(steps=9))
+    search(twin, Here())
+    assert [t.state for t in trials_in(twin)] == [t.state for t in trials_in(job)]
+
+
+def test_a_front_has_two_values(tmp_path):
+    job = fake_job(tmp_path, trials=6, objective=Accuracy(kind="pareto"))
+    search(job, Here())
+    study = study_in(job)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.best_trials
+    assert all(trial.values[1] == trial.user_attrs["macs"] for trial in study.trials)
+    with pytest.raises(EffkerasError, match="Pareto"):
+        search(fake_job(tmp_path, objective=Accuracy(kind="pareto"), pruner="halving"), Here())
+
+
+def test_rows_are_written_once_each(tmp_path):
+    job = fake_job(tmp_path, trials=12, evaluation=Fake(crashes=(2,)))
+    search(job, Here())
+    path = tmp_path / "results.jsonl"
+    whole = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["told"] for row in whole] == list(range(len(whole)))
+    assert {row["kind"] for row in whole} == {"trial"}
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in whole[:5]))  # a kill came before the others
+    search(job, Here())
+    again = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["genome"] for row in again] == [row["genome"] for row in whole]
+
+
+def test_optuna_dashboard_opens_the_store(tmp_path):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own imports'
+        import optuna_dashboard
+    job = fake_job(tmp_path, trials=8, evaluation=Fake(steps=2, crashes=(2, 3)))
+    search(job, Here())
+    app = optuna_dashboard.wsgi(optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/search.db"))
+    summaries = get(app, "/api/studies")["study_summaries"]
+    assert [summary["study_name"] for summary in summaries] == ["fake, climber, seed 0"]
+    detail = get(app, f"/api/studies/{summaries[0]['study_id']}")
+    assert len(detail["trials"]) == len(trials_in(job))
+    assert {one["state"] for one in detail["trials"]} == {"Complete", "Fail"}
+    assert [one["name"] for one in detail["union_search_space"]] == [f"gene{i}" for i in range(4)]
+
+
+def get(app, path):
+    """The JSON that a WSGI app answers."""
+    from wsgiref.util import setup_testing_defaults
+
+    environment = {"PATH_INFO": path, "REQUEST_METHOD": "GET"}
+    setup_testing_defaults(environment)
+    seen = []
+    body = b"".join(app(environment, lambda status, headers, error=None: seen.append(status)))
+    assert seen[0].startswith("200"), body
+    return json.loads(body)
