@@ -21,6 +21,10 @@ VERBS = {
     "search": ("effkeras.commands.search", "find a network for labelled pictures and a limit"),
     "train": ("effkeras.commands.train", "train a model on labelled pictures"),
     "eval": ("effkeras.commands.eval", "measure a run, a .keras file or an artifact"),
+    "search report": (
+        "effkeras.search.reporting.report",
+        "draw searches: progress, Pareto front, genes, winner",
+    ),
     "sensitivity": (
         "quantize.precision.sensitivity",
         "which layers suffer most from few bits",

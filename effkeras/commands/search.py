@@ -98,7 +98,7 @@ class Classes:
 def _objective(chosen: argparse.Namespace) -> Objective:
     from effkeras.search.objectives import Objective
 
-    kind = chosen.objective or ("accuracy" if chosen.target is None else "mnas")
+    kind: Any = chosen.objective or ("accuracy" if chosen.target is None else "mnas")
     return Objective(kind, chosen.cost, chosen.target, chosen.exponent, _pairs(chosen.limit, float))
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from effkeras.drawing import LIGHT, Theme, add_legend, legend_dot, new_canvas, png_of, style_axes
 from effkeras.search.objectives import pareto_front
 from effkeras.search.reporting.curves import best_so_far, expected_best
 from effkeras.search.reporting.trials import Search
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 _MOST_BARS = 20
 
@@ -24,7 +29,8 @@ def pareto_chart(searches: Sequence[Search], cost: str, theme: Theme = LIGHT) ->
     for colour, search in zip(itertools.cycle(theme.palette), searches):
         points = [(point.costs[cost], point.accuracy) for point in search.points if cost in point.costs]
         front = sorted(points[index] for index in pareto_front([(a, c) for c, a in points]))
-        axes.scatter(*zip(*points, strict=True), s=18, facecolor=theme.paper, edgecolor=colour, linewidth=1)
+        across, up = zip(*points, strict=True)
+        axes.scatter(across, up, s=18, facecolor=theme.paper, edgecolor=colour, linewidth=1)
         axes.plot(*zip(*front, strict=True), color=colour, linewidth=1.6, marker="o", markersize=5, zorder=3)
         best = search.best
         axes.scatter(best.costs[cost], best.accuracy, s=130, marker="*", color=theme.ink, zorder=4)
@@ -54,7 +60,8 @@ def progress_chart(searches: Sequence[Search], theme: Theme = LIGHT) -> bytes:
         axes.plot(trials, best, color=colour, linewidth=2, linestyle=(0, (4, 2)) if is_random else "-")
     axes.set_xlabel("candidates evaluated")
     axes.set_ylabel("reward")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    locator: Any = axes.xaxis.get_major_locator()
+    locator.set_params(integer=True)
     entries = [
         legend_dot(colour, _course(one)) for colour, one in zip(itertools.cycle(theme.palette), searches)
     ]
@@ -82,19 +89,21 @@ def importance_chart(shares: Mapping[str, float], theme: Theme = LIGHT) -> bytes
     return png_of(canvas)
 
 
-def _scale_costs(axes: object, costs: Sequence[float]) -> None:
-    from matplotlib.ticker import EngFormatter
+def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    if min(costs) > 0 and max(costs) / min(costs) > 12:
-        axes.set_xscale("log")  # type: ignore[attr-defined]
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))  # type: ignore[attr-defined]
+    if min(costs) > 0 and max(costs) / min(costs) > 5:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
 
 
 def _course(search: Search) -> str:
     return f"{search.name} (expected of random search)" if search.strategy == "random" else search.name
 
 
-def _star(theme: Theme) -> object:
+def _star(theme: Theme) -> Line2D:
     entry = legend_dot(theme.ink, "highest reward")
     entry.set_marker("*")
     entry.set_markersize(11)

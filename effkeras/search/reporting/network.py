@@ -88,7 +88,7 @@ def parts_of(spec: ModelSpec) -> list[Part]:
     ]
 
 
-def draw_network(spec: ModelSpec, theme: Theme = LIGHT) -> bytes:
+def draw_network(spec: ModelSpec, title: str, theme: Theme = LIGHT) -> bytes:
     """A PNG: a bar for each part, as long as its share of the multiply-adds, with its map and layers.
 
     Raises EffkerasError without matplotlib.
@@ -97,7 +97,7 @@ def draw_network(spec: ModelSpec, theme: Theme = LIGHT) -> bytes:
     total = sum(part.macs for part in parts)
     canvas = new_canvas(_ROW * len(parts) + 1.2, theme)
     axes = canvas.figure.subplots()
-    style_axes(axes, f"{spec.name}: {total / 1e6:.2f} million multiply-adds", theme)
+    style_axes(axes, f"{title}: {total / 1e6:.2f} million multiply-adds", theme)
     _draw(axes, parts, total, theme)
     return png_of(canvas)
 

@@ -57,7 +57,7 @@ def _pictures(searches: Sequence[Search], best: Path) -> Iterator[tuple[str, byt
     if best.is_file():
         from effkeras.zoo import spec
 
-        yield "winner", draw_network(spec(best))
+        yield "winner", draw_network(spec(best), "The winner")
 
 
 def _costs(searches: Sequence[Search]) -> list[str]:

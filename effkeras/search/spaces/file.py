@@ -70,7 +70,7 @@ class SpaceFile:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check_keys(self, own: Collection[str]) -> None:
-        """Raises EffkerasError for a key that this kind of space does not have, and a summary that is no text."""
+        """Raises EffkerasError for a key that this kind of space lacks, and a summary that is no text."""
         check_keys(self.table, (*_COMMON, *own), str(self.path))
         summary = self.table.get("summary", "")
         if not isinstance(summary, str):
