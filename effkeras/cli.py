@@ -23,7 +23,7 @@ VERBS = {
     "eval": ("effkeras.commands.eval", "measure a run, a .keras file or an artifact"),
     "search report": (
         "effkeras.search.reporting.report",
-        "draw searches: progress, Pareto front, genes, winner",
+        "draw searches: progress, Pareto front, genes",
     ),
     "sensitivity": (
         "quantize.precision.sensitivity",

@@ -36,7 +36,7 @@ class Demo:
     out: Path
 
 
-class _StepError(Exception):
+class StepError(Exception):
     """A command ended with an exit code other than 0; it has said why."""
 
     def __init__(self, code: int):
@@ -57,7 +57,7 @@ def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     chosen = options.parse_args(argv)
     try:
         page = show(Demo(chosen.model, chosen.data, chosen.out))
-    except _StepError as failed:
+    except StepError as failed:
         return failed.code
     print_table(read_run(chosen.out, samples=0))
     print(f"The report, with pictures and charts: {page}")
@@ -68,13 +68,13 @@ def show(demo: Demo) -> Path:
     """Runs all steps and returns the report's page."""
     spec = zoo.spec(demo.model)
     data = demo.data or _draw_digits(spec, demo.out.parent / "demo-data")
-    _step("train", demo.model, "--data", data, "--out", demo.out, *_start(spec), *_TRAINING)
+    step("train", demo.model, "--data", data, "--out", demo.out, *_start(spec), *_TRAINING)
     for recipe in RECIPES:
-        _step("export", "tflite", demo.out, "--recipe", recipe, "--data", data)
+        step("export", "tflite", demo.out, "--recipe", recipe, "--data", data)
     artifacts = [demo.out / "artifacts" / f"{recipe}.tflite" for recipe in RECIPES]
-    _step("export", "bench", *artifacts)
+    step("export", "bench", *artifacts)
     _draw_samples(artifacts[-1], data, demo.out / "samples")
-    _step("export", "report", demo.out)
+    step("export", "report", demo.out)
     return demo.out / "report" / "report.html"
 
 
@@ -99,18 +99,19 @@ def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
     ]
 
 
-def _step(*words: object) -> None:
+def step(*words: object) -> None:
+    """Prints a command and runs it. Raises StepError when it ends with another exit code than 0."""
     command = [str(word) for word in words]
     note(f"\n$ effkeras {shlex.join(command)}")
     code = cli.main(command)
     if code:
-        raise _StepError(code)
+        raise StepError(code)
 
 
 def _draw_digits(spec: ModelSpec, folder: Path) -> Path:
     classify = [] if spec.is_detector else ["--classify"]
     masks = ["--masks", "rle"] if spec.segments else []
-    _step("data", "digits", folder, *_DIGITS, *classify, *masks)
+    step("data", "digits", folder, *_DIGITS, *classify, *masks)
     return folder
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,11 @@ _OBJECTIVES = ["accuracy", "mnas", "mnas-hard", "abs", "pareto"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Searches, or goes on with a search."""
-    return run_command(lambda: _run(argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--demo" in words:
+        demo = importlib.import_module("export.search_demo")  # lies above this package
+        return int(demo.main([word for word in words if word != "--demo"]))
+    return run_command(lambda: _run(words))
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -215,6 +221,9 @@ def _parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], metavar="K=V", help="of the strategy; may be repeated"
     )
     options.add_argument("--seed", type=int, default=0, help="default: 0")
+    options.add_argument(
+        "--demo", action="store_true", help="search a network for digits and judge it; takes only --out"
+    )
     _add_objective(options)
     _add_workers(options)
     _add_evaluation(options)

@@ -1,0 +1,119 @@
+"""`effkeras search --demo`: a search on the handwritten digits, and its winner beside two networks by hand.
+
+Runs the same commands that a user types, one after the other, and prints each before it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from effkeras import zoo
+from effkeras.commands.options import parser
+from effkeras.console import run_command, table
+from effkeras.definition import ModelSpec, with_classes
+from effkeras.files import make_folder, write_text
+from effkeras.graph.counting import count
+from effkeras.scaling_law import with_width
+from export.demo import StepError, step
+from export.reporting.data import RunData, Setting, read_run
+
+BASELINES = Path(__file__).with_name("baselines")
+SPACE = "digits-blocks"
+TARGET = 1.5e6  # multiply-adds
+_DIGITS = ["--train", "3000", "--val", "500", "--test", "1000", "--classify"]
+_SEARCH = ["--workers", "2", "--epochs", "4", "--train-pictures", "1500", "--objective", "mnas-hard"]
+_TRAINING = ["--epochs", "8", "--batch", "64", "--learning-rate", "0.004"]
+_WIDTHS = tuple(width / 20 for width in range(2, 41))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchDemo:
+    """Where everything goes, and how many candidates each of the two searches tries."""
+
+    out: Path
+    trials: int = 32
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo."""
+    options = parser("search --demo", "Searches a network for handwritten digits, and judges it.")
+    options.add_argument("--out", type=Path, required=True, metavar="DIR", help="the demo's folder")
+    return run_command(lambda: _run(options, argv))
+
+
+def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    chosen = options.parse_args(argv)
+    try:
+        page = show(SearchDemo(chosen.out))
+    except StepError as failed:
+        return failed.code
+    print(f"Pictures of the search: {page}")
+    return 0
+
+
+def show(demo: SearchDemo) -> Path:
+    """Runs all steps and returns the page with the pictures."""
+    data, searches = demo.out / "data", [demo.out / name for name in ("evolution", "random")]
+    step("data", "digits", data, *_DIGITS)
+    for folder in searches:
+        _search(folder, data, demo.trials)
+    winner = searches[0] / "best.toml"
+    definitions = {"winner": winner, **_baselines(demo.out, zoo.spec(winner))}
+    runs = {name: _trained(file, data, demo.out / "runs" / name) for name, file in definitions.items()}
+    step("export", "bench", *(run / "artifacts" / "int8.tflite" for run in runs.values()), "--threads", "1")
+    step("search", "report", *searches)
+    _print_table({name: zoo.spec(file) for name, file in definitions.items()}, runs)
+    return searches[0] / "report" / "report.md"
+
+
+def scaled_to(spec: ModelSpec, macs: int) -> ModelSpec:
+    """The model as wide as brings its multiply-adds nearest to `macs`; channels are multiples of 8."""
+    candidates = [with_width(spec, width) for width in _WIDTHS]
+    return min(candidates, key=lambda one: abs(count(one).macs - macs))
+
+
+def _search(folder: Path, data: Path, trials: int) -> None:
+    options = ["--strategy", folder.name, "--trials", trials, "--target", TARGET, *_SEARCH]
+    step("search", SPACE, "--data", data, "--out", folder, *options)
+
+
+def _baselines(out: Path, winner: ModelSpec) -> dict[str, Path]:
+    """Definitions of networks by hand that cost what the winner costs."""
+    make_folder(out)
+    macs, files = count(winner).macs, {}
+    for file in sorted(BASELINES.glob("*.toml")):
+        spec = with_classes(zoo.spec(file), winner.labels or winner.classes)
+        spec = dataclasses.replace(scaled_to(spec, macs), name=file.stem)
+        files[file.stem] = out / file.name
+        write_text(files[file.stem], spec.to_toml())
+    return files
+
+
+def _trained(definition: Path, data: Path, run: Path) -> Path:
+    step("train", definition, "--data", data, "--out", run, *_TRAINING)
+    step("export", "tflite", run, "--recipe", "int8", "--data", data)
+    return run
+
+
+def _print_table(specs: dict[str, ModelSpec], runs: dict[str, Path]) -> None:
+    rows = [_cells(name, specs[name], read_run(run, samples=0)) for name, run in runs.items()]
+    columns = ["network", "M MACs", "parameters", "top-1", "int8", "kB", "median ms"]
+    table("1,000 test pictures; latency of int8 with XNNPACK, 1 thread", columns, rows)
+
+
+def _cells(name: str, spec: ModelSpec, run: RunData) -> list[str]:
+    counts, artifact = count(spec), run.artifacts[0]
+    time = artifact.latency(Setting("XNNPACK", 1))
+    scores = [run.score(one) for one in (run.keras, artifact)]
+    return [
+        name,
+        f"{counts.macs / 1e6:.2f}",
+        f"{counts.trainable:,}",
+        *("-" if score is None else f"{score:.4f}" for score in scores),
+        "-" if artifact.size is None else f"{artifact.size / 1000:.0f}",
+        "-" if time is None else f"{time.median_ms:.3f}",
+    ]
