@@ -25,7 +25,7 @@ BASELINES = Path(__file__).with_name("baselines")
 SPACE = "digits-blocks"
 TARGET = 1.5e6  # multiply-adds
 _DIGITS = ["--train", "3000", "--val", "500", "--test", "1000", "--classify"]
-_SEARCH = ["--workers", "2", "--epochs", "4", "--train-pictures", "1500", "--objective", "mnas-hard"]
+_SEARCH = ["--workers", "2", "--epochs", "6", "--objective", "mnas-hard"]
 _TRAINING = ["--epochs", "8", "--batch", "64", "--learning-rate", "0.004"]
 _WIDTHS = tuple(width / 20 for width in range(2, 41))
 
@@ -35,7 +35,7 @@ class SearchDemo:
     """Where everything goes, and how many candidates each of the two searches tries."""
 
     out: Path
-    trials: int = 32
+    trials: int = 24
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +59,8 @@ def show(demo: SearchDemo) -> Path:
     """Runs all steps and returns the page with the pictures."""
     data, searches = demo.out / "data", [demo.out / name for name in ("evolution", "random")]
     step("data", "digits", data, *_DIGITS)
-    for folder in searches:
-        _search(folder, data, demo.trials)
+    for seed, folder in enumerate(searches):
+        _search(folder, data, demo.trials, seed)
     winner = searches[0] / "best.toml"
     definitions = {"winner": winner, **_baselines(demo.out, zoo.spec(winner))}
     runs = {name: _trained(file, data, demo.out / "runs" / name) for name, file in definitions.items()}
@@ -76,9 +76,9 @@ def scaled_to(spec: ModelSpec, macs: int) -> ModelSpec:
     return min(candidates, key=lambda one: abs(count(one).macs - macs))
 
 
-def _search(folder: Path, data: Path, trials: int) -> None:
-    options = ["--strategy", folder.name, "--trials", trials, "--target", TARGET, *_SEARCH]
-    step("search", SPACE, "--data", data, "--out", folder, *options)
+def _search(folder: Path, data: Path, trials: int, seed: int) -> None:
+    options = ["--strategy", folder.name, "--trials", trials, "--seed", seed, "--target", TARGET]
+    step("search", SPACE, "--data", data, "--out", folder, *options, *_SEARCH)
 
 
 def _baselines(out: Path, winner: ModelSpec) -> dict[str, Path]:
