@@ -13,11 +13,15 @@ The stages of a base network with choices for each (arXiv:1807.11626, section 4.
     [[stage]]              # one table per stage of the base; an empty one changes nothing
     op = "separable"
 
-A list is a gene, a scalar is fixed, and what is not said stays as the base has it. Keys of a stage: `op`
-(mbconv; separable, an mbconv without expansion; fused, one convolution that expands and filters; conv, that
-without expansion; skip), `kernel`, `expand`, `squeeze`, `outputs`, `repeats`, `stride`, `skip` (the
-shortcut) and `activation`. Keys of the network: `size` (side of the picture in pixels), `width` (factor of
-all outputs, and of stem and head where the family scales them), `stem`, `head` and `activation`.
+A list is a gene, a scalar is fixed, and what is not said stays as the base has it. Keys of a stage:
+
+- `op`: mbconv; separable, an mbconv without expansion; fused, one convolution that expands and filters;
+  conv, that without expansion; or skip.
+- `kernel` (3, or "3.5" for two of half the channels each), `expand`, `squeeze`, `outputs`, `repeats` (0 is a
+  skip), `stride`, `activation`, and `shortcut`: whether the input is added where it fits.
+
+Keys of the network: `size` (side of the picture in pixels), `width` (factor of all outputs, and of stem and
+head where the family scales them), `stem`, `head` and `activation`.
 """
 
 from __future__ import annotations
@@ -51,7 +55,7 @@ from effkeras.tables import Table
 
 NETWORK_RULES: Rules = {
     "size": choices.COUNT,
-    "width": choices.FACTOR,
+    "width": choices.WIDTH,
     "stem": choices.COUNT,
     "head": choices.COUNT,
     "activation": choices.ACTIVATION,
@@ -222,8 +226,7 @@ def read_blocks(file: SpaceFile) -> BlockSpace:
     base = file.base
     if not isinstance(base.network, BlockNetwork):
         raise EffkerasError(f"{file.path}: {base.name} is no network of blocks; choose an MBConv family")
-    if base.channels:
-        raise EffkerasError(f"{file.path}: {base.name} fixes the widths of its layers in [channels]")
+    file.check_widths()
     network = as_built(base.network)
     stages = tuple(_stages(file, network))
     own = read_group("", file.part(*NETWORK_RULES), NETWORK_RULES, str(file.path))

@@ -31,7 +31,7 @@ from effkeras.search.spaces import choices
 from effkeras.search.spaces.cell_genes import OUTPUTS, CellGenes
 from effkeras.search.spaces.choices import Rules, read_group
 from effkeras.search.spaces.file import SpaceFile
-from effkeras.search.spaces.toml_space import TomlSpace, described, sized
+from effkeras.search.spaces.toml_space import TomlSpace, cut, described, sized
 
 NETWORK_RULES: Rules = {
     "size": choices.COUNT,
@@ -107,8 +107,7 @@ class CellSpace(TomlSpace):
 
     def _split(self, genome: Genome) -> list[Genome]:
         lengths = (len(self.groups[0].genes), *(len(cell.genes) for cell in self.cells))
-        ends = [0, *itertools.accumulate(lengths)]
-        return [genome[start:end] for start, end in itertools.pairwise(ends)]
+        return cut(genome, lengths)
 
 
 def read_cells(file: SpaceFile) -> CellSpace:
@@ -122,9 +121,8 @@ def read_cells(file: SpaceFile) -> CellSpace:
         raise EffkerasError(
             f"{file.path}: {base.name} is no network of cells; choose nasnet or pnasnet as base"
         )
-    if base.channels:
-        raise EffkerasError(f"{file.path}: {base.name} fixes the widths of its layers in [channels]")
-    has_reduction = _scalar(file, "reduction", bool(base.network.reduction), choices.FLAG)
+    file.check_widths()
+    has_reduction = file.scalar("reduction", choices.FLAG, bool(base.network.reduction))
     network = base.network if has_reduction else _without_reduction(base.network)
     names = ("normal", "reduction") if has_reduction else ("normal",)
     cells = tuple(_cell_genes(file, name, network) for name in names)
@@ -133,10 +131,10 @@ def read_cells(file: SpaceFile) -> CellSpace:
 
 
 def _cell_genes(file: SpaceFile, name: str, network: CellNetwork) -> CellGenes:
-    nodes = _scalar(file, "nodes", len(decode(network.normal).nodes), choices.COUNT)
+    nodes = file.scalar("nodes", choices.COUNT, len(decode(network.normal).nodes))
     if nodes > _MOST_NODES:
         raise EffkerasError(f"{file.path}: nodes must be at most {_MOST_NODES}, not {nodes}")
-    return CellGenes(name, nodes, _ops(file), _scalar(file, "output", "loose", choices.one_of(OUTPUTS)))
+    return CellGenes(name, nodes, _ops(file), file.scalar("output", choices.one_of(OUTPUTS), "loose"))
 
 
 def _ops(file: SpaceFile) -> tuple[str, ...]:
@@ -151,13 +149,6 @@ def _ops(file: SpaceFile) -> tuple[str, ...]:
         if op in ops[:index]:
             raise EffkerasError(f"{file.path}: ops lists {op!r} twice; give each operation once")
     return tuple(ops)
-
-
-def _scalar(file: SpaceFile, key: str, default: Any, rule: choices.Rule) -> Any:
-    value = file.table.get(key, default)
-    if not rule.holds(value):
-        raise EffkerasError(f"{file.path}: {key} must be {rule.wanted}, not {value!r}")
-    return value
 
 
 def _without_reduction(network: CellNetwork) -> CellNetwork:

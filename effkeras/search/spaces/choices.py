@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.networks import MOST_REPEATS, Activation
+from effkeras.networks import LARGEST, MOST_REPEATS, Activation
 from effkeras.search.genomes import Choice, Gene, Genome
 
 # Combinations in one table, all of which are gone through; MnasNet has 576.
@@ -51,6 +51,9 @@ REPEATS = Rule(
     f"a whole number from 0 to {MOST_REPEATS}", lambda value: _is_whole(value) and 0 <= value <= MOST_REPEATS
 )
 COUNT_OR_NONE = Rule("a whole number, 0 or more", lambda value: _is_whole(value) and value >= 0)
+WIDTH = Rule(
+    f"a number above 0 and at most {LARGEST}", lambda value: _is_number(value) and 0 < value <= LARGEST
+)
 FACTOR = Rule("a number above 0", lambda value: _is_number(value) and value > 0)
 COEFFICIENT = Rule("a number of at least 1", lambda value: _is_number(value) and value >= 1)
 SHARE = Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)

@@ -110,8 +110,7 @@ def read_detector(file: SpaceFile) -> DetectorSpace:
     file.check_keys((*NETWORK_RULES, *_TABLES))
     if not file.base.is_detector:
         raise EffkerasError(f"{file.path}: {file.base.name} is no detector; choose an EfficientDet as base")
-    if file.base.channels:
-        raise EffkerasError(f"{file.path}: {file.base.name} fixes the widths of its layers in [channels]")
+    file.check_widths()
     own = read_group("", file.part(*NETWORK_RULES), NETWORK_RULES, str(file.path))
     groups = (
         read_group(name, file.subtable(name), rules, f"{file.path}: [{name}]")

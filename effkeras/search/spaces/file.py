@@ -13,7 +13,8 @@ from typing import Any
 from effkeras import zoo
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.search.spaces.choices import check_keys
+from effkeras.search.genomes import Choice
+from effkeras.search.spaces.choices import Rule, check_keys
 from effkeras.tables import Table, read_toml
 
 # Keys of every kind of space.
@@ -75,6 +76,21 @@ class SpaceFile:
         summary = self.table.get("summary", "")
         if not isinstance(summary, str):
             raise EffkerasError(f"{self.path}: summary must be a text, not {summary!r}")
+
+    def check_widths(self) -> None:
+        """Raises EffkerasError for a base that fixes widths: they are other layers' in other networks."""
+        if self.base.channels:
+            raise EffkerasError(
+                f"{self.path}: {self.base.name} fixes the widths of its layers in [channels]; "
+                "choose a base without that table"
+            )
+
+    def scalar(self, key: str, rule: Rule, default: Choice) -> Any:
+        """The value of a key that cannot be a list; EffkerasError when it breaks the rule."""
+        value = self.table.get(key, default)
+        if not rule.holds(value):
+            raise EffkerasError(f"{self.path}: {key} must be {rule.wanted}, not {value!r}")
+        return value
 
     def part(self, *keys: str) -> Table:
         """The table's entries of these keys, where it has them."""

@@ -21,13 +21,12 @@ from functools import cached_property
 from typing import Any
 
 from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
 from effkeras.networks import BlockNetwork
 from effkeras.scaling_law import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.built import as_built
-from effkeras.search.spaces.choices import Rule, Rules, read_group
+from effkeras.search.spaces.choices import Rule, Rules, Values, read_group
 from effkeras.search.spaces.file import SpaceFile
 from effkeras.search.spaces.toml_space import TomlSpace
 
@@ -42,7 +41,7 @@ _RULES: Rules = {
     "tolerance": choices.FACTOR,
     "size_multiple": choices.COUNT,
 }
-_DEFAULTS = {"phi": 1, "tolerance": TOLERANCE, "size_multiple": SIZE_MULTIPLE}
+_DEFAULTS: Values = {"phi": 1, "tolerance": TOLERANCE, "size_multiple": SIZE_MULTIPLE}
 
 
 @dataclass(frozen=True)
@@ -127,14 +126,9 @@ def read_scaling(file: SpaceFile) -> ScalingSpace:
     file.check_keys((*COEFFICIENT_RULES, *_RULES))
     table = {key: sorted({getattr(triple, key) for triple in grid()}) for key in COEFFICIENT_RULES}
     group = read_group("", table | file.part(*COEFFICIENT_RULES), COEFFICIENT_RULES, str(file.path))
-    return ScalingSpace(file, (group,), **{key: _scalar(file, key) for key in _RULES})
-
-
-def _scalar(file: SpaceFile, key: str) -> Any:
-    value = file.table.get(key, _DEFAULTS[key])
-    if not _RULES[key].holds(value):
-        raise EffkerasError(f"{file.path}: {key} must be {_RULES[key].wanted}, not {value!r}")
-    return value
+    return ScalingSpace(
+        file, (group,), **{key: file.scalar(key, _RULES[key], _DEFAULTS[key]) for key in _RULES}
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -21,8 +21,14 @@ SKIP = "skip"
 # Ops by name: whether the block is fused, and whether it expands.
 _OPS = {"mbconv": (False, True), "separable": (False, False), "fused": (True, True), "conv": (True, False)}
 _EXPANDING = [op for op, (_, expands) in _OPS.items() if expands]
-# Keys that are fields of a block string under the same name.
-_FIELDS = ("squeeze", "repeats", "stride", "skip", "activation")
+# Keys that are fields of a decoded block string as they are.
+_FIELDS = {
+    "squeeze": "squeeze",
+    "repeats": "repeats",
+    "stride": "stride",
+    "shortcut": "skip",
+    "activation": "activation",
+}
 
 STAGE_RULES: Rules = {
     "op": choices.one_of([*_OPS, SKIP]),
@@ -32,7 +38,7 @@ STAGE_RULES: Rules = {
     "outputs": choices.COUNT,
     "repeats": choices.REPEATS,
     "stride": choices.STRIDE,
-    "skip": choices.FLAG,
+    "shortcut": choices.FLAG,
     "activation": choices.ACTIVATION,
 }
 
@@ -62,7 +68,7 @@ class StageChoices:
             return None
         op = str(values.get("op", _op_of(self.base)))
         fused, expands = _OPS[op]
-        own = {key: values[key] for key in _FIELDS if key in values}
+        own = {field: values[key] for key, field in _FIELDS.items() if key in values}
         stage = dataclasses.replace(
             self.base,
             inputs=inputs,

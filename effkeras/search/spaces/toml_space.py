@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -99,8 +99,13 @@ class TomlSpace(ABC):
 
     def _parts(self, genome: Genome) -> list[Genome]:
         """The genome's part of each group."""
-        ends = [0, *itertools.accumulate(len(group.genes) for group in self.groups)]
-        return [genome[start:end] for start, end in itertools.pairwise(ends)]
+        return cut(genome, [len(group.genes) for group in self.groups])
+
+
+def cut(genome: Genome, lengths: Iterable[int]) -> list[Genome]:
+    """A genome in consecutive parts of these lengths."""
+    ends = itertools.accumulate(lengths, initial=0)
+    return [genome[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def described(values: Mapping[str, Choice]) -> list[str]:

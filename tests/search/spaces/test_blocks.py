@@ -18,14 +18,14 @@ SPACES = {
         [[stage]]
         op = ["separable", "conv"]
         expand = [2, 3]
-        skip = [true, false]
+        shortcut = [true, false]
         [[stage]]
         op = ["skip", "mbconv", "separable"]
         expand = [1, 2]
         squeeze = [0, 0.25]
         kernel = [3, 5]
         [[stage]]
-        skip = [true, false]
+        shortcut = [true, false]
         repeats = [1, 2]
     """,
     "blocks that either of two stages may have": """
@@ -164,7 +164,7 @@ BAD_STAGES = {
     "repeats = 1001": "stage 1: repeats must be a whole number from 0 to 1000",
     "squeeze = 1.5": "stage 1: squeeze must be a number from 0 to 1",
     "stride = 3": "stage 1: stride must be 1 or 2",
-    "skip = 1": "stage 1: skip must be true or false",
+    "shortcut = 1": "stage 1: shortcut must be true or false",
     'op = "mb"': "stage 1: op must be one of mbconv, separable, fused, conv, skip",
     'op = "mbconv"': "stage 1: the op mbconv needs the key 'expand'",
     "stride = 2\nrepeats = [0, 1]": "stage 1: a stage of stride 2 cannot be skipped",
@@ -236,3 +236,13 @@ def test_too_many_choices_of_one_stage_are_refused(tmp_path):
         effkeras.EffkerasError, match="10,648 combinations of its choices are more than 10,000"
     ):
         space_from(tmp_path, with_base(f"[[stage]]\n{keys}\n[[stage]]\n[[stage]]\n"))
+
+
+def test_the_backbone_of_a_detector_can_be_searched(tmp_path):
+    space = space_from(tmp_path, 'kind = "blocks"\nbase = "efficientdet-digits"\n[every]\nkernel = [3, 5]\n')
+    spec = space.spec((1,) * 6)
+    assert {text.split("_")[1] for text in spec.network.blocks} == {"k5"}
+    assert (spec.fpn, spec.is_detector, space.encode(spec)) == (space.base.fpn, True, (1,) * 6)
+    (tmp_path / "model.toml").write_text(spec.to_toml())
+    assert effkeras.spec(tmp_path / "model.toml") == spec
+    assert count(spec).macs > count(space.spec((0,) * 6)).macs
