@@ -63,7 +63,7 @@ class Supernet:
         self.epochs = 0
         self._steps = max(1, self._count() // settings.batch)
         training = settings.training(seed, settings.supernet_epochs)
-        self._optimizer = FlatAdamW(self.bank.variables, training, self._steps)
+        self._optimizer = FlatAdamW(self.bank.variables, training, self._steps, lazy=True)
         self._apply = tf.function(self._optimizer.apply, autograph=False)
 
     def spec(self, genome: Genome) -> ModelSpec:

@@ -38,3 +38,17 @@ def test_no_gradient_is_one_of_zeros():
     flat.apply([None, tf.constant([[1.0]])])
     assert variables[0].numpy().tolist() == [1, 2]
     assert variables[1].numpy().item() < 3
+
+
+def test_a_weight_that_takes_no_part_is_as_if_the_step_had_not_been():
+    """Two weights that take turns end where each ends by itself."""
+    settings = TrainSettings(epochs=1, warmup_epochs=0, learning_rate=0.1, weight_decay=0.1)
+    turns, alone = tf.Variable([1.0, 1.0], name="kernel"), tf.Variable([1.0], name="kernel")
+    both = FlatAdamW([turns], settings, 10**6, lazy=True)  # so long that the learning rate hardly falls
+    single = FlatAdamW([alone], settings, 10**6, lazy=True)
+    for step, gradient in enumerate([0.3, -0.5, 0.2, 0.7]):
+        single.apply([tf.constant([gradient])])
+        for turn in range(2):
+            both.apply([tf.constant([gradient, 0.0] if turn else [0.0, gradient])])
+        np.testing.assert_allclose(turns.numpy(), alone.numpy().repeat(2), rtol=1e-5, err_msg=str(step))
+    assert alone.numpy().item() != 1
