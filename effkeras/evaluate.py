@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -29,11 +29,13 @@ from effkeras.segmentation.metrics import Confusion
 
 BATCH = 32
 
-Record = TypeVar("Record", DetectionRecord, ClassificationRecord)
+Record = DetectionRecord | ClassificationRecord
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Batch:
+class Batch:
+    """Pictures as a network takes them: float32 (B, H, W, 3), and how each was placed there."""
+
     records: list
     pixels: np.ndarray
     placements: list[Placement]
@@ -69,31 +71,32 @@ def evaluate(
     Raises:
         EffkerasError: the model and the data do not fit, or too many pictures cannot be read.
     """
+    return evaluate_batches(predictor, data, _batches(predictor.spec, data.records[:limit], title))
+
+
+def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> dict[str, float]:
+    """`evaluate` for pictures that are there already: records of `data`, placed for the predictor's input."""
     spec = predictor.spec
     if spec.is_detector and isinstance(data, DetectionData):
-        return _judge_all(predictor, data, data.records[:limit], title)
+        return _judge_all(predictor, data, batches)
     if not spec.is_detector and isinstance(data, ClassificationData):
-        ranks = class_ranks(predictor, data, limit=limit, title=title)
+        ranks = _class_ranks(predictor, data, batches)
         return {"top1": float((ranks <= 1).mean()), "top5": float((ranks <= 5).mean())}
     wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
     raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
 
-def _judge_all(
-    predictor: Predictor, data: DetectionData, records: Sequence[DetectionRecord], title: str
-) -> dict[str, float]:
+def _judge_all(predictor: Predictor, data: DetectionData, batches: Iterable[Batch]) -> dict[str, float]:
     spec = predictor.spec
     judges: list[_Judge] = [_BoxJudge(spec, data)] if spec.detects else []
     judges += [_MaskJudge(spec, data)] if spec.segments else []
-    _show_all(predictor, judges, records, title)
+    _show_all(predictor, judges, batches)
     return {name: value for judge in judges for name, value in judge.metrics().items()}
 
 
-def _show_all(
-    predictor: Predictor, judges: Sequence[_Judge], records: Sequence[DetectionRecord], title: str
-) -> None:
+def _show_all(predictor: Predictor, judges: Sequence[_Judge], batches: Iterable[Batch]) -> None:
     """Runs a detector on pictures and shows each judge what it says."""
-    for batch in _batches(predictor.spec, records, title):
+    for batch in batches:
         outputs = predictor(batch.pixels)
         for position, (record, placement) in enumerate(zip(batch.records, batch.placements, strict=True)):
             one = {name: values[position] for name, values in outputs.items()}
@@ -181,14 +184,18 @@ def class_ranks(
 
     Pictures that cannot be read are left out.
     """
+    return _class_ranks(predictor, data, _batches(predictor.spec, data.records[:limit], title))
+
+
+def _class_ranks(predictor: Predictor, data: ClassificationData, batches: Iterable[Batch]) -> np.ndarray:
     check_classes(predictor.spec, data)
     ranks = []
-    for batch in _batches(predictor.spec, data.records[:limit], title):
+    for batch in batches:
         (scores,) = predictor(batch.pixels).values()
         labels = np.array([record.label for record in batch.records])
         own = np.take_along_axis(scores, labels[:, None], axis=-1)
-        # Ties count against the model, or a constant output would be right every time.
-        ranks.append((scores >= own).sum(axis=-1))
+        # Ties count against the model, or a constant output would be right every time; so does NaN.
+        ranks.append((~(scores < own)).sum(axis=-1))
     return np.concatenate(ranks)
 
 
@@ -197,11 +204,11 @@ def found_boxes(
 ) -> dict[int, Detections]:
     """What a detector finds in each picture, by image id, in picture pixels."""
     judge = _BoxJudge(predictor.spec, data)
-    _show_all(predictor, [judge], data.records[:limit], title)
+    _show_all(predictor, [judge], _batches(predictor.spec, data.records[:limit], title))
     return judge.found
 
 
-def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[_Batch]:
+def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[Batch]:
     bad: list[str] = []
     chunks = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
     for chunk in track(chunks, title):
@@ -214,7 +221,7 @@ def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator
         note(f"skipped {len(bad)} of {len(records)} pictures that cannot be read; the first: {bad[0]}")
 
 
-def _read(spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> _Batch:
+def _read(spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> Batch:
     kept, pixels, placements = [], [], []
     for record in records:
         try:
@@ -225,4 +232,4 @@ def _read(spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> _Batch:
         kept.append(record)
         pixels.append(fill(placed.content, spec.input))
         placements.append(placed.placement)
-    return _Batch(kept, np.array(pixels, np.float32), placements)
+    return Batch(kept, np.array(pixels, np.float32), placements)

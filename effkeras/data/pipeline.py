@@ -41,7 +41,7 @@ def training_batches(
     `mask_logits`, int32 (B, h, w): each pixel's class, 255 where it is not to be learned; a classifier's
     are int32 (B,). Each epoch visits every picture once, in an order of its own.
     """
-    to_targets = _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
+    to_targets = targets_of(spec, batches)
     read = _reader(store, spec)
     indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
     return (
@@ -51,6 +51,14 @@ def training_batches(
         .map(to_targets, num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
+
+
+def targets_of(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
+    """What makes (pixels, targets), as `training_batches` gives them, of a batch of samples and seeds.
+
+    It takes the fields of `effkeras.data.store.Sample`, each with the batch as first axis, and int32 (B, 2).
+    """
+    return _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
 
 
 def _shuffled(index: tf.Tensor, count: int, seed: int) -> tf.Tensor:

@@ -14,6 +14,9 @@ from effkeras.training.losses import classifier_loss
 from effkeras.training.schedule import WarmupCosine
 from effkeras.training.settings import TrainSettings
 
+# Names of weights that weight decay leaves alone.
+UNDECAYED = ("bias", "gamma", "beta", "w0", "w1", "w2")
+
 
 def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
@@ -23,7 +26,7 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
     warmup, total = int(settings.warmup_epochs * steps), settings.epochs * steps
     schedule = WarmupCosine(settings.learning_rate, warmup, total)
     optimizer = _optimizer(settings, schedule)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "w0", "w1", "w2"])
+    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     if spec.is_detector:
         boxes = detector_losses(settings.label_smoothing) if spec.detects else {}
         model.compile(optimizer, loss=boxes | ({"mask_logits": mask_loss()} if spec.segments else {}))

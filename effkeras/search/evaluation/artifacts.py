@@ -1,0 +1,61 @@
+"""The .tflite of a definition with random weights: as large and as fast as a trained one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from effkeras.definition import ModelSpec
+from effkeras.litert.convert import INPUT, to_flatbuffer, traced_call
+from effkeras.litert.flatbuffer import name_interface
+from effkeras.litert.latency import Plan, Setting, measure_all
+from effkeras.models import build_spec
+from effkeras.quiet import quiet
+from effkeras.search.evaluation.settings import ArtifactSettings
+
+Precision = Literal["float32", "int8"]
+
+
+def artifact_of(spec: ModelSpec, precision: Precision) -> bytes:
+    """Builds a model and converts it; the same file for the same definition.
+
+    Raises EffkerasError for a definition that cannot be built.
+    """
+    keras.utils.set_random_seed(0)
+    return converted(build_spec(spec), precision)
+
+
+def converted(model: keras.Model, precision: Precision) -> bytes:
+    """A .tflite of a model; "int8", its edges too, is calibrated on noise: that changes no size."""
+    return to_flatbuffer(model) if precision == "float32" else _int8(model)
+
+
+def median_ms(flatbuffers: Sequence[bytes], settings: ArtifactSettings) -> list[float]:
+    """The median milliseconds of one inference by XNNPACK of each file, taking turns."""
+    setting = Setting(xnnpack=True, threads=settings.threads)
+    plan = Plan(settings.runs, max(1, settings.runs // 5))
+    return [one.median_ms for one in measure_all([(file, setting) for file in flatbuffers], plan)]
+
+
+def _int8(model: keras.Model) -> bytes:
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about statistics of another way of calibrating
+        traced, names = traced_call(model)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        converter.representative_dataset = lambda: _noise(model.input_shape[1:])
+        content = converter.convert()
+    return name_interface(content, [INPUT], names)
+
+
+def _noise(shape: tuple[int, ...]) -> Iterator[list[Any]]:
+    random = np.random.default_rng(0)
+    for _ in range(2):
+        yield [random.uniform(0, 255, (1, *shape)).astype(np.float32)]

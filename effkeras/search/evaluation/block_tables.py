@@ -1,0 +1,193 @@
+"""The latency of a network as the sum of its blocks', from a table made once on the target.
+
+The table is that of `effkeras.litert.block_latency`, with all blocks of a space instead of one network's.
+Measuring a candidate takes seconds and a quiet machine; adding up takes neither. What a sum leaves out are
+the borders between blocks, so a table is checked against whole networks before it is believed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from effkeras.blocks import encode
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.graph.mbconv import Block, blocks_of
+from effkeras.litert.block_latency import BlockLatency, BlockTable, Shape, read_blocks
+from effkeras.networks import BlockNetwork
+from effkeras.scaling import scale_stem
+from effkeras.search.evaluation.ranking import kendall_tau, spearman
+from effkeras.search.evaluation.settings import ArtifactSettings
+from effkeras.search.genomes import Genome, Space, sample
+
+KERNELS = "XNNPACK"
+STEM, HEAD = "stem", "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a network that is timed by itself, and the shapes (1, H, W, C) at its ends.
+
+    `stage` is the block string of one block, its activation included; of the ends of a network "stem" or
+    "head" and the activation, as in "stem_swish".
+    """
+
+    stage: str
+    inputs: Shape
+    outputs: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A piece where it stands in a network: the stem, a block, or everything behind the last block."""
+
+    piece: Piece
+    spec: ModelSpec
+    block: Block | None = None
+
+
+def places_of(spec: ModelSpec) -> list[Place]:
+    """The pieces of a classifier of MBConv blocks, in order; no TensorFlow is needed.
+
+    Raises EffkerasError for any other model.
+    """
+    network = spec.network
+    if spec.is_detector or not isinstance(network, BlockNetwork) or spec.channels:
+        raise EffkerasError(
+            f"{spec.name} is no plain classifier of MBConv blocks, which a table of blocks can add up; "
+            "use latency_ms"
+        )
+    height, width = (_halved(side) for side in spec.input.size)
+    x: Shape = (1, height, width, scale_stem(network))
+    places = [Place(Piece(f"{STEM}_{network.activation}", (1, *spec.input.size, 3), x), spec)]
+    for block in blocks_of(network):
+        height, width = (_halved(side) if block.stride == 2 else side for side in x[1:3])
+        y: Shape = (1, height, width, block.outputs)
+        places.append(Place(Piece(_word(block, network), x, y), spec, block))
+        x = y
+    return [*places, Place(Piece(f"{HEAD}_{network.activation}", x, (1, spec.classes)), spec)]
+
+
+def predicted_ms(spec: ModelSpec, table: BlockTable, threads: int = 1) -> float:
+    """Milliseconds of one inference: the sum of its pieces' medians in the table.
+
+    Raises EffkerasError when the table lacks one.
+    """
+    times = _times(table, threads)
+    pieces = [place.piece for place in places_of(spec)]
+    missing = next((piece for piece in pieces if piece not in times), None)
+    if missing is not None:
+        raise EffkerasError(
+            f"the table of {table.model} has no {missing.stage} from {missing.inputs} to {missing.outputs} "
+            f"on {threads} threads, as in {spec.name}; make it of this space and for these data"
+        )
+    return sum(times[piece] for piece in pieces)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_at(path: Path, changed: float) -> BlockTable:
+    return read_blocks(path)
+
+
+def table_at(path: Path) -> BlockTable:
+    """A table, read again only when its file has changed. Raises EffkerasError like `read_blocks`."""
+    return _read_at(path, path.stat().st_mtime if path.is_file() else 0.0)
+
+
+def draw_specs(
+    space: Space, spec: Callable[[Genome], ModelSpec], count: int, seed: int = 0
+) -> list[ModelSpec]:
+    """So many random candidates of a space, drawn like those of a random search."""
+    random = np.random.default_rng(seed)
+    return [spec(sample(space, random)) for _ in range(count)]
+
+
+def distinct(specs: Iterable[ModelSpec]) -> list[Place]:
+    """Every piece of some networks once, in the order of their first occurrence."""
+    found: dict[Piece, Place] = {}
+    for spec in specs:
+        for place in places_of(spec):
+            found.setdefault(place.piece, place)
+    return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """Whole networks, as a table predicts them and as they were measured, in milliseconds."""
+
+    names: tuple[str, ...]
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """The mean of |predicted / measured - 1|."""
+        return float(np.mean(np.abs(self._ratios() - 1)))
+
+    @property
+    def bias(self) -> float:
+        """The median of predicted / measured: what borders cost; it does not change an order."""
+        return float(np.median(self._ratios()))
+
+    @property
+    def kendall(self) -> float:
+        """Kendall's tau between the two, 1 for the same order."""
+        return kendall_tau(self.predicted, self.measured)
+
+    @property
+    def spearman(self) -> float:
+        """Spearman's rank correlation between the two."""
+        return spearman(self.predicted, self.measured)
+
+    def _ratios(self) -> np.ndarray:
+        return np.array(self.predicted) / np.array(self.measured)
+
+
+def check_table(table: BlockTable, specs: Sequence[ModelSpec], settings: ArtifactSettings) -> TableCheck:
+    """Measures whole networks, taking turns, and compares them with what the table says.
+
+    Raises EffkerasError when the table lacks a block of them.
+    """
+    from effkeras.search.evaluation.artifacts import artifact_of, median_ms
+
+    predicted = tuple(predicted_ms(spec, table, settings.threads) for spec in specs)
+    measured = median_ms([artifact_of(spec, settings.precision) for spec in specs], settings)
+    return TableCheck(tuple(spec.name for spec in specs), predicted, tuple(measured))
+
+
+def _times(table: BlockTable, threads: int) -> dict[Piece, float]:
+    latencies = {one.block: one for one in table.of((KERNELS, threads))}
+    return {
+        Piece(block.stage, block.inputs[0], block.outputs[0]): _median(latencies[block.name])
+        for block in table.blocks
+        if block.name in latencies and len(block.inputs) == len(block.outputs) == 1
+    }
+
+
+def _median(latency: BlockLatency) -> float:
+    return latency.mean_ms if latency.median_ms is None else latency.median_ms
+
+
+def _word(block: Block, network: BlockNetwork) -> str:
+    """The block string with everything in it that decides the time."""
+    squeeze = block.stage.squeeze if block.squeeze else 0.0
+    own = dataclasses.replace(
+        block.stage,
+        repeats=1,
+        inputs=block.inputs,
+        outputs=block.outputs,
+        stride=block.stride,
+        squeeze=squeeze,
+        activation=block.stage.activation or network.activation,
+    )
+    return encode(own)
+
+
+def _halved(side: int) -> int:
+    return -(-side // 2)

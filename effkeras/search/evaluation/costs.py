@@ -1,0 +1,62 @@
+"""What a candidate costs: counted, measured on its real artifact, or read from a table of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from effkeras.definition import ModelSpec
+from effkeras.graph.counting import cost
+from effkeras.search.evaluation.settings import TABLE, ArtifactSettings, check_cost
+
+
+def cost_of(
+    spec: ModelSpec, names: Iterable[str], artifact: ArtifactSettings | None = None
+) -> dict[str, float]:
+    """The costs of a model, by name.
+
+    Args:
+        spec: the definition, with the classes and the input size of the data.
+        names: of "parameters" (trainable weights), "macs" (multiply-adds for one picture), "bytes" (of the
+            .tflite), "latency_ms" (the median of single inferences by XNNPACK, measured now and here) and
+            "table:FILE" (milliseconds by a table that `block_tables.write_table` or `export.bench --blocks`
+            wrote). The first two and the last need no TensorFlow.
+        artifact: what bytes and latency are of. The weights are random: neither depends on them.
+
+    Raises:
+        EffkerasError: an unknown cost, a definition that cannot be built, a table that lacks one of its
+            blocks.
+    """
+    chosen = artifact or ArtifactSettings()
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        check_cost(name)
+    found = {**_counted(spec, wanted), **_measured(spec, wanted, chosen)}
+    found |= {name: _predicted(spec, name, chosen) for name in wanted if name.startswith(TABLE)}
+    return {name: found[name] for name in wanted}
+
+
+def _counted(spec: ModelSpec, wanted: list[str]) -> dict[str, float]:
+    if not {"parameters", "macs"} & set(wanted):
+        return {}
+    parameters, macs = cost(spec)
+    return {"parameters": float(parameters), "macs": float(macs)}
+
+
+def _measured(spec: ModelSpec, wanted: list[str], chosen: ArtifactSettings) -> dict[str, float]:
+    if not {"bytes", "latency_ms"} & set(wanted):
+        return {}
+    from effkeras.search.evaluation.artifacts import artifact_of, median_ms
+
+    flatbuffer = artifact_of(spec, chosen.precision)
+    measures: dict[str, Callable[[], float]] = {
+        "bytes": lambda: float(len(flatbuffer)),
+        "latency_ms": lambda: median_ms([flatbuffer], chosen)[0],
+    }
+    return {name: measure() for name, measure in measures.items() if name in wanted}
+
+
+def _predicted(spec: ModelSpec, name: str, chosen: ArtifactSettings) -> float:
+    from effkeras.search.evaluation.block_tables import predicted_ms, table_at
+
+    return predicted_ms(spec, table_at(Path(name.removeprefix(TABLE))), chosen.threads)

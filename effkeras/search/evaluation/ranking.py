@@ -1,0 +1,40 @@
+"""How well one figure orders candidates as another does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b, -1..1, which allows for ties; NaN where one of the two is the same throughout.
+
+    Of all pairs of candidates, those that both order alike less those that they order differently, over
+    the geometric mean of the pairs that each orders at all (Kendall 1945).
+    """
+    one, other = (_orders(np.asarray(values, np.float64)) for values in (first, second))
+    return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """The correlation of the ranks, -1..1, ties sharing their mean rank; NaN where one does not vary."""
+    one, other = (_centred(np.asarray(values, np.float64)) for values in (first, second))
+    return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
+
+
+def _orders(values: np.ndarray) -> np.ndarray:
+    """For each pair of candidates -1, 0 or 1: (n * (n - 1) / 2,)."""
+    rows, columns = np.triu_indices(len(values), 1)
+    return np.sign(values[rows] - values[columns])
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    below = (values[None, :] < values[:, None]).sum(axis=1)
+    alike = (values[None, :] == values[:, None]).sum(axis=1)
+    ranks = below + (alike - 1) / 2
+    return ranks - ranks.mean()
+
+
+def _ratio(shared: float, most: float) -> float:
+    return shared / most if most else float("nan")

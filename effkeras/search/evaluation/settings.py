@@ -1,0 +1,116 @@
+"""How candidates are evaluated, and on what: plain data that travels to any worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from effkeras.data.augment_spec import AugmentSpec
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.training.settings import TrainSettings
+
+PROXY = "proxy:"
+PROXIES = ("synflow", "naswot", "grad_norm", "parameters", "macs")
+KINDS = ("train", "supernet", *(PROXY + name for name in PROXIES))
+TABLE = "table:"
+COSTS = ("parameters", "macs", "bytes", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSettings:
+    """What "bytes" and "latency_ms" are of: the .tflite of a candidate, and what runs it.
+
+    `precision` "int8" has weights and activations in int8; `threads` is also which figures of a block table
+    are read. `runs` inferences are timed, a fifth as many before them are not.
+    """
+
+    precision: Literal["float32", "int8"] = "float32"
+    threads: int = 1
+    runs: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """Everything that shapes an evaluation.
+
+    `kind` is "train", a short training of each candidate; "supernet", one training of all of them together;
+    or "proxy:NAME" for a figure that needs no training. `costs` names what is measured beside it:
+    parameters, macs, bytes, latency_ms, or table:FILE for a latency from a table of blocks.
+
+    `learning_rate` is the peak, for the batch size given. `patience` counts epochs without a better accuracy
+    before a training ends; 0 always trains to the end. At most `train_pictures` and `validation_pictures`
+    are used, spread over the data; 0 is all. `augment` are the changes that pictures go through; None leaves
+    them as they are, which is faster. `supernet_epochs` is how long a supernet is trained.
+    """
+
+    kind: str = "train"
+    costs: tuple[str, ...] = ("parameters", "macs")
+    epochs: int = 8
+    batch: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-3
+    patience: int = 0
+    train_pictures: int = 0
+    validation_pictures: int = 0
+    augment: AugmentSpec | None = None
+    artifact: ArtifactSettings = ArtifactSettings()
+    supernet_epochs: int = 40
+
+    def training(self, seed: int, epochs: int = 0) -> TrainSettings:
+        """The same as settings of a training, of the evaluation's own number of epochs by default."""
+        return TrainSettings(
+            epochs=epochs or self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            seed=seed,
+            augment=self.augment or AugmentSpec(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """Where pictures lie, and where an evaluator may keep files of its own; each worker reads them itself.
+
+    `folder` is the search's; only a supernet writes there, and None keeps it in memory.
+    """
+
+    root: Path
+    folder: Path | None = None
+    skip_bad: bool = False
+
+
+def checked(settings: EvaluationSettings, where: str = "evaluation") -> EvaluationSettings:
+    """The settings, with each cost once; EffkerasError when a value makes no sense."""
+    if settings.kind not in KINDS:
+        raise EffkerasError(
+            f"{where}: there is no kind {settings.kind!r}; {did_you_mean(settings.kind, KINDS)}"
+        )
+    for name in settings.costs:
+        check_cost(name)
+    for name, least in _LEAST.items():
+        if getattr(settings, name) < least:
+            raise EffkerasError(f"{where}: {name} must be at least {least}, not {getattr(settings, name)}")
+    if not settings.learning_rate > 0:
+        raise EffkerasError(f"{where}: learning_rate must be above 0, not {settings.learning_rate}")
+    if min(settings.artifact.threads, settings.artifact.runs) < 1:
+        raise EffkerasError(f"{where}: threads and runs of the artifact must be at least 1")
+    return replace(settings, costs=tuple(dict.fromkeys(settings.costs)))
+
+
+_LEAST = {
+    "epochs": 1,
+    "batch": 2,  # batch normalisation of a single picture says nothing
+    "weight_decay": 0,
+    "patience": 0,
+    "train_pictures": 0,
+    "validation_pictures": 0,
+    "supernet_epochs": 1,
+}
+
+
+def check_cost(name: str) -> None:
+    """Raises EffkerasError when nothing is called so."""
+    if name not in COSTS and not (name.startswith(TABLE) and name != TABLE):
+        raise EffkerasError(f"there is no cost {name!r}; {did_you_mean(name, (*COSTS, TABLE + 'FILE'))}")

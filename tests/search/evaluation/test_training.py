@@ -1,0 +1,222 @@
+"""Short trainings: they learn, they are measured as they are, and they leave nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import resource
+
+import numpy as np
+import pytest
+from short_trials import BlockSpace, block_net
+from tiny import digits_folder, tiny_classifier, tiny_detector
+
+from effkeras.errors import EffkerasError
+from effkeras.search.evaluation import fitting
+from effkeras.search.evaluation.fitting import Course, Fitting, GraphPredictor
+from effkeras.search.evaluation.pictures import Pictures, open_splits
+from effkeras.search.evaluation.protocol import Candidate, Pruned
+from effkeras.search.evaluation.settings import EvaluationSettings
+from effkeras.search.evaluation.training import ShortTraining, accuracy
+from effkeras.training.settings import TrainSettings
+
+SETTINGS = EvaluationSettings(epochs=2, batch=8)
+CANDIDATE = Candidate((0,) * 6, seed=3)
+
+
+class Single:
+    """A space of one network."""
+
+    def __init__(self, spec):
+        self._spec = spec
+
+    def spec(self, genome):
+        return self._spec
+
+
+def quiet(step: int, accuracy: float) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def pictures(digit_classes):
+    return Pictures(open_splits(digit_classes))
+
+
+@pytest.fixture(scope="module")
+def two_tones(tmp_path_factory):
+    """Dark and bright noise, a class each: whoever learns anything tells them apart."""
+    from effkeras.data.folder import write_folder
+
+    root = tmp_path_factory.mktemp("tones")
+    random = np.random.default_rng(0)
+    for split, count in {"train": 96, "val": 24}.items():
+        tones = [("dark", 40) if index % 2 else ("bright", 200) for index in range(count)]
+        noise = [(name, random.integers(-40, 40, (32, 32, 3)) + tone) for name, tone in tones]
+        write_folder(root, split, ("dark", "bright"), [(name, one.astype(np.uint8)) for name, one in noise])
+    return Pictures(open_splits(root))
+
+
+def test_a_candidate_is_trained_and_measured(pictures):
+    told = []
+    settings = EvaluationSettings(epochs=2, batch=8, costs=("macs",))
+    space = Single(block_net("r1_k3_s2_e1_i8_o8"))
+    outcome = ShortTraining(space, pictures, settings)(
+        CANDIDATE, lambda step, accuracy: told.append((step, accuracy))
+    )
+    assert [step for step, _ in told] == [1, 2]
+    assert outcome.accuracy == max(accuracy for _, accuracy in told)
+    assert set(outcome.costs) == {"macs"}
+    assert outcome.metrics["epochs"] == 2
+    again = ShortTraining(space, pictures, settings)(CANDIDATE, quiet)
+    assert (again.accuracy, again.costs) == (outcome.accuracy, outcome.costs)
+
+
+def test_the_seed_decides(pictures):
+    one, other = (_fitting(block_net("r1_k3_s2_e1_i8_o8"), pictures, seed).epoch(0) for seed in (0, 1))
+    assert one != other
+
+
+def _fitting(spec, pictures, seed):
+    import keras
+
+    from effkeras.models import build_spec
+
+    keras.utils.set_random_seed(seed)
+    course = Course(spec, TrainSettings(epochs=2, batch=8, seed=seed))
+    return Fitting(build_spec(spec), course, pictures.training(spec))
+
+
+def _slow_norm():
+    from effkeras.networks import BatchNormSpec
+
+    return block_net("r1_k3_s2_e1_i8_o8", batch_norm=BatchNormSpec(momentum=0.99)).replace(
+        classes=2, labels=()
+    )
+
+
+@pytest.mark.parametrize("is_fixed", [False, True], ids=["ours", "fixed"])
+def test_the_statistics_are_those_of_the_pictures(two_tones, monkeypatch, is_fixed):
+    """The trap: after six steps a momentum of 0.99 is near its start, and accuracies mean nothing."""
+    import tensorflow as tf
+
+    from effkeras.models import build_spec
+
+    if is_fixed:
+        monkeypatch.setattr(fitting, "quick_momentum", lambda model: tf.Variable(0.0))
+    spec = _slow_norm()
+    model = build_spec(spec)
+    pixels = two_tones.training(spec)[0].numpy().astype(np.float32)
+    course = Course(spec, TrainSettings(epochs=6, batch=len(pixels), learning_rate=1e-9))
+    trained = Fitting(model, course, two_tones.training(spec))
+    for epoch in range(6):
+        trained.epoch(epoch)
+    maps = _model(model, model.get_layer("stem_conv").output).predict_on_batch(pixels)
+    wanted, found = maps.mean((0, 1, 2)), model.get_layer("stem_bn").moving_mean.numpy()
+    share = np.linalg.norm(found) / np.linalg.norm(wanted)
+    # What is left of the start: the product of (1 + n) / (10 + n) for the first steps, or 0.99 ** 6.
+    left = 0.99**6 if is_fixed else np.prod([(1 + n) / (10 + n) for n in range(6)])
+    assert share == pytest.approx(1 - left, abs=1e-3)
+    assert (share > 0.99) is not is_fixed
+
+
+def _model(model, output):
+    import keras
+
+    return keras.Model(model.input, output)
+
+
+def test_what_is_easy_is_learned_and_the_training_ends_when_nothing_improves(two_tones):
+    settings = EvaluationSettings(epochs=30, batch=16, patience=2)
+    outcome = ShortTraining(Single(_slow_norm()), two_tones, settings)(CANDIDATE, quiet)
+    assert outcome.accuracy == 1
+    assert 3 <= outcome.metrics["epochs"] < 30
+
+
+def test_whoever_listens_may_end_it(pictures):
+    def prune(step: int, accuracy: float) -> None:
+        raise Pruned
+
+    with pytest.raises(Pruned):
+        ShortTraining(Single(block_net("r1_k3_s2_e1_i8_o8")), pictures, SETTINGS)(CANDIDATE, prune)
+
+
+def test_a_diverged_training_is_a_failure(two_tones):
+    settings = EvaluationSettings(epochs=2, batch=16, learning_rate=1e30)
+    with pytest.raises(EffkerasError, match="diverged in epoch"):
+        ShortTraining(Single(_slow_norm()), two_tones, settings)(CANDIDATE, quiet)
+
+
+def test_a_model_that_says_nan_is_never_right(pictures):
+    from effkeras.models import build_spec
+    from effkeras.training.loop import spec_for_data
+
+    spec = spec_for_data(BlockSpace().base, pictures.splits.train)
+    model = build_spec(spec)
+    model.get_layer("logits").bias.assign(np.full(10, np.nan))
+    assert accuracy(GraphPredictor(model, spec), pictures) == 0
+
+
+def test_the_measure_is_that_of_evaluate(pictures):
+    from effkeras.evaluate import evaluate
+    from effkeras.models import build_spec
+    from effkeras.predictor import KerasPredictor
+    from effkeras.training.loop import spec_for_data
+
+    spec = spec_for_data(tiny_classifier(), pictures.splits.train)
+    model = build_spec(spec)
+    wanted = evaluate(KerasPredictor(model, spec), pictures.splits.validation)
+    assert accuracy(GraphPredictor(model, spec), pictures) == wanted["top1"]
+
+
+@pytest.mark.slow
+def test_a_detector_is_trained_on_its_boxes(digits):
+    pictures = Pictures(open_splits(digits), train_limit=8, validation_limit=4)
+    settings = EvaluationSettings(epochs=1, batch=4)
+    outcome = ShortTraining(Single(tiny_detector()), pictures, settings)(CANDIDATE, quiet)
+    assert 0 <= outcome.accuracy < 1
+    assert len(pictures.training(tiny_detector())[0]) == 8
+    assert sum(len(batch.records) for batch in pictures.validation(tiny_detector())) == 4
+
+
+def test_pictures_are_read_once_for_each_size(pictures, monkeypatch):
+    spec = BlockSpace().base
+    samples = pictures.training(spec)
+    monkeypatch.setattr("effkeras.search.evaluation.pictures.PictureStore", None)
+    assert pictures.training(spec) is samples
+
+
+def test_too_many_pictures_are_refused(digit_classes, monkeypatch):
+    monkeypatch.setattr("effkeras.search.evaluation.pictures._MEMORY", 50_000)
+    with pytest.raises(EffkerasError, match="use fewer pictures"):
+        Pictures(open_splits(digit_classes)).training(BlockSpace().base)
+
+
+def test_data_without_a_validation_split_is_refused(tmp_path):
+    import shutil
+
+    root = digits_folder(tmp_path / "digits", classify=True)
+    shutil.rmtree(root / "val")
+    with pytest.raises(EffkerasError, match="has no split val"):
+        open_splits(root)
+
+
+def test_data_of_another_task_is_refused(pictures):
+    with pytest.raises(EffkerasError, match="does not fit"):
+        ShortTraining(Single(tiny_detector()), pictures, SETTINGS)(CANDIDATE, quiet)
+
+
+@pytest.mark.slow
+def test_candidates_leave_no_memory_behind(pictures):
+    evaluate = ShortTraining(BlockSpace(), pictures, EvaluationSettings(epochs=1, batch=8))
+    used = []
+    for seed in range(24):
+        evaluate(Candidate((seed % 2, 1, 1, seed % 2, 1, 1), seed), quiet)
+        gc.collect()
+        used.append(_resident())
+    # The first ones fill allocators' pools; a model with its graphs left behind would be about 20 MB.
+    assert used[-1] - used[3] < 20 * 5 * 2**20
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - no path of ours
+        return int(file.read().split()[1]) * resource.getpagesize()
