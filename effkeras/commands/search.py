@@ -114,8 +114,14 @@ def _limited(space: Any, objective: Objective, classes: Classes) -> Any:
     from effkeras.search.limited import Limited
 
     counted = {name: limit for name, limit in objective.limits.items() if name.startswith(_COUNTED)}
-    limited = Limited(space, counted, classes) if counted else space
-    check_space(limited)
+    if not counted:
+        return space
+    note("looking for networks within the limits")
+    limited = Limited(space, counted, classes)
+    try:
+        check_space(limited)
+    except EffkerasError as error:
+        raise EffkerasError(f"no network of {space.name} keeps the limits: {error}") from error
     return limited
 
 

@@ -62,12 +62,12 @@ def line(status: Status, cost: str) -> str:
 def described(best: Trial, cost: str) -> str:
     """The best trial in a few words: reward, accuracy and what it costs."""
     result = best.result or Result()
-    facts = [f"best {result.reward:.4f}"]
+    facts = []
     if result.accuracy is not None and result.accuracy != result.reward:
         facts.append(f"accuracy {result.accuracy:.4f}")
     if cost in result.costs:
         facts.append(f"{cost} {amount(result.costs[cost])}")
-    return f"{', '.join(facts)} (trial {best.number})"
+    return f"best {result.reward:.4f}" + (f" ({', '.join(facts)})" if facts else "")
 
 
 def amount(value: float) -> str:

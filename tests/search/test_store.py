@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import statistics
+import time
 
 import fake_search
 import optuna
@@ -13,11 +15,13 @@ from fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
 
 from effkeras.errors import EffkerasError
 from effkeras.search.identity import identify
-from effkeras.search.job import create_store, open_ledger, replica
+from effkeras.search.job import NamedStrategy, create_store, locks_of, open_ledger, replica
+from effkeras.search.objectives import Objective
 from effkeras.search.run import MostFailedError, search
 from effkeras.search.store import locks
 from effkeras.search.store.ledger import DIED, Limits
 from effkeras.search.store.records import Result
+from effkeras.search.strategies.registry import STRATEGIES as NAMES
 from effkeras.search.workers.crew import Post
 from effkeras.search.workers.here import Here
 
@@ -86,27 +90,42 @@ def rows(path, table):
     return sorted(facts, key=repr)
 
 
-@pytest.mark.parametrize("cut", [1, 7, 13])
-def test_a_resumed_search_proposes_what_the_unbroken_one_would(tmp_path, cut):
-    whole = fake_job(tmp_path / "whole", trials=20, evaluation=Fake(crashes=(3,)))
+SMALL = {"population": 8, "tournament": 3}
+STRATEGIES = [
+    Climbing(),
+    *(NamedStrategy(name) for name in NAMES),
+    NamedStrategy("evolution", {"population": 8}),
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strategy.name)
+def test_a_resumed_search_proposes_what_the_unbroken_one_would(tmp_path, strategy):
+    plain = {"trials": 30, "strategy": strategy, "evaluation": Fake(crashes=(3,))}
+    whole, broken = fake_job(tmp_path / "whole", **plain), fake_job(tmp_path / "broken", **plain)
     search(whole, Here())
-    broken = fake_job(tmp_path / "broken", trials=20, evaluation=Fake(crashes=(3,)))
-    identify(broken)
-    create_store(broken)
-    post = Post(broken, Limits(20), open_ledger(broken, Limits(20)))
+    for cut in (1, 7, 13):
+        lost, owner = broken_off(broken, cut)
+    search(broken, Here())
+    ours, theirs = trials_in(broken), trials_in(whole)
+    assert ours[lost.number].owner != owner
+    assert [trial.genome for trial in ours] == [trial.genome for trial in theirs]
+    assert [trial.seed for trial in ours] == [trial.seed for trial in theirs]
+    assert told_order(ours) == told_order(theirs)
+
+
+def broken_off(job, cut):
+    """Finishes some candidates of a search; then a process takes one and dies."""
+    identify(job)
+    create_store(job)
+    post = Post(job, Limits(30), open_ledger(job, Limits(30)))
     crew = Here()
     crew.start(post)
     for _ in range(cut):
         crew.step()
-    with locks.claimed(tmp_path / "broken" / "locks", "s") as owner:  # a process that takes one and dies
+    with locks.claimed(locks_of(job.out), "s") as owner:
         lost = post.ledger.take(owner)
     crew.close()
-    search(broken, Here())
-    assert trials_in(broken)[lost.number].owner != owner
-    ours, theirs = trials_in(broken), trials_in(whole)
-    assert [trial.genome for trial in ours] == [trial.genome for trial in theirs]
-    assert [trial.seed for trial in ours] == [trial.seed for trial in theirs]
-    assert told_order(ours) == told_order(theirs)
+    return lost, owner
 
 
 def test_more_trials_go_on_where_fewer_ended(tmp_path):
@@ -182,6 +201,45 @@ def test_a_reward_that_is_not_finite_fails(tmp_path):
     search(job, Here())
     assert {t.state for t in trials_in(job) if sum(t.genome) > 12} == {"fail"}
     assert {t.state for t in trials_in(job) if sum(t.genome) <= 12} == {"complete"}
+
+
+def test_a_measured_cost_over_its_limit_fails(tmp_path):
+    job = fake_job(tmp_path, trials=12, objective=Objective(limits={"macs": 12}))
+    search(job, Here())
+    for trial in trials_in(job):
+        over = sum(trial.genome) > 12
+        assert trial.state == ("fail" if over else "complete")
+        assert not over or trial.result.reason == f"macs {sum(trial.genome)} is over the limit of 12"
+
+
+def test_overhead(tmp_path):
+    """Prints what a trial costs beside its evaluation; that figure is a bench's to judge."""
+    job = fake_job(tmp_path, trials=60, space=FakeSpace(sizes=(6,) * 20))
+    create_store(job)
+    ledger = open_ledger(job, Limits(60))
+    seconds = []
+    begin = time.perf_counter()
+    while (task := ledger.take("far/s/a")) is not None:
+        ledger.finish(task, Result(0.5, 0.5, {"macs": 1.0}))
+        seconds.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+    print(f"overhead per trial of 20 genes: median {statistics.median(seconds) * 1e3:.1f} ms")
+    assert len(seconds) == 60
+
+
+def test_a_long_search_is_read_once(tmp_path):
+    """Each look at the log reads what is open and new, not all of it."""
+    job = fake_job(tmp_path, trials=30, space=FakeSpace(sizes=(6,) * 9))
+    create_store(job)
+    ledger = open_ledger(job, Limits(30))
+    asked = []
+    ledger._log._connection.set_trace_callback(asked.append)
+    for _ in range(20):
+        ledger.finish(ledger.take("far/s/a"), Result(0.5, 0.5, {"macs": 1.0}))
+    reads = [query for query in asked if query.startswith("SELECT t.trial_id")]
+    lowest = [int(query.split("t.number >= ")[1].split()[0]) for query in reads]
+    assert lowest[-1] >= 19
+    assert lowest == sorted(lowest)
 
 
 def test_a_search_stops_when_most_fail(tmp_path):

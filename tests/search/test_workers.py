@@ -160,3 +160,23 @@ def run_until(out, least):
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+def test_an_interrupted_search_leaves_no_process_and_goes_on(tmp_path):
+    job = fake_job(tmp_path, trials=6, evaluation=Fake(seconds=0.2))
+    crew = Processes(2)
+    pids = []
+
+    def interrupt(status):
+        if status.finished >= 2:
+            pids.extend(crew.pids())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(job, crew, interrupt)
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert search(job, Processes(1)).finished == 6
+    assert not any(trial.deaths for trial in trials_in(job))

@@ -48,4 +48,8 @@ class Evaluator(Protocol):
 
 
 class Pruned(Exception):  # noqa: N818 - no error
-    """An evaluation that was ended early because others promise more."""
+    """An evaluation that was ended early because others promise more.
+
+    The candidate then counts with the last accuracy that it reported, and with the costs that its evaluator
+    gives by a method `costs(candidate)`; without that only an objective that weighs no cost can be pruned.
+    """

@@ -1,0 +1,97 @@
+"""`effkeras search`: options become a job, bad ones a line; what is shown fits a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import digits_folder
+
+from effkeras.commands import search as command
+from effkeras.search.run import Status
+from effkeras.search.store.records import Result, Trial
+from effkeras.search.watching import amount, line
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    return digits_folder(tmp_path_factory.mktemp("data") / "classes", classify=True)
+
+
+def job(*words, data, out="out"):
+    options = ["digits-blocks", "--data", str(data), "--trials", "3", "--out", str(out), *words]
+    return command.job_of(command._parser().parse_args(options))
+
+
+def test_options_become_a_job(classes, tmp_path):
+    made = job("--target", "2e6", "--seed", "4", "--option", "population=9", "--option", "tournament=2",
+               "--epochs", "2", "--pruner", "halving", data=classes, out=tmp_path)  # fmt: skip
+    assert (made.seed, made.pruner, made.trials, made.out) == (4, "halving", 3, tmp_path)
+    assert (made.strategy.name, made.strategy.options) == ("evolution", {"population": 9, "tournament": 2})
+    assert (made.objective.kind, made.objective.cost, made.objective.target) == ("mnas", "macs", 2e6)
+    assert made.evaluation.settings.epochs == 2
+    assert made.evaluation.settings.costs == ("parameters", "macs")
+    assert len(made.labels) == 10
+    assert made.space.name == "digits-blocks"
+
+
+def test_without_a_target_accuracy_counts(classes):
+    assert job(data=classes).objective.kind == "accuracy"
+
+
+def test_a_limit_narrows_the_space(classes):
+    made = job("--limit", "macs=3e6", data=classes)
+    assert made.objective.limits == {"macs": 3e6}
+    assert made.space.limits == {"macs": 3e6}
+    assert made.evaluation.space.name == "digits-blocks"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--strategy", "evolutoin"], "did you mean 'evolution'"),
+        (["--option", "poplation=3"], "did you mean 'population'"),
+        (["--option", "population"], "should be NAME=VALUE"),
+        (["--limit", "macs=much"], "should be NAME=NUMBER"),
+        (["--limit", "parameters=10"], "no network of digits-blocks keeps the limits"),
+        (["--target", "-3"], "above 0"),
+        (["--cost", "weight", "--target", "3"], "'weight'"),
+        (["--objective", "abs"], "needs a target"),
+        (["--objective", "pareto", "--pruner", "halving"], "Pareto"),
+        (["--epochs", "0"], "not above 0"),
+        (["--evaluation", "guess"], "'guess'"),
+    ],
+)
+def test_bad_options_are_one_line(classes, tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.setattr("effkeras.search.genomes._DRAWS", 50)
+    out = tmp_path / "out"
+    options = ["digits-blocks", "--data", str(classes), "--trials", "3", "--out", str(out)]
+    assert command.main([*options, *words]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+    assert not out.exists()
+
+
+def test_data_with_boxes_do_not_fit_a_classifier(digits, tmp_path, capsys):
+    options = ["digits-blocks", "--data", str(digits), "--trials", "3", "--out", str(tmp_path / "out")]
+    assert command.main(options) == 2
+    assert "needs a folder per class" in capsys.readouterr().err
+
+
+def status(**changes):
+    result = Result(0.91234, 0.95, {"macs": 2_345_678.0})
+    best = Trial(1234, 1, (0,), 0, "complete", 0, told=3, result=result)
+    plain = {"trials": 10, "finished": 3, "failed": 0, "pruned": 0, "running": 2, "repeats": 0, "best": best}
+    return Status(**{**plain, **changes})
+
+
+def test_the_live_line_fits_80_columns():
+    assert line(status(), "macs") == "2 running; best 0.9123 (accuracy 0.9500, macs 2.35M)"
+    assert len(line(status(failed=100, pruned=10), "macs")) <= 80
+    assert line(status(best=None), "macs") == "2 running; none is finished yet"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12.5, "12.5"), (912, "912"), (45_100, "45.1k"), (3.21e6, "3.21M"), (4e9, "4G")]
+)
+def test_amounts(value, text):
+    assert amount(value) == text
