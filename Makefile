@@ -17,8 +17,8 @@ INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends li
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export bench-search zoo-table \
-	train-digits clean
+.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
+	zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo

@@ -52,7 +52,7 @@ calls = st.lists(st.none() | st.integers(0, 20), min_size=30, max_size=80)
 
 
 @EVERY
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(calls, st.integers(0, 2**32 - 1))
 def test_the_same_calls_make_the_same_proposals_and_all_are_fit(name, calls, seed):
     first = proposals(name, SPACE, seed, calls)

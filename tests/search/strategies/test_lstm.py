@@ -1,4 +1,4 @@
-"""The controller's network: its numbers are Keras', its gradients those of GradientTape and of differences."""
+"""The controller's network: its numbers and gradients are Keras', and the gradients those of differences."""
 
 from __future__ import annotations
 
