@@ -17,8 +17,8 @@ INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends li
 DATA ?=
 MODEL ?= efficientdet-digits
 
-.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export zoo-table \
-	train-digits clean
+.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
+	zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -61,6 +61,10 @@ bench-export: $(READY) $(PEERS)/.ready
 	$(BIN)/python -m export.peers_bench --python $(PEERS)/bin/python --out models/results.jsonl
 	$(BIN)/python -m export.size_bench --out models/results.jsonl
 	$(BIN)/python -m export.rate_bench --out models/results.jsonl
+
+# What search strategies are worth beside random search; about ten minutes on 2 cores, Optuna's most of them.
+bench-search: $(READY)
+	$(BIN)/python -m effkeras.search.bench --out models/results.jsonl
 
 # keras-cv-attention-models needs the older Keras, so it lives in an environment of its own.
 $(PEERS)/.ready:

@@ -39,7 +39,9 @@ class Objective:
 
     `cost` names the cost that is weighed, `target` is the value it should have, in the cost's own unit;
     `exponent`, below 0, says how much the cost weighs (None: `EXPONENTS`). `limits` are the most that a
-    candidate may cost, by the name of the cost. Raises EffkerasError for values that make no sense.
+    candidate may cost, by the name of the cost. One over a limit (see `problem`) is infeasible: strategies
+    are to be told that it failed, so that they avoid its like. Raises EffkerasError for values that make no
+    sense.
     """
 
     kind: Kind = "accuracy"

@@ -24,7 +24,7 @@ class ControllerOptions(Learning):
     update: Literal["reinforce", "ppo"] = "reinforce"
     rate: float = 0.05
     momentum: float = 0.0
-    baseline: float = 0.95
+    baseline: float = 0.9
     entropy: float = 0.1
     batch: int = 1
     epochs: int = 4

@@ -18,7 +18,7 @@ class Nsga2Options:
     EffkerasError below 2, and unless 0 <= swap <= 1.
     """
 
-    population: int = 16
+    population: int = 10
     swap: float = 0.5
 
     def __post_init__(self) -> None:

@@ -91,7 +91,7 @@ class OptunaStrategy:
             genome = tuple(trial.params[name] for name in self._genes)
             if not self._space.problem(genome):
                 made = self._space.canonical(genome)
-                if made not in self._tried:
+                if made not in self._tried or self._tried.is_all:
                     return trial, made
             self._study.tell(trial, state=self._failed)
         genome = self._tried.drawn()

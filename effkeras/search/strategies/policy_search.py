@@ -11,7 +11,7 @@ import numpy as np
 from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space, sample
 from effkeras.search.strategies.adam import Adam
-from effkeras.search.strategies.baseline import Baseline
+from effkeras.search.strategies.baseline import FAILED, Baseline
 from effkeras.search.strategies.policies import Drawn, Policy, log_softmax, of_choices, slopes
 from effkeras.search.strategies.protocol import Told
 from effkeras.search.strategies.tried import Tried
@@ -63,8 +63,8 @@ class PolicySearch:
     - The policy learns from the genome that was drawn, not from its canonical form: a policy gradient is
       that of the choices made, and the canonical ones might have been improbable.
     - REINFORCE takes the gradient of the policy of today, PPO weighs it against that of the time of the draw.
-    - A candidate that failed counts as the worst reward so far, so that the policy learns to avoid its
-      like on any scale of rewards; before any reward it teaches nothing.
+    - A candidate that failed has a fixed, bad advantage, so that the policy learns to avoid its like on any
+      scale of rewards; it leaves the baseline as it is.
     - Advantages are in units of the rewards' moving standard deviation: accuracies a point apart teach as
       much as those ten apart.
     - A result without a proposal of one's own teaches nothing.
@@ -89,10 +89,10 @@ class PolicySearch:
     def tell(self, told: Told) -> None:
         """Learns when a batch is full."""
         draw = self._under_way.pop(told.ask, None)
-        reward = self._baseline.worst if told.reward is None else told.reward
-        if draw is None or reward is None:
+        if draw is None:
             return
-        self._batch.append((draw, self._baseline.advantage(reward)))
+        advantage = FAILED if told.reward is None else self._baseline.advantage(told.reward)
+        self._batch.append((draw, advantage))
         if len(self._batch) == self._learning.batch:
             self._learn()
             self._batch = []

@@ -22,6 +22,7 @@ class Tried:
         self._random = random
         self._genomes: set[Genome] = set()
         self._left: list[Genome] | None = None
+        self._is_all = False
 
     def __contains__(self, genome: Genome) -> bool:
         return genome in self._genomes
@@ -30,6 +31,11 @@ class Tried:
         """Remembers a canonical genome, and returns it."""
         self._genomes.add(genome)
         return genome
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing new is known to be left; found out by `drawn`, in a space that can be listed."""
+        return self._is_all
 
     def drawn(self) -> Genome:
         """A genome drawn from those not tried, as long as there are any; then from all."""
@@ -45,7 +51,7 @@ class Tried:
         for genes in range(1, len(self._space.genes) + 1):
             for _ in range(_MUTATIONS):
                 genome = mutate(self._space, parent, self._random, genes)
-                if genome not in self:
+                if genome not in self or self._is_all:
                     return genome
                 if genome == parent:  # no change of so many genes leads anywhere
                     break
@@ -53,7 +59,9 @@ class Tried:
 
     def _untried(self) -> list[Genome]:
         """All genomes that were not tried; [] in a space too large to list."""
+        is_listable = raw_count(self._space) <= _LISTED
         if self._left is None:
-            self._left = list(all_genomes(self._space)) if raw_count(self._space) <= _LISTED else []
+            self._left = list(all_genomes(self._space)) if is_listable else []
         self._left = [genome for genome in self._left if genome not in self]
+        self._is_all = is_listable and not self._left
         return self._left
