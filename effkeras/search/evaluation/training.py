@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,14 +48,20 @@ class ShortTraining:
         Raises EffkerasError for a candidate that cannot be built, costed or trained.
         """
         start = time.perf_counter()
-        spec = spec_for_data(self.space.spec(candidate.genome), self.pictures.splits.train)
-        costs = cost_of(spec, self.settings.costs, self.settings.artifact)
+        spec, costs = self._definition(candidate), self.costs(candidate)
         try:
             course = self._train(spec, candidate.seed, report)
         finally:
             keras.backend.clear_session()
         metrics = {"epochs": float(len(course)), "seconds": time.perf_counter() - start}
         return Outcome(max(course), costs, {**metrics, "last_accuracy": course[-1]})
+
+    def costs(self, candidate: Candidate) -> Mapping[str, float]:
+        """What a candidate costs, without training it: what one that was pruned is judged by."""
+        return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
+
+    def _definition(self, candidate: Candidate) -> ModelSpec:
+        return spec_for_data(self.space.spec(candidate.genome), self.pictures.splits.train)
 
     def _train(self, spec: ModelSpec, seed: int, report: Report) -> list[float]:
         """The accuracy after each epoch."""
