@@ -26,6 +26,7 @@ from effkeras.search.contests import (
     play,
     score,
 )
+from effkeras.search.spaces.reading import read_space
 from effkeras.search.strategies.registry import STRATEGIES
 from effkeras.search.table_space import TableSpace, read_table
 
@@ -128,7 +129,7 @@ def _contest(chosen: argparse.Namespace) -> Contest:
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     if chosen.table is None:
         return Contest("landscape", LandscapeProblem, seeds, chosen.evaluations)
-    problem = TableProblem(read_table(chosen.table))
+    problem = TableProblem(read_table(chosen.table, read_space(chosen.space) if chosen.space else None))
     return Contest(chosen.table.name, lambda seed: problem, seeds, chosen.evaluations)
 
 
@@ -143,6 +144,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--only", nargs="+", metavar="STRATEGY", help="these strategies only")
     options.add_argument(
         "--table", type=Path, metavar="FILE", help="networks trained before, .json or .csv, for landscapes"
+    )
+    options.add_argument(
+        "--space", metavar="NAME", help="the table's space, a name or TOML file: it knows equal networks"
     )
     return options.parse_args(argv)
 

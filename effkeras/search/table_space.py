@@ -18,11 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.protocol import Outcome
 from effkeras.search.genomes import Gene, Genome, Space, genome_of, key
 
 _ACCURACY = "accuracy"
+# Draws of which one must be in the table.
+_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,20 @@ def read_table(path: Path, space: Space | None = None) -> TableSpace:
     ]:
         raise EffkerasError(f"{path} is a table of another space: its genes have other numbers of choices")
     known = space or Plain(genes)
-    return TableSpace(known, dict(_row(path, known, word, row) for word, row in rows.items()))
+    table = TableSpace(known, dict(_row(path, known, word, row) for word, row in rows.items()))
+    _check_covered(path, table)
+    return table
+
+
+def _check_covered(path: Path, table: TableSpace) -> None:
+    """Strategies draw genomes until one is in the table: a few networks of a large space are no space."""
+    random = np.random.default_rng(0)
+    sizes = [len(gene.choices) for gene in table.genes]
+    if not any(not table.problem(tuple(map(int, random.integers(sizes)))) for _ in range(_DRAWS)):
+        raise EffkerasError(
+            f"{path} has too few of its space: {len(table.outcomes):,}, and none of {_DRAWS:,} draws; "
+            "train all of a smaller space"
+        )
 
 
 def _row(path: Path, space: Space, word: str, row: Mapping[str, Any]) -> tuple[Genome, Outcome]:

@@ -12,6 +12,7 @@ from effkeras import results
 from effkeras.errors import EffkerasError
 from effkeras.search import bench
 from effkeras.search.genomes import all_genomes, key, sample
+from effkeras.search.spaces.reading import read_space
 from effkeras.search.table_space import read_table
 
 GENES = {gene.name: list(gene.choices) for gene in ToySpace.genes}
@@ -96,6 +97,15 @@ def test_the_bench_runs_on_a_table(tmp_path, capsys):
     assert all(row["kind"] == "search" and row["problem"] == "table.json" for row in written_rows)
     assert written_rows[2]["regret"] == [0, 0, 0]
     assert "largest" in capsys.readouterr().out
+
+
+def test_a_few_networks_of_a_large_space_are_refused(tmp_path, capsys):
+    space = read_space("digits-blocks")
+    rows = {key(sample(space, np.random.default_rng(seed))): {"accuracy": 0.5} for seed in range(1, 6)}
+    genes = {gene.name: list(gene.choices) for gene in space.genes}
+    file = written(tmp_path, {"genes": genes, "rows": rows})
+    assert bench.main(["--table", str(file), "--space", "digits-blocks", "--out", str(tmp_path / "r")]) == 2
+    assert "too few of its space" in capsys.readouterr().err
 
 
 def test_the_bench_runs_on_landscapes(tmp_path, capsys):
