@@ -94,7 +94,7 @@ SMALL = {"population": 8, "tournament": 3}
 STRATEGIES = [
     Climbing(),
     *(NamedStrategy(name) for name in NAMES),
-    NamedStrategy("evolution", {"population": 8}),
+    NamedStrategy("evolution", SMALL),
 ]
 
 
