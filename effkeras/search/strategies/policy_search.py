@@ -18,7 +18,7 @@ from effkeras.search.strategies.tried import Tried
 
 # Genomes drawn in one pass, and passes without a valid one until the policy is passed over.
 _TOGETHER = 8
-_PASSES = 128
+_PASSES = 16
 
 
 @dataclass(frozen=True, slots=True)
