@@ -25,7 +25,8 @@ BASELINES = Path(__file__).with_name("baselines")
 SPACE = "digits-blocks"
 TARGET = 1.5e6  # multiply-adds
 _DIGITS = ["--train", "3000", "--val", "500", "--test", "1000", "--classify"]
-_SEARCH = ["--workers", "2", "--epochs", "6", "--objective", "mnas-hard"]
+_SEARCH = ["--workers", "2", "--epochs", "4", "--objective", "mnas-hard"]
+_FEW = ["--option", "population=6", "--option", "tournament=3"]  # few candidates, so few are drawn blindly
 _TRAINING = ["--epochs", "8", "--batch", "64", "--learning-rate", "0.004"]
 _WIDTHS = tuple(width / 20 for width in range(2, 41))
 
@@ -35,7 +36,7 @@ class SearchDemo:
     """Where everything goes, and how many candidates each of the two searches tries."""
 
     out: Path
-    trials: int = 24
+    trials: int = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +79,8 @@ def scaled_to(spec: ModelSpec, macs: int) -> ModelSpec:
 
 def _search(folder: Path, data: Path, trials: int, seed: int) -> None:
     options = ["--strategy", folder.name, "--trials", trials, "--seed", seed, "--target", TARGET]
-    step("search", SPACE, "--data", data, "--out", folder, *options, *_SEARCH)
+    few = _FEW if folder.name == "evolution" else []
+    step("search", SPACE, "--data", data, "--out", folder, *options, *few, *_SEARCH)
 
 
 def _baselines(out: Path, winner: ModelSpec) -> dict[str, Path]:

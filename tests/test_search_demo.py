@@ -1,0 +1,32 @@
+"""`effkeras search --demo`: the winner stands beside networks by hand that cost the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from effkeras import zoo
+from effkeras.graph.counting import count
+from export import search_demo
+from export.search_demo import BASELINES, SearchDemo, scaled_to, show
+
+
+@pytest.mark.parametrize("name", ["mnasnet-small-32", "mobilenet-v2-32"])
+@pytest.mark.parametrize("macs", [1_200_000, 1_500_000, 3_000_000])
+def test_a_baseline_is_scaled_to_the_cost(name, macs):
+    spec = scaled_to(zoo.spec(BASELINES / f"{name}.toml"), macs)
+    assert count(spec).macs == pytest.approx(macs, rel=0.25)
+    assert spec.input.size == (32, 32)
+
+
+@pytest.mark.slow
+def test_it_ends_with_three_networks_in_one_table(tmp_path, monkeypatch, capsys):
+    few = ["--train", "96", "--val", "32", "--test", "32", "--classify"]
+    monkeypatch.setattr(search_demo, "_DIGITS", few)
+    monkeypatch.setattr(search_demo, "_TRAINING", ["--epochs", "1"])
+    page = show(SearchDemo(tmp_path, trials=2))
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed[printed.index("network") :].splitlines()]
+    assert [row[0] for row in rows if len(row) == 7] == ["winner", "mnasnet-small-32", "mobilenet-v2-32"]
+    assert page.is_file()
+    for name in ("winner", "mnasnet-small-32", "mobilenet-v2-32"):
+        assert (tmp_path / "runs" / name / "artifacts" / "int8.tflite").is_file()
