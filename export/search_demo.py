@@ -27,7 +27,7 @@ TARGET = 1.5e6  # multiply-adds
 _DIGITS = ["--train", "3000", "--val", "500", "--test", "1000", "--classify"]
 _SEARCH = ["--workers", "2", "--epochs", "4", "--objective", "mnas-hard"]
 _FEW = ["--option", "population=6", "--option", "tournament=3"]  # few candidates, so few are drawn blindly
-_TRAINING = ["--epochs", "8", "--batch", "64", "--learning-rate", "0.004"]
+_TRAINING = ["--config", str(Path(__file__).with_name("search_demo.train.toml"))]
 _WIDTHS = tuple(width / 20 for width in range(2, 41))
 
 
@@ -36,7 +36,7 @@ class SearchDemo:
     """Where everything goes, and how many candidates each of the two searches tries."""
 
     out: Path
-    trials: int = 20
+    trials: int = 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
