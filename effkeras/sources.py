@@ -19,7 +19,8 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
 
     Args:
         source: a run folder, a `.keras` file, a name of `effkeras list`, or a TOML file.
-        weights: for a zoo name or a TOML file, what `effkeras.build` takes; random when None.
+        weights: for a zoo name or a TOML file, what `effkeras.build` takes; when None they are random, and
+            the same in every process.
 
     Raises:
         EffkerasError: there is no such model, it is corrupt, or `weights` has no place here.
@@ -32,10 +33,19 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
     is_saved = path.is_dir() or path.suffix == ".keras"
     if is_saved and weights is not None:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
+    is_random = not is_saved and weights is None
     with quiet():
         from effkeras.models import build, load
 
+        if is_random:
+            _seed()
         model = load(path) if is_saved else build(source, weights=weights)
-    if not is_saved and weights is None:
+    if is_random:
         note(f"{source}: random weights; size and speed will be true, accuracy will not")
     return model
+
+
+def _seed() -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)

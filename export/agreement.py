@@ -16,6 +16,8 @@ SAME_BOX = 0.5
 ROUNDING = 1e-5
 # Outputs that hardly vary are compared by their size instead, or rounding would count as an error.
 _FLOOR = 1e-3
+# What is smaller says nothing: deep networks with random weights put out 1e-23, which is rounding throughout.
+_SILENT = 1e-9
 _PIXEL = 0.01
 
 Outputs = Mapping[str, np.ndarray]
@@ -66,9 +68,8 @@ def spread(values: np.ndarray) -> float:
 
 
 def _relative(wanted: np.ndarray, got: np.ndarray) -> float:
-    deviation = max(float(wanted.std()), _FLOOR * float(np.abs(wanted).max()))
-    error = float(np.sqrt(np.square(wanted - got, dtype=np.float64).mean()))
-    return error / deviation if deviation else error
+    deviation = max(float(wanted.std(dtype=np.float64)), _FLOOR * float(np.abs(wanted).max()), _SILENT)
+    return float(np.sqrt(np.square(wanted - got, dtype=np.float64).mean())) / deviation
 
 
 def _detections(

@@ -24,7 +24,7 @@ def test_a_large_model_becomes_a_float_file(model, tmp_path):
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
-    assert process.returncode == 0
+    assert process.returncode == 0, printed
     assert usage.ru_maxrss < GIGABYTES * 2**20  # kilobytes on Linux
     assert out.stat().st_size > 200e6
     assert "1 partition" in printed

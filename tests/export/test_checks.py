@@ -13,7 +13,7 @@ from tiny_models import pictures, quantized, tiny_model, tiny_spec
 from effkeras import EffkerasError
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-from export.agreement import Agreement
+from export.agreement import Agreement, agreements
 from export.check_pictures import drawn_pictures, pictures_of
 from export.checks import Checked, Reference, check_file, write_checked
 from export.consumers.consumer import settle
@@ -209,3 +209,11 @@ def test_pictures_of_data_are_those_that_can_be_read(digits, tmp_path):
         record.path.write_bytes(b"no picture")
     with pytest.raises(EffkerasError, match="no picture of the split 'test'"):
         pictures_of(spec, data)
+
+
+def test_what_an_untrained_network_whispers_is_no_disagreement():
+    whispered = np.array([1e-23, 3e-23, 2e-23], np.float32)
+    (one,) = agreements({"box_deltas": whispered}, {"box_deltas": -whispered}, None)
+    assert one.error < 1e-10
+    (other,) = agreements({"box_deltas": whispered * 1e20}, {"box_deltas": -whispered * 1e20}, None)
+    assert other.error > 1
