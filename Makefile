@@ -63,8 +63,11 @@ bench-export: $(READY) $(PEERS)/.ready
 	$(BIN)/python -m export.rate_bench --out models/results.jsonl
 
 # What search strategies are worth beside random search; about ten minutes on 2 cores, Optuna's most of them.
+# Then what a second worker is worth.
 bench-search: $(READY)
 	$(BIN)/python -m effkeras.search.bench --out models/results.jsonl
+	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
+	$(BIN)/python -m effkeras.search.worker_bench --data data/digits-search --out models/results.jsonl
 
 # keras-cv-attention-models needs the older Keras, so it lives in an environment of its own.
 $(PEERS)/.ready:
