@@ -28,10 +28,12 @@ def test_wheel_holds_packages_and_zoo(wheel):
     for name in (
         "effkeras/_zoo/efficientdet/d0.toml",
         "effkeras/_zoo/efficientdet/digits.keras",
+        "effkeras/pages/templates/page.html.j2",
         "effkeras/py.typed",
         "effkeras/litert/model_schema.toml",
         "effkeras/search/spaces/digits-blocks.toml",
         "export/metadata/schema.toml",
+        "export/reporting/templates/report.html.j2",
         "export/tflite.py",
         "quantize/recipes.toml",
     ):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import Counts, count
 from effkeras.networks import ExternalNetwork
+from effkeras.pages.parts import MISSING
 from export.reporting.data import Artifact, Environment, RunData
 from export.reporting.pages import Page, Section
 from export.reporting.panels import draw_charts, labels
 from export.reporting.tables import (
-    MISSING,
     artifact_table,
     latency_table,
     metric_table,

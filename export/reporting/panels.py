@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
-from effkeras.drawing import DARK, LIGHT, Theme
+from effkeras.drawing import Theme
+from effkeras.pages.parts import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
 from export.reporting.tables import SETTINGS, setting_name, sorted_latencies
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A picture for light and for dark pages, and what it shows, for those who cannot see it."""
-
-    name: str
-    about: str
-    light: bytes
-    dark: bytes
 
 
 def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
@@ -29,16 +19,16 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
     sizes = _size_panel(runs)
     if sizes.series:
         about = f"{metric} of every artifact against its file size"
-        charts.append(_chart("accuracy-size", about, partial(trade_off, [sizes], metric)))
+        charts.append(drawn("accuracy-size", about, partial(trade_off, [sizes], metric)))
     latencies = _latency_panels(runs)
     if latencies:
         about = f"{metric} of every artifact against its latency: " + "; ".join(
             one.title for one in latencies
         )
-        charts.append(_chart("accuracy-latency", about, partial(trade_off, latencies, metric)))
+        charts.append(drawn("accuracy-latency", about, partial(trade_off, latencies, metric)))
     if any(len(run.epochs) > 1 for run in runs):  # one point is no course
         about = f"{metric} on validation pictures and loss, by epoch of training"
-        charts.append(_chart("training", about, partial(_training, runs)))
+        charts.append(drawn("training", about, partial(_training, runs)))
     return tuple(charts)
 
 
@@ -46,10 +36,6 @@ def labels(runs: Sequence[RunData]) -> list[str]:
     """The runs' names, or their paths when names repeat."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
-
-
-def _chart(name: str, about: str, draw: Callable[..., bytes]) -> Chart:
-    return Chart(name, about, draw(theme=LIGHT), draw(theme=DARK))
 
 
 def _size_panel(runs: Sequence[RunData]) -> Panel:

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from effkeras.pages.parts import MISSING, Table
 from export.reporting.data import Accuracy, Artifact, Delegated, Environment, Latency, RunData, Setting
 
-MISSING = "not measured"
 NOT_APPLICABLE = "-"
 SETTINGS = (Setting("XNNPACK", 1), Setting("XNNPACK", 2), Setting("plain", 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as text; the first column names the row. `note` says what one needs to read it."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def artifact_table(run: RunData) -> Table:

@@ -18,6 +18,7 @@ from effkeras.drawing import DARK, LIGHT
 from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Latency, Setting
 from effkeras.litert.runner import Delegation
+from effkeras.pages.rendering import escaped
 from export.accuracy import Accuracy
 from export.export_report import ExportReport
 from export.report import main, write_report
@@ -461,9 +462,7 @@ def test_help_loads_no_plotting():
 
 
 def test_markdown_escapes_what_markdown_reads():
-    from export.reporting.pages import _escaped
-
-    assert _escaped("a_b*c|<d>\n`e`") == r"a\_b\*c\|&lt;d&gt; \`e\`"
+    assert escaped("a_b*c|<d>\n`e`") == r"a\_b\*c\|&lt;d&gt; \`e\`"
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
