@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 WIDTH, DPI = 5.8, 200
+# In characters: a line of a legend, its longest entry, and what a marker with its margins takes.
+_LINE, _LONGEST, _MARKER = 78, 60, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def style_axes(axes: Axes, title: str, theme: Theme) -> None:
     axes.tick_params(colors=theme.faint, length=0, labelsize=10)
     axes.ticklabel_format(useOffset=False)
     for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set(color=theme.ink, fontsize=11)
+        text.set(color=theme.ink, fontsize=11, parse_math=False)
 
 
 def add_legend(canvas: FigureCanvasAgg, entries: Sequence[Line2D], theme: Theme) -> None:
@@ -83,7 +85,7 @@ def add_legend(canvas: FigureCanvasAgg, entries: Sequence[Line2D], theme: Theme)
     legend = canvas.figure.legend(
         handles=entries,
         loc="outside lower left",
-        ncols=min(len(entries), 4),
+        ncols=_columns([str(entry.get_label()) for entry in entries]),
         frameon=False,
         fontsize=9.5,
         labelcolor=theme.faint,
@@ -97,8 +99,21 @@ def legend_dot(colour: str, name: str) -> Line2D:
     """An entry of a legend."""
     from matplotlib.lines import Line2D
 
-    shown = f" {name}"  # matplotlib leaves out what begins with an underscore
+    shown = f" {shortened(name)}"  # matplotlib leaves out what begins with an underscore
     return Line2D([], [], linestyle="", marker="o", markersize=7, color=colour, label=shown)
+
+
+def _columns(names: Sequence[str]) -> int:
+    """How many entries of a legend fit side by side, at most four."""
+    widths = [len(name) + _MARKER for name in names]
+    if len(names) <= 4 and sum(widths) <= _LINE:
+        return len(names)
+    return max(1, min(4, _LINE // max(widths)))
+
+
+def shortened(name: str, most: int = _LONGEST) -> str:
+    """A name of at most so many characters."""
+    return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
 def png_of(canvas: FigureCanvasAgg) -> bytes:

@@ -31,6 +31,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
         "effkeras/pages/templates/page.html.j2",
         "effkeras/py.typed",
         "effkeras/litert/model_schema.toml",
+        "effkeras/search/reporting/templates/search.html.j2",
         "effkeras/search/spaces/digits-blocks.toml",
         "export/metadata/schema.toml",
         "export/reporting/templates/report.html.j2",

@@ -45,8 +45,8 @@ def description(job: SearchJob) -> Table:
 
 
 def _compare(path: Path, ours: Table) -> None:
-    theirs = _flat({key: value for key, value in read_toml(path).items() if key != "definition"})
-    mine = _flat(_plain(ours))
+    theirs = flat({key: value for key, value in read_toml(path).items() if key != "definition"})
+    mine = flat(_plain(ours))
     for name in dict.fromkeys([*theirs, *mine]):
         if theirs.get(name) != mine.get(name):
             raise EffkerasError(
@@ -106,11 +106,12 @@ def _plain(value: Any) -> Any:
     return str(value.absolute()) if isinstance(value, Path) else value
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Table:
-    flat: Table = {}
+def flat(table: Mapping[str, Any], prefix: str = "") -> Table:
+    """The values of all tables inside a table, by their paths: `objective.target`."""
+    values: Table = {}
     for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
 
 
 def _toml(table: Table) -> str:

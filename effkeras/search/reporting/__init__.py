@@ -4,5 +4,7 @@
 - `curves`: the best so far by trial, and what random search would have found.
 - `importance`: which genes mattered.
 - `charts`, `network`: the pictures.
+- `settings`: what search.toml says. `tables`, `wording`: figures as text.
+- `content`: the sentences, and what stands where. `pages`: as HTML and Markdown.
 - `report`: all of it in a folder.
 """

@@ -6,40 +6,51 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from effkeras.drawing import LIGHT, Theme, add_legend, legend_dot, new_canvas, png_of, style_axes
+import numpy as np
+
+from effkeras.drawing import LIGHT, Theme, add_legend, legend_dot, new_canvas, png_of, shortened, style_axes
 from effkeras.search.objectives import pareto_front
 from effkeras.search.reporting.curves import best_so_far, expected_best
 from effkeras.search.reporting.trials import Search
+from effkeras.search.reporting.wording import cost_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-_MOST_BARS = 20
+_MOST_BARS, _LABEL = 20, 32
+# The best three quarters of the rewards are given the whole height when they share less than this part of it.
+_CROWDED = 0.5
 
 
-def pareto_chart(searches: Sequence[Search], cost: str, theme: Theme = LIGHT) -> bytes:
+def pareto_chart(
+    searches: Sequence[Search], cost: str, theme: Theme = LIGHT, target: float | None = None
+) -> bytes:
     """A PNG: accuracy against a cost for every trial; what no other beats in both is filled and joined.
 
-    Raises EffkerasError without matplotlib.
+    `target`, what the cost should be, is a line. Raises EffkerasError without matplotlib, and when a trial
+    has no such cost.
     """
     canvas = new_canvas(4.0, theme)
     axes = canvas.figure.subplots()
-    style_axes(axes, f"Accuracy against {_words(cost)}", theme)
+    style_axes(axes, f"Accuracy against {cost_name(cost)}", theme)
     for colour, search in zip(itertools.cycle(theme.palette), searches):
-        points = [(point.costs[cost], point.accuracy) for point in search.points if cost in point.costs]
+        points = [(point.costs[cost], point.accuracy) for point in search.points]
         front = sorted(points[index] for index in pareto_front([(a, c) for c, a in points]))
         across, up = zip(*points, strict=True)
         axes.scatter(across, up, s=18, facecolor=theme.paper, edgecolor=colour, linewidth=1)
         axes.plot(*zip(*front, strict=True), color=colour, linewidth=1.6, marker="o", markersize=5, zorder=3)
         best = search.best
         axes.scatter(best.costs[cost], best.accuracy, s=130, marker="*", color=theme.ink, zorder=4)
-    axes.set_xlabel(_words(cost))
+    axes.set_xlabel(cost_name(cost))
     axes.set_ylabel("accuracy (validation)")
     axes.ticklabel_format(axis="x", style="plain")
-    _scale_costs(axes, [point.costs[cost] for one in searches for point in one.points if cost in point.costs])
+    _scale_costs(axes, [point.costs[cost] for one in searches for point in one.points])
     entries = [legend_dot(colour, one.name) for colour, one in zip(itertools.cycle(theme.palette), searches)]
-    add_legend(canvas, [*entries, _star(theme)], theme)
+    entries.append(_star(theme))
+    if target is not None:
+        entries.append(axes.axvline(target, color=theme.faint, linewidth=1.2, linestyle="--", label="target"))
+    add_legend(canvas, entries, theme)
     return png_of(canvas)
 
 
@@ -56,8 +67,9 @@ def progress_chart(searches: Sequence[Search], theme: Theme = LIGHT) -> bytes:
         trials = range(1, len(rewards) + 1)
         is_random = search.strategy == "random"
         best = expected_best(rewards) if is_random else best_so_far(rewards)
-        axes.scatter(trials, rewards, s=9, color=colour, alpha=0.35, linewidth=0)
+        axes.scatter(trials, rewards, s=12, color=colour, alpha=0.5, linewidth=0)
         axes.plot(trials, best, color=colour, linewidth=2, linestyle=(0, (4, 2)) if is_random else "-")
+    _leave_out_the_worst(axes, [point.reward for search in searches for point in search.points], theme)
     axes.set_xlabel("candidates evaluated")
     axes.set_ylabel("reward")
     locator: Any = axes.xaxis.get_major_locator()
@@ -79,24 +91,45 @@ def importance_chart(shares: Mapping[str, float], theme: Theme = LIGHT) -> bytes
         range(len(shown)), [100 * share for _, share in shown], color=theme.palette[0], height=0.7
     )
     axes.bar_label(
-        bars, [f"{100 * share:.0f}" for _, share in shown], padding=4, fontsize=8, color=theme.faint
+        bars, [f"{100 * share:.0f}" for _, share in shown], padding=4, fontsize=9, color=theme.faint
     )
-    axes.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8.5, color=theme.ink)
+    axes.set_yticks(
+        range(len(shown)), [shortened(name, _LABEL) for name, _ in shown], fontsize=9.5, color=theme.ink
+    )
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.margins(y=0.01)
+    axes.margins(x=0.1, y=0.01)
     axes.set_xlabel("importance (%), PED-ANOVA")
     return png_of(canvas)
 
 
+def _leave_out_the_worst(axes: Axes, rewards: Sequence[float], theme: Theme) -> None:
+    """Cuts the axis where a few bad candidates would press all others together, and says so."""
+    low, quarter, high = np.quantile(rewards, [0, 0.25, 1])
+    if high - quarter >= _CROWDED * (high - low):
+        return
+    room = 0.06 * (high - quarter)
+    axes.set_ylim(quarter - room, high + room)
+    below = sum(one < quarter - room for one in rewards)
+    said = "1 candidate lies below" if below == 1 else f"{below} candidates lie below"
+    axes.text(0.99, 0.02, said, ha="right", color=theme.faint, fontsize=9, transform=axes.transAxes)
+
+
 def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
     if min(costs) > 0 and max(costs) / min(costs) > 5:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    else:
+        axes.locator_params(axis="x", nbins=6)
+    large = max(costs) >= 1000
+    axes.xaxis.set_major_formatter(
+        EngFormatter(sep=" ") if large else FuncFormatter(lambda one, _: f"{one:g}")
+    )
 
 
 def _course(search: Search) -> str:
@@ -108,9 +141,3 @@ def _star(theme: Theme) -> Line2D:
     entry.set_marker("*")
     entry.set_markersize(11)
     return entry
-
-
-def _words(cost: str) -> str:
-    return {"macs": "multiply-adds", "bytes": "bytes of the .tflite", "latency_ms": "latency (ms)"}.get(
-        cost, cost
-    )

@@ -12,7 +12,9 @@ LEAST = 16
 
 
 def importances(search: Search) -> dict[str, float]:
-    """The share of each gene that has more than one choice tried, the largest first; {} for few trials.
+    """The share of each gene that has more than one choice tried, the largest first.
+
+    {} for few trials, and where all have one reward.
 
     A gene matters when its choices among the best tenth of the trials differ from those among all.
 
@@ -23,7 +25,8 @@ def importances(search: Search) -> dict[str, float]:
     except ImportError as error:
         raise EffkerasError("a search's report needs Optuna: pip install 'effkeras[search]'") from error
     open_genes = _open_genes(search)
-    if len(search.points) < LEAST or not open_genes:
+    rewards = {point.reward for point in search.points}
+    if len(search.points) < LEAST or not open_genes or len(rewards) == 1:
         return {}
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

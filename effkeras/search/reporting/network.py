@@ -110,8 +110,8 @@ def _draw(axes: Axes, parts: list[Part], total: int, theme: Theme) -> None:
     bars = axes.barh(
         range(len(parts)), shares, color=[colours[part.name.rstrip("0123456789")] for part in parts]
     )
-    axes.bar_label(bars, [part.what for part in parts], padding=4, fontsize=7, color=theme.faint)
-    axes.set_yticks(range(len(parts)), names, fontsize=8, color=theme.ink)
+    axes.bar_label(bars, [part.what for part in parts], padding=4, fontsize=9, color=theme.faint)
+    axes.set_yticks(range(len(parts)), names, fontsize=9.5, color=theme.ink)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.margins(y=0.01)
