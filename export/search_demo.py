@@ -52,12 +52,12 @@ def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         page = show(SearchDemo(chosen.out))
     except StepError as failed:
         return failed.code
-    print(f"Pictures of the search: {page}")
+    print(f"The search, as a page to open in a browser: {page}")
     return 0
 
 
 def show(demo: SearchDemo) -> Path:
-    """Runs all steps and returns the page with the pictures."""
+    """Runs all steps and returns the page of the search."""
     data, searches = demo.out / "data", [demo.out / name for name in ("evolution", "random")]
     step("data", "digits", data, *_DIGITS)
     for seed, folder in enumerate(searches):
@@ -68,7 +68,7 @@ def show(demo: SearchDemo) -> Path:
     step("export", "bench", *(run / "artifacts" / "int8.tflite" for run in runs.values()), "--threads", "1")
     step("search", "report", *searches)
     _print_table({name: zoo.spec(file) for name, file in definitions.items()}, runs)
-    return searches[0] / "report" / "report.md"
+    return searches[0] / "report" / "report.html"
 
 
 def scaled_to(spec: ModelSpec, macs: int) -> ModelSpec:

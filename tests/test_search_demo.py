@@ -27,6 +27,7 @@ def test_it_ends_with_three_networks_in_one_table(tmp_path, monkeypatch, capsys)
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed[printed.index("network") :].splitlines()]
     assert [row[0] for row in rows if len(row) == 7] == ["winner", "mnasnet-small-32", "mobilenet-v2-32"]
+    assert page.name == "report.html"
     assert page.is_file()
     for name in ("winner", "mnasnet-small-32", "mobilenet-v2-32"):
         assert (tmp_path / "runs" / name / "artifacts" / "int8.tflite").is_file()

@@ -187,6 +187,7 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> int:
     facts(f"the best, trial {status.best.number}", rows)
     best = job.out / "best.toml"
     print(f"{best}: next: effkeras train {best} --data {data} --out RUN")
+    print(f"to look at the search: effkeras search report {job.out}")
     return 0
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 from tiny import digits_folder
 
 from effkeras.commands import search as command
+from effkeras.search.genomes import sample
 from effkeras.search.run import Status
 from effkeras.search.store.records import Result, Trial
 from effkeras.search.watching import amount, line
@@ -82,6 +86,17 @@ def status(**changes):
     best = Trial(1234, 1, (0,), 0, "complete", 0, told=3, result=result)
     plain = {"trials": 10, "finished": 3, "failed": 0, "pruned": 0, "running": 2, "repeats": 0, "best": best}
     return Status(**{**plain, **changes})
+
+
+def test_it_ends_with_what_to_do_next(classes, tmp_path, capsys):
+    made = job(data=classes, out=tmp_path)
+    genome = sample(made.space, np.random.default_rng(0))
+    found = dataclasses.replace(status().best, genome=genome)
+    assert command._conclude(made, status(best=found), classes) == 0
+    train, report = capsys.readouterr().out.splitlines()[-2:]
+    best = tmp_path / "best.toml"
+    assert train == f"{best}: next: effkeras train {best} --data {classes} --out RUN"
+    assert report == f"to look at the search: effkeras search report {tmp_path}"
 
 
 def test_the_live_line_fits_80_columns():
