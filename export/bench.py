@@ -58,10 +58,9 @@ class Timed:
     latency: Timing
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record; its kind is "delegate-latency" beyond the CPU's kernels."""
+        """The measurement as a plain record, kind "latency"; `kernels` tells what ran it."""
         size = self.file.stat().st_size
-        kind = "latency" if self.latency.delegate in DEFAULT else "delegate-latency"
-        own = {"kind": kind, "model": self.model, "artifact": self.file.name, "bytes": size}
+        own = {"kind": "latency", "model": self.model, "artifact": self.file.name, "bytes": size}
         return {**own, **self.latency.to_row()}
 
 

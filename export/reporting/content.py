@@ -9,11 +9,11 @@ from effkeras.graph.counting import Counts, count
 from effkeras.networks import ExternalNetwork
 from effkeras.pages.parts import MISSING
 from export.reporting.data import Artifact, Environment, RunData
+from export.reporting.latency_tables import latency_table, phone_table
 from export.reporting.pages import Page, Section
 from export.reporting.panels import draw_charts, labels
 from export.reporting.tables import (
     artifact_table,
-    latency_table,
     metric_table,
     missing_commands,
     notes,
@@ -33,17 +33,20 @@ METHOD = (
     "A latency is the time of one inference on one picture, without reading, resizing and decoding of boxes. "
     "Files and settings that are measured together take turns, after untimed runs, so that whatever else "
     "the machine does hits all alike. XNNPACK is the fast CPU path that LiteRT takes by itself; plain "
-    "kernels run without it.",
+    "kernels run without it. Compiled is LiteRT's CompiledModel; its time includes writing the input and "
+    "reading the outputs.",
     "Ops in XNNPACK: how many of the graph's operators it runs, and in how many partitions. All of them in "
-    "one partition means that nothing goes back and forth.",
+    "one partition means that nothing goes back and forth. Ops delegated: the same of whatever ran the "
+    "file. Peak memory is what file and delegate add to their process at most.",
     "Pareto: an artifact is marked when no other of the same run is at least as accurate and smaller, or as "
     "small and more accurate; likewise for latency.",
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
 )
 LIMITS = (
-    "Latencies are those of the machine named below, with all that ran on it meanwhile. They put artifacts "
-    "in order; they do not tell how fast a phone is. Measure there before deciding.",
+    "Latencies are those of the machine or phone that stands beside them, with all that ran on it meanwhile. "
+    "They put artifacts in order; they do not tell how fast another phone is. Measure there before deciding: "
+    "effkeras export bench FILE --adb.",
     "Accuracy holds for these pictures: the fewer they are, the more of a small difference is chance.",
 )
 
@@ -84,7 +87,8 @@ def _intro(runs: Sequence[RunData]) -> str:
 
 
 def _section(name: str, run: RunData, setups: Sequence[Environment]) -> Section:
-    tables = [artifact_table(run), latency_table(run, setups), metric_table(run)]
+    latencies = (latency_table(run, setups), phone_table(run, setups))
+    tables = (artifact_table(run), *latencies, metric_table(run))
     return Section(
         title=f"Run {name}",
         facts=tuple(_facts(run)),

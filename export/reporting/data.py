@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from effkeras import results
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
 from effkeras.evaluate import headline
 from effkeras.tables import read_toml
 from effkeras.training.run import Run
+from export.reporting.rows import Row, is_number, read_rows
 from quantize.recipes import names
 
 KERAS = "model.keras"
 USUAL = ("float32", "fp16", "dynamic", "int8")
+XNNPACK, PLAIN = "XNNPACK", "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +48,49 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Delegated:
-    """How many of a graph's operators XNNPACK runs, and in how many pieces."""
+    """How many of a graph's operators a delegate runs, and in how many pieces; None is what it does not tell.
 
-    ops: int
+    `whole` says whether it runs everything, which a runtime may tell where it does not count.
+    """
+
+    ops: int | None
     total: int
-    partitions: int
+    partitions: int | None
+    whole: bool | None = None
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Setting:
-    """What ran an artifact."""
+    """What ran an artifact; `phone` is which one in words, "" where it ran on this machine."""
 
     kernels: str
     threads: int
+    phone: str = ""
+
+    @property
+    def is_delegate(self) -> bool:
+        """Whether it is anything but LiteRT's own kernels on the processor of this machine."""
+        return bool(self.phone) or self.kernels not in (XNNPACK, PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """A distribution of latencies in milliseconds, with everything that one needs to know to read it."""
+    """A distribution of latencies in milliseconds, with everything that one needs to know to read it.
+
+    None is what the tool that measured does not tell. `tool` is its version where that is no package of this
+    machine, "" otherwise.
+    """
 
     setting: Setting
     runs: int
     min_ms: float
-    median_ms: float
-    p95_ms: float
+    mean_ms: float | None
+    median_ms: float | None
+    p95_ms: float | None
     delegated: Delegated
-    environment: Environment | None
+    peak_bytes: int | None = None
+    environment: Environment | None = None
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +195,7 @@ def read_run(folder: Path, samples: int) -> RunData:
             f"{folder} is no run folder: it has no model.toml; give the --out of `effkeras train`"
         )
     spec = spec_from_table(read_toml(run.definition), str(run.definition))
-    rows = _rows(run.results)
+    rows = read_rows(run.results)
     floats = _float_accuracies(rows)
     artifacts = [_with_drop(one, floats, headline(spec)) for one in _artifacts(rows)]
     size = run.model.stat().st_size if run.model.is_file() else None
@@ -192,65 +209,10 @@ def read_run(folder: Path, samples: int) -> RunData:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of results whose values are checked as they are read."""
-
-    values: Mapping[str, Any]
-    where: str
-
-    @property
-    def kind(self) -> str:
-        return str(self.values.get("kind", ""))
-
-    def text(self, key: str) -> str:
-        return str(self._value(key, lambda value: isinstance(value, str), "a text"))
-
-    def number(self, key: str) -> float:
-        return float(self._value(key, _is_number, "a number"))
-
-    def whole(self, key: str) -> int:
-        return int(
-            self._value(key, lambda value: _is_number(value) and value == int(value), "a whole number")
-        )
-
-    def numbers(self, key: str) -> dict[str, float]:
-        def fits(value: Any) -> bool:
-            return isinstance(value, dict) and all(map(_is_number, value.values()))
-
-        return {name: float(value) for name, value in self._value(key, fits, "a table of numbers").items()}
-
-    def has(self, key: str) -> bool:
-        return self.values.get(key) is not None
-
-    def _value(self, key: str, fits: Callable[[Any], bool], wanted: str) -> Any:
-        value = self.values.get(key)
-        if fits(value):
-            return value
-        found = f"{key} = {value!r}, not {wanted}" if key in self.values else f"no {key!r}"
-        raise EffkerasError(f"{self.where}: a row of kind {self.kind!r} has {found}; remove that row")
-
-
-def _rows(file: Path) -> list[_Row]:
-    if not file.is_file():
-        raise EffkerasError(
-            f"{file.parent} has no results yet; `effkeras eval {file.parent} --data DIR` makes some"
-        )
-    try:
-        rows = results.read(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise EffkerasError(f"cannot read {file}: {error}; it should hold one JSON table a line") from error
-    if not rows:
-        raise EffkerasError(f"{file} is empty; `effkeras eval {file.parent} --data DIR` makes results")
-    for row in rows:
-        if not isinstance(row, dict):
-            raise EffkerasError(f"{file}: the row {row!r:.60} is not a table; remove that line")
-    return [_Row(row, str(file)) for row in rows]
-
-
-def _artifacts(rows: Iterable[_Row]) -> list[Artifact]:
+def _artifacts(rows: Iterable[Row]) -> list[Artifact]:
     """Every artifact, row after row laid over what earlier rows said of it."""
     readers = {"export": _exported, "savedmodel": _saved, "eval": _evaluated, "latency": _timed}
+    readers["delegate-latency"] = _timed  # as delegates' rows were once called
     known: dict[str, Artifact] = {}
     for row in rows:
         if row.kind not in readers:
@@ -267,7 +229,7 @@ def _recipe_in(file: str) -> str:
     return next((recipe for recipe in names() if stem == recipe or stem.startswith(f"{recipe}-")), "")
 
 
-def _exported(before: Artifact, row: _Row) -> Artifact:
+def _exported(before: Artifact, row: Row) -> Artifact:
     """A new file: what was measured of the one that it replaces says nothing about it."""
     if row.values.get("passed") is False:
         return replace(before, recipe=row.text("recipe"), rejected=row.number("drop"))
@@ -282,41 +244,65 @@ def _exported(before: Artifact, row: _Row) -> Artifact:
     )
 
 
-def _saved(before: Artifact, row: _Row) -> Artifact:
+def _saved(before: Artifact, row: Row) -> Artifact:
     """A new SavedModel; like a new file."""
     return Artifact(before.file, size=row.whole("bytes"), environment=_environment(row))
 
 
-def _evaluated(before: Artifact, row: _Row) -> Artifact:
+def _evaluated(before: Artifact, row: Row) -> Artifact:
     return replace(before, accuracy=_accuracy(row, "metrics"), environment=_environment(row))
 
 
-def _timed(before: Artifact, row: _Row) -> Artifact:
-    setting = Setting(row.text("kernels"), row.whole("threads"))
-    latency = Latency(
-        setting=setting,
+def _timed(before: Artifact, row: Row) -> Artifact:
+    latency = _latency(row)
+    others = tuple(one for one in before.latencies if one.setting != latency.setting)
+    by_xnnpack = latency.setting.kernels == XNNPACK and not latency.setting.is_delegate
+    return replace(
+        before,
+        size=row.whole("bytes") if row.has("bytes") else before.size,
+        delegated=latency.delegated if by_xnnpack else before.delegated,
+        latencies=(*others, latency),
+    )
+
+
+def _latency(row: Row) -> Latency:
+    return Latency(
+        setting=Setting(row.text("kernels"), row.whole("threads"), _phone(row)),
         runs=row.whole("runs"),
         min_ms=row.number("min_ms"),
-        median_ms=row.number("median_ms"),
-        p95_ms=row.number("p95_ms"),
+        mean_ms=row.number_if_told("mean_ms"),
+        median_ms=row.number_if_told("median_ms"),
+        p95_ms=row.number_if_told("p95_ms"),
         delegated=_delegated(row),
+        peak_bytes=row.whole_if_told("peak_bytes"),
         environment=_environment(row),
+        tool=row.text("benchmark_version") if row.has("benchmark_version") else "",
     )
-    others = tuple(one for one in before.latencies if one.setting != setting)
-    taken = latency.delegated if latency.delegated.partitions else before.delegated
-    size = row.whole("bytes") if row.has("bytes") else before.size
-    return replace(before, size=size, delegated=taken, latencies=(*others, latency))
 
 
-def _accuracy(row: _Row, key: str) -> Accuracy:
+def _phone(row: Row) -> str:
+    """Such as "Pixel 6, Android 14, Tensor"; the serial number of one that tells nothing of itself."""
+    told = {key: " ".join(str(value).split()) for key, value in row.table("phone").items() if value}
+    android = f"Android {told['android']}" if "android" in told else ""
+    words = (told.get("model"), android, told.get("chip") or told.get("platform"))
+    return ", ".join(filter(None, words)) or (row.text("serial") if row.has("serial") else "")
+
+
+def _accuracy(row: Row, key: str) -> Accuracy:
     return Accuracy(row.numbers(key), row.text("split"), row.whole("pictures"))
 
 
-def _delegated(row: _Row) -> Delegated:
-    return Delegated(row.whole("delegated_ops"), row.whole("total_ops"), row.whole("partitions"))
+def _delegated(row: Row) -> Delegated:
+    whole = row.values.get("wholly_delegated")
+    return Delegated(
+        row.whole_if_told("delegated_ops"),
+        row.whole("total_ops"),
+        row.whole_if_told("partitions"),
+        whole if isinstance(whole, bool) else None,
+    )
 
 
-def _environment(row: _Row) -> Environment | None:
+def _environment(row: Row) -> Environment | None:
     said = row.values.get("environment")
     if not isinstance(said, dict):
         return None
@@ -342,7 +328,7 @@ class _Float:
     environment: Environment | None
 
 
-def _float_accuracies(rows: Iterable[_Row]) -> dict[tuple[str, int], _Float]:
+def _float_accuracies(rows: Iterable[Row]) -> dict[tuple[str, int], _Float]:
     """The Keras model's newest accuracy on each set of pictures, the newest last."""
     found: dict[tuple[str, int], _Float] = {}
     for row in rows:
@@ -387,13 +373,13 @@ def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
     return sorted(artifacts, key=lambda one: (order.get(one.recipe, len(order)), one.io, one.file))
 
 
-def _epochs(rows: Iterable[_Row]) -> tuple[Epoch, ...]:
+def _epochs(rows: Iterable[Row]) -> tuple[Epoch, ...]:
     """The training by epoch; an epoch that was trained again counts once."""
     found = {}
     for row in rows:
         if row.kind == "epoch":
             # A training that diverged has a loss of NaN, which is no reason to refuse the rest.
-            loss = float(row.values["loss"]) if _is_number(row.values.get("loss")) else None
+            loss = float(row.values["loss"]) if is_number(row.values.get("loss")) else None
             metrics = row.numbers("metrics") if row.has("metrics") else {}
             found[row.whole("epoch")] = Epoch(row.whole("epoch"), loss, metrics)
     return tuple(found[number] for number in sorted(found))
@@ -401,7 +387,3 @@ def _epochs(rows: Iterable[_Row]) -> tuple[Epoch, ...]:
 
 def _samples(folder: Path, most: int) -> tuple[Path, ...]:
     return tuple(sorted(folder.glob("*.png"))[:most])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,8 @@ from effkeras.drawing import Theme
 from effkeras.pages.parts import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
-from export.reporting.tables import SETTINGS, setting_name, sorted_latencies
+from export.reporting.latency_tables import sorted_latencies
+from export.reporting.tables import SETTINGS, setting_name
 
 
 def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
@@ -20,12 +21,12 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
     if sizes.series:
         about = f"{metric} of every artifact against its file size"
         charts.append(drawn("accuracy-size", about, partial(trade_off, [sizes], metric)))
-    latencies = _latency_panels(runs)
-    if latencies:
-        about = f"{metric} of every artifact against its latency: " + "; ".join(
-            one.title for one in latencies
-        )
-        charts.append(drawn("accuracy-latency", about, partial(trade_off, latencies, metric)))
+    for name, settings in (("accuracy-latency", _usual(runs)), ("accuracy-delegates", _delegates(runs))):
+        latencies = _latency_panels(runs, settings)
+        if latencies:
+            titles = "; ".join(one.title for one in latencies)
+            about = f"{metric} of every artifact against its latency: {titles}"
+            charts.append(drawn(name, about, partial(trade_off, latencies, metric)))
     if any(len(run.epochs) > 1 for run in runs):  # one point is no course
         about = f"{metric} on validation pictures and loss, by epoch of training"
         charts.append(drawn("training", about, partial(_training, runs)))
@@ -54,13 +55,32 @@ def _size_points(run: RunData, scale: float) -> list[Point]:
     ]
 
 
-def _latency_panels(runs: Sequence[RunData]) -> list[Panel]:
-    measured = {one.setting: None for run in runs for file in run.artifacts for one in sorted_latencies(file)}
-    usual = [setting for setting in SETTINGS[:2] if setting in measured]
+def _usual(runs: Sequence[RunData]) -> list[Setting]:
+    """XNNPACK as most will run it; where that was not measured, the first two that were."""
+    measured = [setting for setting in _measured(runs) if not setting.is_delegate]
+    return [setting for setting in SETTINGS[:2] if setting in measured] or measured[:2]
+
+
+def _delegates(runs: Sequence[RunData]) -> list[Setting]:
+    """Every delegate once, with the fewest threads that it was timed with."""
+    first: dict[tuple[str, str], Setting] = {}
+    for setting in sorted(filter(lambda one: one.is_delegate, _measured(runs))):
+        first.setdefault((setting.phone, setting.kernels), setting)
+    return list(first.values())
+
+
+def _measured(runs: Sequence[RunData]) -> list[Setting]:
+    """The settings that anything has a median under."""
+    found = (one for run in runs for file in run.artifacts for one in sorted_latencies(file))
+    return list(dict.fromkeys(one.setting for one in found if one.median_ms is not None))
+
+
+def _latency_panels(runs: Sequence[RunData], settings: Sequence[Setting]) -> list[Panel]:
     panels = []
-    for setting in usual or list(measured)[:2]:
+    for setting in settings:
         points = [_latency_points(run, setting) for run in runs]
-        title = f"Accuracy against latency: {setting_name(setting)}"
+        title = setting_name(setting)  # with a phone it is long enough by itself
+        title = title if setting.phone else f"Accuracy against latency: {title}"
         cost = "median; bar: fastest to 95th percentile"
         panels.append(Panel(title, cost, "ms", _series(runs, points)))
     return [panel for panel in panels if panel.series]
@@ -69,9 +89,16 @@ def _latency_panels(runs: Sequence[RunData]) -> list[Panel]:
 def _latency_points(run: RunData, setting: Setting) -> list[Point]:
     best = run.best_by_latency(setting)
     return [
-        Point(one.name, found.median_ms, score, one.file in best, (found.min_ms, found.p95_ms))
+        Point(
+            one.name,
+            found.median_ms,
+            score,
+            one.file in best,
+            None if found.p95_ms is None else (found.min_ms, found.p95_ms),
+        )
         for one in run.artifacts
-        if (found := one.latency(setting)) and (score := run.score(one)) is not None
+        if (found := one.latency(setting)) and found.median_ms is not None
+        if (score := run.score(one)) is not None
     ]
 
 

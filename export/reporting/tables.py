@@ -6,10 +6,21 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from effkeras.pages.parts import MISSING, Table
-from export.reporting.data import Accuracy, Artifact, Delegated, Environment, Latency, RunData, Setting
+from export.reporting.data import (
+    PLAIN,
+    XNNPACK,
+    Accuracy,
+    Artifact,
+    Delegated,
+    Environment,
+    Latency,
+    RunData,
+    Setting,
+)
 
+NOT_TOLD = "not told"  # measured, by a tool that does not say this
 NOT_APPLICABLE = "-"
-SETTINGS = (Setting("XNNPACK", 1), Setting("XNNPACK", 2), Setting("plain", 1))
+SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))
 
 
 def artifact_table(run: RunData) -> Table:
@@ -22,15 +33,6 @@ def artifact_table(run: RunData) -> Table:
         rows=tuple(_artifact_row(run, one) for one in (run.keras, *run.artifacts)),
         note=_latency_note(run),
     )
-
-
-def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
-    """One line for every measured latency, with all that belongs to it."""
-    rows = tuple(
-        _latency_row(one, latency, setups) for one in run.artifacts for latency in sorted_latencies(one)
-    )
-    columns = ("artifact", "kernels", "threads", "min ms", "median ms", "p95 ms", "runs", "ops in XNNPACK")
-    return Table("Latencies", (*columns, "setup"), rows)
 
 
 def metric_table(run: RunData) -> Table:
@@ -93,13 +95,26 @@ def size(count: int | None) -> str:
 
 def setting_name(setting: Setting) -> str:
     """A setting in words."""
-    kernels = "plain kernels" if setting.kernels == "plain" else setting.kernels
-    return f"{kernels}, {setting.threads} thread" + ("s" if setting.threads != 1 else "")
+    kernels = "plain kernels" if setting.kernels == PLAIN else setting.kernels
+    threads = f"{setting.threads} thread" + ("s" if setting.threads != 1 else "")
+    return f"{kernels}, {threads}" + (f" on {setting.phone}" if setting.phone else "")
 
 
-def sorted_latencies(artifact: Artifact) -> list[Latency]:
-    """XNNPACK before the plain kernels, few threads before many."""
-    return sorted(artifact.latencies, key=lambda one: (one.setting.kernels != "XNNPACK", one.setting))
+def milliseconds(value: float | None) -> str:
+    """A time with two decimals."""
+    return NOT_TOLD if value is None else f"{value:.2f}"
+
+
+def share(delegated: Delegated) -> str:
+    """Which part of a graph's operators a delegate runs, and in how many pieces as far as that is told."""
+    if delegated.ops is None:
+        return NOT_TOLD
+    if not delegated.ops:
+        return "none"
+    part = f"{100 * delegated.ops / max(delegated.total, 1):.0f} %"
+    if delegated.partitions is None:
+        return part
+    return f"{part}, {delegated.partitions} partition" + ("s" if delegated.partitions != 1 else "")
 
 
 def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
@@ -108,7 +123,7 @@ def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
         bytes_ = bytes_ if one.size else NOT_APPLICABLE
         return (one.name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (len(SETTINGS) + 3))
     times = (_median(one.latency(setting)) for setting in SETTINGS)
-    taken = _share(one.delegated)
+    taken = share(one.delegated) if one.delegated else MISSING
     return (one.name, score, metric(one.drop), bytes_, _ratio(run, one), *times, taken, _optimal(run, one))
 
 
@@ -124,21 +139,9 @@ def _ratio(run: RunData, one: Artifact) -> str:
 
 
 def _median(latency: Latency | None) -> str:
-    return MISSING if latency is None else f"{latency.median_ms:.2f} / {latency.p95_ms:.2f}"
-
-
-def _share(delegated: Delegated | None) -> str:
-    if delegated is None:
+    if latency is None:
         return MISSING
-    share = 100 * delegated.ops / max(delegated.total, 1)
-    pieces = "1 partition" if delegated.partitions == 1 else f"{delegated.partitions} partitions"
-    return f"{share:.0f} %, {pieces}" if delegated.partitions else "none"
-
-
-def _delegated(delegated: Delegated) -> str:
-    if not delegated.partitions:
-        return f"none of {delegated.total}"
-    return f"{delegated.ops} of {delegated.total}: {_share(delegated)}"
+    return f"{milliseconds(latency.median_ms)} / {milliseconds(latency.p95_ms)}"
 
 
 def _optimal(run: RunData, one: Artifact) -> str:
@@ -149,26 +152,14 @@ def _optimal(run: RunData, one: Artifact) -> str:
 
 
 def _latency_note(run: RunData) -> str:
-    counts = sorted({one.runs for artifact in run.artifacts for one in artifact.latencies})
+    shown = (one.latency(setting) for one in run.artifacts for setting in SETTINGS)
+    counts = sorted({latency.runs for latency in shown if latency})
     best = f"Pareto: best by size, or by latency with {setting_name(SETTINGS[0])}."
     if not counts:
         return f"Latencies: {MISSING}. {best}"
     runs = " or ".join(map(str, counts))
     said = f"Latencies: median / 95th percentile of {runs} single inferences; the whole of each measurement, "
     return f"{said}with versions and machine, stands below. {best}"
-
-
-def _latency_row(one: Artifact, latency: Latency, setups: Sequence[Environment]) -> tuple[str, ...]:
-    times = (latency.min_ms, latency.median_ms, latency.p95_ms)
-    return (
-        one.name,
-        latency.setting.kernels,
-        str(latency.setting.threads),
-        *(f"{value:.2f}" for value in times),
-        str(latency.runs),
-        _delegated(latency.delegated),
-        str(setups.index(latency.environment) + 1) if latency.environment else "unknown",
-    )
 
 
 def _missing_commands(run: RunData) -> Iterator[str]:

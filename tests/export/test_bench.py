@@ -52,8 +52,7 @@ def test_rows_tell_distribution_share_memory_and_versions(artifact, tmp_path):
         assert one["peak_bytes"] > 0
         assert one["environment"]["versions"]["ai-edge-litert"]
     assert (row["delegated_ops"], row["partitions"]) == (row["total_ops"], 1)
-    # other kinds of rows are no part of a run's report
-    assert [one["kind"] for one in (row, other)] == ["latency", "delegate-latency"]
+    assert [one["kind"] for one in (row, other)] == ["latency", "latency"]
     assert [one["delegate"] for one in (row, other)] == ["xnnpack", "compiled-cpu"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,20 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_adb import FakePhones, benchmark
+from handmade import flatbuffer
+from op_cases import unary
 from PIL import Image
 
 from effkeras import results, zoo
 from effkeras.drawing import DARK, LIGHT
 from effkeras.errors import EffkerasError
-from effkeras.litert.latency import Latency, Setting
+from effkeras.litert.latency import Latency, Plan, Setting
 from effkeras.litert.runner import Delegation
 from effkeras.pages.rendering import escaped
 from export.accuracy import Accuracy
+from export.bench import Timed
+from export.delegates.android import AndroidOptions, time_on_phone
+from export.delegates.delegate import Share
+from export.delegates.timing import Distribution, Job, Timing
 from export.export_report import ExportReport
 from export.report import main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import Setting as Shown
 from export.reporting.data import read_run
+from export.reporting.panels import draw_charts
 
 Row = dict[str, Any]
 ONE_THREAD = Shown("XNNPACK", 1)
@@ -167,8 +176,11 @@ def test_both_pages_show_the_same_figures(figure, full):
 
 def test_a_latency_comes_with_all_that_belongs_to_it(full):
     _, markdown, html = full
-    assert "| int8 | XNNPACK | 1 | 1.10 | 1.21 | 1.43 | 50 | 182 of 182: 100 %, 1 partition | 1 |" in markdown
-    assert "| int8 | plain | 1 | 10.78 | 10.89 | 11.11 | 50 | none of 182 | 1 |" in markdown
+    taken = "182 of 182: 100 %, 1 partition"
+    assert f"| int8 | XNNPACK | 1 | 1.10 | 1.21 | 1.43 | 1.21 | 50 | {taken} | not told | 1 |" in markdown
+    assert (
+        "| int8 | plain | 1 | 10.78 | 10.89 | 11.11 | 10.89 | 50 | none of 182 | not told | 1 |" in markdown
+    )
     for tool, version in results.environment()["versions"].items():
         assert f"| {tool} | {version} |" in markdown
         assert version in html
@@ -300,6 +312,99 @@ def test_rows_of_the_other_commands_are_understood(tmp_path):
     expected = ["int8", "0.8391", "0.0029", "498.8 kB", "not measured", "1.21 / 1.43"]
     assert cells(markdown, "int8")[:6] == expected
     assert cells(markdown, "int8")[8] == "99 %, 3 partitions"
+
+
+def benched_row(timing: Timing, recipe: str, folder: Path) -> Row:
+    """A row as `export.bench` writes it."""
+    file = folder / f"{recipe}.tflite"
+    file.write_bytes(bytes(498_765))
+    return results.stamped(Timed(file, "efficientdet-digits", timing).to_row())
+
+
+def on_host(delegate: str, title: str, share: Share, peak: int | None = 11_534_336) -> Timing:
+    return Timing(delegate, title, 1, Plan(50, 10), Distribution(0.51, 0.62, 0.6, 0.83), share, peak)
+
+
+@pytest.fixture(scope="module")
+def on_phone(tmp_path_factory: pytest.TempPathFactory) -> list[Timing]:
+    """A CPU and a GPU that tell all, and an old NNAPI whose tool prints no median, no p95 and no memory."""
+    folder = tmp_path_factory.mktemp("bench")
+    phones = FakePhones(folder / "phones")
+    logs = {"xnnpack": "2.17-xnnpack-profile", "gpu": "2.18-gpu", "nnapi": "2.15-nnapi"}
+    options = AndroidOptions(binary=benchmark(folder / "host" / "benchmark_model", **logs))
+    content = flatbuffer(unary("RELU"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(phones.home / "path"), prepend=os.pathsep)
+        patch.delenv("ANDROID_SERIAL", raising=False)
+        timed = time_on_phone([Job(content, name) for name in logs], Plan(50, 3), options)
+    return [one for one in timed if isinstance(one, Timing)]
+
+
+PIXEL = "Pixel 6, Android 14, Tensor"
+
+
+@pytest.mark.parametrize("kind", ["latency", "delegate-latency"])
+def test_delegates_of_this_machine_stand_among_the_latencies(kind, tmp_path):
+    timings = [
+        on_host("compiled-gpu", "compiled GPU", Share(182, None, None, False)),
+        on_host("compiled-cpu", "compiled CPU", Share(182, 182, 1, True), peak=None),
+        on_host("edgetpu", "Edge TPU", Share(4, 1, 1, False)),
+    ]
+    rows = [{**benched_row(one, "int8", tmp_path), "kind": kind} for one in timings]
+    run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), latency_row("int8", 1.21), *rows])
+    markdown, html = written(run)
+    times = "1 | 0.51 | 0.60 | 0.83 | 0.62 | 50"
+    assert f"| int8 | compiled GPU | {times} | not all 182 | 11.53 MB | 1 |" in markdown
+    assert f"| int8 | compiled CPU | {times} | 182 of 182: 100 %, 1 partition | not told | 1 |" in markdown
+    assert f"| int8 | Edge TPU | {times} | 1 of 4: 25 %, 1 partition | 11.53 MB | 1 |" in markdown
+    assert "Latencies on phones" not in markdown
+    assert "not all 182" in html
+    assert cells(markdown, "int8")[5:9] == [
+        "1.21 / 1.43",
+        "not measured",
+        "not measured",
+        "100 %, 1 partition",
+    ]
+    order = [line.split(" | ")[1] for line in markdown.splitlines() if line.startswith("| int8 | ")]
+    assert order[1:5] == ["XNNPACK", "Edge TPU", "compiled CPU", "compiled GPU"]
+
+
+def test_a_phones_latencies_come_with_the_phone_and_what_is_not_told(tmp_path, on_phone):
+    rows = [benched_row(one, "int8", tmp_path) for one in on_phone]
+    run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), *rows])
+    markdown, html = written(run)
+    gpu = "1 | 111.84 | 115.35 | 116.62 | 115.25 | 50 | 1 of 1: 100 %, 1 partition | 97.77 MB"
+    assert f"| int8 | phone GPU | {gpu} | {PIXEL} | 2.18.0 | 1 |" in markdown
+    (nnapi,) = [line for line in markdown.splitlines() if line.startswith("| int8 | phone NNAPI |")]
+    figures = [cell.strip() for cell in nnapi.strip("|").split("|")][3:7]
+    assert figures == ["1.17", "not told", "not told", "1.89"]
+    for page in (markdown, html):
+        assert "Latencies on phones" in page
+        assert PIXEL in page
+    assert cells(markdown, "int8")[5:8] == ["not measured"] * 3  # that is this machine's processor
+
+
+def test_the_same_accelerator_on_two_phones_is_two_settings(tmp_path, on_phone):
+    row = benched_row(on_phone[1], "int8", tmp_path)
+    other = {**row, "phone": {"model": "Galaxy S24", "android": "15", "chip": "", "platform": "pineapple"}}
+    nameless = {**row, "phone": {"model": "", "android": ""}, "serial": "A1"}
+    rows = [row, row, other, nameless]
+    run = read_run(write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), *rows]), 0)
+    (int8,) = [one for one in run.artifacts if one.recipe == "int8"]
+    assert [one.setting.phone for one in int8.latencies] == [PIXEL, "Galaxy S24, Android 15, pineapple", "A1"]
+
+
+def test_delegates_with_medians_have_panels_of_their_own(tmp_path, on_phone):
+    timings = [on_host("compiled-cpu", "compiled CPU", Share(182, 182, 1, True)), *on_phone]
+    rows = [benched_row(one, "int8", tmp_path) for one in timings]
+    more = {**rows[0], "threads": 2}
+    run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), more, *rows])
+    charts = {one.name: one for one in draw_charts([read_run(run, 0)])}
+    assert set(charts) == {"accuracy-size", "accuracy-delegates"}
+    assert charts["accuracy-delegates"].about == (
+        "AP of every artifact against its latency: Accuracy against latency: compiled CPU, 1 thread; "
+        f"phone GPU, 1 thread on {PIXEL}; phone XNNPACK, 1 thread on {PIXEL}"
+    )
 
 
 def test_pareto(tmp_path):
