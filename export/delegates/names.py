@@ -9,15 +9,14 @@ from export.delegates.compiled_cpu import CompiledCpu
 from export.delegates.compiled_gpu import CompiledGpu
 from export.delegates.delegate import Delegate
 from export.delegates.edgetpu import EdgeTpu
-from export.delegates.plain import Plain
-from export.delegates.xnnpack import Xnnpack
+from export.delegates.interpreter_cpu import PLAIN, XNNPACK
 
 ANDROID = "android"
 
 
 def host_delegates() -> dict[str, Delegate]:
     """The delegates of this machine, whether they are here or not."""
-    known: tuple[Delegate, ...] = (Xnnpack(), Plain(), CompiledCpu(), CompiledGpu(), EdgeTpu())
+    known: tuple[Delegate, ...] = (XNNPACK, PLAIN, CompiledCpu(), CompiledGpu(), EdgeTpu())
     return {one.name: one for one in known}
 
 

@@ -16,8 +16,8 @@ from export.delegates import trial
 from export.delegates.compiled_gpu import CompiledGpu
 from export.delegates.delegate import Absent, Share, UnusableError
 from export.delegates.edgetpu import EdgeTpu, EdgeTpuSession
+from export.delegates.interpreter_cpu import PLAIN
 from export.delegates.names import checked_names, host_delegates
-from export.delegates.plain import Plain
 from export.delegates.timing import Job, Timing, distribution_of, rounds, time_here
 from export.delegates.trial import Trial, try_out
 
@@ -99,7 +99,7 @@ def test_the_edge_tpus_library_without_a_device_gives_its_own_reason(tmp_path, m
 
 
 def test_the_compiled_operators_are_the_edge_tpus_share():
-    inner = Plain().open(small_tflite(), 1)
+    inner = PLAIN.open(small_tflite(), 1)
     assert EdgeTpuSession(inner, 1, 1).share() == Share(1, 1, 1, True)
     assert str(EdgeTpuSession(inner, 1, 4).share()) == "1/4 in 1"
 

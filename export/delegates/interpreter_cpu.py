@@ -1,4 +1,4 @@
-"""LiteRT's own kernels, without any delegate."""
+"""The CPU in LiteRT's Interpreter: with XNNPACK, which it uses by itself, and with its plain kernels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from export.delegates.interpreter import with_pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
-    """The plain kernels of the Interpreter, on 1..n threads."""
+class InterpreterCpu:
+    """Kernels of the Interpreter on 1..n threads; `xnnpack` lets XNNPACK take what it can."""
 
-    name: str = "plain"
-    title: str = "plain"
+    name: str
+    title: str
+    xnnpack: bool
     how_to_get: str = ""  # they are always there
     takes_threads: bool = True
 
@@ -24,4 +25,9 @@ class Plain:
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
         """Loads a file. Raises EffkerasError for a corrupt one."""
-        return with_pictures(make_interpreter(flatbuffer, threads=threads, xnnpack=False), flatbuffer)
+        interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=self.xnnpack)
+        return with_pictures(interpreter, flatbuffer)
+
+
+XNNPACK = InterpreterCpu("xnnpack", "XNNPACK", xnnpack=True)
+PLAIN = InterpreterCpu("plain", "plain", xnnpack=False)
