@@ -10,7 +10,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,19 +111,12 @@ def _plain(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:
         import keras
         import tensorflow as tf
 
+        from effkeras.litert.convert import plain_int8
+
         still = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]))
         wrapped = keras.Model(still, model(still))
         tf.lite.TFLiteConverter.from_keras_model(wrapped).convert()
-        converter = tf.lite.TFLiteConverter.from_keras_model(wrapped)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-
-        def representative() -> Iterator[list[np.ndarray]]:
-            for one in pixels:
-                yield [one]
-
-        converter.representative_dataset = representative
-        return converter.convert()
+        return plain_int8(tf.lite.TFLiteConverter.from_keras_model(wrapped), pixels)
 
 
 def _timed(work: Callable[[], bytes]) -> tuple[float, int]:

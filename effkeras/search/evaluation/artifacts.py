@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from effkeras.definition import ModelSpec
-from effkeras.litert.convert import INPUT, to_flatbuffer, traced_call
+from effkeras.litert.convert import INPUT, plain_int8, to_flatbuffer, traced_call
 from effkeras.litert.flatbuffer import name_interface
 from effkeras.litert.latency import Plan, Setting, measure_all
 from effkeras.models import build_spec
@@ -47,15 +47,11 @@ def _int8(model: keras.Model) -> bytes:
         warnings.simplefilter("ignore")  # about statistics of another way of calibrating
         traced, names = traced_call(model)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        converter.representative_dataset = lambda: _noise(model.input_shape[1:])
-        content = converter.convert()
+        content = plain_int8(converter, _noise(model.input_shape[1:]))
     return name_interface(content, [INPUT], names)
 
 
-def _noise(shape: tuple[int, ...]) -> Iterator[list[Any]]:
+def _noise(shape: tuple[int, ...]) -> list[np.ndarray]:
     random = np.random.default_rng(0)
-    for _ in range(2):
-        yield [random.uniform(0, 255, (1, *shape)).astype(np.float32)]
+    return [random.uniform(0, 255, (1, *shape)).astype(np.float32) for _ in range(2)]
