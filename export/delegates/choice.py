@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from effkeras.litert.latency import Plan
-from export.delegates.android import AndroidOptions, accelerators, time_on_phone
+from export.delegates.accelerators import accelerators
+from export.delegates.android import AndroidOptions, time_on_phone
 from export.delegates.delegate import DEFAULT
 from export.delegates.names import ANDROID, host_delegates
 from export.delegates.timing import Job, Outcome, time_here
