@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras.console import track
+from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Plan
-from effkeras.litert.runner import read_flatbuffer
 from export.delegates import phone_figures
 from export.delegates.adb import PhoneError, find_phone
 from export.delegates.benchmark_log import BenchmarkLog
@@ -54,7 +54,10 @@ def time_on_phone(jobs: Sequence[Job], plan: Plan, options: AndroidOptions) -> l
 def _checked_binary(binary: Path | None) -> Path:
     if binary is None:
         raise PhoneError(f"no benchmark binary is given; {HOW_TO_GET}")
-    read_flatbuffer(binary)
+    try:
+        binary.open("rb").close()
+    except OSError as error:
+        raise EffkerasError(f"cannot read {binary}: {error.strerror}; {HOW_TO_GET}") from error
     return binary
 
 

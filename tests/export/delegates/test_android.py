@@ -139,7 +139,7 @@ def test_a_phone_that_is_unplugged_on_the_way_gives_no_figures(phones, binary, c
 def test_without_a_binary_it_is_said_where_to_get_it(phones, content, tmp_path):
     (found,) = time_on_phone(jobs(content, "gpu"), PLAN, AndroidOptions())
     assert "android_aarch64_benchmark_model" in found.advice
-    with pytest.raises(EffkerasError, match="nosuch"):
+    with pytest.raises(EffkerasError, match=r"nosuch: No such file.*android_aarch64_benchmark_model"):
         time_on_phone(jobs(content, "gpu"), PLAN, AndroidOptions(binary=tmp_path / "nosuch"))
 
 
