@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from effkeras.blocks import Stage, decode
+from effkeras.blocks import Stage, decode, encode
 from effkeras.graph.vocabulary import Conv, Depthwise, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.networks import BlockNetwork
 from effkeras.scaling import round_to, scale_stages, scale_stem
@@ -42,6 +42,31 @@ def blocks_of(network: BlockNetwork) -> list[Block]:
         inputs = blocks[-1].outputs if blocks else scale_stem(network)
         blocks.append(_block(network, stage, (index, repeat, inputs), drop * index / total))
     return blocks
+
+
+def word_of(block: Block, network: BlockNetwork) -> str:
+    """The block string of one block as it is built; blocks of one network's rules are the same when it is.
+
+    The activation is always there, ratios are those after rounding, and `noskip` is there only where the
+    input could be added.
+    """
+    stage, expands = block.stage, block.stage.expand != 1
+    ratio = block.expanded / block.inputs if expands else 1.0
+    squeezed = block.expanded if expands and network.squeeze.of == "expanded" else block.inputs
+    alone = dataclasses.replace(
+        stage,
+        repeats=1,
+        inputs=block.inputs,
+        outputs=block.outputs,
+        stride=block.stride,
+        expand=stage.expand if ratio == 1 else ratio,  # an expansion to as many channels is one too
+        squeeze=block.squeeze / squeezed,
+        skip=block.has_skip or block.stride != 1 or block.inputs != block.outputs,
+        expand_groups=stage.expand_groups if expands and not stage.fused else 1,
+        project_groups=stage.project_groups if expands or not stage.fused else 1,
+        activation=stage.activation or network.activation,
+    )
+    return encode(alone)
 
 
 def is_last_of_stride(blocks: list[Block], index: int) -> bool:

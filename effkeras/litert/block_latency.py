@@ -1,4 +1,8 @@
-"""What each block of a network costs on a device: the table that a search for low latency reads."""
+"""What each block costs on a device: of one network (`export.bench --blocks`), or of all networks of a space.
+
+The latter, by `effkeras search table`, has the stem and the head of each network as blocks too, so that a
+search for low latency can add them up.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ Shape = tuple[int, ...]
 class BlockShape:
     """A block of a network: its operators, and the shapes (B, H, W, C) that enter and leave it.
 
-    `stage` is the block string of one block, such as r1_k3_s2_e6_i16_o24; "" for what is no MBConv block.
+    `stage` is the block string of one block as `word_of` writes it, such as r1_k3_s2_e6_i16_o24_re6; "" for
+    what is no MBConv block, but in the table of a space, where stems and heads have words of their own.
     """
 
     name: str
@@ -107,7 +112,7 @@ def read_blocks(path: Path) -> BlockTable:
     values = read_toml(path)
     if values.get("schema") != SCHEMA:
         raise EffkerasError(
-            f"{path} is no table of block latencies of schema {SCHEMA}; make it with --blocks"
+            f"{path} is no table of block latencies of schema {SCHEMA}; make it with `effkeras search table`"
         )
     return to_record(
         BlockTable, {"devices": {}, "versions": {}, "blocks": [], "latencies": [], **values}, str(path)

@@ -9,16 +9,14 @@ sum over the whole network tells how much that is.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.blocks import encode
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.mbconv import blocks_of
+from effkeras.graph.mbconv import blocks_of, word_of
 from effkeras.litert.block_latency import BlockShape
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
@@ -78,14 +76,7 @@ def _stages(spec: ModelSpec | None) -> dict[str, str]:
     """Block strings by the names of blocks, where the network has such."""
     if spec is None or not isinstance(spec.network, BlockNetwork):
         return {}
-    return {
-        block.name: encode(
-            dataclasses.replace(
-                block.stage, repeats=1, inputs=block.inputs, outputs=block.outputs, stride=block.stride
-            )
-        )
-        for block in blocks_of(spec.network)
-    }
+    return {block.name: word_of(block, spec.network) for block in blocks_of(spec.network)}
 
 
 Edges = tuple[list[TensorInfo], list[TensorInfo]]

@@ -7,7 +7,6 @@ the borders between blocks, so a table is checked against whole networks before 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.blocks import encode
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.mbconv import Block, blocks_of
+from effkeras.graph.mbconv import Block, blocks_of, word_of
 from effkeras.litert.block_latency import BlockLatency, BlockTable, Shape, read_blocks
 from effkeras.networks import BlockNetwork
-from effkeras.scaling import scale_stem
+from effkeras.scaling import scale_head, scale_hidden, scale_stem
 from effkeras.search.evaluation.ranking import kendall_tau, spearman
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.search.genomes import Genome, Space, sample
@@ -34,8 +32,8 @@ STEM, HEAD = "stem", "head"
 class Piece:
     """A part of a network that is timed by itself, and the shapes (1, H, W, C) at its ends.
 
-    `stage` is the block string of one block, its activation included; of the ends of a network "stem" or
-    "head" and the activation, as in "stem_swish".
+    `stage` is the block string of one block as `word_of` writes it; of the ends of a network "stem" or "head"
+    and the activation, as in "stem_swish", and of a head the widths of its layers, as in "head_swish_1280".
     """
 
     stage: str
@@ -69,9 +67,9 @@ def places_of(spec: ModelSpec) -> list[Place]:
     for block in blocks_of(network):
         height, width = (_halved(side) if block.stride == 2 else side for side in x[1:3])
         y: Shape = (1, height, width, block.outputs)
-        places.append(Place(Piece(_word(block, network), x, y), spec, block))
+        places.append(Place(Piece(word_of(block, network), x, y), spec, block))
         x = y
-    return [*places, Place(Piece(f"{HEAD}_{network.activation}", x, (1, spec.classes)), spec)]
+    return [*places, Place(Piece(_head(network), x, (1, spec.classes)), spec)]
 
 
 def predicted_ms(spec: ModelSpec, table: BlockTable, threads: int = 1) -> float:
@@ -85,7 +83,8 @@ def predicted_ms(spec: ModelSpec, table: BlockTable, threads: int = 1) -> float:
     if missing is not None:
         raise EffkerasError(
             f"the table of {table.model} has no {missing.stage} from {missing.inputs} to {missing.outputs} "
-            f"on {threads} threads, as in {spec.name}; make it of this space and for these data"
+            f"on {threads} threads, as in {spec.name}; make it with `effkeras search table`, of this space and "
+            "for these data"
         )
     return sum(times[piece] for piece in pieces)
 
@@ -174,19 +173,9 @@ def _median(latency: BlockLatency) -> float:
     return latency.mean_ms if latency.median_ms is None else latency.median_ms
 
 
-def _word(block: Block, network: BlockNetwork) -> str:
-    """The block string with everything in it that decides the time."""
-    squeeze = block.stage.squeeze if block.squeeze else 0.0
-    own = dataclasses.replace(
-        block.stage,
-        repeats=1,
-        inputs=block.inputs,
-        outputs=block.outputs,
-        stride=block.stride,
-        squeeze=squeeze,
-        activation=block.stage.activation or network.activation,
-    )
-    return encode(own)
+def _head(network: BlockNetwork) -> str:
+    widths = [width for width in (scale_head(network), scale_hidden(network)) if width]
+    return "_".join([HEAD, network.activation, *map(str, widths)])
 
 
 def _halved(side: int) -> int:

@@ -19,8 +19,8 @@ def cost_of(
         spec: the definition, with the classes and the input size of the data.
         names: of "parameters" (trainable weights), "macs" (multiply-adds for one picture), "bytes" (of the
             .tflite), "latency_ms" (the median of single inferences by XNNPACK, measured now and here) and
-            "table:FILE" (milliseconds by a table that `block_tables.write_table` or `export.bench --blocks`
-            wrote). The first two and the last need no TensorFlow.
+            "table:FILE" (milliseconds by a table of the space, which `effkeras search table` writes). The
+            first two and the last need no TensorFlow.
         artifact: what bytes and latency are of. The weights are random: neither depends on them.
 
     Raises:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -41,6 +41,7 @@ from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.built import Built, as_built, built, with_ends
 from effkeras.search.spaces.choices import Rules, read_group
+from effkeras.search.spaces.covering import Walk
 from effkeras.search.spaces.file import SpaceFile
 from effkeras.search.spaces.stages import (
     STAGE_RULES,
@@ -117,6 +118,14 @@ class BlockSpace(TomlSpace):
         network, size = setting.frame.network, setting.input.size
         fitting = (other for other in self._settings.values() if other.fits(network, size))
         return sum(self._division(row, other).ways for other in fitting)
+
+    def covering(self) -> Iterator[Genome]:
+        """Genomes whose networks have, together, every block, stem and head of the space on maps of each size."""
+        seen: set[Hashable] = set()
+        for setting in self._settings.values():
+            tables = functools.partial(self._table, setting=setting)
+            walk = Walk(len(self.stages), setting.frame.network.stem, tables)
+            yield from (setting.part + genes for genes in walk.covering(setting.input.size, seen))
 
     def encode(self, spec: ModelSpec) -> Genome | None:
         """The canonical genome that builds a definition's blocks, stem and head; None when none does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from effkeras.definition import ModelSpec
@@ -50,6 +50,10 @@ class ModelSpace(Space, Protocol):
 
     def copies(self, genome: Genome) -> int:
         """How many genomes of the space describe the network of this valid one, itself included."""
+        ...
+
+    def covering(self) -> Iterator[Genome]:
+        """Valid genomes whose networks have, together, every block, stem and head that any network has."""
         ...
 
     def encode(self, spec: ModelSpec) -> Genome | None:

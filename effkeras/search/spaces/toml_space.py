@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.search.genomes import Choice, Gene, Genome, chosen, key
+from effkeras.search.genomes import Choice, Gene, Genome, all_genomes, chosen, key
 from effkeras.search.spaces.choices import Group
 from effkeras.search.spaces.file import SpaceFile
 
@@ -76,6 +76,10 @@ class TomlSpace(ABC):
     def describe(self, genome: Genome) -> list[str]:
         """A candidate in a few short lines."""
         return described(chosen(self, self.canonical(genome)))
+
+    def covering(self) -> Iterator[Genome]:
+        """Genomes whose networks have, together, all parts of any: all genomes, where a kind knows no fewer."""
+        return all_genomes(self)
 
     @abstractmethod
     def canonical(self, genome: Genome) -> Genome:

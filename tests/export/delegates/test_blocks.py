@@ -69,6 +69,8 @@ def test_a_block_knows_its_block_string_and_shapes():
         assert channels == block.inputs
         assert found[block.name].outputs[0][-1] == block.outputs
         assert found[block.name].dtype == "int8"
+        assert stage.activation == "relu6"
+        assert stage.squeeze == 0  # Lite networks leave it out, whatever their strings say
     assert found["stem"].stage == ""
 
 

@@ -76,9 +76,10 @@ def test_an_equal_block_is_looked_up_twice():
     [
         block_net("r2_k5_s2_e3_i8_o16_se0.25", "r1_k5_s1_e1_i16_o16"),
         block_net(*SPEC.network.blocks, activation="swish"),
+        block_net(*SPEC.network.blocks, head=24),
         SPEC.replace(classes=3, labels=()),
     ],
-    ids=["kernel", "activation", "classes"],
+    ids=["kernel", "activation", "head", "classes"],
 )
 def test_a_table_that_lacks_a_block_says_which(other):
     with pytest.raises(EffkerasError, match=r"the table of trial has no (r1_k5|stem_swish|head_relu6)"):

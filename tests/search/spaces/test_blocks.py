@@ -10,7 +10,10 @@ from space_files import BASE, by_network, operations, shipped, space_from
 
 import effkeras
 from effkeras.graph.counting import count
+from effkeras.graph.mbconv import blocks_of, word_of
 from effkeras.search import genomes
+from effkeras.search.evaluation.block_tables import places_of
+from effkeras.search.spaces.built import built
 
 # Each has another way of writing one network down in several ways.
 SPACES = {
@@ -246,3 +249,32 @@ def test_the_backbone_of_a_detector_can_be_searched(tmp_path):
     (tmp_path / "model.toml").write_text(spec.to_toml())
     assert effkeras.spec(tmp_path / "model.toml") == spec
     assert count(spec).macs > count(space.spec((0,) * 6)).macs
+
+
+def pieces_of(space, chosen):
+    return {place.piece for genome in chosen for place in places_of(space.spec(genome))}
+
+
+def test_a_few_networks_cover_all_blocks(space):
+    covering = list(space.covering())
+    assert not any(map(space.problem, covering))
+    assert pieces_of(space, covering) == pieces_of(space, genomes.all_genomes(space))
+
+
+def test_blocks_have_the_same_string_when_they_are_the_same(space):
+    """And an oracle knows which are."""
+    words, records = set(), set()
+    for genome in genomes.all_genomes(space):
+        network = space.spec(genome).network
+        for block, record in zip(blocks_of(network), built(network), strict=True):
+            records.add(record)
+            words.add((record, word_of(block, network)))
+    assert len({word for _, word in words}) == len(records) == len(words)
+
+
+def test_a_large_space_is_covered_by_far_fewer_networks_than_it_has():
+    space, random = shipped("mnasnet"), np.random.default_rng(0)
+    covering = list(space.covering())
+    assert len(covering) < 3000
+    found = pieces_of(space, covering)
+    assert pieces_of(space, (genomes.sample(space, random) for _ in range(100))) <= found

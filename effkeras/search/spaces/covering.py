@@ -1,0 +1,96 @@
+"""Few networks that together have every block of a space: what a table of block latencies is made of.
+
+A block depends on its stage's choices, and on the maps that arrive: their channels and how often they were
+halved. Few such states reach a stage, so that all blocks are found without going through all networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from effkeras.search.genomes import Genome
+from effkeras.search.spaces.built import Built
+from effkeras.search.spaces.stages import StageTable
+
+Row = tuple[Built, ...]
+
+
+class State(NamedTuple):
+    """Maps between two stages: their channels, how often they were halved, and whether a block came before."""
+
+    channels: int
+    halvings: int
+    is_started: bool
+
+    def after(self, row: Row) -> State:
+        """Behind the blocks of a stage."""
+        halvings = self.halvings + sum(block.stride == 2 for block in row)
+        return State(row[-1].outputs, halvings, True) if row else self
+
+
+@dataclass(frozen=True)
+class Walk:
+    """All ways through the stages of a space, between the same stem and head.
+
+    `table` gives what can be chosen in a stage, by its index, on maps of so many channels.
+    """
+
+    stages: int
+    stem: int
+    table: Callable[[int, int], StageTable]
+
+    def covering(self, about: Hashable, seen: set[Hashable]) -> Iterator[Genome]:
+        """The genes of the stages of some networks with all blocks, and all maps that reach the head.
+
+        Blocks that are in `seen`, under `about`, are not looked for; those found are added.
+        """
+        for index, states in enumerate(self._reached[:-1]):
+            for state, before in states.items():
+                yield from self._through(index, state, before, (about, seen))
+        yield from (genes for state, genes in self._reached[-1].items() if state.is_started)
+
+    def _through(
+        self, index: int, state: State, before: Genome, known: tuple[Hashable, set[Hashable]]
+    ) -> Iterator[Genome]:
+        """Networks with all new blocks of one stage behind one state, the longest rows first."""
+        about, seen = known
+        rows = self.table(index, state.channels).least
+        for row in sorted(rows, key=len, reverse=True):
+            blocks = set(_placed(about, state, row)) - seen
+            rest = self._rest(index + 1, state.after(row)) if blocks else None
+            if rest is not None:
+                seen |= blocks
+                yield before + rows[row] + rest
+
+    @cached_property
+    def _reached(self) -> list[dict[State, Genome]]:
+        """The states before each stage, and behind the last, with some genes that lead there."""
+        reached: list[dict[State, Genome]] = [{State(self.stem, 0, False): ()}]
+        for index in range(self.stages):
+            behind: dict[State, Genome] = {}
+            for state, genes in reached[-1].items():
+                for row, part in self.table(index, state.channels).least.items():
+                    behind.setdefault(state.after(row), genes + part)
+            reached.append(behind)
+        return reached
+
+    def _rest(self, index: int, state: State) -> Genome | None:
+        """Genes of the other stages; None when no network goes on from here."""
+        if index == self.stages:
+            return () if state.is_started else None
+        for row, part in self.table(index, state.channels).least.items():
+            rest = self._rest(index + 1, state.after(row))
+            if rest is not None:
+                return part + rest
+        return None
+
+
+def _placed(about: Hashable, state: State, row: Row) -> Iterator[Hashable]:
+    """The blocks of a row with the size of the maps that they take."""
+    halvings = state.halvings
+    for block in row:
+        yield about, halvings, block
+        halvings += block.stride == 2
