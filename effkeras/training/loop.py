@@ -10,8 +10,9 @@ import keras
 
 from effkeras.checkpoints import load_weights, open_weights
 from effkeras.console import note
+from effkeras.data.classes import spec_for_data
 from effkeras.data.masks import classes_of
-from effkeras.data.records import DetectionData, LabelledData
+from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
@@ -38,15 +39,6 @@ class Job:
     out: Path
     weights: str | None = None
     model: keras.Model | None = None
-
-
-def spec_for_data(spec: ModelSpec, data: LabelledData) -> ModelSpec:
-    """The definition with the classes of the data set."""
-    ids = tuple(c.id for c in data.categories) if isinstance(data, DetectionData) else ()
-    if spec.is_detector != isinstance(data, DetectionData) or (spec.detects and not _has_boxes(data)):
-        wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
-        raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
-    return spec.replace(classes=len(data.labels), labels=data.labels, category_ids=ids)
 
 
 def train(job: Job) -> keras.Model:
@@ -99,10 +91,6 @@ def freeze(model: keras.Model, what: str) -> None:
     is_frozen = is_in_backbone(spec_of(model))
     for layer in model.layers:
         layer.trainable = not is_frozen(layer.name)
-
-
-def _has_boxes(data: LabelledData) -> bool:
-    return isinstance(data, DetectionData) and any(len(record.boxes) for record in data.records)
 
 
 def _check(job: Job) -> None:

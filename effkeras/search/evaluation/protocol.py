@@ -46,10 +46,13 @@ class Evaluator(Protocol):
         """The same candidate gives the same outcome, but for what is measured in time."""
         ...
 
+    def costs(self, candidate: Candidate) -> Mapping[str, float]:
+        """What a candidate costs, without evaluating it: what one that was pruned is judged by."""
+        ...
+
 
 class Pruned(Exception):  # noqa: N818 - no error
     """An evaluation that was ended early because others promise more.
 
-    The candidate then counts with the last accuracy that it reported, and with the costs that its evaluator
-    gives by a method `costs(candidate)`; without that only an objective that weighs no cost can be pruned.
+    The candidate then counts with the last accuracy that it reported, and with its evaluator's `costs`.
     """

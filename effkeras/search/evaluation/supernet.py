@@ -12,8 +12,7 @@ How far the order of paths is that of networks trained alone has to be measured:
 from __future__ import annotations
 
 import contextlib
-import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.console import track
+from effkeras.data.classes import spec_for_data
 from effkeras.data.pipeline import BatchSpec, targets_of
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
@@ -40,8 +40,8 @@ from effkeras.search.evaluation.training import accuracy
 from effkeras.search.evaluation.weight_bank import WeightBank, shared_names
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces.protocol import ModelSpace
+from effkeras.search.store.locks import locked
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from effkeras.training.loop import spec_for_data
 
 # Networks that the shared weights are made large enough for, when the space has more.
 _DRAWN = 1000
@@ -153,12 +153,15 @@ class SupernetPaths:
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
         """Measures one path. Raises EffkerasError for one that cannot be costed, or is no path."""
-        supernet = self.trained()
-        spec = supernet.spec(candidate.genome)
-        costs = cost_of(spec, self._settings.costs, self._settings.artifact)
+        supernet, costs = self.trained(), self.costs(candidate)
         found = accuracy(supernet.predictor(candidate.genome), self._pictures)
         report(1, found)
         return Outcome(found, costs, {"supernet_epochs": float(supernet.epochs)})
+
+    def costs(self, candidate: Candidate) -> Mapping[str, float]:
+        """What a candidate costs; the supernet is not needed for it."""
+        spec = spec_for_data(self._space.spec(candidate.genome), self._pictures.splits.train)
+        return cost_of(spec, self._settings.costs, self._settings.artifact)
 
     def trained(self) -> Supernet:
         """The supernet, trained to the end, from wherever an earlier process stopped.
@@ -166,11 +169,17 @@ class SupernetPaths:
         Raises EffkerasError when the folder's is of another space or settings.
         """
         if self._supernet is None:
-            with _locked(self._folder):
+            with self._alone():
                 supernet = Supernet(self._space, self._pictures, self._settings)
                 _train(supernet, self._settings.supernet_epochs, self._keeper())
             self._supernet = supernet
         return self._supernet
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """One process at a time; the system lets go of it when a process is killed."""
+        if self._folder is None:
+            return contextlib.nullcontext()
+        return locked(make_folder(self._folder) / "supernet.lock")
 
     def _keeper(self) -> Keeper | None:
         return Keeper(self._folder, _identity(self._space, self._settings)) if self._folder else None
@@ -248,17 +257,6 @@ def _train(supernet: Supernet, epochs: int, keeper: Keeper | None) -> None:
 def _identity(space: ModelSpace, settings: EvaluationSettings) -> str:
     numbers = (settings.supernet_epochs, settings.batch, settings.learning_rate, settings.weight_decay)
     return f"{space.digest} {numbers} {settings.augment} {settings.train_pictures}\n"
-
-
-@contextlib.contextmanager
-def _locked(folder: Path | None) -> Iterator[None]:
-    """One process at a time; the system lets go of it when a process is killed."""
-    if folder is None:
-        yield
-        return
-    with (make_folder(folder) / "supernet.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _batch(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import keras
 
+from effkeras.data.classes import spec_for_data
 from effkeras.definition import ModelSpec
 from effkeras.evaluate import evaluate_batches, headlines
 from effkeras.models import build_spec
@@ -19,7 +20,6 @@ from effkeras.search.evaluation.pictures import Pictures
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
 from effkeras.search.evaluation.settings import EvaluationSettings
 from effkeras.search.genomes import Genome
-from effkeras.training.loop import spec_for_data
 
 
 class Definitions(Protocol):

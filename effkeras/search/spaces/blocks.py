@@ -120,7 +120,7 @@ class BlockSpace(TomlSpace):
         return sum(self._division(row, other).ways for other in fitting)
 
     def covering(self) -> Iterator[Genome]:
-        """Genomes whose networks have, together, every block, stem and head of the space on maps of each size."""
+        """Genomes whose networks have every block, stem and head of the space on maps of each size."""
         seen: set[Hashable] = set()
         for setting in self._settings.values():
             tables = functools.partial(self._table, setting=setting)

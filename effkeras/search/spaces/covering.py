@@ -19,7 +19,7 @@ Row = tuple[Built, ...]
 
 
 class State(NamedTuple):
-    """Maps between two stages: their channels, how often they were halved, and whether a block came before."""
+    """Maps between two stages: channels, how often they were halved, whether a block came before."""
 
     channels: int
     halvings: int

@@ -78,7 +78,7 @@ class TomlSpace(ABC):
         return described(chosen(self, self.canonical(genome)))
 
     def covering(self) -> Iterator[Genome]:
-        """Genomes whose networks have, together, all parts of any: all genomes, where a kind knows no fewer."""
+        """Genomes whose networks have all parts of any: all of them, where a kind knows no fewer."""
         return all_genomes(self)
 
     @abstractmethod

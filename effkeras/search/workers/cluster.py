@@ -22,6 +22,7 @@ from effkeras.search.store.locks import new_name
 from effkeras.search.store.records import Result
 from effkeras.search.workers.child import Order
 from effkeras.search.workers.crew import Post
+from effkeras.search.workers.deaths import Deaths
 from effkeras.search.workers.loop import work
 from effkeras.search.workers.processes import pickled
 
@@ -29,8 +30,6 @@ from effkeras.search.workers.processes import pickled
 _PAUSE = 0.2
 # Seconds to wait for a cluster's answer.
 _CONNECT = 10.0
-# Workers in a row that may end without having finished a trial.
-_MOST_FAILED_STARTS = 5
 # How owners on the cluster are named, so that only signs of life tell whether they live.
 _HOST = "ray"
 
@@ -106,14 +105,14 @@ class Cluster:
     _post: Post = field(init=False)
     _counter: Any = field(init=False)
     _owners: dict[Any, str] = field(default_factory=dict, init=False)
-    _finished: int = field(default=0, init=False)
-    _failed_starts: int = field(default=0, init=False)
+    _deaths: Deaths = field(init=False)
 
     def start(self, post: Post) -> None:
         """Connects and sets the workers to work; EffkerasError when there is no such cluster."""
         ray = _ray()
         pickled(Order(post.job, post.limits))
         self._post = post
+        self._deaths = Deaths(self._finished())
         _connect(self.address, self.threads)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -155,16 +154,13 @@ class Cluster:
             raise EffkerasError(f"the workers cannot work: {_last_line(error)}") from error
         except RayError as error:  # its process or its machine died
             _answer(self._counter.bury.remote(owner))
-            self._count_failed_start(error)
+            if self._deaths.are_too_many(self._finished()):
+                raise EffkerasError(f"the workers keep dying: {_last_line(error)}") from error
         if not self._is_over():
             self._launch()
 
-    def _count_failed_start(self, error: Exception) -> None:
-        finished = sum(trial.is_finished for trial in self._post.ledger.trials())
-        self._failed_starts = 0 if finished > self._finished else self._failed_starts + 1
-        self._finished = finished
-        if self._failed_starts >= _MOST_FAILED_STARTS:
-            raise EffkerasError(f"the workers keep dying: {_last_line(error)}")
+    def _finished(self) -> int:
+        return sum(trial.is_finished for trial in self._post.ledger.trials())
 
     def _is_over(self) -> bool:
         trials = self._post.ledger.trials()

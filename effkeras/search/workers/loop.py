@@ -118,10 +118,10 @@ def _rewarded(outcome: Outcome, objective: Objective) -> Result:
 
 
 def _pruned(listener: _Listener, candidate: Candidate, evaluator: Evaluator, objective: Objective) -> Result:
-    """A pruned candidate counts with its last accuracy; its costs are the evaluator's `costs(candidate)`."""
+    """A pruned candidate counts with its last accuracy."""
     try:
-        costs = evaluator.costs(candidate) if hasattr(evaluator, "costs") else {}
-        return replace(_rewarded(Outcome(listener.accuracy, costs), objective), pruned=True)
+        outcome = Outcome(listener.accuracy, evaluator.costs(candidate))
+        return replace(_rewarded(outcome, objective), pruned=True)
     except Exception as error:
         traceback.print_exc()
         return Result(reason=f"pruned, and then: {_line(error)}")

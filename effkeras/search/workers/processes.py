@@ -16,21 +16,19 @@ from effkeras.errors import EffkerasError
 from effkeras.files import make_folder
 from effkeras.search.workers.child import Order
 from effkeras.search.workers.crew import Post
+from effkeras.search.workers.deaths import Deaths
 
 # Seconds between two looks at the processes.
 _PAUSE = 0.2
-# Times in a row that a process may end without having finished a trial.
-_MOST_FAILED_STARTS = 5
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One of the workers: its process, and how many trials were finished when it was started."""
+    """One of the workers: its process, and how often that died."""
 
     number: int
+    deaths: Deaths
     process: subprocess.Popen[bytes] | None = None
-    finished: int = 0
-    failed_starts: int = 0
 
 
 @dataclass(slots=True)
@@ -49,7 +47,7 @@ class Processes:
         self._order = pickled(Order(post.job, post.limits))
         self._logs = make_folder(post.job.out / "logs")
         for number in range(1, self.count + 1):
-            self._slots.append(_Slot(number))
+            self._slots.append(_Slot(number, Deaths(self._finished())))
             self._launch(self._slots[-1])
 
     def step(self) -> bool:
@@ -78,7 +76,6 @@ class Processes:
         return [slot.process.pid for slot in self._slots if slot.process is not None]
 
     def _launch(self, slot: _Slot) -> None:
-        slot.finished = self._finished()
         with self.log(slot.number).open("ab") as log:
             slot.process = subprocess.Popen(
                 [sys.executable, "-m", "effkeras.search.workers.child"],
@@ -105,8 +102,7 @@ class Processes:
         slot.process = None
         if code == 0:
             return
-        slot.failed_starts = 0 if self._finished() > slot.finished else slot.failed_starts + 1
-        if code == BAD_INPUT or slot.failed_starts >= _MOST_FAILED_STARTS:
+        if slot.deaths.are_too_many(self._finished()) or code == BAD_INPUT:
             why = _last_line(self.log(slot.number)).removeprefix("error: ")
             raise EffkerasError(f"the worker processes cannot work: {why} (see {self.log(slot.number)})")
         self._launch(slot)

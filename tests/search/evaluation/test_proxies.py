@@ -9,6 +9,7 @@ import tensorflow as tf
 from short_trials import block_net
 from tiny import tiny_cells, tiny_detector
 
+from effkeras.data.classes import spec_for_data
 from effkeras.errors import EffkerasError
 from effkeras.layers import Normalize
 from effkeras.models import build_spec
@@ -23,7 +24,6 @@ from effkeras.search.evaluation.proxies import (
     synflow,
 )
 from effkeras.search.evaluation.settings import PROXIES
-from effkeras.training.loop import spec_for_data
 
 random = np.random.default_rng(0)
 PIXELS = random.uniform(0, 255, (5, 4, 4, 3)).astype(np.float32)

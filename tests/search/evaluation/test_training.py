@@ -148,8 +148,8 @@ def test_a_diverged_training_is_a_failure(two_tones):
 
 
 def test_a_model_that_says_nan_is_never_right(pictures):
+    from effkeras.data.classes import spec_for_data
     from effkeras.models import build_spec
-    from effkeras.training.loop import spec_for_data
 
     spec = spec_for_data(BlockSpace().base, pictures.splits.train)
     model = build_spec(spec)
@@ -158,10 +158,10 @@ def test_a_model_that_says_nan_is_never_right(pictures):
 
 
 def test_the_measure_is_that_of_evaluate(pictures):
+    from effkeras.data.classes import spec_for_data
     from effkeras.evaluate import evaluate
     from effkeras.models import build_spec
     from effkeras.predictor import KerasPredictor
-    from effkeras.training.loop import spec_for_data
 
     spec = spec_for_data(tiny_classifier(), pictures.splits.train)
     model = build_spec(spec)
