@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ from effkeras.console import facts, note, run_command
 from effkeras.errors import EffkerasError
 
 if TYPE_CHECKING:
-    from effkeras.data.records import LabelledData
-    from effkeras.definition import ModelSpec
+    from effkeras.data.classes import Classes
+    from effkeras.search.evaluation.front import Evaluation
     from effkeras.search.job import SearchJob
     from effkeras.search.objectives import Objective
     from effkeras.search.run import Status
+    from effkeras.search.spaces.protocol import ModelSpace
     from effkeras.search.workers.crew import Crew
 
 _EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_pictures", "validation_pictures")
@@ -58,100 +59,90 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def job_of(chosen: argparse.Namespace) -> SearchJob:
     """The search that the options describe; EffkerasError for options and data that make no sense."""
-    from effkeras.data.splits import find_split, open_data
     from effkeras.search.job import NamedStrategy, SearchJob, check_job
     from effkeras.search.spaces.reading import read_space
 
     objective = _objective(chosen)
     space = read_space(chosen.space)
-    split = find_split(chosen.data, "train") or "train"
-    data = open_data(chosen.data, split, skip_bad=chosen.skip_bad, masks=space.base.segments)
-    _check_fits(space.base, data)
-    classes = Classes(tuple(data.labels), _category_ids(data))
-    limited = _limited(space, objective, classes)
+    classes = classes_in(chosen, space)
+    evaluation = _evaluation(chosen, objective, space)
+    _check_tables(evaluation, classes)
     job = SearchJob(
-        space=limited,
+        space=space,
         strategy=NamedStrategy(chosen.strategy, _pairs(chosen.option, _value)),
         objective=objective,
-        evaluation=_evaluation(chosen, objective, space),
+        evaluation=evaluation,
         trials=chosen.trials,
         out=chosen.out,
         seed=chosen.seed,
         pruner=chosen.pruner,
-        labels=classes.labels,
-        category_ids=classes.category_ids,
+        classes=classes,
     )
+    job = _limited(job, evaluation)
     check_job(job)
     return job
 
 
-@dataclass(frozen=True, slots=True)
-class Classes:
-    """The classes of the data; counts the costs of definitions that get them."""
+def classes_in(chosen: argparse.Namespace, space: ModelSpace) -> Classes:
+    """The classes of the data that the options name; EffkerasError when these do not fit the space."""
+    from effkeras.data.classes import classes_for
+    from effkeras.data.splits import find_split, open_data
 
-    labels: tuple[str, ...]
-    category_ids: tuple[int, ...] = ()
-
-    def __call__(self, spec: ModelSpec, names: list[str]) -> Mapping[str, float]:
-        """The costs of a definition for these classes, by name."""
-        from effkeras.search.evaluation.costs import cost_of
-
-        return cost_of(
-            spec.replace(classes=len(self.labels), labels=self.labels, category_ids=self.category_ids), names
-        )
+    split = find_split(chosen.data, "train") or "train"
+    data = open_data(chosen.data, split, skip_bad=chosen.skip_bad, masks=space.base.segments)
+    return classes_for(space.base, data)
 
 
 def _objective(chosen: argparse.Namespace) -> Objective:
+    from effkeras.search.evaluation.settings import located
     from effkeras.search.objectives import Objective
 
     kind: Any = chosen.objective or ("accuracy" if chosen.target is None else "mnas")
-    return Objective(kind, chosen.cost, chosen.target, chosen.exponent, _pairs(chosen.limit, float))
+    limits = {located(name, Path()): most for name, most in _pairs(chosen.limit, float).items()}
+    return Objective(kind, located(chosen.cost, Path()), chosen.target, chosen.exponent, limits)
 
 
-def _limited(space: Any, objective: Objective, classes: Classes) -> Any:
-    """The space without the genomes that are known to break a limit."""
-    from effkeras.search.genomes import check_space
-    from effkeras.search.limited import Limited
+def _limited(job: SearchJob, evaluation: Evaluation) -> SearchJob:
+    """The job in the space without the genomes that are known to break a limit."""
+    from effkeras.search.limited import Limited, check_limits
 
-    counted = {name: limit for name, limit in objective.limits.items() if name.startswith(_COUNTED)}
-    if not counted:
-        return space
+    limits = {name: most for name, most in job.objective.limits.items() if name.startswith(_COUNTED)}
+    if not limits:
+        return job
     note("looking for networks within the limits")
-    limited = Limited(space, counted, classes)
-    try:
-        check_space(limited)
-    except EffkerasError as error:
-        raise EffkerasError(f"no network of {space.name} keeps the limits: {error}") from error
-    return limited
+    limited = Limited(evaluation.space, limits, job.classes, evaluation.settings.artifact)
+    check_limits(limited)
+    return replace(job, space=limited)
 
 
-def _evaluation(chosen: argparse.Namespace, objective: Objective, space: Any) -> Callable[[], Any]:
+def _check_tables(evaluation: Evaluation, classes: Classes) -> None:
+    """Raises EffkerasError for a table that cannot be read, or lacks blocks of a network of the space."""
+    import numpy as np
+
+    from effkeras.search.evaluation.costs import cost_of
+    from effkeras.search.genomes import sample
+
+    settings, space = evaluation.settings, evaluation.space
+    tables = [name for name in settings.costs if name.startswith("table:")]
+    if tables:
+        spec = space.spec(sample(space, np.random.default_rng(0)))
+        cost_of(classes.given_to(spec), tables, settings.artifact)
+
+
+def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSpace) -> Evaluation:
     from effkeras.search.evaluation.front import Evaluation
-    from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked
+    from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked, located
     from effkeras.tables import read_toml, to_record
 
     table = read_toml(chosen.config) if chosen.config else {}
     table |= {name: getattr(chosen, name) for name in _EVALUATION if getattr(chosen, name) is not None}
     table |= {"kind": chosen.evaluation} if chosen.evaluation else {}
-    where = str(chosen.config or "options of the evaluation")
-    costs = [*table.get("costs", ("parameters", "macs")), chosen.cost, *objective.costs]
-    settings = checked(to_record(EvaluationSettings, {**table, "costs": list(dict.fromkeys(costs))}, where))
+    settings = to_record(EvaluationSettings, table, str(chosen.config or "options of the evaluation"))
+    beside = chosen.config.parent if chosen.config else Path()
+    costs = [*(located(name, beside) for name in settings.costs), objective.cost, *objective.costs]
+    settings = checked(replace(settings, costs=tuple(costs)))
     data = EvaluationData(chosen.data.absolute(), chosen.out.absolute(), skip_bad=chosen.skip_bad)
     return Evaluation(settings, data, space)
-
-
-def _check_fits(base: ModelSpec, data: LabelledData) -> None:
-    from effkeras.data.records import DetectionData
-
-    if base.is_detector != isinstance(data, DetectionData):
-        wanted = "pictures with boxes (COCO)" if base.is_detector else "a folder per class"
-        raise EffkerasError(f"{data.root} does not fit the space's {base.name}, which needs {wanted}")
-
-
-def _category_ids(data: LabelledData) -> tuple[int, ...]:
-    from effkeras.data.records import DetectionData
-
-    return tuple(one.id for one in data.categories) if isinstance(data, DetectionData) else ()
 
 
 def _crew(chosen: argparse.Namespace) -> Crew:
@@ -259,7 +250,9 @@ def _add_workers(options: argparse.ArgumentParser) -> None:
     group = options.add_argument_group("workers")
     group.add_argument("--workers", type=above_zero, metavar="N", help="processes (default: 1)")
     group.add_argument(
-        "--ray", metavar="ADDRESS", help="work on a Ray cluster, as `auto`; --data is a path of every machine"
+        "--ray",
+        metavar="ADDRESS",
+        help="work on a Ray cluster, as `auto`; --data and tables are paths of every machine",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from effkeras.data.classes import Classes
 from effkeras.errors import EffkerasError
 from effkeras.files import make_folder
 from effkeras.search.evaluation.protocol import Evaluator
@@ -66,7 +67,7 @@ class SearchJob:
         trials: how many candidates are evaluated; a later run may ask for more.
         pruner: ends evaluations early by what they report. With several workers it depends on which of them
             is quicker, so that a search is repeated exactly only with one.
-        labels: the classes of the data, for the winner's definition; `category_ids` are a detector's.
+        classes: those of the data, for the winner's definition.
     """
 
     space: Space
@@ -77,8 +78,7 @@ class SearchJob:
     out: Path
     seed: int = 0
     pruner: Pruner = "none"
-    labels: tuple[str, ...] = ()
-    category_ids: tuple[int, ...] = ()
+    classes: Classes | None = None
 
     @property
     def is_front(self) -> bool:

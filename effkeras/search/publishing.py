@@ -69,6 +69,4 @@ def winner(job: SearchJob, genome: Genome) -> ModelSpec | None:
     if define is None:
         return None
     spec: ModelSpec = define(genome)
-    if not job.labels:
-        return spec
-    return spec.replace(classes=len(job.labels), labels=job.labels, category_ids=job.category_ids)
+    return spec if job.classes is None else job.classes.given_to(spec)

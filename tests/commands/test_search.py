@@ -6,10 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from space_files import shipped
 from tiny import digits_folder
 
 from effkeras.commands import search as command
+from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks
+from effkeras.search.evaluation.block_tables import distinct
 from effkeras.search.genomes import sample
+from effkeras.search.identity import description
 from effkeras.search.run import Status
 from effkeras.search.store.records import Result, Trial
 from effkeras.search.watching import amount, line
@@ -33,7 +37,7 @@ def test_options_become_a_job(classes, tmp_path):
     assert (made.objective.kind, made.objective.cost, made.objective.target) == ("mnas", "macs", 2e6)
     assert made.evaluation.settings.epochs == 2
     assert made.evaluation.settings.costs == ("parameters", "macs")
-    assert len(made.labels) == 10
+    assert len(made.classes.labels) == 10
     assert made.space.name == "digits-blocks"
 
 
@@ -48,6 +52,37 @@ def test_a_limit_narrows_the_space(classes):
     assert made.evaluation.space.name == "digits-blocks"
 
 
+def table_of(folder):
+    """A table of all blocks of digits-blocks, as of ten classes, which take a millisecond each."""
+    space = shipped("digits-blocks")
+    pieces = [place.piece for place in distinct(map(space.spec, space.covering()))]
+    shapes = [
+        BlockShape(str(i), "float32", (one.inputs,), (one.outputs,), 1, 1, one.stage)
+        for i, one in enumerate(pieces)
+    ]
+    times = [BlockLatency(str(i), "XNNPACK", 1, 1, 1, 1) for i in range(len(pieces))]
+    write_blocks(folder / "blocks.toml", BlockTable("t", "by hand", {}, {}, 1, tuple(shapes), tuple(times)))
+
+
+def test_a_table_is_the_same_from_any_folder(classes, tmp_path, monkeypatch):
+    """For the search's identity, and for workers, which may be in any folder."""
+    table_of(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "settings.toml").write_text('costs = ["table:blocks.toml"]\n')
+    found = []
+    for folder, file in ((tmp_path, "blocks.toml"), (tmp_path / "other", "../blocks.toml")):
+        monkeypatch.chdir(folder)
+        config = file.replace("blocks", "settings")
+        words = ["--cost", f"table:{file}", "--target", "9", "--limit", f"table:{file}=6", "--config", config]
+        made = job(*words, data=classes, out=tmp_path / "out")
+        found.append(description(made))
+        name = f"table:{tmp_path / 'blocks.toml'}"
+        assert (made.objective.cost, dict(made.objective.limits)) == (name, {name: 6})
+        assert made.evaluation.settings.costs == (name,)
+        assert made.space.limits == {name: 6}
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -55,7 +90,12 @@ def test_a_limit_narrows_the_space(classes):
         (["--option", "poplation=3"], "did you mean 'population'"),
         (["--option", "population"], "should be NAME=VALUE"),
         (["--limit", "macs=much"], "should be NAME=NUMBER"),
-        (["--limit", "parameters=10"], "no network of digits-blocks keeps the limits"),
+        (
+            ["--limit", "parameters=10"],
+            "keeps the limits: the cheapest found has parameters",
+        ),
+        (["--cost", "table:nosuch.toml", "--target", "3"], "nosuch.toml"),
+        (["--cost", "table:", "--target", "3"], "there is no cost 'table:'"),
         (["--target", "-3"], "above 0"),
         (["--cost", "weight", "--target", "3"], "'weight'"),
         (["--objective", "abs"], "needs a target"),
@@ -64,8 +104,7 @@ def test_a_limit_narrows_the_space(classes):
         (["--evaluation", "guess"], "'guess'"),
     ],
 )
-def test_bad_options_are_one_line(classes, tmp_path, capsys, monkeypatch, words, said):
-    monkeypatch.setattr("effkeras.search.genomes._DRAWS", 50)
+def test_bad_options_are_one_line(classes, tmp_path, capsys, words, said):
     out = tmp_path / "out"
     options = ["digits-blocks", "--data", str(classes), "--trials", "3", "--out", str(out)]
     assert command.main([*options, *words]) == 2

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from space_files import shipped, space_from
 
+from effkeras.data.classes import Classes
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import cost
-from effkeras.search.genomes import check_space, mutate, sample
-from effkeras.search.limited import Limited
-from effkeras.search.spaces.reading import read_space
-
-
-def macs_of(spec, names):
-    return {"parameters": cost(spec)[0], "macs": cost(spec)[1]}
+from effkeras.search.genomes import all_genomes, mutate, sample
+from effkeras.search.limited import Limited, check_limits
+from effkeras.search.spaces.reading import space_names
 
 
 def test_what_is_drawn_keeps_the_limit():
-    space = Limited(read_space("digits-blocks"), {"macs": 3e6}, macs_of)
+    space = Limited(shipped("digits-blocks"), {"macs": 3e6})
     random = np.random.default_rng(0)
     genome = sample(space, random)
     for _ in range(40):
@@ -27,8 +25,67 @@ def test_what_is_drawn_keeps_the_limit():
     assert any(space.problem(one).startswith("macs ") for one in free)
 
 
-def test_a_limit_that_nothing_meets_is_refused(monkeypatch):
-    monkeypatch.setattr("effkeras.search.genomes._DRAWS", 50)
-    space = Limited(read_space("digits-blocks"), {"parameters": 100}, macs_of)
-    with pytest.raises(EffkerasError, match=r"as parameters \S* is over the limit of 100"):
-        check_space(space)
+def test_costs_are_those_with_the_classes_of_the_data():
+    plain, few = (
+        Limited(shipped("digits-blocks"), {"parameters": 1e6}, c) for c in (None, Classes(("a", "b")))
+    )
+    genome = sample(plain, np.random.default_rng(0))
+    head = plain.spec(genome).network.head
+    assert plain.costs(genome)["parameters"] - few.costs(genome)["parameters"] == 8 * (head + 1)
+
+
+@pytest.fixture
+def no_draws(monkeypatch):
+    """Limits are judged by the descent alone."""
+
+    def fail(space):
+        raise AssertionError("networks were drawn")
+
+    monkeypatch.setattr("effkeras.search.limited.check_space", fail)
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_a_limit_far_below_all_networks_is_refused_without_many_draws(name, no_draws):
+    with pytest.raises(
+        EffkerasError, match=rf"no network of {name} .* found has macs [\d,]+, and the limit is 1;"
+    ):
+        check_limits(Limited(shipped(name), {"macs": 1}))
+
+
+def test_all_costs_that_are_limited_are_told(no_draws):
+    with pytest.raises(
+        EffkerasError, match=r"has parameters [\d,]+ and macs [\d,]+, and the limits are 1 and 2;"
+    ):
+        check_limits(Limited(shipped("digits-blocks"), {"parameters": 1, "macs": 2}))
+
+
+BLOCKS = """
+kind = "blocks"
+base = "efficientnet-digits"
+size = [48, 32]
+[every]
+kernel = [5, 3]
+"""
+
+
+def test_the_cheapest_that_is_told_is_the_cheapest_there_is(tmp_path, no_draws):
+    space = space_from(tmp_path, BLOCKS)
+    least = min(cost(space.spec(genome))[1] for genome in all_genomes(space))
+    with pytest.raises(EffkerasError, match=f"has macs {least:,}, "):
+        check_limits(Limited(space, {"macs": 1}))
+
+
+def test_a_limit_that_some_networks_keep_is_taken():
+    check_limits(Limited(shipped("digits-blocks"), {"macs": 1e6}))
+
+
+def test_networks_too_rare_to_be_drawn_are_refused(monkeypatch):
+    monkeypatch.setattr("effkeras.search.genomes._DRAWS", 20)
+    with pytest.raises(EffkerasError, match="within the limits are too rare to be drawn; allow more"):
+        check_limits(Limited(shipped("digits-blocks"), {"macs": 345_000}))
+
+
+def test_a_limit_just_below_all_networks_is_left_to_draws(monkeypatch):
+    monkeypatch.setattr("effkeras.search.genomes._DRAWS", 20)
+    with pytest.raises(EffkerasError, match=r"has macs 338,688, and the limit is 330,000; allow more"):
+        check_limits(Limited(shipped("digits-blocks"), {"macs": 330_000}))

@@ -36,7 +36,8 @@ class EvaluationSettings:
 
     `kind` is "train", a short training of each candidate; "supernet", one training of all of them together;
     or "proxy:NAME" for a figure that needs no training. `costs` names what is measured beside it:
-    parameters, macs, bytes, latency_ms, or table:FILE for a latency from a table of blocks.
+    parameters, macs, bytes, latency_ms, or table:FILE for a latency from a table of blocks (a path beside
+    the file of the settings).
 
     `learning_rate` is the peak, for the batch size given. `patience` counts epochs without a better accuracy
     before a training ends; 0 always trains to the end. At most `train_pictures` and `validation_pictures`
@@ -108,6 +109,15 @@ _LEAST = {
     "validation_pictures": 0,
     "supernet_epochs": 1,
 }
+
+
+def located(cost: str, folder: Path) -> str:
+    """The name of a cost with its table's path absolute, which means the same in every process and folder.
+
+    A relative path is one in `folder`.
+    """
+    file = cost.removeprefix(TABLE)
+    return f"{TABLE}{(folder / file).resolve()}" if file and file != cost else cost
 
 
 def check_cost(name: str) -> None:
