@@ -25,6 +25,7 @@ VERBS = {
         "effkeras.search.reporting.report",
         "draw searches: progress, Pareto front, genes",
     ),
+    "search table": ("effkeras.commands.search_table", "time the blocks of a space, for `--cost table:FILE`"),
     "sensitivity": (
         "quantize.precision.sensitivity",
         "which layers suffer most from few bits",

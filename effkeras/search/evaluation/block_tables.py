@@ -50,13 +50,18 @@ class Place:
     block: Block | None = None
 
 
+def is_of_blocks(spec: ModelSpec) -> bool:
+    """Whether a model is a plain classifier of MBConv blocks, which can be cut into pieces."""
+    return isinstance(spec.network, BlockNetwork) and not spec.is_detector and not spec.channels
+
+
 def places_of(spec: ModelSpec) -> list[Place]:
     """The pieces of a classifier of MBConv blocks, in order; no TensorFlow is needed.
 
     Raises EffkerasError for any other model.
     """
     network = spec.network
-    if spec.is_detector or not isinstance(network, BlockNetwork) or spec.channels:
+    if not isinstance(network, BlockNetwork) or not is_of_blocks(spec):
         raise EffkerasError(
             f"{spec.name} is no plain classifier of MBConv blocks, which a table of blocks can add up; "
             "use latency_ms"
@@ -83,8 +88,8 @@ def predicted_ms(spec: ModelSpec, table: BlockTable, threads: int = 1) -> float:
     if missing is not None:
         raise EffkerasError(
             f"the table of {table.model} has no {missing.stage} from {missing.inputs} to {missing.outputs} "
-            f"on {threads} threads, as in {spec.name}; make it with `effkeras search table`, of this space and "
-            "for these data"
+            f"on {threads} threads, as in {spec.name}; make it of this space, for these data, with "
+            "`effkeras search table`"
         )
     return sum(times[piece] for piece in pieces)
 
