@@ -31,6 +31,8 @@ from effkeras.search.strategies.registry import STRATEGIES
 from effkeras.search.table_space import TableSpace, read_table
 
 RANDOM = "random"
+# Not played unless asked for: a grid that ends early has only seen the first choices.
+GRID = "grid"
 LARGEST = "largest"
 PARAMETERS = "parameters"
 COLUMNS = ("strategy", "wins %", "95 %", "ties", "regret", "95 %")
@@ -115,11 +117,12 @@ def _largest(contest: Contest, networks: TableSpace) -> list[float]:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _options(argv)
-    for name in chosen.only or STRATEGIES:
+    names = chosen.only or [name for name in STRATEGIES if name != GRID]
+    for name in names:
         if name not in STRATEGIES:
             raise EffkerasError(f"unknown strategy {name!r}; {did_you_mean(name, STRATEGIES)}")
     contest = _contest(chosen)
-    done = list(played(contest, chosen.only or list(STRATEGIES)))
+    done = list(played(contest, names))
     results.append(chosen.out, [results.stamped(result.to_row()) for result in done])
     title = f"{contest.name}, {contest.evaluations} evaluations, {len(contest.seeds)} seeds"
     table(f"{title}; a tie is no win", COLUMNS, [result.cells() for result in done])

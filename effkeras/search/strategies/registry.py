@@ -26,6 +26,7 @@ class Entry:
 
 _ENTRIES: Mapping[str, Entry] = {
     "random": Entry("draws at random, the baseline", "random_search", "RandomSearch", "RandomOptions"),
+    "grid": Entry("every network once, in order, for small spaces", "grid", "Grid", "GridOptions"),
     "evolution": Entry("regularised evolution (AmoebaNet)", "evolution", "Evolution", "EvolutionOptions"),
     "logits": Entry("independent logits, policy gradient (TuNAS)", "logits", "logits", "LogitsOptions"),
     "controller": Entry(

@@ -30,10 +30,12 @@ def test_every_kind_makes_an_outcome(digit_classes, kind):
     settings = dataclasses.replace(SMALL, kind=kind, costs=("macs",))
     evaluation = pickle.loads(pickle.dumps(Evaluation(settings, EvaluationData(digit_classes), BlockSpace())))
     told = []
-    outcome = evaluation()(Candidate(GENOME, 1), lambda step, accuracy: told.append((step, accuracy)))
+    evaluator = evaluation()
+    outcome = evaluator(Candidate(GENOME, 1), lambda step, accuracy: told.append((step, accuracy)))
     assert 0 <= outcome.accuracy <= 1
     assert set(outcome.costs) == {"macs"}
     assert told == [(1, outcome.accuracy)]
+    assert evaluator.costs(Candidate(GENOME, 1)) == outcome.costs
 
 
 @pytest.mark.slow
