@@ -8,7 +8,7 @@ the borders between blocks, so a table is checked against whole networks before 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,26 +82,42 @@ def predicted_ms(spec: ModelSpec, table: BlockTable, threads: int = 1) -> float:
 
     Raises EffkerasError when the table lacks one.
     """
-    times = _times(table, threads)
-    pieces = [place.piece for place in places_of(spec)]
-    missing = next((piece for piece in pieces if piece not in times), None)
-    if missing is not None:
-        raise EffkerasError(
-            f"the table of {table.model} has no {missing.stage} from {missing.inputs} to {missing.outputs} "
-            f"on {threads} threads, as in {spec.name}; make it of this space, for these data, with "
-            "`effkeras search table`"
-        )
-    return sum(times[piece] for piece in pieces)
+    return _times(table, threads).sum_of(spec)
+
+
+def predicted_by(spec: ModelSpec, path: Path, threads: int = 1) -> float:
+    """The same by a table's file, which is read again only when it has changed.
+
+    Raises EffkerasError like `read_blocks` and `predicted_ms`.
+    """
+    changed = path.stat().st_mtime if path.is_file() else 0.0
+    return _times_at(path, changed, threads).sum_of(spec)
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The medians of a table's pieces on so many threads, in milliseconds."""
+
+    model: str
+    threads: int
+    pieces: Mapping[Piece, float]
+
+    def sum_of(self, spec: ModelSpec) -> float:
+        """All pieces of a network together; EffkerasError when one is missing."""
+        pieces = [place.piece for place in places_of(spec)]
+        missing = next((piece for piece in pieces if piece not in self.pieces), None)
+        if missing is not None:
+            raise EffkerasError(
+                f"the table of {self.model} has no {missing.stage} from {missing.inputs} to "
+                f"{missing.outputs} on {self.threads} threads, as in {spec.name}; make it of this space, for "
+                "these data, with `effkeras search table`"
+            )
+        return sum(self.pieces[piece] for piece in pieces)
 
 
 @functools.lru_cache(maxsize=8)
-def _read_at(path: Path, changed: float) -> BlockTable:
-    return read_blocks(path)
-
-
-def table_at(path: Path) -> BlockTable:
-    """A table, read again only when its file has changed. Raises EffkerasError like `read_blocks`."""
-    return _read_at(path, path.stat().st_mtime if path.is_file() else 0.0)
+def _times_at(path: Path, changed: float, threads: int) -> _Times:
+    return _times(read_blocks(path), threads)
 
 
 def draw_specs(
@@ -165,13 +181,14 @@ def check_table(table: BlockTable, specs: Sequence[ModelSpec], settings: Artifac
     return TableCheck(tuple(spec.name for spec in specs), predicted, tuple(measured))
 
 
-def _times(table: BlockTable, threads: int) -> dict[Piece, float]:
+def _times(table: BlockTable, threads: int) -> _Times:
     latencies = {one.block: one for one in table.of((KERNELS, threads))}
-    return {
+    pieces = {
         Piece(block.stage, block.inputs[0], block.outputs[0]): _median(latencies[block.name])
         for block in table.blocks
         if block.name in latencies and len(block.inputs) == len(block.outputs) == 1
     }
+    return _Times(table.model, threads, pieces)
 
 
 def _median(latency: BlockLatency) -> float:

@@ -57,6 +57,6 @@ def _measured(spec: ModelSpec, wanted: list[str], chosen: ArtifactSettings) -> d
 
 
 def _predicted(spec: ModelSpec, name: str, chosen: ArtifactSettings) -> float:
-    from effkeras.search.evaluation.block_tables import predicted_ms, table_at
+    from effkeras.search.evaluation.block_tables import predicted_by
 
-    return predicted_ms(spec, table_at(Path(name.removeprefix(TABLE))), chosen.threads)
+    return predicted_by(spec, Path(name.removeprefix(TABLE)), chosen.threads)
