@@ -78,7 +78,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
         pruner=chosen.pruner,
         classes=classes,
     )
-    job = _limited(job, evaluation)
+    job = _limited(job, objective, evaluation)
     check_job(job)
     return job
 
@@ -102,11 +102,11 @@ def _objective(chosen: argparse.Namespace) -> Objective:
     return Objective(kind, located(chosen.cost, Path()), chosen.target, chosen.exponent, limits)
 
 
-def _limited(job: SearchJob, evaluation: Evaluation) -> SearchJob:
+def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:
     """The job in the space without the genomes that are known to break a limit."""
     from effkeras.search.limited import Limited, check_limits
 
-    limits = {name: most for name, most in job.objective.limits.items() if name.startswith(_COUNTED)}
+    limits = {name: most for name, most in objective.limits.items() if name.startswith(_COUNTED)}
     if not limits:
         return job
     note("looking for networks within the limits")
