@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+from fake_search import Accuracy, fake_job, value
 from space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
+from effkeras.graph.counting import count
 from effkeras.scaling_law import PAPER, grid, with_phi
 from effkeras.search import genomes
+from effkeras.search.job import NamedStrategy
+from effkeras.search.run import search
+from effkeras.search.workers.here import Here
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 SPACE = shipped("compound-scaling")
 VALID = [genome for genome in raw_genomes(SPACE) if not SPACE.problem(genome)]
@@ -69,6 +79,25 @@ def test_choices_and_steps_of_one_s_own(tmp_path):
         (spec.network.repeats, spec.input.size[0]) for spec in map(space.spec, genomes.all_genomes(space))
     }
     assert networks == {(8, 224), (4, 320)}
+
+
+def test_the_readme_s_grid_of_the_digits_network(tmp_path):
+    """What it says of how many there are, and of what they cost."""
+    (text,) = re.findall(r'```toml\n(kind = "scaling".*?)```', README, re.DOTALL)
+    space = space_from(tmp_path, text)
+    base = count(space.base).macs
+    shares = sorted(count(space.spec(genome)).macs / base for genome in genomes.all_genomes(space))
+    assert len(shares) == 15
+    assert (round(shares[0], 1), round(shares[-1], 1)) == (1.3, 3.3)
+
+
+def test_a_grid_search_tries_every_triple_once_and_ends(tmp_path):
+    fake = fake_job(tmp_path, trials=400, space=SPACE, strategy=NamedStrategy("grid"), objective=Accuracy())
+    status = search(fake, Here())
+    assert status.finished == genomes.count(SPACE).networks
+    assert status.ending.endswith("had all been tried before")
+    best = max(genomes.all_genomes(SPACE), key=value)
+    assert status.best.genome == best
 
 
 BAD = {
