@@ -100,8 +100,9 @@ def _show(table: BlockTable, whole: list[ModelSpec], chosen: argparse.Namespace)
     from effkeras.search.evaluation.block_tables import predicted_ms
 
     sums = sorted(predicted_ms(spec, table, chosen.threads) for spec in whole)
+    threads = f"{chosen.threads} thread{'' if chosen.threads == 1 else 's'}"
     rows = [
-        ("blocks", f"{len(table.blocks)}, {chosen.precision}, {chosen.threads} thread(s), {table.runs} runs"),
+        ("blocks", f"{len(table.blocks)}, {chosen.precision}, {threads}, {table.runs} runs"),
         ("of", "the drawn networks only" if chosen.networks else "every network of the space"),
         ("a network", f"{sums[0]:.3g} to {sums[-1]:.3g} ms, the sums of {len(sums)} drawn at random"),
     ]

@@ -44,7 +44,7 @@ def test_a_table_has_all_blocks_of_its_space_and_is_checked(classes, tmp_path, c
     assert min(sums) > 0
     assert (made.model, made.runs) == ("own", 3)
     said = " ".join(capsys.readouterr().out.split())
-    assert f"blocks {len(made.blocks)}, float32, 1 thread(s), 3 runs" in said
+    assert f"blocks {len(made.blocks)}, float32, 1 thread, 3 runs" in said
     assert "every network of the space" in said
     assert "beside 3 whole networks" in said
     assert "Kendall's tau" in said
