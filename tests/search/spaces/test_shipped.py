@@ -30,12 +30,20 @@ def test_what_ships():
     assert space_names() == [
         "compound-scaling",
         "digits-blocks",
+        "digits-tiny",
         "efficientdet-lite",
         "mnasnet",
         "nasnet-cells",
         "pnasnet-cells",
     ]
     assert all(space.summary for space in SPACES.values())
+
+
+def test_the_tiny_space_is_small_enough_to_train_all_of_it():
+    space = SPACES["digits-tiny"]
+    macs = [count(space.spec(genome)).macs for genome in genomes.all_genomes(space)]
+    assert len(macs) == 1088
+    assert max(macs) < 1e6
 
 
 @settings(max_examples=50, deadline=None)
