@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 BAD_INPUT = 2
 INTERRUPTED = 130
+_AFTER_INTERRUPTION = {
+    True: "the same command goes on from what was kept",
+    False: "files that were not finished are not there",
+}
 
 
-def run_command(command: Callable[[], int | None]) -> int:
-    """Runs a command's body; its errors become one line on stderr and an exit code."""
+def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> int:
+    """Runs a command's body; its errors become one line on stderr and an exit code.
+
+    `resumes` says that the same command goes on where an interrupted one stopped.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return command() or 0
@@ -27,7 +34,7 @@ def run_command(command: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"interrupted; {_AFTER_INTERRUPTION[resumes]}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone: nothing is left to say, nor to flush at exit.

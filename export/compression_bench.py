@@ -66,7 +66,7 @@ class Case:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the cases and prints the table."""
-    return run_command(lambda: _run(argv))
+    return run_command(lambda: _run(argv), resumes=True)
 
 
 def read_cases(file: Path = CASES) -> dict[str, Case]:

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--model", default="efficientdet-digits", help="a name of `effkeras list`")
     options.add_argument("--data", type=Path, help="a COCO folder (default: drawn handwritten digits)")
     options.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run folder")
-    return run_command(lambda: _run(options, argv))
+    return run_command(lambda: _run(options, argv), resumes=True)
 
 
 def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo."""
     options = parser("search --demo", "Searches a network for handwritten digits, and judges it.")
     options.add_argument("--out", type=Path, required=True, metavar="DIR", help="the demo's folder")
-    return run_command(lambda: _run(options, argv))
+    return run_command(lambda: _run(options, argv), resumes=True)
 
 
 def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

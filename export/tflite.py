@@ -72,7 +72,7 @@ class ExportOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; exit code 1 when the artifact was refused."""
-    return run_command(lambda: _run(argv))
+    return run_command(lambda: _run(argv), resumes=True)
 
 
 def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:

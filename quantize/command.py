@@ -24,7 +24,7 @@ FAILED = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; exit code 1 when more than --max-drop is lost."""
-    return run_command(lambda: _run(argv))
+    return run_command(lambda: _run(argv), resumes=True)
 
 
 def _run(argv: Sequence[str] | None) -> int:

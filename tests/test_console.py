@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from effkeras.console import run_command
+
 CODE = "from effkeras.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
 
 
@@ -23,3 +25,12 @@ def test_what_is_printed_beside_a_bar_reaches_the_file():
         os.close(theirs)
         os.close(ours)
     assert done.stdout.split() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(("resumes", "said"), [(True, "the same command goes on"), (False, "are not there")])
+def test_an_interruption_says_what_is_left(resumes, said, capsys):
+    def stop():
+        raise KeyboardInterrupt
+
+    assert run_command(stop, resumes=resumes) == 130
+    assert said in capsys.readouterr().err

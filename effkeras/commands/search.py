@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--demo" in words:
         demo = importlib.import_module("export.search_demo")  # lies above this package
         return int(demo.main([word for word in words if word != "--demo"]))
-    return run_command(lambda: _run(words))
+    return run_command(lambda: _run(words), resumes=True)
 
 
 def _run(argv: Sequence[str] | None) -> int:

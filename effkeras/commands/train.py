@@ -24,7 +24,7 @@ _SWITCHES = ("early_stop", "mixed_precision")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains, or resumes a training."""
-    return run_command(lambda: _run(argv))
+    return run_command(lambda: _run(argv), resumes=True)
 
 
 def _run(argv: Sequence[str] | None) -> None:

@@ -14,7 +14,7 @@ from effkeras.published.cards import cached_file, fetch
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Lists published weights, or downloads some."""
-    return run_command(lambda: _run(argv))
+    return run_command(lambda: _run(argv), resumes=True)
 
 
 def _run(argv: Sequence[str] | None) -> None:
