@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from effkeras.drawing import DARK, LIGHT, Theme
 
-MISSING = "not measured"
+# What stands in a table in place of a figure: it was not measured, or by a tool that does not say it.
+MISSING, NOT_TOLD = "not measured", "not told"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from effkeras.pages.parts import Table
+from effkeras.pages.parts import NOT_TOLD, Table
 from export.reporting.data import XNNPACK, Artifact, Delegated, Environment, Latency, RunData, Setting
-from export.reporting.tables import NOT_TOLD, milliseconds, share, size
+from export.reporting.tables import milliseconds, share, size
 
 _FIGURES = ("min ms", "median ms", "p95 ms", "mean ms", "runs", "ops delegated", "peak memory")
 

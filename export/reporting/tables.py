@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from effkeras.pages.parts import MISSING, Table
+from effkeras.pages.parts import MISSING, NOT_TOLD, Table
 from export.reporting.data import (
     PLAIN,
     XNNPACK,
@@ -18,7 +18,6 @@ from export.reporting.data import (
     Setting,
 )
 
-NOT_TOLD = "not told"  # measured, by a tool that does not say this
 NOT_APPLICABLE = "-"
 SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))
 

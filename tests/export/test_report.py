@@ -378,6 +378,7 @@ def test_a_phones_latencies_come_with_the_phone_and_what_is_not_told(tmp_path, o
     (nnapi,) = [line for line in markdown.splitlines() if line.startswith("| int8 | phone NNAPI |")]
     figures = [cell.strip() for cell in nnapi.strip("|").split("|")][3:7]
     assert figures == ["1.17", "not told", "not told", "1.89"]
+    assert '<td class="missing">not told</td>' in html
     for page in (markdown, html):
         assert "Latencies on phones" in page
         assert PIXEL in page
