@@ -106,13 +106,14 @@ def test_clustering(lessons):
 
 @pytest.mark.slow
 def test_quantization_aware_training(lessons):
-    made = run_tfmot(lite(), QatSpec(skip=("logits",)), lessons)
+    trained = effkeras.build("efficientnet-digits", weights="digits")  # random ones say the same of all pictures
+    made = run_tfmot(trained, QatSpec(skip=("logits",)), lessons)
     artifact = LiteRTModel.of_bytes(made.flatbuffer)
     pixels = np.stack([read_picture(one.path) for one in lessons.train.records]).astype(np.float32)
     wanted = made.compressed.model.predict_on_batch(pixels)
     (got,) = artifact(pixels).values()
     # A few steps leave the tool's ranges about where they start, at -6 to 6: close is all that can be asked.
-    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.7
+    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.9
     assert "stem_conv" in {one.name for one in made.compressed.report.done}
     assert [one.name for one in made.compressed.report.skipped] == ["logits"]
 
