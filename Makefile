@@ -69,8 +69,8 @@ bench-search: $(READY)
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
 	$(BIN)/python -m effkeras.search.worker_bench --data data/digits-search --out models/results.jsonl
 
-# Every network of a small space trained for a moment: a table in which searches take milliseconds. About an hour
-# on 2 cores, and the same again goes on.
+# Every network of a small space trained for a moment: a table in which searches take milliseconds. It takes long
+# (a thousand trainings), and the same again goes on.
 search-table: $(READY)
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
 	$(BIN)/effkeras search digits-tiny --data data/digits-search --strategy grid --trials 2000 --workers 2 \
