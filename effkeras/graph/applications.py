@@ -7,6 +7,7 @@ named as in a fresh process, where Keras numbers unnamed layers from the start.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections import defaultdict
@@ -41,8 +42,12 @@ def feature_maps(
     return [(one, end.shape[-1]) for one, end in zip(maps, ends, strict=True)]
 
 
+@functools.lru_cache(maxsize=2)  # to count a network and to build it takes the same one
 def skeleton(function: str, size: tuple[int, int]) -> keras.Model:
-    """The network as Keras builds it, without top; its weights have no values and take no memory."""
+    """The network as Keras builds it, without top; its weights have no values and take no memory.
+
+    It is shared between callers, who only read it.
+    """
     build = _function(function)
     options: dict[str, Any] = {"include_top": False, "weights": None, "input_shape": (*size, 3)}
     if "include_preprocessing" in inspect.signature(build).parameters:

@@ -112,10 +112,6 @@ def test_published_figures_are_those_counted(name):
     counts = count(spec)
     assert spec.published.parameters == counts.trainable
     assert spec.published.macs == counts.macs
-    build = getattr(keras.applications, spec.network.function)
-    with keras.StatelessScope():
-        theirs = build(weights=None, input_shape=(*spec.input.size, 3))
-    assert theirs.count_params() == counts.total
 
 
 def test_vgg_has_its_three_dense_layers():
