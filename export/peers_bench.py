@@ -1,7 +1,7 @@
 """`python -m export.peers_bench`: our artifacts timed against the same architectures elsewhere.
 
 Peers (`peers.toml`) are converted by TensorFlow's converter as their users would do it, ours as by
-`export tflite`. Both artifacts of a pair take turns in one process.
+`export tflite --for xnnpack`. Both artifacts of a pair take turns in one process.
 """
 
 from __future__ import annotations
@@ -136,13 +136,14 @@ def _ours(name: str, peer: Peer, work: Path) -> Path:
     note(f"converting {name}")
     with quiet():
         from effkeras.files import write_bytes
+        from effkeras.litert.strips import in_strips
         from effkeras.models import build
         from quantize.post_training.on_noise import artifacts_on_noise
 
         model = build(name, input_shape=(peer.side, peer.side))
     folder.mkdir(parents=True, exist_ok=True)
     for recipe, flatbuffer in artifacts_on_noise(model, RECIPES).items():
-        write_bytes(folder / f"{recipe}.tflite", flatbuffer)
+        write_bytes(folder / f"{recipe}.tflite", in_strips(flatbuffer))
     return folder
 
 

@@ -7,7 +7,6 @@ concatenations and reshapes for the CPU's sake are one operator to it.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.tree import code_index, code_name, load_schema, pack, parse, text_of
+from effkeras.litert.tree import (
+    add_constant,
+    code_index,
+    code_name,
+    load_schema,
+    pack,
+    parse,
+    readers_of,
+    text_of,
+)
 from effkeras.tables import read_toml
 
 _VERSIONS = Path(__file__).with_name("int8_versions.toml")
@@ -45,7 +53,7 @@ def for_edge_tpu(model: bytes) -> bytes:
 
 def _join_enlargements(parsed: Any) -> None:
     graph = parsed.subgraphs[0]
-    readers = _readers(graph)
+    readers = readers_of(graph)
     for start in list(graph.operators):
         chain = _enlargement(parsed, start, readers)
         if chain:
@@ -108,7 +116,7 @@ def _resize(parsed: Any, source: int, result: int) -> Any:
     """Nearest without half-pixel centres: output pixel i shows floor(i * n / m), which is i // 2 here."""
     schema = load_schema()
     _, high, wide, _ = parsed.subgraphs[0].tensors[result].shape
-    size = _add_constant(parsed, np.array([high, wide], np.int32), f"{_label(parsed, result)}_size")
+    size = add_constant(parsed, np.array([high, wide], np.int32), f"{_label(parsed, result)}_size")
     return schema.OperatorT(
         opcodeIndex=code_index(parsed, schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR),
         inputs=[source, size],
@@ -167,7 +175,7 @@ def _bias(parsed: Any, op: Any) -> int:
     tensors = parsed.subgraphs[0].tensors
     source, kernel = tensors[op.inputs[0]], tensors[op.inputs[1]]
     zeros = np.zeros(kernel.shape[0], np.int32)
-    index = _add_constant(parsed, zeros, f"{_label(parsed, op.outputs[0])}_bias")
+    index = add_constant(parsed, zeros, f"{_label(parsed, op.outputs[0])}_bias")
     scales = [float(source.quantization.scale[0]) * float(scale) for scale in kernel.quantization.scale]
     tensors[index].quantization = load_schema().QuantizationParametersT(
         scale=scales, zeroPoint=[0] * len(scales), quantizedDimension=0
@@ -190,7 +198,7 @@ def _reshaped(parsed: Any, index: int, shape: list[int]) -> int:
 def _reshape(parsed: Any, source: int, result: int) -> Any:
     schema = load_schema()
     shape = [int(side) for side in parsed.subgraphs[0].tensors[result].shape]
-    wanted = _add_constant(parsed, np.array(shape, np.int32), f"{_label(parsed, result)}_shape")
+    wanted = add_constant(parsed, np.array(shape, np.int32), f"{_label(parsed, result)}_shape")
     return schema.OperatorT(
         opcodeIndex=code_index(parsed, schema.BuiltinOperator.RESHAPE),
         inputs=[source, wanted],
@@ -207,32 +215,6 @@ def _state_versions(parsed: Any) -> None:
         code = parsed.operatorCodes[op.opcodeIndex]
         if any(graph.tensors[index].type == int8 for index in (*op.inputs[:1], *op.outputs)):
             code.version = max(code.version, versions.get(code_name(code), 1))
-
-
-def _add_constant(parsed: Any, values: np.ndarray, name: str) -> int:
-    schema = load_schema()
-    parsed.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
-    tensors = parsed.subgraphs[0].tensors
-    tensors.append(
-        schema.TensorT(
-            shape=list(values.shape),
-            type=schema.TensorType.INT32,
-            buffer=len(parsed.buffers) - 1,
-            name=name,
-        )
-    )
-    return len(tensors) - 1
-
-
-def _readers(graph: Any) -> dict[int, list[Any]]:
-    """The operators that read a tensor, each once, by its index; None stands for the caller."""
-    readers: dict[int, list[Any]] = defaultdict(list)
-    for op in graph.operators:
-        for index in {int(one) for one in op.inputs}:
-            readers[index].append(op)
-    for index in graph.outputs:
-        readers[int(index)].append(None)
-    return readers
 
 
 def _only_reader(parsed: Any, op: Any, readers: dict[int, list[Any]]) -> Any:

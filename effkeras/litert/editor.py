@@ -10,7 +10,7 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import SIGNATURE
-from effkeras.litert.tree import dtype_name, load_schema, pack, parse, text_of
+from effkeras.litert.tree import add_constant, code_index, dtype_name, load_schema, pack, parse, text_of
 
 # Where the schema's table of options is not called as the operator is.
 _TABLES = {
@@ -19,9 +19,6 @@ _TABLES = {
     "MINIMUM": "MaximumMinimumOptions",
     "REDUCE_MAX": "ReducerOptions",
 }
-
-# A code above it does not fit the schema's older field.
-_OLD_CODES = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +82,8 @@ class GraphEditor:
 
     def constant(self, name: str, values: np.ndarray | np.generic) -> Value:
         """A new constant."""
-        schema = load_schema()
         values = np.ascontiguousarray(values).reshape(np.shape(values))  # the former makes scalars (1,)
-        self._parsed.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
-        result = Result(name, values.shape, str(values.dtype))
-        return self._tensor(result, buffer=len(self._parsed.buffers) - 1)
+        return self._value(add_constant(self._parsed, values, name))
 
     def add(
         self, operator: str, inputs: Sequence[Value], result: Result, options: Mapping[str, Any] | None = None
@@ -116,7 +110,7 @@ class GraphEditor:
             version: the oldest version of the operator that does this.
         """
         schema = load_schema()
-        code = self._code(getattr(schema.BuiltinOperator, operator), version)
+        code = code_index(self._parsed, getattr(schema.BuiltinOperator, operator), version)
         made = [self._tensor(result) for result in results]
         node = self._node(code, inputs, made)
         table = _TABLES.get(operator, operator.title().replace("_", "") + "Options")
@@ -164,11 +158,11 @@ class GraphEditor:
         tensor = self._graph.tensors[index]
         return Value(index, tuple(int(side) for side in tensor.shape), dtype_name(tensor.type))
 
-    def _tensor(self, result: Result, buffer: int = 0) -> Value:
+    def _tensor(self, result: Result) -> Value:
         schema = load_schema()
         kind = getattr(schema.TensorType, result.dtype.upper())
         shape = list(result.shape)
-        self._graph.tensors.append(schema.TensorT(shape=shape, type=kind, name=result.name, buffer=buffer))
+        self._graph.tensors.append(schema.TensorT(shape=shape, type=kind, name=result.name))
         return Value(len(self._graph.tensors) - 1, result.shape, result.dtype)
 
     def _node(self, code: int, inputs: Sequence[Value], outputs: Sequence[Value]) -> Any:
@@ -179,17 +173,6 @@ class GraphEditor:
         )
         self._graph.operators.append(node)
         return node
-
-    def _code(self, builtin: int, version: int) -> int:
-        codes = self._parsed.operatorCodes
-        for index, code in enumerate(codes):
-            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version >= version:
-                return index
-        old = min(builtin, _OLD_CODES)
-        codes.append(
-            load_schema().OperatorCodeT(deprecatedBuiltinCode=old, builtinCode=builtin, version=version)
-        )
-        return len(codes) - 1
 
     def _maker(self, index: int) -> Any:
         return next((node for node in self._graph.operators if index in node.outputs), None)
@@ -202,7 +185,7 @@ class GraphEditor:
     def _as_dequantized(self, node: Any, name: str) -> None:
         """Makes of QUANTIZE, from one 8-bit type to another, a DEQUANTIZE."""
         schema = load_schema()
-        node.opcodeIndex = self._code(schema.BuiltinOperator.DEQUANTIZE, 2)
+        node.opcodeIndex = code_index(self._parsed, schema.BuiltinOperator.DEQUANTIZE, 2)
         node.builtinOptionsType, node.builtinOptions = 0, None
         tensor = self._graph.tensors[node.outputs[0]]
         tensor.type, tensor.quantization, tensor.name = schema.TensorType.FLOAT32, None, name

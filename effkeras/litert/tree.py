@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from effkeras.errors import EffkerasError
 from effkeras.litert.packing import prepare
 from effkeras.litert.verify import verified
+
+# A code above it does not fit the schema's older field.
+_OLD_CODES = 127
 
 
 def parse(model: bytes) -> Any:
@@ -55,16 +59,40 @@ def code_name(code: Any) -> str:
     return enum_name(load_schema().BuiltinOperator, value)
 
 
-def code_index(parsed: Any, builtin: int) -> int:
-    """The place of a built-in operator among the codes of a tree; it is added if it is not there."""
+def code_index(parsed: Any, builtin: int, version: int = 1) -> int:
+    """The place of a built-in operator among the codes of a tree; it is added if it is not there.
+
+    `version` is the oldest that will do.
+    """
     for index, code in enumerate(parsed.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version >= version:
             return index
-    code = load_schema().OperatorCodeT(
-        deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=1
-    )
+    old = min(builtin, _OLD_CODES)
+    code = load_schema().OperatorCodeT(deprecatedBuiltinCode=old, builtinCode=builtin, version=version)
     parsed.operatorCodes.append(code)
     return len(parsed.operatorCodes) - 1
+
+
+def add_constant(parsed: Any, values: np.ndarray, name: str) -> int:
+    """A new constant of the main graph of a tree; its tensor's place."""
+    schema = load_schema()
+    parsed.buffers.append(schema.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
+    tensors = parsed.subgraphs[0].tensors
+    kind = getattr(schema.TensorType, str(values.dtype).upper())
+    last = len(parsed.buffers) - 1
+    tensors.append(schema.TensorT(shape=list(values.shape), type=kind, buffer=last, name=name))
+    return len(tensors) - 1
+
+
+def readers_of(graph: Any) -> dict[int, list[Any]]:
+    """The operators that read a tensor, each once, by its index; None stands for the caller."""
+    readers: dict[int, list[Any]] = defaultdict(list)
+    for op in graph.operators:
+        for index in {int(one) for one in op.inputs}:
+            readers[index].append(op)
+    for index in graph.outputs:
+        readers[int(index)].append(None)
+    return readers
 
 
 def dtype_name(value: int) -> str:

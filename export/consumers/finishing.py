@@ -9,8 +9,11 @@ from effkeras.definition import ModelSpec
 from effkeras.litert.edge_tpu import for_edge_tpu
 from effkeras.litert.editor import GraphEditor
 from effkeras.litert.runner import LiteRTModel
+from effkeras.litert.strips import in_strips
 from export.consumers.consumer import Target
 from export.consumers.grafting import by_role, grafted
+
+_REWRITES = {"edge-tpu": for_edge_tpu, "xnnpack": in_strips}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,8 @@ class Finish:
 
     def network(self, flatbuffer: bytes) -> bytes:
         """The quantized network in the operators that the consumer runs; it computes the same."""
-        on_edge_tpu = self.target.consumer.delegate == "edge-tpu"
-        return for_edge_tpu(flatbuffer) if on_edge_tpu else flatbuffer
+        rewrite = _REWRITES.get(self.target.consumer.delegate)
+        return rewrite(flatbuffer) if rewrite else flatbuffer
 
     def __call__(self, network: bytes) -> bytes:
         """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import keras
 import pytest
 from tiny_models import quantized, tiny_spec
 
+from effkeras.litert.convert import to_flatbuffer
+from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import LiteRTModel
 from export.consumers.consumer import settle
 from export.consumers.finishing import Finish
@@ -33,6 +36,14 @@ def test_lite_models_in_int8_suit_everyone(name, consumer):
 def test_xnnpack_runs_a_detector_in_one_piece(made_as, io):
     network = quantized(DETECTOR, made_as, io).flatbuffer
     assert finish(DETECTOR, "xnnpack", made_as, io).problems(network) == ()
+
+
+def test_only_for_xnnpack_a_large_map_is_computed_in_strips():
+    pixels = keras.Input((160, 160, 8))
+    wide = keras.layers.Conv2D(96, 1, activation="relu")(pixels)
+    content = to_flatbuffer(keras.Model(pixels, keras.layers.DepthwiseConv2D(3, 2)(wide)))
+    operators = {who: len(nodes(finish(CLASSIFIER, who).network(content))) for who in ("raw", "xnnpack")}
+    assert operators == {"raw": 2, "xnnpack": 4 * 3 + 1}
 
 
 def test_what_an_edge_tpu_does_not_run_is_a_problem_with_its_reason():

@@ -1,0 +1,173 @@
+"""Writes a .tflite so that its largest maps are computed strip by strip.
+
+XNNPACK runs an operator over its whole map before the next one starts. EfficientDet-D0 expands its picture
+to 25 MB, and what activates and filters that reads and writes it in memory six times. Of a quarter of the
+rows at a time, the next operator finds what the last one left in cache. Rows that windows of two strips
+cover are computed twice; every value is computed as before, by the same operators. Computing through layers
+by patches is known from accelerators (Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016) and from
+microcontrollers (MCUNetV2, arXiv:2110.15352).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.litert.strips.graph import Graph
+from effkeras.litert.strips.regions import CACHE, Region, regions
+from effkeras.litert.strips.rows import Window
+from effkeras.litert.tree import add_constant, code_index, load_schema, pack, parse, text_of
+
+# The versions that take int8, as every kernel here does.
+_VERSION = 2
+
+
+def in_strips(model: bytes, cache: int = CACHE) -> bytes:
+    """The file with equal results, its largest maps computed in strips; as it is where that saves nothing.
+
+    Args:
+        model: the .tflite, of any precision.
+        cache: maps of fewer bytes stay whole.
+
+    Raises EffkerasError for a corrupt file.
+    """
+    parsed = parse(model)
+    try:
+        graph = Graph(parsed)
+        found = regions(graph, cache)
+        for region in found:
+            _replace(graph, region)
+        return pack(parsed) if found else model
+    except Exception as error:  # whatever a damaged file brings about
+        raise EffkerasError(
+            f"the .tflite is damaged ({type(error).__name__}); export the model again"
+        ) from error
+
+
+def _replace(graph: Graph, region: Region) -> None:
+    """Puts the strips where the region began."""
+    strips = [_Strip(graph, region, number, made) for number, made in enumerate(region.strips(graph))]
+    written = [op for strip in strips for op in strip.write()]
+    written.append(_joined(graph, [strip.result for strip in strips], region.exit))
+    own = set(map(id, region.operators))
+    operators = graph.operators
+    place = next(at for at, op in enumerate(operators) if id(op) in own)
+    operators[place:] = [*written, *(op for op in operators[place:] if id(op) not in own)]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Piece:
+    """Some rows of a map, as a tensor."""
+
+    index: int
+    rows: range
+
+
+@dataclass(eq=False, slots=True)
+class _Strip:
+    """One strip of a region while it is written."""
+
+    graph: Graph
+    region: Region
+    number: int
+    made: range
+    _pieces: dict[int, _Piece] = field(default_factory=dict)
+    _written: list[Any] = field(default_factory=list)
+
+    @property
+    def result(self) -> int:
+        """The tensor of its part of the result, once it is written."""
+        return self._pieces[self.region.exit].index
+
+    def write(self) -> list[Any]:
+        """Its operators."""
+        entry = self.region.entry
+        self._pieces[entry] = _Piece(entry, range(self.graph.shape(entry)[1]))
+        needed = self.region.rows(self.graph, self.made)
+        self._pieces[entry] = _Piece(self._cut(entry, needed[entry]), needed[entry])
+        for op, window in zip(self.region.operators, self.region.windows, strict=True):
+            output = int(op.outputs[0])
+            self._pieces[output] = _Piece(self._computed(op, window, needed[output]), needed[output])
+        return self._written
+
+    def _computed(self, op: Any, window: Window, rows: range) -> int:
+        """Some rows of an operator's output."""
+        twin = copy.copy(op)
+        maps = {index: self._taken(index, window, rows) for index in self.graph.maps(op)}
+        twin.inputs = [maps.get(int(index), int(index)) for index in op.inputs]
+        if hasattr(op.builtinOptions, "padding"):
+            twin.builtinOptions = copy.copy(op.builtinOptions)
+            twin.builtinOptions.padding = load_schema().Padding.VALID
+        made = self._tensor(int(op.outputs[0]), rows=len(rows))
+        twin.outputs = [made]
+        self._written.append(twin)
+        return made
+
+    def _taken(self, index: int, window: Window, rows: range) -> int:
+        """What an operator reads of a map for some rows of its output, zeros around the map included."""
+        wanted, high = window.rows.needed(rows), self.graph.shape(index)[1]
+        inside = range(max(wanted.start, 0), min(wanted.stop, high))
+        part = self._cut(index, inside)
+        zeros = (
+            (inside.start - wanted.start, wanted.stop - inside.stop),
+            (window.columns.before, window.columns.after),
+        )
+        return self._padded(part, zeros) if any(map(any, zeros)) else part
+
+    def _cut(self, index: int, rows: range) -> int:
+        """These rows of a map, of which the strip has at least those."""
+        piece = self._pieces[index]
+        if piece.rows == rows:
+            return piece.index
+        _, _, wide, deep = self.graph.shape(index)
+        begin = np.array([0, rows.start - piece.rows.start, 0, 0], np.int32)
+        size = np.array([1, len(rows), wide, deep], np.int32)
+        return self._add("SLICE", piece.index, [begin, size], self._tensor(index, rows=len(rows)))
+
+    def _padded(self, part: int, zeros: tuple[tuple[int, int], tuple[int, int]]) -> int:
+        _, high, wide, deep = self.graph.shape(part)
+        around = np.array([(0, 0), *zeros, (0, 0)], np.int32)
+        shape = (1, high + sum(zeros[0]), wide + sum(zeros[1]), deep)
+        return self._add("PAD", part, [around], self._tensor(part, shape=shape))
+
+    def _add(self, operator: str, source: int, constants: Sequence[np.ndarray], made: int) -> int:
+        label = text_of(self.graph.tensor(made).name)
+        inputs = [
+            add_constant(self.graph.parsed, values, f"{label}/{operator.lower()}_{number}")
+            for number, values in enumerate(constants)
+        ]
+        self._written.append(_operator(self.graph, operator, [source, *inputs], made))
+        return made
+
+    def _tensor(self, like: int, rows: int = 0, shape: Sequence[int] = ()) -> int:
+        """A new tensor of the same kind, of so many rows or of a shape."""
+        twin = copy.copy(self.graph.tensor(like))
+        _, _, wide, deep = self.graph.shape(like)
+        twin.shape, twin.shapeSignature = list(shape or (1, rows, wide, deep)), None
+        tensors = self.graph.parsed.subgraphs[0].tensors
+        twin.name = f"{text_of(twin.name)}/strip{self.number}_{len(tensors)}"
+        tensors.append(twin)
+        return len(tensors) - 1
+
+
+def _joined(graph: Graph, parts: Sequence[int], result: int) -> Any:
+    op = _operator(graph, "CONCATENATION", parts, result)
+    op.builtinOptions.axis = 1
+    return op
+
+
+def _operator(graph: Graph, name: str, inputs: Sequence[int], output: int) -> Any:
+    schema = load_schema()
+    options = f"{name.title()}Options"
+    return schema.OperatorT(
+        opcodeIndex=code_index(graph.parsed, getattr(schema.BuiltinOperator, name), _VERSION),
+        inputs=list(inputs),
+        outputs=[output],
+        builtinOptionsType=getattr(schema.BuiltinOptions, options),
+        builtinOptions=getattr(schema, f"{options}T")(),
+    )
