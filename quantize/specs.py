@@ -56,6 +56,9 @@ class PruneSpec:
     `sparsity` is the share of zeros at the end. `pattern` "2:4" (any n:m) leaves n of every m weights along
     the input channels, and `sparsity` then does not count; "1x4" (any rows x columns) removes whole blocks,
     each judged by the average or the largest magnitude in it (`pooling`).
+    `scope` says whether the threshold is one for each layer or one for all: then layers that need their
+    weights keep more of them, and far less accuracy is lost. "auto" is global, but where only layers can be
+    judged (n:m, tensorflow-model-optimization).
     `begin` and `end` are shares of the training's steps; masks change every `every` steps. `layers` names
     what is pruned: all convolutions and dense layers, or 1x1 convolutions only. `skip` are regular
     expressions of layer names; "stem" and "predictors" stand for those of any network here.
@@ -70,7 +73,7 @@ class PruneSpec:
     every: int = 20
     pattern: str = "unstructured"
     pooling: Literal["average", "max"] = "average"
-    scope: Scope = "layer"
+    scope: Literal["auto", "layer", "global"] = "auto"
     layers: Literal["all", "1x1"] = "all"
     depthwise: bool = False
     skip: tuple[str, ...] = ("stem", "predictors")

@@ -91,7 +91,7 @@ def check_prune_spec(spec: PruneSpec) -> None:
     to_record(PruneSpec, dataclasses.asdict(spec), STEP)
     pattern = parse_pattern(spec.pattern, spec.pooling)
     if isinstance(pattern, Groups) and spec.scope == "global":
-        raise EffkerasError(f"{STEP}: {spec.pattern} has no global threshold; give scope layer")
+        raise EffkerasError(f"{STEP}: {spec.pattern} has no global threshold; give scope auto or layer")
     for name, is_right, wanted in (
         ("sparsity", 0 <= spec.sparsity < 1, "at least 0 and below 1"),
         ("start", 0 <= spec.start <= spec.sparsity or spec.schedule == "constant", "0 to sparsity"),
@@ -192,7 +192,8 @@ def apply_masks(kernels: Sequence[keras.Variable], masks: Sequence[keras.Variabl
 
 
 def _masks(kernels: Sequence[Array], spec: PruneSpec, sparsity: float) -> list[Array]:
-    return pruning_masks(kernels, parse_pattern(spec.pattern, spec.pooling), sparsity, spec.scope)
+    scope = "global" if spec.scope == "auto" else spec.scope  # n:m does without
+    return pruning_masks(kernels, parse_pattern(spec.pattern, spec.pooling), sparsity, scope)
 
 
 def _entry(target: Target, before: Array, after: Array) -> LayerReport:

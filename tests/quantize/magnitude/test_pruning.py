@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from quantize.magnitude.selection import CHOSEN
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import PruneSpec
 
-ALL = PruneSpec(skip=())
+ALL = PruneSpec(skip=(), scope="layer")
 
 
 def weights(model: keras.Model) -> list[np.ndarray]:
@@ -90,6 +92,18 @@ def test_errors_are_the_share_of_the_norm_that_went():
     assert pruned.report.figures["gzipped_bytes"] < 0.75 * pruned.report.figures["gzipped_before"]
 
 
+def test_unless_told_otherwise_one_threshold_serves_all_layers():
+    """And layer by layer, where the pattern has no threshold."""
+    model = plain()
+    done = {
+        scope: prune(model, dataclasses.replace(ALL, scope=scope)).report.done
+        for scope in ("auto", "global", "layer")
+    }
+    assert done["auto"] == done["global"] != done["layer"]
+    groups = dataclasses.replace(ALL, scope="auto", pattern="2:4", skip=("first", "scores"))
+    assert {one.why for one in prune(model, groups).report.done} == {"sparsity 0.500"}
+
+
 def test_kernels_that_are_too_small_for_the_pattern_are_left_alone():
     report = prune(plain(), PruneSpec(pattern="1x16", skip=())).report
     assert {layer.name: layer.why for layer in report.skipped} == {
@@ -137,10 +151,13 @@ def test_nested_models_become_flat():
         ({"power": 0.0}, "prune: power must be above 0"),
         ({"every": 0}, "prune: every must be at least 1"),
         ({"schedule": "linear"}, "prune: schedule must be one of polynomial, constant, not 'linear'"),
-        ({"scope": "all"}, "prune: scope must be one of layer, global, not 'all'"),
+        ({"scope": "all"}, "prune: scope must be one of auto, layer, global, not 'all'"),
         ({"skip": "stem"}, "prune: skip must be a list, not 'stem'"),
         ({"pattern": "4:4"}, "'4:4' leaves all weights"),
-        ({"pattern": "2:4", "scope": "global"}, "prune: 2:4 has no global threshold; give scope layer"),
+        (
+            {"pattern": "2:4", "scope": "global"},
+            "prune: 2:4 has no global threshold; give scope auto or layer",
+        ),
         ({"pattern": "64x64"}, "nothing in 'plain' can be changed:.*the block 64x64 is larger"),
         ({"skip": ("hiden",)}, "did you mean 'hidden'"),
     ],
@@ -210,7 +227,7 @@ class Watch(keras.callbacks.Callback):
 )
 def test_momentum_brings_no_pruned_weight_back(optimizer):
     model, watch = compiled(plain(), optimizer()), Watch("hidden")
-    spec = PruneSpec(sparsity=0.8, begin=0.3, end=0.8, every=3, skip=())
+    spec = dataclasses.replace(ALL, sparsity=0.8, begin=0.3, end=0.8, every=3)
     fit(model, PruneHook(spec), watch)
     shares = [zeros.mean() for zeros in watch.zeros]
     assert shares[0] == 0
@@ -220,7 +237,7 @@ def test_momentum_brings_no_pruned_weight_back(optimizer):
 
 
 def test_resuming_is_the_same_to_the_bit():
-    spec = PruneSpec(sparsity=0.8, every=5, end=0.9, skip=())
+    spec = dataclasses.replace(ALL, sparsity=0.8, every=5, end=0.9)
     start = plain()
 
     def fresh() -> tuple[keras.Model, PruneHook]:
@@ -268,12 +285,12 @@ def test_an_average_is_settled_by_the_same_masks():
 
 def test_nested_models_are_pruned_where_they_are():
     model = compiled(nested())
-    fit(model, PruneHook(PruneSpec(sparsity=0.6, skip=(), every=2)), epochs=2)
+    fit(model, PruneHook(dataclasses.replace(ALL, sparsity=0.6, every=2)), epochs=2)
     assert {round(kernel.share, 1) for kernel in sparsity_of(model).kernels} == {0.6}
 
 
 def test_a_hook_takes_up_another_model():
-    hook = PruneHook(PruneSpec(sparsity=0.6, skip=(), schedule="constant"))
+    hook = PruneHook(dataclasses.replace(ALL, sparsity=0.6, schedule="constant"))
     first, second = compiled(plain()), compiled(nested())
     for model in (first, second):
         fit(model, hook, epochs=1)
