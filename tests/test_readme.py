@@ -83,7 +83,9 @@ def test_python_prints_what_its_comments_say(block, checkout):
     assert done.stdout.splitlines() == re.findall(r"# prints: (.*)", block)
 
 
-@pytest.mark.parametrize("table", [digits_bench.markdown, compression_bench.markdown])
+@pytest.mark.parametrize(
+    "table", [digits_bench.markdown, compression_bench.markdown, compression_bench.speed_markdown]
+)
 def test_tables_are_the_measured_ones(table):
     assert table(results.read(ROOT / "models" / "results.jsonl")) in README
 
