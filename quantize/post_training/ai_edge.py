@@ -11,6 +11,7 @@ from typing import Any
 from effkeras.litert.flatbuffer import Operator
 from effkeras.quiet import quiet
 from quantize.post_training.ranges import Ranges
+from quantize.post_training.silent_filters import with_biases_in_reach
 from quantize.recipes import Edges, Recipe
 from quantize.specs import Precision
 
@@ -33,6 +34,12 @@ class Rules:
     precision: Precision = "float32"
     only: tuple[str, ...] | None = None
 
+    @property
+    def most_bits(self) -> int:
+        """Bits of the activations that have most."""
+        in_16 = self.recipe.activations == "int16" or (self.kept and self.precision == "w8a16")
+        return 16 if in_16 else 8
+
 
 def scope_of(op: Operator) -> str:
     """The name by which rules know an operator: that of its first output."""
@@ -45,6 +52,8 @@ def quantize(flatbuffer: bytes, ranges: Ranges | None, rules: Rules) -> bytes:
         return flatbuffer
     from ai_edge_quantizer import quantizer
 
+    if ranges is not None:
+        ranges = with_biases_in_reach(flatbuffer, ranges, rules.most_bits)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns of how it uses the interpreter itself
         tool = quantizer.Quantizer(flatbuffer)

@@ -185,7 +185,7 @@ def test_weights_that_are_not_numbers_are_named():
         PruneSpec(sparsity=0.8, every=2, skip=()),
         PruneSpec(sparsity=0.6, schedule="constant", every=3, skip=()),
         PruneSpec(pattern="2:4", begin=0.25, skip=("stem",)),
-        PruneSpec(sparsity=0.75, pattern="4x1", every=4, skip=("predictors",)),
+        PruneSpec(sparsity=0.75, pattern="4x1", every=4, skip=("predictors",), scope="layer"),
         PruneSpec(sparsity=0.7, scope="global", every=2, skip=()),
     ],
 )
