@@ -96,6 +96,7 @@ def copy_weights(theirs: keras.Model, ours: keras.Model) -> None:
 def test_outputs_are_those_of_keras(name):
     spec = with_size(effkeras.spec(name), (80, 96) if name not in QUICK else (64, 64))
     theirs, ours = original(spec), build_spec(spec)
+    assert ours.count_params() == theirs.count_params()
     copy_weights(theirs, ours)
     pixels = pictures(spec.input.size)
     wanted = np.asarray(theirs(preprocessing(spec)(pixels.copy()), training=False))

@@ -1,8 +1,8 @@
 """Writes a .tflite so that its largest maps are computed strip by strip.
 
 XNNPACK runs an operator over its whole map before the next one starts. EfficientDet-D0 expands its picture
-to 25 MB, and what activates and filters that reads and writes it in memory six times. Of a quarter of the
-rows at a time, the next operator finds what the last one left in cache. Rows that windows of two strips
+to 25 MB, and every operator that activates and filters these reads and writes all of them. Of a quarter of
+the rows at a time, the next operator finds what the last one left in cache. Rows that windows of two strips
 cover are computed twice; every value is computed as before, by the same operators. Computing through layers
 by patches is known from accelerators (Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016) and from
 microcontrollers (MCUNetV2, arXiv:2110.15352).
