@@ -79,7 +79,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where peers' Python is, and where artifacts are kept between runs."""
+    """Where peers' Python is, and where artifacts go; those of peers are kept between runs."""
 
     python: Path
     work: Path
@@ -96,7 +96,7 @@ def read_peers(file: Path = PEERS) -> dict[str, Peer]:
 
 
 def timed(name: str, peer: Peer, places: Places, runs: int) -> Iterator[Pair]:
-    """Makes both artifacts of each recipe, if they are not there yet, and times them.
+    """Makes our artifacts, and the peer's if they are not there yet, and times them.
 
     Raises EffkerasError when the peer's environment is missing or its conversion fails.
     """
@@ -131,8 +131,6 @@ def _theirs(name: str, peer: Peer, places: Places) -> Path:
 
 def _ours(name: str, peer: Peer, work: Path) -> Path:
     folder = work / "ours" / name
-    if _is_whole(folder):
-        return folder
     note(f"converting {name}")
     with quiet():
         from effkeras.files import write_bytes
@@ -180,7 +178,9 @@ def _cells(pair: Pair) -> list[str]:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser("peers-bench", "Times our artifacts against the same architectures elsewhere.")
     options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
-    options.add_argument("--work", type=Path, default=Path("runs/peers"), help="where artifacts are kept")
+    options.add_argument(
+        "--work", type=Path, default=Path("runs/peers"), help="where artifacts go, and peers' are kept"
+    )
     options.add_argument(
         "--python", type=Path, default=Path(".venv-peers/bin/python"), help="the Python that has the peers"
     )

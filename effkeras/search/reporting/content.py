@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from effkeras.pages.parts import Chart, drawn
@@ -201,13 +202,23 @@ def _winner(subject: _Subject) -> Section:
         "The winner",
         says=(f"{said} To train it in full, and to judge it on the test pictures:" if is_there else said,),
         warns=tuple(_better(subject)),
+        facts=tuple(_facts(file)) if is_there else (),
         charts=(_network(file, first.best.trial),) if is_there else (),
         tables=(choice_table(first, subject.shares),),
         commands=tuple(_next(subject)) if is_there else (),
     )
 
 
-def _network(file: Any, trial: int) -> Chart:
+def _facts(file: Path) -> Iterator[tuple[str, str]]:
+    from effkeras.zoo import spec
+
+    winner = spec(file)
+    height, width = winner.input.size
+    yield "Pictures", f"{height} x {width} px"
+    yield "Classes", str(winner.classes)
+
+
+def _network(file: Path, trial: int) -> Chart:
     from effkeras.zoo import spec
 
     about = "The winner's parts, with the share of each in the multiply-adds"

@@ -172,6 +172,8 @@ def test_the_page_says_what_was_searched(tmp_path):
         "Evaluation a training of 4 epochs, batch 64",
         "Pictures used 500 of train, all of validation",
         "Data /my data/digits",
+        "Pictures 32 x 32 px",
+        "Classes 10",
         "No candidate failed.",
     ):
         assert said in words(html)
