@@ -104,7 +104,8 @@ def adopt(
     """A copy of a classifier of one's own that carries a definition, so that pictures can be shown to it.
 
     The copy takes RGB pixels 0..255, cropped to its size, and gives the model `(pixels - mean) / std`: by
-    default the pixels themselves. Models inside it become flat, and logits get a softmax.
+    default the pixels themselves. Models inside it become flat, and logits get a softmax; what ends in a
+    softmax or sigmoid stays.
 
     Args:
         model: a functional model that takes one picture of fixed size and gives (B, classes).
@@ -141,6 +142,11 @@ def adopt(
         return keras.Model(pixels, scores, name=model.name)
 
 
+def adopted(model: keras.Model) -> keras.Model:
+    """A model of ours as it is; of one of others the copy that `adopt` makes."""
+    return adopt(model) if definition_in(model) is None else model
+
+
 def _beside_ours(path: tuple[str, ...]) -> str:
     name = "_".join(path)
     return EXTERNAL + name if name in ("image", "normalize", "probabilities") else name
@@ -148,8 +154,8 @@ def _beside_ours(path: tuple[str, ...]) -> str:
 
 def _gives_chances(output: Any) -> bool:
     layer = maker(output)
-    softmax = getattr(getattr(layer, "activation", None), "__name__", "") == "softmax"
-    return softmax or isinstance(layer, keras.layers.Softmax)
+    activation = getattr(getattr(layer, "activation", None), "__name__", "")
+    return activation in ("softmax", "sigmoid") or isinstance(layer, keras.layers.Softmax)
 
 
 def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:

@@ -32,12 +32,14 @@ def _run(argv: Sequence[str] | None) -> int:
     plan = _tuned(plans.find(chosen.recipe), chosen)
     folder = chosen.out or work_folder(chosen.model, plan.name)
     settings = settings_of(chosen.model, chosen.config)
-    model = open_model(chosen.model, chosen.weights)
+    opened = open_model(chosen.model, chosen.weights)
     with quiet():
+        from effkeras.external import adopted
         from effkeras.models import spec_of
-        from quantize.compression import CompressOptions, compress
+        from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits
 
+        model = adopted(opened)
     splits = Splits.open(chosen.data, spec_of(model), skip_bad=chosen.skip_bad)
     options = CompressOptions(
         max_drop=chosen.max_drop,
@@ -50,12 +52,13 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     made = compress(model, plan, splits, options)
     show(made)
+    artifact = artifact_file(folder, plan, chosen.io)
     if made.passed:
-        print(f"{folder}: written, with artifacts/{plan.name}.tflite")
+        print(f"{folder}: written, with {artifact.relative_to(folder)}")
         return 0
     print(
         f"failed: val loses {made.validated:.4f}, beyond --max-drop {chosen.max_drop}; "
-        "no artifact was written"
+        f"no artifact was written{f', and {artifact} is an earlier one' if artifact.exists() else ''}"
     )
     return FAILED
 

@@ -16,7 +16,7 @@ from effkeras import results
 from effkeras.compare import Drop, compare, outcomes
 from effkeras.console import note
 from effkeras.evaluate import evaluate, headlines
-from effkeras.external import adopt, definition_in
+from effkeras.external import adopted
 from effkeras.files import write_bytes, write_text
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
@@ -32,6 +32,7 @@ from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
 from quantize.plans import Plan
 from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check, ptq, read_quantized
 from quantize.precision.mixed import MixedOptions, MixedSets, mixed_precision
+from quantize.precision.partial import check_can_mix
 from quantize.recipes import Edges
 from quantize.report import StepReport
 from quantize.splits import Splits
@@ -62,7 +63,8 @@ class Compression:
 
     `model` is the compressed Keras model, `quantized` the artifact. `drop` is what the artifact loses on the
     test pictures against the model that was given, with its interval; `validated` the same drop on the
-    pictures that decisions were made by, and `passed` whether that is within the budget.
+    pictures that decisions were made by, `by_steps` what of that the compressed Keras model loses already,
+    and `passed` whether `validated` is within the budget.
     """
 
     plan: Plan
@@ -71,6 +73,7 @@ class Compression:
     reports: tuple[StepReport, ...]
     drop: Drop
     validated: float
+    by_steps: float
     passed: bool
     delegated: Delegation
     figures: Mapping[str, float]
@@ -87,6 +90,7 @@ class Compression:
             "drop": self.drop.drop,
             "interval": [self.drop.low, self.drop.high],
             "validated_drop": self.validated,
+            "validated_drop_by_steps": self.by_steps,
             "passed": self.passed,
             "total_ops": self.delegated.total_ops,
             "delegated_ops": self.delegated.delegated_ops,
@@ -120,8 +124,7 @@ def compress(
     """
     options = options or CompressOptions()
     plan = plans.find(recipe)
-    if definition_in(model) is None:
-        model = adopt(model)
+    model = adopted(model)
     splits = data if isinstance(data, Splits) else Splits.open(Path(data), spec_of(model))
     _check(plan, options, splits)
     if options.folder is not None:
@@ -132,12 +135,15 @@ def compress(
 
 def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
     check(_ptq_options(plan, options), splits.train)
+    if options.max_drop is not None and can_mix(plan):
+        check_can_mix(plan.ptq)
 
 
 def _compress(
     model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, folder: Path
 ) -> Compression:
-    steps = run_steps(model, plan, splits, Work(folder, options.settings, options.strict, options.backend))
+    work = Work(folder, options.settings, options.strict, options.backend, options.io)
+    steps = run_steps(model, plan, splits, work)
     smaller = steps[-1].model if steps else model
     reference = _worst(KerasPredictor.of(model), splits)
     lost = _drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
@@ -150,9 +156,10 @@ def _compress(
         plan=plan,
         model=smaller,
         quantized=quantized,
-        reports=(*(one.report for one in steps), report),
+        reports=(*(one.report for one in steps), *quantized.before, report),
         drop=_tested(KerasPredictor.of(model), runner, splits),
         validated=validated,
+        by_steps=lost,
         passed=options.max_drop is None or validated <= options.max_drop,
         delegated=runner.delegated(),
         figures=_figures(smaller, quantized),
@@ -171,19 +178,26 @@ def _artifact(
     if given is not None:
         made = read_quantized(given, how)
         return made, made.report
-    can_mix = plan.format.needs_data and not is_fake_quantized(model)
-    if options.max_drop is None or not can_mix:
-        made = ptq(
-            model, plan.format, splits.train, io=how.io, samples=how.samples, seed=how.seed, spec=how.spec
-        )
-        return made, made.report
-    if lost >= options.max_drop:
-        note(f"the steps before lose {lost:.4f} already; the budget cannot be kept")
-    left = max(options.max_drop - lost, 0.0)
-    sets = MixedSets(splits.train, splits.validation, splits.test)
-    found = mixed_precision(model, sets, MixedOptions(left, how, work=folder / "mixed"))
-    found.show()
-    return found.quantized, found.report
+    left = None if options.max_drop is None else options.max_drop - lost
+    if left is not None and left < 0:
+        note(f"the steps before lose {lost:.4f} already: no choice of layers keeps the budget")
+    if left is not None and left >= 0 and can_mix(plan, model):
+        sets = MixedSets(splits.train, splits.validation, splits.test)
+        found = mixed_precision(model, sets, MixedOptions(left, how, work=folder / "mixed"))
+        for one in found.quantized.before:
+            one.show()
+        found.show()
+        return found.quantized, found.report
+    made = ptq(model, plan.format, splits.train, io=how.io, samples=how.samples, seed=how.seed, spec=how.spec)
+    for one in (*made.before, made.report):
+        one.show()
+    return made, made.report
+
+
+def can_mix(plan: Plan, model: keras.Model | None = None) -> bool:
+    """Whether layers of a recipe's artifact may stay at higher precision to keep a budget."""
+    trained = plan.steps.qat is not None or (model is not None and is_fake_quantized(model))
+    return plan.format.needs_data and not trained
 
 
 def _ptq_options(plan: Plan, options: CompressOptions) -> PtqOptions:
@@ -230,5 +244,10 @@ def _keep(made: Compression, folder: Path, options: CompressOptions) -> None:
     write_text(folder / "report.json", json.dumps(reports, indent=1) + "\n")
     results.append(run.results, [row])
     if made.passed:
-        name = made.plan.name if options.io == "float32" else f"{made.plan.name}-{options.io}"
-        write_bytes(run.artifacts / f"{name}.tflite", made.quantized.flatbuffer)
+        write_bytes(artifact_file(folder, made.plan, options.io), made.quantized.flatbuffer)
+
+
+def artifact_file(folder: Path, plan: Plan, io: Edges) -> Path:
+    """Where a recipe's artifact with such edges goes."""
+    name = plan.name if io == "float32" else f"{plan.name}-{io}"
+    return Run(folder).artifacts / f"{name}.tflite"

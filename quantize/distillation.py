@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from effkeras.console import note
+from effkeras.data.records import LabelledData
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import check_functional, deep_graphs, is_functional, maker, output_structure
@@ -63,19 +64,26 @@ def distill(
     """
     how = how or DistillSpec()
     wrap = teaching(teacher, how)
-    terms = terms_for(student, teacher, how.temperature)
+    terms_for(student, teacher, how.temperature)
     check_finite(student)
     spec = lessons.spec or spec_of(student)
-    settings = lessons.tune.settings()
-    made = tune(TuneJob(student, spec, lessons.train, lessons.validation, settings, lessons.out, wrap=wrap))
-    pixels = _probe(lessons, spec)
+    made = tune(
+        TuneJob(student, spec, lessons.train, lessons.validation, lessons.settings, lessons.out, wrap=wrap)
+    )
+    pixels = probe(lessons.validation or lessons.train, spec)
     before, after = (_distances(one, teacher, pixels) for one in (student, made))
-    layers = [LayerReport(name, "output", "done", _words(terms[name]), after[name]) for name in terms]
-    figures = {"weight": how.weight, "temperature": how.temperature}
-    figures |= {f"{name} before": distance for name, distance in before.items()}
-    report = StepReport(STEP, tuple(layers), ERROR_IS, figures)
+    figures = {f"{name} before": distance for name, distance in before.items()}
+    report = approach(made, teacher, pixels, how)
     note(f"{STEP}: distance from the teacher {_mean(before):.3g} -> {_mean(after):.3g}")
-    return Compressed(made, report)
+    return Compressed(made, replace(report, figures={**report.figures, **figures}))
+
+
+def approach(student: keras.Model, teacher: keras.Model, pixels: np.ndarray, how: DistillSpec) -> StepReport:
+    """How far each output of a student is from its teacher's on some pictures, float32 (B, H, W, 3)."""
+    terms = terms_for(student, teacher, how.temperature)
+    apart = _distances(student, teacher, pixels)
+    layers = [LayerReport(name, "output", "done", _words(terms[name]), apart[name]) for name in terms]
+    return StepReport(STEP, tuple(layers), ERROR_IS, {"weight": how.weight, "temperature": how.temperature})
 
 
 def teaching(teacher: keras.Model, how: DistillSpec) -> Callable[[keras.Model], keras.Model]:
@@ -228,9 +236,9 @@ def _words(term: Term) -> str:
     }[term]
 
 
-def _probe(lessons: Lessons, spec: ModelSpec) -> np.ndarray:
-    """A few pictures of all classes, (B, H, W, 3), to compare outputs on."""
-    records = representative(lessons.validation or lessons.train, PROBED)
+def probe(data: LabelledData, spec: ModelSpec, seed: int = 0) -> np.ndarray:
+    """A few pictures of all classes as a model takes them, float32 (B, H, W, 3), to compare outputs on."""
+    records = representative(data, PROBED, seed)
     return np.concatenate(list(calibration_pixels(records, spec.input)))
 
 

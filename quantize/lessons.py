@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effkeras.data.records import LabelledData
 from effkeras.definition import ModelSpec
+from effkeras.training.settings import TrainSettings
 from quantize.specs import TuneSpec
 
 
@@ -15,7 +16,7 @@ class Lessons:
     """What a model is trained on, how, and where to.
 
     `out` is the folder of the training. `spec` is the definition of inputs and classes, by default the one
-    that the model carries.
+    that the model carries. `like` are the settings that the model was trained with: augmentation is kept.
     """
 
     train: LabelledData
@@ -23,3 +24,9 @@ class Lessons:
     validation: LabelledData | None = None
     tune: TuneSpec = field(default_factory=TuneSpec)
     spec: ModelSpec | None = None
+    like: TrainSettings = field(default_factory=TrainSettings)
+
+    @property
+    def settings(self) -> TrainSettings:
+        """All settings of the training."""
+        return self.tune.settings(self.like)

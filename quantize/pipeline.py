@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tomli_w
 
 from effkeras.console import note
+from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.errors import EffkerasError
 from effkeras.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.models import load, save, spec_of
 from effkeras.rewrite import check_finite
-from effkeras.tables import read_toml
+from effkeras.tables import read_toml, to_table
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
 from quantize.lessons import Lessons
 from quantize.magnitude.selection import SKIPPED
 from quantize.plans import Plan
+from quantize.recipes import Edges
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec
 from quantize.splits import Splits
@@ -34,6 +37,7 @@ Wrap = Callable[[keras.Model], keras.Model]
 CarryOut = Callable[[Step, keras.Model, Path], Compressed]
 Trainer = Literal["effkeras", "tfmot"]
 
+TFMOT = "tensorflow-model-optimization"
 RECIPE, SOURCE, REPORT, BEGUN = "recipe.toml", "source.json", "report.json", "begun.keras"
 ARTIFACT = "model.tflite"
 
@@ -44,13 +48,15 @@ class Work:
 
     `settings` are those the model was trained with: augmentation is kept. With `strict`, a layer that
     quantization-aware training leaves in float is an error, unless the recipe asks for that. `backend`
-    "tfmot" has tensorflow-model-optimization do the steps.
+    "tfmot" has tensorflow-model-optimization do the steps; `io` is the type of inputs and outputs of the
+    artifact that its quantization-aware training makes.
     """
 
     folder: Path
     settings: TrainSettings
     strict: bool = False
     backend: Trainer = "effkeras"
+    io: Edges = "float32"
 
 
 def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> list[Compressed]:
@@ -61,13 +67,14 @@ def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> lis
     backend that cannot do a step.
     """
     check_finite(model)
-    steps = steps_of(plan, Setting(splits, plan.steps.tune.seed))
-    lessons = Lessons(splits.train, work.folder, splits.validation, plan.steps.tune)
+    steps = steps_of(plan, Setting(model, splits, plan.steps.tune.seed))
+    lessons = Lessons(splits.train, work.folder, splits.validation, plan.steps.tune, like=work.settings)
     if work.backend == "tfmot":
-        carry_out = _by_tfmot(model, steps, lessons)
+        _check_by_tfmot(model, plan, steps, work)
+        carry_out = _by_tfmot(lessons, work.io)
     else:
-        carry_out = _by_ourselves(_wrapper(plan, model), plan.steps.tune.settings(work.settings), lessons)
-    _claim(work, plan, model)
+        carry_out = _by_ourselves(_wrapper(plan, model), lessons)
+    _claim(work, plan, model, lessons)
     done: list[Compressed] = []
     for number, step in enumerate(steps, start=1):
         folder = work.folder / "steps" / f"{number}-{step.name}"
@@ -88,7 +95,7 @@ def _carried_out(carry_out: CarryOut, step: Step, before: keras.Model, folder: P
     return finished
 
 
-def _by_ourselves(wrap: Wrap, settings: TrainSettings, lessons: Lessons) -> CarryOut:
+def _by_ourselves(wrap: Wrap, lessons: Lessons) -> CarryOut:
     def carry_out(step: Step, before: keras.Model, folder: Path) -> Compressed:
         begun = _begun(step, before, folder)
         job = TuneJob(
@@ -96,7 +103,7 @@ def _by_ourselves(wrap: Wrap, settings: TrainSettings, lessons: Lessons) -> Carr
             spec=spec_of(begun.model),
             train=lessons.train,
             validation=lessons.validation,
-            settings=settings,
+            settings=lessons.settings,
             out=folder,
             hooks=step.hooks(),
             wrap=wrap,
@@ -106,18 +113,29 @@ def _by_ourselves(wrap: Wrap, settings: TrainSettings, lessons: Lessons) -> Carr
     return carry_out
 
 
-def _by_tfmot(model: keras.Model, steps: list[Step], lessons: Lessons) -> CarryOut:
-    """The steps by tensorflow-model-optimization; refused before any work when it cannot do one."""
-    from quantize.tfmot.backend import check_tfmot, run_tfmot
+def _check_by_tfmot(model: keras.Model, plan: Plan, steps: list[Step], work: Work) -> None:
+    """Raises EffkerasError, before any work, when tensorflow-model-optimization cannot do a step."""
+    from quantize.tfmot.backend import check_tfmot
 
+    if plan.steps.distill is not None:
+        raise EffkerasError(f"{TFMOT} trains without a teacher; leave out distill, or --backend")
+    if plan.steps.qat is not None and work.io == "uint8":
+        raise EffkerasError(f"{TFMOT}'s artifacts have edges of float32 or int8; use --io int8")
     for step in steps:
         if not isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec):
-            raise EffkerasError(f"tensorflow-model-optimization has no step {step.name}; leave out --backend")
+            raise EffkerasError(f"{TFMOT} has no step {step.name}; leave out --backend")
         check_tfmot(model, step.spec)
+
+
+def _by_tfmot(lessons: Lessons, io: Edges) -> CarryOut:
+    """The steps by tensorflow-model-optimization."""
+    from quantize.tfmot.backend import run_tfmot
+
+    edges: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
 
     def carry_out(step: Step, before: keras.Model, folder: Path) -> Compressed:
         assert isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec)
-        made = run_tfmot(before, step.spec, replace(lessons, out=folder))
+        made = run_tfmot(before, step.spec, replace(lessons, out=folder), edges)
         if made.flatbuffer is not None:
             write_bytes(folder / ARTIFACT, made.flatbuffer)
         return made.compressed
@@ -158,19 +176,31 @@ def _wrapper(plan: Plan, original: keras.Model) -> Wrap:
     return teaching(original, plan.steps.distill)
 
 
-def _claim(work: Work, plan: Plan, model: keras.Model) -> None:
-    """Makes the folder this recipe's and this model's, or raises EffkerasError when it is another's."""
+def _claim(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> None:
+    """Makes the folder this work's, or raises EffkerasError when it holds another's."""
     folder = work.folder
     check_can_make(folder)
-    table, source = plan.to_table(), {"weights": fingerprint(model), "backend": work.backend}
+    table, source = plan.to_table(), _source(work, plan, model, lessons)
     recipe, origin = folder / RECIPE, folder / SOURCE
     if recipe.is_file() and read_toml(recipe) != table:
         raise EffkerasError(f"{folder} holds the work of another recipe; give another --out, or delete it")
-    if origin.is_file() and json.loads(origin.read_text(encoding="utf-8")) != source:
-        raise EffkerasError(f"{folder} holds the work on another model; give another --out, or delete it")
+    known = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
+    for what, value in source.items():
+        if known.get(what, value) != value:
+            raise EffkerasError(f"{folder} holds work of other {what}; give another --out, or delete it")
     make_folder(folder)
     write_text(recipe, tomli_w.dumps(table))
-    write_text(origin, json.dumps(source) + "\n")
+    write_text(origin, json.dumps(source, indent=1) + "\n")
+
+
+def _source(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> dict[str, Any]:
+    """What the steps' results depend on beside the recipe, as JSON keeps it."""
+    source: dict[str, Any] = {"weights": fingerprint(model), "backend": work.backend}
+    if plan.trains:
+        source |= {"data": contents(lessons.train), "training settings": to_table(lessons.settings)}
+    if work.backend == "tfmot" and plan.steps.qat is not None:
+        source["--io"] = work.io
+    return json.loads(json.dumps(source))  # type: ignore[no-any-return]
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -179,6 +209,20 @@ def fingerprint(model: keras.Model) -> str:
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
+
+
+def contents(data: LabelledData) -> str:
+    """A digest of a split's pictures by name and of their labels, wherever its folder lies."""
+    digest = hashlib.sha256(repr(data.labels).encode())
+    for record in data.records:
+        name = Path(os.path.relpath(record.path, data.root)).as_posix()
+        labels = (record.label,) if isinstance(record, ClassificationRecord) else _objects(record)
+        digest.update(repr((name, *labels)).encode())
+    return digest.hexdigest()
+
+
+def _objects(record: DetectionRecord) -> tuple[Any, ...]:
+    return record.classes.tolist(), record.boxes.tolist()
 
 
 def _write_report(file: Path, report: StepReport) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.tables import Table, merge, read_toml, to_record, to_table
 from quantize import recipes
+from quantize.magnitude.patterns import parse_pattern
 from quantize.recipes import Recipe
 from quantize.specs import PtqSpec, Steps
 
@@ -95,7 +96,7 @@ def _from_file(file: Path) -> Plan:
 
 
 def _from_table(name: str, table: Mapping[str, Any], where: str) -> Plan:
-    rest = dict(table)
+    rest = _joined(dict(table))
     name = rest.pop("name", name)
     format_, summary = rest.pop("format", FORMAT), rest.pop("summary", "")
     ptq = to_record(PtqSpec, rest.pop("ptq", {}), f"{where}: ptq")
@@ -107,14 +108,33 @@ def _table_of(name: str) -> Table:
     format_ = _format_of(name)
     words = name.removesuffix(format_).rstrip("-") if format_ else name
     table: Table = {"format": format_ or FORMAT}
-    seen: set[str] = set()
+    said: dict[str, str] = {}
     for word in words.split("-") if words or not format_ else ():
         change = _meaning(word, name)
-        kind = re.sub(r"\d.*", "", word)
-        if kind in seen:
-            raise EffkerasError(f"the recipe {name!r} says {kind!r} twice")
-        seen.add(kind)
+        _check_new(word, change, said, name)
         table = merge(table, change)
+    return table
+
+
+def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> None:
+    """Notes what a word is about; EffkerasError when a word before it was about the same."""
+    kind = re.sub(r"\d.*", "", word)
+    if kind in said:
+        raise EffkerasError(f"the recipe {name!r} says {kind!r} twice")
+    options = [f"{step}.{option}" for step, chosen in change.items() for option in chosen]
+    other = next((said[option] for option in options if option in said), "")
+    if other:
+        raise EffkerasError(f"the recipe {name!r}: {other} and {word} exclude each other")
+    said |= dict.fromkeys([kind, *options], word)
+
+
+def _joined(table: Table) -> Table:
+    """What steps mean beside each other, where nothing is said of it."""
+    friendly = table.get("friendly")
+    if isinstance(friendly, Mapping) and "squeeze" in friendly:  # by itself this is no activation
+        table = merge({"friendly": {"activation": "keep"}}, table)
+    if "qat" in table and "cluster" in table:  # what was clustered stays so
+        table = merge({"qat": {"keep_clusters": True}}, table)
     return table
 
 
@@ -129,6 +149,8 @@ def _meaning(word: str, name: str) -> Table:
         match = re.fullmatch(pattern, word)
         if match:
             return change(*match.groups())
+    if word in recipes.names():
+        raise EffkerasError(f"the recipe {name!r}: the format, {word}, comes last, and there is only one")
     known = [*WORDS, *recipes.names()]
     raise EffkerasError(f"the recipe {name!r}: there is no word {word!r}; {did_you_mean(word, known)}")
 
@@ -163,6 +185,8 @@ def _checked(plan: Plan) -> Plan:
 def _checks(plan: Plan) -> dict[str, bool]:
     steps, ptq = plan.steps, plan.ptq
     channels, prune, cluster, tune = steps.channels, steps.prune, steps.cluster, steps.tune
+    if prune is not None:
+        parse_pattern(prune.pattern, prune.pooling)
     is_int8 = plan.format.activations == "int8" and plan.format.weights == "int8"
     corrected = ptq.equalize or ptq.correct_bias or ptq.ranges != "auto"
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     import keras
 
 What = Literal["done", "skipped"]
+_WHOLE = 10_000  # from here on figures are printed without decimals
+_NAMED = 3  # layers that are printed of those skipped for one reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,23 @@ class StepReport:
             "layers": [to_table(layer) for layer in self.layers],
         }
 
+    def _left_alone(self) -> dict[tuple[str, str], list[str]]:
+        """Names of skipped layers, by kind and reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for one in self.skipped:
+            found.setdefault((one.kind, one.why), []).append(one.name)
+        return found
+
     def show(self, most: int = 12) -> None:
         """Prints a summary, the reasons for what was skipped, and the `most` largest errors."""
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        figures = ", ".join(f"{name} {_amount(value)}" for name, value in self.figures.items())
         note(
             f"{self.step}: {len(self.done)} layers done, {len(self.skipped)} skipped"
             + (figures and f"; {figures}")
         )
-        for (kind, why), count in Counter((one.kind, one.why) for one in self.skipped).items():
-            note(f"  skipped {count} x {kind}: {why}")
+        for (kind, why), names in self._left_alone().items():
+            others = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            note(f"  skipped {kind} {', '.join(names[:_NAMED])}{others}: {why}")
         worst = sorted((one for one in self.done if one.error is not None), key=_error, reverse=True)[:most]
         if worst:
             rows = [(one.name, one.kind, f"{one.error:.4g}") for one in worst]
@@ -94,6 +103,10 @@ class Compressed:
 
     model: keras.Model
     report: StepReport
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.4g}"
 
 
 def _error(layer: LayerReport) -> float:

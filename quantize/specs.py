@@ -113,16 +113,15 @@ class PtqSpec:
     `ranges` "auto" leaves out the outermost values where activations have 8 bits and the backend can, because
     there a wide range costs more than a few clipped values; elsewhere ranges hold all values. `percentile` is
     the share of values that a range of that method holds. `equalize` evens out the ranges of neighbouring
-    layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel. `mixed` may leave
-    layers at `precision` while the budget is exceeded. `backend` is the tool that quantizes; `errors` also
-    measures the error of every layer.
+    layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel. `precision` is
+    what layers keep that a budget does not allow to become int8. `backend` is the tool that quantizes;
+    `errors` also measures the error of every layer.
     """
 
     ranges: RangeChoice = "auto"
     percentile: float = 0.9999
     equalize: bool = False
     correct_bias: bool = False
-    mixed: bool = False
     precision: Precision = "float32"
     backend: Backend = "ai-edge-quantizer"
     errors: bool = False

@@ -13,16 +13,14 @@ from effkeras.models import spec_of
 from effkeras.training.hooks import Hook
 from quantize.aware.quantization_aware import qat
 from quantize.channels.pruning import prune_channels, round_of
+from quantize.distillation import approach, probe
 from quantize.magnitude.clustering import ClusterHook, cluster, finish_clustering
 from quantize.magnitude.pruning import PruneHook, finish_pruning
 from quantize.plans import Plan
-from quantize.post_training.calibration import calibration_pixels, representative
 from quantize.report import Compressed, StepReport
 from quantize.rewriting.friendly import friendly
 from quantize.specs import ChannelSpec, ClusterSpec, DistillSpec, FriendlySpec, PruneSpec, QatSpec
 from quantize.splits import Splits
-
-PROBED = 32
 
 StepSpec = FriendlySpec | ChannelSpec | PruneSpec | ClusterSpec | QatSpec | DistillSpec
 Begin = Callable[[keras.Model], Compressed]
@@ -60,15 +58,15 @@ class Step:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Setting:
-    """What steps may look at."""
+    """What steps may look at; `original` is the model that compression started from."""
 
+    original: keras.Model
     splits: Splits
     seed: int = 0
 
     def probe(self, model: keras.Model) -> np.ndarray:
         """Some training pictures as a model takes them: float32 (n, H, W, 3)."""
-        chosen = representative(self.splits.train, PROBED, self.seed)
-        return np.concatenate(list(calibration_pixels(chosen, spec_of(model).input)))
+        return probe(self.splits.train, spec_of(model), self.seed)
 
     @property
     def train(self) -> LabelledData:
@@ -94,7 +92,7 @@ def _steps(plan: Plan, setting: Setting) -> Iterator[Step]:
     if steps.qat is not None:
         yield _qat(steps.qat, setting)
     if steps.distill is not None and not plan.changes_layers:
-        yield Step("distill", steps.distill, _unchanged("distill"))
+        yield _distill(steps.distill, setting)
 
 
 def _friendly(spec: FriendlySpec, setting: Setting) -> Step:
@@ -126,6 +124,13 @@ def _cluster(spec: ClusterSpec) -> Step:
         hooks=lambda: (ClusterHook(spec),),
         finish=lambda begun, trained: finish_clustering(begun.model, trained, spec),
     )
+
+
+def _distill(spec: DistillSpec, setting: Setting) -> Step:
+    def finish(begun: Compressed, trained: keras.Model) -> Compressed:
+        return Compressed(trained, approach(trained, setting.original, setting.probe(trained), spec))
+
+    return Step("distill", spec, _unchanged("distill"), finish=finish)
 
 
 def _qat(spec: QatSpec, setting: Setting) -> Step:

@@ -1,7 +1,7 @@
 """Magnitude pruning: the smallest weights become zero, at once or while training goes on.
 
-Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878). Masks and schedules are those of
-tensorflow-model-optimization on the layers that it supports.
+Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878). Schedules are those of
+tensorflow-model-optimization, and so are masks, layer by layer, on the layers that it supports.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def prune(model: keras.Model, spec: PruneSpec | None = None) -> Compressed:
 
     Args:
         model: any functional Keras model with one input; it stays as it is.
-        spec: what becomes zero; the default is half of each layer. Its schedule is for training.
+        spec: what becomes zero; the default is half of all. Its schedule is for training.
 
     Returns:
         A plain model of the same layers, nested models made flat, and a report with an entry per layer that

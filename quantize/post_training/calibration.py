@@ -78,19 +78,21 @@ class Inputs:
 
 
 def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Passes pictures on; raises EffkerasError at their end if they were all of one and the same value.
+    """Passes pictures on; raises EffkerasError at their end if they were all of one and the same colour.
 
     Pixels of the colour `ground` do not count: it fills what a picture leaves of the input.
     """
-    low, high, count = np.inf, -np.inf, 0
+    low: Any = np.inf
+    high: Any = -np.inf
     for pixels in inputs:
         shown = pixels if ground is None else pixels[np.any(pixels != ground, axis=-1)]
-        low, high = min(low, shown.min(initial=np.inf)), max(high, shown.max(initial=-np.inf))
-        count += 1
+        shown = shown.reshape(-1, pixels.shape[-1])
+        low = np.minimum(low, shown.min(axis=0, initial=np.inf))
+        high = np.maximum(high, shown.max(axis=0, initial=-np.inf))
         yield pixels
-    if count and not low < high:
+    if np.ndim(low) and not np.any(low < high):
         raise EffkerasError(
-            "the calibration pictures show one and the same value everywhere, which says nothing about "
+            "the calibration pictures show one and the same colour everywhere, which says nothing about "
             "ranges; give real pictures"
         )
 

@@ -9,7 +9,6 @@ import numpy as np
 BINS = 4096
 _FINEST = 2.0**-40  # of the largest value: bins below that would only resolve rounding
 _CANDIDATES = 65
-_INT8_STEPS = 255
 
 
 class Histogram:
@@ -73,7 +72,7 @@ def percentile_range(histogram: Histogram, share: float) -> tuple[float, float]:
     return min(low, 0.0), max(high, 0.0)
 
 
-def mse_range(histogram: Histogram, steps: int = _INT8_STEPS) -> tuple[float, float]:
+def mse_range(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
     """The range that holds 0 and loses least, as mean squared error, when divided into equal steps.
 
     A value inside is off by a twelfth of the squared step on average (zeros are exact); one outside by its

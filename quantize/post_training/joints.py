@@ -10,10 +10,12 @@ import keras
 import numpy as np
 
 from effkeras.graph.functional import Call
+from effkeras.layers import DropBlock, DropPath
 from effkeras.rewrite import TINY, Graph
 
 CAP = 6.0  # of relu6
 
+# These themselves: a subclass may do anything with its kernel.
 _LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 # Layers that give a scaled channel for a scaled channel.
 _PASSES_ON = (
@@ -25,6 +27,8 @@ _PASSES_ON = (
     keras.layers.UpSampling2D,
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
+    DropBlock,
+    DropPath,
 )
 
 
@@ -53,7 +57,7 @@ class NoJoint:
 def joints_of(graph: Graph) -> Iterator[Joint | NoJoint]:
     """A joint, or the reason why there is none, for each layer with weights, in computing order."""
     for call in graph.calls:
-        if isinstance(call.operation, _LAYERS):
+        if type(call.operation) in _LAYERS:
             yield _joint(graph, call)
 
 
@@ -100,7 +104,7 @@ def _joint(graph: Graph, call: Call) -> Joint | NoJoint:
         users = graph.users(x)
         if graph.is_output(x) or not users:
             return NoJoint(layer, "the model puts its output out")
-        if len(users) > 1 or isinstance(users[0].operation, _LAYERS):
+        if len(users) > 1 or type(users[0].operation) in _LAYERS:
             break
         after = users[0].operation
         if _kind(after) is None:
@@ -124,7 +128,7 @@ def _unfit(graph: Graph, call: Call) -> str:
 def _can_take(graph: Graph, user: Call) -> bool:
     layer = user.operation
     return (
-        isinstance(layer, _LAYERS)
+        type(layer) in _LAYERS
         and getattr(layer, "groups", 1) == 1
         and len(graph.calls_with(layer)) == 1
         and layer.get_weights()[0].shape[-2] == user.inputs[0].shape[-1]

@@ -65,12 +65,14 @@ class Quantized:
     """An artifact and what was done to its layers.
 
     `errors` are those of each operator's output, as a share of its standard deviation, where they were
-    measured and there is something to compare with.
+    measured and there is something to compare with. `before` says what was done to the model before it was
+    converted.
     """
 
     flatbuffer: bytes
     layers: tuple[LayerNote, ...]
     errors: tuple[float | None, ...] = ()
+    before: tuple[StepReport, ...] = ()
 
     @property
     def left_in_float(self) -> tuple[LayerNote, ...]:
@@ -110,7 +112,8 @@ class PtqOptions:
         if chosen == "auto":
             clips = self.recipe.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
             chosen = "percentile" if clips else "minmax"
-        return RangeRule(chosen, self.spec.percentile)
+        steps = 2**16 - 1 if self.recipe.activations == "int16" else 2**8 - 1
+        return RangeRule(chosen, self.spec.percentile, steps)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,8 +121,9 @@ class FloatParts:
     """The float conversion of a model, made once and quantized as often as needed.
 
     `spec` is the model's definition, None where it has none. `starts_normalized` says that the normalisation
-    is left out, because the quantized input expresses it. `model` is what was converted. `trained` is what a
-    fake-quantized model says of its artifact: such a model needs no pictures.
+    is left out, because the quantized input expresses it. `model` is what was converted, `before` what was
+    done to it before. `trained` is what a fake-quantized model says of its artifact: such a model needs no
+    pictures.
     """
 
     flatbuffer: bytes
@@ -127,6 +131,7 @@ class FloatParts:
     starts_normalized: bool
     model: keras.Model
     trained: Trained | None = None
+    before: tuple[StepReport, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,8 +176,6 @@ def ptq(
         check_trained(options)
         return quantize_parts(float_parts(model, options), options, None)
     check(options, data)
-    if options.spec.mixed:
-        raise EffkerasError("mixed precision needs a budget to keep: use quantize.mixed_precision")
     return quantize_parts(float_parts(model, options, data), options, data)
 
 
@@ -188,8 +191,13 @@ def check(options: PtqOptions, data: object | None) -> None:
         raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
     if options.spec.backend == "tensorflow":
         tensorflow_converter.check_can(options.recipe, options.spec)
-    if options.spec.equalize and data is None:
-        raise EffkerasError("equalisation measures ranges on pictures: give --data DIR")
+    looks = {
+        "equalisation": options.spec.equalize,
+        "bias correction": options.spec.correct_bias,
+        "the error of each layer": options.spec.errors,
+    }
+    for what in (what for what, is_asked in looks.items() if is_asked and data is None):
+        raise EffkerasError(f"{what} is measured on pictures: give --data DIR")
     if options.recipe.needs_data and data is None:
         raise EffkerasError(
             f"the recipe {options.recipe.name} measures ranges on pictures: give --data DIR with a few "
@@ -220,16 +228,18 @@ def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | Non
 
     check_finite(model)
     spec = _definition(model, options.io)
+    before: tuple[StepReport, ...] = ()
     if options.spec.equalize and data is not None:
         from quantize.post_training.equalization import equalize
 
         inputs = calibration_inputs(data, spec.input if spec else None, _shape(model), _choice(options))
-        model = equalize(model, track(inputs.first(EQUALIZED_ON), "equalizing")).model
+        equal = equalize(model, track(inputs.first(EQUALIZED_ON), "equalizing"))
+        model, before = equal.model, (equal.report,)
     absorbed = options.io != "float32" and spec is not None and is_absorbable(spec.input)
     if is_fake_quantized(model):
         trained = trained_parts(model, skip_normalization=absorbed, pixels=options.io != "float32")
         return FloatParts(trained.flatbuffer, spec, absorbed, model, trained)
-    return FloatParts(to_flatbuffer(model, skip_normalization=absorbed), spec, absorbed, model)
+    return FloatParts(to_flatbuffer(model, skip_normalization=absorbed), spec, absorbed, model, before=before)
 
 
 def quantize_parts(parts: FloatParts, options: PtqOptions, data: Calibration | None) -> Quantized:
@@ -249,9 +259,8 @@ def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Inpu
 def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Quantized:
     """The same with pictures given as the model takes them, float32 (1, H, W, C) each."""
     if parts.trained is not None:
-        return finished(
-            parts, options, quantized_as_trained(parts.trained, Rules(options.recipe, options.io))
-        )
+        rules = Rules(options.recipe, options.io)
+        return finished(parts, options, share_constants(quantized_as_trained(parts.trained, rules)))
     pixels = list(pixels) if iter(pixels) is pixels else pixels
     if options.recipe.weights == "float32":
         return finished(parts, options, parts.flatbuffer)
@@ -304,7 +313,7 @@ def finished(
     flatbuffer = attach_all(flatbuffer, _papers(parts.spec, options))
     left = parts.trained.in_float if parts.trained else ()
     notes = tuple(_note(op, options, left) for op in operators(flatbuffer))
-    return Quantized(flatbuffer, notes, tuple(errors))
+    return Quantized(flatbuffer, notes, tuple(errors), parts.before)
 
 
 def read_quantized(flatbuffer: bytes, options: PtqOptions) -> Quantized:

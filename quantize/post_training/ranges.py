@@ -31,11 +31,12 @@ _COUNTED = 2**15
 @dataclass(frozen=True, slots=True)
 class RangeRule:
     """How a range follows from the values: their extremes, the shortest one that holds the share
-    `percentile`, or the one with the least squared error in 8 bits.
+    `percentile`, or the one with the least squared error when divided into `steps`.
     """
 
     method: RangeMethod = "minmax"
     percentile: float = 0.9999
+    steps: int = 255
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -51,7 +52,7 @@ class RangeRule:
         """The range for these values."""
         if self.method == "percentile":
             return percentile_range(histogram, self.percentile)
-        return mse_range(histogram)
+        return mse_range(histogram, self.steps)
 
 
 def measure_ranges(

@@ -28,7 +28,6 @@ def check_can(recipe: Recipe, spec: PtqSpec) -> None:
         f"the recipe {recipe.name} (4-bit weights)": recipe.weights == "int4",
         f"ranges by {spec.ranges}": spec.ranges not in ("auto", "minmax"),
         "correct_bias": spec.correct_bias,
-        "mixed precision": spec.mixed,
     }
     wanted = next((what for what, is_asked in asked.items() if is_asked), None)
     if wanted is not None:

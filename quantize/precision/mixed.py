@@ -202,7 +202,7 @@ def _best_ranges(
 def _specs(first: PtqOptions) -> list[PtqSpec]:
     """Ways to quantize: the one asked for, then with other ranges, then with corrected biases."""
     methods: tuple[RangeMethod, ...] = (first.range_rule().method, "percentile", "mse", "minmax")
-    plain = dataclasses.replace(first.spec, mixed=False, errors=False)
+    plain = dataclasses.replace(first.spec, errors=False)
     specs = [dataclasses.replace(plain, ranges=method) for method in methods]
     specs.append(dataclasses.replace(plain, ranges="percentile", correct_bias=True))
     return list(dict.fromkeys(specs))

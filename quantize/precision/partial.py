@@ -11,6 +11,7 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator, operators, without_final_activation
+from effkeras.litert.sharing import share_constants
 from quantize.post_training.ai_edge import Rules, scope_of
 from quantize.post_training.bias_correction import corrected
 from quantize.post_training.quantization import (
@@ -40,6 +41,15 @@ def kept_precision(spec: PtqSpec) -> Precision:
     return "float32" if spec.precision == "int8" else spec.precision
 
 
+def check_can_mix(spec: PtqSpec) -> None:
+    """Raises EffkerasError for a backend that cannot quantize some layers only."""
+    if spec.backend != "ai-edge-quantizer":
+        raise EffkerasError(
+            f"the backend {spec.backend} cannot quantize some layers only, which a budget may ask for; "
+            "use the backend ai-edge-quantizer"
+        )
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Partial:
     """A float conversion with measured ranges, ready to be quantized in part.
@@ -65,11 +75,7 @@ class Partial:
 
         Raises EffkerasError for a backend that cannot quantize in part.
         """
-        if options.spec.backend != "ai-edge-quantizer":
-            raise EffkerasError(
-                f"the backend {options.spec.backend} cannot quantize some layers only; "
-                "use the backend ai-edge-quantizer"
-            )
+        check_can_mix(options.spec)
         pixels = list(pixels) if iter(pixels) is pixels else pixels
         ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
         core = without_final_activation(parts.flatbuffer)
@@ -96,7 +102,7 @@ class Partial:
 
     def all_but(self, kept: Iterable[str]) -> Quantized:
         """The artifact with all layers quantized except those of these names."""
-        flatbuffer = self._all_but(kept)
+        flatbuffer = share_constants(self._all_but(kept))
         if self.means:
             flatbuffer = corrected(self.parts.flatbuffer, flatbuffer, self.means)
         return finished(self.parts, self.options, flatbuffer)

@@ -41,6 +41,11 @@ CONVOLUTIONS = (
 )
 
 
+def is_plain(layer: Any) -> bool:
+    """Whether a layer is one of `CONVOLUTIONS` itself: a subclass may do anything with its kernel."""
+    return type(layer) in CONVOLUTIONS
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Affine:
     """`scale * x + shift` per channel; float64 (C,) each."""
@@ -266,7 +271,7 @@ def _parts(graph: Graph, x: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
 
 
 def _takes(layer: Any) -> bool:
-    return isinstance(layer, CONVOLUTIONS) and is_linear(layer)
+    return is_plain(layer) and is_linear(layer)
 
 
 def _name(graph: Graph, call: Call, norm: Call) -> str:

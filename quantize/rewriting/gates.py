@@ -17,7 +17,7 @@ from effkeras.errors import EffkerasError
 from effkeras.graph.functional import Call, CopyRules, Part, copy_onto, deep_graphs
 from effkeras.layers import ChannelSlice
 from effkeras.rewrite import Graph, key
-from quantize.rewriting.folding import CONVOLUTIONS
+from quantize.rewriting.folding import is_plain
 
 BATCH = 16
 SPATIAL = ([1, 2], [-3, -2])
@@ -155,7 +155,7 @@ def _is_mean_of(call: Call, x: KerasTensor) -> bool:
 
 def _takers(graph: Graph, call: Call, factor: Array) -> list[tuple[Call, Array]] | None:
     layer = call.operation
-    if isinstance(layer, CONVOLUTIONS):
+    if is_plain(layer):
         return [(call, factor)] if len(graph.calls_with(layer)) == 1 else None
     if isinstance(layer, ChannelSlice):
         return takers(graph, call.outputs[0], factor[layer.start : layer.stop])

@@ -92,7 +92,7 @@ def run_tfmot(
         task |= {"steps": steps * lessons.tune.epochs, "io": io}
         with _Worker(folder, graph, task) as worker:
             worker.expect_ready()
-            _write_pictures(folder, store, definition, lessons.tune)
+            _write_pictures(folder, store, definition, lessons)
             worker.finish(task["steps"])
         after = rewrite(graph, {})
         with np.load(folder / "result.npz", allow_pickle=False) as found:
@@ -244,8 +244,8 @@ def _pattern(spec: PruneSpec) -> dict[str, tuple[int, int] | str]:
     return {}
 
 
-def _write_pictures(folder: Path, store: PictureStore, spec: ModelSpec, tune: TuneSpec) -> None:
-    settings = tune.settings()
+def _write_pictures(folder: Path, store: PictureStore, spec: ModelSpec, lessons: Lessons) -> None:
+    tune, augment = lessons.tune, lessons.settings.augment
     steps = max(1, len(store) // tune.batch)
     size = (steps * tune.batch, *spec.input.size, 3)
     if shutil.disk_usage(folder).free < math.prod(size):  # a full disk under a memory map kills the process
@@ -254,7 +254,7 @@ def _write_pictures(folder: Path, store: PictureStore, spec: ModelSpec, tune: Tu
         )
     pixels = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, size)
     labels = np.zeros(len(pixels), np.int32)
-    batches = training_batches(store, spec, BatchSpec(tune.batch, tune.seed, settings.augment), range(steps))
+    batches = training_batches(store, spec, BatchSpec(tune.batch, tune.seed, augment), range(steps))
     for number, (some, theirs) in enumerate(track(batches.as_numpy_iterator(), "pictures", steps)):
         place = slice(number * tune.batch, (number + 1) * tune.batch)
         pixels[place], labels[place] = np.rint(np.clip(some, 0, 255)), theirs

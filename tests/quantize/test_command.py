@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import pytest
 from tiny import tiny_classifier
 
@@ -36,6 +37,7 @@ def test_it_prints_what_was_lost_and_where_the_artifact_is(tiny_file, digit_clas
         (["--recipe", "fp16", "--io", "int8"], "cannot be int8"),
         (["--recipe", "int8", "--samples", "0"], "0 is not above 0"),
         (["--recipe", "friendly-int8", "--backend", "tfmot"], "has no step friendly"),
+        (["--recipe", "distill-prune50", "--backend", "tfmot"], "trains without a teacher"),
         ([], "the following arguments are required: --recipe"),
     ],
 )
@@ -46,6 +48,26 @@ def test_bad_input_is_one_line(words, message, tiny_file, digit_classes, capsys,
     assert error.startswith("error: ")
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_that_is_not_kept_leaves_the_artifact_before(tiny_file, digit_classes, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [str(tiny_file), "--recipe", "int8", "--io", "uint8", "--data", str(digit_classes)]
+    assert main([*words, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("with artifacts/int8-uint8.tflite\n")
+    assert main([*words, "--out", str(out), "--max-drop", "-1"]) == 1
+    said = f"no artifact was written, and {out}/artifacts/int8-uint8.tflite is an earlier one"
+    assert said in capsys.readouterr().out
+
+
+def test_a_model_of_others_is_taken(digit_classes, tmp_path):
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(8, 3, strides=4, activation="relu")(image)
+    chances = keras.layers.Dense(10, "sigmoid")(keras.layers.GlobalAveragePooling2D()(x))
+    keras.Model(image, chances).save(tmp_path / "own.keras")
+    words = [str(tmp_path / "own.keras"), "--recipe", "int8", "--data", str(digit_classes)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "artifacts" / "int8.tflite").is_file()
 
 
 def test_a_folder_without_pictures_to_judge_by_is_refused(tiny_file, tmp_path, capsys):

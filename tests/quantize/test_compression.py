@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,19 @@ from tiny import tiny_classifier
 
 import effkeras
 from effkeras import EffkerasError, results
+from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.splits import open_data
 from effkeras.external import adopt
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec, save, spec_of
 from effkeras.training import session
+from effkeras.training.settings import TrainSettings
 from quantize import compress, plans
 from quantize.compression import CompressOptions
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.specs import PruneSpec, TuneSpec
+from quantize.pipeline import contents
+from quantize.specs import PruneSpec, PtqSpec, TuneSpec
+from quantize.splits import Splits
 
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 
@@ -103,8 +109,38 @@ def test_other_work_in_the_folder_is_refused(pruned, model, digit_classes):
     with pytest.raises(EffkerasError, match="holds the work of another recipe"):
         compress(model, plan("prune60-int8"), digit_classes, CompressOptions(folder=folder))
     other = build_spec(tiny_classifier())
-    with pytest.raises(EffkerasError, match="holds the work on another model"):
+    with pytest.raises(EffkerasError, match="holds work of other weights"):
         compress(other, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+    fewer = Splits.open(digit_classes, spec_of(model)).shortened(10)
+    with pytest.raises(EffkerasError, match="holds work of other data"):
+        compress(model, plan("prune50-int8"), fewer, CompressOptions(folder=folder))
+    options = CompressOptions(folder=folder, settings=TrainSettings(augment=AugmentSpec(flip=False)))
+    with pytest.raises(EffkerasError, match="holds work of other training settings"):
+        compress(model, plan("prune50-int8"), digit_classes, options)
+
+
+def test_data_that_was_moved_is_the_same(digit_classes, tmp_path):
+    data = open_data(digit_classes, "train")
+    shutil.copytree(digit_classes / "train", tmp_path / "train")
+    assert contents(open_data(tmp_path, "train")) == contents(data)
+    assert contents(dataclasses.replace(data, records=data.records[1:])) != contents(data)
+
+
+def test_what_a_budget_may_need_is_asked_before_any_work(model, digit_classes, tmp_path):
+    other = dataclasses.replace(plan("prune50-int8"), ptq=PtqSpec(backend="tensorflow"))
+    options = CompressOptions(max_drop=0.01, folder=tmp_path / "work")
+    with pytest.raises(EffkerasError, match="use the backend ai-edge-quantizer"):
+        compress(model, other, digit_classes, options)
+    assert not (tmp_path / "work").exists()
+
+
+def test_equalisation_and_what_distillation_reached_are_reported(model, digit_classes):
+    made = compress(model, plan("distill-equalize-int8"), digit_classes)
+    assert [one.step for one in made.reports] == ["distill", "equalize", "ptq"]
+    (output,) = made.reports[0].layers
+    assert (output.name, output.kind) == ("probabilities", "output")
+    assert 0 < output.error < 2
+    assert "block0_project_conv" in {one.name for one in made.reports[1].done}
 
 
 def test_beyond_the_budget_no_artifact_is_written(model, digit_classes, tmp_path):

@@ -46,6 +46,9 @@ def test_words_set_the_options_of_their_steps(name, format_, step):
 
 def test_words_of_one_step_join():
     assert plans.find("friendly-unsqueeze-int8").steps.friendly == FriendlySpec("relu6", "remove")
+    assert plans.find("unsqueeze-int8").steps.friendly == FriendlySpec("keep", "remove")
+    assert plans.find("cluster16-qat-int8").steps.qat.keep_clusters
+    assert not plans.find("prune50-qat-int8").steps.qat.keep_clusters
     assert plans.find("equalize-unbias-mse-int8").ptq.ranges == "mse"
     assert plans.find("equalize-unbias-mse-int8").ptq.equalize
 
@@ -63,7 +66,11 @@ def test_words_of_one_step_join():
         ("qat-mse-int8", "have no place"),
         ("percentile-fp16", "measures no ranges"),
         ("minmax-fp16", "measures no ranges"),
-        ("int8-prune50", "no word 'int8'"),
+        ("int8-prune50", "the format, int8, comes last"),
+        ("prune50-prune2of4", "says 'prune' twice"),
+        ("friendly-hardswish", "friendly and hardswish exclude each other"),
+        ("minmax-mse-int8", "minmax and mse exclude each other"),
+        ("channels30-prune4of2", "4"),
         ("", "no word ''"),
     ],
 )

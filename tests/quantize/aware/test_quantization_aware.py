@@ -193,7 +193,7 @@ def test_activations_that_are_no_numbers_are_named():
 def test_what_cannot_be_prepared_is_refused():
     with pytest.raises(EffkerasError, match="fake-quantized already"):
         qat(small().model, small_nets.examples()[0])
-    with pytest.raises(EffkerasError, match="one and the same value"):
+    with pytest.raises(EffkerasError, match="one and the same colour"):
         qat(small_nets.plain(), np.ones((4, 8, 8, 3)))
     with pytest.raises(EffkerasError, match="no pictures"):
         qat(small_nets.plain(), np.ones((0, 8, 8, 3)))

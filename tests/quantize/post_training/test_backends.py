@@ -90,7 +90,6 @@ def test_tensorflow_takes_the_pixel_itself_too(io):
         ("dynamic-int4", {}, "4-bit weights"),
         ("int8", {"ranges": "mse"}, "ranges by mse"),
         ("int8", {"correct_bias": True}, "correct_bias"),
-        ("int8", {"mixed": True}, "mixed precision"),
     ],
 )
 def test_what_tensorflow_cannot_do_is_said(recipe, changes, what):

@@ -94,8 +94,9 @@ def test_every_layer_with_weights_has_an_entry_and_swish_its_reason():
 def test_a_mended_model_needs_pictures():
     with pytest.raises(EffkerasError, match="there are none"):
         equalize(own_network(), [])
-    with pytest.raises(EffkerasError, match="give --data DIR"):
-        ptq(own_network(), "dynamic", spec=PtqSpec(equalize=True))
+    for what in ("equalize", "correct_bias", "errors"):
+        with pytest.raises(EffkerasError, match="give --data DIR"):
+            ptq(own_network(), "dynamic", spec=PtqSpec(**{what: True}))
 
 
 @pytest.mark.slow

@@ -62,7 +62,8 @@ def test_a_sequential_model_too():
 @pytest.mark.parametrize(
     ("pictures", "message"),
     [
-        (np.full((4, SIDE, SIDE, 3), 90.0), "one and the same value"),
+        (np.full((4, SIDE, SIDE, 3), 90.0), "one and the same colour"),
+        (np.full((4, SIDE, SIDE, 3), (255.0, 128.0, 0.0)), "one and the same colour"),
         (np.zeros((0, SIDE, SIDE, 3)), "none of the calibration pictures"),
         (np.full((4, SIDE, SIDE, 3), np.nan), "not a number"),
         (np.zeros((4, SIDE, SIDE, 1)), "the model takes"),

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from effkeras.litert.convert import to_flatbuffer
+from quantize.post_training.histograms import Histogram
+from quantize.post_training.quantization import PtqOptions
 from quantize.post_training.ranges import RangeRule, measure_ranges
+from quantize.recipes import find
+from quantize.specs import PtqSpec
 
 
 def scaling(channels: int, loud: int) -> bytes:
@@ -20,6 +24,20 @@ def scaling(channels: int, loud: int) -> bytes:
     model = keras.Model(pixels, last(scaled(pixels)))
     scaled.set_weights([scale.reshape(1, 1, channels, 1)])
     return to_flatbuffer(model)
+
+
+def test_more_steps_leave_less_out():
+    """Of few outliers 8 bits rather lose the tips than resolution; 16 bits have steps for both."""
+    values = np.random.default_rng(0).normal(size=(1, 512, 512, 4)).astype(np.float32)
+    values[0, 0, 0, 0] = 12
+    histogram = Histogram()
+    histogram.add(values)
+    few, many = (
+        PtqOptions(find(recipe), spec=PtqSpec(ranges="mse")).range_rule().of(histogram)
+        for recipe in ("int8", "w8a16")
+    )
+    assert few[1] < 8
+    assert many[1] == pytest.approx(12)
 
 
 @pytest.mark.parametrize("loud", [0, 5, 15])

@@ -6,7 +6,7 @@ from own_networks import outputs_of, own_network, own_pictures
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
-from quantize import mixed_precision, ptq
+from quantize import mixed_precision
 from quantize.post_training.quantization import PtqOptions, float_parts
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets
 from quantize.precision.partial import Partial
@@ -109,11 +109,6 @@ def test_a_killed_search_measures_nothing_twice(half, plain_drop, tmp_path):
     found = search(plain_drop * 0.4, rest, work=tmp_path / "work")
     assert found.quantized.flatbuffer == half.quantized.flatbuffer
     assert rest.shown == whole.shown - whole.shown // 2
-
-
-def test_mixed_precision_without_a_budget_is_refused():
-    with pytest.raises(EffkerasError, match=r"use quantize\.mixed_precision"):
-        ptq(own_network(), "int8", PICTURES, spec=PtqSpec(mixed=True))
 
 
 def test_the_other_backend_cannot_mix():

@@ -176,6 +176,23 @@ def test_what_cannot_be_folded_is_named():
         report.check_strict()
 
 
+class Standardized(keras.layers.Conv2D):
+    """What it computes with is not its kernel."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel / (1 + keras.ops.std(kernel)))
+
+
+def test_a_subclass_of_a_convolution_takes_no_norm_in():
+    x = image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.BatchNormalization(name="bn")(Standardized(4, 3, name="standardized")(x))
+    model = keras.Model(image, x)
+    randomize(model)
+    folded = fold(model)
+    assert folded.report.layers[0].why.startswith("as a 1x1 depthwise convolution")
+    np.testing.assert_allclose(folded.model(pictures(1)), model(pictures(1)), rtol=1e-3, atol=1e-2)
+
+
 def test_weights_that_are_not_finite_are_named():
     model = own_model()
     layer = model.get_layer("active")
