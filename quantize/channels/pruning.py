@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from effkeras.console import note
 from effkeras.errors import EffkerasError
 from effkeras.external import definition_in
 from effkeras.graph.channel_flow import Numbers
@@ -191,7 +192,10 @@ def _by_taylor(
 def _definition(model: keras.Model, widths: Mapping[str, int]) -> str:
     """The definition that a model carries with these widths; empty for none, or where it is not followed."""
     own = definition_in(model)
-    if own is None or not _follows(model, own):
+    if own is None:
+        return ""
+    if not _follows(model, own):
+        note(f"{STEP}: the model is not what its definition builds, as after folding: keep the .keras file")
         return ""
     named = {name: width for name, width in widths.items() if not name.startswith(EXTERNAL)}
     return own.replace(channels={**own.channels, **named}, published=None, weights={}).to_toml()

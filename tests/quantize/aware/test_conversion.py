@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import small_nets
 from qat_models import kernels, numbers, prepared, small
-from tiny import tiny_cells
+from tiny import digits_folder, tiny_cells
 from tiny_models import DETECTORS, decibels, keras_outputs, pictures, randomize
 
 import effkeras
 from effkeras import EffkerasError
 from effkeras.data.splits import open_data
-from effkeras.evaluate import evaluate
+from effkeras.evaluate import evaluate, headline
 from effkeras.litert.flatbuffer import attached, operators
 from effkeras.litert.runner import DEFINITION, LiteRTModel, delegation, make_interpreter
-from effkeras.models import build_spec
+from effkeras.models import build_spec, spec_of
 from effkeras.predictor import KerasPredictor
 from quantize import ptq, qat
 from quantize.post_training.quantization import RECIPE, Quantized
@@ -152,16 +152,18 @@ def test_other_recipes_and_corrections_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientdet-digits", "efficientnet-digits"])
-def test_the_metric_is_that_of_the_fake_quantized_model(name, digits, digit_classes):
-    folder = digits if "det" in name else digit_classes
+@pytest.mark.parametrize(("name", "count"), [("efficientdet-digits", 300), ("efficientnet-digits", 2000)])
+def test_the_metric_is_that_of_the_fake_quantized_model(name, count, tmp_path):
+    is_classifier = name == "efficientnet-digits"
+    folder = digits_folder(tmp_path / "digits", train=24, test=count, classify=is_classifier)
     model = effkeras.build(name, weights="digits")
     made = qat(model, open_data(folder, "train")).model
     data = open_data(folder, "test")
     wanted = evaluate(KerasPredictor.of(made), data)
     got = evaluate(LiteRTModel.of_bytes(ptq(made, "int8").flatbuffer), data)
-    metric = "AP" if "det" in name else "top1"
-    assert got[metric] == pytest.approx(wanted[metric], abs=0.02)  # eight pictures
+    metric = headline(spec_of(model))
+    assert wanted[metric] > 0.7
+    assert got[metric] == pytest.approx(wanted[metric], abs=0.003)
 
 
 def test_a_relu_of_its_own_cuts_as_it_should():
