@@ -161,14 +161,14 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         import effkeras
         from effkeras.models import spec_of
         from quantize.compression import CompressOptions, compress
+        from quantize.distillation import probe
         from quantize.post_training.rescaling import rescaled
         from quantize.splits import Splits
-        from quantize.steps import Setting
 
         model = effkeras.build(case.model, weights="digits")
     splits = Splits.open(data, spec_of(model)).shortened(case.pictures)
     if case.rescaled:
-        model = rescaled(model, Setting(splits).probe(model)[:, None])
+        model = rescaled(model, probe(splits.train, spec_of(model))[:, None])
     options = CompressOptions(max_drop=case.max_drop, settings=settings_of(case.model, None), folder=folder)
     return compress(model, case.plan(), splits, options).to_row()
 

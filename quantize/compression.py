@@ -31,7 +31,7 @@ from quantize.magnitude.sparsity import sparsity_of
 from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
 from quantize.plans import Plan
 from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check, ptq, read_quantized
-from quantize.precision.mixed import MixedOptions, MixedSets, mixed_precision
+from quantize.precision.mixed import KEPT, MixedOptions, MixedSets, mixed_precision
 from quantize.precision.partial import check_can_mix
 from quantize.recipes import Edges
 from quantize.report import StepReport
@@ -92,6 +92,8 @@ class Compression:
             "validated_drop": self.validated,
             "validated_drop_by_steps": self.by_steps,
             "passed": self.passed,
+            "layers_kept": int(self.reports[-1].figures.get(KEPT, 0)),
+            "ranges": self.quantized.ranges,
             "total_ops": self.delegated.total_ops,
             "delegated_ops": self.delegated.delegated_ops,
             "partitions": self.delegated.partitions,

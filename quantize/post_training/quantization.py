@@ -14,7 +14,7 @@ from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
-from effkeras.litert.flatbuffer import Operator, attach_all, layer_of, operators, uint8_edges
+from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, uint8_edges
 from effkeras.litert.runner import DEFINITION, RECIPE
 from effkeras.litert.sharing import share_constants
 from quantize.aware.conversion import UNTRAINED, Trained, quantized_as_trained, trained_parts
@@ -78,6 +78,12 @@ class Quantized:
     def left_in_float(self) -> tuple[LayerNote, ...]:
         """The operators that compute in float."""
         return tuple(layer for layer in self.layers if layer.what == "float")
+
+    @property
+    def ranges(self) -> str:
+        """How the ranges of activations were found, "" for an artifact that does not say."""
+        papers = attached(self.flatbuffer, RECIPE)
+        return "" if papers is None else str(json.loads(papers).get("ranges", ""))
 
     def check_strict(self, recipe: Recipe) -> None:
         """Raises EffkerasError for a layer in float that neither recipe nor float edges want there."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 STEP = "mixed precision"
 MEMORY = "mixed.json"
+KEPT = "layers kept"
 
 Metrics = Mapping[str, float]
 # The metrics of an artifact that count, by name, each the higher the better.
@@ -217,7 +218,7 @@ def _result(partial: Partial, found: Choice, ranking: Sensitivity | None, judged
         "drop": found.drop,
         **_tested(made.flatbuffer, partial.parts, judged),
         "MACs in int8": integer_share(graph),
-        "layers kept": float(len(found.kept)),
+        KEPT: float(len(found.kept)),
         "conversions": float(conversions(graph)),
     }
     report = StepReport(STEP, tuple(layers), "error / std of the outputs", figures)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from effkeras import list_models, spec
+from effkeras import list_models, results, spec
 from export.compression_bench import CASES, Case, main, markdown, read_cases, speed_markdown
 
 ROW = {
@@ -60,6 +62,29 @@ def test_the_table_says_what_else_was_done():
         "`int8`, TensorFlow's converter",
         "`int8`, channels rescaled before",
     ]
+
+
+def measured() -> dict[str, dict]:
+    """The newest row of each case that was measured."""
+    rows = results.read(Path(__file__).parents[2] / "models" / "results.jsonl")
+    return {row["case"]: row for row in rows if row["kind"] == "compression" and "case" in row}
+
+
+def test_what_was_measured_keeps_the_goals():
+    beyond = {
+        name: row["drop"]
+        for name, row in measured().items()
+        if (goal := read_cases()[name].goal) is not None and row["drop"] > goal
+    }
+    assert not beyond
+
+
+@pytest.mark.parametrize(
+    ("trained", "plain"),
+    [("qat-lite", "int8-lite"), ("qat-b0", "int8-b0-budget"), ("qat-d0", "int8-d0-budget")],
+)
+def test_training_for_int8_loses_no_more_than_int8_afterwards(trained, plain):
+    assert measured()[trained]["drop"] <= measured()[plain]["drop"]
 
 
 def test_times_before_and_after_pruning_stand_side_by_side():
