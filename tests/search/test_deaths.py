@@ -15,3 +15,9 @@ def test_a_finished_trial_starts_the_count_anew():
     assert not any(deaths.are_too_many(finished) for finished in (0, 0, 0, 0, 1, 1, 1, 1, 1, 2))
     assert not any(deaths.are_too_many(2) for _ in range(4))
     assert deaths.are_too_many(2)
+
+
+def test_a_lost_machine_of_many_workers_is_not_too_many():
+    deaths = Deaths(finished=3, workers=8)
+    assert not any(deaths.are_too_many(3) for _ in range(8))
+    assert [deaths.are_too_many(3) for _ in range(32)] == [False] * 31 + [True]

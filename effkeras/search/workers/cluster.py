@@ -112,7 +112,6 @@ class Cluster:
         ray = _ray()
         pickled(Order(post.job, post.limits))
         self._post = post
-        self._deaths = Deaths(self._finished())
         _connect(self.address, self.threads)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -120,7 +119,9 @@ class Cluster:
         keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter)
         self._counter = keeper.options(scheduling_strategy=here).remote(post.job, post.limits)
         cores = int(ray.cluster_resources().get("CPU", 1))
-        for _ in range(self.count or max(1, cores // self.threads)):
+        workers = self.count or max(1, cores // self.threads)
+        self._deaths = Deaths(self._finished(), workers)
+        for _ in range(workers):
             self._launch()
 
     def step(self) -> bool:
