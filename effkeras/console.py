@@ -11,7 +11,7 @@ from effkeras.errors import EffkerasError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 Item = TypeVar("Item")
 BAD_INPUT = 2
@@ -54,8 +54,12 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=False)
 
 
-def progress() -> Progress:
-    """A progress display with elapsed time and time left, on stderr."""
+def progress(left: ProgressColumn | None = None) -> Progress:
+    """A progress display with elapsed time and time left, on stderr.
+
+    `left` shows the time left; by default what rich makes of the last 30 seconds, in which something must
+    have been finished.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -72,7 +76,7 @@ def progress() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        left or TimeRemainingColumn(),
         console=Console(stderr=True),
         # Otherwise what is printed meanwhile would go to the terminal even if stdout is a file.
         redirect_stdout=sys.stdout.isatty(),

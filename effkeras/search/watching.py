@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from effkeras.console import note, progress
+from effkeras.search.reporting.wording import duration
 from effkeras.search.run import Status
 from effkeras.search.store.records import Result, Trial
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast all workers together finish trials in this run; what an earlier run made does not count."""
+
+    clock: Callable[[], float] = time.monotonic
+    _start: float = field(init=False)
+    _latest: float = field(init=False)
+    _before: int = field(default=-1, init=False)
+    _finished: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._start = self._latest = self.clock()
+
+    def left(self, status: Status) -> float | None:
+        """Seconds until all trials are finished; None until as many are finished as are tried at once."""
+        now = self.clock()
+        if self._before < 0:
+            self._before = self._finished = status.finished
+        if status.finished > self._finished:
+            self._finished, self._latest = status.finished, now
+        made = self._finished - self._before
+        if made < max(1, status.running):
+            return None
+        each = (self._latest - self._start) / made
+        return max(0.0, each * (status.trials - self._finished) - (now - self._latest))
 
 
 class Display:
     """A live display on stderr; where that is no terminal, a line for each new best."""
 
     def __init__(self, cost: str) -> None:
+        from rich.progress import TextColumn
         from rich.text import Text
 
         self._cost = cost
-        self._bar = progress()
+        self._pace = Pace()
+        self._bar = progress(TextColumn("{task.fields[left]}"))
         self._line = Text()
         self._task: Any = None
         self._best: int | None = None
@@ -35,19 +68,22 @@ class Display:
 
     def __call__(self, status: Status) -> None:
         """Shows how far the search is."""
-        if self._task is None:  # what an earlier run made says nothing about this one's pace
-            self._task = self._bar.add_task("trials", total=status.trials, completed=status.finished)
-        self._bar.update(self._task, completed=status.finished)
+        seconds = self._pace.left(status)
+        left = "" if seconds is None else duration(seconds)
+        if self._task is None:
+            self._task = self._bar.add_task("trials", total=status.trials, left="")
+        self._bar.update(self._task, completed=status.finished, left=left or "not known yet")
         self._line.plain = line(status, self._cost)
-        self._note_best(status)
+        self._note_best(status, left)
 
-    def _note_best(self, status: Status) -> None:
+    def _note_best(self, status: Status, left: str) -> None:
         best = status.best
         if best is None or best.number == self._best:
             return
         self._best = best.number
         if not self._is_live:
-            note(f"{status.finished} of {status.trials} trials; {described(best, self._cost)}")
+            rest = f"; about {left} left" if left else ""
+            note(f"{status.finished} of {status.trials} trials{rest}; {described(best, self._cost)}")
 
 
 def line(status: Status, cost: str) -> str:
