@@ -21,12 +21,19 @@ from typing import Any
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.search.evaluation.protocol import Outcome
 from effkeras.search.genomes import Gene, Genome, Space, genome_of, key
 
 _ACCURACY = "accuracy"
 # Draws of which one must be in the table.
 _DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a table says of a network: its accuracy in 0..1, and its costs by name."""
+
+    accuracy: float
+    costs: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,9 @@ from effkeras.search.contests import (
     score,
     wilson,
 )
-from effkeras.search.evaluation.protocol import Outcome
 from effkeras.search.genomes import all_genomes
 from effkeras.search.objectives import Objective
-from effkeras.search.table_space import TableSpace
+from effkeras.search.table_space import Outcome, TableSpace
 
 TABLE = TableSpace(
     ToySpace(),

@@ -203,9 +203,14 @@ def test_a_reward_that_is_not_finite_fails(tmp_path):
     assert {t.state for t in trials_in(job) if sum(t.genome) <= 12} == {"complete"}
 
 
-def test_a_measured_cost_over_its_limit_fails(tmp_path):
-    job = fake_job(tmp_path, trials=12, objective=Objective(limits={"macs": 12}))
+def test_a_measured_cost_over_its_limit_fails_without_a_training(tmp_path):
+    trained = tmp_path / "trained"
+    limited = Objective(limits={"macs": 12})
+    job = fake_job(tmp_path / "out", trials=12, objective=limited, evaluation=Fake(log=trained))
     search(job, Here())
+    assert {str(trial.genome) for trial in trials_in(job) if sum(trial.genome) <= 12} == set(
+        trained.read_text().splitlines()
+    )
     for trial in trials_in(job):
         over = sum(trial.genome) > 12
         assert trial.state == ("fail" if over else "complete")
@@ -386,9 +391,17 @@ def test_a_silent_trial_of_another_machine_is_run_again(tmp_path):
 
 
 @pytest.mark.parametrize("pruner", ["halving", "hyperband"])
-def test_pruned_candidates_count_with_their_last_accuracy(tmp_path, pruner):
+def test_pruned_candidates_count_with_their_last_accuracy(tmp_path, pruner, monkeypatch):
+    measured, costs = [], fake_search.FakeEvaluator.costs
+
+    def counted(self, candidate):
+        measured.append(candidate.genome)
+        return costs(self, candidate)
+
+    monkeypatch.setattr(fake_search.FakeEvaluator, "costs", counted)
     job = fake_job(tmp_path, trials=15, pruner=pruner, evaluation=Fake(steps=9))
     status = search(job, Here())
+    assert len(set(measured)) == len(measured) == 15, "costs are measured once"
     assert status.pruned > 2
     assert status.best.state == "complete"
     for trial in study_in(job).trials:

@@ -29,8 +29,8 @@ class Probing:
     settings: EvaluationSettings
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
-        """Looks at one candidate. Raises EffkerasError for one that cannot be built or costed."""
-        spec, costs = self._definition(candidate), self.costs(candidate)
+        """Looks at one candidate. Raises EffkerasError for one that cannot be built."""
+        spec = self._definition(candidate)
         probe = probe_of(spec, self.pictures.training(spec), self.settings.batch)
         try:
             found = proxies_of(spec, probe, candidate.seed)
@@ -39,7 +39,7 @@ class Probing:
         name = self.settings.kind.removeprefix(PROXY)
         accuracy = as_accuracy(name, found[name])
         report(1, accuracy)
-        return Outcome(accuracy, costs, found)
+        return Outcome(accuracy, found)
 
     def costs(self, candidate: Candidate) -> Mapping[str, float]:
         """What a candidate costs."""

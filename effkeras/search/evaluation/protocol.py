@@ -1,4 +1,4 @@
-"""What every evaluation is: a candidate in, its accuracy and costs out."""
+"""What every evaluation is: a candidate in, its costs and its accuracy out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ class Candidate:
 class Outcome:
     """What an evaluation found.
 
-    `accuracy` is the task's metric in 0..1 on the validation split. `costs` holds what was measured of
-    "parameters", "macs", "bytes" and "latency_ms"; `metrics` whatever else is worth keeping (proxies,
-    epochs trained, seconds).
+    `accuracy` is the task's metric in 0..1 on the validation split; `metrics` holds whatever else is worth
+    keeping (proxies, epochs trained, seconds).
     """
 
     accuracy: float
-    costs: Mapping[str, float]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -42,17 +40,17 @@ class Report(Protocol):
 class Evaluator(Protocol):
     """Evaluates candidates; any exception but `Pruned` means that this candidate failed."""
 
-    def __call__(self, candidate: Candidate, report: Report) -> Outcome:
-        """The same candidate gives the same outcome, but for what is measured in time."""
+    def costs(self, candidate: Candidate) -> Mapping[str, float]:
+        """What a candidate costs, by name; asked for once, before the evaluation, which it may spare."""
         ...
 
-    def costs(self, candidate: Candidate) -> Mapping[str, float]:
-        """What a candidate costs, without evaluating it: what one that was pruned is judged by."""
+    def __call__(self, candidate: Candidate, report: Report) -> Outcome:
+        """The same candidate gives the same outcome, but for what is measured in time."""
         ...
 
 
 class Pruned(Exception):  # noqa: N818 - no error
     """An evaluation that was ended early because others promise more.
 
-    The candidate then counts with the last accuracy that it reported, and with its evaluator's `costs`.
+    The candidate then counts with the last accuracy that it reported.
     """

@@ -152,11 +152,11 @@ class SupernetPaths:
         self._supernet: Supernet | None = None
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
-        """Measures one path. Raises EffkerasError for one that cannot be costed, or is no path."""
-        supernet, costs = self.trained(), self.costs(candidate)
+        """Measures one path. Raises EffkerasError for one that is no path."""
+        supernet = self.trained()
         found = accuracy(supernet.predictor(candidate.genome), self._pictures)
         report(1, found)
-        return Outcome(found, costs, {"supernet_epochs": float(supernet.epochs)})
+        return Outcome(found, {"supernet_epochs": float(supernet.epochs)})
 
     def costs(self, candidate: Candidate) -> Mapping[str, float]:
         """What a candidate costs; the supernet is not needed for it."""

@@ -45,19 +45,19 @@ class ShortTraining:
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
         """Trains one candidate; the same one again gives the same accuracy.
 
-        Raises EffkerasError for a candidate that cannot be built, costed or trained.
+        Raises EffkerasError for a candidate that cannot be built or trained.
         """
         start = time.perf_counter()
-        spec, costs = self._definition(candidate), self.costs(candidate)
+        spec = self._definition(candidate)
         try:
             course = self._train(spec, candidate.seed, report)
         finally:
             keras.backend.clear_session()
         metrics = {"epochs": float(len(course)), "seconds": time.perf_counter() - start}
-        return Outcome(max(course), costs, {**metrics, "last_accuracy": course[-1]})
+        return Outcome(max(course), {**metrics, "last_accuracy": course[-1]})
 
     def costs(self, candidate: Candidate) -> Mapping[str, float]:
-        """What a candidate costs, without training it: what one that was pruned is judged by."""
+        """What a candidate costs, without training it; EffkerasError for one that cannot be costed."""
         return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
 
     def _definition(self, candidate: Candidate) -> ModelSpec:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from effkeras.console import note
-from effkeras.search.evaluation.protocol import Candidate, Evaluator, Outcome, Pruned
+from effkeras.search.evaluation.protocol import Evaluator, Outcome, Pruned
 from effkeras.search.store.ledger import Task
 from effkeras.search.store.log import HEARTBEAT
 from effkeras.search.store.records import Result
@@ -79,16 +79,24 @@ def attend(task: Task, desk: Desk, evaluator: Evaluator, objective: Objective) -
 def _evaluated(task: Task, desk: Desk, evaluator: Evaluator, objective: Objective) -> Result:
     """What the evaluation came to; whatever it raises is this candidate's failure."""
     begin = time.monotonic()
-    listener = _Listener(desk, task)
     try:
-        outcome = evaluator(task.candidate, listener)
-        result = _rewarded(outcome, objective)
-    except Pruned:
-        result = _pruned(listener, task.candidate, evaluator, objective)
+        result = _judged(task, desk, evaluator, objective)
     except Exception as error:
         traceback.print_exc()
         result = Result(reason=_line(error))
     return replace(result, seconds=time.monotonic() - begin)
+
+
+def _judged(task: Task, desk: Desk, evaluator: Evaluator, objective: Objective) -> Result:
+    """One over a limit is not evaluated; one that is pruned counts with its last accuracy."""
+    costs = evaluator.costs(task.candidate)
+    if problem := objective.problem(costs):
+        return Result(costs=costs, reason=problem)
+    listener = _Listener(desk, task)
+    try:
+        return _rewarded(evaluator(task.candidate, listener), costs, objective)
+    except Pruned:
+        return replace(_rewarded(Outcome(listener.accuracy), costs, objective), pruned=True)
 
 
 class _Listener:
@@ -105,26 +113,14 @@ class _Listener:
             self._desk.report(self._task, step, self.accuracy)
 
 
-def _rewarded(outcome: Outcome, objective: Objective) -> Result:
+def _rewarded(outcome: Outcome, costs: Mapping[str, float], objective: Objective) -> Result:
     accuracy = float(outcome.accuracy)
     if not math.isfinite(accuracy):
         return Result(reason=f"the accuracy is {accuracy}")
-    if problem := objective.problem(outcome.costs):
-        return Result(accuracy=accuracy, costs=outcome.costs, metrics=outcome.metrics, reason=problem)
-    reward = float(objective.reward(accuracy, outcome.costs))
+    reward = float(objective.reward(accuracy, costs))
     if not math.isfinite(reward):
         return Result(reason=f"the reward is {reward}")
-    return Result(reward, accuracy, outcome.costs, outcome.metrics)
-
-
-def _pruned(listener: _Listener, candidate: Candidate, evaluator: Evaluator, objective: Objective) -> Result:
-    """A pruned candidate counts with its last accuracy."""
-    try:
-        outcome = Outcome(listener.accuracy, evaluator.costs(candidate))
-        return replace(_rewarded(outcome, objective), pruned=True)
-    except Exception as error:
-        traceback.print_exc()
-        return Result(reason=f"pruned, and then: {_line(error)}")
+    return Result(reward, accuracy, costs, outcome.metrics)
 
 
 def _line(error: Exception) -> str:

@@ -139,7 +139,8 @@ def test_candidates_are_paths_of_one_training(pictures, tmp_path, monkeypatch):
     again = SupernetPaths(BlockSpace(), pictures, SETTINGS, tmp_path)(Candidate(LARGE, 9), lambda *_: None)
     assert first == again
     assert told == [(1, first.accuracy)]
-    assert first.costs["parameters"] > evaluate(Candidate(SMALL, 0), lambda *_: None).costs["parameters"]
+    large, small = (evaluate.costs(Candidate(genome, 0))["parameters"] for genome in (LARGE, SMALL))
+    assert large > small
 
 
 def test_a_supernet_of_another_space_is_refused(pictures, tmp_path):
@@ -166,7 +167,7 @@ def test_a_detector_is_no_supernet():
 
 def test_agreement_is_kendalls_tau():
     def accuracy_by(values):
-        return lambda candidate, report: Outcome(values[candidate.genome], {})
+        return lambda candidate, report: Outcome(values[candidate.genome])
 
     chosen = [(0,), (1,), (2,)]
     shared = accuracy_by({(0,): 0.1, (1,): 0.2, (2,): 0.3})

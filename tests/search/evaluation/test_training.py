@@ -65,11 +65,10 @@ def test_a_candidate_is_trained_and_measured(pictures):
     )
     assert [step for step, _ in told] == [1, 2]
     assert outcome.accuracy == max(accuracy for _, accuracy in told)
-    assert set(outcome.costs) == {"macs"}
-    assert ShortTraining(space, pictures, settings).costs(CANDIDATE) == outcome.costs
+    assert set(ShortTraining(space, pictures, settings).costs(CANDIDATE)) == {"macs"}
     assert outcome.metrics["epochs"] == 2
     again = ShortTraining(space, pictures, settings)(CANDIDATE, quiet)
-    assert (again.accuracy, again.costs) == (outcome.accuracy, outcome.costs)
+    assert again.accuracy == outcome.accuracy
 
 
 def test_the_seed_decides(pictures):
