@@ -65,8 +65,8 @@ class SearchJob:
     Attributes:
         evaluation: makes an evaluator; called once by each worker. A dataclass's fields say which it is.
         trials: how many candidates are evaluated; a later run may ask for more.
-        pruner: ends evaluations early by what they report. With several workers it depends on which of them
-            is quicker, so that a search is repeated exactly only with one.
+        pruner: ends evaluations early by the rewards that they have so far. With several workers it depends
+            on which of them is quicker, so that a search is repeated exactly only with one.
         classes: those of the data, for the winner's definition.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sqlite3
@@ -391,7 +392,7 @@ def test_a_silent_trial_of_another_machine_is_run_again(tmp_path):
 
 
 @pytest.mark.parametrize("pruner", ["halving", "hyperband"])
-def test_pruned_candidates_count_with_their_last_accuracy(tmp_path, pruner, monkeypatch):
+def test_candidates_are_pruned_by_their_reward_and_count_with_the_last(tmp_path, pruner, monkeypatch):
     measured, costs = [], fake_search.FakeEvaluator.costs
 
     def counted(self, candidate):
@@ -399,7 +400,8 @@ def test_pruned_candidates_count_with_their_last_accuracy(tmp_path, pruner, monk
         return costs(self, candidate)
 
     monkeypatch.setattr(fake_search.FakeEvaluator, "costs", counted)
-    job = fake_job(tmp_path, trials=15, pruner=pruner, evaluation=Fake(steps=9))
+    objective = Objective("mnas", "macs", 12.0, exponent=-0.5)
+    job = fake_job(tmp_path, trials=15, pruner=pruner, objective=objective, evaluation=Fake(steps=9))
     status = search(job, Here())
     assert len(set(measured)) == len(measured) == 15, "costs are measured once"
     assert status.pruned > 2
@@ -409,7 +411,7 @@ def test_pruned_candidates_count_with_their_last_accuracy(tmp_path, pruner, monk
             assert trial.value == trial.intermediate_values[trial.last_step]
             assert trial.last_step in (1, 3, 9)
             assert "macs" in trial.user_attrs
-    twin = fake_job(tmp_path / "again", trials=15, pruner=pruner, evaluation=Fake(steps=9))
+    twin = dataclasses.replace(job, out=tmp_path / "again")
     search(twin, Here())
     assert [t.state for t in trials_in(twin)] == [t.state for t in trials_in(job)]
 

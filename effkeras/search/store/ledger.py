@@ -100,9 +100,9 @@ class Ledger:
                     return task
         return None
 
-    def report(self, task: Task, step: int, accuracy: float) -> None:
-        """Writes how far a task is; raises `Pruned` when it is not worth more."""
-        if self._log.report(task.id, step, float(accuracy)):
+    def report(self, task: Task, step: int, reward: float) -> None:
+        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        if self._log.report(task.id, step, float(reward)):
             raise Pruned
 
     def beat(self, task: Task) -> None:

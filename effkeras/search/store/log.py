@@ -146,10 +146,10 @@ class Log:
         with transaction(self._connection):
             self._finish(trial.id, result, tell)
 
-    def report(self, trial_id: int, step: int, accuracy: float) -> bool:
-        """Writes an accuracy after epoch `step`; returns whether the pruner would end the trial."""
+    def report(self, trial_id: int, step: int, reward: float) -> bool:
+        """Writes a reward after epoch `step`; returns whether the pruner would end the trial."""
         with transaction(self._connection) as connection:
-            connection.execute(_REPORT, (trial_id, step, accuracy))
+            connection.execute(_REPORT, (trial_id, step, reward))
         return self._terms.pruner != "none" and self._is_pruned(trial_id)
 
     def beat(self, trial_id: int) -> None:

@@ -44,10 +44,10 @@ class Counter:
         """A candidate, or None when none is left."""
         return self._ledger.take(owner)
 
-    def report(self, task: Task, step: int, accuracy: float) -> bool:
-        """Writes how far a task is; whether it is pruned."""
+    def report(self, task: Task, step: int, reward: float) -> bool:
+        """Writes the reward that a task has so far; whether it is pruned."""
         try:
-            self._ledger.report(task, step, accuracy)
+            self._ledger.report(task, step, reward)
         except Pruned:
             return True
         return False
@@ -76,9 +76,9 @@ class FarDesk:
         task: Task | None = _answer(self.counter.take.remote(owner))
         return task
 
-    def report(self, task: Task, step: int, accuracy: float) -> None:
-        """Writes how far a task is; raises `Pruned` when it is not worth more."""
-        if _answer(self.counter.report.remote(task, step, accuracy)):
+    def report(self, task: Task, step: int, reward: float) -> None:
+        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        if _answer(self.counter.report.remote(task, step, reward)):
             raise Pruned
 
     def beat(self, task: Task) -> None:

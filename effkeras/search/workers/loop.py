@@ -49,8 +49,8 @@ class Desk(Protocol):
         """A candidate, or None when none is left."""
         ...
 
-    def report(self, task: Task, step: int, accuracy: float) -> None:
-        """Writes how far a task is; raises `Pruned` when it is not worth more."""
+    def report(self, task: Task, step: int, reward: float) -> None:
+        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
         ...
 
     def beat(self, task: Task) -> None:
@@ -92,7 +92,7 @@ def _judged(task: Task, desk: Desk, evaluator: Evaluator, objective: Objective) 
     costs = evaluator.costs(task.candidate)
     if problem := objective.problem(costs):
         return Result(costs=costs, reason=problem)
-    listener = _Listener(desk, task)
+    listener = _Listener(desk, task, objective, costs)
     try:
         return _rewarded(evaluator(task.candidate, listener), costs, objective)
     except Pruned:
@@ -100,17 +100,23 @@ def _judged(task: Task, desk: Desk, evaluator: Evaluator, objective: Objective) 
 
 
 class _Listener:
-    """The evaluation's `Report`, which remembers the last accuracy."""
+    """The evaluation's `Report`, which remembers the last accuracy and tells the ledger the reward.
 
-    def __init__(self, desk: Desk, task: Task) -> None:
-        self._desk = desk
-        self._task = task
+    By accuracy, a pruner would take small networks for ones that have fallen behind.
+    """
+
+    def __init__(self, desk: Desk, task: Task, objective: Objective, costs: Mapping[str, float]) -> None:
+        self._desk, self._task = desk, task
+        self._objective, self._costs = objective, costs
         self.accuracy = math.nan
 
     def __call__(self, step: int, accuracy: float) -> None:
         self.accuracy = float(accuracy)
-        if math.isfinite(self.accuracy):
-            self._desk.report(self._task, step, self.accuracy)
+        if not math.isfinite(self.accuracy):
+            return
+        reward = float(self._objective.reward(self.accuracy, self._costs))
+        if math.isfinite(reward):
+            self._desk.report(self._task, step, reward)
 
 
 def _rewarded(outcome: Outcome, costs: Mapping[str, float], objective: Objective) -> Result:
