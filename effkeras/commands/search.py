@@ -45,9 +45,8 @@ def _run(argv: Sequence[str] | None) -> int:
     from effkeras.search.run import search
     from effkeras.search.watching import Display
 
-    note(
-        f"{chosen.trials} trials with {chosen.strategy}, {_workers(chosen)}; everything is kept in {job.out}"
-    )
+    made_by = f"{job.strategy.name}, {_workers(chosen)}"
+    note(f"{chosen.trials} trials with {made_by}; everything is kept in {job.out}")
     try:
         with Display(job.objective.cost) as display:
             status = search(job, crew, display)
@@ -69,7 +68,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
     _check_tables(evaluation, classes)
     job = SearchJob(
         space=space,
-        strategy=NamedStrategy(chosen.strategy, _pairs(chosen.option, _value)),
+        strategy=NamedStrategy(_strategy(chosen), _pairs(chosen.option, _value)),
         objective=objective,
         evaluation=evaluation,
         trials=chosen.trials,
@@ -100,6 +99,10 @@ def _objective(chosen: argparse.Namespace) -> Objective:
     kind: Any = chosen.objective or ("accuracy" if chosen.target is None else "mnas")
     limits = {located(name, Path()): most for name, most in _pairs(chosen.limit, float).items()}
     return Objective(kind, located(chosen.cost, Path()), chosen.target, chosen.exponent, limits)
+
+
+def _strategy(chosen: argparse.Namespace) -> str:
+    return chosen.strategy or ("nsga2" if chosen.objective == "pareto" else "evolution")
 
 
 def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:
@@ -214,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data(options)
     options.add_argument("--trials", type=above_zero, required=True, metavar="N", help="candidates to try")
     options.add_argument("--out", type=Path, required=True, metavar="DIR", help="the search's folder")
-    options.add_argument("--strategy", default="evolution", metavar="NAME", help="default: evolution")
+    options.add_argument("--strategy", metavar="NAME", help="default: evolution; nsga2 for a Pareto front")
     options.add_argument(
         "--option", action="append", default=[], metavar="K=V", help="of the strategy; may be repeated"
     )

@@ -95,6 +95,18 @@ def check_job(job: SearchJob) -> None:
     if job.is_front and job.pruner != "none":
         raise EffkerasError("a pruner needs one reward, and a Pareto front has two; leave one of them out")
     job.strategy.make(job.space, job.seed)
+    if job.is_front and isinstance(job.strategy, NamedStrategy):
+        _check_front(job.strategy.name)
+
+
+def _check_front(strategy: str) -> None:
+    from effkeras.search.strategies.registry import FRONT_STRATEGIES
+
+    if strategy not in FRONT_STRATEGIES:
+        raise EffkerasError(
+            f"the strategy {strategy} maximises one reward, and a Pareto front has two: choose one of "
+            f"{', '.join(FRONT_STRATEGIES)}"
+        )
 
 
 def space_name(space: Space) -> str:

@@ -45,6 +45,12 @@ def test_without_a_target_accuracy_counts(classes):
     assert job(data=classes).objective.kind == "accuracy"
 
 
+@pytest.mark.parametrize("strategy", ["nsga2", "random", "grid"])
+def test_a_front_is_for_strategies_that_weigh_the_cost(classes, strategy):
+    words = [] if strategy == "nsga2" else ["--strategy", strategy]
+    assert job("--objective", "pareto", *words, data=classes).strategy.name == strategy
+
+
 def test_a_limit_narrows_the_space(classes):
     made = job("--limit", "macs=3e6", data=classes)
     assert made.objective.limits == {"macs": 3e6}
@@ -100,6 +106,7 @@ def test_a_table_is_the_same_from_any_folder(classes, tmp_path, monkeypatch):
         (["--cost", "weight", "--target", "3"], "'weight'"),
         (["--objective", "abs"], "needs a target"),
         (["--objective", "pareto", "--pruner", "halving"], "Pareto"),
+        (["--objective", "pareto", "--strategy", "tpe"], "choose one of nsga2, random, grid"),
         (["--epochs", "0"], "not above 0"),
         (["--evaluation", "guess"], "'guess'"),
     ],

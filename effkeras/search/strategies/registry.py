@@ -40,6 +40,8 @@ _ENTRIES: Mapping[str, Entry] = {
 }
 
 STRATEGIES: Mapping[str, str] = {name: entry.help for name, entry in _ENTRIES.items()}
+# For a Pareto front: what weighs accuracy against cost, or looks at neither. The others maximise a reward.
+FRONT_STRATEGIES = ("nsga2", "random", "grid")
 
 
 def make_strategy(name: str, space: Space, seed: int, options: Mapping[str, Any] | None = None) -> Strategy:
