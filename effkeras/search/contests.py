@@ -64,7 +64,7 @@ class TableProblem:
     def told(self, ask: int, genome: Genome) -> Told:
         """What the table says of it."""
         outcome = self.space.outcome(genome)
-        cost = outcome.costs.get(self._objective.cost) if self._objective.needs_target else None
+        cost = outcome.costs.get(self._objective.cost) if self._objective.kind == "pareto" else None
         return Told(ask, genome, self._reward(genome), outcome.accuracy, cost)
 
     def _reward(self, genome: Genome) -> float:

@@ -140,8 +140,8 @@ def open_ledger(job: SearchJob, limits: Limits) -> Ledger:
 
 
 def replica(job: SearchJob) -> Replica:
-    """A new copy of the strategy."""
-    return Replica(job.strategy.make(job.space, job.seed), job.objective.cost)
+    """A new copy of the strategy, which is told of a cost for a front only."""
+    return Replica(job.strategy.make(job.space, job.seed), job.objective.cost if job.is_front else None)
 
 
 def _terms(job: SearchJob) -> Terms:

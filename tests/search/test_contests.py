@@ -95,10 +95,11 @@ def test_a_table_is_searched_by_its_objective():
     assert problem.best == TABLE.outcomes[best].accuracy
     assert play("random", problem, 0, len(TABLE.outcomes)) == problem.best
     small = TableProblem(TABLE, Objective("mnas", "parameters", 300, exponent=-1.0))
-    told = small.told(0, best)
-    assert told.cost == TABLE.outcomes[best].costs["parameters"]
-    assert told.reward == pytest.approx(told.accuracy * 300 / told.cost)
+    told, cost = small.told(0, best), TABLE.outcomes[best].costs["parameters"]
+    assert told.reward == pytest.approx(told.accuracy * 300 / cost)
     assert small.best > told.reward
+    assert told.cost is None
+    assert TableProblem(TABLE, Objective("pareto", "parameters")).told(0, best).cost == cost
 
 
 def test_the_largest_networks_are_tried_first():

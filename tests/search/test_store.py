@@ -8,6 +8,7 @@ import math
 import sqlite3
 import statistics
 import time
+import types
 
 import fake_search
 import optuna
@@ -21,7 +22,8 @@ from effkeras.search.objectives import Objective
 from effkeras.search.run import MostFailedError, search
 from effkeras.search.store import locks
 from effkeras.search.store.ledger import DIED, Limits
-from effkeras.search.store.records import Result
+from effkeras.search.store.records import Result, Trial
+from effkeras.search.strategies.protocol import Told
 from effkeras.search.strategies.registry import STRATEGIES as NAMES
 from effkeras.search.workers.crew import Post
 from effkeras.search.workers.here import Here
@@ -318,6 +320,21 @@ def test_two_replicas_write_one_log(tmp_path):
     trials = ledgers[0].trials()
     assert sum(trial.is_candidate for trial in trials) == 30
     replica(job).follow(trials)
+
+
+@pytest.mark.parametrize(("kind", "cost"), [("accuracy", None), ("pareto", 3.0)])
+def test_the_cost_is_told_for_a_front_only(tmp_path, kind, cost):
+    """Otherwise NSGA-II would weigh it beside a reward that has weighed it already."""
+    tells = []
+
+    class Listening(Climbing):
+        def make(self, space, seed):
+            return types.SimpleNamespace(ask=lambda: (0, 0, 0, 0), tell=tells.append)
+
+    job = fake_job(tmp_path, strategy=Listening(), objective=Accuracy(kind=kind))
+    result = Result(0.5, 0.6, {"macs": 3.0})
+    replica(job).follow([Trial(0, 1, (0, 0, 0, 0), 0, "complete", 0, told=0, result=result)])
+    assert tells == [Told(0, (0, 0, 0, 0), 0.5, 0.6, cost)]
 
 
 def test_a_changed_strategy_does_not_go_on(tmp_path):

@@ -91,12 +91,13 @@ class Trial:
         return self.same_as is None
 
 
-def told(trial: Trial, cost: str) -> Told:
-    """What a strategy is told of a finished trial."""
+def told(trial: Trial, cost: str | None) -> Told:
+    """What a strategy is told of a finished trial; of its costs the one named."""
     result = trial.result or Result()
     if result.reward is None:
         return Told(trial.number, trial.genome, None)
-    return Told(trial.number, trial.genome, result.reward, result.accuracy, result.costs.get(cost))
+    known = None if cost is None else result.costs.get(cost)
+    return Told(trial.number, trial.genome, result.reward, result.accuracy, known)
 
 
 def best_of(trials: list[Trial]) -> Trial | None:

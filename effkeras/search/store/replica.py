@@ -13,10 +13,10 @@ from effkeras.search.strategies.protocol import Strategy
 class Replica:
     """One process's copy of the strategy.
 
-    `cost` names the cost that the strategy is told.
+    `cost` names the cost that the strategy is told; None for none.
     """
 
-    def __init__(self, strategy: Strategy, cost: str) -> None:
+    def __init__(self, strategy: Strategy, cost: str | None) -> None:
         self._strategy = strategy
         self._cost = cost
         self._asks = 0

@@ -1,4 +1,4 @@
-"""NSGA-II (Deb et al., IEEE TEC 2002), Optuna's NSGAIISampler: accuracy against cost, without a target."""
+"""NSGA-II (Deb et al., IEEE TEC 2002), Optuna's NSGAIISampler: accuracy against cost, for a Pareto front."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Nsga2Options:
 def nsga2(space: Space, seed: int, options: Nsga2Options) -> OptunaStrategy:
     """The strategy; candidates that failed never become parents.
 
-    Where no cost is told, as by an objective that weighs none, it maximises the reward alone.
+    Where no cost is told, as by every objective but a Pareto front, it maximises the reward alone.
     """
     optuna = import_optuna()
     sampling = Sampling(

@@ -18,8 +18,9 @@ class Told:
     """What became of a proposal.
 
     `ask` counts the calls of `ask` from 0; results may come in another order than the proposals.
-    `reward` is None for a candidate that failed. `accuracy` and `cost` are what the reward was made of,
-    for strategies that weigh them against each other themselves; None where it failed.
+    `reward` is None for a candidate that failed. `accuracy` and `cost` are for strategies that weigh them
+    against each other themselves; None where it failed. The cost is told for a Pareto front only: any other
+    reward has weighed it already, or leaves it out.
     """
 
     ask: int
