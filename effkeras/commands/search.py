@@ -79,6 +79,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
     )
     job = _limited(job, objective, evaluation)
     check_job(job)
+    _note_timing(chosen, evaluation)
     return job
 
 
@@ -116,6 +117,15 @@ def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> Se
     limited = Limited(evaluation.space, limits, job.classes, evaluation.settings.artifact)
     check_limits(limited)
     return replace(job, space=limited)
+
+
+def _note_timing(chosen: argparse.Namespace, evaluation: Evaluation) -> None:
+    shares = chosen.ray is not None or (chosen.workers or 1) > 1
+    if shares and "latency_ms" in evaluation.settings.costs:
+        note(
+            "latency_ms is timed while other workers train on the same cores, and comes out too long: rather "
+            "--workers 1, or --cost table:FILE with what `effkeras search table` writes"
+        )
 
 
 def _check_tables(evaluation: Evaluation, classes: Classes) -> None:

@@ -51,6 +51,20 @@ def test_a_front_is_for_strategies_that_weigh_the_cost(classes, strategy):
     assert job("--objective", "pareto", *words, data=classes).strategy.name == strategy
 
 
+@pytest.mark.parametrize(
+    ("words", "is_noted"),
+    [
+        (["--cost", "latency_ms", "--target", "1", "--workers", "2"], True),
+        (["--limit", "latency_ms=2", "--ray", "auto"], True),
+        (["--cost", "latency_ms", "--target", "1"], False),
+        (["--target", "2e6", "--workers", "2"], False),
+    ],
+)
+def test_workers_disturb_what_is_timed(classes, capsys, words, is_noted):
+    job(*words, data=classes)
+    assert ("effkeras search table" in capsys.readouterr().err) == is_noted
+
+
 def test_a_limit_narrows_the_space(classes):
     made = job("--limit", "macs=3e6", data=classes)
     assert made.objective.limits == {"macs": 3e6}
