@@ -115,8 +115,7 @@ def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> Se
         return job
     note("looking for networks within the limits")
     limited = Limited(evaluation.space, limits, job.classes, evaluation.settings.artifact)
-    check_limits(limited)
-    return replace(job, space=limited)
+    return replace(job, space=check_limits(limited))
 
 
 def _note_timing(chosen: argparse.Namespace, evaluation: Evaluation) -> None:

@@ -75,8 +75,8 @@ def genome_of(word: str, space: Space) -> Genome:
     return genome
 
 
-def check_space(space: Space) -> None:
-    """Raises EffkerasError when there is nothing to choose, or nothing that is valid."""
+def check_space(space: Space) -> Genome:
+    """A valid genome; raises EffkerasError when there is nothing to choose, or nothing that is valid."""
     if not space.genes:
         raise EffkerasError("the space has no genes: give at least one key a list of choices")
     for gene in space.genes:
@@ -84,13 +84,14 @@ def check_space(space: Space) -> None:
             raise EffkerasError(f"the space's gene {gene.name!r} has no choices")
         if len(set(map(repr, gene.choices))) < len(gene.choices):
             raise EffkerasError(f"the space's gene {gene.name!r} has a choice twice: {gene.choices}")
-    sample(space, np.random.default_rng(0))
+    return sample(space, np.random.default_rng(0))
 
 
 def sample(space: Space, random: np.random.Generator) -> Genome:
     """A valid canonical genome, each raw genome as likely as any other.
 
-    Raises EffkerasError when none of many draws is valid.
+    Where none of many draws is valid, one that mutations lead to from the space's `start`. Raises
+    EffkerasError when the space has no such genome.
     """
     why = ""
     for _ in range(_DRAWS):
@@ -98,7 +99,12 @@ def sample(space: Space, random: np.random.Generator) -> Genome:
         why = space.problem(genome)
         if not why:
             return space.canonical(genome)
-    raise EffkerasError(f"the space contradicts itself: none of {_DRAWS:,} draws is a network, as {why}")
+    start: Genome | None = getattr(space, "start", None)
+    if start is None:
+        raise EffkerasError(f"the space contradicts itself: none of {_DRAWS:,} draws is a network, as {why}")
+    for _ in space.genes:
+        start = mutate(space, start, random)
+    return start
 
 
 def mutate(space: Space, genome: Genome, random: np.random.Generator, genes: int = 1) -> Genome:

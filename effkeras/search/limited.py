@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,13 +29,15 @@ class Limited:
 
     `limits` are by the name of the cost, and only of costs that need neither TensorFlow nor a measurement, as
     every genome that is drawn or changed is counted: with `classes`, those of the data, where they are given.
-    `artifact` tells which figures of a block table are read.
+    `artifact` tells which figures of a block table are read. `start` is a genome within the limits: where few
+    are, the next draws may find none.
     """
 
     space: ModelSpace
     limits: Mapping[str, float]
     classes: Classes | None = None
     artifact: ArtifactSettings = field(default_factory=ArtifactSettings)
+    start: Genome | None = None
     _known: dict[Genome, Mapping[str, float]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -92,8 +94,10 @@ class Limited:
         return max(costs[name] / limit for name, limit in self.limits.items())
 
 
-def check_limits(limited: Limited) -> None:
-    """Raises EffkerasError when no network is found that keeps the limits, and says what the cheapest costs.
+def check_limits(limited: Limited) -> Limited:
+    """The space with a genome within the limits to start from.
+
+    Raises EffkerasError when no network is found that keeps the limits, and says what the cheapest costs.
 
     One is looked for gene by gene. When that ends far over the limits, there is none; when it ends near
     them, draws decide. What keeps them must be drawn now and then, or no strategy could start.
@@ -102,12 +106,10 @@ def check_limits(limited: Limited) -> None:
     why = ""
     if limited.excess(cheapest) <= _HOPELESS:
         try:
-            check_space(limited)
+            return replace(limited, start=check_space(limited))
         except EffkerasError:
             within = limited.excess(cheapest) <= 1
             why = "; networks within the limits are too rare to be drawn" if within else ""
-        else:
-            return
     costs = limited.costs(cheapest)
     found = " and ".join(f"{name} {costs[name]:,.10g}" for name in limited.limits)
     limits = " and ".join(f"{limit:,.10g}" for limit in limited.limits.values())

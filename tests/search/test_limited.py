@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from space_files import shipped, space_from
@@ -77,6 +79,17 @@ def test_the_cheapest_that_is_told_is_the_cheapest_there_is(tmp_path, no_draws):
 
 def test_a_limit_that_some_networks_keep_is_taken():
     check_limits(Limited(shipped("digits-blocks"), {"macs": 1e6}))
+
+
+def test_where_draws_find_none_a_known_one_is_changed(monkeypatch):
+    """One of 150 networks is within the limit; `check_limits` has drawn one, and the next draws do not."""
+    space = check_limits(Limited(shipped("digits-blocks"), {"macs": 500_000}))
+    monkeypatch.setattr("effkeras.search.genomes._DRAWS", 20)
+    with pytest.raises(EffkerasError, match="contradicts itself"):
+        sample(dataclasses.replace(space, start=None), np.random.default_rng(1))
+    drawn = [sample(space, np.random.default_rng(seed)) for seed in (1, 2)]
+    assert not any(map(space.problem, drawn))
+    assert len({*drawn, space.start}) == 3
 
 
 def test_networks_too_rare_to_be_drawn_are_refused(monkeypatch):
