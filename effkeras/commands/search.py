@@ -142,7 +142,7 @@ def _check_tables(evaluation: Evaluation, classes: Classes) -> None:
 
 
 def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSpace) -> Evaluation:
-    from effkeras.search.evaluation.front import Evaluation
+    from effkeras.search.evaluation.front import Evaluation, check_kind
     from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked, located
     from effkeras.tables import read_toml, to_record
 
@@ -153,6 +153,7 @@ def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSp
     beside = chosen.config.parent if chosen.config else Path()
     costs = [*(located(name, beside) for name in settings.costs), objective.cost, *objective.costs]
     settings = checked(replace(settings, costs=tuple(costs)))
+    check_kind(settings, space)
     data = EvaluationData(chosen.data.absolute(), chosen.out.absolute(), skip_bad=chosen.skip_bad)
     return Evaluation(settings, data, space)
 

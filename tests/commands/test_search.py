@@ -135,6 +135,13 @@ def test_bad_options_are_one_line(classes, tmp_path, capsys, words, said):
     assert not out.exists()
 
 
+def test_cells_make_no_supernet(classes, tmp_path, capsys):
+    options = ["pnasnet-cells", "--data", str(classes), "--trials", "3", "--out", str(tmp_path / "out")]
+    assert command.main([*options, "--evaluation", "supernet"]) == 2
+    assert "evaluate by train or by a proxy" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_data_with_boxes_do_not_fit_a_classifier(digits, tmp_path, capsys):
     options = ["digits-blocks", "--data", str(digits), "--trials", "3", "--out", str(tmp_path / "out")]
     assert command.main(options) == 2

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from short_trials import BlockSpace
+from space_files import shipped
 
 from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.front import Evaluation, make_evaluator
@@ -77,6 +78,13 @@ def test_settings_need_no_tensorflow():
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(EffkerasError, match=message):
         checked(dataclasses.replace(SMALL, **changes))
+
+
+@pytest.mark.parametrize("name", ["nasnet-cells", "efficientdet-lite"])
+def test_only_blocks_make_a_supernet(name, tmp_path):
+    settings = dataclasses.replace(SMALL, kind="supernet")
+    with pytest.raises(EffkerasError, match=f"{name} has no classifiers of MBConv blocks"):
+        make_evaluator(settings, EvaluationData(tmp_path), shipped(name))
 
 
 def test_a_cost_named_twice_is_measured_once():
