@@ -19,6 +19,7 @@ from effkeras.console import run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
 from effkeras.search.genomes import Space
+from effkeras.search.job import space_name
 from effkeras.search.publishing import KIND, ROWS
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.table_space import TableSpace, read_table
@@ -45,6 +46,8 @@ def write_trained(folder: Path, space: Space, to: Path) -> TableSpace:
     rows = [row for row in results.read(folder / ROWS) if _counts(row)]
     if not rows:
         raise EffkerasError(f"{folder} holds no trial that succeeded: give the --out of `effkeras search`")
+    if (searched := rows[0]["space"]) != space_name(space):
+        raise EffkerasError(f"{folder} holds trials of the space {searched}, not of {space_name(space)}")
     with whole_file(to) as aside:
         aside.write_text("".join(_lines(space, rows)), encoding="utf-8")
         return read_table(aside, space)

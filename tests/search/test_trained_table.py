@@ -40,9 +40,16 @@ def test_a_table_is_the_same_again(job, tmp_path):
     assert (tmp_path / "one.json").read_text() == (tmp_path / "other.json").read_text()
 
 
-def test_another_space_is_refused(job, tmp_path):
-    with pytest.raises(EffkerasError, match=r"no genome of this space|another space"):
-        write_trained(job.out, FakeSpace(sizes=(2, 2, 2)), tmp_path / "table.json")
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (FakeSpace(sizes=(2, 2, 2)), "no genome of this space|another space"),
+        (FakeSpace("other", sizes=(3, 2)), "holds trials of the space fake, not of other"),
+    ],
+)
+def test_another_space_is_refused(job, tmp_path, space, said):
+    with pytest.raises(EffkerasError, match=said):
+        write_trained(job.out, space, tmp_path / "table.json")
     assert not list(tmp_path.iterdir())
 
 
