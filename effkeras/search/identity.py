@@ -16,6 +16,8 @@ from effkeras.search.job import SearchJob, space_digest, space_name
 from effkeras.tables import Table, read_toml
 
 FILE = "search.toml"
+# What else the file says of the space; its digest tells whether it is the same.
+_SAID = ("source", "definition")
 
 
 def identify(job: SearchJob) -> None:
@@ -28,7 +30,7 @@ def identify(job: SearchJob) -> None:
         _compare(path, description(job))
     else:
         _check_unused(job.out)
-        write_text(path, _toml(description(job) | _space_table(job)))
+        write_text(path, _toml(description(job) | _said(job)))
 
 
 def description(job: SearchJob) -> Table:
@@ -45,7 +47,7 @@ def description(job: SearchJob) -> Table:
 
 
 def _compare(path: Path, ours: Table) -> None:
-    theirs = flat({key: value for key, value in read_toml(path).items() if key != "definition"})
+    theirs = flat({key: value for key, value in read_toml(path).items() if key not in _SAID})
     mine = flat(_plain(ours))
     for name in dict.fromkeys([*theirs, *mine]):
         if theirs.get(name) != mine.get(name):
@@ -68,9 +70,9 @@ def _check_unused(out: Path) -> None:
         raise EffkerasError(f"{out} has a search.db but no {FILE} that says of what; give another --out")
 
 
-def _space_table(job: SearchJob) -> Table:
-    table = getattr(job.space, "table", None)
-    return {"definition": dict(table)} if table else {}
+def _said(job: SearchJob) -> Table:
+    source, table = (getattr(job.space, name, None) for name in ("source", "table"))
+    return ({"source": source} if source else {}) | ({"definition": dict(table)} if table else {})
 
 
 def _facts(thing: Any, out: Path) -> Table:

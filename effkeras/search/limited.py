@@ -51,6 +51,11 @@ class Limited:
         return self.space.name
 
     @property
+    def source(self) -> str:
+        """What the space is read again by."""
+        return self.space.source
+
+    @property
     def digest(self) -> str:
         """The space's; the limits are the objective's to tell apart."""
         return self.space.digest

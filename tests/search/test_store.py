@@ -14,10 +14,12 @@ import fake_search
 import optuna
 import pytest
 from fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
+from space_files import shipped, space_from
 
 from effkeras.errors import EffkerasError
 from effkeras.search.identity import identify
 from effkeras.search.job import NamedStrategy, create_store, locks_of, open_ledger, replica
+from effkeras.search.limited import Limited
 from effkeras.search.objectives import Objective
 from effkeras.search.run import MostFailedError, search
 from effkeras.search.store import locks
@@ -27,6 +29,7 @@ from effkeras.search.strategies.protocol import Told
 from effkeras.search.strategies.registry import STRATEGIES as NAMES
 from effkeras.search.workers.crew import Post
 from effkeras.search.workers.here import Here
+from effkeras.tables import read_toml
 
 
 def trials_in(job):
@@ -166,6 +169,17 @@ def test_a_folder_of_another_search_is_refused(tmp_path, changes, named):
         search(fake_job(tmp_path, trials=2, **changes), Here())
     assert named in str(refused.value)
     assert str(tmp_path) in str(refused.value)
+
+
+def test_the_folder_says_where_its_space_is_read_from(tmp_path):
+    text = 'kind = "blocks"\nbase = "efficientnet-digits"\nsize = [32, 48]\n'
+    for folder, limits in (("a", {}), ("b", {"macs": 1e9})):  # the file has been moved meanwhile
+        (tmp_path / folder).mkdir()
+        space = Limited(space_from(tmp_path / folder, text), limits)
+        identify(fake_job(tmp_path / "out", space=space))
+    written = read_toml(tmp_path / "out" / "search.toml")
+    assert written["source"] == str(tmp_path / "a" / "own.toml")
+    assert shipped("digits-tiny").source == "digits-tiny"
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path):

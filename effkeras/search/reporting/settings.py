@@ -11,7 +11,13 @@ from effkeras.search.reporting.wording import amount, command, cost_name
 from effkeras.tables import Table, read_toml, to_table
 
 FILE = "search.toml"
-_OWN = ("schema", "seed", "strategy.", "definition.")  # what searches that are compared may differ in
+_OWN = (
+    "schema",
+    "seed",
+    "source",
+    "strategy.",
+    "definition.",
+)  # what searches that are compared may differ in
 _OPTIONS = {
     "kind": "--evaluation",
     "epochs": "--epochs",
@@ -115,13 +121,27 @@ def differences(searches: Sequence[Search]) -> list[str]:
 
 def baseline_command(search: Search, settings: Mapping[str, Any]) -> str:
     """The command of a random search that is to be compared with this one."""
-    from effkeras.search.spaces.reading import space_names
-
-    space = search.space if search.space in space_names() else f"{search.space}.toml"
-    words = ["effkeras", "search", space, "--data", data_of(settings), "--strategy", "random"]
+    words = [
+        "effkeras",
+        "search",
+        _source(search, settings),
+        "--data",
+        data_of(settings),
+        "--strategy",
+        "random",
+    ]
     words += ["--trials", str(search.candidates), "--seed", str(search.seed + 1)]
     words += ["--out", baseline_folder(search), *_objective_options(settings), *_evaluation_options(settings)]
     return command(words)
+
+
+def _source(search: Search, settings: Mapping[str, Any]) -> str:
+    """The name or file of the space; the file's name alone where its folder is not known."""
+    from effkeras.search.spaces.reading import space_names
+
+    if "source" in settings:
+        return str(settings["source"])
+    return search.space if search.space in space_names() else f"{search.space}.toml"
 
 
 def baseline_folder(search: Search) -> str:

@@ -18,6 +18,11 @@ class ModelSpace(Space, Protocol):
         ...
 
     @property
+    def source(self) -> str:
+        """What it is read again by: the name of a space that ships, the absolute path of any other file."""
+        ...
+
+    @property
     def summary(self) -> str:
         """One line about the space; "" when its file has none."""
         ...

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from effkeras.definition import InputSpec, ModelSpec
@@ -36,6 +37,12 @@ class TomlSpace(ABC):
     def name(self) -> str:
         """The file's name without its ending."""
         return self.file.name
+
+    @property
+    def source(self) -> str:
+        """What it is read again by: the name of a space that ships, the absolute path of any other file."""
+        path = self.file.path.absolute()
+        return self.name if path.parent == Path(__file__).parent else str(path)
 
     @property
     def summary(self) -> str:

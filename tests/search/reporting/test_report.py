@@ -210,6 +210,11 @@ def test_without_random_search_the_page_says_how_to_get_one(tmp_path):
     assert chosen.config is None
 
 
+def test_a_space_of_a_file_keeps_its_folder(searched):
+    said = baseline_command(read_search(searched), {**SETTINGS, "source": "/my spaces/own.toml"})
+    assert shlex.split(said)[:3] == ["effkeras", "search", "/my spaces/own.toml"]
+
+
 def test_settings_that_no_option_sets_are_asked_for(searched):
     evaluation = {**SETTINGS["evaluation"], "settings": {"weight_decay": 0.5}}
     said = baseline_command(read_search(searched), {**SETTINGS, "evaluation": evaluation})
