@@ -368,17 +368,16 @@ def test_a_changed_strategy_does_not_go_on(tmp_path):
         search(changed, Here())
 
 
-def test_a_candidate_is_given_up_after_two_deaths(tmp_path):
+def test_a_candidate_is_given_up_after_three_deaths(tmp_path):
     job = fake_job(tmp_path, trials=3)
     create_store(job)
     ledger = open_ledger(job, Limits(3, session="now"))
     first = ledger.take("far/now/a")
     ledger.bury("far/now/a")
-    again = ledger.take("far/now/b")
-    assert again.candidate == first.candidate
-    ledger.bury("far/now/b")
-    other = ledger.take("far/now/c")
-    assert other.candidate != first.candidate
+    for owner in ("far/now/b", "far/now/c"):
+        assert ledger.take(owner).candidate == first.candidate
+        ledger.bury(owner)
+    assert ledger.take("far/now/d").candidate != first.candidate
     assert ledger.trials()[0].result.reason == DIED
 
 

@@ -23,7 +23,7 @@ from effkeras.search.store.records import Result, Trial
 from effkeras.search.store.replica import Replica
 
 # Deaths of processes within one session after which their candidate is given up.
-_MOST_DEATHS = 2
+_MOST_DEATHS = 3
 DIED = "the process died, probably out of memory"
 # Proposals in a row that were all tried before, after which a search has nothing left to find.
 _MOST_REPEATS = 200
