@@ -190,6 +190,10 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> int:
     rows += [(name, str(choice)) for name, choice in chosen(job.space, status.best.genome).items()]
     facts(f"the best, trial {status.best.number}", rows)
     best = job.out / "best.toml"
+    if job.is_front:
+        count = len(list((job.out / "front").glob("*.toml")))
+        what = f"definition{'' if count == 1 else 's'}, the front of accuracy and {job.objective.cost}"
+        print(f"{job.out / 'front'}: {count} {what}")
     print(f"{best}: next: effkeras train {best} --data {data} --out RUN")
     print(f"to look at the search: effkeras search report {job.out}")
     return 0

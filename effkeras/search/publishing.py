@@ -1,6 +1,6 @@
-"""What a search writes for others to read: a row for each trial, and the winner's definition.
+"""What a search writes for others to read: a row for each trial, and definitions of the best.
 
-Both follow from the store, so that what a kill has kept from being written is written next time.
+All follow from the store, so that what a kill has kept from being written is written next time.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from effkeras.definition import ModelSpec
 from effkeras.files import write_text
 from effkeras.search.genomes import Genome, chosen, key
 from effkeras.search.job import SearchJob, space_name
-from effkeras.search.store.records import Result, Trial, best_of
+from effkeras.search.store.records import Result, Trial, best_of, front_of
 from effkeras.tables import Table
 
-ROWS, BEST = "results.jsonl", "best.toml"
+ROWS, BEST, FRONT = "results.jsonl", "best.toml", "front"
 KIND = "trial"
 
 
 class Publisher:
-    """Keeps `results.jsonl` and `best.toml` of one search up to date."""
+    """Keeps `results.jsonl`, `best.toml` and, of a Pareto search, `front/TRIAL.toml` up to date."""
 
     def __init__(self, job: SearchJob) -> None:
         self._job = job
         rows = results.read(job.out / ROWS)
         self._written = {row["trial"] for row in rows if row.get("kind") == KIND}
         self._best: Genome | None = None
+        self._front: list[int] | None = None
 
     def publish(self, trials: list[Trial]) -> None:
         """Writes what is new, in the order in which the trials were finished."""
@@ -39,6 +40,8 @@ class Publisher:
         if best is not None and best.genome != self._best:
             self._write_best(best.genome)
             self._best = best.genome
+        if self._job.is_front:
+            self._publish_front(front_of(trials, self._job.objective.cost))
 
     def _row(self, trial: Trial) -> Table:
         result = trial.result or Result()
@@ -61,6 +64,20 @@ class Publisher:
         spec = winner(self._job, genome)
         if spec is not None:
             write_text(self._job.out / BEST, spec.to_toml())
+
+    def _publish_front(self, front: list[Trial]) -> None:
+        """A definition for each network of the front; those of networks that have left it go."""
+        numbers = [trial.number for trial in front]
+        if numbers == self._front:
+            return
+        folder, self._front = self._job.out / FRONT, numbers
+        files = {folder / f"{trial.number}.toml": trial.genome for trial in front}
+        for file, genome in files.items():
+            spec = None if file.exists() else winner(self._job, genome)
+            if spec is not None:
+                write_text(file, spec.to_toml())
+        for file in set(folder.glob("*.toml")) - set(files):
+            file.unlink(missing_ok=True)
 
 
 def winner(job: SearchJob, genome: Genome) -> ModelSpec | None:

@@ -51,8 +51,9 @@ def search(job: SearchJob, crew: Crew, watch: Callable[[Status], None] = lambda 
     """Searches until the job's trials are made, from wherever an earlier run in its folder ended.
 
     The folder then holds the store `search.db` (an Optuna study), `results.jsonl` with a row for each
-    finished trial and, of a space of models, the winner's definition `best.toml`. All of them are whole
-    whenever anything is killed.
+    finished trial and, of a space of models, the winner's definition `best.toml`; that of a Pareto search
+    also one for each network of its front, `front/TRIAL.toml`. All of them are whole whenever anything is
+    killed.
 
     Args:
         job: what to search.

@@ -166,6 +166,18 @@ def test_it_ends_with_what_to_do_next(classes, tmp_path, capsys):
     assert report == f"to look at the search: effkeras search report {tmp_path}"
 
 
+def test_a_front_ends_with_all_of_its_networks(classes, tmp_path, capsys):
+    made = job("--objective", "pareto", data=classes, out=tmp_path)
+    genome = sample(made.space, np.random.default_rng(0))
+    (tmp_path / "front").mkdir()
+    (tmp_path / "front" / "3.toml").touch()
+    assert (
+        command._conclude(made, status(best=dataclasses.replace(status().best, genome=genome)), classes) == 0
+    )
+    front = capsys.readouterr().out.splitlines()[-3]
+    assert front == f"{tmp_path / 'front'}: 1 definition, the front of accuracy and macs"
+
+
 def test_the_live_line_fits_80_columns():
     assert line(status(), "macs") == "2 running; best 0.9123 (accuracy 0.9500, macs 2.35M)"
     assert len(line(status(failed=100, pruned=10), "macs")) <= 80

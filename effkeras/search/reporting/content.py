@@ -38,7 +38,7 @@ from effkeras.search.reporting.tables import (
 from effkeras.search.reporting.trials import Search
 from effkeras.search.reporting.wording import amount, command, cost_name, slug
 
-BEST = "best.toml"
+BEST, FRONT = "best.toml", "front"
 RANDOM = "random"
 READING = (
     "The reward is what the objective makes of accuracy and cost. Accuracy is that of the short evaluation, "
@@ -167,9 +167,16 @@ def _costs(subject: _Subject) -> Section:
         says=(
             "Filled and joined are the candidates that no other of their search beats in both. The star is "
             "the highest reward of each search.",
+            *_fronts(subject),
         ),
         charts=tuple(_pareto(subject, cost) for cost in subject.costs),
     )
+
+
+def _fronts(subject: _Subject) -> Iterator[str]:
+    for one in subject.searches:
+        if (folder := one.folder / FRONT).is_dir():
+            yield f"The definitions of the networks on the front of {one.name} are {folder}/TRIAL.toml."
 
 
 def _pareto(subject: _Subject, cost: str) -> Chart:

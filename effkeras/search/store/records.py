@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from effkeras.search.genomes import Genome
+from effkeras.search.objectives import pareto_front
 from effkeras.search.strategies.protocol import Told
 from effkeras.tables import Table, to_record, to_table
 
@@ -104,6 +105,13 @@ def best_of(trials: list[Trial]) -> Trial | None:
     """The finished trial of the highest reward, the first told of equals; pruned ones do not count."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.is_candidate]
     return max(complete, key=lambda trial: (_reward(trial), -(trial.told or 0)), default=None)
+
+
+def front_of(trials: list[Trial], cost: str) -> list[Trial]:
+    """The finished trials that no other beats in both accuracy and a cost, cheapest first; no pruned ones."""
+    done = [trial for trial in trials if trial.state == "complete" and trial.is_candidate]
+    results = [trial.result or Result() for trial in done]
+    return [done[index] for index in pareto_front((one.accuracy or 0.0, one.costs[cost]) for one in results)]
 
 
 def _reward(trial: Trial) -> float:

@@ -242,6 +242,13 @@ def test_searches_of_different_objectives_are_said_not_to_compare(tmp_path):
     assert "do not compare: objective.target differ." in html
 
 
+def test_the_page_says_where_the_definitions_of_a_front_are(tmp_path):
+    mine = write_search(tmp_path / "mine", rows_of(3), SETTINGS)
+    (mine / "front").mkdir()
+    markdown, _ = written(mine)
+    assert f"networks on the front of mine are {mine}/front/TRIAL.toml." in markdown.replace("\\_", "_")
+
+
 def test_searches_of_one_name_are_told_apart(tmp_path):
     folders = [tmp_path / name / "run" for name in ("a", "b")]
     for folder in folders:
