@@ -77,6 +77,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
         pruner=chosen.pruner,
         classes=classes,
     )
+    _note_target(objective, evaluation, classes)
     job = _limited(job, objective, evaluation)
     check_job(job)
     _note_timing(chosen, evaluation)
@@ -104,6 +105,19 @@ def _objective(chosen: argparse.Namespace) -> Objective:
 
 def _strategy(chosen: argparse.Namespace) -> str:
     return chosen.strategy or ("nsga2" if chosen.objective == "pareto" else "evolution")
+
+
+def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes) -> None:
+    """Says so where no network is found that meets the target."""
+    from effkeras.search.limited import Limited, cheapest
+
+    name, target = objective.cost, objective.target
+    if target is None or not name.startswith(_COUNTED):
+        return
+    within = Limited(evaluation.space, {name: target}, classes, evaluation.settings.artifact)
+    least = within.costs(cheapest(within))[name]
+    if least > target:
+        note(f"the cheapest network found has {name} {least:,.10g}, over the target of {target:,.10g}")
 
 
 def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:

@@ -107,15 +107,15 @@ def check_limits(limited: Limited) -> Limited:
     One is looked for gene by gene. When that ends far over the limits, there is none; when it ends near
     them, draws decide. What keeps them must be drawn now and then, or no strategy could start.
     """
-    cheapest = _cheapest(limited)
+    best = cheapest(limited)
     why = ""
-    if limited.excess(cheapest) <= _HOPELESS:
+    if limited.excess(best) <= _HOPELESS:
         try:
             return replace(limited, start=check_space(limited))
         except EffkerasError:
-            within = limited.excess(cheapest) <= 1
+            within = limited.excess(best) <= 1
             why = "; networks within the limits are too rare to be drawn" if within else ""
-    costs = limited.costs(cheapest)
+    costs = limited.costs(best)
     found = " and ".join(f"{name} {costs[name]:,.10g}" for name in limited.limits)
     limits = " and ".join(f"{limit:,.10g}" for limit in limited.limits.values())
     raise EffkerasError(
@@ -124,7 +124,7 @@ def check_limits(limited: Limited) -> Limited:
     )
 
 
-def _cheapest(limited: Limited) -> Genome:
+def cheapest(limited: Limited) -> Genome:
     """The cheapest network found, in rounds over all genes; or the first that keeps the limits.
 
     Rounds end when another one that gains as much as the last would not reach the limits.

@@ -65,6 +65,14 @@ def test_workers_disturb_what_is_timed(classes, capsys, words, is_noted):
     assert ("effkeras search table" in capsys.readouterr().err) == is_noted
 
 
+@pytest.mark.parametrize(("target", "said"), [("1", "has macs 338,688, over the target of 1\n"), ("2e6", "")])
+def test_a_target_that_nothing_meets_is_noted(classes, capsys, target, said):
+    job("--objective", "mnas-hard", "--target", target, data=classes)
+    noted = capsys.readouterr().err
+    assert noted.endswith(said)
+    assert ("cheapest" in noted) == bool(said)
+
+
 def test_a_limit_narrows_the_space(classes):
     made = job("--limit", "macs=3e6", data=classes)
     assert made.objective.limits == {"macs": 3e6}
