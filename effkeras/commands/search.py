@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_pictures", "validation_pictures")
 # Costs that are counted from a definition, so that a limit on them is kept before any training.
 _COUNTED = ("parameters", "macs", "table:")
+# Draws by which the networks of a space are estimated: less than a second, and a few per cent.
+_DRAWS = 2000
 _OBJECTIVES = ["accuracy", "mnas", "mnas-hard", "abs", "pareto"]
 
 
@@ -45,6 +47,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from effkeras.search.run import search
     from effkeras.search.watching import Display
 
+    note(_size_of(job))
     made_by = f"{job.strategy.name}, {_workers(chosen)}"
     note(f"{chosen.trials} trials with {made_by}; everything is kept in {job.out}")
     try:
@@ -182,6 +185,16 @@ def _crew(chosen: argparse.Namespace) -> Crew:
     return Processes(chosen.workers or 1)
 
 
+def _size_of(job: SearchJob) -> str:
+    """How many networks there are to choose from, limits apart."""
+    from effkeras.search.genomes import count
+    from effkeras.search.job import space_name
+
+    found = count(getattr(job.space, "space", job.space), _DRAWS)
+    about = f"about {found.networks:.1e}".replace("e+", "e") if found.networks else "very few"
+    return f"{space_name(job.space)} has {f'{found.networks:,}' if found.exact else about} networks"
+
+
 def _workers(chosen: argparse.Namespace) -> str:
     count = chosen.workers or (0 if chosen.ray is not None else 1)
     many = f"{count or 'all possible'} worker{'' if count == 1 else 's'}"
@@ -239,13 +252,27 @@ def _value(text: str) -> str | int | float | bool:
     return text
 
 
+def _listed() -> str:
+    """The spaces that ship and the strategies, a line each."""
+    from effkeras.search.spaces.reading import space_summaries
+    from effkeras.search.strategies.registry import STRATEGIES
+
+    lines = []
+    for title, table in (("spaces", space_summaries()), ("strategies", STRATEGIES)):
+        lines += ["", f"{title}:", *(f"  {name:<20}{about}" for name, about in table.items())]
+    return "\n".join(lines[1:])
+
+
 def _parser() -> argparse.ArgumentParser:
     options = parser("search", "Searches a network for labelled pictures. The same command again resumes.")
-    options.add_argument("space", help="what to choose from: a space that ships, or a TOML file")
+    options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _listed()
+    options.add_argument("space", help="what to choose from: one of the spaces below, or a TOML file")
     add_data(options)
     options.add_argument("--trials", type=above_zero, required=True, metavar="N", help="candidates to try")
     options.add_argument("--out", type=Path, required=True, metavar="DIR", help="the search's folder")
-    options.add_argument("--strategy", metavar="NAME", help="default: evolution; nsga2 for a Pareto front")
+    options.add_argument(
+        "--strategy", metavar="NAME", help="one of those below; default: evolution, for pareto nsga2"
+    )
     options.add_argument(
         "--option", action="append", default=[], metavar="K=V", help="of the strategy; may be repeated"
     )

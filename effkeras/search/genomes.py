@@ -21,8 +21,8 @@ Genome = tuple[int, ...]
 
 # Draws until a space without a valid genome is given up.
 _DRAWS = 10_000
-# Genomes that `count` goes through one by one.
-_COUNTABLE = 200_000
+# So many genomes for each draw that `count` is given it rather goes through one by one.
+_COUNTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def count(space: Space, draws: int = 20_000, seed: int = 0) -> Count:
     valid one: then each draw counts for its part of a network, which varies far less.
     """
     raw = raw_count(space)
-    if raw <= _COUNTABLE:
+    if raw <= _COUNTED * draws:
         return Count(sum(1 for _ in all_genomes(space)), exact=True)
     random = np.random.default_rng(seed)
     sizes = [len(gene.choices) for gene in space.genes]

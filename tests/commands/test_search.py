@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
+from fake_search import fake_job
 from space_files import shipped
 from tiny import digits_folder
 
@@ -14,8 +16,11 @@ from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, 
 from effkeras.search.evaluation.block_tables import distinct
 from effkeras.search.genomes import sample
 from effkeras.search.identity import description
+from effkeras.search.limited import Limited
 from effkeras.search.run import Status
+from effkeras.search.spaces.reading import space_summaries
 from effkeras.search.store.records import Result, Trial
+from effkeras.search.strategies.registry import STRATEGIES
 from effkeras.search.watching import amount, line
 
 
@@ -148,6 +153,27 @@ def test_cells_make_no_supernet(classes, tmp_path, capsys):
     assert command.main([*options, "--evaluation", "supernet"]) == 2
     assert "evaluate by train or by a proxy" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_help_lists_spaces_and_strategies(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    said = capsys.readouterr().out
+    for name, about in (space_summaries() | STRATEGIES).items():
+        assert about
+        assert f"  {name:<20}{about}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("digits-tiny", "digits-tiny has 1,088 networks"),
+        ("pnasnet-cells", r"pnasnet-cells has about [34]\.\de12 networks"),
+    ],
+)
+def test_the_size_of_the_space_is_said(tmp_path, space, said):
+    for made in (shipped(space), Limited(shipped(space), {"macs": 1})):
+        assert re.fullmatch(said, command._size_of(fake_job(tmp_path, space=made)))
 
 
 def test_data_with_boxes_do_not_fit_a_classifier(digits, tmp_path, capsys):

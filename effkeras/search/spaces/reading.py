@@ -32,6 +32,11 @@ def space_names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
 
 
+def space_summaries() -> dict[str, str]:
+    """The line that each of them says of itself, by its name."""
+    return {name: read_file(_path(name)).summary for name in space_names()}
+
+
 def read_space(name_or_path: str | Path) -> ModelSpace:
     """A space of effkeras by name, or a TOML file's.
 
