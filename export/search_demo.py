@@ -28,7 +28,7 @@ _DIGITS = ["--train", "3000", "--val", "500", "--test", "1000", "--classify"]
 _SEARCH = ["--workers", "2", "--epochs", "4", "--objective", "mnas-hard"]
 _FEW = ["--option", "population=6", "--option", "tournament=3"]  # few candidates, so few are drawn blindly
 _TRAINING = ["--config", str(Path(__file__).with_name("search_demo.train.toml"))]
-_WIDTHS = tuple(width / 20 for width in range(2, 41))
+_WIDTHS = tuple(width / 100 for width in range(10, 201))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from export.search_demo import BASELINES, SearchDemo, scaled_to, show
 
 
 @pytest.mark.parametrize("name", ["mnasnet-small-32", "mobilenet-v2-32"])
-@pytest.mark.parametrize("macs", [1_200_000, 1_500_000, 3_000_000])
+@pytest.mark.parametrize("macs", [1_000_000, 1_250_000, 1_500_000])
 def test_a_baseline_is_scaled_to_the_cost(name, macs):
     spec = scaled_to(zoo.spec(BASELINES / f"{name}.toml"), macs)
-    assert count(spec).macs == pytest.approx(macs, rel=0.25)
+    assert count(spec).macs == pytest.approx(macs, rel=0.11)
     assert spec.input.size == (32, 32)
 
 
