@@ -13,6 +13,8 @@ from effkeras.savedmodel import is_saved_model
 if TYPE_CHECKING:
     import keras
 
+_SUFFIXES = (".keras", ".toml")
+
 
 def open_model(source: str, weights: str | None = None) -> keras.Model:
     """The model that `source` names.
@@ -43,6 +45,15 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
     if is_random:
         note(f"{source}: random weights; size and speed will be true, accuracy will not")
     return model
+
+
+def called(source: str) -> str:
+    """What `source` is called in the names of files made of it: no folder, no `.keras` nor `.toml`.
+
+    What else follows a dot is part of a name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.
+    """
+    path = Path(source)
+    return path.stem if path.suffix in _SUFFIXES else path.name
 
 
 def _seed() -> None:

@@ -19,7 +19,7 @@ from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weig
 from effkeras.console import run_command
 from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
-from effkeras.sources import open_model
+from effkeras.sources import called, open_model
 from export.consumers.consumer import NMS, RAW, Target, consumers, nms_settings, settle
 from export.export_report import ExportReport, LayerError, edges_of, looked_at, show
 from export.runs import run_folder
@@ -181,7 +181,7 @@ def _out(source: str, options: ExportOptions, target: Target) -> Path:
         return options.out
     name = "-".join([plans.find(options.recipe).name, *target.words()])
     run = run_folder(source)
-    return run / "artifacts" / f"{name}.tflite" if run else Path(f"{Path(source).stem}-{name}.tflite")
+    return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 
 
 def _make(job: _Job, file: Path) -> tuple[ExportReport, bytes]:

@@ -21,7 +21,7 @@ from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
 from effkeras.quiet import quiet
 from effkeras.savedmodel import DEFAULT, DEFINITION, GRAPH, SavedModel, is_saved_model
-from effkeras.sources import open_model
+from effkeras.sources import called, open_model
 from export.runs import run_folder
 from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_pictures
 from export.savedmodel.notes import assets, described
@@ -87,7 +87,7 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
 
 def _default_out(source: str) -> Path:
     run = run_folder(source)
-    return run / "artifacts" / "savedmodel" if run else Path(f"{Path(source).stem}-savedmodel")
+    return run / "artifacts" / "savedmodel" if run else Path(f"{called(source)}-savedmodel")
 
 
 def _check(out: Path, options: SavedModelOptions) -> None:

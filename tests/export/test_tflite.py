@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import ANY
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_without_data_accuracy_is_said_to_be_unknown(run, tmp_path, capsys):
     assert main([str(run / "model.keras"), "--recipe", "fp16", "--out", str(out)]) == 0
     assert "not measured: give --data DIR" in capsys.readouterr().out
     assert out.is_file()
+
+
+def test_models_whose_names_differ_after_a_dot_have_files_of_their_own(monkeypatch):
+    from export import tflite
+
+    monkeypatch.setattr(tflite, "open_model", lambda *_: tiny_model(CLASSIFIER))
+    monkeypatch.setattr(tflite, "_make", lambda _job, file: (file, b""))
+    monkeypatch.setattr(tflite, "_keep", lambda file, *_: file)
+    found = export_tflite("mnasnet-a1-0.35", ExportOptions("float32"))
+    assert found == Path("mnasnet-a1-0.35-float32.tflite")
 
 
 def test_the_function_gives_the_report(run, data, tmp_path):

@@ -27,6 +27,7 @@ from effkeras.predictor import KerasPredictor, open_predictor
 from effkeras.savedmodel import SavedModel
 from export.reporting.data import read_run
 from export.savedmodel import main
+from export.savedmodel.options import SavedModelOptions
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 
@@ -118,6 +119,15 @@ def test_all_signatures_answer_alike(run, exported, tmp_path):
 def write(picture: np.ndarray, file: Path) -> Path:
     Image.fromarray(picture).save(file)
     return file
+
+
+def test_models_whose_names_differ_after_a_dot_have_folders_of_their_own(monkeypatch):
+    from export.savedmodel import exporting
+
+    monkeypatch.setattr(exporting, "open_model", lambda *_: None)
+    monkeypatch.setattr(exporting, "_made", lambda _model, out, _options, *, trained: out)
+    found = exporting.export_savedmodel("mnasnet-a1-0.35", SavedModelOptions())
+    assert found == Path("mnasnet-a1-0.35-savedmodel")
 
 
 @pytest.mark.slow
