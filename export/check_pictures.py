@@ -11,13 +11,17 @@ from effkeras.data.records import LabelledData
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
 from effkeras.preprocess import network_input
+from quantize.post_training.calibration import representative
 
 PICTURES = 4
 _DISCS = 8
 
 
 def pictures_of(spec: InputSpec, data: LabelledData | None, count: int = PICTURES) -> np.ndarray:
-    """The first pictures of a data set that can be read, as the network takes them; without data, drawn ones.
+    """Pictures that show a data set's classes evenly, as the network takes them; without data, drawn ones.
+
+    Class folders come sorted by class, and a good model may say the same of pictures of one class. Those that
+    cannot be read are passed over.
 
     Returns:
         float32 (count, H, W, 3), whole numbers in 0..255; fewer when the data set has fewer.
@@ -50,7 +54,7 @@ def _drawn(rows: np.ndarray, columns: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _readable(spec: InputSpec, data: LabelledData, count: int) -> Iterator[np.ndarray]:
-    for record in data.records:
+    for record in representative(data, len(data.records)) if data.records else ():
         if not count:
             return
         try:

@@ -6,7 +6,7 @@ the same of every picture, and a float artifact that computes something else are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from effkeras.detection.nms import BOXES, CLASSES, COUNT, Decoder
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
 from effkeras.litert.flatbuffer import operators
+from effkeras.litert.interface import Edge, interface
 from effkeras.litert.runner import LiteRTModel, quantized_pixels
 from effkeras.predictor import named_outputs
 from export.agreement import ROUNDING, Agreement, Outputs, agreements, spread
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 # By how much outputs may differ from the model's (`Agreement.error`) where arithmetic stays in float.
 _LIMITS = {"float32": 0.01, "fp16": 0.05}
+
+# Steps between codes that the model may tell apart and 8 bits may not: one of rounding, one of arithmetic.
+_LOST = 2
 
 # Values of a picture from which on a model is traced: RGB of a megapixel.
 _LARGE = 3 * 1024 * 1024
@@ -101,7 +105,7 @@ def check_file(file: Path, reference: Reference) -> Checked:
         return Checked(len(pictures), problems=(f"it does not run: {str(error).splitlines()[0]}",))
     wanted = _outputs(reference.model, pictures)
     found = tuple(agreements(wanted, got, reference.decoder))
-    problems = [*_not_numbers(got), *_constant(wanted, got, runner.steps())]
+    problems = [*_not_numbers(got), *_constant(wanted, got, _edges(runner))]
     notes = [] if problems else list(_constant_model(wanted))
     problems += [] if problems else _too_far(found, reference.format)
     return Checked(len(pictures), found, tuple(problems), tuple(notes))
@@ -149,11 +153,22 @@ def _not_numbers(got: Outputs) -> Iterator[str]:
             yield f"{bad} of {values.size} values of {name} are NaN or infinite"
 
 
-def _constant(wanted: Outputs, got: Outputs, steps: dict[str, float]) -> Iterator[str]:
-    """Outputs that do not depend on the picture, although the model's do by more than a step of theirs."""
+def _edges(runner: LiteRTModel) -> dict[str, Edge]:
+    """The outputs, by what they hold."""
+    return {runner.roles.get(one.name, one.name): one for one in interface(runner.flatbuffer).outputs}
+
+
+def _constant(wanted: Outputs, got: Outputs, edges: Mapping[str, Edge]) -> Iterator[str]:
+    """Outputs that do not depend on the picture, although the model's do by more than arithmetic loses.
+
+    What the model says counts as far as codes go: 8 bits of probabilities end at 255/256.
+    """
     for name, values in _telling(got).items():
         model = wanted.get(name, wanted.get("class_logits", values))
-        least = max(steps.get(name, 0.0), ROUNDING * float(np.abs(model).max()))
+        least = ROUNDING * float(np.abs(model).max())
+        if name in edges:
+            least = max(_LOST * (edges[name].scale or 0.0), least)
+            model = np.clip(model, *edges[name].reach) if name in wanted else model
         if len(values) > 1 and spread(values) == 0 and spread(model) > least:
             yield f"{name} is the same for all of {len(values)} pictures, and the model's is not"
 

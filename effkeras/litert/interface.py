@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from effkeras.litert.flat_reader import Record
 from effkeras.litert.tree import dtype_name
@@ -24,6 +27,14 @@ class Edge:
     shape: tuple[int, ...]
     scale: float | None = None
     zero_point: int | None = None
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest number that its codes stand for; infinite without codes."""
+        if self.scale is None or self.zero_point is None:
+            return -math.inf, math.inf
+        codes = np.iinfo(self.dtype)
+        return (codes.min - self.zero_point) * self.scale, (codes.max - self.zero_point) * self.scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,11 +79,6 @@ class LiteRTModel:
         """How much of the graph XNNPACK runs in this interpreter."""
         return delegation(self.interpreter, self.flatbuffer)
 
-    def steps(self) -> dict[str, float]:
-        """The step between two values of each output, by name; 0 in float."""
-        details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
-        return {self.roles.get(name, name): float(one["quantization"][0]) for name, one in details.items()}
-
     def raw(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs of one picture (H, W, 3) in the artifact's own number format."""
         run = self.interpreter.get_signature_runner(SIGNATURE)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tiny_models import pictures, quantized, tiny_model, tiny_spec
 
 from effkeras import EffkerasError
+from effkeras.data.folder import write_folder
+from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
 from export.agreement import Agreement, agreements
@@ -18,6 +21,7 @@ from export.check_pictures import drawn_pictures, pictures_of
 from export.checks import Checked, Reference, check_file, write_checked
 from export.consumers.consumer import settle
 from export.consumers.grafting import grafted
+from quantize.post_training.calibration import representative
 from quantize.recipes import find as recipe
 
 CLASSIFIER = "efficientnet-lite0"
@@ -71,6 +75,39 @@ def test_the_same_for_every_picture_is_refused(made_as, tmp_path):
     broken = changed(quantized(CLASSIFIER, made_as).flatbuffer, np.zeros_like)
     problems = look(tmp_path, broken, CLASSIFIER, made_as).problems
     assert problems == ("probabilities is the same for all of 4 pictures, and the model's is not",)
+
+
+def sure_of(index: int, shown: np.ndarray, least: float):
+    """A classifier that gives every picture `least` and more for one class."""
+    import keras
+
+    model = keras.models.clone_model(tiny_model(CLASSIFIER))
+    model.set_weights(tiny_model(CLASSIFIER).get_weights())
+    last = model.get_layer("logits")
+    last.kernel.assign(last.kernel * 0.5)
+    logits = keras.Model(model.input, last.output).predict_on_batch(shown)
+    against = np.exp(logits - logits[:, [index]]).sum(axis=-1) - 1
+    bias = last.bias.numpy()
+    bias[index] += np.log(against.max() * least / (1 - least))
+    last.bias.assign(bias)
+    return model
+
+
+def test_the_same_top_code_for_every_picture_is_no_reason_to_refuse(tmp_path):
+    """8-bit probabilities end at 255/256, which stands for all from 0.9941 on."""
+    flatbuffer = quantized(CLASSIFIER, "int8", "int8").flatbuffer
+    dense = next(op for op in operators(flatbuffer) if op.name == "FULLY_CONNECTED")
+    found = real_constants(flatbuffer, [tensor.index for tensor in dense.inputs[1:]])
+    kernel, bias = found
+    values = {kernel: found[kernel].values * 0, bias: np.array([-9.0, 9.0, -9.0])}
+    file = tmp_path / "net.tflite"
+    file.write_bytes(with_constants(flatbuffer, {i: found[i].codes_of(values[i]) for i in found}))
+    shown = pictures(4)
+    sure = sure_of(1, shown, 0.9945)
+    assert np.ptp(sure.predict_on_batch(shown)[:, 1]) > 1 / 256
+    assert check_file(file, Reference(sure, shown, "int8")).problems == ()
+    assert check_file(file, Reference(sure_of(1, shown, 0.98), shown, "int8")).problems
+    assert check_file(file, Reference(tiny_model(CLASSIFIER), shown, "int8")).problems
 
 
 def test_float_that_computes_something_else_is_refused(tmp_path):
@@ -195,20 +232,25 @@ def test_drawn_pictures_are_always_the_same_and_differ():
 
 
 def test_pictures_of_data_are_those_that_can_be_read(digits, tmp_path):
-    import shutil
-
-    from effkeras.data.splits import open_data
-
     root = shutil.copytree(digits, tmp_path / "digits")
     spec = tiny_spec(DETECTOR).input
     data = open_data(root, "test", skip_bad=False)
     wanted = pictures_of(spec, data)
-    data.records[0].path.write_bytes(b"no picture")
+    representative(data, 1)[0].path.write_bytes(b"no picture")
     np.testing.assert_array_equal(pictures_of(spec, data)[:3], wanted[1:])
     for record in data.records:
         record.path.write_bytes(b"no picture")
     with pytest.raises(EffkerasError, match="no picture of the split 'test'"):
         pictures_of(spec, data)
+
+
+def test_pictures_of_a_class_folder_are_of_different_classes(tmp_path):
+    """The class folders come one after the other; each picture here is of its class's grey."""
+    for index, label in enumerate("abc"):
+        shown = [np.full((8, 8, 3), 60 * index, np.uint8)] * 5
+        write_folder(tmp_path, "test", "abc", [(label, one) for one in shown])
+    found = pictures_of(tiny_spec(CLASSIFIER).input, open_data(tmp_path, "test"))
+    assert {0, 60, 120} <= {int(picture.max()) for picture in found}
 
 
 def test_what_an_untrained_network_whispers_is_no_disagreement():
