@@ -20,6 +20,7 @@ from effkeras.graph.mbconv import blocks_of, word_of
 from effkeras.litert.block_latency import BlockShape
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
+from effkeras.litert.strips import has_strips
 from effkeras.litert.tree import load_schema, pack, parse
 from effkeras.networks import BlockNetwork
 
@@ -42,9 +43,15 @@ def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
         flatbuffer: the network.
         spec: its definition, which knows the block strings.
 
-    Raises EffkerasError for a corrupt file, and for one with several graphs.
+    Raises EffkerasError for a corrupt file, for one with several graphs, and for one that is computed in
+    strips of rows: a strip goes through several blocks before the next one begins.
     """
     graph = operators(flatbuffer)
+    if has_strips(graph):
+        raise EffkerasError(
+            "the .tflite computes large maps in strips of rows, which go through several blocks at a time; "
+            "for a table of blocks export the network with --for raw"
+        )
     parsed = parse(flatbuffer)
     if len(parsed.subgraphs) > 1:
         raise EffkerasError(

@@ -11,13 +11,15 @@ microcontrollers (MCUNetV2, arXiv:2110.15352).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from effkeras.errors import EffkerasError
+from effkeras.litert.flatbuffer import Operator
 from effkeras.litert.strips.graph import Graph
 from effkeras.litert.strips.regions import CACHE, Region, regions
 from effkeras.litert.strips.rows import Window
@@ -25,6 +27,8 @@ from effkeras.litert.tree import add_constant, code_index, load_schema, pack, pa
 
 # The versions that take int8, as every kernel here does.
 _VERSION = 2
+# How the name of a strip's tensor ends.
+_PIECE = re.compile(r"/strip\d+_\d+$")
 
 
 def in_strips(model: bytes, cache: int = CACHE) -> bytes:
@@ -47,6 +51,11 @@ def in_strips(model: bytes, cache: int = CACHE) -> bytes:
         raise EffkerasError(
             f"the .tflite is damaged ({type(error).__name__}); export the model again"
         ) from error
+
+
+def has_strips(operators: Iterable[Operator]) -> bool:
+    """Whether `in_strips` wrote some of a file's operators."""
+    return any(_PIECE.search(tensor.name) for op in operators for tensor in op.outputs)
 
 
 def _replace(graph: Graph, region: Region) -> None:

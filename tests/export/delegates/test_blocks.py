@@ -13,6 +13,7 @@ from effkeras.graph.mbconv import blocks_of
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter
+from effkeras.litert.strips import in_strips
 from effkeras.litert.tree import pack, parse
 from export.delegates.blocks import cut
 
@@ -83,6 +84,12 @@ def test_a_name_that_comes_again_gets_a_number():
         tensor.name = f"net/{layer}/relu"
     found = [(one.shape.name, one.shape.ops) for one in cut(pack(parsed))]
     assert found == [("a", 2), ("b", 1), ("a#2", 1), ("b#2", 1)]
+
+
+def test_strips_of_rows_are_refused_as_they_cross_blocks():
+    content = in_strips(quantized(CLASSIFIER, "int8").flatbuffer, cache=4096)
+    with pytest.raises(EffkerasError, match=r"strips of rows.* export the network with --for raw"):
+        cut(content, tiny_spec(CLASSIFIER))
 
 
 def test_a_damaged_file_is_an_error():
