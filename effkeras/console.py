@@ -47,11 +47,18 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def printable(text: str, longest: int | None = None) -> str:
+    """A text that a file chose, for the terminal: no control codes, and cut after `longest` characters."""
+    cut = text[:longest]
+    shown = "".join(char if char.isprintable() else "?" for char in cut)
+    return shown if cut == text else f"{shown}..."
+
+
 def console() -> Console:
-    """Where results are printed."""
+    """Where results are printed, as they are: a "[/x]" in a name is no markup."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def progress(left: ProgressColumn | None = None) -> Progress:
@@ -71,7 +78,7 @@ def progress(left: ProgressColumn | None = None) -> Progress:
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.commands.options import parser
-from effkeras.console import facts, run_command, table
+from effkeras.console import facts, printable, run_command, table
 from effkeras.errors import EffkerasError
 from effkeras.tables import Table
 
@@ -37,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> None:
     if chosen.json:
         print(json.dumps(plain(found), indent=2))
         return
-    _show(str(chosen.file), found)
+    show(str(chosen.file), found)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     return options
 
 
-def _show(title: str, found: Table) -> None:
+def show(title: str, found: Table) -> None:
+    """Prints what is in a file."""
     facts(_safe(title), _safe_rows([*_file_lines(found), *_own_lines(found)]))
     _show_operators(found["operators"])
     if found["metadata"] is None:
@@ -163,11 +164,7 @@ def _safe_rows(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _safe(text: str) -> str:
-    """A text from the file, for the terminal: short, without control codes, no markup."""
-    from rich.markup import escape
-
-    shown = "".join(char if char.isprintable() else "?" for char in text[: LONGEST + 1])
-    return escape(shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}...")
+    return printable(text, LONGEST)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ Each must be read or refused with an EffkerasError, within seconds and without g
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
+import io
 import json
 import resource
 import signal
@@ -25,6 +27,7 @@ from effkeras.litert.fake_quants import relus_as_requantization, stored_kernels,
 from effkeras.litert.interface import interface
 from effkeras.litert.runner import definition_of
 from export import metadata
+from export.inspect import show as show_inspected
 from export.inspection import inspect, plain
 
 LONGEST = 10  # seconds for one check of one file
@@ -35,7 +38,7 @@ SPARE = 1 << 30  # bytes of memory beyond what is in use at the start
 def checks(original: bytes) -> dict[str, Callable[[bytes], object]]:
     """All that reads a .tflite, by name."""
     return {
-        "inspect": lambda model: json.dumps(plain(inspect(model)), allow_nan=False),
+        "inspect": _inspected,
         "metadata": metadata.read,
         "metadata: put back into": lambda model: metadata.put_back(model, original),
         "metadata: put back from": lambda model: metadata.put_back(original, model),
@@ -51,6 +54,13 @@ def checks(original: bytes) -> dict[str, Callable[[bytes], object]]:
         "ReLUs": relus_as_requantization,
         **_preflight_checks(),
     }
+
+
+def _inspected(model: bytes) -> object:
+    found = inspect(model)
+    with contextlib.redirect_stdout(io.StringIO()):
+        show_inspected("a file", found)
+    return json.dumps(plain(found), allow_nan=False)
 
 
 def _all_constants(model: bytes) -> object:
@@ -76,8 +86,16 @@ def _preflight_checks() -> dict[str, Callable[[bytes], object]]:
         from export.preflight import check_for
     except ImportError:
         return {}
+    from export.preflight.report import show
+
+    def judged(model: bytes, target: str) -> object:
+        found = check_for(model, target)
+        with contextlib.redirect_stdout(io.StringIO()):
+            show("a file", found)
+        return found
+
     return {
-        f"pre-flight {target}": lambda model, target=target: check_for(model, target)
+        f"pre-flight {target}": lambda model, target=target: judged(model, target)
         for target in ("edgetpu", "gpu")
     }
 

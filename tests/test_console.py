@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from effkeras.console import run_command
+from effkeras.console import facts, printable, run_command, table
 
 CODE = "from effkeras.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
 
@@ -34,3 +34,16 @@ def test_an_interruption_says_what_is_left(resumes, said, capsys):
 
     assert run_command(stop, resumes=resumes) == 130
     assert said in capsys.readouterr().err
+
+
+def test_names_are_no_markup_nor_emoji(capsys):
+    evil = "x[/x] [bold]:bomb:"
+    table(evil, [evil], [[evil]])
+    facts(evil, [(evil, evil)])
+    assert capsys.readouterr().out.count(evil) == 6
+
+
+def test_texts_of_files_are_short_and_without_control_codes():
+    assert printable("a\x1b[2J\nb\udc80") == "a?[2J?b?"
+    assert printable("Möwe 海鷗", 7) == "Möwe 海鷗"
+    assert printable("Möwe 海鷗", 6) == "Möwe 海..."

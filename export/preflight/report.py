@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from effkeras.console import console, facts
+from effkeras.console import console, facts, printable
 from export.preflight.judgement import Memory, Preflight, Verdict
 
+LONGEST = 160  # characters of a name that the file chose
 Row = tuple[str, str, str, str]
 
 
@@ -32,7 +33,8 @@ def show(name: str, found: Preflight, extra: SecondOpinion | None = None, *, eve
     The table lists operators of a kind that fare alike together, or with `every` one by one.
     """
     said = "runs all of it" if found.passed else "does not run all of it"
-    facts(f"{name}: the {found.table.device.name} {said}", _lines(found, extra))
+    lines = ((word, printable(value)) for word, value in _lines(found, extra))
+    facts(f"{printable(name)}: the {found.table.device.name} {said}", lines)
     _print_table(_one_by_one(found.verdicts) if every else _grouped(found.verdicts))
     _print_sources(found)
 
@@ -56,7 +58,7 @@ def _lines(found: Preflight, extra: SecondOpinion | None) -> Iterator[tuple[str,
 def _partition(found: Preflight) -> str:
     if found.end is None:
         return "takes in everything" if found.passed else "takes in nothing"
-    at = f"operator {found.end.index}, {found.end.op} ({found.end.layer})"
+    at = f"operator {found.end.index}, {_named(found.end.op)} ({_named(found.end.layer)})"
     if found.table.device.partition == "first":
         return f"ends at {at}; nothing that needs it runs on the device"
     return f"the largest of {found.pieces}; the first operator outside is {at}"
@@ -76,20 +78,25 @@ def _grouped(verdicts: Sequence[Verdict]) -> Iterator[Row]:
         key = (one.op, one.status, one.why)
         if key not in seen:
             seen.add(key)
-            yield one.op, str(counts[key]), _place(one), _fate(one)
+            yield _named(one.op), str(counts[key]), _place(one), _fate(one)
 
 
 def _one_by_one(verdicts: Sequence[Verdict]) -> Iterator[Row]:
     for one in verdicts:
-        yield one.op, str(one.index), one.layer, _fate(one)
+        yield _named(one.op), str(one.index), _named(one.layer), _fate(one)
 
 
 def _place(one: Verdict) -> str:
-    return "" if one.status == "maps" else f"{one.index} {one.layer}"
+    return "" if one.status == "maps" else f"{one.index} {_named(one.layer)}"
 
 
 def _fate(one: Verdict) -> str:
-    return f"{one.status}: {one.why}" if one.reasons else one.status
+    return printable(f"{one.status}: {one.why}") if one.reasons else one.status
+
+
+def _named(name: str) -> str:
+    """A name that the file chose."""
+    return printable(name, LONGEST)
 
 
 def _print_table(rows: Iterable[Row]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from handmade import flatbuffer
+from handmade import Op, flatbuffer
 from op_cases import concatenation, conv, picture, reduction, unary
 from tiny_models import quantized
 
@@ -80,6 +80,16 @@ def test_the_verb_and_the_gpu(files, capsys):
     assert cli.main(["export", "preflight", str(files / "d0.tflite"), "--for", "gpu"]) == 0
     text = said(capsys)
     assert "the GPU runs all of it" in text
+
+
+@pytest.mark.parametrize("more", [[], ["--ops"]])
+def test_a_custom_operator_of_any_name_is_printed(more, tmp_path, capsys):
+    evil = Op("edgetpu[/x]\x1b[2J", [picture(1, 8, 8, 4)], [picture(1, 8, 8, 4)])
+    (tmp_path / "evil.tflite").write_bytes(flatbuffer(evil))
+    assert main([str(tmp_path / "evil.tflite"), "--no-compiler", *more]) == 1
+    text = said(capsys)
+    assert "edgetpu[/x]" in text
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize(
