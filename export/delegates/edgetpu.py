@@ -63,7 +63,7 @@ class EdgeTpu:
         if not compiled:
             raise UnusableError(
                 "the file is not compiled for the Edge TPU; run edgetpu_compiler on it, or "
-                "`effkeras export preflight FILE --out COMPILED`"
+                "`effkeras export preflight FILE --compile COMPILED.tflite`"
             )
         session = with_pictures(_interpreter(flatbuffer, threads), flatbuffer)
         return EdgeTpuSession(session, compiled, len(graph))

@@ -10,6 +10,7 @@ import pytest
 from small_tflite import small_tflite
 
 from effkeras import EffkerasError
+from effkeras.cli import main
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.latency import Plan
 from export.delegates import trial
@@ -69,6 +70,15 @@ def test_nothing_but_absent_delegates_is_no_error(monkeypatch):
     monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
     (absent,) = time_here([Job(small_tflite(), "edgetpu")], PLAN)
     assert isinstance(absent, Absent)
+
+
+def test_a_file_that_is_not_compiled_is_told_how_in_words_that_there_are(capsys):
+    with pytest.raises(UnusableError) as error:
+        EdgeTpu().open(small_tflite(), 1)
+    (option,) = re.findall(r"preflight FILE (--\w+) COMPILED.tflite", str(error.value))
+    with pytest.raises(SystemExit):
+        main(["export", "preflight", "--help"])
+    assert f"{option} OUT.tflite" in capsys.readouterr().out
 
 
 def test_the_edge_tpu_wants_a_compiled_file():
