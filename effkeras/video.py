@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +21,7 @@ SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp", ".ogv"}
 )
 _WAY_OUT = "replace the file"
+_CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", re.ASCII)
 _MISSED = 1  # frames that a container may promise too many
 
 
@@ -173,11 +175,11 @@ def _refuse_short(video: Video, frames: int, end: float) -> None:
 
 
 def _duration(stream: Any) -> float:
-    """Seconds that a stream promises to last; 0 when it does not say."""
+    """Seconds that a stream promises to last; 0 when it does not say, or says it in a way of its own."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
-    hours, minutes, seconds = stream.metadata.get("DURATION", "0:0:0").split(":")  # Matroska
-    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    said = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))  # Matroska
+    return 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3]) if said else 0.0
 
 
 def _upright(decoded: Any) -> np.ndarray:

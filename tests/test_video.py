@@ -6,13 +6,14 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from effkeras.errors import EffkerasError
-from effkeras.video import Frame, is_video, open_video, write_video
+from effkeras.video import Frame, Video, is_video, open_video, write_video
 
 CODECS = {"mp4": "h264", "mov": "h264", "mkv": "h264", "avi": "mpeg4", "webm": "libvpx-vp9"}
 COUNT, RATE, SIZE = 24, Fraction(12), (64, 96)
@@ -40,6 +41,23 @@ def make(path: Path, rate: Fraction = RATE, movflags: str = "") -> Path:
 def read(path: Path) -> list[Frame]:
     with open_video(path) as video:
         return list(video)
+
+
+@pytest.mark.parametrize(
+    ("said", "frames"),
+    [
+        ("00:00:02.500000000", 30),
+        ("12.5", None),
+        ("", None),
+        ("0:nan:1", None),
+        ("0:0:inf", None),
+        ("²:0:0", None),
+        (f"{10**400}:0:0", None),
+    ],
+)
+def test_a_duration_that_cannot_be_read_is_unknown(said, frames):
+    stream = SimpleNamespace(frames=0, duration=None, average_rate=RATE, metadata={"DURATION": said})
+    assert Video(Path("odd.mkv"), None, stream).frames == frames
 
 
 def copy_video(path: Path, out: Path, size: tuple[int, int] = SIZE) -> None:
