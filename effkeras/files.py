@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from effkeras.errors import EffkerasError
@@ -85,6 +87,33 @@ def inside(folder: Path, name: str) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise EffkerasError(f"the file name {name!r} leads out of {folder}; use names inside it")
     return path
+
+
+def one_each(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
+    """A file in `folder` to be made of each source, no two of which are the same.
+
+    It is called as the source, with `suffix` in place of the source's own; where that would be the name of
+    several (a.jpg and a.png, or a.png and A.png), the suffix follows the whole name. Raises EffkerasError
+    when one would overwrite a source.
+    """
+    counts = Counter(source.stem.casefold() for source in sources)
+    unique = [source for source in sources if counts[source.stem.casefold()] == 1]
+    names = {source: f"{source.stem}{suffix}" for source in unique}
+    taken = {name.casefold() for name in names.values()}
+    for source in (one for one in sources if one not in names):
+        names[source] = next(name for name in _names(source.name, suffix) if name.casefold() not in taken)
+        taken.add(names[source].casefold())
+    own = {source.resolve() for source in sources}
+    for name in names.values():
+        if (folder / name).resolve() in own:
+            raise EffkerasError(f"results in {folder} would overwrite {folder / name}; give another folder")
+    return {source: folder / names[source] for source in sources}
+
+
+def _names(name: str, suffix: str) -> Iterator[str]:
+    yield f"{name}{suffix}"
+    for number in itertools.count(2):
+        yield f"{name}-{number}{suffix}"
 
 
 def _reserve(path: Path) -> Path:

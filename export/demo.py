@@ -18,7 +18,7 @@ from effkeras.console import note, run_command, table
 from effkeras.data.records import DetectionData
 from effkeras.data.splits import find_split, open_data
 from effkeras.definition import ModelSpec
-from effkeras.files import make_folder
+from effkeras.files import make_folder, one_each
 from export.reporting.data import Artifact, RunData, Setting, read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
@@ -131,8 +131,9 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
 
     paths = [record.path for record in _test_records(root)[:SAMPLES]]
     make_folder(folder)
+    targets = one_each(folder, paths, ".png")
     for record in predict(open_predictor(artifact), paths, min_score=0.3):
-        draw(record, folder / f"{Path(record['picture']).stem}.png")
+        draw(record, targets[Path(record["picture"])])
 
 
 def _test_records(root: Path) -> Sequence:

@@ -124,12 +124,17 @@ def test_predict_names_classes(digit_classes, tmp_path, capsys):
 
 
 def test_predict_skips_a_bad_picture_among_good_ones(saved, digits, tmp_path, capsys):
-    shutil.copytree(digits / "test" / "images", tmp_path / "p")
+    """Two of those have the same name but for the suffix, and are both drawn."""
+    some = sorted((digits / "test" / "images").glob("*.jpg"))[:2]
+    (tmp_path / "p").mkdir()
+    for picture, suffix in zip(some, ("jpg", "png"), strict=True):
+        shutil.copy(picture, tmp_path / "p" / f"good.{suffix}")
     (tmp_path / "p" / "bad.jpg").write_bytes(b"\xff\xd8")
-    assert run("predict", saved, tmp_path / "p") == 0
+    assert run("predict", saved, tmp_path / "p", "--save", tmp_path / "out") == 0
     captured = capsys.readouterr()
-    assert len(captured.out.splitlines()) == 8
+    assert len(captured.out.splitlines()) == 2
     assert "bad.jpg" in captured.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good.jpg.png", "good.png.png"}
 
 
 def test_train_puts_regularisers_into_the_definition(digit_classes, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from effkeras.errors import EffkerasError
-from effkeras.files import inside, make_folder, whole_file, whole_folder, write_bytes, write_text
+from effkeras.files import inside, make_folder, one_each, whole_file, whole_folder, write_bytes, write_text
 
 
 def test_a_file_appears_with_its_folders(tmp_path):
@@ -155,3 +155,26 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
         whole_folder(tmp_path / "file" / "x"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["a.jpg", "b.png"], ["a.png", "b.png"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg.png", "a.png.png", "b.png"]),
+        (["a.jpg", "a.png", "a.jpg.webp"], ["a.jpg-2.png", "a.png.png", "a.jpg.png"]),
+        (["A.jpg", "a.jpg"], ["A.jpg.png", "a.jpg-2.png"]),
+        (["one/1.jpg", "two/1.jpg"], ["1.jpg.png", "1.jpg-2.png"]),
+    ],
+)
+def test_what_is_made_of_files_has_names_of_its_own(names, files, tmp_path):
+    sources = [tmp_path / name for name in names]
+    assert one_each(tmp_path / "out", sources, ".png") == {
+        source: tmp_path / "out" / file for source, file in zip(sources, files, strict=True)
+    }
+
+
+def test_what_is_made_of_files_overwrites_none_of_them(tmp_path):
+    sources = [tmp_path / "a.jpg", tmp_path / "b.png"]
+    with pytest.raises(EffkerasError, match=r"would overwrite .*b\.png; give another folder"):
+        one_each(tmp_path, sources, ".png")

@@ -11,6 +11,7 @@ from pathlib import Path
 from effkeras.commands.options import ANY_HELP, above_zero, add_weights, parser
 from effkeras.console import note, run_command, track
 from effkeras.errors import EffkerasError
+from effkeras.files import one_each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,11 +59,12 @@ def _of_pictures(chosen: argparse.Namespace) -> None:
     from effkeras.predictor import open_predictor
 
     paths = pictures_in(chosen.pictures)
+    targets = one_each(chosen.save, paths, ".png") if chosen.save else {}
     predictor = open_predictor(chosen.model, chosen.weights)
     for record in predict(predictor, paths, chosen.min_score):
         print(json.dumps(record), flush=True)
         if chosen.save:
-            draw(record, _target(chosen.save, Path(record["picture"]), ".png"))
+            draw(record, targets[Path(record["picture"])])
     if chosen.save:
         note(f"drawn pictures are in {chosen.save}/")
 
@@ -72,7 +74,7 @@ def _of_video(chosen: argparse.Namespace) -> None:
     from effkeras.predictor import open_predictor
     from effkeras.video import open_video, write_video
 
-    out = _target(chosen.save, chosen.pictures, ".mp4") if chosen.save else None
+    out = one_each(chosen.save, [chosen.pictures], ".mp4")[chosen.pictures] if chosen.save else None
     with ExitStack() as stack:
         video = stack.enter_context(open_video(chosen.pictures))
         predictor = open_predictor(chosen.model, chosen.weights)
@@ -86,11 +88,3 @@ def _of_video(chosen: argparse.Namespace) -> None:
                 add(frame.time, drawn(record, frame.pixels))
     if out:
         note(f"the drawn video is {out}")
-
-
-def _target(folder: Path, source: Path, suffix: str) -> Path:
-    """Where a drawing goes, which is never where it came from."""
-    target = folder / f"{source.stem}{suffix}"
-    if target.resolve() == source.resolve():
-        raise EffkerasError(f"--save {folder} would overwrite {source}; give another folder")
-    return target
