@@ -18,6 +18,7 @@ from export.metadata.notes import (
     Boxes,
     Content,
     Features,
+    FileKind,
     FileNote,
     Group,
     Image,
@@ -32,6 +33,7 @@ OUTPUTS = Path(__file__).with_name("outputs.toml")
 LABELS = "labels.txt"
 MASK_LABELS = "mask_labels.txt"
 CALIBRATION = "score_calibration.csv"
+CALIBRATION_FILE: FileKind = "TENSOR_AXIS_SCORE_CALIBRATION"
 POST_PROCESS = "TFLite_Detection_PostProcess"
 IDENTITY = Normalization((0.0,), (1.0,))
 
@@ -204,7 +206,7 @@ def _calibrated(note: TensorNote, extras: Extras) -> TensorNote:
     if extras.calibration is None:
         return note
     units: tuple[Unit, ...] = (*note.units, extras.calibration[0])
-    file = FileNote(CALIBRATION, "TENSOR_AXIS_SCORE_CALIBRATION", "Scale, slope, offset of each class")
+    file = FileNote(CALIBRATION, CALIBRATION_FILE, "Scale, slope, offset of each class")
     return replace(note, units=units, files=(*note.files, file))
 
 

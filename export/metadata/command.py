@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from effkeras.commands.options import parser
@@ -31,29 +30,19 @@ def _run(argv: Sequence[str] | None) -> None:
         if chosen.original is not None:
             made = put_back(flatbuffer, read_flatbuffer(chosen.original))
         else:
-            made = with_labels(flatbuffer, chosen.labels)
+            made = _labelled(flatbuffer, chosen.labels)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
     write_bytes(out, made)
     print(f"{out}: written; `effkeras export inspect {out}` shows it")
 
 
-def with_labels(flatbuffer: bytes, labels: Path) -> bytes:
-    """An exported file with the labels of a text file, one a line, and metadata that names them.
-
-    Raises EffkerasError when there are not as many as classes, or effkeras did not export the file.
-    """
+def _labelled(flatbuffer: bytes, labels: Path) -> bytes:
     from effkeras.litert.runner import definition_of
-    from export.metadata import attach, of_classifier, of_detector, read
+    from export.metadata.amending import with_labels
     from export.metadata.labels import read_labels
 
-    spec = definition_of(flatbuffer)
-    describe = of_detector if spec.is_detector else of_classifier
-    made = describe(spec, read_labels(labels, spec.classes), flatbuffer)
-    old = read(flatbuffer)
-    if old is not None:
-        made = replace(made, version=old.version, author=old.author, license=old.license)
-    return attach(flatbuffer, made)
+    return with_labels(flatbuffer, read_labels(labels, definition_of(flatbuffer).classes))
 
 
 def _parser() -> argparse.ArgumentParser:
