@@ -26,8 +26,15 @@ from effkeras.litert.tree import (
 )
 from effkeras.tables import read_toml
 
+# What edgetpu_compiler makes of the operators that it maps.
+COMPILED = "edgetpu-custom-op"
 _VERSIONS = Path(__file__).with_name("int8_versions.toml")
 _ENLARGEMENT = ("CONCATENATION", "RESHAPE", "CONCATENATION", "RESHAPE")
+
+
+def is_compiled(model: bytes) -> bool:
+    """Whether edgetpu_compiler made the file. Raises EffkerasError for a corrupt one."""
+    return any(code_name(code) == COMPILED for code in parse(model).operatorCodes)
 
 
 def for_edge_tpu(model: bytes) -> bytes:

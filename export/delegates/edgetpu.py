@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from effkeras.litert.edge_tpu import COMPILED
 from effkeras.litert.flatbuffer import operators
 from effkeras.quiet import quiet
 from export.delegates.delegate import Session, Share, UnusableError
@@ -14,7 +15,6 @@ from export.delegates.interpreter import with_pictures
 
 # As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).
 LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
-COMPILED = "edgetpu-custom-op"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

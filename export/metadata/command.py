@@ -21,9 +21,9 @@ def _run(argv: Sequence[str] | None) -> None:
     out = chosen.out or chosen.file
     if out.suffix != ".tflite":
         raise EffkerasError(f"--out {out}: the file name must end in .tflite")
-    from effkeras.files import write_bytes
     from effkeras.litert.runner import read_flatbuffer
     from export.metadata.attaching import put_back
+    from export.metadata.writing import write_rewritten
 
     flatbuffer = read_flatbuffer(chosen.file)
     try:
@@ -33,7 +33,7 @@ def _run(argv: Sequence[str] | None) -> None:
             made = _labelled(flatbuffer, chosen.labels)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
-    write_bytes(out, made)
+    write_rewritten(out, made, flatbuffer)
     print(f"{out}: written; `effkeras export inspect {out}` shows it")
 
 

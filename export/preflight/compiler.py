@@ -16,7 +16,6 @@ from typing import Any
 
 from effkeras.console import note
 from effkeras.errors import EffkerasError
-from effkeras.files import write_bytes
 from export.preflight.compiler_log import CompilerLog, read_log
 from export.preflight.judgement import Preflight, Verdict
 
@@ -133,15 +132,16 @@ def compiled(flatbuffer: bytes, name: str, out: Path | None = None, timeout: int
 def _keep(result: Path, original: bytes, log: CompilerLog, out: Path) -> Path:
     if not result.is_file():
         raise EffkerasError(f"{COMMAND} made no file: {log.error or 'it does not say why'}")
-    write_bytes(out, _with_metadata(result.read_bytes(), original))
+    _write_with_metadata(out, result.read_bytes(), original)
     return out
 
 
-def _with_metadata(result: bytes, original: bytes) -> bytes:
+def _write_with_metadata(out: Path, result: bytes, original: bytes) -> None:
     """The compiled file with what the compiler drops."""
     from export.metadata import put_back
+    from export.metadata.writing import write_rewritten
 
-    return put_back(result, original)
+    write_rewritten(out, put_back(result, original), original)
 
 
 def _compile(command: Sequence[str], source: Path, timeout: int) -> CompilerLog:
