@@ -13,6 +13,7 @@ import numpy as np
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
+from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
 from effkeras.litert.verify import verified
 from effkeras.quiet import quiet
@@ -127,7 +128,7 @@ def roles_of(flatbuffer: bytes) -> dict[str, str]:
 
 
 def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> Any:
-    """An interpreter with its tensors allocated; EffkerasError when the file is corrupt.
+    """An interpreter with its tensors allocated; EffkerasError when the file is corrupt, or for an Edge TPU.
 
     Args:
         flatbuffer: the file's content.
@@ -146,6 +147,11 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
             )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
+        if is_compiled(flatbuffer):
+            raise EffkerasError(
+                "the .tflite is compiled for an Edge TPU, and runs only with its library on a board that has "
+                "one; give the file that it was compiled from"
+            ) from error
         reason = str(error).splitlines()[0]
         raise EffkerasError(f"LiteRT refuses the .tflite ({reason}); export the model again") from error
     return interpreter

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from handmade import Op, Tensor
+from handmade import flatbuffer as made_of
 from tiny_models import pictures, quantized, tiny_spec
 
 from effkeras import EffkerasError
@@ -38,6 +40,16 @@ def test_xnnpack_and_plain_kernels_agree(threads):
     plain = LiteRTModel.of_bytes(flatbuffer, threads=threads, xnnpack=False)(pictures(1))
     for name, values in fast.items():
         np.testing.assert_allclose(values, plain[name], atol=1e-4 * values.std())
+
+
+def test_a_file_for_an_edge_tpu_is_told_apart_from_a_damaged_one(tmp_path):
+    compiled = made_of(Op("edgetpu-custom-op", [Tensor((1, 8, 8, 3))], [Tensor((1, 3))]))
+    file = tmp_path / "net.tflite"
+    file.write_bytes(attach(compiled, DEFINITION, tiny_spec(NAME).to_toml().encode()))
+    with pytest.raises(EffkerasError, match=r"net.tflite: .*Edge TPU.*; give the file that it was compiled"):
+        LiteRTModel.open(file)
+    with pytest.raises(EffkerasError, match="LiteRT refuses the"):
+        make_interpreter(made_of(Op("Somebodys", [Tensor((1, 8, 8, 3))], [Tensor((1, 3))])))
 
 
 def test_pixels_in_each_input_format():
