@@ -1,14 +1,17 @@
-"""Other labels or another calibration of scores in an exported file, whose metadata is then written anew."""
+"""Other labels, or a calibration of scores, in an exported file, whose metadata is then written anew."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import attach_all
 from effkeras.litert.runner import DEFINITION, definition_of
 from export.metadata.attaching import attach, read
-from export.metadata.builders import CALIBRATION_FILE, IDENTITY, Extras, of_classifier, of_detector
+from export.metadata.builders import CALIBRATION_FILE, IDENTITY, LABELS, Extras, of_classifier, of_detector
+from export.metadata.labels import labels_in
 from export.metadata.notes import Metadata, Normalization, ScoreCalibration, TensorNote
 
 
@@ -25,14 +28,48 @@ def with_labels(flatbuffer: bytes, labels: tuple[str, ...]) -> bytes:
     Raises:
         EffkerasError: not as many labels as classes, effkeras did not export the file, or it is damaged.
     """
-    spec = definition_of(flatbuffer).replace(labels=labels)
     old = read(flatbuffer)
+    return _described(flatbuffer, labels, old, Extras() if old is None else _extras(old))
+
+
+def with_calibration(flatbuffer: bytes, how: ScoreCalibration, parameters: bytes) -> bytes:
+    """An exported file whose metadata calibrates its scores, in place of an older calibration.
+
+    All else stays, as in `with_labels`.
+
+    Args:
+        flatbuffer: the content of the file.
+        how: what is done to a score before, and what scores without parameters become.
+        parameters: a line for each class; see `export.metadata.calibration`.
+
+    Raises:
+        EffkerasError: not as many lines as classes, or such as are no parameters; the model has no scores;
+            effkeras did not export the file, or it is damaged.
+    """
+    old, spec = read(flatbuffer), definition_of(flatbuffer)
+    extras = replace(Extras() if old is None else _extras(old), calibration=(how, parameters))
+    made = _described(flatbuffer, _labels(old, spec), old, extras)
+    found = read(made)
+    if found is None or not any(True for note in found.outputs for _ in _calibrations(note, found)):
+        raise EffkerasError(f"{spec.name} has no scores of classes, which alone can be calibrated")
+    return made
+
+
+def _described(flatbuffer: bytes, labels: tuple[str, ...], old: Metadata | None, extras: Extras) -> bytes:
+    """The file with new metadata, and with the labels in its definition too."""
+    spec = definition_of(flatbuffer).replace(labels=labels)
     named = attach_all(flatbuffer, {DEFINITION: spec.to_toml().encode()})
-    describe = of_detector if spec.is_detector else of_classifier
-    made = describe(spec, labels, named, Extras() if old is None else _extras(old))
+    made = (of_detector if spec.is_detector else of_classifier)(spec, labels, named, extras)
     if old is not None:
         made = replace(made, version=old.version, author=old.author, license=old.license)
     return attach(named, made)
+
+
+def _labels(old: Metadata | None, spec: ModelSpec) -> tuple[str, ...]:
+    """The names of the classes; those in the metadata come first, where both are there."""
+    if old is None or LABELS not in old.files:
+        return spec.labels
+    return labels_in(old.files[LABELS], LABELS)
 
 
 def _extras(old: Metadata) -> Extras:

@@ -12,6 +12,7 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.interface import Edge, interface
 from effkeras.tables import Table, read_toml
+from export.metadata.calibration import calibration_file
 from export.metadata.decoding import ENTRY, detector_options
 from export.metadata.labels import check_labels, label_file
 from export.metadata.notes import (
@@ -216,13 +217,7 @@ def _files(spec: ModelSpec, labels: Sequence[str], extras: Extras) -> dict[str, 
         check_labels(labels, spec.classes, f"the labels of {spec.name}")
         files[LABELS] = label_file(labels)
     if extras.calibration is not None:
-        lines = extras.calibration[1].decode(errors="replace").splitlines()
-        if len(lines) != spec.classes:
-            raise EffkerasError(
-                f"the score calibration has {len(lines)} lines for {spec.classes} classes; "
-                "give a line for each"
-            )
-        files[CALIBRATION] = extras.calibration[1]
+        files[CALIBRATION] = calibration_file(extras.calibration[1], spec.classes, "the score calibration")
     return files
 
 

@@ -1,14 +1,25 @@
-"""`effkeras export metadata F.tflite`: metadata put back after edgetpu_compiler, or given other labels."""
+"""`effkeras export metadata F.tflite`: metadata put back after edgetpu_compiler, labels, calibration."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from effkeras.commands.options import parser
-from effkeras.console import run_command
+from effkeras.console import note, run_command
 from effkeras.errors import EffkerasError
+
+if TYPE_CHECKING:
+    from export.metadata.notes import ScoreTransformation
+
+TRANSFORMATIONS: dict[str, ScoreTransformation] = {
+    "identity": "IDENTITY",
+    "log": "LOG",
+    "inverse-logistic": "INVERSE_LOGISTIC",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
+    _check(chosen)
     out = chosen.out or chosen.file
     if out.suffix != ".tflite":
         raise EffkerasError(f"--out {out}: the file name must end in .tflite")
@@ -30,32 +42,72 @@ def _run(argv: Sequence[str] | None) -> None:
         if chosen.original is not None:
             made = put_back(flatbuffer, read_flatbuffer(chosen.original))
         else:
-            made = _labelled(flatbuffer, chosen.labels)
+            made = _amended(flatbuffer, chosen)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
     write_rewritten(out, made, flatbuffer)
     print(f"{out}: written; `effkeras export inspect {out}` shows it")
 
 
-def _labelled(flatbuffer: bytes, labels: Path) -> bytes:
-    from effkeras.litert.runner import definition_of
-    from export.metadata.amending import with_labels
-    from export.metadata.labels import read_labels
+def _check(chosen: argparse.Namespace) -> None:
+    amends = chosen.labels is not None or chosen.calibration is not None
+    if amends == (chosen.original is not None):
+        raise EffkerasError("give either --from ORIGINAL.tflite, or --labels or --calibration or both")
+    if chosen.calibration is None and (chosen.score_transformation or chosen.default_score is not None):
+        raise EffkerasError("--score-transformation and --default-score go with --calibration")
+    if chosen.default_score is not None and not math.isfinite(chosen.default_score):
+        raise EffkerasError(f"--default-score {chosen.default_score} is no score")
 
-    return with_labels(flatbuffer, read_labels(labels, definition_of(flatbuffer).classes))
+
+def _amended(flatbuffer: bytes, chosen: argparse.Namespace) -> bytes:
+    from effkeras.litert.runner import definition_of
+    from export.metadata.amending import with_calibration, with_labels
+    from export.metadata.calibration import read_calibration
+    from export.metadata.labels import read_labels
+    from export.metadata.notes import ScoreCalibration
+
+    classes = definition_of(flatbuffer).classes
+    if chosen.labels is not None:
+        flatbuffer = with_labels(flatbuffer, read_labels(chosen.labels, classes))
+    if chosen.calibration is None:
+        return flatbuffer
+    parameters = read_calibration(chosen.calibration, classes)
+    note(f"{sum(map(bool, parameters.splitlines()))} of {classes} classes are calibrated")
+    transformation = TRANSFORMATIONS[chosen.score_transformation or "identity"]
+    how = ScoreCalibration(transformation, chosen.default_score or 0.0)
+    return with_calibration(flatbuffer, how, parameters)
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export metadata", "Puts metadata into a .tflite that lacks it, or gives it labels.")
+    options = parser(
+        "export metadata", "Puts metadata into a .tflite that lacks it, or gives it labels and a calibration."
+    )
     options.add_argument("file", type=Path, metavar="F.tflite", help="the file to complete")
-    what = options.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+    options.add_argument(
         "--from",
         dest="original",
         type=Path,
         metavar="ORIGINAL.tflite",
         help="put back what edgetpu_compiler dropped when it made F of this file",
     )
-    what.add_argument("--labels", type=Path, metavar="LABELS.txt", help="names of the classes, one a line")
+    options.add_argument("--labels", type=Path, metavar="LABELS.txt", help="names of the classes, one a line")
+    options.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="F.csv",
+        help="for each class a line: scale, slope, offset and perhaps a smallest score; or an empty line",
+    )
+    options.add_argument(
+        "--score-transformation",
+        choices=list(TRANSFORMATIONS),
+        metavar="WHAT",
+        help=f"done to scores before calibration: {', '.join(TRANSFORMATIONS)} (default: identity)",
+    )
+    options.add_argument(
+        "--default-score",
+        type=float,
+        metavar="S",
+        help="of classes with an empty line and below the smallest (default: 0)",
+    )
     options.add_argument("--out", type=Path, metavar="F.tflite", help="default: F.tflite itself")
     return options

@@ -19,7 +19,8 @@ from effkeras.detection.boxes import iou
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.litert.runner import LiteRTModel
 from effkeras.preprocess import fill, place
-from export.metadata import attach, of_classifier
+from export.metadata import ScoreCalibration, attach, of_classifier
+from export.metadata.amending import with_calibration
 from export.tflite import ExportOptions, export_tflite
 from quantize.post_training.quantization import ptq
 
@@ -90,6 +91,23 @@ def test_shipped_classifiers(name, recipe, io, mediapipe, classified, tmp_path):
     got = mediapipe("classify", file.read_bytes(), pictures, tmp_path)
     check_top_five(LiteRTModel.open(file)(pictures), report.spec.labels, got)
     assert len({one[0][0] for one in got}) == 10  # every digit wins somewhere
+
+
+def test_calibrated_scores(mediapipe, classified, tmp_path):
+    """Platt's sigmoid of each class's logarithm; a class without one gets the default score."""
+    _, paths = classified
+    flatbuffer = ptq(effkeras.build("efficientnet-digits", weights="digits"), "float32").flatbuffer
+    parameters = [(1.0, 0.5 + 0.1 * digit, 0.3) for digit in range(9)]
+    lines = "".join(f"{scale},{slope},{offset}\n" for scale, slope, offset in parameters) + "\n"
+    calibrated = with_calibration(flatbuffer, ScoreCalibration("LOG", 0.125), lines.encode())
+    runner = LiteRTModel.of_bytes(calibrated)
+    pictures = prepared(paths[:30], runner.spec)
+    (scores,) = runner(pictures).values()
+    scale, slope, offset = np.transpose(parameters)
+    wanted = np.full_like(scores, 0.125)
+    wanted[:, :9] = scale / (1 + np.exp(-(slope * np.log(np.maximum(scores[:, :9], 1e-16)) + offset)))
+    got = mediapipe("classify", calibrated, pictures, tmp_path)
+    check_top_five({"scores": wanted}, runner.spec.labels, got)
 
 
 def photographs() -> list[np.ndarray]:

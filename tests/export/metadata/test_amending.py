@@ -6,15 +6,17 @@ import dataclasses
 
 import pytest
 from small_tflite import small_tflite
-from tiny_models import quantized
+from tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.litert.flatbuffer import attached, operators
-from effkeras.litert.runner import RECIPE, definition_of
+from effkeras.definition import with_heads
+from effkeras.litert.flatbuffer import attach as attach_entry
+from effkeras.litert.flatbuffer import attached, name_interface, operators
+from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from export import metadata
 from export.metadata import Normalization, ScoreCalibration, of_classifier
-from export.metadata.amending import with_labels
-from export.metadata.builders import Extras
+from export.metadata.amending import with_calibration, with_labels
+from export.metadata.builders import CALIBRATION, Extras
 
 NAMES = tuple(f"name {index}" for index in range(10))
 CLASSIFIER = "efficientnet-lite0"
@@ -42,6 +44,26 @@ def test_a_file_without_metadata_gets_it():
     made = with_labels(plain, ("a", "b", "c"))
     assert metadata.read(made).files["labels.txt"] == b"a\nb\nc\n"
     assert definition_of(made).labels == ("a", "b", "c")
+
+
+def test_a_calibration_takes_the_place_of_an_older_one_and_all_else_stays():
+    first = with_calibration(with_labels(small_tflite(), NAMES), ScoreCalibration("LOG"), b"1,2,3\n" * 10)
+    made = with_calibration(first, ScoreCalibration("IDENTITY", 0.25), b"1,2,3,0.5\n" * 10)
+    assert definition_of(made).labels == NAMES
+    found, old = metadata.read(made), metadata.read(with_labels(small_tflite(), NAMES))
+    (note,) = found.outputs
+    assert note.units == (ScoreCalibration("IDENTITY", 0.25),)
+    assert found.files == {**old.files, CALIBRATION: b"\n".join([b"1,2,3,0.5"] * 10)}
+    plain = dataclasses.replace(note, units=(), files=note.files[:1])
+    assert dataclasses.replace(found, outputs=(plain,), files=old.files) == old
+
+
+def test_masks_have_no_scores():
+    spec = with_heads(tiny_spec("efficientdet-lite0"), ("segment",))
+    plain = name_interface(quantized(CLASSIFIER, "float32").flatbuffer, ["image"], ["mask_logits"])
+    plain = attach_entry(plain, DEFINITION, spec.to_toml().encode())
+    with pytest.raises(EffkerasError, match="has no scores of classes"):
+        with_calibration(plain, ScoreCalibration(), b"1,2,3\n" * 3)
 
 
 def test_as_many_labels_as_classes():

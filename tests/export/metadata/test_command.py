@@ -36,6 +36,20 @@ def test_labels_are_replaced_in_another_file(files):
     assert (files / "net.tflite").read_bytes() == small_tflite()
 
 
+def test_labels_and_a_calibration_at_once(files, capsys):
+    labels, csv, out = files / "labels.txt", files / "c.csv", files / "named.tflite"
+    labels.write_text("".join(f"name {index}\n" for index in range(10)))
+    csv.write_text("1,4,-2\n" * 9 + "\n")
+    words = ["--labels", str(labels), "--calibration", str(csv), "--score-transformation", "log"]
+    words += ["--default-score", "0.25", "--out", str(out)]
+    assert main(["export", "metadata", str(files / "net.tflite"), *words]) == 0
+    assert "9 of 10 classes are calibrated" in capsys.readouterr().err
+    (note,) = metadata.read(out.read_bytes()).outputs
+    assert note.units == (metadata.ScoreCalibration("LOG", 0.25),)
+    assert [file.name for file in note.files] == ["labels.txt", "score_calibration.csv"]
+    assert definition_of(out.read_bytes()).labels[9] == "name 9"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -43,8 +57,12 @@ def test_labels_are_replaced_in_another_file(files):
         (["--labels", "nosuch.txt"], "cannot read"),
         (["--from", "two.txt"], "not a .tflite"),
         (["--from", "net.tflite", "--out", "net.bin"], "must end in .tflite"),
-        ([], "--from"),
-        (["--from", "net.tflite", "--labels", "two.txt"], "not allowed with"),
+        ([], "give either --from"),
+        (["--from", "net.tflite", "--labels", "two.txt"], "give either --from"),
+        (["--calibration", "two.txt"], "two.txt: 2 lines for 10 classes"),
+        (["--from", "net.tflite", "--default-score", "1"], "go with --calibration"),
+        (["--calibration", "two.txt", "--default-score", "nan"], "is no score"),
+        (["--calibration", "two.txt", "--score-transformation", "exp"], "invalid choice: 'exp'"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(words, message, files, capsys, monkeypatch):
