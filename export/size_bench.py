@@ -7,9 +7,9 @@ So scales and statistics are drawn here. Sizes depend on nothing else, and accur
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from effkeras.quiet import quiet
 if TYPE_CHECKING:
     import keras
 
-MODELS = ("efficientdet-lite0", "efficientdet-lite4")
+# The most bytes that a model's int8 file may have.
+GOALS = {"efficientdet-lite0": 4_150_000, "efficientdet-lite4": 16_500_000}
+COLUMNS = ("model", "float32", "int8", "int8 at most", "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +49,11 @@ def size_row(name: str) -> results.Row:
     }
 
 
+def keeps(row: Mapping[str, Any]) -> bool:
+    """Whether the int8 file of a row of kind "size" is as small as it should be."""
+    return row["int8_bytes"] <= GOALS[row["model"]]
+
+
 def draw_statistics(model: keras.Model, seed: int = 0) -> None:
     """Gives every batch norm a scale, an offset and statistics as trained ones have them."""
     import keras
@@ -66,12 +73,16 @@ def _run(argv: Sequence[str] | None) -> None:
     options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
     chosen = options.parse_args(argv)
     rows = []
-    for name in MODELS:
+    for name in GOALS:
         note(f"converting {name}")
         rows.append(results.stamped(size_row(name)))
     results.append(chosen.out, rows)
-    cells = [[row["model"], f"{row['float32_bytes']:,}", f"{row['int8_bytes']:,}"] for row in rows]
-    table("bytes", ["model", "float32", "int8"], cells)
+    table("bytes", COLUMNS, map(_cells, rows))
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    sizes = (row["float32_bytes"], row["int8_bytes"], GOALS[row["model"]])
+    return [row["model"], *(f"{size:,}" for size in sizes), "kept" if keeps(row) else "missed"]
 
 
 if __name__ == "__main__":
