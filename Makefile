@@ -56,11 +56,13 @@ bench: $(READY)
 bench-compression: $(READY)
 	$(BIN)/python -m export.compression_bench --out models/results.jsonl
 
-# Latency against the same architectures elsewhere, sizes, and the share of the best convolution rate.
+# Latency against the same architectures elsewhere, sizes, the share of the best convolution rate, and what
+# XNNPACK and an Edge TPU take of every EfficientNet and EfficientDet, which takes hours on 2 cores.
 bench-export: $(READY) $(PEERS)/.ready
 	$(BIN)/python -m export.peers_bench --python $(PEERS)/bin/python --out models/results.jsonl
 	$(BIN)/python -m export.size_bench --out models/results.jsonl
 	$(BIN)/python -m export.rate_bench --out models/results.jsonl
+	$(BIN)/python -m export.partition_bench --out models/results.jsonl
 
 # What search strategies are worth beside random search; about ten minutes on 2 cores, Optuna's most of them.
 # Then what a second worker is worth.

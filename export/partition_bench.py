@@ -1,0 +1,223 @@
+"""`python -m export.partition_bench`: what XNNPACK runs of EfficientNets and EfficientDets, in what pieces.
+
+Every model is built at its own input size with batch norms as trained ones have them, and converted to
+float32 and int8; other weights are random, on which none of this depends. Of the Lite detectors the Edge TPU
+pre-flight says too what would map. Each model has a process of its own, so that its memory is given back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effkeras import results
+from effkeras.commands.options import parser
+from effkeras.console import run_command, table, track
+from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.quiet import quiet
+
+if TYPE_CHECKING:
+    import keras
+
+    from export.preflight import Preflight
+    from quantize.recipes import Edges
+
+FAMILIES = ("efficientnet", "efficientdet")
+LITE_DETECTORS = "efficientdet-lite"
+RECIPES = ("float32", "int8")
+COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
+FAILED = 1
+# Calibration keeps every activation, which are 25 GB in D7x at 1,536 pixels. So larger models are calibrated
+# at a smaller size with the same weights: every level's stride divides both, for the same operators.
+LARGEST, SMALLER = 512, 256
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; exit code 1 when a model could not be converted."""
+    return run_command(lambda: _run(argv))
+
+
+def models() -> list[str]:
+    """The names of all EfficientNets and EfficientDets of the zoo."""
+    from effkeras import zoo
+
+    return [name for name in zoo.list_models() if name.startswith(FAMILIES)]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Built:
+    """A model to be measured, and the same at a smaller size where ranges are measured on that."""
+
+    model: keras.Model
+    smaller: keras.Model | None = None
+
+
+def built(name: str) -> Built:
+    """A model of the zoo at its own size. Raises EffkerasError for an unknown name."""
+    with quiet():
+        import effkeras
+        from export.size_bench import draw_statistics
+
+        model = effkeras.build(name)
+        draw_statistics(model)
+        if max(model.inputs[0].shape[1:3]) <= LARGEST:
+            return Built(model)
+        smaller = effkeras.build(name, input_shape=(SMALLER, SMALLER))
+        smaller.set_weights(model.get_weights())
+    return Built(model, smaller)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Made:
+    """A model's artifacts; `edge_tpu` is that for the pre-flight, None where it is not asked."""
+
+    size: tuple[int, int]
+    float32: bytes
+    int8: bytes
+    edge_tpu: bytes | None = None
+
+
+def made_of(name: str) -> Made:
+    """The artifacts of a model of the zoo at its own size."""
+    one = built(name)
+    height, width = one.model.inputs[0].shape[1:3]
+    plain = artifacts(one, "float32", ("float32", "int8"))
+    is_lite = name.startswith(LITE_DETECTORS)
+    edge_tpu = artifacts(one, "uint8", ("int8",))["int8"] if is_lite else None
+    return Made((height, width), plain["float32"], plain["int8"], edge_tpu)
+
+
+def row_of(name: str, made: Made) -> results.Row:
+    """What runs where, as a plain record, kind "partition".
+
+    `float32` and `int8` have bytes, operators, those that XNNPACK takes, and its partitions; `edgetpu` is the
+    pre-flight's verdict, without suppression of boxes.
+    """
+    row = {
+        "kind": "partition",
+        "model": name,
+        "input_size": list(made.size),
+        "float32": _delegated(made.float32),
+        "int8": _delegated(made.int8),
+    }
+    return row if made.edge_tpu is None else {**row, "edgetpu": _verdict(_preflight(made.edge_tpu))}
+
+
+def artifacts(one: Built, io: Edges, recipes: Sequence[str]) -> dict[str, bytes]:
+    """A .tflite for each recipe, ranges measured on random pixels."""
+    from effkeras.litert.sharing import share_constants
+    from quantize.post_training import ai_edge
+    from quantize.post_training.on_noise import noise
+    from quantize.post_training.quantization import PtqOptions, finished, float_parts, ranges_of
+    from quantize.recipes import find
+
+    options = [PtqOptions(find(name), io) for name in recipes]
+    parts = float_parts(one.model, options[0])
+    shown = parts if one.smaller is None else float_parts(one.smaller, options[0])
+    made = {}
+    for each in options:
+        ranges = ranges_of(shown, each, noise(shown.shape)) if each.recipe.needs_data else None
+        rules = ai_edge.Rules(each.recipe, each.io)
+        flatbuffer = share_constants(ai_edge.quantize(parts.flatbuffer, ranges, rules))
+        made[each.recipe.name] = finished(parts, each, flatbuffer).flatbuffer
+    return made
+
+
+def _delegated(flatbuffer: bytes) -> dict[str, int]:
+    from effkeras.litert.runner import delegation, make_interpreter
+
+    found = delegation(make_interpreter(flatbuffer), flatbuffer)
+    return {"bytes": len(flatbuffer), **asdict(found)}
+
+
+def _preflight(flatbuffer: bytes) -> Preflight:
+    from effkeras.litert.edge_tpu import for_edge_tpu
+    from export.preflight import check_for
+
+    return check_for(for_edge_tpu(flatbuffer), "edgetpu")
+
+
+def _verdict(found: Preflight) -> dict[str, Any]:
+    row = found.to_row()
+    del row["ops"]
+    doubts = Counter(f"{one.op}: {one.why}" for one in found.doubts)
+    return {**row, "doubts": [f"{count} {doubt}" for doubt, count in doubts.items()]}
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    chosen = _options(argv)
+    if chosen.row is not None:
+        print(json.dumps(row_of(chosen.row, made_of(chosen.row))))
+        return 0
+    names = chosen.only or models()
+    for name in names:
+        _check(name)
+    rows, failures = [], []
+    for name in track(names, "models"):
+        try:
+            rows.append(results.stamped(_measured(name)))
+        except EffkerasError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        results.append(chosen.out, rows[-1:])
+    table("operators that XNNPACK takes, of all, and its partitions", COLUMNS, map(cells, rows))
+    for failure in failures:
+        print(f"failed: {failure}")
+    return FAILED if failures else 0
+
+
+def _check(name: str) -> None:
+    from effkeras import zoo
+
+    known = zoo.list_models()
+    if name not in known:
+        raise EffkerasError(f"there is no model {name!r}; {did_you_mean(name, known)}")
+
+
+def _measured(name: str) -> results.Row:
+    """The row of a model, from a process of its own. Raises EffkerasError when that fails."""
+    command = [sys.executable, "-m", "export.partition_bench", "--row", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    last = (done.stderr.strip().splitlines() or ["it was ended, maybe for want of memory"])[-1]
+    raise EffkerasError(last.removeprefix("error: "))
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row of the table that is printed."""
+    device = row.get("edgetpu")
+    return [
+        row["model"],
+        " x ".join(map(str, row["input_size"])),
+        *(_share(row[recipe]) for recipe in RECIPES),
+        "" if device is None else _told(device),
+    ]
+
+
+def _share(taken: Mapping[str, int]) -> str:
+    return f"{taken['delegated_ops']} / {taken['total_ops']}, {taken['partitions']}"
+
+
+def _told(device: Mapping[str, Any]) -> str:
+    said = f"{device['on_device']} / {device['operators']}"
+    return f"{said}, {device['may_not_map']} in doubt" if device["may_not_map"] else said
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("partition-bench", "Counts what XNNPACK and an Edge TPU take of the zoo's networks.")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    options.add_argument("--only", nargs="+", metavar="MODEL", help="these models only")
+    options.add_argument("--row", metavar="MODEL", help="print a model's row, measured in this process")
+    return options.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""A model becomes a row: what XNNPACK takes of it, and what an Edge TPU would."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tiny_models import quantized, tiny_model, tiny_spec
+
+import effkeras
+from effkeras import results
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.interface import interface
+from effkeras.models import build_spec
+from export import partition_bench
+from export.partition_bench import Built, Made, artifacts, cells, main, models, row_of
+
+CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
+
+
+def test_a_lite_network_is_taken_whole_by_both():
+    recipes = (("float32", "float32"), ("int8", "float32"), ("int8", "uint8"))
+    made = Made((64, 64), *(quantized(CLASSIFIER, recipe, io).flatbuffer for recipe, io in recipes))
+    row = row_of(CLASSIFIER, made)
+    for recipe in ("float32", "int8"):
+        taken = row[recipe]
+        assert (taken["delegated_ops"], taken["partitions"]) == (taken["total_ops"], 1)
+        assert taken["total_ops"] > 10
+    assert row["int8"]["bytes"] < row["float32"]["bytes"]
+    assert (row["edgetpu"]["passed"], row["edgetpu"]["doubts"]) == (True, [])
+    name, size, *shares, device = cells(row)
+    assert (name, size) == (CLASSIFIER, "64 x 64")
+    assert shares[1].endswith(f"/ {row['int8']['total_ops']}, 1")
+    assert device.split(" / ")[0] == device.split(" / ")[1]
+
+
+def test_doubts_are_told_with_their_number():
+    device = {"on_device": 9, "operators": 9, "may_not_map": 2}
+    taken = {"delegated_ops": 5, "total_ops": 6, "partitions": 2}
+    row = {"model": "m", "input_size": [1, 2], "float32": taken, "int8": taken, "edgetpu": device}
+    assert cells(row) == ["m", "1 x 2", "5 / 6, 2", "5 / 6, 2", "9 / 9, 2 in doubt"]
+    assert cells({**row, "edgetpu": None})[-1] == ""
+
+
+def test_ranges_may_come_from_a_smaller_size_with_the_same_weights():
+    """Its operators have the same names, and so all are quantized as if measured at the own size."""
+    spec = tiny_spec(CLASSIFIER)
+    large = build_spec(spec.replace(input=dataclasses.replace(spec.input, size=(96, 96))))
+    large.set_weights(tiny_model(CLASSIFIER).get_weights())
+    made = artifacts(Built(large, tiny_model(CLASSIFIER)), "float32", ["int8"])["int8"]
+    assert interface(made).inputs[0].shape == (1, 96, 96, 3)
+    wanted = [(op.name, op.arithmetic) for op in operators(quantized(CLASSIFIER, "int8").flatbuffer)]
+    assert [(op.name, op.arithmetic) for op in operators(made)] == wanted
+
+
+def test_the_families_are_measured_and_no_others():
+    assert {"efficientnet-b0", "efficientnetv2-s", "efficientdet-d7x", DETECTOR} <= set(models())
+    assert "mnasnet-a1" not in models()
+
+
+def test_a_model_that_fails_is_told_and_the_others_are_kept(tmp_path, monkeypatch, capsys):
+    taken = {"delegated_ops": 5, "total_ops": 6, "partitions": 2}
+
+    def measured(name: str):
+        if name == DETECTOR:
+            raise effkeras.EffkerasError("too large")
+        return {"kind": "partition", "model": name, "input_size": [1, 2], "float32": taken, "int8": taken}
+
+    monkeypatch.setattr(partition_bench, "_measured", measured)
+    out = tmp_path / "rows.jsonl"
+    assert main(["--only", DETECTOR, "efficientnet-b0", "--out", str(out)]) == 1
+    assert [row["model"] for row in results.read(out)] == ["efficientnet-b0"]
+    assert "failed: efficientdet-lite0: too large" in capsys.readouterr().out
+
+
+def test_an_unknown_model_gets_a_hint(capsys):
+    assert main(["--only", "efficientdet-d9"]) == 2
+    assert "did you mean" in capsys.readouterr().err
