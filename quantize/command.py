@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
 from effkeras.console import facts, run_command
 from effkeras.quiet import quiet
-from effkeras.sources import open_model
+from effkeras.sources import called, open_model
 from effkeras.training.settings import TrainSettings, read_settings
 from quantize import plans, recipes
 
@@ -102,7 +102,8 @@ def _settings_files(source: str) -> list[Path]:
 def work_folder(source: str, name: str) -> Path:
     """Where the work goes without --out: into a run's folder, or beside what was given."""
     path = Path(source)
-    return path / "compressed" / name if (path / "model.keras").is_file() else Path(f"{path.stem}-{name}")
+    is_run = (path / "model.keras").is_file()
+    return path / "compressed" / name if is_run else Path(f"{called(source)}-{name}")
 
 
 def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:

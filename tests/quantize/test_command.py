@@ -85,3 +85,4 @@ def test_work_goes_into_the_run(tmp_path):
     (tmp_path / "model.keras").touch()
     assert work_folder(str(tmp_path), "int8") == tmp_path / "compressed" / "int8"
     assert work_folder("some/b0.toml", "int8").name == "b0-int8"
+    assert work_folder("mnasnet-a1-0.35", "int8").name == "mnasnet-a1-0.35-int8"
