@@ -22,6 +22,7 @@ from effkeras.preprocess import Placement, fill, place
 from effkeras.savedmodel import DEFAULT, SavedModel
 from effkeras.segmentation.decode import decode_mask
 from export.savedmodel.options import SavedModelOptions
+from quantize.post_training.calibration import representative
 
 PICTURES = 4
 # Both sides compute in float32 and may add in another order; equal scores may then change places.
@@ -78,14 +79,14 @@ class Agreement:
 
 
 def check_pictures(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
-    """Pictures to check with, uint8 (h, w, 3): the user's own, else some of different shapes."""
+    """Pictures to check with, uint8 (h, w, 3): the user's own, of all classes, else some of other shapes."""
     if options.data is None:
         return [_made_up(spec.input.size, seed) for seed in range(PICTURES)]
     from effkeras.data.splits import find_split, open_data
 
     split = options.split or find_split(options.data, "test", "val") or "test"
-    records = open_data(options.data, split, skip_bad=options.skip_bad).records
-    return [read_picture(record.path) for record in records[:PICTURES]]
+    data = open_data(options.data, split, skip_bad=options.skip_bad)
+    return [read_picture(record.path) for record in representative(data, PICTURES)]
 
 
 def agreement(
