@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
-from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.console import run_command
 from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
@@ -25,7 +25,7 @@ from export.export_report import ExportReport, LayerError, edges_of, looked_at, 
 from export.runs import run_folder
 from export.sets import Sets
 from quantize import plans
-from quantize.command import explained, recipe_help, settings_of, work_folder
+from quantize.command import recipe_help, settings_of, work_folder
 from quantize.recipes import Edges
 from quantize.specs import PtqSpec
 

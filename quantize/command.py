@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.console import facts, run_command
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
@@ -120,12 +119,6 @@ def recipe_help() -> str:
     words = [explained(word, meaning) for word, meaning in plans.WORDS.items()]
     formats = [explained(name, recipes.find(name).summary) for name in recipes.names()]
     return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *formats])
-
-
-def explained(word: str, meaning: str) -> str:
-    """A word and what it means, for the end of a `--help`."""
-    start = f"  {word:<13} "
-    return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _parser() -> argparse.ArgumentParser:

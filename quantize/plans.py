@@ -16,7 +16,6 @@ from typing import Any
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.tables import Table, merge, read_toml, to_record, to_table
 from quantize import recipes
-from quantize.magnitude.patterns import parse_pattern
 from quantize.recipes import Recipe
 from quantize.specs import PtqSpec, Steps
 
@@ -186,6 +185,8 @@ def _checks(plan: Plan) -> dict[str, bool]:
     steps, ptq = plan.steps, plan.ptq
     channels, prune, cluster, tune = steps.channels, steps.prune, steps.cluster, steps.tune
     if prune is not None:
+        from quantize.magnitude.patterns import parse_pattern
+
         parse_pattern(prune.pattern, prune.pooling)
     is_int8 = plan.format.activations == "int8" and plan.format.weights == "int8"
     corrected = ptq.equalize or ptq.correct_bias or ptq.ranges != "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,12 @@ class Parser(argparse.ArgumentParser):
 def parser(command: str, about: str) -> Parser:
     """A parser for the verb `command`."""
     return Parser(prog=f"effkeras {command}", description=about)
+
+
+def explained(word: str, meaning: str, width: int = 13) -> str:
+    """A word and what it means, for the end of a `--help`: at most 80 columns wide."""
+    start = f"  {word:<{width}} "
+    return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:

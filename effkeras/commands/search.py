@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.commands.options import above_zero, add_data, explained, parser
 from effkeras.console import facts, note, run_command
 from effkeras.errors import EffkerasError
 
@@ -28,6 +28,7 @@ _EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_pictures",
 _COUNTED = ("parameters", "macs", "table:")
 # Draws by which the networks of a space are estimated: less than a second, and a few per cent.
 _DRAWS = 2000
+_WORDS = 19  # columns for the names that --help lists
 _OBJECTIVES = ["accuracy", "mnas", "mnas-hard", "abs", "pareto"]
 
 
@@ -253,13 +254,13 @@ def _value(text: str) -> str | int | float | bool:
 
 
 def _listed() -> str:
-    """The spaces that ship and the strategies, a line each."""
+    """The spaces that ship, and the strategies."""
     from effkeras.search.spaces.reading import space_summaries
     from effkeras.search.strategies.registry import STRATEGIES
 
     lines = []
     for title, table in (("spaces", space_summaries()), ("strategies", STRATEGIES)):
-        lines += ["", f"{title}:", *(f"  {name:<20}{about}" for name, about in table.items())]
+        lines += ["", f"{title}:", *(explained(name, about, _WORDS) for name, about in table.items())]
     return "\n".join(lines[1:])
 
 
