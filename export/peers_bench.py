@@ -28,7 +28,7 @@ PEERS = Path(__file__).with_name("peers.toml")
 WORKER = Path(__file__).with_name("peers_worker.py")
 RECIPES = ("float32", "int8")
 THREADS = (1, 2)
-COLUMNS = ("model", "recipe", "thr", "ours ms", "theirs", "ratio", "at most", "in one piece")
+COLUMNS = ("recipe", "thr", "ours ms", "theirs", "ratio", "at most", "in one piece")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,6 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _cells(pair: Pair) -> list[str]:
     return [
-        pair.name,
         pair.recipe,
         str(pair.ours.setting.threads),
         f"{pair.ours.min_ms:.1f}",
@@ -184,7 +183,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--python", type=Path, default=Path(".venv-peers/bin/python"), help="the Python that has the peers"
     )
-    options.add_argument("--runs", type=above_zero, default=50, help="timed runs of each (default: 50)")
+    options.add_argument("--runs", type=above_zero, default=150, help="timed runs of each (default: 150)")
     options.add_argument("--only", nargs="+", metavar="MODEL", help="these of our models only")
     return options.parse_args(argv)
 
