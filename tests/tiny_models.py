@@ -61,7 +61,7 @@ def randomize(model: keras.Model, gain: float = 1.5) -> None:
 def _balance(model: keras.Model) -> None:
     """Lets every class win sometimes: an untrained classifier says the same of all pictures."""
     last = model.get_layer("logits")
-    logits = keras.Model(model.input, last.output).predict_on_batch(pictures(24))
+    logits = keras.Model(model.input, last.output).predict_on_batch(pictures(24, side=model.input.shape[1]))
     scale = 2 / logits.std(axis=0)
     last.kernel.assign(last.kernel * scale)
     last.bias.assign(-logits.mean(axis=0) * scale)
@@ -81,12 +81,12 @@ def _value(weight, random, gain: float) -> np.ndarray:
     return random.normal(0, np.sqrt(gain / np.prod(inputs)), shape)
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
-    """Coarse random pictures, float32 (count, SIDE, SIDE, 3), whole pixels 0..255, each of its own tint."""
+def pictures(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
+    """Coarse random pictures, float32 (count, side, side, 3), whole pixels 0..255, each of its own tint."""
     random = np.random.default_rng(seed)
     tint = random.uniform(0, 255, (count, 1, 1, 3))
     coarse = (random.uniform(0, 255, (count, 8, 8, 3)) + tint) / 2
-    return np.rint(coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)).astype(np.float32)
+    return np.rint(coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)).astype(np.float32)
 
 
 def keras_outputs(model: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
