@@ -158,10 +158,10 @@ def test_cells_make_no_supernet(classes, tmp_path, capsys):
 def test_help_lists_spaces_and_strategies(capsys):
     with pytest.raises(SystemExit):
         command.main(["--help"])
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())  # long lines are wrapped
     for name, about in (space_summaries() | STRATEGIES).items():
         assert about
-        assert f"  {name:<20}{about}\n" in said
+        assert f" {name} {about} " in f"{said} "
 
 
 @pytest.mark.parametrize(
