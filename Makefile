@@ -76,7 +76,7 @@ bench-search: $(READY)
 search-table: $(READY)
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
 	$(BIN)/effkeras search digits-tiny --data data/digits-search --strategy grid --trials 2000 --workers 2 \
-	  --epochs 6 --learning-rate 1e-2 --train-pictures 2000 --out runs/search-table
+	  --epochs 6 --batch 16 --learning-rate 1e-2 --train-pictures 2000 --out runs/search-table
 	$(BIN)/python -m effkeras.search.trained_table runs/search-table --space digits-tiny --to models/digits-tiny.json
 	$(BIN)/python -m effkeras.search.bench --table models/digits-tiny.json --space digits-tiny --out models/results.jsonl
 
