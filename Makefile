@@ -57,7 +57,7 @@ bench-compression: $(READY)
 	$(BIN)/python -m export.compression_bench --out models/results.jsonl
 
 # Latency against the same architectures elsewhere, sizes, the share of the best convolution rate, and what
-# XNNPACK and an Edge TPU take of every EfficientNet and EfficientDet, which takes hours on 2 cores.
+# XNNPACK and an Edge TPU take of every EfficientNet and EfficientDet, which takes long.
 bench-export: $(READY) $(PEERS)/.ready
 	$(BIN)/python -m export.peers_bench --python $(PEERS)/bin/python --out models/results.jsonl
 	$(BIN)/python -m export.size_bench --out models/results.jsonl

@@ -64,17 +64,17 @@ def distill(
     """
     how = how or DistillSpec()
     wrap = teaching(teacher, how)
-    terms_for(student, teacher, how.temperature)
+    terms_for(student, teacher, how.temperature)  # refuses outputs that do not match before the training
     check_finite(student)
     spec = lessons.spec or spec_of(student)
     made = tune(
         TuneJob(student, spec, lessons.train, lessons.validation, lessons.settings, lessons.out, wrap=wrap)
     )
     pixels = probe(lessons.validation or lessons.train, spec)
-    before, after = (_distances(one, teacher, pixels) for one in (student, made))
-    figures = {f"{name} before": distance for name, distance in before.items()}
-    report = approach(made, teacher, pixels, how)
+    before, report = _distances(student, teacher, pixels), approach(made, teacher, pixels, how)
+    after = {one.name: one.error or 0.0 for one in report.layers}
     note(f"{STEP}: distance from the teacher {_mean(before):.3g} -> {_mean(after):.3g}")
+    figures = {f"{name} before": distance for name, distance in before.items()}
     return Compressed(made, replace(report, figures={**report.figures, **figures}))
 
 

@@ -81,7 +81,7 @@ class Quantized:
 
     @property
     def ranges(self) -> str:
-        """How the ranges of activations were found, "" for an artifact that does not say."""
+        """How the ranges of activations were found; "" without any, or for an artifact that does not say."""
         papers = attached(self.flatbuffer, RECIPE)
         return "" if papers is None else str(json.loads(papers).get("ranges", ""))
 
@@ -316,7 +316,7 @@ def finished(
         flatbuffer = uint8_edges(flatbuffer)
         added = len(operators(flatbuffer)) - before
         errors = [None, *errors, *(None,) * (added - 1)] if errors else ()
-    flatbuffer = attach_all(flatbuffer, _papers(parts.spec, options))
+    flatbuffer = attach_all(flatbuffer, _papers(parts, options))
     left = parts.trained.in_float if parts.trained else ()
     notes = tuple(_note(op, options, left) for op in operators(flatbuffer))
     return Quantized(flatbuffer, notes, tuple(errors), parts.before)
@@ -387,17 +387,19 @@ def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:
     return -spec.mean[0] / spec.std[0], (255 - spec.mean[0]) / spec.std[0]
 
 
-def _papers(spec: ModelSpec | None, options: PtqOptions) -> dict[str, bytes]:
+def _papers(parts: FloatParts, options: PtqOptions) -> dict[str, bytes]:
+    is_measured = options.recipe.needs_data and parts.trained is None
+    method = options.range_rule().method if is_measured else ""
     used: dict[str, Any] = {
         **options.recipe.to_table(),
         "io": options.io,
-        "samples": options.samples if options.recipe.needs_data else 0,
+        "samples": options.samples if is_measured else 0,
         "seed": options.seed,
         "backend": options.spec.backend,
-        "ranges": options.range_rule().method,
+        "ranges": method if parts.trained is None else "trained",
     }
     papers = {RECIPE: json.dumps(used).encode()}
-    return papers if spec is None else {DEFINITION: spec.to_toml().encode(), **papers}
+    return papers if parts.spec is None else {DEFINITION: parts.spec.to_toml().encode(), **papers}
 
 
 def _note(op: Operator, options: PtqOptions, left: Sequence[str]) -> LayerNote:
