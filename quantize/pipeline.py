@@ -31,13 +31,13 @@ from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec
 from quantize.splits import Splits
 from quantize.steps import Setting, Step, steps_of
+from quantize.tfmot.graph import TOOL
 
 Wrap = Callable[[keras.Model], keras.Model]
 # Does a step on a model, its work in a folder.
 CarryOut = Callable[[Step, keras.Model, Path], Compressed]
 Trainer = Literal["effkeras", "tfmot"]
 
-TFMOT = "tensorflow-model-optimization"
 RECIPE, SOURCE, REPORT, BEGUN = "recipe.toml", "source.json", "report.json", "begun.keras"
 ARTIFACT = "model.tflite"
 
@@ -118,12 +118,12 @@ def _check_by_tfmot(model: keras.Model, plan: Plan, steps: list[Step], work: Wor
     from quantize.tfmot.backend import check_tfmot
 
     if plan.steps.distill is not None:
-        raise EffkerasError(f"{TFMOT} trains without a teacher; leave out distill, or --backend")
+        raise EffkerasError(f"{TOOL} trains without a teacher; leave out distill, or --backend")
     if plan.steps.qat is not None and work.io == "uint8":
-        raise EffkerasError(f"{TFMOT}'s artifacts have edges of float32 or int8; use --io int8")
+        raise EffkerasError(f"{TOOL}'s artifacts have edges of float32 or int8; use --io int8")
     for step in steps:
         if not isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec):
-            raise EffkerasError(f"{TFMOT} has no step {step.name}; leave out --backend")
+            raise EffkerasError(f"{TOOL} has no step {step.name}; leave out --backend")
         check_tfmot(model, step.spec)
 
 

@@ -130,7 +130,7 @@ def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> Non
 def _joined(table: Table) -> Table:
     """What steps mean beside each other, where nothing is said of it."""
     friendly = table.get("friendly")
-    if isinstance(friendly, Mapping) and "squeeze" in friendly:  # by itself this is no activation
+    if isinstance(friendly, Mapping) and "squeeze" in friendly:  # alone, it keeps activations
         table = merge({"friendly": {"activation": "keep"}}, table)
     if "qat" in table and "cluster" in table:  # what was clustered stays so
         table = merge({"qat": {"keep_clusters": True}}, table)

@@ -11,13 +11,8 @@ from effkeras.search.reporting.wording import amount, command, cost_name
 from effkeras.tables import Table, read_toml, to_table
 
 FILE = "search.toml"
-_OWN = (
-    "schema",
-    "seed",
-    "source",
-    "strategy.",
-    "definition.",
-)  # what searches that are compared may differ in
+# What searches that are compared may differ in.
+_OWN = ("schema", "seed", "source", "strategy.", "definition.")
 _OPTIONS = {
     "kind": "--evaluation",
     "epochs": "--epochs",
