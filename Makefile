@@ -71,14 +71,16 @@ bench-search: $(READY)
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
 	$(BIN)/python -m effkeras.search.worker_bench --data data/digits-search --out models/results.jsonl
 
-# Every network of a small space trained for a moment: a table in which searches take milliseconds. It takes long
-# (a thousand trainings), and the same again goes on.
+# Every network of a small space trained for a moment: a table in which searches take milliseconds, and by which
+# cheap figures are judged. It takes long (a thousand trainings), and the same again goes on.
 search-table: $(READY)
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
 	$(BIN)/effkeras search digits-tiny --data data/digits-search --strategy grid --trials 2000 --workers 2 \
-	  --epochs 6 --batch 16 --learning-rate 1e-2 --train-pictures 2000 --out runs/search-table
+	  --config models/digits-tiny.toml --out runs/search-table
 	$(BIN)/python -m effkeras.search.trained_table runs/search-table --space digits-tiny --to models/digits-tiny.json
 	$(BIN)/python -m effkeras.search.bench --table models/digits-tiny.json --space digits-tiny --out models/results.jsonl
+	$(BIN)/python -m effkeras.search.rank_bench --table models/digits-tiny.json --space digits-tiny \
+	  --config models/digits-tiny.toml --data data/digits-search --out models/results.jsonl
 
 # keras-cv-attention-models needs the older Keras, so it lives in an environment of its own.
 $(PEERS)/.ready:

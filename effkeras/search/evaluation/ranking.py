@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Values = Sequence[float] | np.ndarray
 
-def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
+
+def kendall_tau(first: Values, second: Values) -> float:
     """Kendall's tau-b, -1..1, which allows for ties; NaN where one of the two is the same throughout.
 
     Of all pairs of candidates, those that both order alike less those that they order differently, over
@@ -17,7 +19,7 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
     return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+def spearman(first: Values, second: Values) -> float:
     """The correlation of the ranks, -1..1, ties sharing their mean rank; NaN where one does not vary."""
     one, other = (_centred(np.asarray(values, np.float64)) for values in (first, second))
     return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))

@@ -6,7 +6,8 @@ the middle of the kernels of the largest weights (as once-for-all does), so that
 place. Before a path is measured its batch normalisation gets its own statistics: those of other paths make
 any path look like chance.
 
-How far the order of paths is that of networks trained alone has to be measured: see `agreement`.
+How far the order of paths is that of networks trained alone has to be measured: see
+`effkeras.search.rank_bench`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ from effkeras.search import genomes
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.flat_adamw import FlatAdamW
 from effkeras.search.evaluation.pictures import Pictures, Samples
-from effkeras.search.evaluation.protocol import Candidate, Evaluator, Outcome, Report
-from effkeras.search.evaluation.ranking import kendall_tau
+from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
 from effkeras.search.evaluation.settings import EvaluationSettings
 from effkeras.search.evaluation.shared_net import SharedNet, Statistics
 from effkeras.search.evaluation.training import accuracy
@@ -207,33 +207,6 @@ class Keeper:
         """Keeps the state."""
         write_text(self.folder / "supernet.txt", self.identity)
         save_checkpoint(self.folder / "supernet.npz", supernet.state(), Progress(supernet.epochs))
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Accuracies of the same candidates as paths and trained alone."""
-
-    genomes: tuple[Genome, ...]
-    shared: tuple[float, ...]
-    alone: tuple[float, ...]
-
-    @property
-    def kendall(self) -> float:
-        """Kendall's tau: 1 when the supernet orders the candidates as their own trainings do, 0 by chance."""
-        return kendall_tau(self.shared, self.alone)
-
-
-def agreement(shared: Evaluator, alone: Evaluator, chosen: Sequence[Genome]) -> Agreement:
-    """Evaluates some candidates in both ways: the test of a supernet before its winner is believed."""
-    found: list[tuple[float, float]] = []
-    for index, genome in enumerate(track(chosen, "paths and trainings", len(chosen))):
-        candidate = Candidate(genome, seed=index)
-        found.append((shared(candidate, _unheard).accuracy, alone(candidate, _unheard).accuracy))
-    return Agreement(tuple(chosen), tuple(a for a, _ in found), tuple(b for _, b in found))
-
-
-def _unheard(step: int, accuracy: float) -> None:
-    pass
 
 
 def _some(space: ModelSpace) -> Iterator[Genome]:

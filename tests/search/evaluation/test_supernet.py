@@ -11,10 +11,10 @@ from tiny import tiny_detector
 from effkeras.errors import EffkerasError
 from effkeras.models import build_spec
 from effkeras.search.evaluation.pictures import Pictures, open_splits
-from effkeras.search.evaluation.protocol import Candidate, Outcome
+from effkeras.search.evaluation.protocol import Candidate
 from effkeras.search.evaluation.settings import EvaluationSettings
 from effkeras.search.evaluation.shared_net import SharedNet
-from effkeras.search.evaluation.supernet import Supernet, SupernetPaths, agreement
+from effkeras.search.evaluation.supernet import Supernet, SupernetPaths
 from effkeras.search.evaluation.weight_bank import WeightBank, shared_names, shared_shapes
 from effkeras.search.genomes import all_genomes
 
@@ -163,15 +163,3 @@ def test_a_path_that_is_too_large_is_refused():
 def test_a_detector_is_no_supernet():
     with pytest.raises(EffkerasError, match="no classifier of MBConv blocks"):
         shared_names(tiny_detector())
-
-
-def test_agreement_is_kendalls_tau():
-    def accuracy_by(values):
-        return lambda candidate, report: Outcome(values[candidate.genome])
-
-    chosen = [(0,), (1,), (2,)]
-    shared = accuracy_by({(0,): 0.1, (1,): 0.2, (2,): 0.3})
-    alone = accuracy_by({(0,): 0.5, (1,): 0.9, (2,): 0.8})
-    found = agreement(shared, alone, chosen)
-    assert (found.shared, found.alone) == ((0.1, 0.2, 0.3), (0.5, 0.9, 0.8))
-    assert found.kendall == pytest.approx(1 / 3)

@@ -1,0 +1,153 @@
+"""`python -m effkeras.search.rank_bench`: which cheap figures order networks as their trainings do.
+
+Of networks that a table knows the accuracy of: the zero-cost proxies, the plain parameters and MACs, and the
+accuracy as a path of a supernet, each against the accuracies of the table by Kendall's tau. Some networks are
+trained once more under other seeds: no figure can be expected to agree with a table better than that does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from effkeras import results
+from effkeras.commands.options import above_zero, add_data, parser
+from effkeras.console import run_command, table, track
+from effkeras.errors import EffkerasError
+from effkeras.search.contests import Interval
+from effkeras.search.evaluation.front import make_evaluator
+from effkeras.search.evaluation.protocol import Candidate, Evaluator, Outcome
+from effkeras.search.evaluation.ranking import kendall_tau
+from effkeras.search.evaluation.settings import PROXIES, PROXY, EvaluationData, EvaluationSettings, checked
+from effkeras.search.genomes import Genome
+from effkeras.search.spaces.protocol import ModelSpace
+from effkeras.search.spaces.reading import read_space
+from effkeras.search.table_space import TableSpace, read_table
+from effkeras.tables import read_toml, to_record
+
+COLUMNS = ("figure", "networks", "Kendall's tau", "95 %")
+AGAIN = "trained again"
+SUPERNET = "supernet"
+# Resamples behind an interval.
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A figure of some networks beside their accuracies in the table."""
+
+    figure: str
+    values: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def tau(self) -> Interval:
+        """Kendall's tau-b: 1 for the same order, 0 by chance; networks are drawn anew for its interval."""
+        values, accuracies = np.asarray(self.values), np.asarray(self.accuracies)
+        draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+        low, high = np.nanpercentile(
+            [kendall_tau(values[draw], accuracies[draw]) for draw in draws], [2.5, 97.5]
+        )
+        return Interval(kendall_tau(values, accuracies), float(low), float(high))
+
+    def to_row(self) -> results.Row:
+        """The measurement as a plain record, kind "search-rank"."""
+        return {
+            "kind": "search-rank",
+            "figure": self.figure,
+            "networks": len(self.values),
+            "tau": self.tau.to_row(),
+        }
+
+    def cells(self) -> list[str]:
+        """A line of the table."""
+        tau = self.tau
+        return [self.figure, str(len(self.values)), f"{tau.value:.2f}", f"{tau.low:.2f}..{tau.high:.2f}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """Evaluations of the same networks: by proxies, as paths of a supernet, and by trainings of their own."""
+
+    proxies: Evaluator
+    paths: Evaluator
+    trainings: Evaluator
+
+
+def rankings(networks: TableSpace, judges: Judges, chosen: Sequence[Genome], again: int) -> Iterator[Ranking]:
+    """Every figure of the chosen networks, and the accuracies of the first `again` of them, trained anew."""
+    accuracies = tuple(networks.outcome(genome).accuracy for genome in chosen)
+    probed = _outcomes(judges.proxies, chosen, "proxies")
+    for name in PROXIES:
+        yield Ranking(name, tuple(one.metrics[name] for one in probed), accuracies)
+    paths = _outcomes(judges.paths, chosen, "paths")
+    yield Ranking(SUPERNET, tuple(one.accuracy for one in paths), accuracies)
+    trained = _outcomes(judges.trainings, chosen[:again], "trainings")
+    yield Ranking(AGAIN, tuple(one.accuracy for one in trained), accuracies[:again])
+
+
+def drawn(networks: TableSpace, count: int) -> list[Genome]:
+    """So many networks of the table, always the same ones. EffkerasError when it has fewer."""
+    known = sorted(networks.outcomes)
+    if count > len(known):
+        raise EffkerasError(f"the table has {len(known):,} networks, which are fewer than {count:,}")
+    return [known[index] for index in np.random.default_rng(0).permutation(len(known))[:count]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def _outcomes(evaluate: Evaluator, chosen: Sequence[Genome], title: str) -> list[Outcome]:
+    candidates = [Candidate(genome, seed) for seed, genome in enumerate(chosen)]
+    return [evaluate(one, lambda step, accuracy: None) for one in track(candidates, title)]
+
+
+def _judges(chosen: argparse.Namespace, space: ModelSpace) -> Judges:
+    settings = checked(to_record(EvaluationSettings, read_toml(chosen.config), str(chosen.config)))
+    data = EvaluationData(chosen.data.absolute(), skip_bad=chosen.skip_bad)
+    return Judges(
+        proxies=make_evaluator(replace(settings, kind=PROXY + PROXIES[0], batch=chosen.probe), data, space),
+        paths=make_evaluator(
+            replace(settings, kind=SUPERNET, supernet_epochs=chosen.supernet_epochs), data, space
+        ),
+        trainings=make_evaluator(settings, data, space),
+    )
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _options(argv)
+    space = read_space(chosen.space)
+    networks = read_table(chosen.table, space)
+    genomes = drawn(networks, chosen.networks)
+    found = list(rankings(networks, _judges(chosen, space), genomes, chosen.again))
+    results.append(
+        chosen.out, [results.stamped({**one.to_row(), "table": chosen.table.name}) for one in found]
+    )
+    table(f"{chosen.table.name}: in the order of their accuracies?", COLUMNS, [one.cells() for one in found])
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("search-rank-bench", "Says which cheap figures order networks as their trainings do.")
+    options.add_argument("--table", type=Path, required=True, metavar="FILE", help="networks trained before")
+    options.add_argument("--space", required=True, metavar="NAME", help="the table's, a name or TOML file")
+    options.add_argument(
+        "--config", type=Path, required=True, metavar="TOML", help="how the table's networks were trained"
+    )
+    add_data(options)
+    options.add_argument("--networks", type=above_zero, default=200, help="of the table (default: 200)")
+    options.add_argument("--again", type=above_zero, default=40, help="trained once more (default: 40)")
+    options.add_argument("--probe", type=above_zero, default=64, help="pictures a proxy sees (default: 64)")
+    options.add_argument("--supernet-epochs", type=above_zero, default=40, help="default: 40")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    return options.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
