@@ -50,7 +50,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     note(_size_of(job))
     made_by = f"{job.strategy.name}, {_workers(chosen)}"
-    note(f"{chosen.trials} trials with {made_by}; everything is kept in {job.out}")
+    note(f"{job.trials:,} trials with {made_by}; everything is kept in {job.out}")
     try:
         with Display(job.objective.cost) as display:
             status = search(job, crew, display)
@@ -82,7 +82,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
         classes=classes,
     )
     _note_target(objective, evaluation, classes)
-    job = _limited(job, objective, evaluation)
+    job = _once_each(_limited(job, objective, evaluation))
     check_job(job)
     _note_timing(chosen, evaluation)
     return job
@@ -134,6 +134,16 @@ def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> Se
     note("looking for networks within the limits")
     limited = Limited(evaluation.space, limits, job.classes, evaluation.settings.artifact)
     return replace(job, space=check_limits(limited))
+
+
+def _once_each(job: SearchJob) -> SearchJob:
+    """The job with no more trials than it has networks, where it takes every one once."""
+    from effkeras.search.genomes import count
+
+    if job.strategy.name != "grid":
+        return job
+    found = count(job.space, _DRAWS)
+    return replace(job, trials=min(job.trials, found.networks)) if found.exact else job
 
 
 def _note_timing(chosen: argparse.Namespace, evaluation: Evaluation) -> None:

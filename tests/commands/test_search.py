@@ -46,6 +46,17 @@ def test_options_become_a_job(classes, tmp_path):
     assert made.space.name == "digits-blocks"
 
 
+def test_a_grid_has_no_more_trials_than_networks(classes):
+    words = ["--data", str(classes), "--trials", "2000", "--out", "out", "--strategy"]
+    trials = [
+        command.job_of(command._parser().parse_args(["digits-tiny", *words, strategy, *limits])).trials
+        for strategy, limits in (("grid", []), ("grid", ["--limit", "macs=180e3"]), ("random", []))
+    ]
+    assert trials[0] == 1088
+    assert 0 < trials[1] < 1088
+    assert trials[2] == 2000
+
+
 def test_without_a_target_accuracy_counts(classes):
     assert job(data=classes).objective.kind == "accuracy"
 
