@@ -27,15 +27,13 @@ if TYPE_CHECKING:
     import keras
 
     from export.preflight import Preflight
-    from quantize.recipes import Edges
 
 FAMILIES = ("efficientnet", "efficientdet")
 LITE_DETECTORS = "efficientdet-lite"
 RECIPES = ("float32", "int8")
 COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
 FAILED = 1
-# Calibration keeps every activation, which are 25 GB in D7x at 1,536 pixels. So larger models are calibrated
-# at a smaller size with the same weights: every level's stride divides both, for the same operators.
+# Larger models are calibrated at the smaller size: every level's stride divides both, for the same operators.
 LARGEST, SMALLER = 512, 256
 
 
@@ -86,11 +84,15 @@ class Made:
 
 def made_of(name: str) -> Made:
     """The artifacts of a model of the zoo at its own size."""
+    with quiet():
+        from quantize.post_training.on_noise import artifacts_on_noise
+
     one = built(name)
     height, width = one.model.inputs[0].shape[1:3]
-    plain = artifacts(one, "float32", ("float32", "int8"))
-    is_lite = name.startswith(LITE_DETECTORS)
-    edge_tpu = artifacts(one, "uint8", ("int8",))["int8"] if is_lite else None
+    plain = artifacts_on_noise(one.model, RECIPES, smaller=one.smaller)
+    edge_tpu = None
+    if name.startswith(LITE_DETECTORS):
+        edge_tpu = artifacts_on_noise(one.model, ("int8",), "uint8", smaller=one.smaller)["int8"]
     return Made((height, width), plain["float32"], plain["int8"], edge_tpu)
 
 
@@ -108,26 +110,6 @@ def row_of(name: str, made: Made) -> results.Row:
         "int8": _delegated(made.int8),
     }
     return row if made.edge_tpu is None else {**row, "edgetpu": _verdict(_preflight(made.edge_tpu))}
-
-
-def artifacts(one: Built, io: Edges, recipes: Sequence[str]) -> dict[str, bytes]:
-    """A .tflite for each recipe, ranges measured on random pixels."""
-    from effkeras.litert.sharing import share_constants
-    from quantize.post_training import ai_edge
-    from quantize.post_training.on_noise import noise
-    from quantize.post_training.quantization import PtqOptions, finished, float_parts, ranges_of
-    from quantize.recipes import find
-
-    options = [PtqOptions(find(name), io) for name in recipes]
-    parts = float_parts(one.model, options[0])
-    shown = parts if one.smaller is None else float_parts(one.smaller, options[0])
-    made = {}
-    for each in options:
-        ranges = ranges_of(shown, each, noise(shown.shape)) if each.recipe.needs_data else None
-        rules = ai_edge.Rules(each.recipe, each.io)
-        flatbuffer = share_constants(ai_edge.quantize(parts.flatbuffer, ranges, rules))
-        made[each.recipe.name] = finished(parts, each, flatbuffer).flatbuffer
-    return made
 
 
 def _delegated(flatbuffer: bytes) -> dict[str, int]:

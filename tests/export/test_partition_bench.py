@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from tiny_models import quantized, tiny_model, tiny_spec
+from tiny_models import quantized
 
 import effkeras
 from effkeras import results
-from effkeras.litert.flatbuffer import operators
-from effkeras.litert.interface import interface
-from effkeras.models import build_spec
 from export import partition_bench
-from export.partition_bench import Built, Made, artifacts, cells, main, models, row_of
+from export.partition_bench import Made, cells, main, models, row_of
 
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
@@ -39,17 +34,6 @@ def test_doubts_are_told_with_their_number():
     row = {"model": "m", "input_size": [1, 2], "float32": taken, "int8": taken, "edgetpu": device}
     assert cells(row) == ["m", "1 x 2", "5 / 6, 2", "5 / 6, 2", "9 / 9, 2 in doubt"]
     assert cells({**row, "edgetpu": None})[-1] == ""
-
-
-def test_ranges_may_come_from_a_smaller_size_with_the_same_weights():
-    """Its operators have the same names, and so all are quantized as if measured at the own size."""
-    spec = tiny_spec(CLASSIFIER)
-    large = build_spec(spec.replace(input=dataclasses.replace(spec.input, size=(96, 96))))
-    large.set_weights(tiny_model(CLASSIFIER).get_weights())
-    made = artifacts(Built(large, tiny_model(CLASSIFIER)), "float32", ["int8"])["int8"]
-    assert interface(made).inputs[0].shape == (1, 96, 96, 3)
-    wanted = [(op.name, op.arithmetic) for op in operators(quantized(CLASSIFIER, "int8").flatbuffer)]
-    assert [(op.name, op.arithmetic) for op in operators(made)] == wanted
 
 
 def test_the_families_are_measured_and_no_others():
