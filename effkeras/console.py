@@ -64,8 +64,8 @@ def console() -> Console:
 def progress(left: ProgressColumn | None = None) -> Progress:
     """A progress display with elapsed time and time left, on stderr.
 
-    `left` shows the time left; by default what rich makes of the last 30 seconds, in which something must
-    have been finished.
+    `left` shows the time left; by default what rich makes of the last hour, in which at least two things
+    must have been finished.
     """
     from rich.console import Console
     from rich.progress import (
@@ -85,6 +85,7 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         TextColumn("left"),
         left or TimeRemainingColumn(),
         console=Console(stderr=True),
+        speed_estimate_period=3600,  # rich's own 30 s know nothing of models that take minutes each
         # Otherwise what is printed meanwhile would go to the terminal even if stdout is a file.
         redirect_stdout=sys.stdout.isatty(),
     )
