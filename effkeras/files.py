@@ -7,7 +7,7 @@ import itertools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from effkeras.errors import EffkerasError
@@ -145,3 +145,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def told_apart(files: Iterable[Path]) -> dict[Path, str]:
+    """A short name for each file: its own, and where several are called so the folder in which they differ.
+
+    Where no single folder tells them apart, the whole path.
+    """
+    unique = list(dict.fromkeys(files))
+    names = {file: file.stem for file in unique}
+    for stem in [stem for stem, count in Counter(names.values()).items() if count > 1]:
+        alike = [file for file in unique if file.stem == stem]
+        folders = [file.absolute().parent.parts for file in alike]
+        differing = (level for level in zip(*folders, strict=False) if len(set(level)) == len(alike))
+        level = next(differing, None)
+        names |= {
+            file: str(file) if level is None else str(Path(level[place], stem))
+            for place, file in enumerate(alike)
+        }
+    return names

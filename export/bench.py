@@ -13,6 +13,7 @@ from effkeras import results
 from effkeras.commands.options import above_zero, parser
 from effkeras.console import facts, note, run_command, table
 from effkeras.errors import EffkerasError
+from effkeras.files import told_apart
 from export.delegates.delegate import DEFAULT, Absent
 from export.runs import run_of_artifact
 
@@ -168,7 +169,8 @@ def _run(argv: Sequence[str] | None) -> int:
         f"ai-edge-litert {environment['versions']['ai-edge-litert']}"
     )
     if found.timed:
-        table(title, COLUMNS, [_cells(one) for one in found.timed], fold_figures=False)
+        names = told_apart([one.file for one in found.timed])
+        table(title, COLUMNS, [_cells(names[one.file], one) for one in found.timed], fold_figures=False)
     if found.absent:
         facts("Absent", [(one.delegate, one.advice) for one in found.absent])
     if options.blocks is not None and found.timed:
@@ -193,11 +195,11 @@ def _options(chosen: argparse.Namespace) -> BenchOptions:
     )
 
 
-def _cells(timed: Timed) -> list[str]:
+def _cells(name: str, timed: Timed) -> list[str]:
     latency = timed.latency
     times = latency.distribution
     return [
-        timed.file.stem,
+        name,
         latency.kernels,
         str(latency.threads),
         *(_figure(value, 2) for value in (times.min_ms, times.median_ms, times.p95_ms)),

@@ -24,10 +24,11 @@ from export.reporting.data import RunData, Setting, read_run
 BASELINES = Path(__file__).with_name("baselines")
 SPACE = "digits-blocks"
 TARGET = 1.5e6  # multiply-adds
-_DIGITS = ["--train", "3000", "--val", "500", "--test", "1000", "--classify"]
-_SEARCH = ["--workers", "2", "--epochs", "4", "--objective", "mnas-hard"]
+_DIGITS = ["--train", "2000", "--val", "500", "--test", "1000", "--classify"]
+_SEARCH = ["--workers", "2", "--epochs", "3", "--batch", "32", "--objective", "mnas-hard"]
 _FEW = ["--option", "population=6", "--option", "tournament=3"]  # few candidates, so few are drawn blindly
 _TRAINING = ["--config", str(Path(__file__).with_name("search_demo.train.toml"))]
+_INT8 = "int8.tflite"
 _WIDTHS = tuple(width / 100 for width in range(10, 201))
 
 
@@ -36,7 +37,7 @@ class SearchDemo:
     """Where everything goes, and how many candidates each of the two searches tries."""
 
     out: Path
-    trials: int = 16
+    trials: int = 14
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +66,7 @@ def show(demo: SearchDemo) -> Path:
     winner = searches[0] / "best.toml"
     definitions = {"winner": winner, **_baselines(demo.out, zoo.spec(winner))}
     runs = {name: _trained(file, data, demo.out / "runs" / name) for name, file in definitions.items()}
-    step("export", "bench", *(run / "artifacts" / "int8.tflite" for run in runs.values()), "--threads", "1")
+    step("export", "bench", *(run / "artifacts" / _INT8 for run in runs.values()), "--threads", "1")
     step("search", "report", *searches)
     _print_table({name: zoo.spec(file) for name, file in definitions.items()}, runs)
     return searches[0] / "report" / "report.html"
@@ -108,7 +109,7 @@ def _print_table(specs: dict[str, ModelSpec], runs: dict[str, Path]) -> None:
 
 
 def _cells(name: str, spec: ModelSpec, run: RunData) -> list[str]:
-    counts, artifact = count(spec), run.artifacts[0]
+    counts, artifact = count(spec), next(one for one in run.artifacts if one.file == _INT8)
     time = artifact.latency(Setting("XNNPACK", 1))
     scores = [run.score(one) for one in (run.keras, artifact)]
     return [

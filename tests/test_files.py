@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from effkeras.errors import EffkerasError
-from effkeras.files import inside, make_folder, one_each, whole_file, whole_folder, write_bytes, write_text
+from effkeras.files import (
+    inside,
+    make_folder,
+    one_each,
+    told_apart,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_file_appears_with_its_folders(tmp_path):
@@ -178,3 +187,16 @@ def test_what_is_made_of_files_overwrites_none_of_them(tmp_path):
     sources = [tmp_path / "a.jpg", tmp_path / "b.png"]
     with pytest.raises(EffkerasError, match=r"would overwrite .*b\.png; give another folder"):
         one_each(tmp_path, sources, ".png")
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/int8.tflite", "a/fp16.tflite", "a/int8.tflite"], ["int8", "fp16"]),
+        (["runs/one/artifacts/int8.tflite", "runs/two/artifacts/int8.tflite"], ["one/int8", "two/int8"]),
+        (["a/1/x.tflite", "a/2/x.tflite", "b/1/x.tflite"], ["a/1/x.tflite", "a/2/x.tflite", "b/1/x.tflite"]),
+        (["x.tflite", "a/x.tflite", "y.tflite"], ["x.tflite", "a/x.tflite", "y"]),
+    ],
+)
+def test_files_are_told_apart(files, names):
+    assert list(told_apart(map(Path, files)).values()) == names

@@ -26,7 +26,13 @@ def test_it_ends_with_three_networks_in_one_table(tmp_path, monkeypatch, capsys)
     page = show(SearchDemo(tmp_path, trials=2))
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed[printed.index("network") :].splitlines()]
-    assert [row[0] for row in rows if len(row) == 7] == ["winner", "mnasnet-small-32", "mobilenet-v2-32"]
+    networks = {row[0]: row[1:] for row in rows if len(row) == 7}
+    assert list(networks) == ["winner", "mnasnet-small-32", "mobilenet-v2-32"]
+    for macs, parameters, before, after, size, median in networks.values():
+        assert 0 < float(macs) < 3
+        assert int(parameters.replace(",", "")) > 1000
+        assert 0 <= min(float(before), float(after)) <= max(float(before), float(after)) <= 1
+        assert min(float(size), float(median)) > 0
     assert page.name == "report.html"
     assert page.is_file()
     for name in ("winner", "mnasnet-small-32", "mobilenet-v2-32"):
