@@ -79,6 +79,8 @@ search-table: $(READY)
 	  --config models/digits-tiny.toml --out runs/search-table
 	$(BIN)/python -m effkeras.search.trained_table runs/search-table --space digits-tiny --to models/digits-tiny.json
 	$(BIN)/python -m effkeras.search.bench --table models/digits-tiny.json --space digits-tiny --out models/results.jsonl
+	$(BIN)/python -m effkeras.search.bench --table models/digits-tiny.json --space digits-tiny --target 200e3 \
+	  --only evolution logits controller progressive --out models/results.jsonl
 	$(BIN)/python -m effkeras.search.rank_bench --table models/digits-tiny.json --space digits-tiny \
 	  --config models/digits-tiny.toml --data data/digits-search --out models/results.jsonl
 

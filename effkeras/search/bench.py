@@ -26,6 +26,7 @@ from effkeras.search.contests import (
     play,
     score,
 )
+from effkeras.search.objectives import Objective
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.strategies.registry import STRATEGIES
 from effkeras.search.table_space import TableSpace, read_table
@@ -40,12 +41,13 @@ COLUMNS = ("strategy", "wins %", "95 %", "ties", "regret", "95 %")
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Problems by seed, the seeds, and how many evaluations each search has."""
+    """Problems by seed, the seeds, how many evaluations each search has, and what tables are searched for."""
 
     name: str
     problem: Callable[[int], Problem]
     seeds: range
     evaluations: int
+    objective: Objective | None = None
 
     def found(self, strategy: str) -> list[float]:
         """The largest reward that the strategy finds, seed by seed."""
@@ -112,7 +114,8 @@ def played(contest: Contest, strategies: Sequence[str]) -> Iterator[Result]:
 def _largest(contest: Contest, networks: TableSpace) -> list[float]:
     """What comes of trying the networks with the most parameters: the same under every seed."""
     problem = contest.problem(contest.seeds.start)
-    return [best_found(problem, LargestFirst(networks, PARAMETERS), contest.evaluations)] * len(contest.seeds)
+    order = LargestFirst(networks, PARAMETERS, contest.objective)
+    return [best_found(problem, order, contest.evaluations)] * len(contest.seeds)
 
 
 def _run(argv: Sequence[str] | None) -> None:
@@ -132,8 +135,12 @@ def _contest(chosen: argparse.Namespace) -> Contest:
     seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     if chosen.table is None:
         return Contest("landscape", LandscapeProblem, seeds, chosen.evaluations)
-    problem = TableProblem(read_table(chosen.table, read_space(chosen.space) if chosen.space else None))
-    return Contest(chosen.table.name, lambda seed: problem, seeds, chosen.evaluations)
+    networks = read_table(chosen.table, read_space(chosen.space) if chosen.space else None)
+    objective = Objective() if chosen.target is None else Objective("mnas-hard", chosen.cost, chosen.target)
+    problem = TableProblem(networks, objective)
+    name = chosen.table.name
+    name += "" if chosen.target is None else f", {chosen.cost} {chosen.target:,.10g}"
+    return Contest(name, lambda seed: problem, seeds, chosen.evaluations, objective)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -147,6 +154,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--only", nargs="+", metavar="STRATEGY", help="these strategies only")
     options.add_argument(
         "--table", type=Path, metavar="FILE", help="networks trained before, .json or .csv, for landscapes"
+    )
+    options.add_argument("--cost", default="macs", help="what --target is of: a cost of the table")
+    options.add_argument(
+        "--target", type=float, metavar="COST", help="for tables: what it should be at most (mnas-hard)"
     )
     options.add_argument(
         "--space", metavar="NAME", help="the table's space, a name or TOML file: it knows equal networks"

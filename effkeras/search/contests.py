@@ -73,10 +73,19 @@ class TableProblem:
 
 
 class LargestFirst:
-    """No search at all: tries the networks of a table from the most costly one down."""
+    """No search at all: tries the networks of a table from the most costly one down.
 
-    def __init__(self, table: TableSpace, cost: str) -> None:
-        self._left = sorted(table.outcomes, key=lambda genome: table.outcomes[genome].costs[cost])
+    Those that keep an objective's target come first.
+    """
+
+    def __init__(self, table: TableSpace, cost: str, objective: Objective | None = None) -> None:
+        aim = objective or Objective()
+
+        def rank(genome: Genome) -> tuple[bool, float]:
+            costs = table.outcomes[genome].costs
+            return aim.target is None or costs[aim.cost] <= aim.target, costs[cost]
+
+        self._left = sorted(table.outcomes, key=rank)
 
     def ask(self) -> Genome:
         """The most costly of those left; the cheapest of all at the end."""

@@ -107,3 +107,11 @@ def test_the_largest_networks_are_tried_first():
     sizes = [TABLE.outcomes[strategy.ask()].costs["parameters"] for _ in range(20)]
     assert sizes == sorted(sizes, reverse=True)
     assert best_found(problem, LargestFirst(TABLE, "parameters"), 1) == problem.best
+
+
+def test_the_largest_within_a_target_are_tried_before_those_above_it():
+    strategy = LargestFirst(TABLE, "parameters", Objective("mnas-hard", "parameters", 400))
+    sizes = [TABLE.outcomes[strategy.ask()].costs["parameters"] for _ in TABLE.outcomes]
+    within = [size for size in sizes if size <= 400]
+    assert 0 < len(within) < len(sizes)
+    assert sizes == [*sorted(within, reverse=True), *sorted(sizes[len(within) :], reverse=True)]

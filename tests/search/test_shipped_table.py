@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from effkeras import results
 from effkeras.data.classes import Classes
 from effkeras.graph.counting import cost
-from effkeras.search.bench import Contest, played
+from effkeras.search.bench import Contest, main, played
 from effkeras.search.contests import TableProblem
 from effkeras.search.evaluation.settings import EvaluationSettings, checked
 from effkeras.search.genomes import all_genomes
@@ -61,3 +62,13 @@ def test_a_search_in_it_finds_more_than_the_average_network(trained):
     contest = Contest("table", lambda seed: problem, range(3), 60)
     for result in played(contest, ["evolution"]):
         assert 0 <= result.score.regret.value < 0.1
+
+
+def test_a_target_is_part_of_the_contest(tmp_path, capsys):
+    words = ["--table", str(FILE), "--space", "digits-tiny", "--target", "200e3", "--seeds", "2"]
+    rows = tmp_path / "rows.jsonl"
+    assert main([*words, "--evaluations", "30", "--only", "logits", "--out", str(rows)]) == 0
+    assert "digits-tiny.json, macs 200,000" in capsys.readouterr().out
+    found = {row["strategy"]: row for row in results.read(rows)}
+    assert list(found) == ["random", "logits", "largest"]
+    assert all(row["regret"][0] >= 0 for row in found.values())
