@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +127,12 @@ class Extremes:
 def as_range(low: float, high: float) -> dict[str, np.ndarray]:
     """A range as ai-edge-quantizer writes it."""
     return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+
+
+def scale_of(limits: Mapping[str, np.ndarray], bits: int = 8) -> float:
+    """The step between two codes of a range, which is made to hold 0."""
+    low, high = float(np.min(limits["min"])), float(np.max(limits["max"]))
+    return (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
 
 
 def observing_interpreter(flatbuffer: bytes, threads: int = 2) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from effkeras.litert.flatbuffer import Operator, operators, real_constants
-from quantize.post_training.ranges import Ranges
+from quantize.post_training.ranges import Ranges, scale_of
 
 _DEPTHWISE = "DEPTHWISE_CONV_2D"
 _WITH_WEIGHTS = ("CONV_2D", _DEPTHWISE, "FULLY_CONNECTED")
@@ -35,7 +35,7 @@ def with_biases_in_reach(flatbuffer: bytes, ranges: Ranges, bits: int = 8) -> Ra
     for op in concerned:
         kernel, bias = op.inputs[1], constants[op.inputs[2].index]
         ends = _ends(op, found.get(kernel.name), constants[kernel.index])
-        least = _least(bias, _scale(ranges[op.inputs[0].name], bits)).reshape(_spread(op))
+        least = _least(bias, scale_of(ranges[op.inputs[0].name], bits)).reshape(_spread(op))
         if (ends < least).any():
             wide = np.maximum(ends, least).astype(np.float32)
             found[kernel.name] = {"min": -wide, "max": wide}
@@ -55,11 +55,6 @@ def _ends(op: Operator, known: Mapping[str, np.ndarray] | None, kernel: np.ndarr
     axis = _filter_axis(op) % kernel.ndim
     others = tuple(one for one in range(kernel.ndim) if one != axis)
     return np.abs(kernel).max(axis=others, keepdims=True)
-
-
-def _scale(limits: Mapping[str, np.ndarray], bits: int) -> float:
-    low, high = float(np.min(limits["min"])), float(np.max(limits["max"]))
-    return (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
 
 
 def _least(bias: np.ndarray, scale: float) -> np.ndarray:
