@@ -37,7 +37,7 @@ class SearchDemo:
     """Where everything goes, and how many candidates each of the two searches tries."""
 
     out: Path
-    trials: int = 14
+    trials: int = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
