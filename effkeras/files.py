@@ -89,6 +89,25 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def told_apart(files: Iterable[Path]) -> dict[Path, str]:
+    """A short name for each file: its own, and where several are called so the folder in which they differ.
+
+    Where no single folder tells them apart, the whole path.
+    """
+    unique = list(dict.fromkeys(files))
+    names = {file: file.stem for file in unique}
+    for stem in [stem for stem, count in Counter(names.values()).items() if count > 1]:
+        alike = [file for file in unique if file.stem == stem]
+        folders = [file.absolute().parent.parts for file in alike]
+        differing = (level for level in zip(*folders, strict=False) if len(set(level)) == len(alike))
+        level = next(differing, None)
+        names |= {
+            file: str(file) if level is None else str(Path(level[place], stem))
+            for place, file in enumerate(alike)
+        }
+    return names
+
+
 def one_each(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
     """A file in `folder` to be made of each source, no two of which are the same.
 
@@ -145,22 +164,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def told_apart(files: Iterable[Path]) -> dict[Path, str]:
-    """A short name for each file: its own, and where several are called so the folder in which they differ.
-
-    Where no single folder tells them apart, the whole path.
-    """
-    unique = list(dict.fromkeys(files))
-    names = {file: file.stem for file in unique}
-    for stem in [stem for stem, count in Counter(names.values()).items() if count > 1]:
-        alike = [file for file in unique if file.stem == stem]
-        folders = [file.absolute().parent.parts for file in alike]
-        differing = (level for level in zip(*folders, strict=False) if len(set(level)) == len(alike))
-        level = next(differing, None)
-        names |= {
-            file: str(file) if level is None else str(Path(level[place], stem))
-            for place, file in enumerate(alike)
-        }
-    return names

@@ -20,7 +20,7 @@ from effkeras.litert.tree import code_index, code_name, load_schema, pack, parse
 Range = tuple[float, float]
 
 # They put out what they take, in the same range.
-_SAME_RANGE = (
+SAME_RANGE = (
     "AVERAGE_POOL_2D",
     "CONCATENATION",
     "MAX_POOL_2D",
@@ -207,7 +207,7 @@ def _spread(parsed: Any, ranges: dict[int, Range]) -> None:
     graph = parsed.subgraphs[0]
     names = [code_name(code) for code in parsed.operatorCodes]
     for op in reversed(graph.operators):
-        if names[op.opcodeIndex] in _SAME_RANGE and int(op.outputs[0]) in ranges:
+        if names[op.opcodeIndex] in SAME_RANGE and int(op.outputs[0]) in ranges:
             for index in _inputs(parsed, op):
                 ranges.setdefault(index, ranges[int(op.outputs[0])])
     for op in graph.operators:
@@ -216,7 +216,7 @@ def _spread(parsed: Any, ranges: dict[int, Range]) -> None:
         for index in map(int, op.outputs):
             if name in _FIXED and found:
                 ranges.setdefault(index, _FIXED[name])
-            elif name in _SAME_RANGE and found:
+            elif name in SAME_RANGE and found:
                 ranges.setdefault(index, (min(low for low, _ in found), max(high for _, high in found)))
 
 

@@ -29,7 +29,7 @@ from effkeras.search.contests import (
 from effkeras.search.objectives import Objective
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.strategies.registry import STRATEGIES
-from effkeras.search.table_space import TableSpace, read_table
+from effkeras.search.table_space import read_table
 
 RANDOM = "random"
 # Not played unless asked for: a grid that ends early has only seen the first choices.
@@ -41,13 +41,12 @@ COLUMNS = ("strategy", "wins %", "95 %", "ties", "regret", "95 %")
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Problems by seed, the seeds, how many evaluations each search has, and what tables are searched for."""
+    """Problems by seed, the seeds, and how many evaluations each search has."""
 
     name: str
     problem: Callable[[int], Problem]
     seeds: range
     evaluations: int
-    objective: Objective | None = None
 
     def found(self, strategy: str) -> list[float]:
         """The largest reward that the strategy finds, seed by seed."""
@@ -106,16 +105,11 @@ def played(contest: Contest, strategies: Sequence[str]) -> Iterator[Result]:
     for strategy in (RANDOM, *(name for name in strategies if name != RANDOM)):
         found = random if strategy == RANDOM else contest.found(strategy)
         yield Result(contest, strategy, score(found, random, best))
-    networks = contest.problem(contest.seeds.start).space
-    if isinstance(networks, TableSpace) and networks.knows(PARAMETERS):
-        yield Result(contest, LARGEST, score(_largest(contest, networks), random, best))
-
-
-def _largest(contest: Contest, networks: TableSpace) -> list[float]:
-    """What comes of trying the networks with the most parameters: the same under every seed."""
     problem = contest.problem(contest.seeds.start)
-    order = LargestFirst(networks, PARAMETERS, contest.objective)
-    return [best_found(problem, order, contest.evaluations)] * len(contest.seeds)
+    if isinstance(problem, TableProblem) and problem.space.knows(PARAMETERS):
+        # The same under every seed.
+        largest = best_found(problem, LargestFirst(problem, PARAMETERS), contest.evaluations)
+        yield Result(contest, LARGEST, score([largest] * len(random), random, best))
 
 
 def _run(argv: Sequence[str] | None) -> None:
@@ -136,11 +130,12 @@ def _contest(chosen: argparse.Namespace) -> Contest:
     if chosen.table is None:
         return Contest("landscape", LandscapeProblem, seeds, chosen.evaluations)
     networks = read_table(chosen.table, read_space(chosen.space) if chosen.space else None)
-    objective = Objective() if chosen.target is None else Objective("mnas-hard", chosen.cost, chosen.target)
+    name, objective = chosen.table.name, Objective()
+    if chosen.target is not None:
+        name = f"{name}, {chosen.cost} {chosen.target:,.10g}"
+        objective = Objective("mnas-hard", chosen.cost, chosen.target)
     problem = TableProblem(networks, objective)
-    name = chosen.table.name
-    name += "" if chosen.target is None else f", {chosen.cost} {chosen.target:,.10g}"
-    return Contest(name, lambda seed: problem, seeds, chosen.evaluations, objective)
+    return Contest(name, lambda seed: problem, seeds, chosen.evaluations)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

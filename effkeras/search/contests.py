@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,34 +58,34 @@ class TableProblem:
 
     def __init__(self, table: TableSpace, objective: Objective | None = None) -> None:
         self.space = table
-        self._objective = objective or Objective()
+        self.objective = objective or Objective()
         self.best = max(self._reward(genome) for genome in table.outcomes)
 
     def told(self, ask: int, genome: Genome) -> Told:
         """What the table says of it."""
         outcome = self.space.outcome(genome)
-        cost = outcome.costs.get(self._objective.cost) if self._objective.kind == "pareto" else None
+        cost = outcome.costs.get(self.objective.cost) if self.objective.kind == "pareto" else None
         return Told(ask, genome, self._reward(genome), outcome.accuracy, cost)
 
     def _reward(self, genome: Genome) -> float:
         outcome = self.space.outcome(genome)
-        return self._objective.reward(outcome.accuracy, outcome.costs)
+        return self.objective.reward(outcome.accuracy, outcome.costs)
 
 
 class LargestFirst:
     """No search at all: tries the networks of a table from the most costly one down.
 
-    Those that keep an objective's target come first.
+    Those that keep its objective's target come first.
     """
 
-    def __init__(self, table: TableSpace, cost: str, objective: Objective | None = None) -> None:
-        aim = objective or Objective()
+    def __init__(self, problem: TableProblem, cost: str) -> None:
+        outcomes, objective = problem.space.outcomes, problem.objective
 
         def rank(genome: Genome) -> tuple[bool, float]:
-            costs = table.outcomes[genome].costs
-            return aim.target is None or costs[aim.cost] <= aim.target, costs[cost]
+            costs = outcomes[genome].costs
+            return objective.target is None or costs[objective.cost] <= objective.target, costs[cost]
 
-        self._left = sorted(table.outcomes, key=rank)
+        self._left = sorted(outcomes, key=rank)
 
     def ask(self) -> Genome:
         """The most costly of those left; the cheapest of all at the end."""
@@ -157,8 +157,18 @@ def wilson(successes: int, count: int) -> Interval:
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
+def bootstrap(count: int, statistic: Callable[[np.ndarray], float]) -> Interval:
+    """A statistic with the 95 % percentile bootstrap interval, always of the same resamples.
+
+    Args:
+        count: of what it is of.
+        statistic: for the indices of what is drawn, once or several times; NaN where it is not defined.
+    """
+    draws = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
+    low, high = np.nanpercentile([statistic(draw) for draw in draws], [2.5, 97.5])
+    return Interval(float(statistic(np.arange(count))), float(low), float(high))
+
+
 def bootstrap_mean(values: np.ndarray) -> Interval:
-    """The mean with the 95 % percentile bootstrap interval, always of the same resamples."""
-    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
+    """The mean with its interval."""
+    return bootstrap(len(values), lambda drawn: values[drawn].mean())

@@ -19,7 +19,7 @@ from effkeras import results
 from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError
-from effkeras.search.contests import Interval
+from effkeras.search.contests import Interval, bootstrap
 from effkeras.search.evaluation.front import make_evaluator
 from effkeras.search.evaluation.protocol import Candidate, Evaluator, Outcome
 from effkeras.search.evaluation.ranking import kendall_tau
@@ -33,41 +33,36 @@ from effkeras.tables import read_toml, to_record
 COLUMNS = ("figure", "networks", "Kendall's tau", "95 %")
 AGAIN = "trained again"
 SUPERNET = "supernet"
-# Resamples behind an interval.
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A figure of some networks beside their accuracies in the table."""
+    """How a figure orders so many networks: Kendall's tau-b, 1 for the order of the table, 0 by chance."""
 
     figure: str
-    values: tuple[float, ...]
-    accuracies: tuple[float, ...]
-
-    @property
-    def tau(self) -> Interval:
-        """Kendall's tau-b: 1 for the same order, 0 by chance; networks are drawn anew for its interval."""
-        values, accuracies = np.asarray(self.values), np.asarray(self.accuracies)
-        draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-        low, high = np.nanpercentile(
-            [kendall_tau(values[draw], accuracies[draw]) for draw in draws], [2.5, 97.5]
-        )
-        return Interval(kendall_tau(values, accuracies), float(low), float(high))
+    networks: int
+    tau: Interval
 
     def to_row(self) -> results.Row:
         """The measurement as a plain record, kind "search-rank"."""
         return {
             "kind": "search-rank",
             "figure": self.figure,
-            "networks": len(self.values),
+            "networks": self.networks,
             "tau": self.tau.to_row(),
         }
 
     def cells(self) -> list[str]:
         """A line of the table."""
         tau = self.tau
-        return [self.figure, str(len(self.values)), f"{tau.value:.2f}", f"{tau.low:.2f}..{tau.high:.2f}"]
+        return [self.figure, str(self.networks), f"{tau.value:.2f}", f"{tau.low:.2f}..{tau.high:.2f}"]
+
+
+def ranking(figure: str, values: Sequence[float], accuracies: Sequence[float]) -> Ranking:
+    """A figure of some networks beside their accuracies; for the interval networks are drawn anew."""
+    ours, theirs = np.asarray(values), np.asarray(accuracies)
+    tau = bootstrap(len(ours), lambda drawn: kendall_tau(ours[drawn], theirs[drawn]))
+    return Ranking(figure, len(ours), tau)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +76,14 @@ class Judges:
 
 def rankings(networks: TableSpace, judges: Judges, chosen: Sequence[Genome], again: int) -> Iterator[Ranking]:
     """Every figure of the chosen networks, and the accuracies of the first `again` of them, trained anew."""
-    accuracies = tuple(networks.outcome(genome).accuracy for genome in chosen)
+    accuracies = [networks.outcome(genome).accuracy for genome in chosen]
     probed = _outcomes(judges.proxies, chosen, "proxies")
     for name in PROXIES:
-        yield Ranking(name, tuple(one.metrics[name] for one in probed), accuracies)
+        yield ranking(name, [one.metrics[name] for one in probed], accuracies)
     paths = _outcomes(judges.paths, chosen, "paths")
-    yield Ranking(SUPERNET, tuple(one.accuracy for one in paths), accuracies)
+    yield ranking(SUPERNET, [one.accuracy for one in paths], accuracies)
     trained = _outcomes(judges.trainings, chosen[:again], "trainings")
-    yield Ranking(AGAIN, tuple(one.accuracy for one in trained), accuracies[:again])
+    yield ranking(AGAIN, [one.accuracy for one in trained], accuracies[:again])
 
 
 def drawn(networks: TableSpace, count: int) -> list[Genome]:
@@ -127,9 +122,8 @@ def _run(argv: Sequence[str] | None) -> None:
     networks = read_table(chosen.table, space)
     genomes = drawn(networks, chosen.networks)
     found = list(rankings(networks, _judges(chosen, space), genomes, chosen.again))
-    results.append(
-        chosen.out, [results.stamped({**one.to_row(), "table": chosen.table.name}) for one in found]
-    )
+    rows = [{**one.to_row(), "table": chosen.table.name} for one in found]
+    results.append(chosen.out, map(results.stamped, rows))
     table(f"{chosen.table.name}: in the order of their accuracies?", COLUMNS, [one.cells() for one in found])
 
 

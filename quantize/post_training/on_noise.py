@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effkeras.litert.sharing import share_constants
-from quantize.post_training import ai_edge
 from quantize.post_training.quantization import (
     FloatParts,
     PtqOptions,
-    finished,
     float_parts,
     quantize_pixels,
     ranges_of,
@@ -60,8 +57,5 @@ def artifacts_on_noise(
 
 def _quantized(parts: FloatParts, options: PtqOptions, shown: FloatParts) -> bytes:
     pixels = noise(shown.shape)
-    if shown is parts or not options.recipe.needs_data:
-        return quantize_pixels(parts, options, pixels).flatbuffer
-    rules = ai_edge.Rules(options.recipe, options.io)
-    made = ai_edge.quantize(parts.flatbuffer, ranges_of(shown, options, pixels), rules)
-    return finished(parts, options, share_constants(made)).flatbuffer
+    ranges = ranges_of(shown, options, pixels) if options.recipe.needs_data else None
+    return quantize_pixels(parts, options, pixels, ranges).flatbuffer

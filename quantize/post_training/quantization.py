@@ -262,8 +262,13 @@ def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Inpu
     return calibration_inputs(data, prepared, parts.shape, _choice(options))
 
 
-def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Quantized:
-    """The same with pictures given as the model takes them, float32 (1, H, W, C) each."""
+def quantize_pixels(
+    parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray], ranges: Ranges | None = None
+) -> Quantized:
+    """The same with pictures given as the model takes them, float32 (1, H, W, C) each.
+
+    `ranges` are those of its activations, where they were measured before.
+    """
     if parts.trained is not None:
         rules = Rules(options.recipe, options.io)
         return finished(parts, options, share_constants(quantized_as_trained(parts.trained, rules)))
@@ -273,7 +278,8 @@ def quantize_pixels(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.
     if options.spec.backend == "tensorflow":
         flatbuffer = _by_tensorflow(parts, options, pixels)
     else:
-        ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
+        if ranges is None and options.recipe.needs_data:
+            ranges = ranges_of(parts, options, pixels)
         flatbuffer = ai_edge.quantize(parts.flatbuffer, ranges, Rules(options.recipe, options.io))
     flatbuffer = share_constants(flatbuffer)
     return _corrected_and_measured(parts, options, flatbuffer, pixels)

@@ -11,23 +11,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from effkeras.litert.fake_quants import SAME_RANGE
 from effkeras.litert.flatbuffer import Operator, TensorInfo
 from quantize.post_training.ranges import Ranges, as_range, scale_of
 
 _SUMS = ("ADD", "SUB")
-# Their outputs have the scale of their inputs.
-_HANDING_ON = (
-    "CONCATENATION",
-    "MAX_POOL_2D",
-    "PAD",
-    "RESHAPE",
-    "RESIZE_BILINEAR",
-    "RESIZE_NEAREST_NEIGHBOR",
-    "SLICE",
-    "SPLIT",
-    "STRIDED_SLICE",
-    "TRANSPOSE",
-)
 # A little more than XNNPACK asks for, as scales are rounded.
 _LEAST = 1.01 / 1024
 _CODES = 255
@@ -52,11 +40,11 @@ def with_addends_in_reach(graph: Sequence[Operator], ranges: Ranges) -> Ranges:
 
 
 def _addends(graph: Sequence[Operator], ranges: Ranges) -> Iterator[tuple[Operator, TensorInfo]]:
-    """Every sum with each of its addends that nothing but sums read."""
+    """Every sum with each of its addends that nothing but sums read; what a sum goes into comes before it."""
     others = {tensor.index for op in graph if op.name not in _SUMS for tensor in op.inputs}
-    handed = {tensor.index for op in graph if op.name in _HANDING_ON for tensor in op.outputs}
+    handed = {tensor.index for op in graph if op.name in SAME_RANGE for tensor in op.outputs}
     made = {tensor.index for op in graph for tensor in op.outputs} - others - handed
-    for op in graph:
+    for op in reversed(graph):
         if op.name in _SUMS and op.outputs[0].name in ranges:
             yield from ((op, one) for one in op.inputs if one.index in made and one.name in ranges)
 

@@ -103,14 +103,16 @@ def test_a_table_is_searched_by_its_objective():
 
 
 def test_the_largest_networks_are_tried_first():
-    problem, strategy = TableProblem(TABLE), LargestFirst(TABLE, "parameters")
+    problem = TableProblem(TABLE)
+    strategy = LargestFirst(problem, "parameters")
     sizes = [TABLE.outcomes[strategy.ask()].costs["parameters"] for _ in range(20)]
     assert sizes == sorted(sizes, reverse=True)
-    assert best_found(problem, LargestFirst(TABLE, "parameters"), 1) == problem.best
+    assert best_found(problem, LargestFirst(problem, "parameters"), 1) == problem.best
 
 
 def test_the_largest_within_a_target_are_tried_before_those_above_it():
-    strategy = LargestFirst(TABLE, "parameters", Objective("mnas-hard", "parameters", 400))
+    problem = TableProblem(TABLE, Objective("mnas-hard", "parameters", 400))
+    strategy = LargestFirst(problem, "parameters")
     sizes = [TABLE.outcomes[strategy.ask()].costs["parameters"] for _ in TABLE.outcomes]
     within = [size for size in sizes if size <= 400]
     assert 0 < len(within) < len(sizes)

@@ -46,6 +46,21 @@ def test_the_network_stays_one_partition_and_right(small):
     np.testing.assert_allclose(outputs_of(flatbuffer, shown()), wanted, atol=0.03 * np.ptp(wanted))
 
 
+def test_a_sum_of_faint_branches_that_is_faint_itself_stays_too():
+    """The inner sum's range grows with the outer one's, and its addend's has to follow."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 4))
+    large, faint, fainter = (L.Conv2D(4, 1, name=name)(pixels) for name in ("large", "faint", "fainter"))
+    x = L.Conv2D(5, 3)(L.Add()([large, L.Add(name="inner")([faint, fainter])]))
+    model = keras.Model(pixels, x)
+    for name, small in (("faint", 1e-5), ("fainter", 3e-8)):
+        layer = model.get_layer(name)
+        layer.kernel.assign(small * layer.kernel)
+    flatbuffer = ptq(model, "int8", shown()).flatbuffer
+    found = delegation(make_interpreter(flatbuffer), flatbuffer)
+    assert (found.delegated_ops, found.partitions) == (found.total_ops, 1)
+
+
 def ranges_of(model: keras.Model, faint: float) -> tuple[list, dict, str]:
     """The operators, ranges of -1..1 but for the faint branch's, and the tensor of that."""
     graph = operators(float_parts(model, PtqOptions(find("int8"))).flatbuffer)
