@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from effkeras.definition import ModelSpec
     from effkeras.litert.interface import Edge
     from effkeras.litert.runner import Delegation
-    from export.checks import Checked
+    from quantize.checks.artifact import Checked
     from quantize.post_training.quantization import LayerNote
 
 WORST_LAYERS = 10

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from effkeras.definition import ModelSpec
     from export.attempts import Attempt
-    from export.checks import Reference
+    from quantize.checks.artifact import Reference
     from quantize.post_training.quantization import PtqOptions
 
 SAMPLES = 128
@@ -121,8 +121,8 @@ class _Job:
     def reference(self) -> Reference:
         """What the artifact is compared with."""
         from effkeras.detection.nms import Decoder
-        from export.check_pictures import pictures_of
-        from export.checks import Reference
+        from quantize.checks.artifact import Reference
+        from quantize.checks.pictures import pictures_of
 
         spec = _spec(self.model)
         pictures = pictures_of(spec.input, self.sets.check)
@@ -240,7 +240,7 @@ def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
 
 def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) -> ExportReport:
     """Writes what was made unless it is refused, and records the export; the report with what was found."""
-    from export.checks import write_checked
+    from quantize.checks.artifact import write_checked
 
     if report.passed:
         checked = write_checked(

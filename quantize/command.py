@@ -22,7 +22,7 @@ FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when more than --max-drop is lost."""
+    """Runs the command; exit code 1 when no artifact was written, as too much is lost."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -55,10 +55,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if made.passed:
         print(f"{folder}: written, with {artifact.relative_to(folder)}")
         return 0
-    print(
-        f"failed: val loses {made.validated:.4f}, beyond --max-drop {chosen.max_drop}; "
-        f"no artifact was written{f', and {artifact} is an earlier one' if artifact.exists() else ''}"
-    )
+    for reason in made.problems or (f"val loses {made.validated:.4f}, beyond --max-drop {chosen.max_drop}",):
+        print(f"failed: {reason}")
+    print(f"no artifact was written{f', and {artifact} is an earlier one' if artifact.exists() else ''}")
     return FAILED
 
 

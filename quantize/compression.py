@@ -6,18 +6,19 @@ import gzip
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from effkeras import results
 from effkeras.compare import Drop, compare, outcomes
 from effkeras.console import note
 from effkeras.evaluate import evaluate, headlines
 from effkeras.external import adopted
-from effkeras.files import write_bytes, write_text
+from effkeras.files import write_text
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, LiteRTModel
@@ -27,6 +28,8 @@ from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from quantize import plans
 from quantize.aware.quantization_aware import is_fake_quantized
+from quantize.checks.artifact import Checked, Reference, write_checked
+from quantize.checks.pictures import pictures_of
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
 from quantize.plans import Plan
@@ -63,8 +66,9 @@ class Compression:
 
     `model` is the compressed Keras model, `quantized` the artifact. `drop` is what the artifact loses on the
     test pictures against the model that was given, with its interval; `validated` the same drop on the
-    pictures that decisions were made by, `by_steps` what of that the compressed Keras model loses already,
-    and `passed` whether `validated` is within the budget.
+    pictures that decisions were made by, `by_steps` what of that the compressed Keras model loses already.
+    `passed` says whether the artifact was written: `validated` is within the budget, and a look at the file
+    found no `problems`, such as an output that is not a number.
     """
 
     plan: Plan
@@ -77,6 +81,7 @@ class Compression:
     passed: bool
     delegated: Delegation
     figures: Mapping[str, float]
+    problems: tuple[str, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """The result as a plain record, kind "compression"."""
@@ -92,6 +97,7 @@ class Compression:
             "validated_drop": self.validated,
             "validated_drop_by_steps": self.by_steps,
             "passed": self.passed,
+            "problems": list(self.problems),
             "layers_kept": int(self.reports[-1].figures.get(KEPT, 0)),
             "ranges": self.quantized.ranges,
             "total_ops": self.delegated.total_ops,
@@ -166,7 +172,10 @@ def _compress(
         delegated=runner.delegated(),
         figures=_figures(smaller, quantized),
     )
-    _keep(made, folder, options)
+    if made.passed:
+        shown = pictures_of(spec_of(smaller).input, splits.validation)
+        made = _written(made, artifact_file(folder, plan, options.io), shown)
+    _keep(made, folder)
     return made
 
 
@@ -235,8 +244,24 @@ def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
     }
 
 
-def _keep(made: Compression, folder: Path, options: CompressOptions) -> None:
-    """Writes a run folder: the model, its definition, and, within the budget, the artifact."""
+def _written(made: Compression, file: Path, pictures: np.ndarray) -> Compression:
+    """Writes the artifact, unless a look at the file finds problems; what was made, with those."""
+    reference = Reference(made.model, pictures, made.plan.format.name)
+
+    def seen(checked: Checked) -> Compression:
+        return replace(made, passed=not checked.problems, problems=checked.problems)
+
+    return seen(write_checked(file, made.quantized.flatbuffer, reference, lambda found: _beside(seen(found))))
+
+
+def _beside(made: Compression) -> str:
+    """The text of the .json beside the artifact."""
+    said = {"recipe": made.plan.to_table(), "report": results.stamped(made.to_row())}
+    return json.dumps(said, indent=2) + "\n"
+
+
+def _keep(made: Compression, folder: Path) -> None:
+    """Makes a run folder of it: the model, its definition and its reports."""
     run, spec = Run(folder), spec_of(made.model)
     save(made.model, run.model)
     write_text(run.definition, spec.to_toml())
@@ -245,8 +270,6 @@ def _keep(made: Compression, folder: Path, options: CompressOptions) -> None:
     reports = {"result": row, "steps": [report.to_row() for report in made.reports]}
     write_text(folder / "report.json", json.dumps(reports, indent=1) + "\n")
     results.append(run.results, [row])
-    if made.passed:
-        write_bytes(artifact_file(folder, made.plan, options.io), made.quantized.flatbuffer)
 
 
 def artifact_file(folder: Path, plan: Plan, io: Edges) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
 import effkeras
 from effkeras.definition import ModelSpec
+from effkeras.litert.flatbuffer import operators, real_constants, with_constants
 from effkeras.models import build_spec
 from quantize.post_training.quantization import (
     FloatParts,
@@ -108,3 +110,12 @@ def quantized(name: str, recipe: str, io: str = "float32") -> Quantized:
 
 def decibels(wanted: np.ndarray, got: np.ndarray) -> float:
     return float(20 * np.log10(wanted.std() / (wanted - got).std()))
+
+
+def with_last_weights(flatbuffer: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
+    """The file with other values in the weights of its last dense or convolutional layer."""
+    last = [op for op in operators(flatbuffer) if op.name in ("FULLY_CONNECTED", "CONV_2D")][-1]
+    found = real_constants(flatbuffer, [last.inputs[1].index])
+    return with_constants(
+        flatbuffer, {index: one.codes_of(change(one.values)) for index, one in found.items()}
+    )

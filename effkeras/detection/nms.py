@@ -18,6 +18,9 @@ from effkeras.detection.boxes import clip, decode, iou
 # The reference looks at no more than this many anchors of a picture (`MAX_DETECTION_POINTS`).
 MAX_CANDIDATES = 5000
 
+# What a detector gives for it to work on.
+HEADS = ("class_logits", "box_deltas")
+
 # What an artifact gives that has its own NMS inside, by the names of TensorFlow's Object Detection API:
 # boxes (n, 4) in 0..1 of the network's input, scores (n,), classes (n,), and how many of these rows count.
 BOXES, SCORES, CLASSES, COUNT = (

@@ -10,12 +10,12 @@ import json
 import numpy as np
 
 from effkeras.definition import ModelSpec, detector_parts
-from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, SCORES
 from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.flatbuffer import attach
 from effkeras.litert.runner import OUTPUTS, roles_of
 from export.consumers.consumer import Consumer, Target, nms_settings
-from export.consumers.parts import HEADS, Heads, Kept, Settings, centered_anchors
+from export.consumers.parts import Heads, Kept, Settings, centered_anchors
 from export.consumers.postprocess import postprocess
 from export.consumers.suppression import suppression
 

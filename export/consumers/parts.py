@@ -10,8 +10,6 @@ from effkeras.definition import ModelSpec, NmsSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.editor import Value
 
-HEADS = ("class_logits", "box_deltas")
-
 
 @dataclass(frozen=True, slots=True)
 class Heads:

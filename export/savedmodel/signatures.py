@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from effkeras.definition import ModelSpec
+from effkeras.detection.nms import HEADS
 from effkeras.litert.convert import output_names
 from effkeras.savedmodel import DEFAULT, RAW
 from export.savedmodel.pictures import decode_picture
@@ -111,7 +112,7 @@ class Answering(tf.Module):
         def one(of: tuple[Tensors, Placement]) -> Tensors:
             return detections_of(*of, self._spec, self._least)
 
-        heads = {name: outputs[name] for name in ("class_logits", "box_deltas")}
+        heads = {name: outputs[name] for name in HEADS}
         kinds = {"boxes": tf.float32, "scores": tf.float32, "classes": tf.int32}
         kinds |= {"labels": tf.string, "count": tf.int32}
         return tf.map_fn(one, (heads, placements), fn_output_signature=kinds)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from tiny import tiny_classifier
+from tiny_models import with_last_weights
 
 import effkeras
 from effkeras import EffkerasError, results
@@ -26,10 +27,12 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec, save, spec_of
 from effkeras.training import session
 from effkeras.training.settings import TrainSettings
-from quantize import compress, plans
+from quantize import compress, compression, plans
+from quantize.command import main
 from quantize.compression import CompressOptions
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.pipeline import contents
+from quantize.post_training.quantization import ptq
 from quantize.specs import PruneSpec, PtqSpec, TuneSpec
 from quantize.splits import Splits
 
@@ -65,6 +68,10 @@ def test_a_recipe_leaves_a_run_folder(pruned, digit_classes):
     assert [step["step"] for step in reports["steps"]] == ["prune", "ptq"]
     assert reports["steps"][0]["figures"]["sparsity"] == pytest.approx(0.5, abs=0.01)
     assert {layer["what"] for step in reports["steps"] for layer in step["layers"]} == {"done", "skipped"}
+    beside = json.loads((folder / "artifacts" / "prune50-int8.json").read_text())
+    assert beside["recipe"] == plan("prune50-int8").to_table()
+    assert beside["report"]["drop"] == row["drop"]
+    assert made.problems == ()
 
 
 def test_the_model_that_is_given_stays(model, pruned):
@@ -149,6 +156,33 @@ def test_beyond_the_budget_no_artifact_is_written(model, digit_classes, tmp_path
     assert not made.passed
     assert not (tmp_path / "work" / "artifacts").exists()
     assert (tmp_path / "work" / "report.json").is_file()
+
+
+@pytest.fixture
+def zeros(monkeypatch):
+    """Whatever quantizes, the artifact's last layer is zeros."""
+
+    def broken(*given, **named):
+        made = ptq(*given, **named)
+        return dataclasses.replace(made, flatbuffer=with_last_weights(made.flatbuffer, np.zeros_like))
+
+    monkeypatch.setattr(compression, "ptq", broken)
+
+
+@pytest.mark.usefixtures("zeros")
+@pytest.mark.parametrize("recipe", ["int8", "prune50-float32"])
+def test_an_artifact_that_says_the_same_of_all_is_not_written(recipe, model, digit_classes, tmp_path, capsys):
+    problem = "probabilities is the same for all of 4 pictures, and the model's is not"
+    save(model, tmp_path / "tiny.keras")
+    words = [str(tmp_path / "tiny.keras"), "--recipe", recipe, "--data", str(digit_classes)]
+    out = tmp_path / "work"
+    assert main([*words, "--epochs", "1", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.endswith(f"failed: {problem}\nno artifact was written\n")
+    assert list((out / "artifacts").iterdir()) == []
+    (row,) = [row for row in results.read(out / "results.jsonl") if row["kind"] == "compression"]
+    assert not row["passed"]
+    assert row["problems"] == [problem]
 
 
 def test_weights_that_are_not_finite_are_refused_before_any_work(digit_classes, tmp_path):

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import pictures, quantized, tiny_model, tiny_spec
+from tiny_models import pictures, quantized, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import EffkerasError
 from effkeras.data.folder import write_folder
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-from export.agreement import Agreement, agreements
-from export.check_pictures import drawn_pictures, pictures_of
-from export.checks import Checked, Reference, check_file, write_checked
 from export.consumers.consumer import settle
 from export.consumers.grafting import grafted
+from quantize.checks.agreement import Agreement, agreements
+from quantize.checks.artifact import Checked, Reference, check_file, write_checked
+from quantize.checks.pictures import drawn_pictures, pictures_of
 from quantize.post_training.calibration import representative
 from quantize.recipes import find as recipe
 
@@ -30,15 +30,6 @@ DETECTOR = "efficientdet-lite0"
 
 def reference(name: str, made_as: str = "float32") -> Reference:
     return Reference(tiny_model(name), pictures(4), made_as)
-
-
-def changed(flatbuffer: bytes, change) -> bytes:
-    """The file with other values in the weights of its last dense or convolutional layer."""
-    last = [op for op in operators(flatbuffer) if op.name in ("FULLY_CONNECTED", "CONV_2D")][-1]
-    found = real_constants(flatbuffer, [last.inputs[1].index])
-    return with_constants(
-        flatbuffer, {index: one.codes_of(change(one.values)) for index, one in found.items()}
-    )
 
 
 def look(tmp_path: Path, flatbuffer: bytes, name: str, made_as: str = "float32") -> Checked:
@@ -65,14 +56,14 @@ def test_int8_is_reported_and_not_judged(tmp_path):
 
 
 def test_nan_is_refused(tmp_path):
-    broken = changed(quantized(CLASSIFIER, "float32").flatbuffer, lambda values: values * np.nan)
+    broken = with_last_weights(quantized(CLASSIFIER, "float32").flatbuffer, lambda values: values * np.nan)
     (problem,) = look(tmp_path, broken, CLASSIFIER).problems
     assert "values of probabilities are NaN or infinite" in problem
 
 
 @pytest.mark.parametrize("made_as", ["float32", "int8"])
 def test_the_same_for_every_picture_is_refused(made_as, tmp_path):
-    broken = changed(quantized(CLASSIFIER, made_as).flatbuffer, np.zeros_like)
+    broken = with_last_weights(quantized(CLASSIFIER, made_as).flatbuffer, np.zeros_like)
     problems = look(tmp_path, broken, CLASSIFIER, made_as).problems
     assert problems == ("probabilities is the same for all of 4 pictures, and the model's is not",)
 
@@ -111,7 +102,7 @@ def test_the_same_top_code_for_every_picture_is_no_reason_to_refuse(tmp_path):
 
 
 def test_float_that_computes_something_else_is_refused(tmp_path):
-    broken = changed(quantized(CLASSIFIER, "float32").flatbuffer, lambda values: values * 0.7)
+    broken = with_last_weights(quantized(CLASSIFIER, "float32").flatbuffer, lambda values: values * 0.7)
     (problem,) = look(tmp_path, broken, CLASSIFIER).problems
     assert "should compute what the model computes" in problem
     assert look(tmp_path, broken, CLASSIFIER, "int8").problems == ()
@@ -129,7 +120,7 @@ def test_a_model_that_says_nothing_is_noted(tmp_path):
     model = keras.models.clone_model(tiny_model(CLASSIFIER))
     model.set_weights(tiny_model(CLASSIFIER).get_weights())
     model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel * 0)
-    broken = changed(quantized(CLASSIFIER, "float32").flatbuffer, np.zeros_like)
+    broken = with_last_weights(quantized(CLASSIFIER, "float32").flatbuffer, np.zeros_like)
     file = tmp_path / "net.tflite"
     file.write_bytes(broken)
     checked = check_file(file, Reference(model, pictures(4), "float32"))
@@ -153,7 +144,7 @@ def test_boxes_of_an_artifact_with_nms_are_found_again(tmp_path):
 @pytest.mark.parametrize("kind", ["soft", "postprocess"])
 def test_heads_inside_are_looked_at(kind, tmp_path):
     target = settle("mediapipe", recipe("float32"), nms=kind)
-    network = changed(quantized(DETECTOR, "float32").flatbuffer, lambda values: values * 0.7)
+    network = with_last_weights(quantized(DETECTOR, "float32").flatbuffer, lambda values: values * 0.7)
     problems = look(tmp_path, grafted(network, tiny_spec(DETECTOR), target), DETECTOR).problems
     assert any("should compute what the model computes" in problem for problem in problems)
 
@@ -178,7 +169,7 @@ def test_both_files_appear(tmp_path):
 
 def test_what_is_refused_leaves_nothing_and_what_was_there_before(tmp_path):
     good = quantized(CLASSIFIER, "float32").flatbuffer
-    broken = changed(good, np.zeros_like)
+    broken = with_last_weights(good, np.zeros_like)
     assert write(tmp_path / "net.tflite", broken).problems
     assert list(tmp_path.iterdir()) == []
     write(tmp_path / "net.tflite", good)

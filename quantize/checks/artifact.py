@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras.console import track
-from effkeras.detection.nms import BOXES, CLASSES, COUNT, Decoder
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, Decoder
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.interface import Edge, interface
 from effkeras.litert.runner import LiteRTModel, quantized_pixels
 from effkeras.predictor import named_outputs
-from export.agreement import ROUNDING, Agreement, Outputs, agreements, spread
-from export.consumers.parts import HEADS
+from quantize.checks.agreement import ROUNDING, Agreement, Outputs, agreements, spread
 from quantize.post_training.ranges import observing_interpreter
 
 if TYPE_CHECKING:
