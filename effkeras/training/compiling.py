@@ -10,12 +10,10 @@ from effkeras.definition import ModelSpec
 from effkeras.detection.losses import detector_losses
 from effkeras.segmentation.losses import mask_loss
 from effkeras.training.auxiliary import auxiliary_losses, auxiliary_weight
+from effkeras.training.flat_adamw import UNDECAYED, FlatAdamW
 from effkeras.training.losses import classifier_loss
 from effkeras.training.schedule import WarmupCosine
 from effkeras.training.settings import TrainSettings
-
-# Names of weights that weight decay leaves alone.
-UNDECAYED = ("bias", "gamma", "beta", "w0", "w1", "w2")
 
 
 def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
@@ -23,10 +21,7 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
 
     `steps` is the number of steps per epoch. A model `with_auxiliary` gets the losses of both outputs.
     """
-    warmup, total = int(settings.warmup_epochs * steps), settings.epochs * steps
-    schedule = WarmupCosine(settings.learning_rate, warmup, total)
-    optimizer = _optimizer(settings, schedule)
-    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    optimizer = _optimizer(settings, schedule_of(settings, steps))
     if spec.is_detector:
         boxes = detector_losses(settings.label_smoothing) if spec.detects else {}
         model.compile(optimizer, loss=boxes | ({"mask_logits": mask_loss()} if spec.segments else {}))
@@ -37,12 +32,19 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
         model.compile(optimizer, loss=classifier_loss(settings.label_smoothing))
 
 
+def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine:
+    """The learning rate over a training with `steps` steps per epoch."""
+    return WarmupCosine(settings.learning_rate, int(settings.warmup_epochs * steps), settings.epochs * steps)
+
+
 def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:
-    decay = settings.weight_decay or None
-    if settings.optimizer == "sgd":
-        return keras.optimizers.SGD(
-            schedule, momentum=0.9, weight_decay=decay, global_clipnorm=settings.clip_norm
-        )
-    return keras.optimizers.AdamW(
-        schedule, weight_decay=settings.weight_decay, global_clipnorm=settings.clip_norm
+    if settings.optimizer == "adamw":
+        return FlatAdamW(schedule, settings.weight_decay, settings.clip_norm)
+    sgd = keras.optimizers.SGD(
+        schedule,
+        momentum=0.9,
+        weight_decay=settings.weight_decay or None,
+        global_clipnorm=settings.clip_norm,
     )
+    sgd.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    return sgd

@@ -103,6 +103,7 @@ class Session:
         batches = BatchSpec(settings.batch, settings.seed, settings.augment)
         steps = range(first * per_epoch, self.course.steps)
         data = self._targets(training_batches(store, self.course.spec, batches, steps))
+        _try_losses(self.model, data)
         with progress() as bar:
             try:
                 self.model.fit(
@@ -162,6 +163,20 @@ class Session:
         predictor = KerasPredictor(self.final, self.course.spec)
         pictures = spread(self.course.validation, self.course.settings.validation_pictures)
         return evaluate(predictor, pictures, title="validating")
+
+
+def _try_losses(model: keras.Model, data: tf.data.Dataset) -> None:
+    """Losses of several outputs make variables when they are first called.
+
+    In the first step that would have TensorFlow trace the whole of it twice.
+    """
+    x, y = tf.nest.map_structure(_one_of_zeros, data.element_spec[:2])
+    model.compute_loss(x, y, keras.tree.map_structure(_one_of_zeros, model.output))
+    model.reset_metrics()
+
+
+def _one_of_zeros(batch: tf.TensorSpec | keras.KerasTensor) -> tf.Tensor:
+    return tf.zeros((1, *batch.shape[1:]), batch.dtype)
 
 
 class _EpochEnd(keras.callbacks.Callback):

@@ -22,6 +22,7 @@ from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 from effkeras.training.checkpoint import Progress, load_checkpoint
 from effkeras.training.compiling import compile_for
+from effkeras.training.flat_adamw import FlatAdamW
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
 
@@ -38,9 +39,23 @@ def weights_of(run: Path) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def detector_run(digits, tmp_path_factory):
+def traced():
+    """An entry for each time that TensorFlow has traced a detector's step."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def detector_run(digits, tmp_path_factory, traced):
     out = tmp_path_factory.mktemp("runs") / "detector"
-    train(job(digits, out, classify=False))
+    apply = FlatAdamW.apply
+
+    def counted(optimizer, *given):
+        traced.append(optimizer)
+        apply(optimizer, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FlatAdamW, "apply", counted)
+        train(job(digits, out, classify=False))
     return out
 
 
@@ -68,6 +83,12 @@ def test_run_folder_is_complete(detector_run):
     rows = [json.loads(line) for line in (detector_run / "results.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[1]["loss"] < rows[0]["loss"]
+
+
+@pytest.mark.usefixtures("detector_run")
+def test_a_step_is_traced_once(traced):
+    """Which takes most of the time of a short training."""
+    assert len(traced) == 1
 
 
 def test_averaged_weights_are_the_result(classifier_run, digit_classes):

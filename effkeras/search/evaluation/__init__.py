@@ -3,7 +3,7 @@
 - `protocol`: what an evaluator is; `front` makes one from `settings`, in whatever process.
 - `costs`: parameters, MACs, bytes and latency of the real artifact (`artifacts`), or a latency from a table
   of blocks (`block_tables` reads and checks it, `block_timing` makes it).
-- `training`: a few epochs for each candidate, by `fitting` and `flat_adamw`, on `pictures` in memory.
+- `training`: a few epochs for each candidate, by `fitting`, on `pictures` in memory.
 - `proxies`: figures of untrained networks, beside parameters and MACs; `probing` evaluates by them.
 - `supernet`: all networks trained as one, on a `weight_bank`, of which `shared_net` runs paths.
 - `ranking`: how far two figures agree on an order.

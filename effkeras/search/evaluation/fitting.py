@@ -22,7 +22,6 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.layers.scheduled import set_progress
 from effkeras.predictor import named_outputs
-from effkeras.search.evaluation.flat_adamw import FlatAdamW
 from effkeras.search.evaluation.pictures import Samples
 from effkeras.training.compiling import compile_for
 from effkeras.training.settings import TrainSettings
@@ -56,7 +55,7 @@ class Fitting:
         self._targets = targets_of(course.spec, BatchSpec(self._batch, course.settings.seed, augment))
         self._momentum = quick_momentum(model)
         compile_for(model, course.spec, course.settings, self._steps)
-        self._optimizer = FlatAdamW(model.trainable_variables, course.settings, self._steps)
+        model.optimizer.build(model.trainable_variables)
         self._graph: Callable[..., Any] = tf.function(self._run, autograph=False)
 
     def epoch(self, number: int) -> float:
@@ -85,12 +84,13 @@ class Fitting:
 
     def _step(self, pixels: tf.Tensor, targets: Any) -> tf.Tensor:
         model = self._model
-        done = tf.cast(self._optimizer.steps, tf.float32)
+        done = tf.cast(model.optimizer.iterations, tf.float32)
         self._momentum.assign(tf.minimum(MOST_MOMENTUM, (1 + done) / (10 + done)))
         with tf.GradientTape() as tape:
             outputs = model(pixels, training=True)
             loss = model.compute_loss(x=pixels, y=targets, y_pred=outputs, training=True)
-        self._optimizer.apply(tape.gradient(loss, self._optimizer.variables))
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(loss, variables), variables)
         return tf.cast(loss, tf.float32)
 
 

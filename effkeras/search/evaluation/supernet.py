@@ -31,7 +31,6 @@ from effkeras.files import make_folder, write_text
 from effkeras.graph.backbone import classifier
 from effkeras.search import genomes
 from effkeras.search.evaluation.costs import cost_of
-from effkeras.search.evaluation.flat_adamw import FlatAdamW
 from effkeras.search.evaluation.pictures import Pictures, Samples
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
 from effkeras.search.evaluation.settings import EvaluationSettings
@@ -42,6 +41,8 @@ from effkeras.search.genomes import Genome
 from effkeras.search.spaces.protocol import ModelSpace
 from effkeras.search.store.locks import locked
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from effkeras.training.compiling import schedule_of
+from effkeras.training.flat_adamw import FlatAdamW
 
 # Networks that the shared weights are made large enough for, when the space has more.
 _DRAWN = 1000
@@ -63,7 +64,9 @@ class Supernet:
         self.epochs = 0
         self._steps = max(1, self._count() // settings.batch)
         training = settings.training(seed, settings.supernet_epochs)
-        self._optimizer = FlatAdamW(self.bank.variables, training, self._steps, lazy=True)
+        schedule = schedule_of(training, self._steps)
+        self._optimizer = FlatAdamW(schedule, training.weight_decay, training.clip_norm, lazy=True)
+        self._optimizer.build(self.bank.variables)
         self._apply = tf.function(self._optimizer.apply, autograph=False)
 
     def spec(self, genome: Genome) -> ModelSpec:
@@ -72,7 +75,7 @@ class Supernet:
 
     def state(self) -> list[tf.Variable]:
         """All that the rest of the training depends on, but the number of finished epochs."""
-        return [*self.bank.variables, *self._optimizer.state()]
+        return [*self.bank.variables, *(one.value for one in self._optimizer.variables)]
 
     def epoch(self) -> float:
         """Trains one more epoch, a path for each step; returns the mean loss.
