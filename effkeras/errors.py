@@ -15,6 +15,11 @@ class EffkerasError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, in a line; its kind when it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suffix for an error message: the closest known word, else the first known ones."""
     names = sorted(known)

@@ -12,7 +12,7 @@ import keras
 from effkeras import zoo
 from effkeras.backbones import Backbone
 from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_heads, with_size
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, first_line
 from effkeras.external import Attached, attach, copy_backbone
 from effkeras.files import whole_file
 from effkeras.graph.backbone import classifier
@@ -164,7 +164,7 @@ def load(path: str | Path) -> keras.Model:
         with deep_graphs():
             return keras.models.load_model(file, compile=False)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
 
 

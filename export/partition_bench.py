@@ -1,8 +1,9 @@
 """`python -m export.partition_bench`: what XNNPACK runs of EfficientNets and EfficientDets, in what pieces.
 
-Every model is built at its own input size with batch norms as trained ones have them, and converted to
-float32 and int8; other weights are random, on which none of this depends. Of the Lite detectors the Edge TPU
-pre-flight says too what would map. Each model has a process of its own, so that its memory is given back.
+Every model is built at its own input size and converted to float32 and int8. Weights are random, but batch
+norms have the statistics of what they see, as trained ones do: otherwise activations of deep networks grow
+to sizes that no trained network has. Of the Lite detectors the Edge TPU pre-flight says too what would map.
+Each model has a process of its own, so that its memory is given back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from effkeras import results
 from effkeras.commands.options import parser
@@ -64,12 +67,30 @@ def built(name: str) -> Built:
         from export.size_bench import draw_statistics
 
         model = effkeras.build(name)
-        draw_statistics(model)
-        if max(model.inputs[0].shape[1:3]) <= LARGEST:
-            return Built(model)
-        smaller = effkeras.build(name, input_shape=(SMALLER, SMALLER))
-        smaller.set_weights(model.get_weights())
+        smaller = None
+        if max(model.inputs[0].shape[1:3]) > LARGEST:
+            smaller = effkeras.build(name, input_shape=(SMALLER, SMALLER))
+        settled = smaller or model
+        draw_statistics(settled)
+        settle_statistics(settled)
+        if smaller is not None:
+            model.set_weights(smaller.get_weights())
     return Built(model, smaller)
+
+
+def settle_statistics(model: keras.Model) -> None:
+    """Gives every batch norm the statistics of its inputs, as it sees them on noise."""
+    import keras
+
+    from quantize.post_training.on_noise import noise
+
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(np.concatenate(noise(model.inputs[0].shape[1:])), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -237,6 +237,17 @@ def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
     return pack(parsed)
 
 
+def with_outputs(model: bytes, indices: Iterable[int]) -> bytes:
+    """The file with these tensors of its main graph as outputs too, behind its own.
+
+    An interpreter keeps the values of outputs, and lets memory go to other tensors sooner or later.
+    """
+    parsed = parse(model)
+    outputs = list(map(int, parsed.subgraphs[0].outputs))
+    parsed.subgraphs[0].outputs = [*outputs, *(index for index in indices if index not in outputs)]
+    return pack(parsed)
+
+
 def without_final_activation(model: bytes) -> bytes:
     """The file without a softmax or sigmoid right before an output: it then gives the logits."""
     parsed = parse(model)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, first_line
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
 from effkeras.litert.verify import verified
@@ -152,7 +152,7 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
                 "the .tflite is compiled for an Edge TPU, and runs only with its library on a board that has "
                 "one; give the file that it was compiled from"
             ) from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EffkerasError(f"LiteRT refuses the .tflite ({reason}); export the model again") from error
     return interpreter
 

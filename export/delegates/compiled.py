@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from effkeras.errors import first_line
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.verify import verified
 from effkeras.quiet import quiet
@@ -77,7 +78,7 @@ def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
             session.run()  # what is made at the first run, and told of, is made now
             return session
     except (RuntimeError, ValueError, OSError) as error:
-        raise UnusableError(f"CompiledModel refuses the file ({str(error).splitlines()[0]})") from error
+        raise UnusableError(f"CompiledModel refuses the file ({first_line(error)})") from error
 
 
 def _with_buffers(model: Any, flatbuffer: bytes) -> CompiledSession:

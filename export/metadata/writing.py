@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, first_line
 from effkeras.files import whole_file
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import attached
@@ -57,5 +57,5 @@ def _outputs(flatbuffer: bytes) -> list[np.ndarray]:
     try:
         with_pictures(interpreter, flatbuffer).run()
     except (RuntimeError, ValueError) as error:
-        raise EffkerasError(f"it does not run ({str(error).splitlines()[0]})") from error
+        raise EffkerasError(f"it does not run ({first_line(error)})") from error
     return [interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()]

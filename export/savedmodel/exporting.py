@@ -15,7 +15,7 @@ import tensorflow as tf
 from effkeras import results
 from effkeras.console import note, track
 from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, first_line
 from effkeras.files import check_can_make, whole_folder, write_text
 from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
@@ -151,4 +151,4 @@ def _save(module: Answering, signatures: Mapping[str, Any], folder: Path, out: P
         with quiet():
             tf.saved_model.save(module, str(folder), dict(signatures), options)
     except tf.errors.OpError as error:  # a full disk, for one
-        raise EffkerasError(f"cannot write {out}: {str(error).splitlines()[0]}") from error
+        raise EffkerasError(f"cannot write {out}: {first_line(error)}") from error

@@ -15,14 +15,13 @@ import numpy as np
 
 from effkeras.console import track
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, Decoder
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, first_line
 from effkeras.files import whole_file
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import operators, with_outputs
 from effkeras.litert.interface import Edge, interface
-from effkeras.litert.runner import LiteRTModel, quantized_pixels
+from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixels
 from effkeras.predictor import named_outputs
 from quantize.checks.agreement import ROUNDING, Agreement, Outputs, agreements, spread
-from quantize.post_training.ranges import observing_interpreter
 
 if TYPE_CHECKING:
     import keras
@@ -101,7 +100,7 @@ def check_file(file: Path, reference: Reference) -> Checked:
         runner = LiteRTModel.open(file)
         got = {**runner(pictures), **_heads_inside(runner, pictures)}
     except (EffkerasError, RuntimeError, ValueError) as error:
-        return Checked(len(pictures), problems=(f"it does not run: {str(error).splitlines()[0]}",))
+        return Checked(len(pictures), problems=(f"it does not run: {first_line(error)}",))
     wanted = _outputs(reference.model, pictures)
     found = tuple(agreements(wanted, got, reference.decoder))
     problems = [*_not_numbers(got), *_constant(wanted, got, _edges(runner))]
@@ -120,7 +119,7 @@ def _heads_inside(runner: LiteRTModel, pictures: np.ndarray) -> dict[str, np.nda
     }
     if not places:
         return {}
-    interpreter = observing_interpreter(runner.flatbuffer)
+    interpreter = make_interpreter(with_outputs(runner.flatbuffer, places.values()))
     rows = [_read(interpreter, places, picture) for picture in pictures]
     return {name: np.concatenate([row[name] for row in rows]) for name in places}
 

@@ -51,18 +51,26 @@ def quantize(flatbuffer: bytes, ranges: Ranges | None, rules: Rules) -> bytes:
     """Quantizes a float .tflite by `rules`; `ranges` are needed where activations are quantized."""
     if rules.recipe.weights == "float32":
         return flatbuffer
-    from ai_edge_quantizer import quantizer
-
     if ranges is not None:
         if rules.most_bits == 8:
             ranges = with_addends_in_reach(operators(flatbuffer), ranges)
         ranges = with_biases_in_reach(flatbuffer, ranges, rules.most_bits)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns of how it uses the interpreter itself
-        tool = quantizer.Quantizer(flatbuffer)
+        tool = _tool(flatbuffer)
         _set_rules(tool, rules)
         result = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _tool(flatbuffer: bytes) -> Any:
+    from ai_edge_quantizer import quantizer
+
+    class Quantizer(quantizer.Quantizer):
+        def _ensure_model_qsv_sufficient(self, calibration_result: Any) -> None:
+            """Ranges are complete (`check_shown`); to see that, it would hold all activations in memory."""
+
+    return Quantizer(flatbuffer)
 
 
 def _set_rules(tool: Any, rules: Rules) -> None:

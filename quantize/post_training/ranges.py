@@ -20,6 +20,10 @@ Ranges = dict[str, dict[str, np.ndarray]]
 METHODS = ("minmax", "percentile", "mse")
 
 NOTHING_SHOWN = "none of the calibration pictures could be read; check --data"
+TOO_LARGE = (
+    "the network's activations, all of which are looked at, do not fit into memory together; use a smaller "
+    "input size, a machine with more memory, or a recipe without ranges: float32, fp16, dynamic"
+)
 
 # These hand values on as they are: clipping before them clips the model's output.
 _PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
@@ -136,7 +140,10 @@ def scale_of(limits: Mapping[str, np.ndarray], bits: int = 8) -> float:
 
 
 def observing_interpreter(flatbuffer: bytes, threads: int = 2) -> Any:
-    """An interpreter whose every tensor can be read after a run."""
+    """An interpreter whose every tensor can be read after a run.
+
+    Raises EffkerasError when they do not fit into memory together: those of D7x are 25 GB.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     with quiet():
@@ -146,7 +153,10 @@ def observing_interpreter(flatbuffer: bytes, threads: int = 2) -> Any:
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             experimental_preserve_all_tensors=True,
         )
-        interpreter.allocate_tensors()
+        try:
+            interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise EffkerasError(TOO_LARGE) from error
     return interpreter
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from tiny_models import quantized
+import keras
+import numpy as np
+from tiny_models import quantized, tiny_spec
 
 import effkeras
 from effkeras import results
+from effkeras.models import build_spec
 from export import partition_bench
 from export.partition_bench import Made, cells, main, models, row_of
+from export.size_bench import draw_statistics
+from quantize.post_training.on_noise import noise
 
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
@@ -26,6 +31,22 @@ def test_a_lite_network_is_taken_whole_by_both():
     assert (name, size) == (CLASSIFIER, "64 x 64")
     assert shares[1].endswith(f"/ {row['int8']['total_ops']}, 1")
     assert device.split(" / ")[0] == device.split(" / ")[1]
+
+
+def test_batch_norms_get_the_statistics_of_what_they_see():
+    keras.utils.set_random_seed(0)
+    model = build_spec(tiny_spec(DETECTOR))
+    draw_statistics(model)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    partition_bench.settle_statistics(model)
+    assert [norm.momentum for norm in norms] == momenta
+    shown = np.concatenate(noise(model.inputs[0].shape[1:]))
+    seen = np.asarray(keras.Model(model.input, norms[0].output)(shown))
+    np.testing.assert_allclose(seen.mean((0, 1, 2)), norms[0].beta, atol=0.01)
+    np.testing.assert_allclose(seen.std((0, 1, 2)), norms[0].gamma, rtol=0.1)
+    last = np.asarray(keras.Model(model.input, norms[-1].output)(shown))
+    assert np.abs(last).max() < 30
 
 
 def test_doubts_are_told_with_their_number():

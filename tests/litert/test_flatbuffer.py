@@ -6,8 +6,9 @@ from ai_edge_litert.tools import flatbuffer_utils
 from tiny_models import pictures, quantized
 
 from effkeras import EffkerasError
-from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, uint8_edges
-from effkeras.litert.runner import DEFINITION, LiteRTModel
+from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, uint8_edges, with_outputs
+from effkeras.litert.runner import DEFINITION, LiteRTModel, make_interpreter
+from quantize.post_training.ranges import observing_interpreter
 
 NAME = "efficientdet-lite0"
 
@@ -110,3 +111,20 @@ def test_files_cut_short_are_refused(kept):
 )
 def test_layer_of_a_tensor(tensor, layer):
     assert layer_of(tensor) == layer
+
+
+def test_a_tensor_that_is_made_an_output_can_be_read():
+    flatbuffer = quantized(NAME, "float32").flatbuffer
+    inner = operators(flatbuffer)[5].outputs[0]
+    plain = make_interpreter(flatbuffer)
+    shown = [make_interpreter(with_outputs(flatbuffer, [inner.index])), observing_interpreter(flatbuffer)]
+    assert [one["index"] for one in shown[0].get_output_details()] == [
+        *(one["index"] for one in plain.get_output_details()),
+        inner.index,
+    ]
+    for interpreter in shown:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pictures(1))
+        interpreter.invoke()
+    ours, wanted = (interpreter.get_tensor(inner.index) for interpreter in shown)
+    assert wanted.std() > 0.01
+    np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
