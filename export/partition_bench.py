@@ -36,8 +36,10 @@ LITE_DETECTORS = "efficientdet-lite"
 RECIPES = ("float32", "int8")
 COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
 FAILED = 1
-# Larger models are calibrated at the smaller size: every level's stride divides both, for the same operators.
-LARGEST, SMALLER = 512, 256
+# Larger models are calibrated at this size: every level has several places, for the same operators.
+LARGEST = 512
+# Pictures that statistics are taken from: Keras keeps all activations of a call, 3 GB for each of D7x.
+SHOWN = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +71,7 @@ def built(name: str) -> Built:
         model = effkeras.build(name)
         smaller = None
         if max(model.inputs[0].shape[1:3]) > LARGEST:
-            smaller = effkeras.build(name, input_shape=(SMALLER, SMALLER))
+            smaller = effkeras.build(name, input_shape=(LARGEST, LARGEST))
         settled = smaller or model
         draw_statistics(settled)
         settle_statistics(settled)
@@ -88,7 +90,7 @@ def settle_statistics(model: keras.Model) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    model(np.concatenate(noise(model.inputs[0].shape[1:])), training=True)
+    model(np.concatenate(noise(model.inputs[0].shape[1:], SHOWN)), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

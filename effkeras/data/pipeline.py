@@ -43,14 +43,22 @@ def training_batches(
     """
     to_targets = targets_of(spec, batches)
     read = _reader(store, spec)
+
+    def sample(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *read(_shuffled(index, len(store), batches.seed)), _seed(index, batches.seed)
+
     indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
     return (
-        indices.map(lambda index: (_shuffled(index, len(store), batches.seed), _seed(index, batches.seed)))
-        .map(lambda index, seed: (*read(index), seed), num_parallel_calls=2, deterministic=True)
+        indices.map(as_it_is(sample), num_parallel_calls=2, deterministic=True)
         .batch(batches.size, drop_remainder=True)
-        .map(to_targets, num_parallel_calls=2, deterministic=True)
+        .map(as_it_is(to_targets), num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
+
+
+def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for `Dataset.map` without TensorFlow's rewriting of its source, which takes seconds."""
+    return tf.autograph.experimental.do_not_convert(function)  # type: ignore[no-any-return]
 
 
 def targets_of(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:

@@ -55,7 +55,7 @@ def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
     model = _float32(model)
     names = output_names(model)
     signature = [tf.TensorSpec(_static_shape(model), tf.float32, name=INPUT)]
-    traced = tf.function(_flat_call(model, names), input_signature=signature)
+    traced = tf.function(_flat_call(model, names), input_signature=signature, autograph=False)
     return traced.get_concrete_function(), names
 
 

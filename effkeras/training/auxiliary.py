@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from effkeras.data.pipeline import as_it_is
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.cell_network import AUXILIARY, auxiliary, auxiliary_map
@@ -70,4 +71,4 @@ def auxiliary_losses(
 def auxiliary_targets(model: keras.Model, data: tf.data.Dataset) -> tf.data.Dataset:
     """(pixels, labels) batches as (pixels, the same labels for both outputs)."""
     names = list(model.output)
-    return data.map(lambda pixels, labels: (pixels, dict.fromkeys(names, labels)))
+    return data.map(as_it_is(lambda pixels, labels: (pixels, dict.fromkeys(names, labels))))

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from effkeras.training.vectors import vectors_of
+
 
 class AveragedWeights(keras.callbacks.Callback):
     """Averages the weights after every step: `average += (1 - d) * (weight - average)`.
@@ -18,10 +20,10 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def __init__(self, model: keras.Model, decay: float):
         super().__init__()
-        self._sources = [weight.value for weight in averaged(model)]
-        self.values = [tf.Variable(source, trainable=False) for source in self._sources]
+        self._vectors = list(vectors_of([weight.value for weight in averaged(model)]))
+        self.values = [tf.Variable(vector.values(), trainable=False) for vector in self._vectors]
         self._decay = decay
-        self._update = tf.function(self._step)
+        self._update = tf.function(self._step, autograph=False)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Averages once."""
@@ -30,13 +32,13 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def _step(self, steps: tf.Tensor) -> None:
         decay = tf.minimum(self._decay, (1.0 + steps) / (10.0 + steps))
-        for value, source in zip(self.values, self._sources, strict=True):
-            value.assign_add((1.0 - decay) * (tf.cast(source, value.dtype) - value))
+        for value, vector in zip(self.values, self._vectors, strict=True):
+            value.assign_add((1.0 - decay) * (vector.values() - value))
 
     def copy_to(self, model: keras.Model) -> None:
         """Gives another model of the same definition the averaged weights."""
-        for weight, value in zip(averaged(model), self.values, strict=True):
-            weight.assign(value)
+        for value, vector in zip(self.values, vectors_of(averaged(model)), strict=True):
+            vector.assign(value)
 
 
 def averaged(model: keras.Model) -> list[Any]:

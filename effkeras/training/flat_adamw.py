@@ -1,55 +1,36 @@
-"""AdamW over many variables at once.
+"""AdamW over many variables at once: Keras's arithmetic on long vectors, see `effkeras.training.vectors`.
 
-The arithmetic is Keras's, but on a few long vectors in place of every variable by itself: a tenth of the
-operators, and so half of the time that TensorFlow needs until the first step, and less for each small one.
+Of the time until the first step it saves half.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from effkeras.training.vectors import Vector, vectors_of
+
 # Names of weights that weight decay leaves alone.
 UNDECAYED = ("bias", "gamma", "beta", "w0", "w1", "w2")
-# Values of a vector, unless one variable has more: large models would need all of their memory again.
-MOST = 2**22
 _FIRST, _SECOND, _EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Part:
-    """Variables that are updated as one vector; `moments` are its averages of gradients and their squares.
+    """Variables that are updated as one; `moments` are the averages of their gradients and of the squares.
 
     `counts` are the steps of each value where those differ.
     """
 
-    places: tuple[int, ...]
-    variables: tuple[Any, ...]
+    vector: Vector
     decay: float
     moments: tuple[Any, Any]
     counts: Any = None
-
-    @property
-    def sizes(self) -> list[int]:
-        return [_size(one) for one in self.variables]
-
-    def flat(self, tensors: Sequence[Any]) -> tf.Tensor:
-        """A tensor for each variable, None for zeros, as one float32 vector."""
-        rows = [
-            tf.zeros(size) if tensor is None else tf.cast(tf.reshape(tensor, (size,)), tf.float32)
-            for tensor, size in zip(tensors, self.sizes, strict=True)
-        ]
-        return tf.concat(rows, axis=0)
-
-    def assign(self, values: tf.Tensor) -> None:
-        """Gives the variables their values, from one vector."""
-        for variable, row in zip(self.variables, tf.split(values, self.sizes), strict=True):
-            variable.assign(tf.cast(tf.reshape(row, variable.shape), variable.dtype))
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
@@ -84,20 +65,20 @@ class FlatAdamW(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(list(variables))
-        for places in _packed(variables):
-            self._parts.append(self._part(places, tuple(variables[place] for place in places)))
+        self._parts = [self._part(vector) for vector in vectors_of(variables, is_decayed)]
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """One step. Raises ValueError for other variables than it was built for, or in another order."""
         if trainable_variables is not None:
             self.build(trainable_variables)
             self._check_same(trainable_variables)
-        gradients = [part.flat([grads[place] for place in part.places]) for part in self._parts]
+        vectors = [part.vector for part in self._parts]
+        gradients = [vector.flat([grads[place] for place in vector.places]) for vector in vectors]
         scale = self._scale(gradients)
         rate = tf.cast(self.learning_rate, tf.float32)
         for part, gradient in zip(self._parts, gradients, strict=True):
             self._step(part, gradient * scale, rate)
-            _constrain(part.variables)
+            _constrain(part.vector.variables)
         self.iterations.assign_add(1)
 
     def get_config(self) -> dict[str, Any]:
@@ -106,12 +87,11 @@ class FlatAdamW(keras.optimizers.Optimizer):
         whole = super().get_config()
         return {**{name: whole[name] for name in kept}, "lazy": self.lazy}
 
-    def _part(self, places: tuple[int, ...], variables: tuple[Any, ...]) -> _Part:
-        total = sum(map(_size, variables))
+    def _part(self, vector: Vector) -> _Part:
         names = ("first", "second", "count") if self.lazy else ("first", "second")
-        first, second, *counts = (self.add_variable((total,), name=name) for name in names)
-        decay = float(self.weight_decay or 0.0) if is_decayed(variables[0]) else 0.0
-        return _Part(places, variables, decay, (first.value, second.value), *(one.value for one in counts))
+        first, second, *counts = (self.add_variable((sum(vector.sizes),), name=name) for name in names)
+        decay = float(self.weight_decay or 0.0) if is_decayed(vector.variables[0]) else 0.0
+        return _Part(vector, decay, (first.value, second.value), *(one.value for one in counts))
 
     def _check_same(self, variables: Sequence[Any]) -> None:
         known = self._trainable_variables
@@ -132,10 +112,10 @@ class FlatAdamW(keras.optimizers.Optimizer):
         mean = first.assign_add((gradient - first) * (1 - _FIRST) * moves)
         square = second.assign_add((tf.square(gradient) - second) * (1 - _SECOND) * moves)
         change = mean * tf.sqrt(1 - _SECOND**steps) / (1 - _FIRST**steps) / (tf.sqrt(square) + _EPSILON)
-        values = part.flat([tf.convert_to_tensor(variable) for variable in part.variables])
+        values = part.vector.values()
         if part.decay:
             change += part.decay * values
-        part.assign(values - rate * moves * change)
+        part.vector.assign(values - rate * moves * change)
 
     def _moves(self, part: _Part, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """1 for each value that takes part in the step and 0 for others, and how many steps each has had."""
@@ -148,28 +128,6 @@ class FlatAdamW(keras.optimizers.Optimizer):
 def is_decayed(variable: Any) -> bool:
     """Whether weight decay acts on a variable."""
     return variable.name not in UNDECAYED
-
-
-def _size(variable: Any) -> int:
-    return int(tf.TensorShape(variable.shape).num_elements())
-
-
-def _packed(variables: Sequence[Any]) -> Iterator[tuple[int, ...]]:
-    """Places of variables that make a vector: all with weight decay or all without."""
-    for decayed in (True, False):
-        places: list[int] = []
-        total = 0
-        for place, variable in enumerate(variables):
-            if is_decayed(variable) != decayed:
-                continue
-            size = _size(variable)
-            if places and total + size > MOST:
-                yield tuple(places)
-                places, total = [], 0
-            places.append(place)
-            total += size
-        if places:
-            yield tuple(places)
 
 
 def _constrain(variables: Sequence[Any]) -> None:

@@ -117,7 +117,7 @@ class ClusterHook(FitHook):
         self._targets = select_clusterable(Graph.of(model), self._spec).targets
         self._assignments = [_assignment(target, model, self._spec) for target in self._targets]
         kernels = [target.variable(model) for target in self._targets]
-        self._apply = tf.function(lambda: self._average(kernels))
+        self._apply = tf.function(lambda: self._average(kernels), autograph=False)
 
     def state(self) -> list[keras.Variable]:
         """The cluster of each weight."""

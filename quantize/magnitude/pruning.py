@@ -141,7 +141,7 @@ class PruneHook(FitHook):
         kernels = [target.variable(model) for target in self._targets]
         self._step = keras.Variable(0, dtype="int64", trainable=False, name="prune_step")
         self._masks = [_mask_for(kernel) for kernel in kernels]
-        self._apply = tf.function(lambda: apply_masks(kernels, self._masks))
+        self._apply = tf.function(lambda: apply_masks(kernels, self._masks), autograph=False)
 
     def state(self) -> list[keras.Variable]:
         """The number of steps done, and the masks."""

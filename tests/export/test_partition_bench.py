@@ -41,7 +41,7 @@ def test_batch_norms_get_the_statistics_of_what_they_see():
     momenta = [norm.momentum for norm in norms]
     partition_bench.settle_statistics(model)
     assert [norm.momentum for norm in norms] == momenta
-    shown = np.concatenate(noise(model.inputs[0].shape[1:]))
+    shown = np.concatenate(noise(model.inputs[0].shape[1:], partition_bench.SHOWN))
     seen = np.asarray(keras.Model(model.input, norms[0].output)(shown))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), norms[0].beta, atol=0.01)
     np.testing.assert_allclose(seen.std((0, 1, 2)), norms[0].gamma, rtol=0.1)
