@@ -38,7 +38,7 @@ COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
 FAILED = 1
 # Larger models are calibrated at this size: every level has several places, for the same operators.
 LARGEST = 512
-# Pictures that statistics are taken from: Keras keeps all activations of a call, 3 GB for each of D7x.
+# Pictures that statistics are taken from.
 SHOWN = 2
 
 
@@ -83,6 +83,7 @@ def built(name: str) -> Built:
 def settle_statistics(model: keras.Model) -> None:
     """Gives every batch norm the statistics of its inputs, as it sees them on noise."""
     import keras
+    import tensorflow as tf
 
     from quantize.post_training.on_noise import noise
 
@@ -90,7 +91,9 @@ def settle_statistics(model: keras.Model) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    model(np.concatenate(noise(model.inputs[0].shape[1:], SHOWN)), training=True)
+    pixels = np.concatenate(noise(model.inputs[0].shape[1:], SHOWN))
+    # As a graph, as Keras itself keeps all activations of a call.
+    tf.function(lambda shown: model(shown, training=True), autograph=False)(tf.constant(pixels))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
