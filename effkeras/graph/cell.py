@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from effkeras.genotype import FIRST_NODE, OPERATIONS, Branch, Cell, H, Node, Operation, P, map_name
+from effkeras.graph.joining import joined
 from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.networks import CellNetwork
-
-_AT_ONCE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +59,13 @@ def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -
     for index, node in enumerate(place.cell.nodes):
         maps.append(_node(net, maps, f"{place.name}_node{index}", node, making))
     outputs = [_output(net, maps, number, making) for number in place.cell.outputs]
-    return _joined(net, outputs, f"{place.name}_concat")
+    return joined(outputs, f"{place.name}_concat", net.concat)
 
 
 def output_name(place: PlacedCell) -> str:
     """The name of the layer that a cell ends with."""
     first, *others = place.cell.outputs
     return f"{place.name}_concat" if others else f"{place.name}_node{first - FIRST_NODE}_add"
-
-
-def _joined(net: Vocabulary[Tensor], maps: Sequence[Tensor], name: str) -> Tensor:
-    """Maps side by side, at most five at a time: XNNPACK leaves larger concatenations alone."""
-    parts = [maps[start : start + _AT_ONCE] for start in range(0, len(maps), _AT_ONCE)]
-    if len(parts) == 1:
-        return maps[0] if len(maps) == 1 else net.concat(maps, name)
-    joined = [_joined(net, part, f"{name}_part{index}") for index, part in enumerate(parts)]
-    return _joined(net, joined, name)
 
 
 def _narrowed(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making, stride: int = 1) -> Tensor:

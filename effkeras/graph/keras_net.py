@@ -11,6 +11,7 @@ import keras
 from effkeras.errors import EffkerasError
 from effkeras.graph.applications import feature_maps
 from effkeras.graph.functional import CopyRules, Part, copy_onto
+from effkeras.graph.joining import joined
 from effkeras.graph.vocabulary import Conv, Depthwise, Pool, Vocabulary, symmetric
 from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
 from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork
@@ -180,7 +181,11 @@ class KerasNet(Vocabulary[KerasTensor]):
             keras.layers.Reshape((-1, width), dtype=self.dtype, name=f"{name}_rows{index}")(x)
             for index, x in enumerate(xs)
         ]
-        return keras.layers.Concatenate(axis=1, dtype="float32", name=name)(flat)
+
+        def concat(some: Sequence[KerasTensor], name: str) -> KerasTensor:
+            return keras.layers.Concatenate(axis=1, dtype="float32", name=name)(some)
+
+        return joined(flat, name, concat)
 
     def layer_norm(self, x: KerasTensor, name: str, epsilon: float) -> KerasTensor:
         return keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype, name=name)(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from quantize.post_training.quantization import (
     quantize_pixels,
     ranges_of,
 )
+from quantize.post_training.ranges import Ranges
 from quantize.recipes import find
 
 if TYPE_CHECKING:
@@ -50,12 +51,17 @@ def artifacts_on_noise(
         EffkerasError: a recipe that does not exist.
     """
     options = {name: PtqOptions(find(name), io) for name in recipes}
-    parts = float_parts(model, next(iter(options.values())))
-    shown = parts if smaller is None else float_parts(smaller, next(iter(options.values())))
-    return {name: _quantized(parts, one, shown) for name, one in options.items()}
+    first = next(iter(options.values()))
+    # The smaller one first, for its conversion to be forgotten before that of the other.
+    ranges = {} if smaller is None else _ranges(float_parts(smaller, first), options)
+    parts = float_parts(model, first)
+    ranges = ranges or _ranges(parts, options)
+    return {
+        name: quantize_pixels(parts, one, (), ranges.get(name)).flatbuffer for name, one in options.items()
+    }
 
 
-def _quantized(parts: FloatParts, options: PtqOptions, shown: FloatParts) -> bytes:
-    pixels = noise(shown.shape)
-    ranges = ranges_of(shown, options, pixels) if options.recipe.needs_data else None
-    return quantize_pixels(parts, options, pixels, ranges).flatbuffer
+def _ranges(parts: FloatParts, options: Mapping[str, PtqOptions]) -> dict[str, Ranges]:
+    """For each recipe that needs some."""
+    pixels = noise(parts.shape)
+    return {name: ranges_of(parts, one, pixels) for name, one in options.items() if one.recipe.needs_data}
