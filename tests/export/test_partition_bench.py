@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
+import pytest
 from tiny_models import quantized, tiny_spec
 
 import effkeras
@@ -80,3 +83,17 @@ def test_a_model_that_fails_is_told_and_the_others_are_kept(tmp_path, monkeypatc
 def test_an_unknown_model_gets_a_hint(capsys):
     assert main(["--only", "efficientdet-d9"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+# TensorFlow's converter needs more than 24 GB of memory for it.
+TOO_LARGE = ("efficientnet-l2",)
+
+
+@pytest.mark.parametrize("name", sorted(set(models()) - set(TOO_LARGE)))
+def test_every_model_was_measured_to_be_one_partition(name):
+    """`make bench-export` measures them, which takes an hour; models that are new are measured with it."""
+    rows = results.read(Path(__file__).parents[2] / "models" / "results.jsonl")
+    newest = [row for row in rows if row["kind"] == "partition" and row["model"] == name][-1]
+    for recipe in ("float32", "int8"):
+        taken = newest[recipe]
+        assert (taken["delegated_ops"], taken["partitions"]) == (taken["total_ops"], 1)
