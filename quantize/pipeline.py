@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 import tomli_w
 
 from effkeras.console import note
-from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
+from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData, Mask, Polygons
 from effkeras.errors import EffkerasError
 from effkeras.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.models import load, save, spec_of
@@ -215,14 +215,34 @@ def contents(data: LabelledData) -> str:
     """A digest of a split's pictures by name and of their labels, wherever its folder lies."""
     digest = hashlib.sha256(repr(data.labels).encode())
     for record in data.records:
-        name = Path(os.path.relpath(record.path, data.root)).as_posix()
-        labels = (record.label,) if isinstance(record, ClassificationRecord) else _objects(record)
-        digest.update(repr((name, *labels)).encode())
+        digest.update(_name(record.path, data.root))
+        for part in _labels(record, data.root):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _objects(record: DetectionRecord) -> tuple[Any, ...]:
-    return record.classes.tolist(), record.boxes.tolist()
+def _name(path: Path, root: Path) -> bytes:
+    return repr(Path(os.path.relpath(path, root)).as_posix()).encode()
+
+
+def _labels(record: ClassificationRecord | DetectionRecord, root: Path) -> Iterator[bytes]:
+    if isinstance(record, ClassificationRecord):
+        yield str(record.label).encode()
+        return
+    yield from (values.tobytes() for values in (record.classes, record.boxes, record.crowd))
+    if isinstance(record.masks, Path):
+        yield _name(record.masks, root)
+        return
+    for mask in record.masks:
+        lines = _lines(mask)
+        yield repr([len(line) for line in lines]).encode()
+        yield from (line.tobytes() for line in lines)
+
+
+def _lines(mask: Mask | None) -> tuple[np.ndarray, ...]:
+    if mask is None:
+        return ()
+    return mask.points if isinstance(mask, Polygons) else (mask.counts,)
 
 
 def _write_report(file: Path, report: StepReport) -> None:

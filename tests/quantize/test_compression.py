@@ -21,6 +21,7 @@ from tiny_models import with_last_weights
 import effkeras
 from effkeras import EffkerasError, results
 from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.records import Polygons, RunLengths
 from effkeras.data.splits import open_data
 from effkeras.external import adopt
 from effkeras.litert.runner import LiteRTModel
@@ -131,6 +132,29 @@ def test_data_that_was_moved_is_the_same(digit_classes, tmp_path):
     shutil.copytree(digit_classes / "train", tmp_path / "train")
     assert contents(open_data(tmp_path, "train")) == contents(data)
     assert contents(dataclasses.replace(data, records=data.records[1:])) != contents(data)
+
+
+def test_other_labels_are_other_data(digits):
+    data = open_data(digits, "train")
+    first, *others = data.records
+
+    def digest(**changes) -> str:
+        changed = dataclasses.replace(first, **changes)
+        return contents(dataclasses.replace(data, records=(changed, *others)))
+
+    square = Polygons((np.float32([[0, 0], [0, 9], [9, 9]]),))
+    runs = RunLengths(np.array([3, 5, 20]))
+    labelled = [
+        {},
+        {"boxes": first.boxes + 1},
+        {"crowd": ~first.crowd},
+        {"masks": (square,) * len(first.boxes)},
+        {"masks": (runs,) * len(first.boxes)},
+        {"masks": (None, *(runs,) * (len(first.boxes) - 1))},
+        {"masks": data.root / "train" / "masks" / "0.png"},
+    ]
+    assert len({digest(**changes) for changes in labelled}) == len(labelled)
+    assert digest() == contents(data)
 
 
 def test_what_a_budget_may_need_is_asked_before_any_work(model, digit_classes, tmp_path):
