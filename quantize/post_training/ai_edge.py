@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.litert.flatbuffer import Operator, operators
+from effkeras.litert.flatbuffer import Operator
 from effkeras.quiet import quiet
 from quantize.post_training.ranges import Ranges
 from quantize.post_training.silent_filters import with_biases_in_reach
@@ -53,7 +53,7 @@ def quantize(flatbuffer: bytes, ranges: Ranges | None, rules: Rules) -> bytes:
         return flatbuffer
     if ranges is not None:
         if rules.most_bits == 8:
-            ranges = with_addends_in_reach(operators(flatbuffer), ranges)
+            ranges = with_addends_in_reach(flatbuffer, ranges)
         ranges = with_biases_in_reach(flatbuffer, ranges, rules.most_bits)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns of how it uses the interpreter itself

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from effkeras.litert.fake_quants import SAME_RANGE
-from effkeras.litert.flatbuffer import Operator, TensorInfo
+from effkeras.litert.flatbuffer import Operator, TensorInfo, operators
+from effkeras.litert.interface import interface
 from quantize.post_training.ranges import Ranges, as_range, scale_of
 
 _SUMS = ("ADD", "SUB")
@@ -21,17 +22,21 @@ _LEAST = 1.01 / 1024
 _CODES = 255
 
 
-def with_addends_in_reach(graph: Sequence[Operator], ranges: Ranges) -> Ranges:
+def with_addends_in_reach(flatbuffer: bytes, ranges: Ranges) -> Ranges:
     """The ranges, and those of such addends: just wide enough for XNNPACK.
 
-    One that something else reads too keeps its range, as does one that is handed on from another tensor.
+    One that something else reads too, or that is an output, keeps its range, as does one that is handed on
+    from another tensor.
 
     Args:
-        graph: the operators of the float .tflite.
+        flatbuffer: the float .tflite.
         ranges: of its activations, by tensor.
     """
     found = dict(ranges)
-    for op, addend in _addends(graph, ranges):
+    given = {edge.tensor for edge in interface(flatbuffer).outputs}
+    for op, addend in _addends(operators(flatbuffer), ranges):
+        if addend.index in given:
+            continue
         least = _LEAST * scale_of(found[op.outputs[0].name])
         scale = scale_of(found[addend.name])
         if scale < least:

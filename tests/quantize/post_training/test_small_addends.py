@@ -18,7 +18,7 @@ from quantize.recipes import find
 L = keras.layers
 
 
-def network(small: float, *, is_read_elsewhere: bool = False) -> keras.Model:
+def network(small: float, *, is_read_elsewhere: bool = False, is_output: bool = False) -> keras.Model:
     """Two branches into a sum, one of them so many times the other; then a layer more."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((8, 8, 4))
@@ -26,7 +26,7 @@ def network(small: float, *, is_read_elsewhere: bool = False) -> keras.Model:
     x = L.Conv2D(5, 3, name="last")(L.ReLU()(L.Add()([large, faint])))
     if is_read_elsewhere:
         x = L.Concatenate()([x, L.Conv2D(2, 3, name="reader")(faint)])
-    model = keras.Model(pixels, x)
+    model = keras.Model(pixels, {"x": x, "faint": faint} if is_output else x)
     layer = model.get_layer("faint")
     layer.kernel.assign(small * layer.kernel)
     return model
@@ -61,28 +61,32 @@ def test_a_sum_of_faint_branches_that_is_faint_itself_stays_too():
     assert (found.delegated_ops, found.partitions) == (found.total_ops, 1)
 
 
-def ranges_of(model: keras.Model, faint: float) -> tuple[list, dict, str]:
-    """The operators, ranges of -1..1 but for the faint branch's, and the tensor of that."""
-    graph = operators(float_parts(model, PtqOptions(find("int8"))).flatbuffer)
+def ranges_of(model: keras.Model, faint: float) -> tuple[bytes, dict, str]:
+    """The float file, ranges of -1..1 but for the faint branch's, and the tensor of that."""
+    flatbuffer = float_parts(model, PtqOptions(find("int8"))).flatbuffer
+    graph = operators(flatbuffer)
     sum_ = next(op for op in graph if op.name == "ADD")
     name = next(one.name for one in sum_.inputs if "faint" in one.name)
     tensors = {one.name for op in graph for one in op.outputs}
     wide = {"min": np.float32([-1]), "max": np.float32([1])}
     narrow = {"min": np.float32([-faint]), "max": np.float32([faint / 2])}
-    return graph, {one: narrow if one == name else wide for one in tensors}, name
+    return flatbuffer, {one: narrow if one == name else wide for one in tensors}, name
 
 
 def test_a_range_is_just_wide_enough_and_the_others_stay():
-    graph, ranges, faint = ranges_of(network(1e-4), 1e-5)
-    found = with_addends_in_reach(graph, ranges)
+    flatbuffer, ranges, faint = ranges_of(network(1e-4), 1e-5)
+    found = with_addends_in_reach(flatbuffer, ranges)
     assert {name for name in ranges if found[name] is not ranges[name]} == {faint}
     share = scale_of(found[faint]) / scale_of(ranges[next(one for one in ranges if one != faint)])
     assert 1 / 1024 < share < 1.02 / 1024
     assert found[faint]["min"] == pytest.approx(-2 * found[faint]["max"])
 
 
-def test_what_is_large_enough_or_read_elsewhere_keeps_its_range():
-    graph, ranges, _ = ranges_of(network(1.0), 0.01)
-    assert with_addends_in_reach(graph, ranges) == ranges
-    graph, ranges, _ = ranges_of(network(1e-4, is_read_elsewhere=True), 1e-5)
-    assert with_addends_in_reach(graph, ranges) == ranges
+@pytest.mark.parametrize(
+    ("small", "faint", "how"),
+    [(1.0, 0.01, {}), (1e-4, 1e-5, {"is_read_elsewhere": True}), (1e-4, 1e-5, {"is_output": True})],
+    ids=["large enough", "read elsewhere", "an output"],
+)
+def test_others_keep_their_range(small, faint, how):
+    flatbuffer, ranges, _ = ranges_of(network(small, **how), faint)
+    assert with_addends_in_reach(flatbuffer, ranges) == ranges
