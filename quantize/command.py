@@ -22,7 +22,7 @@ FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when no artifact was written, as too much is lost."""
+    """Runs the command; exit code 1 when the artifact was refused."""
     return run_command(lambda: _run(argv), resumes=True)
 
 

@@ -68,7 +68,7 @@ def _tool(flatbuffer: bytes) -> Any:
 
     class Quantizer(quantizer.Quantizer):
         def _ensure_model_qsv_sufficient(self, calibration_result: Any) -> None:
-            """Ranges are complete (`check_shown`); to see that, it would hold all activations in memory."""
+            """It holds all activations in memory, to look for ranges without values; ours have some."""
 
     return Quantizer(flatbuffer)
 

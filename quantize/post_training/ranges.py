@@ -156,7 +156,9 @@ def observing_interpreter(flatbuffer: bytes, threads: int = 2) -> Any:
         try:
             interpreter.allocate_tensors()
         except RuntimeError as error:
-            raise EffkerasError(TOO_LARGE) from error
+            if str(error):
+                raise
+            raise EffkerasError(TOO_LARGE) from error  # of memory LiteRT says nothing
     return interpreter
 
 

@@ -34,9 +34,7 @@ def with_addends_in_reach(flatbuffer: bytes, ranges: Ranges) -> Ranges:
     """
     found = dict(ranges)
     given = {edge.tensor for edge in interface(flatbuffer).outputs}
-    for op, addend in _addends(operators(flatbuffer), ranges):
-        if addend.index in given:
-            continue
+    for op, addend in _addends(operators(flatbuffer), ranges, given):
         least = _LEAST * scale_of(found[op.outputs[0].name])
         scale = scale_of(found[addend.name])
         if scale < least:
@@ -44,11 +42,16 @@ def with_addends_in_reach(flatbuffer: bytes, ranges: Ranges) -> Ranges:
     return found
 
 
-def _addends(graph: Sequence[Operator], ranges: Ranges) -> Iterator[tuple[Operator, TensorInfo]]:
-    """Every sum with each of its addends that nothing but sums read; what a sum goes into comes before it."""
+def _addends(
+    graph: Sequence[Operator], ranges: Ranges, given: set[int]
+) -> Iterator[tuple[Operator, TensorInfo]]:
+    """Every sum with each of its addends that nothing but sums read; what a sum goes into comes before it.
+
+    Tensors that are `given` to the caller are read.
+    """
     others = {tensor.index for op in graph if op.name not in _SUMS for tensor in op.inputs}
     handed = {tensor.index for op in graph if op.name in SAME_RANGE for tensor in op.outputs}
-    made = {tensor.index for op in graph for tensor in op.outputs} - others - handed
+    made = {tensor.index for op in graph for tensor in op.outputs} - others - handed - given
     for op in reversed(graph):
         if op.name in _SUMS and op.outputs[0].name in ranges:
             yield from ((op, one) for one in op.inputs if one.index in made and one.name in ranges)

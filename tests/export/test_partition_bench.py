@@ -85,7 +85,7 @@ def test_an_unknown_model_gets_a_hint(capsys):
     assert "did you mean" in capsys.readouterr().err
 
 
-# TensorFlow's converter needs more than 24 GB of memory for it.
+# It could not be converted with 23 GB of memory.
 TOO_LARGE = ("efficientnet-l2",)
 
 

@@ -112,7 +112,7 @@ def test_the_model_stays_as_it_is():
 
 
 def test_quantizing_runs_no_network(monkeypatch):
-    """To see whether ranges are complete, the tool would hold all activations: those of D7 are 25 GB."""
+    """To see whether ranges are complete, the tool would hold all activations, too many for those of D7."""
     from ai_edge_quantizer.utils import tfl_interpreter_utils
 
     def refused(*given, **named):

@@ -68,3 +68,14 @@ def test_activations_beyond_memory_are_one_clear_error(monkeypatch):
         observing_interpreter(flatbuffer)
     with pytest.raises(EffkerasError, match=r"LiteRT refuses the .tflite \(RuntimeError\)"):
         make_interpreter(flatbuffer)
+
+
+def test_what_litert_says_otherwise_is_not_taken_for_want_of_memory(monkeypatch):
+    from ai_edge_litert.interpreter import Interpreter
+
+    def refused(self):
+        raise RuntimeError("node 3 failed to prepare")
+
+    monkeypatch.setattr(Interpreter, "allocate_tensors", refused)
+    with pytest.raises(RuntimeError, match="node 3"):
+        observing_interpreter(quantized("efficientnet-lite0", "float32").flatbuffer)
