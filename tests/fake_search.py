@@ -5,6 +5,7 @@ Worker processes import it by its name.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 from effkeras.search.evaluation.protocol import Outcome
 from effkeras.search.genomes import Gene, sample
 from effkeras.search.job import SearchJob
+from effkeras.search.store.locks import locked
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Climbing:
 class Fake:
     """What evaluations do: the genomes named by their first gene fail in some way.
 
-    `log` gets a line at the start of each evaluation.
+    `log` gets a line at the start of each evaluation. While there is a folder `gate`, evaluations wait in it.
     """
 
     seconds: float = 0.0
@@ -98,6 +100,7 @@ class Fake:
     memory: tuple[int, ...] = ()
     steps: int = 0
     log: Path | None = None
+    gate: Path | None = None
     broken: str = ""
 
     def __call__(self):
@@ -115,6 +118,8 @@ class FakeEvaluator:
         if self.plan.log:
             with self.plan.log.open("a") as log:
                 log.write(f"{candidate.genome}\n")
+        if self.plan.gate:
+            wait_in(self.plan.gate)
         time.sleep(self.plan.seconds)
         if first in self.plan.kills:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -129,6 +134,13 @@ class FakeEvaluator:
 
     def costs(self, candidate):
         return {"macs": float(sum(candidate.genome)), "parameters": 10.0}
+
+
+def wait_in(gate):
+    """Returns when the folder is gone; a lock in it tells meanwhile that this process lives."""
+    with contextlib.suppress(FileNotFoundError), locked(gate / str(os.getpid())):
+        while gate.exists():
+            time.sleep(0.02)
 
 
 def value(genome):

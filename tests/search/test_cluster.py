@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 from fake_search import Fake, FakeSpace, fake_job, value
 
@@ -9,6 +14,7 @@ from effkeras.errors import EffkerasError
 from effkeras.search.job import open_ledger, replica
 from effkeras.search.run import search
 from effkeras.search.store.ledger import Limits
+from effkeras.search.store.locks import is_held
 from effkeras.search.workers.cluster import Cluster
 
 pytestmark = [
@@ -38,20 +44,36 @@ def machines():
         cluster.shutdown()
 
 
+@dataclass
+class Killer:
+    """Watches a search; kills a machine while both evaluate, and lets the other go on once that is dead.
+
+    Both wait in the evaluations' gate meanwhile, so that the dead machine surely had a candidate.
+    """
+
+    kill: Callable[[], None]
+    gate: Path
+    due: float = 0.0
+
+    def __call__(self, status):
+        if status.finished >= 8 and not self.due:
+            self.gate.mkdir(exist_ok=True)
+            if len(list(self.gate.iterdir())) == 2:
+                self.kill()
+                self.due = time.monotonic() + 60
+        elif self.gate.exists():
+            assert time.monotonic() < self.due, "the machine's worker did not die with it"
+            if not all(is_held(path) for path in self.gate.iterdir()):
+                self.gate.rename(self.gate.with_name("opened"))
+
+
 def test_a_search_outlives_one_of_two_machines(tmp_path, machines):
     cluster, second = machines
-    started = tmp_path / "started"
-    evaluation = Fake(seconds=0.5, steps=2, log=started)
+    evaluation = Fake(seconds=0.2, steps=2, gate=tmp_path / "gate")
     job = fake_job(tmp_path / "out", trials=24, space=FakeSpace(sizes=(6,) * 6), evaluation=evaluation)
-    killed = []
-
-    def watch(status):
-        if status.finished >= 8 and status.running == 2 and not killed:
-            killed.append(status.finished)
-            cluster.remove_node(second, allow_graceful=False)
-
-    status = search(job, Cluster(cluster.address), watch)
-    assert killed
+    killer = Killer(lambda: cluster.remove_node(second, allow_graceful=False), evaluation.gate)
+    status = search(job, Cluster(cluster.address), killer)
+    assert killer.due, "no machine was killed"
     assert status.finished == 24
     trials = trials_in(job)
     assert all(trial.is_finished for trial in trials)
