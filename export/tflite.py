@@ -228,11 +228,13 @@ def _nms_remedy(attempt: Attempt, job: _Job) -> tuple[str, ...]:
 def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
     """The errors of the network's operators, the largest first."""
     from effkeras.console import track
+    from quantize.post_training.calibration import Again
     from quantize.post_training.layer_errors import layer_errors
     from quantize.post_training.quantization import as_taken
 
-    pictures = as_taken(attempt.parts, track(job.reference().pictures[:, None], "comparing layers"))
-    errors = layer_errors(attempt.parts.flatbuffer, attempt.quantized.flatbuffer, pictures)
+    pictures = Again(lambda: track(job.reference().pictures[:, None], "comparing layers"))
+    taken = as_taken(attempt.parts, pictures)
+    errors = layer_errors(attempt.parts.flatbuffer, attempt.quantized.flatbuffer, taken)
     pairs = zip(attempt.quantized.layers, errors, strict=True)
     found = [LayerError(note.name, note.op, error) for note, error in pairs if error is not None]
     return tuple(sorted(found, key=lambda one: -one.error))

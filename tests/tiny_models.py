@@ -112,6 +112,19 @@ def decibels(wanted: np.ndarray, got: np.ndarray) -> float:
     return float(20 * np.log10(wanted.std() / (wanted - got).std()))
 
 
+def keeping_all(flatbuffer: bytes):
+    """An interpreter without XNNPACK whose every tensor can be read."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=flatbuffer,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
 def with_last_weights(flatbuffer: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
     """The file with other values in the weights of its last dense or convolutional layer."""
     last = [op for op in operators(flatbuffer) if op.name in ("FULLY_CONNECTED", "CONV_2D")][-1]

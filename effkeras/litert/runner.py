@@ -23,6 +23,8 @@ DEFINITION = "effkeras.definition"
 OUTPUTS = "effkeras.outputs"
 RECIPE = "effkeras.recipe"
 
+TOO_LARGE = "the network does not fit into memory; use a smaller input size, or a machine with more memory"
+
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
@@ -89,7 +91,7 @@ class LiteRTModel:
     def _one(self, picture: np.ndarray) -> dict[str, np.ndarray]:
         details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
         values = self.raw(picture)
-        return {self.roles.get(name, name): _dequantized(values[name], details[name]) for name in values}
+        return {self.roles.get(name, name): dequantized(values[name], details[name]) for name in values}
 
 
 def read_flatbuffer(path: Path) -> bytes:
@@ -127,6 +129,14 @@ def roles_of(flatbuffer: bytes) -> dict[str, str]:
         raise EffkerasError(f"{OUTPUTS} in the .tflite is damaged; export the model again") from error
 
 
+def dequantized(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """The real numbers that a tensor's values stand for, float32; `details` are the interpreter's."""
+    if values.dtype.kind == "f":
+        return values
+    scale, zero_point = details["quantization"]
+    return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)
+
+
 def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> Any:
     """An interpreter with its tensors allocated; EffkerasError when the file is corrupt, or for an Edge TPU.
 
@@ -152,6 +162,8 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
                 "the .tflite is compiled for an Edge TPU, and runs only with its library on a board that has "
                 "one; give the file that it was compiled from"
             ) from error
+        if isinstance(error, RuntimeError) and not str(error):  # all that LiteRT says of it
+            raise EffkerasError(TOO_LARGE) from error
         reason = first_line(error)
         raise EffkerasError(f"LiteRT refuses the .tflite ({reason}); export the model again") from error
     return interpreter
@@ -186,10 +198,3 @@ def quantized_pixels(pixels: np.ndarray, dtype: type) -> np.ndarray:
         return np.asarray(pixels, np.float32)
     whole = np.clip(np.rint(pixels), 0, 255).astype(np.int16)
     return (whole - 128).astype(np.int8) if np.dtype(dtype) == np.int8 else whole.astype(np.uint8)
-
-
-def _dequantized(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    if values.dtype == np.float32:
-        return values
-    scale, zero_point = details["quantization"]
-    return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)

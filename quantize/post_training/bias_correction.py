@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.litert.flatbuffer import Operator, TensorInfo, operators, real_constants, with_constants
-from quantize.post_training.ranges import observe
+from quantize.post_training.observing import observe
 
 _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -67,16 +67,15 @@ def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.nd
 
     Args:
         exact: the float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each.
+        inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
     """
     names = {op.inputs[0].name for op in operators(exact) if op.name in _WITH_WEIGHTS}
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
-    for name, values in observe(exact, inputs):
-        if name in names:
-            means = values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
-            sums[name] = sums.get(name, 0) + means
-            counts[name] = counts.get(name, 0) + 1
+    for seen in observe(exact, inputs, names):
+        means = seen.values.reshape(-1, seen.values.shape[-1]).mean(axis=0, dtype=np.float64)
+        sums[seen.name] = sums.get(seen.name, 0) + means
+        counts[seen.name] = counts.get(seen.name, 0) + 1
     return {name: total / counts[name] for name, total in sums.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,16 @@ class Inputs:
     def first(self, count: int) -> Inputs:
         """The first `count` of them."""
         return Inputs(self.items[:count], self.spec)
+
+
+class Again:
+    """What a function yields, anew each time that it is gone through."""
+
+    def __init__(self, make: Callable[[], Iterable[np.ndarray]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._make())
 
 
 def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = None) -> Iterator[np.ndarray]:

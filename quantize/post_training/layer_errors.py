@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from effkeras.litert.flatbuffer import operators
-from quantize.post_training.ranges import activations, observing_interpreter
+from quantize.post_training.observing import AT_ONCE, Observer, parts_of, tensors_of
 
 _TINY = 1e-12
 
@@ -34,7 +33,9 @@ class _Errors:
         return float(np.sqrt(self.error / self.count / max(variance, _TINY)))
 
 
-def layer_errors(exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray]) -> list[float | None]:
+def layer_errors(
+    exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray], at_once: int = AT_ONCE
+) -> list[float | None]:
     """The error of each operator of a quantized model: root mean square, as a share of the float output's
     standard deviation.
 
@@ -44,52 +45,18 @@ def layer_errors(exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray]) -
     Args:
         exact: the float .tflite.
         quantized: what became of it; its activations have the same names.
-        inputs: what the float model takes, float32 (1, H, W, C) each.
+        inputs: what the float model takes, float32 (1, H, W, C) each; they can be gone through again.
+        at_once: bytes, at most, that a picture's activations may take at one time.
     """
-    runs = _Run(exact), _Run(quantized)
-    shared = [name for name in runs[1].watched if name in runs[0].watched]
-    found = {name: _Errors() for name in shared}
-    for pixels in inputs:
-        for run in runs:
-            run.show(pixels)
-        for name, errors in found.items():
-            errors.add(runs[0].read(name), runs[1].read(name))
+    wanted = {tensor.name: tensor for tensor in tensors_of(exact)}
+    shared = [tensor for tensor in tensors_of(quantized) if tensor.name in wanted]
+    found = {tensor.name: _Errors() for tensor in shared}
+    for part in parts_of(shared, at_once):
+        runs = Observer(exact, [wanted[tensor.name] for tensor in part]), Observer(quantized, part)
+        for pixels in inputs:
+            for run in runs:
+                run.show(pixels)
+            for tensor in part:
+                found[tensor.name].add(*(run.read(tensor.name) for run in runs))
     names = [op.outputs[0].name for op in operators(quantized)]
     return [found[name].relative if name in found and found[name].count else None for name in names]
-
-
-class _Run:
-    """A model whose activations are read as real numbers."""
-
-    def __init__(self, flatbuffer: bytes) -> None:
-        self._interpreter = observing_interpreter(flatbuffer)
-        self.watched = activations(self._interpreter, flatbuffer)
-        self._details = {one["index"]: one for one in self._interpreter.get_tensor_details()}
-
-    def show(self, pixels: np.ndarray) -> None:
-        """Runs the model on float32 (1, H, W, C)."""
-        (entry,) = self._interpreter.get_input_details()
-        self._interpreter.set_tensor(entry["index"], _in_format(pixels, entry))
-        self._interpreter.invoke()
-
-    def read(self, name: str) -> np.ndarray:
-        """An activation of the last run, float32."""
-        index = self.watched[name]
-        return dequantized(self._interpreter.get_tensor(index), self._details[index])
-
-
-def dequantized(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """The real numbers that a tensor stands for, by its scale and zero point."""
-    if values.dtype.kind == "f":
-        return values
-    scale, zero_point = detail["quantization"]
-    return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)
-
-
-def _in_format(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    if np.dtype(detail["dtype"]).kind == "f":
-        return values
-    scale, zero_point = detail["quantization"]
-    limits = np.iinfo(detail["dtype"])
-    codes = np.rint(values / scale) + zero_point
-    return np.clip(codes, limits.min, limits.max).astype(detail["dtype"])

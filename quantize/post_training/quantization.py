@@ -22,6 +22,7 @@ from quantize.post_training import ai_edge, tensorflow_converter
 from quantize.post_training.ai_edge import Rules
 from quantize.post_training.bias_correction import channel_means, corrected
 from quantize.post_training.calibration import (
+    Again,
     Calibration,
     Choice,
     Inputs,
@@ -289,7 +290,7 @@ def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray
     """What bias correction needs to know of the pictures; nothing where it is not asked for."""
     if not options.spec.correct_bias:
         return {}
-    return channel_means(parts.flatbuffer, as_taken(parts, track(pixels, "averaging")))
+    return channel_means(parts.flatbuffer, as_taken(parts, Again(lambda: track(pixels, "averaging"))))
 
 
 def _corrected_and_measured(
@@ -300,7 +301,8 @@ def _corrected_and_measured(
         flatbuffer = corrected(parts.flatbuffer, flatbuffer, means_of(parts, options, pixels))
     errors: Sequence[float | None] = ()
     if options.spec.errors:
-        errors = layer_errors(parts.flatbuffer, flatbuffer, as_taken(parts, track(pixels, "measuring")))
+        shown = as_taken(parts, Again(lambda: track(pixels, "measuring")))
+        errors = layer_errors(parts.flatbuffer, flatbuffer, shown)
     return finished(parts, options, flatbuffer, errors)
 
 
@@ -365,7 +367,7 @@ def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.nda
     if parts.spec is None or not parts.starts_normalized:
         return pixels
     mean, std = (np.array(values, np.float32) for values in (parts.spec.input.mean, parts.spec.input.std))
-    return ((one - mean) / std for one in pixels)
+    return Again(lambda: ((one - mean) / std for one in pixels))
 
 
 def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
@@ -383,7 +385,7 @@ def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.n
 def _varied(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     """Pictures as the float conversion takes them; an error at their end if they show nothing."""
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
-    return as_taken(parts, checked_variety(track(pixels, "calibrating"), ground))
+    return as_taken(parts, Again(lambda: checked_variety(track(pixels, "calibrating"), ground)))
 
 
 def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.litert.flatbuffer import Operator, layer_of, operators
-from effkeras.quiet import quiet
+from effkeras.litert.flatbuffer import Operator, operators
 from quantize.post_training.histograms import Histogram, mse_range, percentile_range
+from quantize.post_training.observing import Activation, observe
 from quantize.specs import RangeMethod
 
 Ranges = dict[str, dict[str, np.ndarray]]
@@ -20,10 +19,6 @@ Ranges = dict[str, dict[str, np.ndarray]]
 METHODS = ("minmax", "percentile", "mse")
 
 NOTHING_SHOWN = "none of the calibration pictures could be read; check --data"
-TOO_LARGE = (
-    "the network's activations, all of which are looked at, do not fit into memory together; use a smaller "
-    "input size, a machine with more memory, or a recipe without ranges: float32, fp16, dynamic"
-)
 
 # These hand values on as they are: clipping before them clips the model's output.
 _PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
@@ -59,9 +54,7 @@ class RangeRule:
         return mse_range(histogram, self.steps)
 
 
-def measure_ranges(
-    flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeRule | None = None, threads: int = 2
-) -> Ranges:
+def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeRule | None = None) -> Ranges:
     """Runs a float model on `inputs` and notes every activation's range, by tensor name.
 
     The order of the pictures does not matter. What the model puts out always keeps its extremes: they are
@@ -69,9 +62,8 @@ def measure_ranges(
 
     Args:
         flatbuffer: a float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each.
+        inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
         rule: how ranges follow from values; default: the extremes.
-        threads: threads of the interpreter.
 
     Raises:
         EffkerasError: there are no inputs, or a layer puts out values that are not finite.
@@ -79,10 +71,9 @@ def measure_ranges(
     rule = rule or RangeRule()
     clipped = set() if rule.method == "minmax" else _clippable(flatbuffer)
     found: dict[str, Extremes | Histogram] = {}
-    for name, values in observe(flatbuffer, inputs, threads):
-        if name not in found:
-            found[name] = Histogram() if name in clipped else Extremes()
-        found[name].add(_sample(values) if name in clipped else values)
+    for seen in observe(flatbuffer, inputs):
+        found.setdefault(seen.name, Histogram() if seen.name in clipped else Extremes())
+        _add(found[seen.name], seen)
     if not found:
         raise EffkerasError(NOTHING_SHOWN)
     ranges = {name: _range(values, rule) for name, values in found.items()}
@@ -96,26 +87,6 @@ def check_shown(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> None:
         raise EffkerasError(NOTHING_SHOWN)
 
 
-def observe(
-    flatbuffer: bytes, inputs: Iterable[np.ndarray], threads: int = 2
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Runs a model on `inputs` and yields each activation's name and values, in the order of execution.
-
-    The values must not be kept: they are overwritten. Raises EffkerasError when they are not finite.
-    """
-    interpreter = observing_interpreter(flatbuffer, threads)
-    (entry,) = interpreter.get_input_details()
-    watched = activations(interpreter, flatbuffer)
-    for pixels in inputs:
-        interpreter.set_tensor(entry["index"], pixels)
-        interpreter.invoke()
-        for name, index in watched.items():
-            # A copy, because no view into the interpreter may live when it is invoked again.
-            values = interpreter.get_tensor(index)
-            _check_finite(name, values)
-            yield name, values
-
-
 class Extremes:
     """The smallest and largest of all values."""
 
@@ -123,9 +94,9 @@ class Extremes:
         self.low = np.inf
         self.high = -np.inf
 
-    def add(self, values: np.ndarray) -> None:
-        """Takes an array into account."""
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+    def add(self, low: float, high: float) -> None:
+        """Takes the extremes of an array into account."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
 
 
 def as_range(low: float, high: float) -> dict[str, np.ndarray]:
@@ -139,42 +110,19 @@ def scale_of(limits: Mapping[str, np.ndarray], bits: int = 8) -> float:
     return (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
 
 
-def observing_interpreter(flatbuffer: bytes, threads: int = 2) -> Any:
-    """An interpreter whose every tensor can be read after a run.
-
-    Raises EffkerasError when they do not fit into memory together: those of D7x are 25 GB.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    with quiet():
-        interpreter = Interpreter(
-            model_content=flatbuffer,
-            num_threads=threads,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-        try:
-            interpreter.allocate_tensors()
-        except RuntimeError as error:
-            if str(error):
-                raise
-            raise EffkerasError(TOO_LARGE) from error  # of memory LiteRT says nothing
-    return interpreter
-
-
-def activations(interpreter: Any, flatbuffer: bytes) -> dict[str, int]:
-    """The tensor index of each activation by its name, inputs first, in the order of execution."""
-    edges = {detail["name"]: detail["index"] for detail in interpreter.get_input_details()}
-    made = {tensor.name: tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
-    return {**edges, **made}
-
-
 def _pass_on(ranges: dict[str, tuple[float, float]], graph: Iterable[Operator]) -> None:
     """Gives what only moves values the range of these values: a sample would say another one."""
     for op in graph:
         given = [ranges[tensor.name] for tensor in op.inputs if tensor.name in ranges]
         if op.name in _PASSES_ON and given:
             ranges[op.outputs[0].name] = min(low for low, _ in given), max(high for _, high in given)
+
+
+def _add(found: Extremes | Histogram, seen: Activation) -> None:
+    if isinstance(found, Histogram):
+        found.add(_sample(seen.values))
+    else:
+        found.add(seen.low, seen.high)
 
 
 def _sample(values: np.ndarray) -> np.ndarray:
@@ -197,12 +145,3 @@ def _clippable(flatbuffer: bytes) -> set[str]:
         if op.name in _PASSES_ON and any(tensor.index in kept for tensor in op.outputs):
             kept |= {tensor.index for tensor in op.inputs}
     return {tensor.name for op in graph for tensor in op.outputs if tensor.index not in kept}
-
-
-def _check_finite(name: str, values: np.ndarray) -> None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        kind = "NaN" if np.isnan(values).any() else "infinite values"
-        raise EffkerasError(
-            f"the layer {layer_of(name)!r} puts out {kind} for a calibration picture; "
-            "check the weights and the pictures"
-        )

@@ -3,12 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from tiny_models import pictures, quantized
+from tiny_models import keeping_all, pictures, quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, uint8_edges, with_outputs
 from effkeras.litert.runner import DEFINITION, LiteRTModel, make_interpreter
-from quantize.post_training.ranges import observing_interpreter
 
 NAME = "efficientdet-lite0"
 
@@ -117,7 +116,7 @@ def test_a_tensor_that_is_made_an_output_can_be_read():
     flatbuffer = quantized(NAME, "float32").flatbuffer
     inner = operators(flatbuffer)[5].outputs[0]
     plain = make_interpreter(flatbuffer)
-    shown = [make_interpreter(with_outputs(flatbuffer, [inner.index])), observing_interpreter(flatbuffer)]
+    shown = [make_interpreter(with_outputs(flatbuffer, [inner.index])), keeping_all(flatbuffer)]
     assert [one["index"] for one in shown[0].get_output_details()] == [
         *(one["index"] for one in plain.get_output_details()),
         inner.index,

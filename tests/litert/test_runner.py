@@ -52,6 +52,25 @@ def test_a_file_for_an_edge_tpu_is_told_apart_from_a_damaged_one(tmp_path):
         make_interpreter(made_of(Op("Somebodys", [Tensor((1, 8, 8, 3))], [Tensor((1, 3))])))
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (RuntimeError(), "does not fit into memory; use a smaller input size"),  # all that LiteRT says of it
+        (RuntimeError("node 3 failed to prepare"), r"refuses the .tflite \(node 3 failed to prepare\)"),
+    ],
+)
+def test_want_of_memory_is_told_apart_from_what_litert_refuses(monkeypatch, raised, said):
+    from ai_edge_litert.interpreter import Interpreter
+
+    def fails(self):
+        raise raised
+
+    flatbuffer = quantized(NAME, "float32").flatbuffer
+    monkeypatch.setattr(Interpreter, "allocate_tensors", fails)
+    with pytest.raises(EffkerasError, match=said):
+        make_interpreter(flatbuffer)
+
+
 def test_pixels_in_each_input_format():
     pixels = np.array([-3.0, 0.0, 0.6, 127.0, 255.0, 300.0], np.float32)
     assert quantized_pixels(pixels, np.float32) is pixels

@@ -12,8 +12,9 @@ from tiny_models import decibels
 from effkeras import EffkerasError
 from effkeras.data.records import ClassificationData
 from quantize import ptq
+from quantize.post_training.observing import observe
 from quantize.post_training.quantization import PtqOptions, float_parts
-from quantize.post_training.ranges import RangeRule, measure_ranges, observe
+from quantize.post_training.ranges import RangeRule, measure_ranges
 from quantize.precision.output_error import run_all
 from quantize.recipes import find
 from quantize.specs import PtqSpec
@@ -104,8 +105,8 @@ def test_ranges_by_mse_round_best_and_percentiles_are_narrower():
         for method in ("minmax", "percentile", "mse")
     }
     values: dict[str, list[np.ndarray]] = {}
-    for name, one in observe(flatbuffer(), shown):
-        values.setdefault(name, []).append(one.ravel())
+    for seen in observe(flatbuffer(), shown):
+        values.setdefault(seen.name, []).append(seen.values.ravel())
     outputs = [name for name in values if name == "last"]
     better = 0
     for name, parts in values.items():

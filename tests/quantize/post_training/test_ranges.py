@@ -5,14 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import quantized
 
-from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer
-from effkeras.litert.runner import make_interpreter
 from quantize.post_training.histograms import Histogram
 from quantize.post_training.quantization import PtqOptions
-from quantize.post_training.ranges import RangeRule, measure_ranges, observing_interpreter
+from quantize.post_training.ranges import RangeRule, measure_ranges
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 
@@ -52,30 +49,3 @@ def test_a_loud_channel_is_in_the_range(method, loud):
     (found,) = [one for name, one in ranges.items() if "scaled" in name]
     assert -10 <= found["min"][0] < -9.5
     assert 9.5 < found["max"][0] <= 10
-
-
-def test_activations_beyond_memory_are_one_clear_error(monkeypatch):
-    """What LiteRT says then is nothing."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    flatbuffer = quantized("efficientnet-lite0", "float32").flatbuffer
-
-    def no_memory(self):
-        raise RuntimeError
-
-    monkeypatch.setattr(Interpreter, "allocate_tensors", no_memory)
-    with pytest.raises(EffkerasError, match="do not fit into memory together; use a smaller input size"):
-        observing_interpreter(flatbuffer)
-    with pytest.raises(EffkerasError, match=r"LiteRT refuses the .tflite \(RuntimeError\)"):
-        make_interpreter(flatbuffer)
-
-
-def test_what_litert_says_otherwise_is_not_taken_for_want_of_memory(monkeypatch):
-    from ai_edge_litert.interpreter import Interpreter
-
-    def refused(self):
-        raise RuntimeError("node 3 failed to prepare")
-
-    monkeypatch.setattr(Interpreter, "allocate_tensors", refused)
-    with pytest.raises(RuntimeError, match="node 3"):
-        observing_interpreter(quantized("efficientnet-lite0", "float32").flatbuffer)

@@ -1,0 +1,140 @@
+"""What the layers of a .tflite put out, picture by picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effkeras.console import note
+from effkeras.errors import EffkerasError
+from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators, with_outputs
+from effkeras.litert.runner import dequantized, make_interpreter
+
+# Bytes of activations that are kept at once: all of D7x's would be 25 GB.
+AT_ONCE = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """What a layer puts out for one picture: its values, float32, and their extremes, all finite."""
+
+    name: str
+    values: np.ndarray
+    low: float
+    high: float
+
+
+def observe(
+    flatbuffer: bytes,
+    inputs: Iterable[np.ndarray],
+    names: Collection[str] | None = None,
+    at_once: int = AT_ONCE,
+) -> Iterator[Activation]:
+    """Runs a float model on `inputs` and yields its activations, the input among them.
+
+    Where they are more than `at_once` bytes they are looked at in parts, and all inputs are gone through
+    again for each.
+
+    Args:
+        flatbuffer: a float .tflite.
+        inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
+        names: the tensors to look at; default: all.
+        at_once: bytes, at most, that a picture's activations may take at one time.
+
+    Raises:
+        EffkerasError: values are not finite.
+    """
+    watched = [one for one in tensors_of(flatbuffer) if names is None or one.name in names]
+    parts = list(parts_of(watched, at_once))
+    if len(parts) > 1:
+        size = sum(map(bytes_of, watched)) / 1e9
+        note(f"a picture's activations are {size:.1f} GB: they are looked at in {len(parts)} parts")
+    for part in parts:
+        yield from _observe(flatbuffer, part, inputs)
+
+
+class Observer:
+    """A .tflite, float or quantized, whose tensors `watched` can be read after a run.
+
+    They are outputs here, so that XNNPACK can run the network, as it will on the device.
+    """
+
+    def __init__(self, flatbuffer: bytes, watched: Sequence[TensorInfo]) -> None:
+        self._places = {tensor.name: tensor.index for tensor in watched}
+        made = {tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
+        outputs = [index for index in self._places.values() if index in made]
+        self._interpreter = make_interpreter(with_outputs(flatbuffer, outputs))
+        (self._entry,) = self._interpreter.get_input_details()
+        self._details = {one["index"]: one for one in self._interpreter.get_output_details()}
+
+    def show(self, pixels: np.ndarray) -> None:
+        """Runs the model on float32 (1, H, W, C)."""
+        self._shown = _in_format(pixels, self._entry)
+        self._interpreter.set_tensor(self._entry["index"], self._shown)
+        self._interpreter.invoke()
+
+    def read(self, name: str) -> np.ndarray:
+        """What a tensor stood for in the last run, float32."""
+        index = self._places[name]
+        if index == self._entry["index"]:
+            return dequantized(self._shown, self._entry)
+        # A copy, because no view into the interpreter may live when it is invoked again.
+        return dequantized(self._interpreter.get_tensor(index), self._details[index])
+
+
+def tensors_of(flatbuffer: bytes) -> list[TensorInfo]:
+    """The input and what every operator puts out, in the order of execution."""
+    used = (tensor for op in operators(flatbuffer) for tensor in (*op.inputs, *op.outputs))
+    return list({tensor.name: tensor for tensor in used if not tensor.is_constant}.values())
+
+
+def parts_of(tensors: Iterable[TensorInfo], at_once: int = AT_ONCE) -> Iterator[list[TensorInfo]]:
+    """Divides tensors into parts of at most so many bytes; one that is larger is a part of its own."""
+    part: list[TensorInfo] = []
+    for tensor in tensors:
+        if part and sum(map(bytes_of, [*part, tensor])) > at_once:
+            yield part
+            part = []
+        part.append(tensor)
+    if part:
+        yield part
+
+
+def bytes_of(tensor: TensorInfo) -> int:
+    """The bytes of a tensor's values as real numbers."""
+    return 4 * math.prod(tensor.shape)
+
+
+def _observe(
+    flatbuffer: bytes, watched: Sequence[TensorInfo], inputs: Iterable[np.ndarray]
+) -> Iterator[Activation]:
+    observer = Observer(flatbuffer, watched)
+    for pixels in inputs:
+        observer.show(pixels)
+        for tensor in watched:
+            yield _activation(tensor.name, observer.read(tensor.name))
+
+
+def _activation(name: str, values: np.ndarray) -> Activation:
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):  # of NaN among others, both are NaN
+        kind = "NaN" if math.isnan(low) else "infinite values"
+        raise EffkerasError(
+            f"the layer {layer_of(name)!r} puts out {kind} for a calibration picture; "
+            "check the weights and the pictures"
+        )
+    return Activation(name, values, low, high)
+
+
+def _in_format(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """Real numbers as a tensor holds them, by its scale and zero point."""
+    if np.dtype(detail["dtype"]).kind == "f":
+        return values
+    scale, zero_point = detail["quantization"]
+    limits = np.iinfo(detail["dtype"])
+    codes = np.rint(values / scale) + zero_point
+    return np.clip(codes, limits.min, limits.max).astype(detail["dtype"])
