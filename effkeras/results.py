@@ -45,17 +45,27 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a file of JSON lines; [] when there is none yet. EffkerasError names a broken line."""
+    """All rows of a file of JSON lines, each a table; [] when there is none yet.
+
+    Raises EffkerasError, which names the line that is broken.
+    """
     if not path.is_file():
         return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EffkerasError(f"cannot read {path}: {error}; it should hold one JSON table a line") from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
             raise EffkerasError(f"{path}, line {number} is not JSON; remove the line ({error})") from error
+        if not isinstance(row, dict):
+            raise EffkerasError(f"{path}, line {number} is not a table; remove the line")
+        rows.append(row)
     return rows
 
 

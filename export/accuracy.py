@@ -10,7 +10,10 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The same metrics for the model and for the artifact; `metric` counts most, `others` count too."""
+    """The same metrics for the model and for the artifact; `metric` counts most, `others` count too.
+
+    `measured_on` is a digest of what the model's depend on.
+    """
 
     metric: str
     split: str
@@ -18,6 +21,7 @@ class Accuracy:
     model: Metrics
     artifact: Metrics
     others: tuple[str, ...] = ()
+    measured_on: str = ""
 
     @property
     def drop(self) -> float:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from effkeras.console import note
 from effkeras.evaluate import evaluate, headlines
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import spec_of
-from effkeras.predictor import KerasPredictor
-from export.accuracy import Accuracy, Metrics
+from export.accuracy import Accuracy
 from export.consumers.finishing import Finish
+from export.own_metrics import OwnMetrics, own_metrics
 from export.sets import Sets
 from quantize.post_training.quantization import FloatParts, PtqOptions, Quantized, float_parts, quantize_parts
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
@@ -29,11 +28,15 @@ TUNED_ON = 500
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be lost, measured on the first `limit` pictures; `work` keeps what a search has found."""
+    """What may be lost, measured on the first `limit` pictures.
+
+    `work` keeps what a search has found, `records` are rows of a run's exports before.
+    """
 
     max_drop: float | None
     limit: int | None
     work: Path
+    records: Path | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,9 +110,11 @@ class _Trial:
     finish: Finish
 
     @functools.cached_property
-    def reference(self) -> Metrics | None:
-        """The model's own metrics, measured once and only when something is to be compared with them."""
-        return _reference(self.model, self.budget, self.sets)
+    def reference(self) -> OwnMetrics | None:
+        """The model's own metrics, found once and only when something is to be compared with them."""
+        if self.sets.check is None:
+            return None
+        return own_metrics(self.model, self.sets.check, self.budget.limit, self.budget.records)
 
     def plain(self, ptq: PtqOptions) -> Attempt:
         """What the recipe says."""
@@ -138,14 +143,14 @@ class _Trial:
         return Attempt(self.parts, quantized, artifact, used, accuracy, what, problems)
 
     def _accuracy(self, artifact: bytes) -> Accuracy | None:
-        check = self.sets.check
-        if check is None or self.reference is None:
+        check, own = self.sets.check, self.reference
+        if check is None or own is None:
             return None
         runner = LiteRTModel.of_bytes(artifact)
         metrics = evaluate(runner, check, limit=self.budget.limit, title="measuring the artifact")
         count = len(check.records[: self.budget.limit])
         first, *others = headlines(runner.spec)
-        return Accuracy(first, check.split, count, self.reference, metrics, tuple(others))
+        return Accuracy(first, check.split, count, own.metrics, metrics, tuple(others), own.digest)
 
     def _used(self, ptq: PtqOptions) -> int:
         return min(ptq.samples, len(self.sets.calibration.records)) if self.sets.calibration else 0
@@ -157,13 +162,6 @@ def _described(found: Mixed) -> str:
     corrected = ", biases corrected" if spec.correct_bias else ""
     kept = f"{len(found.kept)} layers in {spec.precision}, {share:.1f} % of MACs in int8"
     return f"mixed precision, {kept}, ranges by {found.ptq.range_rule().method}{corrected}"
-
-
-def _reference(model: keras.Model, budget: Budget, sets: Sets) -> Metrics | None:
-    if sets.check is None:
-        return None
-    predictor = KerasPredictor(model, spec_of(model))
-    return evaluate(predictor, sets.check, limit=budget.limit, title="measuring the model")
 
 
 def _has_more(ptq: PtqOptions, sets: Sets) -> bool:

@@ -174,4 +174,5 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
         "float_metrics": accuracy.model,
         "artifact_metrics": accuracy.artifact,
         "drop": accuracy.drop,
+        "measured_on": accuracy.measured_on,
     }

@@ -100,8 +100,10 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     target = target.fitting(_spec(model))
     model = _after_steps(model, str(source), options)
     job = _Job(model, options, target, sets.fitting(model))
-    report, artifact = _make(job, _out(str(source), options, target))
-    return _keep(report, artifact, job, run_folder(str(source)))
+    run = run_folder(str(source))
+    records = run / "results.jsonl" if run else None
+    report, artifact = _make(job, _out(str(source), options, target), records)
+    return _keep(report, artifact, job, records)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -184,13 +186,13 @@ def _out(source: str, options: ExportOptions, target: Target) -> Path:
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 
 
-def _make(job: _Job, file: Path) -> tuple[ExportReport, bytes]:
+def _make(job: _Job, file: Path, records: Path | None) -> tuple[ExportReport, bytes]:
     from effkeras.litert.runner import LiteRTModel
     from export.attempts import Budget, remedies, tried
     from export.consumers.finishing import Finish
 
     options = job.options
-    budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"))
+    budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"), records)
     finish = Finish(_spec(job.model), job.target)
     attempts = list(tried(job.model, job.ptq, budget, job.sets, finish))
     last = min(attempts, key=lambda attempt: attempt.drop)  # the first of equals
@@ -240,7 +242,7 @@ def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
     return tuple(sorted(found, key=lambda one: -one.error))
 
 
-def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) -> ExportReport:
+def _keep(report: ExportReport, artifact: bytes, job: _Job, records: Path | None) -> ExportReport:
     """Writes what was made unless it is refused, and records the export; the report with what was found."""
     from quantize.checks.artifact import write_checked
 
@@ -249,8 +251,8 @@ def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) ->
             report.file, artifact, job.reference(), lambda found: _beside(looked_at(report, found))
         )
         report = looked_at(report, checked)
-    if run is not None:
-        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+    if records is not None:
+        results.append(records, [results.stamped(report.to_row())])
     return report
 
 

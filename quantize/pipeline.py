@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tomli_w
 
 from effkeras.console import note
-from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData, Mask, Polygons
 from effkeras.errors import EffkerasError
 from effkeras.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.models import load, save, spec_of
@@ -23,6 +19,7 @@ from effkeras.rewrite import check_finite
 from effkeras.tables import read_toml, to_table
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
+from quantize.digests import contents, fingerprint
 from quantize.lessons import Lessons
 from quantize.magnitude.selection import SKIPPED
 from quantize.plans import Plan
@@ -201,48 +198,6 @@ def _source(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> dic
     if work.backend == "tfmot" and plan.steps.qat is not None:
         source["--io"] = work.io
     return json.loads(json.dumps(source))  # type: ignore[no-any-return]
-
-
-def fingerprint(model: keras.Model) -> str:
-    """A digest of all weights."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
-def contents(data: LabelledData) -> str:
-    """A digest of a split's pictures by name and of their labels, wherever its folder lies."""
-    digest = hashlib.sha256(repr(data.labels).encode())
-    for record in data.records:
-        digest.update(_name(record.path, data.root))
-        for part in _labels(record, data.root):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _name(path: Path, root: Path) -> bytes:
-    return repr(Path(os.path.relpath(path, root)).as_posix()).encode()
-
-
-def _labels(record: ClassificationRecord | DetectionRecord, root: Path) -> Iterator[bytes]:
-    if isinstance(record, ClassificationRecord):
-        yield str(record.label).encode()
-        return
-    yield from (values.tobytes() for values in (record.classes, record.boxes, record.crowd))
-    if isinstance(record.masks, Path):
-        yield _name(record.masks, root)
-        return
-    for mask in record.masks:
-        lines = _lines(mask)
-        yield repr([len(line) for line in lines]).encode()
-        yield from (line.tobytes() for line in lines)
-
-
-def _lines(mask: Mask | None) -> tuple[np.ndarray, ...]:
-    if mask is None:
-        return ()
-    return mask.points if isinstance(mask, Polygons) else (mask.counts,)
 
 
 def _write_report(file: Path, report: StepReport) -> None:

@@ -14,7 +14,7 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators, with_outputs
 from effkeras.litert.runner import dequantized, make_interpreter
 
-# Bytes of activations that are kept at once: all of D7x's would be 25 GB.
+# Bytes of activations that are kept at once: all of D7x's would be 35 GB.
 AT_ONCE = 2**32
 
 

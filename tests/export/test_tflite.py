@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_a_run_is_exported_checked_and_recorded(run, data, capsys):
     assert beside["report"] == row
 
 
+def test_the_model_is_measured_once_for_all_recipes(run, data, tmp_path, capsys):
+    again = tmp_path / "run"
+    again.mkdir()
+    shutil.copy(run / "model.keras", again)
+    said = []
+    for recipe in ("float32", "dynamic"):
+        assert main([str(again), "--recipe", recipe, "--data", str(data), "--limit", "6"]) == 0
+        said.append(capsys.readouterr().err)
+    assert ["measuring the model" in one for one in said] == [True, False]
+    assert "measured before" in said[1]
+    first, second = results.read(again / "results.jsonl")
+    assert first["float_metrics"] == second["float_metrics"]
+    assert first["measured_on"] == second["measured_on"] != ""
+
+
 def test_too_large_a_drop_tries_remedies_and_leaves_no_file(run, data, tmp_path, capsys):
     out = tmp_path / "net.tflite"
     options = ["--data", str(data), "--max-drop", "-1.5", "--samples", "4", "--out", str(out)]
@@ -105,7 +121,7 @@ def test_models_whose_names_differ_after_a_dot_have_files_of_their_own(monkeypat
     from export import tflite
 
     monkeypatch.setattr(tflite, "open_model", lambda *_: tiny_model(CLASSIFIER))
-    monkeypatch.setattr(tflite, "_make", lambda _job, file: (file, b""))
+    monkeypatch.setattr(tflite, "_make", lambda _job, file, _records: (file, b""))
     monkeypatch.setattr(tflite, "_keep", lambda file, *_: file)
     found = export_tflite("mnasnet-a1-0.35", ExportOptions("float32"))
     assert found == Path("mnasnet-a1-0.35-float32.tflite")
@@ -173,7 +189,7 @@ def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
 def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path, capsys, monkeypatch):
     """With a metric that sees every error, int8 is never good enough and mixed precision is."""
     from effkeras import evaluate as evaluation
-    from export import attempts
+    from export import attempts, own_metrics
     from quantize.precision import judging
 
     wanted = tiny_model(CLASSIFIER).predict_on_batch(pictures(12, 7))
@@ -182,7 +198,7 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
         error = np.abs(predictor(pictures(12, 7))["probabilities"] - wanted).max()
         return {"top1": 1 - float(error), "top5": 1.0}
 
-    for module in (attempts, judging, evaluation):
+    for module in (attempts, own_metrics, judging, evaluation):
         monkeypatch.setattr(module, "evaluate", closeness)
     out = tmp_path / "net.tflite"
     options = ["--data", str(data), "--max-drop", "0.002", "--samples", "8", "--out", str(out)]

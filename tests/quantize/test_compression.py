@@ -31,8 +31,8 @@ from effkeras.training.settings import TrainSettings
 from quantize import compress, compression, plans
 from quantize.command import main
 from quantize.compression import CompressOptions
+from quantize.digests import contents
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.pipeline import contents
 from quantize.post_training.quantization import ptq
 from quantize.specs import PruneSpec, PtqSpec, TuneSpec
 from quantize.splits import Splits
