@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.litert.flatbuffer import Operator, operators
+from effkeras.litert.interface import interface
 from quantize.post_training.histograms import Histogram, mse_range, percentile_range
 from quantize.post_training.observing import Activation, observe
 from quantize.specs import RangeMethod
@@ -77,7 +79,7 @@ def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeR
     if not found:
         raise EffkerasError(NOTHING_SHOWN)
     ranges = {name: _range(values, rule) for name, values in found.items()}
-    _pass_on(ranges, operators(flatbuffer))
+    _pass_on(ranges, operators(flatbuffer), {edge.tensor for edge in interface(flatbuffer).outputs})
     return {name: as_range(*extent) for name, extent in ranges.items()}
 
 
@@ -110,12 +112,23 @@ def scale_of(limits: Mapping[str, np.ndarray], bits: int = 8) -> float:
     return (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
 
 
-def _pass_on(ranges: dict[str, tuple[float, float]], graph: Iterable[Operator]) -> None:
-    """Gives what only moves values the range of these values: a sample would say another one."""
+def _pass_on(ranges: dict[str, tuple[float, float]], graph: Sequence[Operator], given: set[int]) -> None:
+    """Gives what only moves values the range of these values: a sample would say another one.
+
+    What several values are joined in has one range. Whatever nothing else reads is made in it at once: it
+    would only be rounded a second time, by an operator of its own. Tensors that are `given` to the caller
+    are read.
+    """
     for op in graph:
-        given = [ranges[tensor.name] for tensor in op.inputs if tensor.name in ranges]
-        if op.name in _PASSES_ON and given:
-            ranges[op.outputs[0].name] = min(low for low, _ in given), max(high for _, high in given)
+        taken = [ranges[tensor.name] for tensor in op.inputs if tensor.name in ranges]
+        if op.name in _PASSES_ON and taken:
+            ranges[op.outputs[0].name] = min(low for low, _ in taken), max(high for _, high in taken)
+    made = {tensor.index for op in graph for tensor in op.outputs} - given
+    readers = Counter(index for op in graph for index in {tensor.index for tensor in op.inputs})
+    for op in reversed(graph):
+        if op.name in _PASSES_ON:
+            own = (tensor for tensor in op.inputs if tensor.index in made and readers[tensor.index] == 1)
+            ranges |= {tensor.name: ranges[op.outputs[0].name] for tensor in own if tensor.name in ranges}
 
 
 def _add(found: Extremes | Histogram, seen: Activation) -> None:

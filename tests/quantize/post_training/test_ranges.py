@@ -5,8 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from tiny_models import quantized
 
 from effkeras.litert.convert import to_flatbuffer
+from effkeras.litert.flatbuffer import layer_of, operators
 from quantize.post_training.histograms import Histogram
 from quantize.post_training.quantization import PtqOptions
 from quantize.post_training.ranges import RangeRule, measure_ranges
@@ -49,3 +51,38 @@ def test_a_loud_channel_is_in_the_range(method, loud):
     (found,) = [one for name, one in ranges.items() if "scaled" in name]
     assert -10 <= found["min"][0] < -9.5
     assert 9.5 < found["max"][0] <= 10
+
+
+def joined(outputs: bool) -> bytes:
+    """Two convolutions, a small and a large one, joined; of a third one something else reads too."""
+    pixels = keras.Input((8, 8, 3))
+    branches = []
+    for gain, name in ((0.1, "small"), (10.0, "large"), (1.0, "shared")):
+        scaled = keras.layers.DepthwiseConv2D(1, use_bias=False, name=name)
+        branches.append(keras.layers.Reshape((64, 3))(scaled(pixels)))
+        scaled.set_weights([np.full((1, 1, 3, 1), gain, np.float32)])
+    together = keras.layers.Concatenate(axis=1, name="together")(branches)
+    pooled = keras.layers.GlobalAveragePooling1D(name="pooled")(branches[2])
+    return to_flatbuffer(keras.Model(pixels, [together, pooled, *branches[:outputs]]))
+
+
+@pytest.mark.parametrize("outputs", [False, True])
+def test_what_is_joined_is_made_in_the_range_of_all(outputs):
+    """It is rounded once then; what something else reads, or is given to the caller, keeps its own range."""
+    flatbuffer = joined(outputs)
+    picture = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
+    found = measure_ranges(flatbuffer, [picture])
+    most = {layer_of(name): float(one["max"][0]) for name, one in found.items()}
+    whole = 10 * picture.max()
+    assert most["large"] == pytest.approx(whole)
+    assert most["small"] == pytest.approx(0.1 * picture.max() if outputs else whole)
+    assert most["shared"] == pytest.approx(picture.max())
+    assert sum(one == pytest.approx(whole) for one in most.values()) == (3 if outputs else 5)
+
+
+@pytest.mark.parametrize("name", ["efficientdet-lite0", "efficientdet-d0"])
+def test_no_head_is_rounded_twice(name):
+    graph = operators(quantized(name, "int8").flatbuffer)
+    rounded = {op.outputs[0].index for op in graph if op.name == "QUANTIZE"}
+    (logits,) = (op for op in graph if op.name == "CONCATENATION" and "class_logits" in op.outputs[0].name)
+    assert not rounded & {tensor.index for tensor in logits.inputs}
