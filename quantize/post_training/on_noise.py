@@ -45,7 +45,7 @@ def artifacts_on_noise(
         recipes: names of post-training recipes.
         io: the types at the artifacts' edges.
         smaller: the same network and weights at a smaller input size, on which ranges are measured instead:
-            that keeps every activation, which are 25 GB in D7x at 1,536 pixels.
+            every activation is looked at, and those of D7x at 1,536 pixels are 35 GB a picture.
 
     Raises:
         EffkerasError: a recipe that does not exist.
