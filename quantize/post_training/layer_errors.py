@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import TensorInfo, operators
 from quantize.post_training.observing import AT_ONCE, Observer, parts_of, tensors_of
 
 _TINY = 1e-12
+
+# A .tflite and tensors of it.
+_Watched = tuple[bytes, Sequence[TensorInfo]]
 
 
 class _Errors:
@@ -50,13 +53,21 @@ def layer_errors(
     """
     wanted = {tensor.name: tensor for tensor in tensors_of(exact)}
     shared = [tensor for tensor in tensors_of(quantized) if tensor.name in wanted]
-    found = {tensor.name: _Errors() for tensor in shared}
+    found: dict[str, _Errors] = {}
     for part in parts_of(shared, at_once):
-        runs = Observer(exact, [wanted[tensor.name] for tensor in part]), Observer(quantized, part)
-        for pixels in inputs:
-            for run in runs:
-                run.show(pixels)
-            for tensor in part:
-                found[tensor.name].add(*(run.read(tensor.name) for run in runs))
+        models = (exact, [wanted[tensor.name] for tensor in part]), (quantized, part)
+        found |= _errors(*models, inputs)
     names = [op.outputs[0].name for op in operators(quantized)]
     return [found[name].relative if name in found and found[name].count else None for name in names]
+
+
+def _errors(exact: _Watched, quantized: _Watched, inputs: Iterable[np.ndarray]) -> dict[str, _Errors]:
+    """The errors of the tensors that are watched in both models, by name."""
+    runs = Observer(*exact), Observer(*quantized)
+    found = {tensor.name: _Errors() for tensor in quantized[1]}
+    for pixels in inputs:
+        for run in runs:
+            run.show(pixels)
+        for name, errors in found.items():
+            errors.add(*(run.read(name) for run in runs))
+    return found
