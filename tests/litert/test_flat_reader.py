@@ -104,7 +104,7 @@ def test_a_vector_longer_than_the_file_is_refused():
     started = time.monotonic()
     with pytest.raises(DamagedError, match="outside"):
         read_record(data, SCHEMA)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
 
 
 def test_tables_that_share_without_end_are_refused():
