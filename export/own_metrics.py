@@ -15,6 +15,7 @@ from effkeras.evaluate import evaluate, headlines
 from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
 from export.accuracy import Metrics
+from export.reporting.rows import is_number
 from quantize.digests import contents, fingerprint
 
 if TYPE_CHECKING:
@@ -76,4 +77,4 @@ def _known(records: Path, digest: str) -> Metrics | None:
 
 
 def _are_metrics(found: Any) -> TypeGuard[Metrics]:
-    return isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
+    return isinstance(found, dict) and all(map(is_number, found.values()))

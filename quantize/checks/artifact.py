@@ -138,7 +138,7 @@ def _outputs(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _one(model: keras.Model, picture: np.ndarray) -> dict[str, np.ndarray]:
-    """Only a traced model forgets activations (D7x has 25 GB of them), but tracing outlasts a call."""
+    """Only a traced model forgets activations (D7x has 33 GB of them), but tracing outlasts a call."""
     if picture.size >= _LARGE:
         return named_outputs(model, model.predict_on_batch(picture[None]))
     return named_outputs(model, model(picture[None], training=False))

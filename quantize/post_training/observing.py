@@ -95,11 +95,13 @@ def tensors_of(flatbuffer: bytes) -> list[TensorInfo]:
 def parts_of(tensors: Iterable[TensorInfo], at_once: int = AT_ONCE) -> Iterator[list[TensorInfo]]:
     """Divides tensors into parts of at most so many bytes; one that is larger is a part of its own."""
     part: list[TensorInfo] = []
+    size = 0
     for tensor in tensors:
-        if part and sum(map(bytes_of, [*part, tensor])) > at_once:
+        if part and size + bytes_of(tensor) > at_once:
             yield part
-            part = []
+            part, size = [], 0
         part.append(tensor)
+        size += bytes_of(tensor)
     if part:
         yield part
 

@@ -60,7 +60,8 @@ def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeR
     """Runs a float model on `inputs` and notes every activation's range, by tensor name.
 
     The order of the pictures does not matter. What the model puts out always keeps its extremes: they are
-    the detections. The result has the form that ai-edge-quantizer takes as a calibration result.
+    the detections. What is only joined with others has the range of all. The result has the form that
+    ai-edge-quantizer takes as a calibration result.
 
     Args:
         flatbuffer: a float .tflite.
