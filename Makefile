@@ -16,19 +16,25 @@ INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends li
 # For `make demo`: one's own COCO folder and model.
 DATA ?=
 MODEL ?= efficientdet-digits
+# For `make nightly`: one part of it.
+PART ?=
 
-.PHONY: demo test test-all lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
+.PHONY: demo test test-all nightly lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
 	search-table zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
 
 test: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not nightly"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m large
-	$(PYTEST) -m "slow and not large"
+	$(PYTEST) -m "slow and not nightly"
+
+# What only full size or full length can show: PART is demo, large-models or training; all without it. Each part adds
+# a row to models/results.jsonl.
+nightly: $(READY)
+	$(BIN)/python tests/nightly.py $(PART)
 
 lint: $(READY)
 	$(BIN)/ruff check .

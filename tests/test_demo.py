@@ -28,7 +28,7 @@ def test_own_data(tmp_path, capsys, monkeypatch):
     assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == demo.SAMPLES
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("demo")
 def test_demo_keeps_its_promises(tmp_path, capsys):
     """As `make demo` runs it: int8 loses at most 0.01 AP on 1,000 pictures."""
     run = tmp_path / "runs" / "demo"

@@ -13,8 +13,7 @@ from proofs import EXPORTED, proven
 GIGABYTES = 14
 
 
-@pytest.mark.slow
-@pytest.mark.large
+@pytest.mark.nightly("large-models")
 @pytest.mark.parametrize("model", proven(["efficientnet-b7", "efficientdet-d7x"], EXPORTED))
 def test_a_large_model_becomes_a_float_file(model, tmp_path):
     out = tmp_path / "large.tflite"

@@ -268,7 +268,7 @@ def test_info_tells_of_masks(tmp_path, capsys):
     assert "11 classes, 32 x 32" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("training")
 def test_a_trained_detector_learns_masks(tmp_path, capsys):
     """The digits detector, 200 steps: half the area of digits and paper is right, and int8 keeps it."""
     folder, out = tmp_path / "data", tmp_path / "run"

@@ -25,7 +25,8 @@ INTRO = """# The zoo
 One TOML file a model; `effkeras.build(name)` makes it. A leaf names its `base` and its own overrides.
 `families.toml` says how the folders' models are named.
 
-The table is generated from the tests (`make zoo-table`): each mark below is a test that runs in CI.
+The table is generated from the tests (`make zoo-table`): each mark below is a test that runs in CI,
+or in `make nightly` where it needs the memory of a whole machine.
 Parameters are trainable ones; MACs are multiply-adds of convolutions and dense layers for one picture of
 the model's own size; operations are what TensorFlow's profiler counts, two for each MAC.
 """
