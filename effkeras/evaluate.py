@@ -10,7 +10,7 @@ import numpy as np
 
 from effkeras.console import note, track
 from effkeras.data.masks import MaskClasses, label_map
-from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.records import (
     ClassificationData,
     ClassificationRecord,
@@ -23,7 +23,7 @@ from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.errors import EffkerasError
 from effkeras.predictor import Predictor
-from effkeras.preprocess import Placement, fill, place
+from effkeras.preprocess import Placement, fill
 from effkeras.segmentation.decode import decode_mask
 from effkeras.segmentation.metrics import Confusion
 
@@ -210,22 +210,24 @@ def found_boxes(
 
 def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[Batch]:
     bad: list[str] = []
+    reader = RecordReader(spec.input)
     chunks = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
     for chunk in track(chunks, title):
-        batch = _read(spec, chunk, bad)
+        batch = _read(reader, spec, chunk, bad)
         if not tolerated(len(bad), len(records)):
-            raise EffkerasError(f"{len(bad)} of {len(records)} pictures cannot be read; the first: {bad[0]}")
+            raise EffkerasError(f"{len(bad)} of {len(records)} images cannot be used; the first: {bad[0]}")
         if batch.records:
             yield batch
     if bad:
-        note(f"skipped {len(bad)} of {len(records)} pictures that cannot be read; the first: {bad[0]}")
+        note(f"skipped {len(bad)} of {len(records)} images that cannot be used; the first: {bad[0]}")
+    reader.tell(len(records))
 
 
-def _read(spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> Batch:
+def _read(reader: RecordReader, spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> Batch:
     kept, pixels, placements = [], [], []
     for record in records:
         try:
-            placed = place(read_picture(record.path), spec.input)
+            placed = reader.read(record)
         except EffkerasError as error:
             bad.append(str(error))
             continue

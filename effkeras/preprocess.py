@@ -27,6 +27,13 @@ class Placement:
     offset: tuple[float, float]
     size: tuple[int, int]
 
+    def stated_in(self, size: tuple[int, int]) -> Placement:
+        """The same placement for boxes that are given in pixels of an image of another (height, width)."""
+        scale = tuple(
+            one * ours / theirs for one, ours, theirs in zip(self.scale, self.size, size, strict=True)
+        )
+        return Placement((scale[0], scale[1]), self.offset, size)
+
     def to_input(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (n, 4) from picture pixels to input pixels."""
         return (boxes * np.tile(self.scale, 2) + np.tile(self.offset, 2)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Picture files: found in folders, and decoded to one form whatever they hold."""
+"""Picture files: found in folders, decoded to one form whatever they hold, and put into a network's input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from effkeras.console import note
+from effkeras.data.records import ClassificationRecord, DetectionRecord
+from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
+from effkeras.preprocess import Placed, place
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _WAY_OUT = "replace the file, or take it out of the data set"
@@ -32,6 +36,51 @@ def read_picture(path: Path) -> np.ndarray:
         raise EffkerasError(f"{path}: not a picture that Pillow can read; {_WAY_OUT}") from error
     except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
         raise EffkerasError(f"{path}: the picture is cut short or damaged ({error}); {_WAY_OUT}") from error
+
+
+class RecordReader:
+    """Reads the images of records into a network's input, and compares their sizes with the labels' sizes.
+
+    Boxes and masks of a record are in pixels of the size that its labels state. An image file of the same
+    shape but another size was scaled after it was labelled: its placement then leads from stated pixels to
+    the input, and `rescaled` says so by path.
+    """
+
+    def __init__(self, spec: InputSpec):
+        self._spec = spec
+        self.rescaled: dict[Path, str] = {}
+
+    def read(self, record: DetectionRecord | ClassificationRecord) -> Placed:
+        """The image in the network's input, placed by the size that the labels state.
+
+        Raises EffkerasError when it cannot be read, or is of another shape than the labels state.
+        """
+        placed = place(read_picture(record.path), self._spec)
+        decoded = placed.placement.size
+        if isinstance(record, ClassificationRecord) or record.size == decoded:
+            return placed
+        says = f"{record.path} has {_sides(decoded)} pixels and its labels say {_sides(record.size)}"
+        if not _same_shape(decoded, record.size):
+            turned = _same_shape(decoded[::-1], record.size)
+            why = "they are for the image before its EXIF turn" if turned else "the shapes differ"
+            raise EffkerasError(f"{says}: {why}, so its boxes cannot be placed; correct its labels")
+        self.rescaled[record.path] = says
+        return Placed(placed.content, placed.placement.stated_in(record.size))
+
+    def tell(self, total: int) -> None:
+        """Notes how many of `total` images were scaled after they were labelled, if any were."""
+        if self.rescaled:
+            first = next(iter(self.rescaled.values()))
+            note(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two (height, width) have the same aspect ratio, but for a side rounded to whole pixels."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(other)
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"
 
 
 def tolerated(bad: int, total: int) -> bool:

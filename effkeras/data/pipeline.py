@@ -6,7 +6,7 @@ training continues with exactly the batches that it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,15 @@ import tensorflow as tf
 from effkeras.data.augment import Batch, augment, augment_pictures
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.masks import IGNORED
-from effkeras.data.store import PictureStore
+from effkeras.data.store import NO_CLASS, PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
 from effkeras.graph.segmentation import STRIDE, mask_size
+from effkeras.preprocess import fill
+
+# What fills up the boxes of a batch to the most that one of its images has; the last is the seed.
+_PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,22 @@ def training_batches(
     indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
     return (
         indices.map(as_it_is(sample), num_parallel_calls=2, deterministic=True)
-        .batch(batches.size, drop_remainder=True)
+        .padded_batch(batches.size, padding_values=_PADDING, drop_remainder=True)
         .map(as_it_is(to_targets), num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
+
+
+def spread_batches(store: PictureStore, spec: ModelSpec, size: int, count: int) -> Iterator[np.ndarray]:
+    """`count` images from all over the store, the same each time and unchanged, or all of them.
+
+    Yields float32 (size, H, W, 3), pixels 0..255; what does not fill a batch is left out, unless it is all.
+    """
+    total = len(store)
+    chosen = [index * total // min(count, total) for index in range(min(count, total))]
+    for start in range(0, max(1, len(chosen) // size) * size, size):
+        samples = [store[index] for index in chosen[start : start + size]]
+        yield np.stack([fill(one.pixels[: one.content[0], : one.content[1]], spec.input) for one in samples])
 
 
 def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +101,7 @@ def _reader(store: PictureStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple
         return sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd, sample.labels
 
     labels = spec.input.size if spec.segments else (0, 0)
-    shapes = ((*spec.input.size, 3), (2,), (store.slots, 4), (store.slots,), (store.slots,), labels)
+    shapes = ((*spec.input.size, 3), (2,), (None, 4), (None,), (None,), labels)
     types = (tf.uint8, tf.int32, tf.float32, tf.int32, tf.bool, tf.uint8)
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -10,13 +10,13 @@ import numpy as np
 
 from effkeras.console import note, track
 from effkeras.data.masks import MaskClasses, label_map, to_input
-from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
-from effkeras.preprocess import Placement, place
+from effkeras.preprocess import Placement
 
-MAX_BOXES = 100
+NO_CLASS = -1  # of padding
 _MEMORY = 2 * 2**30
 
 Record = DetectionRecord | ClassificationRecord
@@ -27,9 +27,9 @@ class Sample:
     """One picture in the network's input.
 
     `pixels` is uint8 (H, W, 3), its part outside `content` (height, width) unused. `boxes` is float32
-    (M, 4) in input pixels, M the same for all samples; `classes` int32 (M,), -1 for padding; `crowd`
-    bool (M,). A classifier's sample has its one class in `classes`. `labels` is the label map, uint8
-    (H, W) with 255 outside the picture, or (0, 0) for models that make no mask.
+    (M, 4) in input pixels, all that the image has; `classes` int32 (M,); `crowd` bool (M,). A classifier's
+    sample has its one class in `classes` and no boxes. `labels` is the label map, uint8 (H, W) with 255
+    outside the image, or (0, 0) for models that make no mask.
     """
 
     pixels: np.ndarray
@@ -50,9 +50,10 @@ class PictureStore:
 
     def __init__(self, data: LabelledData, spec: InputSpec, masks: MaskClasses | None = None):
         self._spec = spec
+        self._reader = RecordReader(spec)
         self._masks = masks
-        self._slots = _most_boxes(data.records)
         self._bad: dict[int, str] = {}
+        self._told = False
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
         bytes_per_pixel = 4 if masks else 3
@@ -69,6 +70,7 @@ class PictureStore:
             self.check()
             result = self._sample_or_error(self._records[index])
             if isinstance(result, Sample):
+                self._tell_rescaled()
                 return result
             if index not in self._bad:
                 self._bad[index] = str(result)
@@ -79,11 +81,6 @@ class PictureStore:
         """Raises EffkerasError when more pictures were unreadable than is tolerated."""
         _refuse_many(list(self._bad.values()), len(self._records))
 
-    @property
-    def slots(self) -> int:
-        """M, the boxes that a sample has room for."""
-        return self._slots
-
     def _decode_all(self) -> list[Sample]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(self._sample_or_error, self._records)
@@ -92,8 +89,15 @@ class PictureStore:
         bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
         _refuse_many(bad, len(samples))
         if bad:
-            note(f"skipped {len(bad)} of {len(samples)} pictures that cannot be read; the first: {bad[0]}")
+            note(f"skipped {len(bad)} of {len(samples)} images that cannot be used; the first: {bad[0]}")
+        self._reader.tell(len(samples))
         return kept
+
+    def _tell_rescaled(self) -> None:
+        """The first time that a scaled image is met; how many there are is not known beforehand."""
+        if self._reader.rescaled and not self._told:
+            self._told = True
+            note(f"boxes are scaled with their images: {next(iter(self._reader.rescaled.values()))}")
 
     def _sample_or_error(self, record: Record) -> Sample | EffkerasError:
         try:
@@ -102,21 +106,16 @@ class PictureStore:
             return error
 
     def _sample(self, record: Record) -> Sample:
-        placed = place(read_picture(record.path), self._spec)
+        placed = self._reader.read(record)
         content = np.array(placed.content.shape[:2], np.int32)
         pixels = np.zeros((*self._spec.size, 3), np.uint8)
         pixels[: content[0], : content[1]] = placed.content
-        boxes = np.zeros((self._slots, 4), np.float32)
-        classes = np.full(self._slots, -1, np.int32)
-        crowd = np.zeros(self._slots, bool)
+        labels = self._labels(record, placed.placement)
         if isinstance(record, ClassificationRecord):
-            classes[0] = record.label
-        else:
-            count = min(len(record.boxes), self._slots)
-            boxes[:count] = placed.placement.to_input(record.boxes[:count])
-            classes[:count] = record.classes[:count]
-            crowd[:count] = record.crowd[:count]
-        return Sample(pixels, content, boxes, classes, crowd, self._labels(record, placed.placement))
+            own = np.array([record.label], np.int32)
+            return Sample(pixels, content, np.zeros((0, 4), np.float32), own, np.zeros(0, bool), labels)
+        boxes = placed.placement.to_input(record.boxes)
+        return Sample(pixels, content, boxes, record.classes.astype(np.int32), record.crowd, labels)
 
     def _labels(self, record: Record, placement: Placement) -> np.ndarray:
         if self._masks is None or isinstance(record, ClassificationRecord):
@@ -127,9 +126,26 @@ class PictureStore:
 
 def _refuse_many(bad: Sequence[str], total: int) -> None:
     if not tolerated(len(bad), total):
-        raise EffkerasError(f"{len(bad)} of {total} pictures cannot be read; the first: {bad[0]}")
+        raise EffkerasError(f"{len(bad)} of {total} images cannot be used; the first: {bad[0]}")
 
 
-def _most_boxes(records: Sequence[Record]) -> int:
-    counts = [len(record.boxes) for record in records if isinstance(record, DetectionRecord)]
-    return min(MAX_BOXES, max([1, *counts]))
+def padded(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
+    """The fields of samples with the sample as first axis; boxes are padded to the most that one has."""
+    return (
+        np.stack([one.pixels for one in samples]),
+        np.stack([one.content for one in samples]),
+        _filled_up([one.boxes for one in samples], 0),
+        _filled_up([one.classes for one in samples], NO_CLASS),
+        _filled_up([one.crowd for one in samples], False),
+        np.stack([one.labels for one in samples]),
+    )
+
+
+def _filled_up(arrays: Sequence[np.ndarray], value: int | bool) -> np.ndarray:
+    most = max(map(len, arrays))
+    return np.stack(
+        [
+            np.concatenate([one, np.full((most - len(one), *one.shape[1:]), value, one.dtype)])
+            for one in arrays
+        ]
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,10 +12,13 @@ from effkeras.detection.losses import IGNORED
 
 BACKGROUND = -1
 THRESHOLD = 0.5
+# Pairs of an anchor and a box that are compared at once: 16 MiB for each value that is held of them.
+_PAIRS = 2**22
+_NO_BOX = tf.int32.max
 
 
 class Truth(NamedTuple):
-    """The boxes of one picture, padded to a fixed number.
+    """The boxes of one image, as many as it has, padded to any number.
 
     `boxes` is float32 (M, 4): ymin, xmin, ymax, xmax in input pixels; `classes` is int32 (M,), -1 for
     padding; `crowd` is bool (M,).
@@ -23,6 +27,27 @@ class Truth(NamedTuple):
     boxes: tf.Tensor
     classes: tf.Tensor
     crowd: tf.Tensor
+
+
+class _Planes(NamedTuple):
+    """Coordinates of boxes, each a tensor of its own: half the memory traffic of pairs of coordinates."""
+
+    top: tf.Tensor
+    left: tf.Tensor
+    bottom: tf.Tensor
+    right: tf.Tensor
+
+    @property
+    def areas(self) -> tf.Tensor:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+class _Owners(NamedTuple):
+    """For each anchor, (N,): the best IoU so far and its box, and the first box whose best anchor it is."""
+
+    iou: tf.Tensor
+    box: tf.Tensor
+    forced: tf.Tensor
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,32 +60,57 @@ class Matcher:
     anchors: tf.Tensor
 
     def __call__(self, truth: Truth) -> dict[str, tf.Tensor]:
-        """Targets of one picture: `class_logits` int32 (N,) and `box_deltas` float32 (N, 5)."""
-        countable = (truth.classes >= 0) & ~truth.crowd
-        overlaps = tf.where(countable[None], self._ious(truth.boxes), -1.0)
-        chosen, positive = _assign(overlaps)
-        classes = tf.gather(truth.classes, chosen)
-        ignored = tf.where(self._is_crowded(truth), IGNORED, BACKGROUND)
-        deltas = self._encode(tf.gather(truth.boxes, chosen))
+        """Targets of one image: `class_logits` int32 (N,) and `box_deltas` float32 (N, 5)."""
+        counted = (truth.classes >= 0) & ~truth.crowd
+        boxes, classes = tf.boolean_mask(truth.boxes, counted), tf.boolean_mask(truth.classes, counted)
+        owners = self._owners(boxes)
+        positive = (owners.iou >= THRESHOLD) | (owners.forced != _NO_BOX)
+        chosen = tf.where(owners.forced != _NO_BOX, owners.forced, owners.box)
+        ignored = tf.where(self._is_crowded(tf.boolean_mask(truth.boxes, truth.crowd)), IGNORED, BACKGROUND)
+        # Without any box, every anchor points at this row, which no positive one does.
+        deltas = self._encode(tf.gather(tf.pad(boxes, [[0, 1], [0, 0]]), chosen))
         mask = tf.cast(positive, tf.float32)[:, None]
         return {
-            "class_logits": tf.where(positive, classes, ignored),
+            "class_logits": tf.where(positive, tf.gather(tf.pad(classes, [[0, 1]]), chosen), ignored),
             "box_deltas": tf.concat([tf.where(positive[:, None], deltas, 0.0), mask], axis=-1),
         }
 
-    def _ious(self, boxes: tf.Tensor) -> tf.Tensor:
-        overlap = self._overlaps(boxes)
-        union = _areas(self.anchors)[:, None] + _areas(boxes)[None] - overlap
-        return tf.math.divide_no_nan(overlap, union)
+    def _owners(self, boxes: tf.Tensor) -> _Owners:
+        anchors = self._planes()
 
-    def _overlaps(self, boxes: tf.Tensor) -> tf.Tensor:
-        low = tf.maximum(self.anchors[:, None, :2], boxes[None, :, :2])
-        high = tf.minimum(self.anchors[:, None, 2:], boxes[None, :, 2:])
-        return tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+        def compare(owners: _Owners, few: tf.Tensor, first: tf.Tensor) -> _Owners:
+            return _compare(owners, _ious(anchors, _columns(few)), first)
 
-    def _is_crowded(self, truth: Truth) -> tf.Tensor:
-        covered = self._overlaps(truth.boxes) / _areas(self.anchors)[:, None]
-        return tf.reduce_any((covered >= THRESHOLD) & truth.crowd[None], axis=-1)
+        start = _Owners(
+            tf.fill(tf.shape(self.anchors)[:1], -1.0),
+            tf.zeros(tf.shape(self.anchors)[:1], tf.int32),
+            tf.fill(tf.shape(self.anchors)[:1], _NO_BOX),
+        )
+        return self._in_chunks(compare, start, boxes)
+
+    def _is_crowded(self, crowds: tf.Tensor) -> tf.Tensor:
+        anchors = self._planes()
+
+        def cover(crowded: tf.Tensor, few: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+            covered = _overlaps(anchors, _columns(few)) / anchors.areas
+            return crowded | tf.reduce_any(covered >= THRESHOLD, axis=0)
+
+        return self._in_chunks(cover, tf.zeros(tf.shape(self.anchors)[:1], tf.bool), crowds)
+
+    def _in_chunks(self, step: Callable[..., Any], start: Any, boxes: tf.Tensor) -> Any:
+        """`step(state, some boxes, the index of their first)` over all boxes: memory stays bounded."""
+        size = max(1, _PAIRS // int(self.anchors.shape[0]))
+        count = tf.shape(boxes)[0]
+        _, end = tf.while_loop(
+            lambda first, _: first < count,
+            lambda first, state: (first + size, step(state, boxes[first : first + size], first)),
+            (tf.constant(0), start),
+            parallel_iterations=1,
+        )
+        return end
+
+    def _planes(self) -> _Planes:
+        return _Planes(*tf.unstack(self.anchors, axis=1))
 
     def _encode(self, boxes: tf.Tensor) -> tf.Tensor:
         sizes = self.anchors[:, 2:] - self.anchors[:, :2]
@@ -70,20 +120,33 @@ class Matcher:
         return tf.concat([offsets, tf.math.log(box_sizes / sizes)], axis=-1)
 
 
-def _assign(overlaps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The box of each anchor, and whether it is a match; a box's best anchor is one whatever its IoU."""
-    best_box = tf.argmax(overlaps, axis=1, output_type=tf.int32)
-    positive = tf.reduce_max(overlaps, axis=1) >= THRESHOLD
-    best_anchor = tf.argmax(overlaps, axis=0, output_type=tf.int32)
-    anchor_count, box_count = tf.shape(overlaps)[0], tf.shape(overlaps)[1]
-    wanted = tf.reduce_max(overlaps, axis=0) > 0
-    is_forced = tf.one_hot(best_anchor, anchor_count, on_value=True, off_value=False, axis=0, dtype=tf.bool)
-    is_forced &= wanted[None]
-    forced_box = tf.argmax(tf.cast(is_forced, tf.int32), axis=1, output_type=tf.int32)
-    is_any = tf.reduce_any(is_forced, axis=1)
-    chosen = tf.where(is_any, forced_box, best_box)
-    return tf.minimum(chosen, box_count - 1), positive | is_any
+def _columns(boxes: tf.Tensor) -> _Planes:
+    """Boxes (m, 4) as planes (m, 1), to be compared with anchors (N,)."""
+    return _Planes(*(plane[:, None] for plane in tf.unstack(boxes, axis=1)))
 
 
-def _areas(boxes: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
+def _overlaps(anchors: _Planes, boxes: _Planes) -> tf.Tensor:
+    """(m, N) in square pixels."""
+    height = tf.minimum(anchors.bottom, boxes.bottom) - tf.maximum(anchors.top, boxes.top)
+    width = tf.minimum(anchors.right, boxes.right) - tf.maximum(anchors.left, boxes.left)
+    return tf.maximum(height, 0.0) * tf.maximum(width, 0.0)
+
+
+def _ious(anchors: _Planes, boxes: _Planes) -> tf.Tensor:
+    overlap = _overlaps(anchors, boxes)
+    return tf.math.divide_no_nan(overlap, anchors.areas + boxes.areas - overlap)
+
+
+def _compare(owners: _Owners, ious: tf.Tensor, first: tf.Tensor) -> _Owners:
+    """The owners after some more boxes, of which the first is number `first`; on a tie the earlier wins."""
+    best = tf.reduce_max(ious, axis=0)
+    box = first + tf.argmax(ious, axis=0, output_type=tf.int32)
+    better = best > owners.iou
+    anchor = tf.argmax(ious, axis=1, output_type=tf.int32)
+    # A box that overlaps no anchor wants none.
+    number = tf.where(tf.reduce_max(ious, axis=1) > 0, first + tf.range(tf.shape(ious)[0]), _NO_BOX)
+    return _Owners(
+        tf.where(better, best, owners.iou),
+        tf.where(better, box, owners.box),
+        tf.tensor_scatter_nd_min(owners.forced, anchor[:, None], number),
+    )

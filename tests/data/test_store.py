@@ -7,12 +7,15 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import tiny_detector
 
 from effkeras.data import store as store_module
-from effkeras.data.pictures import read_picture
+from effkeras.data.pictures import RecordReader, read_picture
+from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.splits import open_data
-from effkeras.data.store import PictureStore
+from effkeras.data.store import PictureStore, padded
+from effkeras.detection.anchors import anchor_boxes
 from effkeras.errors import EffkerasError
 from effkeras.preprocess import place
 
@@ -35,9 +38,8 @@ def test_sample_is_the_placed_picture(digits):
     sample = PictureStore(data, SPEC)[3]
     placed = place(read_picture(data.records[3].path), SPEC)
     np.testing.assert_array_equal(sample.pixels, placed.content)
-    count = len(data.records[3].boxes)
-    np.testing.assert_allclose(sample.boxes[:count], data.records[3].boxes, atol=1e-4)
-    assert (sample.classes[count:] == -1).all()
+    np.testing.assert_allclose(sample.boxes, data.records[3].boxes, atol=1e-4)
+    np.testing.assert_array_equal(sample.classes, data.records[3].classes)
 
 
 def test_wide_pictures_are_scaled_with_their_boxes(digits):
@@ -59,7 +61,7 @@ def test_one_bad_picture_in_many_is_left_out(many, capsys):
 def test_many_bad_pictures_are_an_error(digits, tmp_path):
     data = open_data(digits, "train")
     gone = dataclasses.replace(data.records[0], path=tmp_path / "gone.jpg")
-    with pytest.raises(EffkerasError, match=r"1 of 24 pictures cannot be read.*gone\.jpg"):
+    with pytest.raises(EffkerasError, match=r"1 of 24 images cannot be used.*gone\.jpg"):
         PictureStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
 
 
@@ -80,5 +82,73 @@ def test_many_bad_pictures_are_an_error_on_demand_too(digits, tmp_path, monkeypa
     data = open_data(digits, "train")
     gone = dataclasses.replace(data.records[0], path=tmp_path / "gone.jpg")
     lazy = PictureStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
-    with pytest.raises(EffkerasError, match=r"1 of 24 pictures cannot be read.*gone\.jpg"):
+    with pytest.raises(EffkerasError, match=r"1 of 24 images cannot be used.*gone\.jpg"):
         lazy[0]
+
+
+def crowded(digits, count: int):
+    """The training split with `count` boxes in its second image, each of which has an anchor of its own."""
+    data = open_data(digits, "train")
+    boxes = anchor_boxes(tiny_detector())[:count]
+    classes, crowd, areas = np.zeros(count, np.int64), np.zeros(count, bool), np.full(count, 64, np.float32)
+    record = dataclasses.replace(data.records[1], boxes=boxes, classes=classes, crowd=crowd, areas=areas)
+    return dataclasses.replace(data, records=(data.records[0], record, *data.records[2:]))
+
+
+def test_all_boxes_of_an_image_are_used(digits):
+    """The trap: boxes beyond the hundredth were trained as background."""
+    data = crowded(digits, 300)
+    store = PictureStore(data, SPEC)
+    np.testing.assert_allclose(store[1].boxes, data.records[1].boxes, atol=1e-4)
+    fields = padded([store[0], store[1]])
+    assert [field.shape[1] for field in fields[2:5]] == [300, 300, 300]
+    assert (fields[3][0] >= 0).sum() == len(data.records[0].boxes)
+    spec = tiny_detector()
+    batches = training_batches(store, spec, BatchSpec(24, 0, None), range(1))
+    ((_, targets),) = batches.as_numpy_iterator()
+    assert (targets["class_logits"] >= 0).sum(axis=1).max() >= 300
+
+
+def scaled_file(data, folder, size):
+    """The split with its first image file scaled to (width, height), and the labels as they are."""
+    path = folder / "scaled.png"
+    with Image.open(data.records[0].path) as image:
+        image.resize(size).save(path)
+    return dataclasses.replace(
+        data, records=(dataclasses.replace(data.records[0], path=path), *data.records[1:])
+    )
+
+
+@pytest.mark.parametrize("memory", [0, 2**31])
+def test_boxes_go_with_an_image_that_was_scaled(digits, tmp_path, monkeypatch, capsys, memory):
+    monkeypatch.setattr(store_module, "_MEMORY", memory)
+    data = open_data(digits, "train")
+    halved = scaled_file(data, tmp_path, (32, 32))
+    store = PictureStore(halved, SPEC)
+    for _ in range(2):
+        np.testing.assert_allclose(store[0].boxes, data.records[0].boxes, atol=1e-4)
+    assert capsys.readouterr().err.count("scaled.png has 32 x 32 pixels and its labels say 64 x 64") == 1
+
+
+def test_an_image_of_another_shape_than_its_labels_is_refused(digits, tmp_path):
+    data = scaled_file(open_data(digits, "train"), tmp_path, (48, 64))
+    with pytest.raises(EffkerasError, match=r"scaled\.png has 48 x 64 pixels and its labels say 64 x 64"):
+        PictureStore(data, SPEC)
+
+
+def test_a_lost_turn_is_named(digits, tmp_path):
+    data = scaled_file(open_data(digits, "train"), tmp_path, (48, 64))
+    turned = dataclasses.replace(data.records[0], size=(48, 64))
+    with pytest.raises(EffkerasError, match="before its EXIF turn"):
+        RecordReader(SPEC).read(turned)
+
+
+@pytest.mark.parametrize(
+    ("size", "stated"), [((667, 1000), (1333, 2000)), ((1, 1), (1, 1)), ((3, 4), (6, 9))]
+)
+def test_a_side_may_be_rounded(tmp_path, digits, size, stated):
+    record = open_data(digits, "train").records[0]
+    path = tmp_path / "rounded.png"
+    Image.new("RGB", size[::-1]).save(path)
+    placed = RecordReader(SPEC).read(dataclasses.replace(record, path=path, size=stated))
+    assert placed.placement.size == stated

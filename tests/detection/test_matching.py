@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effkeras.detection import boxes as box_tools
+from effkeras.detection import matching
 from effkeras.detection.matching import Matcher, Truth
 
 ANCHORS = np.array(
@@ -157,3 +158,20 @@ def test_matching_runs_inside_a_data_set():
     for index, targets in enumerate(data.map(lambda truth: matcher(truth))):
         wanted, _ = match(boxes[index].numpy(), classes[index].numpy())
         np.testing.assert_array_equal(targets["class_logits"], wanted)
+
+
+@settings(max_examples=20, deadline=None)
+@given(truths())
+def test_boxes_in_chunks_match_as_all_at_once(truth):
+    boxes, classes, crowd = truth
+    whole = match(boxes, classes, crowd)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "_PAIRS", 2 * len(ANCHORS))  # two boxes at a time
+        for ours, theirs in zip(match(boxes, classes, crowd), whole, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_image_without_any_box_matches_nothing():
+    labels, deltas = match(np.zeros((0, 4)), [])
+    assert (labels == -1).all()
+    assert (deltas == 0).all()

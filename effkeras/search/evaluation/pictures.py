@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from effkeras.console import note
 from effkeras.data.masks import MaskClasses, classes_of
-from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.data.splits import find_split, open_data, spread
-from effkeras.data.store import PictureStore, Sample
+from effkeras.data.store import PictureStore, padded
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.evaluate import BATCH, Batch
-from effkeras.preprocess import Placed, fill, place
+from effkeras.preprocess import Placed, fill
 
 _MEMORY = 2 * 2**30
 # Input sizes of which pictures are held at once; a space may let the search choose between some.
@@ -107,23 +108,21 @@ def _check_size(pictures: int, spec: InputSpec) -> None:
 
 
 def _stacked(store: PictureStore) -> Samples:
-    samples = [store[index] for index in range(len(store))]
-    return tuple(tf.constant(np.stack(values)) for values in zip(*map(_fields, samples), strict=True))
-
-
-def _fields(sample: Sample) -> tuple[np.ndarray, ...]:
-    return (sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd, sample.labels)
+    return tuple(map(tf.constant, padded([store[index] for index in range(len(store))])))
 
 
 def _placed(data: LabelledData, spec: InputSpec) -> list[PlacedRecord]:
-    placed, bad = [], []
+    placed, bad, reader = [], [], RecordReader(spec)
     for record in data.records:
         try:
-            placed.append((record, place(read_picture(record.path), spec)))
+            placed.append((record, reader.read(record)))
         except EffkerasError as error:
             bad.append(str(error))
     if not tolerated(len(bad), len(data.records)):
-        raise EffkerasError(f"{len(bad)} of {len(data.records)} pictures cannot be read; the first: {bad[0]}")
+        raise EffkerasError(f"{len(bad)} of {len(data.records)} images cannot be used; the first: {bad[0]}")
+    if bad:
+        note(f"skipped {len(bad)} of {len(data.records)} images that cannot be used; the first: {bad[0]}")
+    reader.tell(len(data.records))
     return placed
 
 
