@@ -63,7 +63,7 @@ def outcomes(predictor: Predictor, data: LabelledData, *, title: str = "evaluati
         found = found_boxes(predictor, data, title=title)
         matches = Matches.of(data, found, category_ids(spec, data))
         return Outcomes("AP", matches.pictures, matches.average_precision)
-    right = class_ranks(predictor, data, title=title) <= 1
+    right = class_ranks(predictor, data, title=title).top(1)
     return Outcomes("top1", len(right), lambda weights: float(right @ weights / weights.sum()))
 
 

@@ -81,7 +81,7 @@ def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable
         return _judge_all(predictor, data, batches)
     if not spec.is_detector and isinstance(data, ClassificationData):
         ranks = _class_ranks(predictor, data, batches)
-        return {"top1": float((ranks <= 1).mean()), "top5": float((ranks <= 5).mean())}
+        return {f"top{count}": float(ranks.top(count).mean()) for count in (1, 5)}
     wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
     raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
@@ -177,26 +177,50 @@ def check_classes(spec: ModelSpec, data: ClassificationData) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class ClassRanks:
+    """Where a classifier puts the true class of each image.
+
+    `better` (images,) counts the classes with a higher score, `tied` (images,) those with the same score,
+    the true one among them. Scores of which one is NaN have no order: all classes count as better.
+    """
+
+    better: np.ndarray
+    tied: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, labels: np.ndarray) -> ClassRanks:
+        """Of scores (images, classes) and true classes (images,)."""
+        own = np.take_along_axis(scores, labels[:, None], axis=-1)
+        broken = np.isnan(scores).any(axis=-1)
+        better = np.where(broken, np.inf, (scores > own).sum(axis=-1))
+        return cls(better, np.maximum((scores == own).sum(axis=-1), 1))
+
+    def top(self, count: int) -> np.ndarray:
+        """The share of each image, float64 (images,), that is right among the `count` best classes.
+
+        Classes that tie share the places that are left: few steps of an 8-bit output make ties common, and a
+        constant output must be right by chance, not always or never.
+        """
+        return np.clip((count - self.better) / self.tied, 0.0, 1.0)
+
+
 def class_ranks(
     predictor: Predictor, data: ClassificationData, *, limit: int | None = None, title: str = "evaluating"
-) -> np.ndarray:
-    """The rank that a classifier gives the true class of each picture: int64 (pictures,), 1 is best.
-
-    Pictures that cannot be read are left out.
-    """
+) -> ClassRanks:
+    """Where a classifier puts the true class of each image; those that cannot be used are left out."""
     return _class_ranks(predictor, data, _batches(predictor.spec, data.records[:limit], title))
 
 
-def _class_ranks(predictor: Predictor, data: ClassificationData, batches: Iterable[Batch]) -> np.ndarray:
+def _class_ranks(predictor: Predictor, data: ClassificationData, batches: Iterable[Batch]) -> ClassRanks:
     check_classes(predictor.spec, data)
-    ranks = []
+    found = []
     for batch in batches:
         (scores,) = predictor(batch.pixels).values()
-        labels = np.array([record.label for record in batch.records])
-        own = np.take_along_axis(scores, labels[:, None], axis=-1)
-        # Ties count against the model, or a constant output would be right every time; so does NaN.
-        ranks.append((~(scores < own)).sum(axis=-1))
-    return np.concatenate(ranks)
+        found.append(ClassRanks.of(scores, np.array([record.label for record in batch.records])))
+    return ClassRanks(
+        np.concatenate([one.better for one in found]), np.concatenate([one.tied for one in found])
+    )
 
 
 def found_boxes(

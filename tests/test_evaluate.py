@@ -1,0 +1,75 @@
+"""Top-n is what breaking ties by chance would give on average."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_classifier
+
+from effkeras.compare import compare, outcomes
+from effkeras.data.splits import open_data
+from effkeras.evaluate import ClassRanks, evaluate
+
+CLASSES = 10
+
+
+@dataclasses.dataclass
+class Fixed:
+    """A classifier that gives every image the same scores."""
+
+    scores: np.ndarray
+    spec = tiny_classifier()
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return {"probabilities": np.tile(self.scores, (len(pixels), 1))}
+
+
+def by_all_orders(scores: list[int], label: int, count: int) -> float:
+    """The share of the orders by falling score in which the label is among the first `count`."""
+    orders = [
+        order
+        for order in itertools.permutations(range(len(scores)))
+        if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
+    ]
+    return sum(label in order[:count] for order in orders) / len(orders)
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.integers(0, 4), st.integers(1, 6))
+def test_ties_share_the_places_that_are_left(scores, label, count):
+    label %= len(scores)
+    found = ClassRanks.of(np.array([scores], np.float32), np.array([label])).top(count)
+    assert found[0] == pytest.approx(by_all_orders(scores, label, count))
+
+
+@pytest.mark.parametrize(
+    ("scores", "top1", "top5"),
+    [
+        (np.full(CLASSES, 0.1), 0.1, 0.5),
+        (np.full(CLASSES, np.nan), 0, 0),
+        (np.array([np.nan] + [0.5] * (CLASSES - 1)), 0, 0),
+        (np.eye(CLASSES)[3], 0.1, 0.1 + 0.9 * 4 / 9),  # the other nine tie for four places
+    ],
+    ids=["constant", "nan", "some-nan", "one-class"],
+)
+def test_scores_that_say_nothing_are_right_by_chance(digit_classes, scores, top1, top5):
+    data = open_data(digit_classes, "test")
+    record = data.records[0]
+    every = tuple(dataclasses.replace(record, label=label) for label in range(CLASSES))
+    data = dataclasses.replace(data, records=every)
+    metrics = evaluate(Fixed(scores.astype(np.float32)), data)
+    assert metrics == pytest.approx({"top1": top1, "top5": top5})
+    assert outcomes(Fixed(scores.astype(np.float32)), data).value == pytest.approx(top1)
+
+
+def test_rounding_that_only_makes_ties_costs_what_chance_costs(digit_classes):
+    """8-bit scores in which the true class ties with one other: half of it is lost, not all."""
+    data = open_data(digit_classes, "test")
+    data = dataclasses.replace(data, records=tuple(dataclasses.replace(r, label=0) for r in data.records))
+    exact = np.array([0.501, 0.499] + [0.0] * 8, np.float32)
+    found = compare(outcomes(Fixed(exact), data), outcomes(Fixed(np.round(exact, 1)), data))
+    assert (found.before, found.after) == (1, 0.5)
