@@ -6,19 +6,25 @@ overrides; a detector states `backbone`, whose network it takes.
 
 from __future__ import annotations
 
+import json
+import tomllib
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.errors import EffkerasError, did_you_mean, first_line
 from effkeras.networks import for_pyramid
 from effkeras.tables import Table, merge, read_toml, to_record
 
 _ONLY_IN_FILES = ("base", "abstract")
 _PIXELS = ("mean", "std")
 _NOT_MODELS = ("-base", ".train")
+_SAVED = "model.keras"
+_CONFIG = "config.json"
+_LARGEST_CONFIG = 64 * 2**20  # bytes; the largest model of the zoo has 2 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,13 @@ def list_models() -> list[str]:
 
 
 def spec(name_or_path: str | Path) -> ModelSpec:
-    """The resolved definition of a zoo model (short or long name), a TOML file or a run folder.
+    """The resolved definition of a zoo model (short or long name), a TOML or .keras file, or a run folder.
 
-    Raises EffkerasError for an unknown or ambiguous name and for a broken definition.
+    Raises EffkerasError for an unknown or ambiguous name, for a broken definition and for a .keras file that
+    carries none.
     """
+    if is_saved_model(name_or_path):
+        return _spec_in(Path(name_or_path))
     zoo = _Zoo()
     return zoo.spec(zoo.locate(str(name_or_path)))
 
@@ -61,6 +70,55 @@ def spec_from(table: Table, file: Path) -> ModelSpec:
     `base` and `backbone` work as in a file of its own. Raises EffkerasError, naming `file`, like `spec`.
     """
     return _Zoo().spec_from(table, file)
+
+
+def saved_weights(name_or_path: object) -> Path | None:
+    """The weights that a model comes with: those of a run folder or a .keras file; None for definitions.
+
+    Raises EffkerasError for a run folder whose training has saved no model yet.
+    """
+    if not isinstance(name_or_path, str | Path):
+        return None
+    path = Path(name_or_path)
+    if is_saved_model(path):
+        return path
+    if not (path / "model.toml").is_file():
+        return None
+    if not (path / _SAVED).is_file():
+        raise EffkerasError(
+            f"{path} has no {_SAVED} yet: its training was interrupted; finish it by the same command"
+        )
+    return path / _SAVED
+
+
+def is_saved_model(name_or_path: object) -> bool:
+    """Whether this is the name of a .keras file."""
+    return isinstance(name_or_path, str | Path) and Path(name_or_path).suffix == ".keras"
+
+
+def _spec_in(file: Path) -> ModelSpec:
+    """The definition that a .keras file carries, read without Keras and without the weights."""
+    if not file.is_file():
+        raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(_CONFIG) as stream:
+            content = json.loads(stream.read(_LARGEST_CONFIG + 1)[:_LARGEST_CONFIG])
+        layers = content["config"]["layers"]
+        texts = [layer["config"].get("definition") for layer in layers if layer["class_name"] == "Normalize"]
+        table = tomllib.loads(next(filter(None, texts), ""))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {first_line(error)}") from error
+    if not table:
+        raise EffkerasError(f"{file} carries no definition; give a model that effkeras built")
+    return spec_from_table(table, str(file))
 
 
 def definition_folder(name_or_path: object) -> Path | None:

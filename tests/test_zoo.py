@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,44 @@ def test_a_run_folder_is_its_model(tmp_path):
     spec = zoo.spec("efficientnet-digits").replace(name="mine")
     (tmp_path / "model.toml").write_text(spec.to_toml())
     assert zoo.spec(tmp_path) == spec
+
+
+def test_a_keras_file_is_its_model(tmp_path):
+    """Read without Keras: the definition travels in the file."""
+    spec = zoo.spec(zoo.definition_path("efficientdet-digits").parent / "digits.keras")
+    assert spec.replace(weights={}, labels=(), category_ids=()) == zoo.spec("efficientdet-digits").replace(
+        weights={}, labels=(), category_ids=()
+    )
+    assert spec.labels == tuple("0123456789")
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"[]", b'{"config": 3}', b'{"config": {"layers": [7]}}']
+)
+def test_a_keras_file_without_a_definition_is_refused(tmp_path, content):
+    file = tmp_path / "some.keras"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        if content is not None:
+            archive.writestr("config.json", content)
+    with pytest.raises(EffkerasError, match=r"some\.keras is corrupt or not a Keras 3 model"):
+        zoo.spec(file)
+
+
+def test_a_foreign_keras_file_carries_no_definition(tmp_path):
+    file = tmp_path / "theirs.keras"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", '{"config": {"layers": [{"class_name": "Dense", "config": {}}]}}')
+    with pytest.raises(EffkerasError, match="carries no definition"):
+        zoo.spec(file)
+
+
+def test_a_model_comes_with_its_weights(tmp_path):
+    assert zoo.saved_weights("efficientnet-digits") is None
+    assert zoo.saved_weights("some/model.toml") is None
+    assert zoo.saved_weights("some/model.keras") == Path("some/model.keras")
+    (tmp_path / "model.toml").write_text("")
+    with pytest.raises(EffkerasError, match="training was interrupted"):
+        zoo.saved_weights(tmp_path)
+    (tmp_path / "model.keras").touch()
+    assert zoo.saved_weights(tmp_path) == tmp_path / "model.keras"

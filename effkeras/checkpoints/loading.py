@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +11,20 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from effkeras.checkpoints.backbone_weights import open_for
 from effkeras.checkpoints.keras_files import weights_of
 from effkeras.checkpoints.official_names import CLASS_PREDICTORS
-from effkeras.checkpoints.sources import Demands, Padding, Source, adapted, open_source
+from effkeras.checkpoints.sources import Demands, Padding, Source, Wanted, adapted
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
+from effkeras.graph.counting import backbone_layers
 from effkeras.graph.segmentation import PREFIX
 from effkeras.models import spec_of
 from effkeras.published.cards import locate
 
 _LISTED = 8
+_EXTRA = "extra"
+_PYRAMID_AND_HEADS = "pyramid and heads"
 
 logger = logging.getLogger("effkeras")
 
@@ -38,17 +42,19 @@ class LoadReport:
 class Opened:
     """Weights that were found and opened, and the definition as they want it.
 
-    `spec` has the preprocessing, padding and epsilon that the weights were trained with.
+    `spec` has the preprocessing, padding and epsilon that the weights were trained with. With `of_backbone`
+    they are a classifier's and the model is a detector on it.
     """
 
     source: Source
     spec: ModelSpec
     path: Path
     card: WeightsSpec | None
+    of_backbone: bool = False
 
     def load_into(self, model: keras.Model) -> LoadReport:
         """Copies everything into a model of `spec`, or nothing; `load_weights` says what it returns."""
-        found = _find_all(model, self.source)
+        found = self._find(model)
         texts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in found.problems.items() if names]
         if texts:
             raise EffkerasError(
@@ -61,10 +67,27 @@ class Opened:
             )
         return self._assign(found)
 
+    def _find(self, model: keras.Model) -> _Found:
+        if not self.of_backbone:
+            return _find_all(weights_of(model), self.source)
+        backbone = backbone_layers(self.spec)
+        own = [pair for pair in weights_of(model) if pair[0].layer in backbone]
+        found = _find_all(own, self.source)
+        # What else a classifier has was looked at when it was opened.
+        problems = {kind: names for kind, names in found.problems.items() if kind != _EXTRA}
+        return found._replace(problems=problems, skipped=[_PYRAMID_AND_HEADS])
+
     def _assign(self, found: _Found) -> LoadReport:
         for variable, value in found.values:
             variable.assign(value)
-        if found.skipped:
+        if self.of_backbone:
+            logger.warning(
+                "%s is a classifier: the backbone gets its %d weights; %s keep their random start",
+                self.path,
+                len(found.values),
+                _PYRAMID_AND_HEADS,
+            )
+        elif found.skipped:
             names = ", ".join(found.skipped)
             logger.warning("%s has other classes, or none: %s keeps its random start", self.path, names)
         if found.new:
@@ -87,7 +110,8 @@ def open_weights(
         spec: the model that they are for.
         weights: a name from the definition's `[weights]`, or a file or folder: a `.keras` file, a run, a
             TensorFlow checkpoint (prefix or folder; name-based or object-based), Keras weights in HDF5
-            (a model made here, or its twin of keras.applications), timm's or effdet's `.safetensors`.
+            (a model made here, or its twin of keras.applications), timm's or effdet's `.safetensors`. A
+            classifier's are loaded into the backbone of a detector.
         padding: how the network of a `.safetensors` file pads, where the file cannot tell.
         folder: where the definition lies, if it is not the zoo's.
 
@@ -97,11 +121,11 @@ def open_weights(
     if not isinstance(weights, str | Path):
         raise EffkerasError(f"weights must be a name or a path, not {type(weights).__name__}")
     found = locate(spec, weights, folder)
-    source = open_source(found.path, spec, padding)
+    source, of_backbone = open_for(found.path, spec, padding)
     own = source.demands
     card = found.card or WeightsSpec()
     demands = Demands(card.mean or own.mean, card.std or own.std, own.padding, own.epsilon)
-    return Opened(source, adapted(spec, demands), found.path, found.card)
+    return Opened(source, adapted(spec, demands), found.path, found.card, of_backbone)
 
 
 def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | None = None) -> LoadReport:
@@ -109,7 +133,8 @@ def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | 
 
     Returns:
         What was loaded. When the file has another number of classes, or no classifier at all, the class
-        predictor keeps its random start, and a warning says so; so does a mask head when the file has none.
+        predictor keeps its random start, and a warning says so; so do a mask head when the file has none,
+        and a detector's pyramid and heads when it is a classifier's.
 
     Raises:
         EffkerasError: what `open_weights` raises; variables missing, extra or of other shape; weights
@@ -141,13 +166,14 @@ class _Found(NamedTuple):
     problems: Mapping[str, list[str]]
 
 
-def _find_all(model: keras.Model, source: Source) -> _Found:
+def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source) -> _Found:
+    weights = list(weights)
     values: list[tuple[Any, np.ndarray]] = []
     used: set[str] = set()
     missing: list[str] = []
     misfit: list[str] = []
     skipped: list[str] = []
-    for wanted, variable in weights_of(model):
+    for wanted, variable in weights:
         value, name = source.find(wanted), source.name(wanted)
         used.add(name)
         if value is None:
@@ -158,15 +184,15 @@ def _find_all(model: keras.Model, source: Source) -> _Found:
             skipped.append(name)
         else:
             misfit.append(f"{name} {tuple(value.shape)} where the model has {tuple(variable.shape)}")
-    new = _new_head(model, source, missing)
+    new = _new_head(weights, source, missing)
     missing = [name for name in missing if name not in new]
-    problems = {"missing": missing, "of another shape": misfit, "extra": source.leftovers(used)}
+    problems = {"missing": missing, "of another shape": misfit, _EXTRA: source.leftovers(used)}
     return _Found(values, skipped, new, problems)
 
 
-def _new_head(model: keras.Model, source: Source, missing: list[str]) -> list[str]:
+def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:
     """The mask head's weights, when the source has none of them: then it is learned anew."""
-    own = [source.name(wanted) for wanted, _ in weights_of(model) if wanted.layer.startswith(PREFIX)]
+    own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(PREFIX)]
     return own if set(own) <= set(missing) else []
 
 

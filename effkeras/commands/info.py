@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from effkeras.backbones import spec_with_backbone
-from effkeras.commands.options import add_backbone, parser
+from effkeras.commands.options import MODEL_HELP, add_backbone, parser
 from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.cell_network import cells_of
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     options = parser("info", "What one model is made of, and what it costs.")
-    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument("model", help=MODEL_HELP)
     options.add_argument("--toml", action="store_true", help="print the resolved definition instead")
     add_backbone(options)
     chosen = options.parse_args(argv)

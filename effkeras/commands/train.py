@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.backbones import spec_with_backbone
-from effkeras.commands.options import above_zero, add_backbone, add_data, parser
+from effkeras.commands.options import MODEL_HELP, above_zero, add_backbone, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
 from effkeras.definition import with_heads
+from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
 from effkeras.regularization import Regularization, regularized
 from effkeras.training.settings import read_settings
+from effkeras.zoo import saved_weights
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
 _REGULARIZERS = ("dropout", "survival", "drop_block")
@@ -33,6 +35,7 @@ def _run(argv: Sequence[str] | None) -> None:
     spec = regularized(spec_with_backbone(chosen.model, chosen.backbone), Regularization(**given))
     if chosen.heads:
         spec = with_heads(spec, chosen.heads)
+    weights = _weights(chosen)
     settings = read_settings(chosen.config, _overrides(chosen))
     train_split = find_split(chosen.data, "train") or "train"
     data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad, masks=spec.segments)
@@ -44,8 +47,22 @@ def _run(argv: Sequence[str] | None) -> None:
     with quiet():
         from effkeras.training.loop import Job, train
 
-    train(Job(spec, data, validation, settings, chosen.out, chosen.weights))
+    train(Job(spec, data, validation, settings, chosen.out, weights))
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
+
+
+def _weights(chosen: argparse.Namespace) -> str | None:
+    """What the training starts from: --weights, or what the model comes with."""
+    is_resumed = Path(chosen.model).resolve() == chosen.out.resolve()
+    own = None if chosen.backbone or is_resumed else saved_weights(chosen.model)
+    if own is None:
+        return chosen.weights  # type: ignore[no-any-return]
+    if chosen.weights:
+        raise EffkerasError(
+            f"{chosen.model} has its own weights; --weights goes with a zoo name or a TOML file"
+        )
+    note(f"starting from the weights in {own}")
+    return str(own)
 
 
 def _validation(root: Path, *, skip_bad: bool, masks: bool) -> LabelledData | None:
@@ -63,7 +80,7 @@ def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser("train", "Trains a model on labelled pictures. The same command again resumes.")
-    options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
+    options.add_argument("model", help=f"{MODEL_HELP}; training starts from the weights that are there")
     add_data(options)
     add_backbone(options)
     options.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
