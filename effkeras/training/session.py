@@ -22,6 +22,7 @@ from effkeras.evaluate import evaluate, headlines
 from effkeras.layers import FollowTraining
 from effkeras.models import save
 from effkeras.predictor import KerasPredictor
+from effkeras.training.batch_norm import RisingMomentum
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from effkeras.training.compiling import compile_for
 from effkeras.training.ema import AveragedWeights
@@ -113,6 +114,7 @@ class Session:
                     steps_per_epoch=per_epoch,
                     callbacks=[
                         FollowTraining(steps.stop, steps.start),
+                        RisingMomentum(self.plain),
                         *self.hooks,  # before the averages, which see what they leave
                         self.average,
                         _EpochEnd(self),

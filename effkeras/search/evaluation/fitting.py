@@ -1,9 +1,9 @@
 """A training of a few seconds: building and tracing would cost more than the steps themselves.
 
 So the steps of an epoch are one graph with a loop in it, traced once, and nothing leaves it but the loss.
-Batch normalisation's averages follow the training more closely than any fixed momentum would: with the
-usual 0.99 a network of 150 steps is measured with statistics that are still near their start, and looks
-like a coin toss however well it has learned.
+Batch normalisation's momentum rises with the steps, as in `effkeras train`: with the usual 0.99 a network of
+150 steps is measured with statistics that are still near their start, and looks like a coin toss however
+well it has learned.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from effkeras.errors import EffkerasError
 from effkeras.layers.scheduled import set_progress
 from effkeras.predictor import named_outputs
 from effkeras.search.evaluation.pictures import Samples
+from effkeras.training.batch_norm import RisingMomentum
 from effkeras.training.compiling import compile_for
 from effkeras.training.settings import TrainSettings
-
-MOST_MOMENTUM = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Fitting:
         self._steps = self._pictures // self._batch
         augment = course.settings.augment if course.augmented else None
         self._targets = targets_of(course.spec, BatchSpec(self._batch, course.settings.seed, augment))
-        self._momentum = quick_momentum(model)
+        self._momentum = RisingMomentum(model)
         compile_for(model, course.spec, course.settings, self._steps)
         model.optimizer.build(model.trainable_variables)
         self._graph: Callable[..., Any] = tf.function(self._run, autograph=False)
@@ -84,23 +83,13 @@ class Fitting:
 
     def _step(self, pixels: tf.Tensor, targets: Any) -> tf.Tensor:
         model = self._model
-        done = tf.cast(model.optimizer.iterations, tf.float32)
-        self._momentum.assign(tf.minimum(MOST_MOMENTUM, (1 + done) / (10 + done)))
+        self._momentum.set(model.optimizer.iterations)
         with tf.GradientTape() as tape:
             outputs = model(pixels, training=True)
             loss = model.compute_loss(x=pixels, y=targets, y_pred=outputs, training=True)
         variables = model.trainable_variables
         model.optimizer.apply(tape.gradient(loss, variables), variables)
         return tf.cast(loss, tf.float32)
-
-
-def quick_momentum(model: keras.Model) -> tf.Variable:
-    """One variable in place of the momentum of every batch normalisation; the model is for trial only."""
-    momentum = tf.Variable(0.0, trainable=False)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = momentum
-    return momentum
 
 
 class GraphPredictor:
