@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from effkeras.graph.counting import run_over_shapes
 from effkeras.graph.efficientdet import detector
 from effkeras.graph.functional import Part, deep_graphs
 from effkeras.graph.keras_net import KerasNet
+from effkeras.hdf5_safety import check_file
 from effkeras.layers import Normalize
 from effkeras.limits import check_memory
 from effkeras.networks import ExternalNetwork
@@ -154,24 +156,43 @@ def spec_of(model: keras.Model) -> ModelSpec:
 def load(path: str | Path) -> keras.Model:
     """Loads a `.keras` file, or the model of a run folder.
 
-    Raises EffkerasError when there is none or it is corrupt.
+    Raises EffkerasError when there is none, it is corrupt, or its weights refer to another file.
     """
     path = Path(path)
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
-    try:
-        with deep_graphs():
-            return keras.models.load_model(file, compile=False)
-    except Exception as error:
-        reason = first_line(error)
-        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
+    with _reading(file):
+        return keras.models.load_model(file, compile=False)
+
+
+def load_weights_of(model: keras.Model, file: Path) -> None:
+    """Copies into a model the weights of the `.keras` file that was saved from it or from its like.
+
+    Raises EffkerasError when the file is missing, corrupt, or of another model, or refers to another file.
+    """
+    with _reading(file):
+        model.load_weights(file)
 
 
 def save(model: keras.Model, path: Path) -> None:
     """Saves a `.keras` file, whole or not at all."""
     with whole_file(Path(path)) as temporary:
         model.save(temporary)
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Around everything that Keras reads from a file: checks the file first, and explains errors."""
+    try:
+        check_file(file)
+        with deep_graphs():
+            yield
+    except EffkerasError:
+        raise
+    except Exception as error:
+        reason = first_line(error)
+        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
 
 
 def _check_channels(spec: ModelSpec) -> None:

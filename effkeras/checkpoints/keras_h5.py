@@ -17,6 +17,7 @@ from effkeras.checkpoints.keras_names import KerasLayer, keras_layers, top_layer
 from effkeras.checkpoints.sources import Demands, Padding, Triple, Wanted, reading
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
+from effkeras.hdf5_safety import check_hdf5
 
 _WHAT = "HDF5 file of Keras weights"
 _ROOTS = ("layers", "_layer_checkpoint_dependencies")  # the second was TensorFlow 2.12 to 2.15
@@ -38,8 +39,12 @@ StoredLayers = dict[str, list[Stored]]
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> H5Source:
-    """Opens the weights of a model made here or of its twin in keras.applications."""
+    """Opens the weights of a model made here or of its twin in keras.applications.
+
+    Raises EffkerasError when the file is damaged, refers to another file, or holds no weights of Keras.
+    """
     with reading(path, _WHAT), h5py.File(path) as file:
+        check_hdf5(file, path)
         layers, kind = _layers(file, keras_layers(spec))
         demands = _demands(file, layers)
     if not layers:

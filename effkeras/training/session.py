@@ -20,7 +20,7 @@ from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.evaluate import evaluate, headlines
 from effkeras.layers import FollowTraining
-from effkeras.models import save
+from effkeras.models import load_weights_of, save
 from effkeras.predictor import KerasPredictor
 from effkeras.training.batch_norm import RisingMomentum
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -148,7 +148,7 @@ class Session:
     def finish(self) -> keras.Model:
         """Saves and returns the model: the best validated one with early stopping, else the last."""
         if self.course.settings.early_stop and self.run.model.is_file():
-            self.final.load_weights(self.run.model)
+            load_weights_of(self.final, self.run.model)
             return self.final
         self._settle()
         save(self.final, self.run.model)
