@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.files import safe_name
 from effkeras.networks import BATCH_NORM, Activation, BatchNormSpec, Network, network_problem
 from effkeras.tables import Table, to_record, to_table
 
@@ -306,7 +307,10 @@ def _is_list(value: Any) -> bool:
 
 def checked(spec: ModelSpec, where: str = "") -> ModelSpec:
     """The spec itself, after checks that types alone cannot make."""
+    safe_name(spec.name, f"{where}: the name" if where else "the model's name")
     where = where or spec.name
+    for name in spec.weights:
+        safe_name(name, f"{where}: the weights' name")
     problem = _problem(spec)
     if problem:
         raise EffkerasError(f"{where}: {problem}")

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from effkeras.errors import EffkerasError
 
+# Of a name that files are called by: what is added to it must fit into the 255 bytes of a file's name.
+MOST_BYTES = 200
+_SHOWN = 60  # characters of a refused name
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -87,6 +91,26 @@ def inside(folder: Path, name: str) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise EffkerasError(f"the file name {name!r} leads out of {folder}; use names inside it")
     return path
+
+
+def safe_name(name: str, what: str) -> str:
+    """The name itself, which files and folders can be called by; `what` it is stands in the error.
+
+    Raises EffkerasError for a name that is no plain name: empty, hidden, of several folders, with characters
+    that cannot be printed, or of more than 200 bytes.
+    """
+    problems = {
+        "is empty": not name,
+        "contains characters that cannot be printed": not name.isprintable(),
+        "contains a slash or backslash": bool({"/", "\\"} & set(name)),
+        "starts with a dot": name.startswith("."),
+        f"is longer than {MOST_BYTES} bytes": len(name.encode(errors="replace")) > MOST_BYTES,
+    }
+    problem = next((text for text, holds in problems.items() if holds), "")
+    if problem:
+        shown = repr(name[:_SHOWN]) + ("..." if len(name) > _SHOWN else "")
+        raise EffkerasError(f"{what} {shown} {problem}; files are called by it: choose a plain name")
+    return name
 
 
 def told_apart(files: Iterable[Path]) -> dict[Path, str]:

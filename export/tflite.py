@@ -18,6 +18,7 @@ from effkeras import results
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.console import run_command
 from effkeras.errors import EffkerasError
+from effkeras.files import safe_name
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
 from export.consumers.consumer import NMS, RAW, Target, consumers, nms_settings, settle
@@ -181,7 +182,7 @@ def _ptq(options: ExportOptions, target: Target) -> PtqOptions:
 def _out(source: str, options: ExportOptions, target: Target) -> Path:
     if options.out is not None:
         return options.out
-    name = "-".join([plans.find(options.recipe).name, *target.words()])
+    name = "-".join([safe_name(plans.find(options.recipe).name, "the recipe's name"), *target.words()])
     run = run_folder(source)
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 

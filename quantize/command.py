@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.console import facts, run_command
+from effkeras.files import safe_name
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
 from effkeras.training.settings import TrainSettings, read_settings
@@ -99,7 +100,7 @@ def _settings_files(source: str) -> list[Path]:
 
 def work_folder(source: str, name: str) -> Path:
     """Where the work goes without --out: into a run's folder, or beside what was given."""
-    path = Path(source)
+    path, name = Path(source), safe_name(name, "the recipe's name")
     is_run = (path / "model.keras").is_file()
     return path / "compressed" / name if is_run else Path(f"{called(source)}-{name}")
 

@@ -18,7 +18,7 @@ from effkeras.compare import Drop, compare, outcomes
 from effkeras.console import note
 from effkeras.evaluate import evaluate, headlines
 from effkeras.external import adopted
-from effkeras.files import write_text
+from effkeras.files import safe_name, write_text
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, LiteRTModel
@@ -274,5 +274,5 @@ def _keep(made: Compression, folder: Path) -> None:
 
 def artifact_file(folder: Path, plan: Plan, io: Edges) -> Path:
     """Where a recipe's artifact with such edges goes."""
-    name = plan.name if io == "float32" else f"{plan.name}-{io}"
+    name = safe_name(plan.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
     return Run(folder).artifacts / f"{name}.tflite"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.files import safe_name
 from effkeras.tables import Table, merge, read_toml, to_record, to_table
 from quantize import recipes
 from quantize.recipes import Recipe
@@ -67,9 +68,19 @@ class Plan:
     def to_table(self) -> Table:
         """The plan with every option, as `find` reads it from a file."""
         about = {"name": self.name, "format": self.format.name, "summary": self.summary}
-        found = {item.name: getattr(self.steps, item.name) for item in dataclasses.fields(Steps)}
+        found = {name: getattr(self.steps, name) for name in _names(Steps)}
         steps = {name: to_table(spec) for name, spec in found.items() if spec is not None}
         return {**about, **steps, "ptq": to_table(self.ptq)}
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What a recipe's table says beside its steps."""
+
+    name: str
+    format: str = FORMAT
+    summary: str = ""
+    ptq: PtqSpec = field(default_factory=PtqSpec)
 
 
 def find(recipe: str | Path | Plan | Recipe) -> Plan:
@@ -96,10 +107,15 @@ def _from_file(file: Path) -> Plan:
 
 def _from_table(name: str, table: Mapping[str, Any], where: str) -> Plan:
     rest = _joined(dict(table))
-    name = rest.pop("name", name)
-    format_, summary = rest.pop("format", FORMAT), rest.pop("summary", "")
-    ptq = to_record(PtqSpec, rest.pop("ptq", {}), f"{where}: ptq")
-    return Plan(name, recipes.find(format_), to_record(Steps, rest, where), ptq, summary)
+    own = {key: rest.pop(key) for key in _names(_About) if key in rest}
+    about = to_record(_About, {"name": name, **own}, where)
+    safe_name(about.name, f"{where}: the name")
+    steps = to_record(Steps, rest, where)
+    return Plan(about.name, recipes.find(about.format), steps, about.ptq, about.summary)
+
+
+def _names(kind: type[_About] | type[Steps]) -> tuple[str, ...]:
+    return tuple(item.name for item in dataclasses.fields(kind))
 
 
 def _table_of(name: str) -> Table:

@@ -8,6 +8,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import tomli_w
 
 import effkeras
 from effkeras.definition import (
@@ -188,3 +189,27 @@ def test_levels_are_those_of_the_pyramid():
 def test_anchors_per_location_are_scales_times_shapes():
     assert effkeras.spec("d0").anchors.per_location == 9
     assert changed(effkeras.spec("d0"), "anchors.octaves", 2).anchors.per_location == 6
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "", ".", "a\nb", "a\\b", "a" * 300])
+def test_a_name_that_files_cannot_have_is_refused(name, tmp_path):
+    spec = effkeras.spec("efficientnet-lite0")
+    file = tmp_path / "mine.toml"
+    file.write_text(tomli_w.dumps({"base": "efficientnet-lite0", "name": name}))
+    for read in (lambda: effkeras.spec(file), lambda: spec.replace(name=name)):
+        with pytest.raises(EffkerasError, match="files are called by it") as caught:
+            read()
+        assert str(caught.value).isprintable()
+    card = {"url": "https://example.org/w.h5"}
+    file.write_text(tomli_w.dumps({"base": "efficientnet-lite0", "weights": {name: card}}))
+    with pytest.raises(EffkerasError, match=r"mine\.toml: the weights' name .*files are called by it"):
+        effkeras.spec(file)
+
+
+def test_a_file_that_no_model_can_be_called_after_needs_a_name(tmp_path):
+    file = tmp_path / ".hidden.toml"
+    file.write_text('base = "efficientnet-lite0"\n')
+    with pytest.raises(EffkerasError, match=r"the name '\.hidden' starts with a dot"):
+        effkeras.spec(file)
+    file.write_text('base = "efficientnet-lite0"\nname = "shown"\n')
+    assert effkeras.spec(file).name == "shown"

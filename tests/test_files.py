@@ -8,12 +8,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from effkeras.errors import EffkerasError
 from effkeras.files import (
     inside,
     make_folder,
     one_each,
+    safe_name,
     told_apart,
     whole_file,
     whole_folder,
@@ -200,3 +203,49 @@ def test_what_is_made_of_files_overwrites_none_of_them(tmp_path):
 )
 def test_files_are_told_apart(files, names):
     assert list(told_apart(map(Path, files)).values()) == names
+
+
+@pytest.mark.parametrize("name", ["d0", "efficientnet-edgetpu-s", "v2.1_b+", "my model", "été", "a" * 200])
+def test_a_plain_name_is_taken(name):
+    assert safe_name(name, "the name") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "is empty"),
+        (".", "starts with a dot"),
+        ("..", "starts with a dot"),
+        (".hidden", "starts with a dot"),
+        ("../x", "contains a slash"),
+        ("/etc/x", "contains a slash"),
+        ("a/b", "contains a slash"),
+        ("a\\b", "contains a slash or backslash"),
+        ("a\nb", "cannot be printed"),
+        ("a\0", "cannot be printed"),
+        ("a\x1b[2J", "cannot be printed"),
+        ("\u202egnp.exe", "cannot be printed"),
+        ("a\ud800", "cannot be printed"),
+        ("a" * 201, "longer than 200 bytes"),
+        ("é" * 101, "longer than 200 bytes"),
+        ("a" * 10**6, "longer than 200 bytes"),
+    ],
+)
+def test_a_name_that_is_no_files_is_refused(name, problem):
+    with pytest.raises(EffkerasError, match=problem) as caught:
+        safe_name(name, "mine.toml: the name")
+    message = str(caught.value)
+    assert message.startswith("mine.toml: the name '")
+    assert message.isprintable()
+    assert len(message) < 200
+
+
+@given(st.text(st.sampled_from("ab./\\\n\0 ~:-\u00e9"), max_size=8))
+def test_a_name_that_is_taken_stays_in_its_folder(name):
+    folder = Path("/some/folder")
+    try:
+        safe_name(name, "the name")
+    except EffkerasError:
+        return
+    assert Path(os.path.normpath(folder / f"{name}.tflite")).parent == folder
+    assert Path(os.path.normpath(folder / name)).parent == folder

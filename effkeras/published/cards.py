@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from effkeras import zoo
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.files import inside
+from effkeras.files import inside, safe_name
 from effkeras.published.download import download
 from effkeras.published.unpack import is_archive, unpack
 
@@ -55,17 +55,29 @@ def fetch(spec: ModelSpec, name: str) -> Path:
     if card is None:
         known = f"; {did_you_mean(name, spec.weights)}" if spec.weights else ""
         raise EffkerasError(f"{spec.name} knows no weights {name!r} by name{known}")
-    file = cached_file(spec, name)
     if not card.url:
         return _beside(spec, card, None)
+    file = cached_file(spec, name)
     if not file.is_file():
         download(card.url, file, lambda part: check(part, card))
     return file
 
 
 def cached_file(spec: ModelSpec, name: str) -> Path:
-    """Where the file of published weights lies or would lie."""
-    return cache_folder() / spec.name / name / PurePosixPath(urlsplit(spec.weights[name].url).path).name
+    """Where the file of published weights lies or would lie.
+
+    Raises EffkerasError when a name, or the URL's last part, cannot be that of a file.
+    """
+    folder = cache_folder() / safe_name(spec.name, "the model's name") / safe_name(name, "the weights' name")
+    file = _last_part(spec.weights[name].url)
+    return folder / safe_name(file, f"{spec.name}: the weights {name!r}: the file")
+
+
+def _last_part(url: str) -> str:
+    try:
+        return PurePosixPath(urlsplit(url).path).name
+    except ValueError:  # a bracket that is not closed
+        return ""
 
 
 def cache_folder() -> Path:

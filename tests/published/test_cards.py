@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import re
 import tarfile
+from pathlib import Path
 
 import pytest
 
 import effkeras
+from effkeras import cli
 from effkeras.definition import ModelSpec, WeightsSpec, spec_from_table
 from effkeras.errors import EffkerasError
 from effkeras.published import cards
@@ -133,3 +137,55 @@ def test_a_card_survives_as_a_table():
     definition = effkeras.spec("d0")
     assert definition.weights["advprop"].mean == (127.5,) * 3
     assert spec_from_table(definition.to_table(), "d0") == definition
+
+
+DEFINITION = """
+base = "efficientnet-lite0"
+name = {name}
+[weights.{card}]
+url = {url}
+"""
+
+
+@pytest.mark.parametrize("name", ["../../evil", "{here}/evil"])
+@pytest.mark.parametrize("place", ["name", "card"])
+def test_names_lead_nowhere_but_into_the_cache(name, place, tmp_path, monkeypatch, capsys):
+    def fake(url: str, to: Path, check: object) -> None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.touch()
+
+    monkeypatch.setattr(cards, "download", fake)
+    names = {"name": "some", "card": "far"} | {place: name.format(here=tmp_path)}
+    file = tmp_path / "mine.toml"
+    file.write_text(DEFINITION.format(url=json.dumps(URL), **{k: json.dumps(v) for k, v in names.items()}))
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["weights", str(file), names["card"], "--download"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file}: the ")
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.org",
+        "https://a.org/",
+        "https://a.org/x/..",
+        "https://a.org/.h5",
+        "https://a.org/a%b\\c",
+        "http://[",
+    ],
+)
+def test_a_url_must_end_in_the_name_of_a_file(url, cache):
+    for ask in (cached_file, fetch, locate):
+        with pytest.raises(EffkerasError, match=r"some: the weights 'far': the file .* choose a plain name"):
+            ask(spec(url=url), "far")
+    assert not cache.exists()
+
+
+def test_names_that_were_never_read_are_looked_at_where_they_become_a_path(cache):
+    with pytest.raises(EffkerasError, match=r"the model's name '../evil' contains a slash"):
+        cached_file(dataclasses.replace(spec(url=URL), name="../evil"), "far")
+    with pytest.raises(EffkerasError, match=r"the weights' name '../evil' contains a slash"):
+        cached_file(dataclasses.replace(spec(), weights={"../evil": WeightsSpec(url=URL)}), "../evil")

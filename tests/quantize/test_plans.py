@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
 from effkeras import EffkerasError
+from effkeras.files import safe_name
+from export.tflite import main as export_main
 from quantize import plans, recipes
+from quantize.command import main as quantize_main
+from quantize.command import work_folder
+from quantize.compression import artifact_file
 from quantize.specs import ClusterSpec, FriendlySpec, Steps
 
 STEPS = ("friendly", "unsqueeze", "channels30", "prune50", "prune2of4", "cluster16", "distill")
@@ -100,6 +107,17 @@ def test_a_file_overrides_its_base(tmp_path):
         ("[tune]\nepochs = 0\n", "at least one epoch"),
         ('format = "int9"\n', "int9"),
         ("[ptq\n", "not valid TOML"),
+        ('name = "../x"\n', r"mine\.toml: the name '../x' contains a slash"),
+        ('name = "/tmp/x"\n', "contains a slash"),
+        ('name = ".."\n', "starts with a dot"),
+        ('name = "a\\u0000b"\n', "cannot be printed"),
+        ('name = ""\n', "the name '' is empty"),
+        ("name = 5\n", r"mine\.toml: name must be a text, not 5"),
+        ("summary = 5\n", r"mine\.toml: summary must be a text, not 5"),
+        ("format = []\n", r"mine\.toml: format must be a text, not \[\]"),
+        ("format = 8\n", r"mine\.toml: format must be a text, not 8"),
+        ("ptq = 5\n", r"mine\.toml: ptq must be a table, not 5"),
+        ("prune = 5\n", r"mine\.toml: prune must be a table, not 5"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_name(text, message, tmp_path):
@@ -119,3 +137,30 @@ def test_a_written_plan_reads_as_itself(tmp_path_factory, words):
     file.write_text(tomli_w.dumps(plan.to_table()))
     again = plans.find(file)
     assert again == plan
+
+
+@pytest.mark.parametrize("name", [*recipes.names(), *(f"{step}-int8" for step in STEPS)])
+def test_recipes_have_names_that_files_can_have(name):
+    assert safe_name(plans.find(name).name, "the name") == name
+
+
+@pytest.mark.parametrize("name", ["../x", "{here}/x"])
+@pytest.mark.parametrize("main", [quantize_main, export_main])
+def test_a_recipes_name_leads_nowhere(name, main, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.toml"
+    file.write_text(tomli_w.dumps({"base": "int8", "name": name.format(here=tmp_path)}))
+    data = str(tmp_path / "data")
+    assert main(["efficientnet-digits", "--recipe", str(file), "--data", data]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file}: the name ")
+    assert error.count("\n") == 1
+    assert list(tmp_path.rglob("*")) == [file]
+
+
+def test_a_plan_that_was_never_read_is_looked_at_where_it_becomes_a_path(tmp_path):
+    plan = dataclasses.replace(plans.find("int8"), name="../x")
+    with pytest.raises(EffkerasError, match=r"the recipe's name '../x' contains a slash"):
+        artifact_file(tmp_path, plan, "float32")
+    with pytest.raises(EffkerasError, match=r"the recipe's name '../x' contains a slash"):
+        work_folder("efficientnet-digits", plan.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
+from effkeras.files import MOST_BYTES
 from effkeras.search.genomes import Choice, Gene, Genome, all_genomes, chosen, key
 from effkeras.search.spaces.choices import Group
 from effkeras.search.spaces.file import SpaceFile
@@ -74,7 +76,7 @@ class TomlSpace(ABC):
         word = key(least := self.canonical(genome))
         made = self._made(least)
         return made.replace(
-            name=f"{self.name}-{word}",
+            name=_called(self.name, word),
             summary=f"Candidate {word} of the space {self.name}",
             published=None,
             weights={},
@@ -111,6 +113,14 @@ class TomlSpace(ABC):
     def _parts(self, genome: Genome) -> list[Genome]:
         """The genome's part of each group."""
         return cut(genome, [len(group.genes) for group in self.groups])
+
+
+def _called(space: str, word: str) -> str:
+    """A candidate's name; of a genome too long for the name of a file, a digest."""
+    name = f"{space}-{word}"
+    if len(name.encode(errors="replace")) <= MOST_BYTES:
+        return name
+    return f"{space}-{hashlib.sha256(word.encode()).hexdigest()[:16]}"
 
 
 def cut(genome: Genome, lengths: Iterable[int]) -> list[Genome]:

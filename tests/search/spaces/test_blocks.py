@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -278,3 +279,11 @@ def test_a_large_space_is_covered_by_far_fewer_networks_than_it_has():
     assert len(covering) < 3000
     found = pieces_of(space, covering)
     assert pieces_of(space, (genomes.sample(space, random) for _ in range(100))) <= found
+
+
+def test_candidates_of_a_long_name_can_still_name_a_file(tmp_path):
+    space = space_from(tmp_path, with_base(SPACES["idle genes"]), "s" * 180)
+    first, second = itertools.islice(genomes.all_genomes(space), 2)
+    names = {space.spec(genome).name for genome in (first, second)}
+    assert len(names) == 2
+    assert all(len(name) <= 200 and name.startswith(space.name) for name in names)
