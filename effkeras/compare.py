@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from effkeras.data.classes import matched
 from effkeras.data.records import DetectionData, LabelledData
 from effkeras.detection.average_precision import Matches
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import category_ids, class_ranks, found_boxes
+from effkeras.evaluate import class_ranks, found_boxes
 from effkeras.predictor import Predictor
 
 RESAMPLES = 1000
@@ -57,11 +58,12 @@ def outcomes(predictor: Predictor, data: LabelledData, *, title: str = "evaluati
     Raises EffkerasError when the model and the data do not fit, or too many pictures cannot be read.
     """
     spec = predictor.spec
+    if isinstance(data, DetectionData) and not spec.detects:
+        raise EffkerasError(f"{spec.name} finds no boxes in {data.root}; comparisons are of AP or top-1")
+    data = matched(data, spec)
     if isinstance(data, DetectionData):
-        if not spec.detects:
-            raise EffkerasError(f"{spec.name} finds no boxes in {data.root}; comparisons are of AP or top-1")
         found = found_boxes(predictor, data, title=title)
-        matches = Matches.of(data, found, category_ids(spec, data))
+        matches = Matches.of(data, found)
         return Outcomes("AP", matches.pictures, matches.average_precision)
     right = class_ranks(predictor, data, title=title).top(1)
     return Outcomes("top1", len(right), lambda weights: float(right @ weights / weights.sum()))

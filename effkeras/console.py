@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 BAD_INPUT = 2
 INTERRUPTED = 130
+_noted: set[str] = set()
 _AFTER_INTERRUPTION = {
     True: "the same command goes on from what was kept",
     False: "files that were not finished are not there",
@@ -28,6 +29,7 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     `resumes` says that the same command goes on where an interrupted one stopped.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _noted.clear()
     try:
         return command() or 0
     except EffkerasError as error:
@@ -45,6 +47,13 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
 def note(text: str) -> None:
     """A line for the person at the terminal; stdout stays free for results."""
     print(text, file=sys.stderr)
+
+
+def note_once(text: str) -> None:
+    """A note that a command gives once, however often its reason is met."""
+    if text not in _noted:
+        _noted.add(text)
+        note(text)
 
 
 def printable(text: str, longest: int | None = None) -> str:

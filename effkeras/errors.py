@@ -20,11 +20,18 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like another, in upper or lower case; None when none is."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return folded[close[0]] if close else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suffix for an error message: the closest known word, else the first known ones."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    close = closest(word, names)
+    if close is not None:
+        return f"did you mean {close!r}?"
     shown = ", ".join(names[:_LISTED])
     return f"known: {shown}" + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

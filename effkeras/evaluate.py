@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from effkeras.console import note, track
+from effkeras.data.classes import matched
 from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.records import (
-    ClassificationData,
     ClassificationRecord,
     DetectionData,
     DetectionRecord,
@@ -60,7 +60,7 @@ def evaluate(
     Args:
         predictor: a Keras model or an artifact.
         data: pictures with boxes for a detector, read with their masks when it segments; with one class
-            each for a classifier.
+            each for a classifier. Its classes are matched with the model's: by name, whatever their order.
         limit: measure on the first `limit` pictures only.
         title: what the progress bar says.
 
@@ -71,19 +71,19 @@ def evaluate(
     Raises:
         EffkerasError: the model and the data do not fit, or too many pictures cannot be read.
     """
+    data = matched(data, predictor.spec)
     return evaluate_batches(predictor, data, _batches(predictor.spec, data.records[:limit], title))
 
 
 def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> dict[str, float]:
-    """`evaluate` for pictures that are there already: records of `data`, placed for the predictor's input."""
-    spec = predictor.spec
-    if spec.is_detector and isinstance(data, DetectionData):
+    """`evaluate` for pictures that are there already: records of `data`, placed for the predictor's input.
+
+    The data is in the model's classes: see `effkeras.data.classes.matched`.
+    """
+    if isinstance(data, DetectionData):
         return _judge_all(predictor, data, batches)
-    if not spec.is_detector and isinstance(data, ClassificationData):
-        ranks = _class_ranks(predictor, data, batches)
-        return {f"top{count}": float(ranks.top(count).mean()) for count in (1, 5)}
-    wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
-    raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
+    ranks = _class_ranks(predictor, batches)
+    return {f"top{count}": float(ranks.top(count).mean()) for count in (1, 5)}
 
 
 def _judge_all(predictor: Predictor, data: DetectionData, batches: Iterable[Batch]) -> dict[str, float]:
@@ -119,7 +119,6 @@ class _BoxJudge:
 
     def __init__(self, spec: ModelSpec, data: DetectionData):
         self._data = data
-        self._ids = category_ids(spec, data)
         self._decoder = Decoder.of(spec)
         self.found: dict[int, Detections] = {}
 
@@ -129,14 +128,14 @@ class _BoxJudge:
         self.found[record.image_id] = Detections(boxes, one.scores, one.classes)
 
     def metrics(self) -> dict[str, float]:
-        return coco_metrics(self._data, self.found, self._ids)
+        return coco_metrics(self._data, self.found)
 
 
 class _MaskJudge:
     """Mean intersection over union, in picture pixels."""
 
     def __init__(self, spec: ModelSpec, data: DetectionData):
-        self._classes = MaskClasses.of(spec, data, category_ids(spec, data))
+        self._classes = MaskClasses.of(spec, data)
         self._confusion = Confusion(spec.mask_classes)
 
     def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
@@ -145,36 +144,6 @@ class _MaskJudge:
 
     def metrics(self) -> dict[str, float]:
         return self._confusion.metrics()
-
-
-def category_ids(spec: ModelSpec, data: DetectionData) -> list[int]:
-    """The data set's category id of each class index of the model.
-
-    By the definition's own ids when it has them for all categories of the data, else by position.
-    """
-    ids = [category.id for category in data.categories]
-    if set(ids) <= set(spec.category_ids):
-        return list(spec.category_ids)
-    if len(ids) == spec.classes:
-        return ids
-    raise EffkerasError(
-        f"{data.root} has {len(ids)} categories and {spec.name} {spec.classes} classes; "
-        "evaluate a model trained on these categories"
-    )
-
-
-def check_classes(spec: ModelSpec, data: ClassificationData) -> None:
-    """Refuses data with another number of classes, or the same classes in another order."""
-    if len(data.labels) != spec.classes:
-        raise EffkerasError(
-            f"{data.root} has {len(data.labels)} classes and {spec.name} {spec.classes}; "
-            "evaluate a model trained on these classes"
-        )
-    if spec.labels and spec.labels != data.labels:
-        raise EffkerasError(
-            f"{data.root} has the classes {', '.join(data.labels[:5])}... and {spec.name} was trained on "
-            f"{', '.join(spec.labels[:5])}...; put the model's order into {data.root / 'labels.txt'}"
-        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -206,14 +175,14 @@ class ClassRanks:
 
 
 def class_ranks(
-    predictor: Predictor, data: ClassificationData, *, limit: int | None = None, title: str = "evaluating"
+    predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
 ) -> ClassRanks:
     """Where a classifier puts the true class of each image; those that cannot be used are left out."""
-    return _class_ranks(predictor, data, _batches(predictor.spec, data.records[:limit], title))
+    data = matched(data, predictor.spec)
+    return _class_ranks(predictor, _batches(predictor.spec, data.records[:limit], title))
 
 
-def _class_ranks(predictor: Predictor, data: ClassificationData, batches: Iterable[Batch]) -> ClassRanks:
-    check_classes(predictor.spec, data)
+def _class_ranks(predictor: Predictor, batches: Iterable[Batch]) -> ClassRanks:
     found = []
     for batch in batches:
         (scores,) = predictor(batch.pixels).values()

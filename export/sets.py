@@ -36,12 +36,15 @@ class Sets:
         return cls(_open(options.data, None, ("train",), options.skip_bad), check, options.skip_bad)
 
     def fitting(self, model: keras.Model) -> Sets:
-        """The same, the pictures to measure on with their masks if the model segments."""
+        """The same, the pictures to measure on in the model's classes, with masks if it segments."""
+        from effkeras.data.classes import matched
         from effkeras.models import spec_of
 
-        if self.check is None or not spec_of(model).segments:
+        if self.check is None:
             return self
-        return replace(self, check=_with_masks(self.check, self.skip_bad))
+        spec = spec_of(model)
+        check = _with_masks(self.check, self.skip_bad) if spec.segments else self.check
+        return replace(self, check=matched(check, spec))
 
     def to_tune(self, spec: ModelSpec) -> LabelledData:
         """Pictures to choose by, which are not those to measure on: val, or what is calibrated with."""

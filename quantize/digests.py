@@ -10,7 +10,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData, Mask, Polygons
+from effkeras.data.records import (
+    ClassificationRecord,
+    DetectionData,
+    DetectionRecord,
+    LabelledData,
+    Mask,
+    Polygons,
+)
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -24,6 +31,8 @@ def fingerprint(model: keras.Model) -> str:
 def contents(data: LabelledData) -> str:
     """A digest of a split's pictures by name and of their labels, wherever its folder lies."""
     digest = hashlib.sha256(repr(data.labels).encode())
+    if isinstance(data, DetectionData) and data.map_classes is not None:
+        digest.update(repr(data.map_classes).encode())
     for record in data.records:
         digest.update(_name(record.path, data.root))
         for part in _labels(record, data.root):

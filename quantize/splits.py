@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from effkeras.console import note
+from effkeras.data.classes import matched
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data, spread
 from effkeras.definition import ModelSpec
@@ -26,9 +27,10 @@ class Splits:
 
     @classmethod
     def open(cls, root: Path, spec: ModelSpec, *, skip_bad: bool = False) -> Splits:
-        """The splits train, val and test of a folder.
+        """The splits train, val and test of a folder; those to measure on in the classes of a model.
 
-        Raises EffkerasError when train, or both of the others, are missing, or labels are bad.
+        Raises EffkerasError when train, or both of the others, are missing, labels are bad, or the classes
+        are not the model's.
         """
         names = [find_split(root, name) for name in ("train", "val", "test")]
         train, validation, test = names
@@ -42,7 +44,8 @@ class Splits:
         def read(split: str | None) -> LabelledData:
             return open_data(root, split or "train", skip_bad=skip_bad, masks=spec.segments)
 
-        return cls(read(train), read(validation or test), read(test or validation))
+        judged = [matched(read(split), spec) for split in (validation or test, test or validation)]
+        return cls(read(train), *judged)
 
     def shortened(self, count: int) -> Splits:
         """The same with at most `count` pictures to train on, from all over the split."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -115,6 +116,20 @@ def test_coco_masks_and_label_maps_are_judged_alike(data, label_maps):
     theirs = evaluate(predictor, open_data(label_maps, "test"))
     assert ours == theirs
     assert ours.keys() == {"mIoU", "pixels"}
+
+
+def test_label_maps_of_other_values_are_judged_alike(label_maps, tmp_path):
+    """The classes of the values are listed the other way round; only the background stays."""
+    root = tmp_path / "maps"
+    shutil.copytree(label_maps, root)
+    (root / "labels.txt").write_text("paper\n" + "".join(f"{digit}\n" for digit in reversed(range(10))))
+    table = np.array([0, *range(10, 0, -1), *[255] * 245], np.uint8)
+    for file in root.glob("*/masks/*.png"):
+        Image.fromarray(table[np.asarray(Image.open(file))]).save(file)
+    predictor = KerasPredictor.of(build_spec(spec_with("segment")))
+    wanted = evaluate(predictor, open_data(label_maps, "test"))
+    assert wanted["mIoU"] > 0
+    assert evaluate(predictor, open_data(root, "test")) == wanted
 
 
 def test_headlines_are_one_a_head():

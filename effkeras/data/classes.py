@@ -1,12 +1,32 @@
-"""The classes of a data set, and definitions that get them."""
+"""The classes of a data set: definitions that get them, and data in the classes of a model.
+
+A class is known by its name. Data from elsewhere may number the same classes otherwise, or have only some of
+them; `matched` gives it the class indices of a model before anything is trained on it or measured.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from effkeras.data.records import DetectionData, LabelledData
+import numpy as np
+
+from effkeras.console import note_once
+from effkeras.data.records import (
+    Category,
+    ClassificationData,
+    ClassificationRecord,
+    DetectionData,
+    DetectionRecord,
+    LabelledData,
+)
 from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.errors import EffkerasError, closest
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +42,194 @@ class Classes:
 
 
 def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
-    """The classes of data that a definition can learn from; EffkerasError for data that do not fit it."""
-    if spec.is_detector != isinstance(data, DetectionData) or (spec.detects and not _has_boxes(data)):
-        wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
-        raise EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
-    ids = tuple(one.id for one in data.categories) if isinstance(data, DetectionData) else ()
-    return Classes(tuple(data.labels), ids)
+    """The classes of data that a definition can learn from.
+
+    Raises EffkerasError for data that do not fit it, and for two classes of one name.
+    """
+    if not _fits(spec, data) or (spec.detects and not _has_boxes(data)):
+        raise _misfit(spec, data)
+    if len(set(_keys(data.labels))) < len(data.labels):
+        _check_unique(_where(data), (data.labels[label] for label in _used(data)))
+    return Classes(tuple(data.labels), _ids(data))
 
 
 def spec_for_data(spec: ModelSpec, data: LabelledData) -> ModelSpec:
     """The definition with the classes of the data set; EffkerasError like `classes_for`."""
     return classes_for(spec, data).given_to(spec)
+
+
+def matched(data: LabelledData, spec: ModelSpec) -> LabelledData:
+    """The data in the classes of a model: with its class indices, names and category ids.
+
+    Classes are the same when their names are, but for white space around them; order and category ids do not
+    matter, and the data may have only some of the model's classes. Where the model has no names, classes are
+    matched by category id if it has all of the data's, else by position. Differences are noted once.
+
+    Raises:
+        EffkerasError: the data is of another kind, has annotations of a class that the model does not have,
+            or the names of classes repeat.
+    """
+    if not _fits(spec, data):
+        raise _misfit(spec, data)
+    labels = spec.labels if any(_keys(spec.labels)) else ()
+    return _in_classes(data, _Target(spec.name, spec.classes, labels, spec.category_ids))
+
+
+def matched_to(data: LabelledData, other: LabelledData) -> LabelledData:
+    """A split in the classes of another one, as `matched` has it in those of a model."""
+    owner = f"the split {other.split!r}"
+    return _in_classes(data, _Target(owner, len(other.labels), other.labels, _ids(other)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Classes that data gets, and whose they are; `labels` and `ids` may be ()."""
+
+    owner: str
+    count: int
+    labels: tuple[str, ...]
+    ids: tuple[int, ...]
+
+
+def _in_classes(data: LabelledData, target: _Target) -> LabelledData:
+    if len(data.labels) == target.count and _keys(data.labels) == _keys(target.labels):
+        return data  # whatever its category ids are
+    index = _by_name(data, target) if target.labels else _by_number(data, target)
+    if index == list(range(target.count)):
+        return data
+    table = np.array(index)
+    if isinstance(data, ClassificationData):
+        labels = _labels(data, target, index)
+        return replace(data, labels=labels, records=tuple(_reclassed(one, table) for one in data.records))
+    values = range(len(index)) if data.map_classes is None else data.map_classes
+    return replace(
+        data,
+        categories=_categories(data, target, index),
+        records=tuple(_relabelled(one, table) for one in data.records),
+        map_classes=tuple(index[label] for label in values),
+    )
+
+
+def _by_name(data: LabelledData, target: _Target) -> list[int]:
+    """The target's index of each class of the data; -1 for classes that no annotation uses."""
+    keys = _keys(data.labels)
+    places = {key: place for place, key in enumerate(_keys(target.labels))}
+    index = [places.get(key, -1) for key in keys]
+    used = _used(data)
+    unknown = [data.labels[label] for label in used if index[label] < 0]
+    if unknown:
+        raise _unknown(data, target, unknown)
+    annotated = {keys[label] for label in used}
+    _check_unique(_where(data), (data.labels[label] for label in used))
+    _check_unique(target.owner, (name for name in target.labels if _key(name) in annotated))
+    _note_names(data, target, index)
+    return index
+
+
+def _by_number(data: LabelledData, target: _Target) -> list[int]:
+    """Like `_by_name` for a target without names."""
+    places = {identity: place for place, identity in enumerate(target.ids)}
+    index = [places.get(identity, -1) for identity in _ids(data)]
+    how = "category id"
+    if not index or any(index[label] < 0 for label in _used(data)):
+        index, how = list(range(len(data.labels))), "position"
+        if len(index) != target.count:
+            raise EffkerasError(
+                f"{data.root} has {len(index)} classes and {target.owner} {target.count}, without names; "
+                "give data of the same classes, or a definition with labels"
+            )
+    note_once(f"{_where(data)} is matched by {how} of classes, as {target.owner} has no class names")
+    return index
+
+
+def _note_names(data: LabelledData, target: _Target, index: Sequence[int]) -> None:
+    """Notes other category ids, and classes that only one side has."""
+    where, found = _where(data), set(index) - {-1}
+    unknown = [name for name, place in zip(data.labels, index, strict=True) if place < 0]
+    missing = [name for place, name in enumerate(target.labels) if place not in found]
+    pairs = zip(_ids(data), index, strict=False)
+    if target.ids and any(place >= 0 and target.ids[place] != identity for identity, place in pairs):
+        note_once(f"{where} has other category ids than {target.owner}; classes are matched by name")
+    if unknown:
+        note_once(f"{where} lists {_few(unknown)}, unknown to {target.owner}; no annotation uses it")
+    if missing:
+        counts = f"{len(found)} of the {target.count} classes"
+        note_once(f"{where} has {counts} of {target.owner}, without {_few(missing)}")
+
+
+def _unknown(data: LabelledData, target: _Target, unknown: Sequence[str]) -> EffkerasError:
+    close = closest(unknown[0], target.labels)
+    hint = f"did you mean {close!r} by {unknown[0]!r}? " if close is not None else ""
+    return EffkerasError(
+        f"{_where(data)} has the classes {_few(unknown)}, and {target.owner} has {_few(target.labels)}; "
+        f"{hint}give the same classes the same names, and leave others out"
+    )
+
+
+def _used(data: LabelledData) -> list[int]:
+    """The classes that annotations use; with PNG label maps, which are not read here, all of them."""
+    if isinstance(data, ClassificationData):
+        return sorted({record.label for record in data.records})
+    if any(isinstance(record.masks, Path) for record in data.records):
+        return list(range(len(data.labels)))
+    classes = [record.classes for record in data.records]
+    return np.unique(np.concatenate(classes)).astype(int).tolist() if classes else []  # type: ignore[no-any-return]
+
+
+def _relabelled(record: DetectionRecord, table: np.ndarray) -> DetectionRecord:
+    return replace(record, classes=table[record.classes])
+
+
+def _reclassed(record: ClassificationRecord, table: np.ndarray) -> ClassificationRecord:
+    return replace(record, label=int(table[record.label]))
+
+
+def _labels(data: LabelledData, target: _Target, index: Sequence[int]) -> tuple[str, ...]:
+    """The names of the target's classes; where it has none, the data's."""
+    own = {place: name for place, name in zip(index, data.labels, strict=True) if place >= 0}
+    return target.labels or tuple(own.get(place, str(place)) for place in range(target.count))
+
+
+def _categories(data: LabelledData, target: _Target, index: Sequence[int]) -> tuple[Category, ...]:
+    pairs = zip(target.ids or range(target.count), _labels(data, target, index), strict=True)
+    return tuple(Category(identity, name) for identity, name in pairs)
+
+
+def _check_unique(owner: str, names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(map(_key, names)).items() if count > 1]
+    if twice:
+        raise EffkerasError(f"{owner} has two classes named {twice[0]!r}; give each a name of its own")
+
+
+def _keys(names: Iterable[str]) -> list[str]:
+    return [_key(name) for name in names]
+
+
+def _key(name: str) -> str:
+    """What a name is known by; file systems write the same accents in two ways."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
+
+
+def _where(data: LabelledData) -> str:
+    return f"{data.root}: the split {data.split!r}"
+
+
+def _ids(data: LabelledData) -> tuple[int, ...]:
+    return tuple(one.id for one in data.categories) if isinstance(data, DetectionData) else ()
+
+
+def _fits(spec: ModelSpec, data: LabelledData) -> bool:
+    return spec.is_detector == isinstance(data, DetectionData)
+
+
+def _misfit(spec: ModelSpec, data: LabelledData) -> EffkerasError:
+    wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
+    return EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
 
 def _has_boxes(data: LabelledData) -> bool:

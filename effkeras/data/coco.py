@@ -177,7 +177,9 @@ def _category(entry: object) -> Category | None:
     if not isinstance(entry, dict):
         return None
     identity, name = _whole(entry.get("id")), entry.get("name")
-    return Category(identity, name) if identity is not None and isinstance(name, str) else None
+    if identity is None or not isinstance(name, str) or not name.strip():
+        return None
+    return Category(identity, name.strip())
 
 
 class _Picture(NamedTuple):

@@ -25,36 +25,37 @@ _WAY_OUT = "save it as a palette or 8-bit grey PNG whose values are the classes"
 class MaskClasses:
     """How the classes of a data set become those of a model's mask.
 
-    `count` is the number of mask classes; `of_boxes` gives the mask class of each class of the data.
+    `count` is the number of mask classes; `of_boxes` gives the mask class of each class of the data, and
+    `of_values` that of each value of a PNG label map: () when values are mask classes.
     """
 
     count: int
     of_boxes: tuple[int, ...]
+    of_values: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, spec: ModelSpec, data: DetectionData, category_ids: Sequence[int]) -> MaskClasses:
-        """The classes for a model and its data.
+    def of(cls, spec: ModelSpec, data: DetectionData) -> MaskClasses:
+        """The classes for a model and data that are in its classes (`effkeras.data.classes.matched`).
 
-        `category_ids` gives the data set's id of each class of the model. Raises EffkerasError when the
-        data has no masks, or classes that the model's mask has not.
+        The mask classes follow the data's. Those that [segment] counts are found by its labels where it has
+        any; values of PNG label maps are then mask classes as they are. Raises EffkerasError when the data
+        has no masks, or classes that the model's mask has not.
         """
         _check_masks(spec, data)
-        index = {identity: position for position, identity in enumerate(category_ids)}
-        of_boxes = tuple(index[category.id] + 1 for category in data.categories)
-        drawn = any(isinstance(record.masks, tuple) for record in data.records)
-        if drawn and max(of_boxes) >= spec.mask_classes:
-            raise EffkerasError(
-                f"{data.root} has {len(of_boxes)} categories and {spec.name} {spec.mask_classes} mask "
-                "classes, the background one of them; leave [segment] classes out, and they follow the data"
-            )
-        return cls(spec.mask_classes, of_boxes)
+        of_boxes = tuple(range(1, len(data.labels) + 1))
+        if any(isinstance(record.masks, tuple) for record in data.records):
+            of_boxes = _drawn_classes(spec, data)
+        has_own = spec.segment is not None and spec.segment.classes > 0
+        if has_own or data.map_classes is None:
+            return cls(spec.mask_classes, of_boxes)
+        return cls(spec.mask_classes, of_boxes, (0, *(label + 1 for label in data.map_classes)))
 
 
 def classes_of(spec: ModelSpec, data: LabelledData) -> MaskClasses | None:
-    """The mask classes to train a model on data of its own classes; None when it does not segment."""
+    """The mask classes to train a model on data in its classes; None when it does not segment."""
     if not spec.segments or not isinstance(data, DetectionData):
         return None
-    return MaskClasses.of(spec, data, [category.id for category in data.categories])
+    return MaskClasses.of(spec, data)
 
 
 def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, int]) -> np.ndarray:
@@ -72,7 +73,7 @@ def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, in
             holds other values than classes.
     """
     if isinstance(record.masks, Path):
-        labels = _checked(read_label_map(record.masks), record.masks, classes.count)
+        labels = _mapped(read_label_map(record.masks), record.masks, classes)
     else:
         labels = _drawn(record, record.masks or (None,) * len(record.boxes), classes)
     if labels.shape != size:
@@ -158,6 +159,35 @@ def _check_masks(spec: ModelSpec, data: DetectionData) -> None:
             f"{data.root}: the split {data.split!r} has no masks, which {spec.name} with the head segment "
             "needs; give COCO labels with segmentations, or PNG label maps in SPLIT/masks"
         )
+
+
+def _drawn_classes(spec: ModelSpec, data: DetectionData) -> tuple[int, ...]:
+    """The mask class of each class of data whose masks are drawn."""
+    own = spec.segment.labels if spec.segment else ()
+    missing = [name for name in data.labels if own and name not in own]
+    if missing:
+        raise EffkerasError(
+            f"{data.root} has the class {missing[0]!r}, and the [segment] labels of {spec.name} are "
+            f"{', '.join(map(repr, own[:5]))}{', ...' if len(own) > 5 else ''}; name the same classes there"
+        )
+    if own:
+        return tuple(own.index(name) for name in data.labels)
+    if len(data.labels) >= spec.mask_classes:
+        raise EffkerasError(
+            f"{data.root} has {len(data.labels)} categories and {spec.name} {spec.mask_classes} mask "
+            "classes, the background one of them; leave [segment] classes out, and they follow the data"
+        )
+    return tuple(range(1, len(data.labels) + 1))
+
+
+def _mapped(values: np.ndarray, path: Path, classes: MaskClasses) -> np.ndarray:
+    """The mask classes of a label map."""
+    checked = _checked(values, path, len(classes.of_values) or classes.count)
+    if not classes.of_values:
+        return checked
+    table = np.full(IGNORED + 1, IGNORED, np.uint8)
+    table[: len(classes.of_values)] = classes.of_values
+    return table[checked]
 
 
 def _checked(labels: np.ndarray, path: Path, count: int) -> np.ndarray:

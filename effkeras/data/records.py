@@ -63,13 +63,18 @@ class DetectionRecord:
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:
-    """One split of pictures with boxes."""
+    """One split of pictures with boxes.
+
+    `map_classes` has the class of each value from 1 on of the PNG label maps; None when value v is class
+    v - 1.
+    """
 
     root: Path
     split: str
     categories: tuple[Category, ...]
     records: tuple[DetectionRecord, ...]
     skipped: tuple[Skipped, ...] = ()
+    map_classes: tuple[int, ...] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

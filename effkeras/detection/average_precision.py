@@ -43,15 +43,11 @@ class Matches:
     pictures: int
 
     @classmethod
-    def of(cls, data: DetectionData, found: Mapping[int, Detections], category_ids: Sequence[int]) -> Matches:
+    def of(cls, data: DetectionData, found: Mapping[int, Detections]) -> Matches:
         """Matches detections by image id; see `coco_metrics` for the arguments."""
         records = [record for record in data.records if record.image_id in found]
-        positions = {identity: index for index, identity in enumerate(category_ids)}
-        classes = (
-            _matched(records, found, (label, positions[category.id]))
-            for label, category in enumerate(data.categories)
-        )
-        return cls(tuple(classes), len(records))
+        there = sorted({int(label) for record in records for label in record.classes})
+        return cls(tuple(_matched(records, found, label) for label in there), len(records))
 
     def average_precision(self, weights: Array | None = None) -> float:
         """AP over IoU 0.5 to 0.95, each picture counted as often as `weights` (pictures,) says."""
@@ -60,28 +56,24 @@ class Matches:
         return float(np.mean(values)) if values else 0.0
 
 
-def _matched(
-    records: Sequence[DetectionRecord], found: Mapping[int, Detections], labels: tuple[int, int]
-) -> ClassMatches:
-    """Matches one class; `labels` is its index in the data and in the detections."""
-    parts = [_match_picture(record, found[record.image_id], labels) for record in records]
+def _matched(records: Sequence[DetectionRecord], found: Mapping[int, Detections], label: int) -> ClassMatches:
+    """Matches one class."""
+    parts = [_match_picture(record, found[record.image_id], label) for record in records]
     scores = np.concatenate([scores for scores, _, _ in parts])
     order = np.argsort(-scores, kind="stable")
     pictures = np.repeat(np.arange(len(records)), [len(scores) for scores, _, _ in parts])
     right, counts = (
         np.concatenate([part[position] for part in parts], axis=1)[:, order] for position in (1, 2)
     )
-    truths = [int(((one.classes == labels[0]) & ~one.crowd).sum()) for one in records]
+    truths = [int(((one.classes == label) & ~one.crowd).sum()) for one in records]
     return ClassMatches(pictures[order], right, counts, np.array(truths))
 
 
-def _match_picture(
-    record: DetectionRecord, found: Detections, labels: tuple[int, int]
-) -> tuple[Array, Array, Array]:
+def _match_picture(record: DetectionRecord, found: Detections, label: int) -> tuple[Array, Array, Array]:
     """Scores (n,), and whether right and whether counting, both (10, n), of one class in one picture."""
-    own = np.flatnonzero(found.classes == labels[1])
+    own = np.flatnonzero(found.classes == label)
     own = own[np.argsort(-found.scores[own], kind="stable")][:MOST]
-    true = np.flatnonzero(record.classes == labels[0])
+    true = np.flatnonzero(record.classes == label)
     true = true[np.argsort(record.crowd[true], kind="stable")]  # crowds last
     crowd = record.crowd[true]
     overlaps = _overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)

@@ -20,15 +20,13 @@ _NAMES = {
 }
 
 
-def coco_metrics(
-    data: DetectionData, found: Mapping[int, Detections], category_ids: Sequence[int]
-) -> dict[str, float]:
+def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[str, float]:
     """AP averaged over IoU 0.5 to 0.95, AP50, AP75, AP by size, and AR with 100 detections.
 
     Args:
-        data: the true boxes.
-        found: detections by image id, boxes in picture pixels. Only these pictures are judged.
-        category_ids: the data set's category id of each class index in `found`.
+        data: the true boxes. A class without any counts neither way.
+        found: detections by image id, boxes in picture pixels, with the classes of `data`. Only these
+            pictures are judged.
 
     Returns:
         Metrics between 0 and 1; a size without any true box is left out.
@@ -42,7 +40,7 @@ def coco_metrics(
     truth = _truth(data, records)
     if all(one["iscrowd"] for one in truth["annotations"]):
         raise EffkerasError(f"{data.root}: the split {data.split!r} has no boxes to measure against")
-    detections = _detections(found, category_ids)
+    detections = _detections(found)
     if not detections:
         return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)
     coco = COCO(truth)
@@ -64,22 +62,22 @@ def _truth(data: DetectionData, records: Sequence[DetectionRecord]) -> dict[str,
                 {
                     "id": len(annotations) + 1,
                     "image_id": record.image_id,
-                    "category_id": data.categories[label].id,
+                    "category_id": int(label),
                     "bbox": _xywh(box),
                     "area": float(area),
                     "iscrowd": int(crowd),
                 }
             )
     images = [{"id": r.image_id, "height": r.size[0], "width": r.size[1]} for r in records]
-    categories = [{"id": category.id, "name": category.name} for category in data.categories]
+    categories = [{"id": label, "name": name} for label, name in enumerate(data.labels)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _detections(found: Mapping[int, Detections], category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def _detections(found: Mapping[int, Detections]) -> list[dict[str, Any]]:
     return [
         {
             "image_id": image_id,
-            "category_id": int(category_ids[label]),
+            "category_id": int(label),
             "bbox": _xywh(box),
             "score": float(score),
         }

@@ -10,7 +10,7 @@ import keras
 
 from effkeras.checkpoints import load_weights, open_weights
 from effkeras.console import note
-from effkeras.data.classes import spec_for_data
+from effkeras.data.classes import matched, spec_for_data
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
@@ -53,6 +53,8 @@ def train(job: Job) -> keras.Model:
     job = replace(job, spec=spec_for_data(job.spec, job.train))
     if job.weights:  # they bring the preprocessing that they were trained with
         job = replace(job, spec=open_weights(job.spec, job.weights).spec)
+    if job.validation is not None:
+        job = replace(job, validation=matched(job.validation, job.spec))
     _check(job)
     run = Run(job.out)
     run.check(job.spec, job.settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from effkeras.data.classes import matched
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
@@ -50,7 +51,8 @@ def tune(job: TuneJob) -> keras.Model:
         EffkerasError: another training in the folder, data that do not fit, an unwritable folder.
     """
     keras.utils.set_random_seed(job.settings.seed)
-    store = PictureStore(job.train, job.spec.input, classes_of(job.spec, job.train))
+    train = matched(job.train, job.spec)
+    store = PictureStore(train, job.spec.input, classes_of(job.spec, train))
     course = Course(job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out)
     plain = copy_of(job.model)
     session = Session(course, Trainees(plain, job.wrap(plain), copy_of(job.model)), job.hooks)

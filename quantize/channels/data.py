@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from effkeras.data.classes import matched
 from effkeras.data.masks import classes_of
 from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import LabelledData
@@ -48,7 +49,7 @@ def batches_of(model: keras.Model, data: LabelledBatches | LabelledData | None) 
             f"{model.name!r} carries no definition that tells how pictures become its input; "
             "give batches of (pixels, targets)"
         )
-    few = spread(data, BATCH * BATCHES)
+    few = spread(matched(data, spec), BATCH * BATCHES)
     size = min(BATCH, len(few.records))
     store = PictureStore(few, spec.input, classes_of(spec, few))
     steps = range(max(1, len(few.records) // max(size, 1)))

@@ -26,12 +26,11 @@ import numpy as np
 
 import quantize
 from effkeras.console import note, progress, track
+from effkeras.data.classes import matched
 from effkeras.data.pipeline import BatchSpec, training_batches
-from effkeras.data.records import ClassificationData, LabelledData
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import check_classes
 from effkeras.litert.flatbuffer import attach, name_interface
 from effkeras.litert.runner import DEFINITION
 from effkeras.models import spec_of
@@ -85,9 +84,9 @@ def run_tfmot(
     """
     graph, task = _prepared(model, spec, lessons.tune)
     definition = lessons.spec or spec_of(model)
-    _check_data(definition, lessons.train)
+    train = matched(lessons.train, definition)
     with _work_folder() as folder:
-        store = PictureStore(lessons.train, definition.input)
+        store = PictureStore(train, definition.input)
         steps = max(1, len(store) // lessons.tune.batch)
         task |= {"steps": steps * lessons.tune.epochs, "io": io}
         with _Worker(folder, graph, task) as worker:
@@ -211,12 +210,6 @@ def _check_classifier(model: keras.Model) -> None:
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         names = ", ".join(model.output_names)
         raise EffkerasError(f"{TOOL} trains classifiers only here, and {model.name!r} puts out {names}")
-
-
-def _check_data(spec: ModelSpec, data: LabelledData) -> None:
-    if not isinstance(data, ClassificationData):
-        raise EffkerasError(f"{data.root} has no folder per class, which {spec.name} needs; check --data")
-    check_classes(spec, data)
 
 
 def _selected(graph: Graph, spec: StepSpec) -> Selection:

@@ -169,6 +169,7 @@ BAD_FILES = {
     "empty": (changed("annotations", []), "no annotations at all"),
     "no categories": (changed("categories", []), "no categories at all"),
     "category type": (changed("categories", [{"id": "7", "name": "dog"}]), "category at position 0"),
+    "category without a name": (changed("categories", [{"id": 7, "name": " "}]), "category at position 0"),
     "category twice": (changed("categories", [{"id": 7, "name": "a"}] * 2), "category id 7 occurs twice"),
     "image twice": (with_image(id=1), "image id 1 occurs twice"),
     "image id": (with_image(id=True), "image at position 1 has no whole 'id'"),

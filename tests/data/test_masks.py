@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def test_crowds_and_boxes_without_mask_are_unknown_but_hide_nothing():
 def test_digits_masks_lie_in_their_boxes(tmp_path):
     folder = digits_folder(tmp_path / "d", size=64, masks="rle", train=6, val=1, test=1)
     data = open_data(folder, "train", masks=True)
-    classes = MaskClasses.of(with_heads(tiny_detector(), ["segment"]), data, range(1, 11))
+    classes = MaskClasses.of(with_heads(tiny_detector(), ["segment"]), data)
     for one in data.records:
         labels = label_map(one, classes, (64, 64))
         assert (labels > 0).sum() == one.areas.sum()
@@ -254,21 +255,42 @@ def data(masks: tuple[Mask | None, ...] | Path) -> DetectionData:
     return DetectionData(Path("root"), "train", (Category(4, "cat"), Category(9, "dog")), (shown,))
 
 
-def test_classes_go_by_the_data_sets_ids():
-    """The model knows ids 3, 4 and 9; the data has 4 and 9, which are its mask classes 2 and 3."""
+def test_values_and_masks_go_by_the_models_classes():
+    """The data has the model's classes 3 and 1, which are its values 1 and 2."""
     spec = with_heads(tiny_detector(), ["segment"]).replace(classes=3, labels=(), category_ids=())
-    assert MaskClasses.of(spec, data((filled(2, 2, 9, 9),)), [3, 4, 9]) == MaskClasses(4, (2, 3))
+    shown = dataclasses.replace(data(Path("a.png")), map_classes=(2, 0))
+    classes = MaskClasses.of(spec, shown)
+    assert (classes.count, classes.of_values) == (4, (0, 3, 1))
+
+
+def test_label_maps_get_the_mask_classes_of_their_values(tmp_path):
+    values = np.arange(600, dtype=np.uint8).reshape(SIZE) % 3
+    values[0] = 255
+    classes = MaskClasses(4, (1, 2, 3), (0, 3, 1))
+    found = label_map(record([], [], png(tmp_path / "a.png", values)), classes, SIZE)
+    np.testing.assert_array_equal(found, np.array([0, 3, 1, *[255] * 253], np.uint8)[values])
+    with pytest.raises(EffkerasError, match="the value 3, and there are 3 mask classes: 0 to 2"):
+        label_map(record([], [], png(tmp_path / "b.png", np.full(SIZE, 3, np.uint8))), classes, SIZE)
+
+
+def test_segment_labels_name_the_drawn_classes():
+    spec = with_heads(tiny_detector(), ["segment"])
+    named = spec.replace(segment=SegmentSpec(3, ("paper", "dog", "cat")))
+    assert MaskClasses.of(named, data((filled(2, 2, 9, 9),))) == MaskClasses(3, (2, 1))
+    other = spec.replace(segment=SegmentSpec(3, ("paper", "cat", "cow")))
+    with pytest.raises(EffkerasError, match=r"has the class 'dog', and the \[segment\] labels of tiny are"):
+        MaskClasses.of(other, data((filled(2, 2, 9, 9),)))
 
 
 def test_data_without_masks_is_refused():
     spec = with_heads(tiny_detector(), ["segment"])
     for masks in ((), (None,)):
         with pytest.raises(EffkerasError, match="root: the split 'train' has no masks, which tiny with"):
-            MaskClasses.of(spec, data(masks), [4, 9])
+            MaskClasses.of(spec, data(masks))
 
 
 def test_drawn_masks_need_room_in_the_models_classes():
     spec = with_heads(tiny_detector(), ["segment"]).replace(segment=SegmentSpec(classes=2))
     with pytest.raises(EffkerasError, match="2 categories and tiny 2 mask classes"):
-        MaskClasses.of(spec, data((filled(2, 2, 9, 9),)), [4, 9])
-    assert MaskClasses.of(spec, data(Path("a.png")), [4, 9]).count == 2
+        MaskClasses.of(spec, data((filled(2, 2, 9, 9),)))
+    assert MaskClasses.of(spec, data(Path("a.png"))).count == 2

@@ -71,7 +71,7 @@ def masked(tmp_path_factory):
     folder = digits_folder(tmp_path_factory.mktemp("data") / "masks", size=64, max_digits=3, masks="rle")
     spec = with_heads(tiny_detector(), ["detect", "segment"])
     data = open_data(folder, "train", masks=True)
-    return PictureStore(data, spec.input, MaskClasses.of(spec, data, spec.category_ids)), spec
+    return PictureStore(data, spec.input, MaskClasses.of(spec, data)), spec
 
 
 def mask_batches(masked, batches: BatchSpec, steps: range) -> np.ndarray:

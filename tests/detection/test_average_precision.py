@@ -56,8 +56,8 @@ def test_it_is_cocos_ap(seed):
     data, found = scene(seed)
     if all(record.crowd.all() for record in data.records):
         return
-    wanted = coco_metrics(data, found, IDS)["AP"]
-    assert Matches.of(data, found, IDS).average_precision() == pytest.approx(wanted, abs=1e-9)
+    wanted = coco_metrics(data, found)["AP"]
+    assert Matches.of(data, found).average_precision() == pytest.approx(wanted, abs=1e-9)
 
 
 def test_a_weight_of_two_is_the_picture_twice_and_zero_is_without_it():
@@ -69,13 +69,13 @@ def test_a_weight_of_two_is_the_picture_twice_and_zero_is_without_it():
             again[len(records)] = found[record.image_id]
             records.append(dataclasses.replace(record, image_id=len(records)))
     repeated = dataclasses.replace(data, records=tuple(records))
-    wanted = coco_metrics(repeated, again, IDS)["AP"]
+    wanted = coco_metrics(repeated, again)["AP"]
     # Equal scores of the copies are cut in two by COCO's curve, never by ours.
-    assert Matches.of(data, found, IDS).average_precision(weights) == pytest.approx(wanted, abs=0.03)
+    assert Matches.of(data, found).average_precision(weights) == pytest.approx(wanted, abs=0.03)
 
 
 def test_nothing_found_is_zero():
     data, _ = scene(1)
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     found = {record.image_id: nothing for record in data.records}
-    assert Matches.of(data, found, IDS).average_precision() == 0
+    assert Matches.of(data, found).average_precision() == 0

@@ -94,7 +94,7 @@ def test_metrics_are_those_of_pycocotools(seed, capsys):
     draw = np.random.default_rng(seed)
     records = [record(10 + 7 * index, draw, int(draw.integers(0, 9))) for index in range(8)]
     found = {one.image_id: guess(one, draw) for one in records}
-    ours = coco_metrics(data_of(records), found, IDS)
+    ours = coco_metrics(data_of(records), found)
     wanted = official(records, found)
     assert ours == pytest.approx(wanted, abs=1e-6)
     assert 0.03 < ours["AP"] < 0.95
@@ -105,14 +105,14 @@ def test_only_the_pictures_looked_at_are_judged():
     draw = np.random.default_rng(5)
     records = [record(index, draw, 5) for index in range(1, 5)]
     found = {one.image_id: guess(one, draw) for one in records[:2]}
-    assert coco_metrics(data_of(records), found, IDS) == pytest.approx(official(records[:2], found), abs=1e-6)
+    assert coco_metrics(data_of(records), found) == pytest.approx(official(records[:2], found), abs=1e-6)
 
 
 def test_perfect_detections_score_1():
     draw = np.random.default_rng(6)
     records = [record(index, draw, 6, crowd=0) for index in range(1, 4)]
     found = {one.image_id: Detections(one.boxes, np.ones(6, np.float32), one.classes) for one in records}
-    metrics = coco_metrics(data_of(records), found, IDS)
+    metrics = coco_metrics(data_of(records), found)
     assert metrics["AP"] == pytest.approx(1)
     assert metrics["AR"] == pytest.approx(1)
 
@@ -122,7 +122,7 @@ def test_a_size_without_boxes_is_left_out():
     one = DetectionRecord(
         Path("a.jpg"), 1, (600, 600), box, np.array([0]), np.array([False]), np.array([4e4], np.float32)
     )
-    metrics = coco_metrics(data_of([one]), {1: Detections(box, np.ones(1, np.float32), np.array([0]))}, IDS)
+    metrics = coco_metrics(data_of([one]), {1: Detections(box, np.ones(1, np.float32), np.array([0]))})
     assert "APl" in metrics
     assert not {"APs", "APm"} & set(metrics)
 
@@ -133,7 +133,7 @@ def nothing() -> Detections:
 
 def test_no_detections_score_0():
     records = [record(1, np.random.default_rng(7), 5)]
-    metrics = coco_metrics(data_of(records), {1: nothing()}, IDS)
+    metrics = coco_metrics(data_of(records), {1: nothing()})
     assert set(metrics.values()) == {0.0}
     assert {"AP", "AP50", "AP75", "AR"} <= set(metrics)
 
@@ -142,11 +142,11 @@ def test_without_true_boxes_there_is_nothing_to_measure():
     empty = record(1, np.random.default_rng(8), 0)
     for found in ({1: guess(record(2, np.random.default_rng(9), 3), np.random.default_rng(1))}, {}):
         with pytest.raises(EffkerasError, match="'val' has no boxes"):
-            coco_metrics(data_of([empty]), found, IDS)
+            coco_metrics(data_of([empty]), found)
 
 
 def test_crowds_alone_are_nothing_to_measure():
     draw = np.random.default_rng(10)
     crowds = record(1, draw, 4, crowd=1)
     with pytest.raises(EffkerasError, match="'val' has no boxes"):
-        coco_metrics(data_of([crowds]), {1: guess(crowds, draw)}, IDS)
+        coco_metrics(data_of([crowds]), {1: guess(crowds, draw)})

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.console import note
+from effkeras.data.classes import matched_to
 from effkeras.data.masks import MaskClasses, classes_of
 from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
@@ -30,7 +31,7 @@ PlacedRecord = tuple[DetectionRecord | ClassificationRecord, Placed]
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """What candidates are trained on, and what their accuracy is measured on."""
+    """What candidates are trained on, and what their accuracy is measured on, in the classes of the first."""
 
     train: LabelledData
     validation: LabelledData
@@ -45,7 +46,7 @@ def open_splits(root: Path, *, skip_bad: bool = False, masks: bool = False) -> S
     data = open_data(root, train, skip_bad=skip_bad, masks=masks)
     if validation is None:
         raise EffkerasError(f"{root} has no split val: a search compares candidates on it; split one off")
-    return Splits(data, open_data(root, validation, skip_bad=skip_bad, masks=masks))
+    return Splits(data, matched_to(open_data(root, validation, skip_bad=skip_bad, masks=masks), data))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

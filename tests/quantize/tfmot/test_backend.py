@@ -164,7 +164,7 @@ def test_settings_that_the_tool_lacks(spec, message):
 
 def test_pictures_with_boxes_are_refused(digits, lessons):
     boxes = dataclasses.replace(lessons, train=open_data(digits, "train"))
-    with pytest.raises(EffkerasError, match="no folder per class"):
+    with pytest.raises(EffkerasError, match="needs a folder per class"):
         run_tfmot(lite(), PruneSpec(), boxes)
 
 
