@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -11,11 +12,13 @@ from effkeras.data.classes import matched
 from effkeras.data.records import DetectionData, LabelledData
 from effkeras.detection.average_precision import Matches
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import class_ranks, found_boxes
+from effkeras.evaluate import evaluate_in_detail
+from effkeras.files import whole_file
 from effkeras.predictor import Predictor
 
 RESAMPLES = 1000
 LEVEL = 0.95
+_METRICS = "metrics"
 
 # A model's metric when each picture counts as often as the weights (pictures,) say.
 WeightedMetric = Callable[[np.ndarray], float]
@@ -23,16 +26,49 @@ WeightedMetric = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
-    """What a model made of each of some pictures: its metric for any weighting of them."""
+    """What a model made of each of some pictures: its metric for any weighting of them.
+
+    `arrays` are what `weighted` is computed from.
+    """
 
     metric: str
     pictures: int
     weighted: WeightedMetric
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
         """The metric, each picture counted once."""
         return self.weighted(np.ones(self.pictures))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Measured:
+    """The metrics of a model on some images, and the outcomes by which it is compared with another.
+
+    `outcomes` are of AP or top-1; None for a model that only segments, as masks have no outcome per image.
+    """
+
+    metrics: dict[str, float]
+    outcomes: Outcomes | None = None
+
+    def save(self, file: Path) -> None:
+        """Writes it to a .npz file. Raises EffkerasError when that is impossible."""
+        kept = {f"{_METRICS}/{name}": np.array(value) for name, value in self.metrics.items()}
+        if self.outcomes is not None:
+            arrays = self.outcomes.arrays
+            kept |= {f"{self.outcomes.metric}/{name}": array for name, array in arrays.items()}
+        with whole_file(file) as aside:
+            np.savez_compressed(aside, **kept)  # type: ignore[arg-type]  # numpy's own `allow_pickle`
+
+    @classmethod
+    def load(cls, file: Path) -> Measured:
+        """Reads what `save` wrote; others raise errors of `numpy.load`, or KeyError."""
+        with np.load(file) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        metrics = {name: float(value) for name, value in _below(_METRICS, arrays).items()}
+        found = (make(_below(metric, arrays)) for metric, make in _OUTCOMES.items() if _below(metric, arrays))
+        return cls(metrics, next(found, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +88,18 @@ class Drop:
         return self.before - self.after
 
 
-def outcomes(predictor: Predictor, data: LabelledData, *, title: str = "evaluating") -> Outcomes:
-    """Runs a model on labelled pictures: a detector's AP, or a classifier's top-1.
-
-    Raises EffkerasError when the model and the data do not fit, or too many pictures cannot be read.
-    """
-    spec = predictor.spec
-    if isinstance(data, DetectionData) and not spec.detects:
-        raise EffkerasError(f"{spec.name} finds no boxes in {data.root}; comparisons are of AP or top-1")
-    data = matched(data, spec)
-    if isinstance(data, DetectionData):
-        found = found_boxes(predictor, data, title=title)
-        matches = Matches.of(data, found)
-        return Outcomes("AP", matches.pictures, matches.average_precision)
-    right = class_ranks(predictor, data, title=title).top(1)
-    return Outcomes("top1", len(right), lambda weights: float(right @ weights / weights.sum()))
+def measure(
+    predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
+) -> Measured:
+    """Runs a model on the first `limit` labelled images; see `effkeras.evaluate.evaluate`."""
+    data = matched(data, predictor.spec)
+    found = evaluate_in_detail(predictor, data, limit=limit, title=title)
+    if found.ranks is not None:
+        return Measured(found.metrics, _of_right({"right": found.ranks.top(1)}))
+    if found.found is None or not isinstance(data, DetectionData):
+        return Measured(found.metrics)
+    matches = Matches.of(data, found.found)
+    return Measured(found.metrics, _of_matches(matches.to_arrays()))
 
 
 def compare(before: Outcomes, after: Outcomes, *, resamples: int = RESAMPLES, seed: int = 0) -> Drop:
@@ -85,3 +118,22 @@ def compare(before: Outcomes, after: Outcomes, *, resamples: int = RESAMPLES, se
     ]
     low, high = np.quantile(drops, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Drop(before.metric, before.value, after.value, float(low), float(high))
+
+
+def _of_right(arrays: Mapping[str, np.ndarray]) -> Outcomes:
+    right = arrays["right"]
+    return Outcomes("top1", len(right), lambda weights: float(right @ weights / weights.sum()), arrays)
+
+
+def _of_matches(arrays: Mapping[str, np.ndarray]) -> Outcomes:
+    matches = Matches.from_arrays(arrays)
+    return Outcomes("AP", matches.pictures, matches.average_precision, arrays)
+
+
+_OUTCOMES = {"AP": _of_matches, "top1": _of_right}
+
+
+def _below(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `name` and a slash, without these."""
+    start = f"{name}/"
+    return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}

@@ -41,6 +41,19 @@ class Batch:
     placements: list[Placement]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Evaluation:
+    """The metrics of a model on some images, and what they are made of, image by image.
+
+    `ranks` are those of the true classes under a classifier; images that cannot be used are left out. `found`
+    is what a detector finds, by image id, in image pixels.
+    """
+
+    metrics: dict[str, float]
+    ranks: ClassRanks | None = None
+    found: Mapping[int, Detections] | None = None
+
+
 def headline(spec: ModelSpec) -> str:
     """The metric that a model is judged by, above all."""
     return headlines(spec)[0]
@@ -71,8 +84,15 @@ def evaluate(
     Raises:
         EffkerasError: the model and the data do not fit, or too many pictures cannot be read.
     """
+    return evaluate_in_detail(predictor, data, limit=limit, title=title).metrics
+
+
+def evaluate_in_detail(
+    predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
+) -> Evaluation:
+    """`evaluate`, with what the metrics are made of."""
     data = matched(data, predictor.spec)
-    return evaluate_batches(predictor, data, _batches(predictor.spec, data.records[:limit], title))
+    return _evaluated(predictor, data, _batches(predictor.spec, data.records[:limit], title))
 
 
 def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> dict[str, float]:
@@ -80,18 +100,25 @@ def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable
 
     The data is in the model's classes: see `effkeras.data.classes.matched`.
     """
+    return _evaluated(predictor, data, batches).metrics
+
+
+def _evaluated(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> Evaluation:
     if isinstance(data, DetectionData):
         return _judge_all(predictor, data, batches)
     ranks = _class_ranks(predictor, batches)
-    return {f"top{count}": float(ranks.top(count).mean()) for count in (1, 5)}
+    metrics = {f"top{count}": float(ranks.top(count).mean()) for count in (1, 5)}
+    return Evaluation(metrics, ranks=ranks)
 
 
-def _judge_all(predictor: Predictor, data: DetectionData, batches: Iterable[Batch]) -> dict[str, float]:
+def _judge_all(predictor: Predictor, data: DetectionData, batches: Iterable[Batch]) -> Evaluation:
     spec = predictor.spec
-    judges: list[_Judge] = [_BoxJudge(spec, data)] if spec.detects else []
+    boxes = _BoxJudge(spec, data) if spec.detects else None
+    judges: list[_Judge] = [] if boxes is None else [boxes]
     judges += [_MaskJudge(spec, data)] if spec.segments else []
     _show_all(predictor, judges, batches)
-    return {name: value for judge in judges for name, value in judge.metrics().items()}
+    metrics = {name: value for judge in judges for name, value in judge.metrics().items()}
+    return Evaluation(metrics, found=None if boxes is None else boxes.found)
 
 
 def _show_all(predictor: Predictor, judges: Sequence[_Judge], batches: Iterable[Batch]) -> None:
@@ -174,14 +201,6 @@ class ClassRanks:
         return np.clip((count - self.better) / self.tied, 0.0, 1.0)
 
 
-def class_ranks(
-    predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
-) -> ClassRanks:
-    """Where a classifier puts the true class of each image; those that cannot be used are left out."""
-    data = matched(data, predictor.spec)
-    return _class_ranks(predictor, _batches(predictor.spec, data.records[:limit], title))
-
-
 def _class_ranks(predictor: Predictor, batches: Iterable[Batch]) -> ClassRanks:
     found = []
     for batch in batches:
@@ -190,15 +209,6 @@ def _class_ranks(predictor: Predictor, batches: Iterable[Batch]) -> ClassRanks:
     return ClassRanks(
         np.concatenate([one.better for one in found]), np.concatenate([one.tied for one in found])
     )
-
-
-def found_boxes(
-    predictor: Predictor, data: DetectionData, *, limit: int | None = None, title: str = "evaluating"
-) -> dict[int, Detections]:
-    """What a detector finds in each picture, by image id, in picture pixels."""
-    judge = _BoxJudge(predictor.spec, data)
-    _show_all(predictor, [judge], _batches(predictor.spec, data.records[:limit], title))
-    return judge.found
 
 
 def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[Batch]:

@@ -12,7 +12,8 @@ Metrics = dict[str, float]
 class Accuracy:
     """The same metrics for the model and for the artifact; `metric` counts most, `others` count too.
 
-    `measured_on` is a digest of what the model's depend on.
+    `measured_on` is a digest of what the model's depend on. `interval` holds the drop of `metric` with a
+    probability of `effkeras.compare.LEVEL`; None where there is none, as for masks.
     """
 
     metric: str
@@ -22,6 +23,12 @@ class Accuracy:
     artifact: Metrics
     others: tuple[str, ...] = ()
     measured_on: str = ""
+    interval: tuple[float, float] | None = None
+
+    @property
+    def counting(self) -> dict[str, float]:
+        """The model's values of the metrics that count."""
+        return {name: self.model[name] for name in (self.metric, *self.others)}
 
     @property
     def drop(self) -> float:

@@ -169,7 +169,12 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
     splits = Splits.open(data, spec_of(model)).shortened(case.pictures)
     if case.rescaled:
         model = rescaled(model, probe(splits.train, spec_of(model))[:, None])
-    options = CompressOptions(max_drop=case.max_drop, settings=settings_of(case.model, None), folder=folder)
+    options = CompressOptions(
+        max_drop=case.max_drop,
+        settings=settings_of(case.model, None),
+        folder=folder,
+        force=True,  # a case shows what is lost, however much that is
+    )
     return compress(model, case.plan(), splits, options).to_row()
 
 

@@ -36,6 +36,14 @@ class Demo:
     out: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The report's page, and the formats that were refused, each with the exit code of its export."""
+
+    page: Path
+    refused: dict[str, int]
+
+
 class StepError(Exception):
     """A command ended with an exit code other than 0; it has said why."""
 
@@ -56,26 +64,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     chosen = options.parse_args(argv)
     try:
-        page = show(Demo(chosen.model, chosen.data, chosen.out))
+        shown = show(Demo(chosen.model, chosen.data, chosen.out))
     except StepError as failed:
         return failed.code
     print_table(read_run(chosen.out, samples=0))
-    print(f"The report, with pictures and charts: {page}")
-    return 0
+    print(f"The report, with pictures and charts: {shown.page}")
+    if shown.refused:
+        print(f"refused, for the reasons above: {', '.join(shown.refused)}")
+    return max(shown.refused.values(), default=0)
 
 
-def show(demo: Demo) -> Path:
-    """Runs all steps and returns the report's page."""
+def show(demo: Demo) -> Shown:
+    """Runs all steps. A format that is refused does not keep the others from being made.
+
+    Raises StepError when another step fails, or all formats are refused.
+    """
     spec = zoo.spec(demo.model)
     data = demo.data or _draw_digits(spec, demo.out.parent / "demo-data")
     step("train", demo.model, "--data", data, "--out", demo.out, *_start(spec), *_TRAINING)
+    refused: dict[str, int] = {}
     for recipe in RECIPES:
-        step("export", "tflite", demo.out, "--recipe", recipe, "--data", data)
-    artifacts = [demo.out / "artifacts" / f"{recipe}.tflite" for recipe in RECIPES]
+        try:
+            step("export", "tflite", demo.out, "--recipe", recipe, "--data", data)
+        except StepError as failed:
+            refused[recipe] = failed.code
+    made = [recipe for recipe in RECIPES if recipe not in refused]
+    if not made:
+        raise StepError(max(refused.values()))
+    artifacts = [demo.out / "artifacts" / f"{recipe}.tflite" for recipe in made]
     step("export", "bench", *artifacts)
     _draw_samples(artifacts[-1], data, demo.out / "samples")
     step("export", "report", demo.out)
-    return demo.out / "report" / "report.html"
+    return Shown(demo.out / "report" / "report.html", refused)
 
 
 def print_table(run: RunData) -> None:

@@ -35,7 +35,9 @@ class LayerError:
 class ExportReport:
     """An export: what came out, what it costs, and whether it was written.
 
-    `looks` says what a look at the written file found, `problems` why it was refused.
+    `accuracy` is what is reported, `validated` the accuracy on the split that decides, and `ruined` says so
+    when most of the metric is lost there. `looks` says what a look at the written file found, `problems` why
+    it was refused.
     """
 
     file: Path
@@ -50,6 +52,8 @@ class ExportReport:
     samples: int
     seed: int
     accuracy: Accuracy | None = None
+    validated: Accuracy | None = None
+    ruined: str = ""
     remedies: tuple[str, ...] = ()
     passed: bool = True
     consumer: str = RAW
@@ -73,6 +77,8 @@ class ExportReport:
             "calibration_pictures": self.samples,
             "seed": self.seed,
             **_accuracy_row(self.accuracy),
+            **_validated_row(self.validated),
+            "ruined": self.ruined,
             "total_ops": self.delegated.total_ops,
             "delegated_ops": self.delegated.delegated_ops,
             "partitions": self.delegated.partitions,
@@ -107,6 +113,7 @@ def show(report: ExportReport) -> None:
     title = f"{report.spec.name} as {report.recipe} for {report.consumer}"
     lines = [
         _accuracy_lines(report.accuracy),
+        _decision_lines(report.validated),
         _cost_lines(report),
         _look_lines(report),
         _trouble_lines(report),
@@ -123,6 +130,8 @@ def _look_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
 
 
 def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
+    from effkeras.compare import LEVEL
+
     if accuracy is None:
         yield "accuracy", "not measured: give --data DIR"
         return
@@ -133,6 +142,15 @@ def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
         )
         yield f"{name} artifact", f"{accuracy.artifact[name]:.4f}"
         yield "drop", f"{accuracy.drop_of(name):.4f}"
+        if name == accuracy.metric and accuracy.interval is not None:
+            low, high = accuracy.interval
+            yield "drop within", f"{low:.4f} to {high:.4f} ({LEVEL:.0%} interval)"
+
+
+def _decision_lines(validated: Accuracy | None) -> Iterator[tuple[str, str]]:
+    if validated is not None:
+        yield "decided on", f"{validated.pictures} pictures of {validated.split}"
+        yield f"drop on {validated.split}", f"{validated.worst_drop:.4f}"
 
 
 def _cost_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
@@ -174,5 +192,17 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
         "float_metrics": accuracy.model,
         "artifact_metrics": accuracy.artifact,
         "drop": accuracy.drop,
+        "interval": None if accuracy.interval is None else list(accuracy.interval),
         "measured_on": accuracy.measured_on,
+    }
+
+
+def _validated_row(validated: Accuracy | None) -> dict[str, Any]:
+    """What the decision was made by, under the names that compressions give it too."""
+    if validated is None:
+        return {}
+    return {
+        "validated_drop": validated.worst_drop,
+        "validated_on": validated.split,
+        "validated_pictures": validated.pictures,
     }

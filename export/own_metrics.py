@@ -1,21 +1,22 @@
-"""What a model itself reaches, measured once: a run's records tell it to every later export."""
+"""What a model itself reaches, measured once: a run keeps it for every later export."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
 from effkeras import results
+from effkeras.compare import Measured, measure
 from effkeras.console import note
-from effkeras.errors import EffkerasError
-from effkeras.evaluate import evaluate, headlines
+from effkeras.evaluate import headlines
 from effkeras.models import spec_of
 from effkeras.predictor import KerasPredictor
-from export.accuracy import Metrics
-from export.reporting.rows import is_number
 from quantize.digests import contents, fingerprint
 
 if TYPE_CHECKING:
@@ -23,33 +24,37 @@ if TYPE_CHECKING:
 
     from effkeras.data.records import LabelledData
 
+_NAME = 24  # characters of a digest that name a file
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, eq=False, slots=True)
 class OwnMetrics:
-    """The metrics, and a digest of what they depend on."""
+    """The metrics and outcomes, and a digest of what they depend on."""
 
-    metrics: Metrics
+    measured: Measured
     digest: str
 
 
-def own_metrics(
-    model: keras.Model, data: LabelledData, limit: int | None, records: Path | None
-) -> OwnMetrics:
-    """The metrics of a model on the first `limit` pictures: measured, or as `records` tell them.
+def own_metrics(model: keras.Model, data: LabelledData, limit: int | None, folder: Path | None) -> OwnMetrics:
+    """The metrics of a model on the first `limit` pictures: measured, or as `folder` keeps them.
 
     Args:
         model: a model with a definition.
         data: pictures and labels.
         limit: how many of the pictures count; None for all.
-        records: a run's results.jsonl, with rows of exports before; None when there is none.
+        folder: where a run keeps what was measured; None when nothing is kept.
     """
     digest = digest_of(model, data, limit)
-    known = None if records is None else _known(records, digest)
-    if known is not None and all(name in known for name in headlines(spec_of(model))):
-        note(f"the model was measured before, as {records} tells")
+    file = None if folder is None else folder / f"{digest[:_NAME]}.npz"
+    known = None if file is None else _known(file, headlines(spec_of(model)))
+    if known is not None:
+        note(f"the model was measured before on {data.split}, as {file} tells")
         return OwnMetrics(known, digest)
     predictor = KerasPredictor(model, spec_of(model))
-    return OwnMetrics(evaluate(predictor, data, limit=limit, title="measuring the model"), digest)
+    found = measure(predictor, data, limit=limit, title=f"measuring the model on {data.split}")
+    if file is not None:
+        found.save(file)
+    return OwnMetrics(found, digest)
 
 
 def digest_of(model: keras.Model, data: LabelledData, limit: int | None) -> str:
@@ -66,15 +71,10 @@ def digest_of(model: keras.Model, data: LabelledData, limit: int | None) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _known(records: Path, digest: str) -> Metrics | None:
-    """The metrics of the newest row with this digest; None when there is none that can be read."""
+def _known(file: Path, wanted: tuple[str, ...]) -> Measured | None:
+    """What a file keeps; None when there is none that can be read."""
     try:
-        rows = results.read(records)
-    except EffkerasError:
+        found = Measured.load(file)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
-    found = (row.get("float_metrics") for row in reversed(rows) if row.get("measured_on") == digest)
-    return next((dict(one) for one in found if _are_metrics(one)), None)
-
-
-def _are_metrics(found: Any) -> TypeGuard[Metrics]:
-    return isinstance(found, dict) and all(map(is_number, found.values()))
+    return found if all(math.isfinite(found.metrics.get(name, math.nan)) for name in wanted) else None

@@ -1,7 +1,8 @@
 """`python -m export.tflite MODEL --recipe R --for CONSUMER`: makes a .tflite and says what it costs.
 
-Accuracy is measured with the same code on the model and on the artifact; a file that loses more than
-`--max-drop`, that its consumer cannot run or that does not compute what the model computes is not written.
+Accuracy is measured with the same code on the model and on the artifact: what is decided is decided on the
+split val, what is reported is measured on test. A file that loses more than `--max-drop`, that lost most of
+the metric, that its consumer cannot run or that does not compute what the model computes is not written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras import results
 from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
-from effkeras.console import run_command
+from effkeras.console import note, run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import safe_name
 from effkeras.quiet import quiet
@@ -26,7 +27,8 @@ from export.export_report import ExportReport, LayerError, edges_of, looked_at, 
 from export.runs import run_folder
 from export.sets import Sets
 from quantize import plans
-from quantize.command import recipe_help, settings_of, work_folder
+from quantize.checks.acceptance import beyond_budget, refuse_ruined, warn_of_ruined
+from quantize.command import add_force, recipe_help, settings_of, work_folder
 from quantize.recipes import Edges
 from quantize.specs import PtqSpec
 
@@ -48,10 +50,11 @@ class ExportOptions:
     """What to make and how to check it.
 
     `consumer` is who the file is for; `io` and `nms` are the consumer's own where they are None.
-    `data` is a folder of labelled pictures: ranges are measured on its split "train", accuracy on `split`
-    (default: "test", else "val"), on its first `limit` pictures. `max_drop` is in units of the metric: 0.01
-    is one point of AP, of mIoU or of top-1. `ptq` says how ranges are found and by which tool.
-    `compare_layers` also measures the error of every layer.
+    `data` is a folder of labelled pictures: ranges are measured on its split "train", what is decided is
+    decided on "val" (else the split that is reported), accuracy is reported on `split` (default: "test", else
+    "val"), on the first `limit` pictures of each. `max_drop` is in units of the metric: 0.01 is one point of
+    AP, of mIoU or of top-1. `ptq` says how ranges are found and by which tool. `compare_layers` also measures
+    the error of every layer. With `force`, an artifact that lost most of the metric is written all the same.
     """
 
     recipe: str = "int8"
@@ -69,26 +72,28 @@ class ExportOptions:
     consumer: str = RAW
     nms: str | None = None
     compare_layers: bool = False
+    force: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when the artifact was refused."""
+    """Runs the command; exit code 1 when the artifact was refused, 2 when it lost most of the metric."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
 def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     """Makes an artifact, measures it, and writes it unless it loses too much or a look at it finds problems.
 
-    Beside the file goes a .json with the recipe and the report. When `source` is a run folder, the report
-    is added to its results.jsonl.
+    What it loses is counted from the model that is given, before any step of the recipe. Beside the file
+    goes a .json with the recipe and the report. When `source` is a run folder, the report is added to its
+    results.jsonl.
 
     Args:
         source: a run folder, a .keras file, a zoo name or a TOML file.
         options: what to make and how to check it.
 
     Returns:
-        The report; `passed` is False when nothing was written: more than `max_drop` was lost, or for the
-        reasons in `problems`.
+        The report; `passed` is False when nothing was written: more than `max_drop` was lost, or most of the
+        metric (`ruined`), or for the reasons in `problems`.
 
     Raises:
         EffkerasError: bad options, an artifact that the consumer does not take, no such model, or pictures
@@ -97,20 +102,20 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     with quiet():  # what checks options loads TensorFlow
         target = _check(options)
     sets = Sets.open(options)
-    model = open_model(str(source), options.weights)
-    target = target.fitting(_spec(model))
-    model = _after_steps(model, str(source), options)
-    job = _Job(model, options, target, sets.fitting(model))
+    original = open_model(str(source), options.weights)
+    target = target.fitting(_spec(original))
+    model = _after_steps(original, str(source), options)
+    job = _Job(original, model, options, target, sets.fitting(model))
     run = run_folder(str(source))
-    records = run / "results.jsonl" if run else None
-    report, artifact = _make(job, _out(str(source), options, target), records)
-    return _keep(report, artifact, job, records)
+    report, artifact = _make(job, _out(str(source), options, target), run)
+    return _keep(report, artifact, job, run)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Job:
-    """A model, what is to be made of it for whom, and the pictures for that."""
+    """A model, before and after a recipe's steps, what is to be made of it for whom, and the images."""
 
+    original: keras.Model
     model: keras.Model
     options: ExportOptions
     target: Target
@@ -128,7 +133,7 @@ class _Job:
         from quantize.checks.pictures import pictures_of
 
         spec = _spec(self.model)
-        pictures = pictures_of(spec.input, self.sets.check)
+        pictures = pictures_of(spec.input, self.sets.validation)
         decoder = None
         if self.target.nms != "none":
             decoder = Decoder.of(spec)
@@ -187,15 +192,20 @@ def _out(source: str, options: ExportOptions, target: Target) -> Path:
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 
 
-def _make(job: _Job, file: Path, records: Path | None) -> tuple[ExportReport, bytes]:
+def _make(job: _Job, file: Path, run: Path | None) -> tuple[ExportReport, bytes]:
     from effkeras.litert.runner import LiteRTModel
-    from export.attempts import Budget, remedies, tried
+    from export.attempts import Budget, Trial, remedies
     from export.consumers.finishing import Finish
+    from quantize.post_training.quantization import float_parts
 
     options = job.options
-    budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"), records)
+    measured = run / "measured" if run else None
+    budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"), measured)
+    note("converting")
+    parts = float_parts(job.model, job.ptq, job.sets.calibration)
     finish = Finish(_spec(job.model), job.target)
-    attempts = list(tried(job.model, job.ptq, budget, job.sets, finish))
+    trial = Trial(job.original, job.model, parts, budget, job.sets, finish)
+    attempts = list(trial.attempts(job.ptq))
     last = min(attempts, key=lambda attempt: attempt.drop)  # the first of equals
     runner = LiteRTModel.of_bytes(last.artifact)
     report = ExportReport(
@@ -210,15 +220,22 @@ def _make(job: _Job, file: Path, records: Path | None) -> tuple[ExportReport, by
         delegated=runner.delegated(),
         samples=last.samples,
         seed=options.seed,
-        accuracy=last.accuracy,
+        accuracy=trial.reported(last),
+        validated=last.accuracy,
+        ruined=last.ruined,
         remedies=(*remedies(attempts, options.max_drop, job.ptq, job.sets), *_nms_remedy(last, job)),
-        passed=not last.problems and not last.loses_more(options.max_drop),
+        passed=_passes(last, options),
         consumer=job.target.consumer.name,
         nms=job.target.nms,
         problems=last.problems,
         layers=_layer_errors(last, job) if options.compare_layers else (),
     )
     return report, last.artifact
+
+
+def _passes(attempt: Attempt, options: ExportOptions) -> bool:
+    is_kept = options.force or not attempt.ruined
+    return is_kept and not attempt.problems and not attempt.loses_more(options.max_drop)
 
 
 def _nms_remedy(attempt: Attempt, job: _Job) -> tuple[str, ...]:
@@ -243,7 +260,7 @@ def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
     return tuple(sorted(found, key=lambda one: -one.error))
 
 
-def _keep(report: ExportReport, artifact: bytes, job: _Job, records: Path | None) -> ExportReport:
+def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) -> ExportReport:
     """Writes what was made unless it is refused, and records the export; the report with what was found."""
     from quantize.checks.artifact import write_checked
 
@@ -252,8 +269,8 @@ def _keep(report: ExportReport, artifact: bytes, job: _Job, records: Path | None
             report.file, artifact, job.reference(), lambda found: _beside(looked_at(report, found))
         )
         report = looked_at(report, checked)
-    if records is not None:
-        results.append(records, [results.stamped(report.to_row())])
+    if run is not None:
+        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
     return report
 
 
@@ -276,12 +293,23 @@ def _run(argv: Sequence[str] | None) -> int:
     report = export_tflite(source, options)
     show(report)
     if report.passed:
+        warn_of_ruined(report.ruined)
         print(f"{report.file}: written, with {report.file.with_suffix('.json').name} beside it")
         return 0
-    for reason in report.problems or (f"the drop is beyond --max-drop {options.max_drop}",):
+    reasons = report.problems or _beyond(report, options)
+    for reason in reasons:
         print(f"failed: {reason}")
     print(f"nothing was written to {report.file}")
+    if not reasons:
+        refuse_ruined(report.ruined)
     return FAILED
+
+
+def _beyond(report: ExportReport, options: ExportOptions) -> tuple[str, ...]:
+    """Why the artifact is beyond the budget, if it is."""
+    lost = report.validated
+    over = "" if lost is None else beyond_budget(lost.split, lost.worst_drop, options.max_drop)
+    return (over,) if over else ()
 
 
 def _epilog() -> str:
@@ -306,8 +334,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--io", metavar="TYPE", help=f"{', '.join(EDGES)} (default: the consumer's)")
     options.add_argument("--nms", help=f"of detectors: {', '.join(NMS)} (default: the consumer's)")
     add_data(options, required=False)
-    options.add_argument("--split", help="measure accuracy on it (default: test, else val)")
-    options.add_argument("--max-drop", type=float, metavar="D", help="fail when more is lost, e.g. 0.01")
+    options.add_argument("--split", help="report accuracy on it (default: test, else val)")
+    options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, e.g. 0.01")
+    add_force(options)
     options.add_argument(
         "--samples", type=above_zero, default=SAMPLES, help=f"calibration pictures (default: {SAMPLES})"
     )

@@ -23,7 +23,7 @@ FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when the artifact was refused."""
+    """Runs the command; exit code 1 when the artifact was refused, 2 when it lost most of the metric."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -36,6 +36,7 @@ def _run(argv: Sequence[str] | None) -> int:
     with quiet():
         from effkeras.external import adopted
         from effkeras.models import spec_of
+        from quantize.checks.acceptance import beyond_budget, refuse_ruined, warn_of_ruined
         from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits
 
@@ -49,16 +50,22 @@ def _run(argv: Sequence[str] | None) -> int:
         backend=chosen.backend,
         settings=settings,
         folder=folder,
+        force=chosen.force,
     )
     made = compress(model, plan, splits, options)
     show(made)
     artifact = artifact_file(folder, plan, chosen.io)
     if made.passed:
+        warn_of_ruined(made.ruined)
         print(f"{folder}: written, with {artifact.relative_to(folder)}")
         return 0
-    for reason in made.problems or (f"val loses {made.validated:.4f}, beyond --max-drop {chosen.max_drop}",):
+    over = beyond_budget(made.decided_on, made.validated, chosen.max_drop)
+    reasons = made.problems or ((over,) if over else ())
+    for reason in reasons:
         print(f"failed: {reason}")
     print(f"no artifact was written{f', and {artifact} is an earlier one' if artifact.exists() else ''}")
+    if not reasons:
+        refuse_ruined(made.ruined)
     return FAILED
 
 
@@ -66,10 +73,11 @@ def show(made: Compression) -> None:
     """Prints what a recipe made of a model."""
     drop, figures = made.drop, made.figures
     rows = [
-        (f"{drop.metric} before", f"{drop.before:.4f} (test)"),
+        (f"{drop.metric} before", f"{drop.before:.4f} ({made.reported_on})"),
         (f"{drop.metric} after", f"{drop.after:.4f}"),
         ("drop", f"{drop.drop:.4f}, with {drop.level:.0%} between {drop.low:.4f} and {drop.high:.4f}"),
-        ("drop on val", f"{made.validated:.4f}"),
+        ("decided on", made.decided_on),
+        (f"drop on {made.decided_on}", f"{made.validated:.4f}"),
         ("size", f"{figures['bytes']:,} bytes, {figures['gzipped_bytes']:,} gzipped"),
         ("parameters", f"{figures['parameters']:,}"),
         ("zeros", f"{figures['sparsity']:.1%} of the weights"),
@@ -114,6 +122,11 @@ def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:
     return dataclasses.replace(plan, steps=dataclasses.replace(plan.steps, tune=tune))
 
 
+def add_force(options: argparse.ArgumentParser) -> None:
+    """Adds --force."""
+    options.add_argument("--force", action="store_true", help="write a file that lost most of the metric too")
+
+
 def recipe_help() -> str:
     """All words and formats that a recipe's name is made of, at most 80 columns wide."""
     words = [explained(word, meaning) for word, meaning in plans.WORDS.items()]
@@ -131,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_data(options)
     options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, such as 0.01")
+    add_force(options)
     options.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/compressed/RECIPE")
     options.add_argument("--io", choices=["float32", "uint8", "int8"], default="float32", help="edges' type")
     options.add_argument(

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from effkeras import results
-from effkeras.compare import Drop, compare, outcomes
+from effkeras.compare import Drop, compare, measure
 from effkeras.console import note
 from effkeras.evaluate import evaluate, headlines
 from effkeras.external import adopted
@@ -28,12 +28,14 @@ from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from quantize import plans
 from quantize.aware.quantization_aware import is_fake_quantized
+from quantize.checks.acceptance import Judged, beyond_budget, ruined
 from quantize.checks.artifact import Checked, Reference, write_checked
 from quantize.checks.pictures import pictures_of
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
 from quantize.plans import Plan
 from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check, ptq, read_quantized
+from quantize.precision.judging import worst_drop
 from quantize.precision.mixed import KEPT, MixedOptions, MixedSets, mixed_precision
 from quantize.precision.partial import check_can_mix
 from quantize.recipes import Edges
@@ -49,6 +51,7 @@ class CompressOptions:
     are those that the model was trained with; augmentation is kept. `folder` keeps the work, so that the
     same call goes on where it was interrupted; None keeps nothing. With `strict`, a layer that cannot be
     quantized is an error. `backend` "tfmot" has tensorflow-model-optimization do the steps, where it can.
+    With `force`, an artifact that lost most of the metric is written all the same.
     """
 
     max_drop: float | None = None
@@ -58,6 +61,7 @@ class CompressOptions:
     backend: Trainer = "effkeras"
     settings: TrainSettings = field(default_factory=TrainSettings)
     folder: Path | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,8 +71,9 @@ class Compression:
     `model` is the compressed Keras model, `quantized` the artifact. `drop` is what the artifact loses on the
     test pictures against the model that was given, with its interval; `validated` the same drop on the
     pictures that decisions were made by, `by_steps` what of that the compressed Keras model loses already.
-    `passed` says whether the artifact was written: `validated` is within the budget, and a look at the file
-    found no `problems`, such as an output that is not a number.
+    `passed` says whether the artifact was written: `validated` is within the budget, `ruined` does not say
+    that most of the metric is lost (or force was asked for), and a look at the file found no `problems`, such
+    as an output that is not a number. `decided_on` and `reported_on` are the splits.
     """
 
     plan: Plan
@@ -81,7 +86,10 @@ class Compression:
     passed: bool
     delegated: Delegation
     figures: Mapping[str, float]
+    decided_on: str
+    reported_on: str
     problems: tuple[str, ...] = ()
+    ruined: str = ""
 
     def to_row(self) -> dict[str, Any]:
         """The result as a plain record, kind "compression"."""
@@ -96,6 +104,8 @@ class Compression:
             "interval": [self.drop.low, self.drop.high],
             "validated_drop": self.validated,
             "validated_drop_by_steps": self.by_steps,
+            "validated_on": self.decided_on,
+            "ruined": self.ruined,
             "passed": self.passed,
             "problems": list(self.problems),
             "layers_kept": int(self.reports[-1].figures.get(KEPT, 0)),
@@ -154,12 +164,15 @@ def _compress(
     steps = run_steps(model, plan, splits, work)
     smaller = steps[-1].model if steps else model
     reference = _worst(KerasPredictor.of(model), splits)
-    lost = _drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
+    lost = worst_drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
     quantized, report = _artifact(smaller, plan, splits, options, (folder, lost))
     if options.strict and options.max_drop is None:  # within a budget layers are left in float on purpose
         quantized.check_strict(plan.format)
     runner = LiteRTModel.of_bytes(quantized.flatbuffer)
-    validated = _drop(reference, _worst(runner, splits))
+    kept, decided_on = _worst(runner, splits), splits.validation.split
+    validated = worst_drop(reference, kept)
+    judged = Judged(decided_on, len(splits.validation.records))
+    loss = ruined(spec_of(model), reference, kept, judged)
     made = Compression(
         plan=plan,
         model=smaller,
@@ -168,9 +181,12 @@ def _compress(
         drop=_tested(KerasPredictor.of(model), runner, splits),
         validated=validated,
         by_steps=lost,
-        passed=options.max_drop is None or validated <= options.max_drop,
+        passed=not beyond_budget(decided_on, validated, options.max_drop) and (options.force or not loss),
         delegated=runner.delegated(),
         figures=_figures(smaller, quantized),
+        decided_on=decided_on,
+        reported_on=splits.test.split,
+        ruined=loss,
     )
     if made.passed:
         shown = pictures_of(spec_of(smaller).input, splits.validation)
@@ -217,20 +233,18 @@ def _ptq_options(plan: Plan, options: CompressOptions) -> PtqOptions:
 
 def _worst(predictor: Predictor, splits: Splits) -> dict[str, float]:
     """The metrics that count, on the pictures that decisions are made by."""
-    metrics = evaluate(predictor, splits.validation, title="measuring on val")
+    data = splits.validation
+    metrics = evaluate(predictor, data, title=f"measuring on {data.split}")
     return {name: metrics[name] for name in headlines(predictor.spec)}
 
 
-def _drop(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    return max(before[name] - after[name] for name in before)
-
-
 def _tested(model: Predictor, artifact: Predictor, splits: Splits) -> Drop:
-    if model.spec.is_detector and not model.spec.detects:  # masks have no outcome per picture
-        ours, theirs = (evaluate(one, splits.test)["mIoU"] for one in (model, artifact))
-        return Drop("mIoU", ours, theirs, ours - theirs, ours - theirs)
-    before = outcomes(model, splits.test, title="testing the model")
-    return compare(before, outcomes(artifact, splits.test, title="testing the artifact"))
+    ours = measure(model, splits.test, title="testing the model")
+    theirs = measure(artifact, splits.test, title="testing the artifact")
+    if ours.outcomes is None or theirs.outcomes is None:
+        before, after = (one.metrics["mIoU"] for one in (ours, theirs))
+        return Drop("mIoU", before, after, before - after, before - after)
+    return compare(ours.outcomes, theirs.outcomes)
 
 
 def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:

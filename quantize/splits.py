@@ -8,9 +8,25 @@ from pathlib import Path
 from effkeras.console import note
 from effkeras.data.classes import matched
 from effkeras.data.records import LabelledData
-from effkeras.data.splits import find_split, open_data, spread
+from effkeras.data.splits import check_folder, find_split, open_data, spread
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
+
+
+def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
+    """The names of the split to decide by and of that to report on: val and test, where there are both.
+
+    Where a folder has only one of them, it is both, and that is said. `reported` is a split that was asked
+    for to report on. Raises EffkerasError when there is no such folder, or nothing to measure on in it.
+    """
+    check_folder(root)
+    validation, test = find_split(root, "val"), find_split(root, "test")
+    decides = validation or test or reported
+    if decides is None:
+        raise EffkerasError(f"{root} has neither a split val nor test; accuracy needs pictures of its own")
+    if reported is None and (validation is None or test is None):
+        note(f"{root} has only the split {decides}: what is reported is what was decided by")
+    return decides, reported or test or decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +48,13 @@ class Splits:
         Raises EffkerasError when train, or both of the others, are missing, labels are bad, or the classes
         are not the model's.
         """
-        names = [find_split(root, name) for name in ("train", "val", "test")]
-        train, validation, test = names
-        if validation is None and test is None:
-            raise EffkerasError(
-                f"{root} has neither a split val nor test; accuracy needs pictures of its own"
-            )
-        if validation is None or test is None:
-            note(f"{root} has only the split {validation or test}: what is reported is what was decided by")
+        train = find_split(root, "train") or "train"
+        validation, test = measured_splits(root)
 
-        def read(split: str | None) -> LabelledData:
-            return open_data(root, split or "train", skip_bad=skip_bad, masks=spec.segments)
+        def read(split: str) -> LabelledData:
+            return open_data(root, split, skip_bad=skip_bad, masks=spec.segments)
 
-        judged = [matched(read(split), spec) for split in (validation or test, test or validation)]
-        return cls(read(train), *judged)
+        return cls(read(train), matched(read(validation), spec), matched(read(test), spec))
 
     def shortened(self, count: int) -> Splits:
         """The same with at most `count` pictures to train on, from all over the split."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model
+from tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
-from effkeras.compare import Outcomes, compare, outcomes
+from effkeras.compare import Measured, Outcomes, compare, measure
 from effkeras.data.splits import open_data
+from effkeras.definition import with_heads
 from effkeras.evaluate import evaluate
+from effkeras.models import build_spec
 from effkeras.predictor import KerasPredictor
 from effkeras.zoo import definition_path
 
@@ -44,17 +46,34 @@ def test_other_pictures_cannot_be_compared():
 
 
 @pytest.mark.parametrize("kind", ["efficientdet", "efficientnet"])
-def test_outcomes_have_the_value_that_evaluation_has(kind, digits, digit_classes):
+def test_outcomes_have_the_value_that_evaluation_has(kind, digits, digit_classes, tmp_path):
     import effkeras
 
     model = effkeras.load(definition_path(f"{kind}-digits").parent / "digits.keras")
     data = open_data(digits if kind == "efficientdet" else digit_classes, "test")
     predictor = KerasPredictor.of(model)
-    found = outcomes(predictor, data)
-    assert found.value == pytest.approx(evaluate(predictor, data)[found.metric], abs=1e-6)
+    found = measure(predictor, data)
+    assert found.metrics == evaluate(predictor, data)
+    assert found.outcomes.value == pytest.approx(found.metrics[found.outcomes.metric], abs=1e-6)
+    found.save(tmp_path / "measured.npz")
+    again = Measured.load(tmp_path / "measured.npz")
+    assert again.metrics == found.metrics
+    assert compare(again.outcomes, found.outcomes) == compare(found.outcomes, found.outcomes)
 
 
-def test_masks_have_no_comparison(digits):
-    predictor = KerasPredictor.of(tiny_model("efficientnet-b0"))
-    with pytest.raises(EffkerasError, match="finds no boxes"):
-        outcomes(predictor, open_data(digits, "test"))
+def test_the_first_images_are_measured(digit_classes):
+    found = measure(
+        KerasPredictor.of(build_spec(tiny_classifier())), open_data(digit_classes, "test"), limit=5
+    )
+    assert found.outcomes.pictures == 5
+    assert found.outcomes.value == pytest.approx(found.metrics["top1"])
+
+
+def test_masks_have_no_outcomes(tmp_path):
+    root = digits_folder(tmp_path / "masks", size=64, test=2, masks="rle")
+    data = open_data(root, "test", masks=True)
+    found = measure(KerasPredictor.of(build_spec(with_heads(tiny_detector(), ["segment"]))), data)
+    assert found.outcomes is None
+    found.save(tmp_path / "measured.npz")
+    again = Measured.load(tmp_path / "measured.npz")
+    assert (again.metrics, again.outcomes) == (found.metrics, None)

@@ -50,3 +50,30 @@ def test_demo_keeps_its_promises(tmp_path, capsys):
 def test_a_failing_step_ends_the_demo(tmp_path, capsys):
     assert demo.main(["--data", str(tmp_path / "gone"), "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_one_refused_format_does_not_keep_the_others_from_being_made(tmp_path, monkeypatch, capsys):
+    """The commands are not run: int8 is refused as a ruined file is, and the rest goes on."""
+    ran = []
+
+    def command(words):
+        ran.append(words)
+        return 2 if "int8" in words else 0
+
+    monkeypatch.setattr(demo.cli, "main", command)
+    monkeypatch.setattr(demo, "_draw_samples", lambda *_: None)
+    monkeypatch.setattr(demo, "read_run", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "print_table", lambda _: None)
+    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert demo.main(arguments) == 2
+    assert capsys.readouterr().out.endswith("refused, for the reasons above: int8\n")
+    (bench,) = [words for words in ran if words[:2] == ["export", "bench"]]
+    assert [word.rsplit("/", 1)[-1] for word in bench[2:]] == [
+        "float32.tflite",
+        "fp16.tflite",
+        "dynamic.tflite",
+    ]
+    assert ran[-1][:2] == ["export", "report"]
+    monkeypatch.setattr(demo, "RECIPES", ("int8",))
+    assert demo.main(arguments) == 2
+    assert ran[-1][:2] == ["export", "tflite"]

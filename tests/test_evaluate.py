@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_classifier
 
-from effkeras.compare import compare, outcomes
+from effkeras.compare import compare, measure
 from effkeras.data.splits import open_data
 from effkeras.evaluate import ClassRanks, evaluate
 
@@ -63,7 +63,7 @@ def test_scores_that_say_nothing_are_right_by_chance(digit_classes, scores, top1
     data = dataclasses.replace(data, records=every)
     metrics = evaluate(Fixed(scores.astype(np.float32)), data)
     assert metrics == pytest.approx({"top1": top1, "top5": top5})
-    assert outcomes(Fixed(scores.astype(np.float32)), data).value == pytest.approx(top1)
+    assert measure(Fixed(scores.astype(np.float32)), data).outcomes.value == pytest.approx(top1)
 
 
 def test_rounding_that_only_makes_ties_costs_what_chance_costs(digit_classes):
@@ -71,5 +71,6 @@ def test_rounding_that_only_makes_ties_costs_what_chance_costs(digit_classes):
     data = open_data(digit_classes, "test")
     data = dataclasses.replace(data, records=tuple(dataclasses.replace(r, label=0) for r in data.records))
     exact = np.array([0.501, 0.499] + [0.0] * 8, np.float32)
-    found = compare(outcomes(Fixed(exact), data), outcomes(Fixed(np.round(exact, 1)), data))
+    exact, rounded = (measure(Fixed(one), data).outcomes for one in (exact, np.round(exact, 1)))
+    found = compare(exact, rounded)
     assert (found.before, found.after) == (1, 0.5)

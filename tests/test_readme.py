@@ -44,7 +44,7 @@ def shape(line: str) -> str:
     """A line without what differs between machines: figures, spaces, and the processor's name."""
     line = re.sub(r"^.*(?=, \d+ cores)", "CPU", line)
     line = re.sub("─+", "─", line)  # tables are as wide as their figures
-    return re.sub(r"\d[\d,.]*", "#", " ".join(line.split()))
+    return re.sub(r"[-+]?\d[\d,.]*", "#", " ".join(line.split()))
 
 
 @pytest.fixture(scope="module")

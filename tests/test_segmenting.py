@@ -249,7 +249,7 @@ def test_data_without_masks_is_one_line(digits, saved, tmp_path, capsys):
     assert "the split 'test' has no masks" in one_error(capsys)
     artifact = tmp_path / "x.tflite"
     assert run("export", "tflite", saved, "--recipe", "float32", "--data", digits, "--out", artifact) == 2
-    assert "the split 'test' has no masks" in one_error(capsys)
+    assert "the split 'val' has no masks" in one_error(capsys)
     assert not artifact.exists()
 
 

@@ -19,8 +19,7 @@ def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = F
     Raises EffkerasError when there is no such folder, format or split, or the labels are bad.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise EffkerasError(f"{root}: there is no such data folder; check the path")
+    check_folder(root)
     if coco.coco_splits(root):
         return coco.read_coco(root, split, skip_bad=skip_bad, masks=masks)
     if label_maps.label_map_splits(root):
@@ -34,6 +33,12 @@ def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = F
         f"{root}: no data set that can be read; understood are COCO ({coco.LAYOUTS}), "
         f"label maps ({label_maps.LAYOUT}) and a folder per class ({folder.LAYOUT})"
     )
+
+
+def check_folder(root: Path) -> None:
+    """Raises EffkerasError when there is no such folder of data."""
+    if not root.is_dir():
+        raise EffkerasError(f"{root}: there is no such data folder; check the path")
 
 
 def find_split(root: Path, *wanted: str) -> str | None:

@@ -6,8 +6,9 @@ pictures counted once, this is the AP of `coco_metrics`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -36,6 +37,24 @@ class ClassMatches:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class _Hits:
+    """Where the right detections of a class stand among all of it, for each threshold.
+
+    Precision has its peaks there, so that nothing else need be looked at. `counts` is bool (n,) where some
+    detections do not count, else None.
+    """
+
+    of: ClassMatches
+    places: tuple[Array, ...]
+    counts: tuple[Array | None, ...]
+
+    @classmethod
+    def among(cls, one: ClassMatches) -> _Hits:
+        counts = tuple(None if row.all() else row for row in one.counts)
+        return cls(one, tuple(np.flatnonzero(row) for row in one.right), counts)
+
+
+@dataclass(frozen=True, eq=False)
 class Matches:
     """What a detector found in some pictures, matched with the truth."""
 
@@ -49,11 +68,33 @@ class Matches:
         there = sorted({int(label) for record in records for label in record.classes})
         return cls(tuple(_matched(records, found, label) for label in there), len(records))
 
+    def to_arrays(self) -> dict[str, Array]:
+        """All of it as arrays by name, such as "0/right"; `from_arrays` takes them."""
+        return {
+            f"{index}/{one.name}": getattr(matches, one.name)
+            for index, matches in enumerate(self.classes)
+            for one in fields(matches)
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Matches:
+        """The matches that `to_arrays` made arrays of. Raises KeyError when some are missing."""
+        names = [one.name for one in fields(ClassMatches)]
+        classes = tuple(
+            ClassMatches(*(arrays[f"{index}/{name}"] for name in names))
+            for index in range(len(arrays) // len(names))
+        )
+        return cls(classes, len(arrays["0/truths"]))
+
     def average_precision(self, weights: Array | None = None) -> float:
         """AP over IoU 0.5 to 0.95, each picture counted as often as `weights` (pictures,) says."""
         weights = np.ones(self.pictures) if weights is None else weights
-        values = [_precision(one, weights) for one in self.classes if one.truths @ weights > 0]
+        values = [_precision(one, weights) for one in self._hits if one.of.truths @ weights > 0]
         return float(np.mean(values)) if values else 0.0
+
+    @functools.cached_property
+    def _hits(self) -> list[_Hits]:
+        return [_Hits.among(one) for one in self.classes]
 
 
 def _matched(records: Sequence[DetectionRecord], found: Mapping[int, Detections], label: int) -> ClassMatches:
@@ -108,14 +149,18 @@ def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
     return inside / np.maximum(union, 1e-12)
 
 
-def _precision(one: ClassMatches, weights: Array) -> float:
+def _precision(hits: _Hits, weights: Array) -> float:
     """AP of one class: the mean over thresholds and recalls of the best precision at that recall or above."""
-    each = weights[one.pictures] * one.counts
-    right = np.cumsum(each * one.right, axis=1)
-    precision = right / np.maximum(np.cumsum(each, axis=1), 1e-12)
-    recall = right / (one.truths @ weights)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return float(np.mean([_at_recalls(*pair) for pair in zip(recall, best, strict=True)]))
+    each = weights[hits.of.pictures]
+    seen, truths = np.cumsum(each), hits.of.truths @ weights
+    values = []
+    for places, counts in zip(hits.places, hits.counts, strict=True):
+        counted = seen if counts is None else np.cumsum(each * counts)
+        right = np.cumsum(each[places])
+        precision = right / np.maximum(counted[places], 1e-12)
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        values.append(_at_recalls(right / truths, best))
+    return float(np.mean(values))
 
 
 def _at_recalls(recall: Array, best: Array) -> float:

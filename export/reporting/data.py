@@ -232,7 +232,8 @@ def _recipe_in(file: str) -> str:
 def _exported(before: Artifact, row: Row) -> Artifact:
     """A new file: what was measured of the one that it replaces says nothing about it."""
     if row.values.get("passed") is False:
-        return replace(before, recipe=row.text("recipe"), rejected=row.number("drop"))
+        decided = "validated_drop" if row.has("validated_drop") else "drop"
+        return replace(before, recipe=row.text("recipe"), rejected=row.number_if_told(decided))
     return Artifact(
         file=before.file,
         recipe=row.text("recipe"),

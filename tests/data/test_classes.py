@@ -227,7 +227,7 @@ def detector():
 
 
 def test_a_detector_has_the_same_ap_on_other_ids(digits, detector, tmp_path):
-    from effkeras.compare import outcomes
+    from effkeras.compare import measure
     from effkeras.evaluate import evaluate
 
     data = open_data(digits, "test")
@@ -236,7 +236,7 @@ def test_a_detector_has_the_same_ap_on_other_ids(digits, detector, tmp_path):
     for kind, numbering in numberings(digits, "test").items():
         other = open_data(renamed_ids(digits, "test", tmp_path / kind, numbering), "test")
         assert evaluate(detector, other) == wanted
-    assert outcomes(detector, other).value == outcomes(detector, data).value
+    assert measure(detector, other).outcomes.value == measure(detector, data).outcomes.value
 
 
 def in_other_order(root: Path, out: Path, without: str = "7") -> Path:

@@ -7,17 +7,17 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from tiny import digits_folder
+from tiny import digits_folder, tiny_classifier
 from tiny_models import tiny_model
 
 from effkeras import results
+from effkeras.compare import Measured
 from effkeras.data.splits import open_data
-from effkeras.models import spec_of
+from effkeras.models import build_spec, spec_of
 from export import own_metrics as own
 from export.own_metrics import digest_of, own_metrics
 
 NAME = "efficientnet-lite0"
-TOLD = {"top1": 0.25, "top5": 0.75}
 
 
 @pytest.fixture
@@ -32,40 +32,34 @@ def measured(monkeypatch):
 
     def measure(predictor, data, *, limit, title):
         calls.append(limit)
-        return {"top1": 0.5, "top5": 1.0}
+        return Measured({"top1": 0.5, "top5": 1.0})
 
-    monkeypatch.setattr(own, "evaluate", measure)
+    monkeypatch.setattr(own, "measure", measure)
     return calls
 
 
-def test_what_was_measured_before_is_read(tmp_path, data, measured, capsys):
-    model, records = tiny_model(NAME), tmp_path / "results.jsonl"
-    first = own_metrics(model, data, 4, records)
-    assert (first.metrics, measured) == ({"top1": 0.5, "top5": 1.0}, [4])
-    old = {"measured_on": first.digest, "float_metrics": {"top1": 0.1, "top5": 0.2}}
-    other = {"measured_on": "another", "float_metrics": {"top1": 0.9, "top5": 0.9}}
-    results.append(records, [old, {**old, "float_metrics": TOLD}, other, {"kind": "latency"}])
-    again = own_metrics(model, data, 4, records)
-    assert (again.metrics, again.digest, measured) == (TOLD, first.digest, [4])
-    assert "measured before, as" in capsys.readouterr().err
+def test_what_was_measured_before_is_read(tmp_path, data, capsys):
+    model, kept = build_spec(tiny_classifier()), tmp_path / "measured"
+    first = own_metrics(model, data, 4, kept)
+    again = own_metrics(model, data, 4, kept)
+    assert (again.measured.metrics, again.digest) == (first.measured.metrics, first.digest)
+    np.testing.assert_array_equal(
+        again.measured.outcomes.arrays["right"], first.measured.outcomes.arrays["right"]
+    )
+    said = capsys.readouterr().err
+    assert said.count("measuring the model on test") == 1
+    assert "measured before on test, as" in said
+    assert len(list(kept.iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        '{"broken',
-        "[]",
-        "{}",
-        '{"measured_on": "DIGEST"}',
-        '{"measured_on": "DIGEST", "float_metrics": {"AP": 0.5}}',
-        '{"measured_on": "DIGEST", "float_metrics": {"top1": "0.5", "top5": 1}}',
-    ],
-)
-def test_records_that_do_not_tell_are_measured_anew(line, tmp_path, data, measured):
-    model, records = tiny_model(NAME), tmp_path / "results.jsonl"
-    records.write_text(line.replace("DIGEST", digest_of(model, data, None)) + "\n")
-    assert own_metrics(model, data, None, records).metrics["top1"] == 0.5
+@pytest.mark.parametrize("content", [b"", b"PK", {"AP": 0.5}, {"top1": float("nan")}, {}])
+def test_files_that_do_not_tell_are_measured_anew(content, tmp_path, data, measured):
+    model = tiny_model(NAME)
+    file = tmp_path / f"{digest_of(model, data, None)[:24]}.npz"
+    file.write_bytes(content) if isinstance(content, bytes) else Measured(content).save(file)
+    assert own_metrics(model, data, None, tmp_path).measured.metrics["top1"] == 0.5
     assert measured == [None]
+    assert Measured.load(file).metrics["top1"] == 0.5
 
 
 def test_what_the_metrics_depend_on_is_in_the_digest(data, monkeypatch):

@@ -279,6 +279,17 @@ def test_an_export_that_was_not_written_leaves_the_old_file_in_place(tmp_path):
     assert "The newest export of int8 lost 0.1000 AP" in html
 
 
+@pytest.mark.parametrize(
+    ("told", "said"), [({"validated_drop": 0.25}, "lost 0.2500 AP"), ({"drop": None}, "")]
+)
+def test_a_refusal_is_told_by_what_decided(told, said, tmp_path):
+    failed = export_row("int8", 400_000, 0.7420, passed=False, **told)
+    markdown, _ = written(write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), failed]))
+    assert cells(markdown, "int8")[1] == "0.8391"
+    assert said in markdown
+    assert ("The newest export" in markdown) == (said != "")
+
+
 def test_a_drop_compares_the_same_pictures_only(tmp_path):
     rows = [export_row("int8", 498_765, 0.8391), eval_row("int8.tflite", 0.9, pictures=10)]
     run = write_run(tmp_path / "run", rows)

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import ANY
 
+import keras
 import numpy as np
 import pytest
-from tiny_models import SIDE, pictures, tiny_model, tiny_spec
+from tiny_models import SIDE, parts, pictures, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import results
+from effkeras.compare import Measured
 from effkeras.data.folder import write_folder
 from effkeras.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.interface import interface
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec, save
+from effkeras.models import build_spec, save, spec_of
 from effkeras.preprocess import network_input
 from export.metadata import Boxes, read
 from export.metadata.decoding import anchors_in
@@ -90,6 +94,104 @@ def test_the_model_is_measured_once_for_all_recipes(run, data, tmp_path, capsys)
     first, second = results.read(again / "results.jsonl")
     assert first["float_metrics"] == second["float_metrics"]
     assert first["measured_on"] == second["measured_on"] != ""
+
+
+def turned(weights: np.ndarray) -> np.ndarray:
+    """The weights of the three classes, each in the place of another: most answers are others then."""
+    return np.roll(weights, 1, axis=0)
+
+
+@pytest.fixture
+def damaged(monkeypatch):
+    """Whatever is quantized confuses the classes; it is converted once, which takes the time."""
+    from export import attempts
+    from quantize.post_training import quantization
+    from quantize.post_training.quantization import quantize_parts
+
+    monkeypatch.setattr(quantization, "float_parts", lambda *_: parts(CLASSIFIER, "float32"))
+
+    def quantize(*given):
+        made = quantize_parts(*given)
+        return dataclasses.replace(made, flatbuffer=with_last_weights(made.flatbuffer, turned))
+
+    monkeypatch.setattr(attempts, "quantize_parts", quantize)
+
+
+@pytest.fixture(scope="module")
+def unlike(tmp_path_factory):
+    """Two folders, in which the damaged artifact is right on one of val and test, and wrong on the other."""
+    model = tiny_model(CLASSIFIER)
+    shown = pictures(90, 5).astype(np.uint8)
+    seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
+    features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(seen)
+    kernel, bias = map(np.asarray, model.get_layer("logits").weights)
+    own = (features @ kernel + bias).argmax(axis=-1)
+    theirs = (features @ turned(kernel.T).T + bias).argmax(axis=-1)
+    right, wrong = np.flatnonzero(own == theirs)[:12], np.flatnonzero(own != theirs)[:12]
+    roots = [tmp_path_factory.mktemp(name) for name in ("wrong_in_test", "wrong_in_val")]
+    for root, (val, test) in zip(roots, ((right, wrong), (wrong, right)), strict=True):
+        for split, chosen in (("train", np.arange(24)), ("val", val), ("test", test)):
+            write_folder(root, split, LABELS, [(LABELS[own[i]], shown[i]) for i in chosen])
+    return roots
+
+
+@pytest.mark.usefixtures("damaged")
+def test_val_decides_and_test_is_reported(run, unlike, tmp_path, capsys):
+    out = tmp_path / "net.tflite"
+    words = [str(run), "--recipe", "dynamic", "--max-drop", "0.2", "--out", str(out), "--data"]
+    right_in_val, wrong_in_val = map(str, unlike)
+    assert main([*words, wrong_in_val, "--force"]) == 1  # a budget stays one
+    said = capsys.readouterr().out
+    assert re.search(r"failed: val loses (0\.[89]\d*|1\.0000), beyond --max-drop 0\.2\n", said)
+    assert not out.exists()
+    assert main([*words, right_in_val]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"decided on +12 pictures of val\b", said)
+    assert re.search(r"drop on val +0\.[01]", said)
+    assert "12 pictures of test" in said
+    row = results.read(run / "results.jsonl")[-1]
+    assert (row["split"], row["validated_on"], row["validated_pictures"]) == ("test", "val", 12)
+    assert row["drop"] > 0.8 > 0.2 > row["validated_drop"]
+    low, high = row["interval"]
+    assert 0.5 < low <= row["drop"] <= high <= 1
+
+
+@pytest.mark.usefixtures("damaged")
+def test_a_file_that_lost_most_of_the_metric_needs_force(run, unlike, tmp_path, capsys):
+    out, data = tmp_path / "net.tflite", str(unlike[1])
+    out.write_bytes(b"before")
+    words = [str(run), "--recipe", "dynamic", "--data", data, "--out", str(out)]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    (error,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert re.match(r"error: top1 1\.0000 -> 0\.\d{4} on val \(12 images\): the artifact lost most", error)
+    assert "--force" in error
+    assert f"nothing was written to {out}" in said.out
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("net.tflite", b"before")]
+    row = results.read(run / "results.jsonl")[-1]
+    assert (row["passed"], row["ruined"]) == (False, error[7 : error.index(": the artifact")])
+    assert main([*words, "--force"]) == 0
+    assert "warning: top1 1.0000 -> 0." in capsys.readouterr().err
+    assert LiteRTModel.open(out).spec.name == CLASSIFIER
+
+
+def test_what_steps_lose_counts_too(run, unlike, tmp_path, monkeypatch, capsys):
+    """The steps of a recipe ruin the model, and the artifact computes what that one computes."""
+    from export import tflite
+
+    def ruined(model, *_):
+        made = build_spec(spec_of(model))
+        made.set_weights(model.get_weights())
+        last = made.get_layer("logits").kernel
+        last.assign(turned(np.asarray(last).T).T)
+        return made
+
+    monkeypatch.setattr(tflite, "_after_steps", ruined)
+    out = tmp_path / "net.tflite"
+    words = [str(run), "--recipe", "float32", "--data", str(unlike[1]), "--out", str(out)]
+    assert main(words) == 2
+    assert "error: top1 1.0000 -> 0." in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_too_large_a_drop_tries_remedies_and_leaves_no_file(run, data, tmp_path, capsys):
@@ -188,7 +290,6 @@ def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
 
 def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path, capsys, monkeypatch):
     """With a metric that sees every error, int8 is never good enough and mixed precision is."""
-    from effkeras import evaluate as evaluation
     from export import attempts, own_metrics
     from quantize.precision import judging
 
@@ -198,15 +299,16 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
         error = np.abs(predictor(pictures(12, 7))["probabilities"] - wanted).max()
         return {"top1": 1 - float(error), "top5": 1.0}
 
-    for module in (attempts, own_metrics, judging, evaluation):
-        monkeypatch.setattr(module, "evaluate", closeness)
+    monkeypatch.setattr(judging, "evaluate", closeness)
+    for module in (attempts, own_metrics):
+        monkeypatch.setattr(module, "measure", lambda *given, **named: Measured(closeness(*given, **named)))
     out = tmp_path / "net.tflite"
     options = ["--data", str(data), "--max-drop", "0.002", "--samples", "8", "--out", str(out)]
     assert main([str(run), *options]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "8 calibration pictures: drop" in said
     assert "mixed precision, " in said
-    assert "chosen on train" in said
+    assert "chosen on test" in said  # there is no val
     assert "why" in said
     report = json.loads(out.with_suffix(".json").read_text())["report"]
     assert report["drop"] <= 0.002

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_classifier
+from tiny import digits_folder, tiny_classifier
 from tiny_models import with_last_weights
 
 import effkeras
@@ -207,6 +207,28 @@ def test_an_artifact_that_says_the_same_of_all_is_not_written(recipe, model, dig
     (row,) = [row for row in results.read(out / "results.jsonl") if row["kind"] == "compression"]
     assert not row["passed"]
     assert row["problems"] == [problem]
+
+
+def test_a_recipe_that_ruins_the_model_needs_force(tmp_path, capsys, monkeypatch):
+    """What the original model makes of val is compared with the artifact: 0.9 with 0.2, of 20 images."""
+    model = build_spec(tiny_classifier())
+    save(model, tmp_path / "tiny.keras")
+    found = {compression.KerasPredictor: 0.9, LiteRTModel: 0.2}
+    monkeypatch.setattr(compression, "evaluate", lambda predictor, *_, **__: {"top1": found[type(predictor)]})
+    out, data = tmp_path / "work", digits_folder(tmp_path / "classes", classify=True, val=20)
+    words = [str(tmp_path / "tiny.keras"), "--recipe", "dynamic", "--data", str(data), "--out", str(out)]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith(
+        "error: top1 0.9000 -> 0.2000 on val (20 images): the artifact"
+    )
+    assert "decided on" in said.out
+    assert said.out.endswith("no artifact was written\n")
+    assert not (out / "artifacts").exists()
+    assert not results.read(out / "results.jsonl")[-1]["passed"]
+    assert main([*words, "--force"]) == 0
+    assert "warning: top1 0.9000 -> 0.2000 on val (20 images)" in capsys.readouterr().err
+    assert (out / "artifacts" / "dynamic.tflite").is_file()
 
 
 def test_weights_that_are_not_finite_are_refused_before_any_work(digit_classes, tmp_path):

@@ -12,7 +12,7 @@ from tiny_models import pictures, quantized, tiny_spec
 
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import Decoder
-from effkeras.evaluate import evaluate, found_boxes
+from effkeras.evaluate import evaluate, evaluate_in_detail
 from effkeras.litert.runner import LiteRTModel
 from effkeras.predict import predict
 from export.consumers.consumer import settle
@@ -106,8 +106,8 @@ def test_boxes_and_scores_are_those_of_our_own_suppression(shipped, consumer):
     data = open_data(root, "test", skip_bad=False)
     heads, own = (LiteRTModel.open(made[name].file) for name in ("raw", consumer))
     hard = dataclasses.replace(heads.spec.nms, method="hard", max_inputs=0)
-    wanted = found_boxes(dataclasses.replace(heads, spec=heads.spec.replace(nms=hard)), data)
-    got = found_boxes(own, data)
+    wanted = evaluate_in_detail(dataclasses.replace(heads, spec=heads.spec.replace(nms=hard)), data).found
+    got = evaluate_in_detail(own, data).found
     sure = {picture: one.above(0.3) for picture, one in wanted.items()}
     assert sum(map(len, sure.values())) >= 100
     for picture, one in sure.items():

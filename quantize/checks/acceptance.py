@@ -1,0 +1,85 @@
+"""Whether an artifact is good enough to be written: one rule for `quantize` and `export tflite`.
+
+The metrics are those of the split that decides (see `quantize.splits`), the model's own those of the model
+that was given, before any step of a recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from effkeras.console import note
+from effkeras.errors import EffkerasError
+
+if TYPE_CHECKING:
+    from effkeras.definition import ModelSpec
+
+# An artifact is ruined when it keeps less than KEPT of what its model's metric has above chance. Chance is
+# 1 / classes for top-1, and 0 for AP and mIoU. A model that has little above chance has nothing to lose: it
+# must have more than LEAST and, for top-1, more than ERRORS standard errors of guessing, on at least IMAGES.
+KEPT = 0.5
+LEAST = 0.05
+ERRORS = 4
+IMAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The images that decide: their split, and how many they are."""
+
+    split: str
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.split} ({self.images} images)"
+
+
+def ruined(spec: ModelSpec, before: Mapping[str, float], after: Mapping[str, float], judged: Judged) -> str:
+    """Says which metric an artifact lost most of, as "AP 0.2640 -> 0.0004 on val (50 images)"; else "".
+
+    Args:
+        spec: the model's definition.
+        before: the metrics of the model that count.
+        after: those of the artifact.
+        judged: the images that both were measured on.
+    """
+    for metric, own in before.items():
+        if _is_ruined(own, after[metric], _chance(spec, metric), judged.images):
+            return f"{metric} {own:.4f} -> {after[metric]:.4f} on {judged}"
+    return ""
+
+
+def refuse_ruined(lost: str) -> NoReturn:
+    """Raises the EffkerasError for an artifact that is not written because of what `ruined` said."""
+    raise EffkerasError(
+        f"{lost}: the artifact lost most of the metric and was not written; train for more epochs, take "
+        "another recipe or more calibration images, or give --force to write it anyway"
+    )
+
+
+def warn_of_ruined(lost: str) -> None:
+    """Warns that an artifact was written in spite of what `ruined` said."""
+    if lost:
+        note(f"warning: {lost}: the artifact lost most of the metric; it was written because of --force")
+
+
+def beyond_budget(split: str, drop: float, max_drop: float | None) -> str:
+    """Says that more was lost than `max_drop` allows; else ""."""
+    if max_drop is None or drop <= max_drop:
+        return ""
+    return f"{split} loses {drop:.4f}, beyond --max-drop {max_drop}"
+
+
+def _is_ruined(before: float, after: float, chance: float, images: int) -> bool:
+    error = math.sqrt(chance * (1 - chance) / images)
+    above = before - chance
+    if images < IMAGES or not above > max(LEAST, ERRORS * error):
+        return False
+    return not after - chance >= KEPT * above  # so is NaN
+
+
+def _chance(spec: ModelSpec, metric: str) -> float:
+    return 1 / spec.classes if metric == "top1" else 0.0

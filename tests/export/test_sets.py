@@ -1,0 +1,41 @@
+"""Which split of a folder decides, and which is reported."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from effkeras import EffkerasError
+from effkeras.data.folder import write_folder
+from export.sets import Sets
+from export.tflite import ExportOptions
+
+
+@pytest.mark.parametrize(
+    ("there", "split", "decides", "reported", "said"),
+    [
+        ("train val test", None, "val", "test", ""),
+        ("val test", None, "val", "test", ""),
+        ("train val", None, "val", "val", "has only the split val"),
+        ("train test", None, "test", "test", "has only the split test: what is reported is what was decided"),
+        ("train val test", "train", "val", "train", ""),
+        ("train val test", "val", "val", "val", ""),
+        ("train test", "train", "test", "train", ""),
+        ("train", "train", "train", "train", ""),
+    ],
+)
+def test_val_decides_and_test_is_reported_where_they_are(
+    there, split, decides, reported, said, tmp_path, capsys
+):
+    for name in there.split():
+        write_folder(tmp_path, name, ("a",), [("a", np.zeros((8, 8, 3), np.uint8))])
+    sets = Sets.open(ExportOptions("fp16", data=tmp_path, split=split))
+    assert (sets.validation.split, sets.test.split, sets.calibration) == (decides, reported, None)
+    assert said in capsys.readouterr().err
+    assert (sets.validation is sets.test) == (decides == reported)
+
+
+def test_a_folder_without_either_is_refused(tmp_path):
+    write_folder(tmp_path, "train", ("a",), [("a", np.zeros((8, 8, 3), np.uint8))])
+    with pytest.raises(EffkerasError, match="neither a split val nor test"):
+        Sets.open(ExportOptions("fp16", data=tmp_path))
