@@ -11,8 +11,8 @@ import numpy as np
 
 from effkeras.checkpoints.sources import Demands, Padding, Wanted
 from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.models import load, spec_of
+from effkeras.external import definition_in
+from effkeras.models import load
 from effkeras.networks import BlockNetwork
 
 
@@ -37,7 +37,8 @@ class KerasSource:
 
     def __init__(self, model: keras.Model):
         self._values = {f"{wanted.layer}/{wanted.weight}": variable for wanted, variable in weights_of(model)}
-        self.demands = _demands(model)
+        self.spec = definition_in(model)
+        self.demands = Demands() if self.spec is None else _demands(self.spec)
 
     def name(self, wanted: Wanted) -> str:
         """Layer and weight."""
@@ -53,12 +54,8 @@ class KerasSource:
         return [name for name in self._values if name not in used]
 
 
-def _demands(model: keras.Model) -> Demands:
-    """Preprocessing, padding and epsilon of the model's own definition, if it carries one."""
-    try:
-        spec = spec_of(model)
-    except EffkerasError:
-        return Demands()
+def _demands(spec: ModelSpec) -> Demands:
+    """Preprocessing, padding and epsilon of the model's own definition."""
     if not isinstance(spec.network, BlockNetwork):
         return Demands(spec.input.mean, spec.input.std)
     network = spec.network

@@ -55,6 +55,8 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
 class H5Source:
     """Weights by layer, and within a layer by their order."""
 
+    spec: ModelSpec | None = None
+
     def __init__(self, path: Path, layers: StoredLayers, kind: str, names: tuple[list[KerasLayer], Demands]):
         known, self.demands = names
         theirs = {layer.ours: layer.theirs for layer in known}

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from effkeras.checkpoints.backbone_weights import open_for
+from effkeras.checkpoints.class_weights import CLASS_PREDICTORS, by_class_name, class_names
 from effkeras.checkpoints.keras_files import weights_of
-from effkeras.checkpoints.official_names import CLASS_PREDICTORS
 from effkeras.checkpoints.sources import Demands, Padding, Source, Wanted, adapted
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
@@ -69,10 +69,10 @@ class Opened:
 
     def _find(self, model: keras.Model) -> _Found:
         if not self.of_backbone:
-            return _find_all(weights_of(model), self.source)
+            return _find_all(weights_of(model), self.source, self.spec)
         backbone = backbone_layers(self.spec)
         own = [pair for pair in weights_of(model) if pair[0].layer in backbone]
-        found = _find_all(own, self.source)
+        found = _find_all(own, self.source, self.spec)
         # What else a classifier has was looked at when it was opened.
         problems = {kind: names for kind, names in found.problems.items() if kind != _EXTRA}
         return found._replace(problems=problems, skipped=[_PYRAMID_AND_HEADS])
@@ -90,6 +90,10 @@ class Opened:
         elif found.skipped:
             names = ", ".join(found.skipped)
             logger.warning("%s has other classes, or none: %s keeps its random start", self.path, names)
+        if found.renamed:
+            logger.warning(
+                "%s has other classes; by name are taken over: %s", self.path, _some(found.renamed)
+            )
         if found.new:
             logger.warning(
                 "%s has no head segment: its %d weights keep their random start", self.path, len(found.new)
@@ -132,8 +136,9 @@ def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | 
     """Loads weights into a model built by effkeras; `open_weights` says which.
 
     Returns:
-        What was loaded. When the file has another number of classes, or no classifier at all, the class
-        predictor keeps its random start, and a warning says so; so do a mask head when the file has none,
+        What was loaded. Of a model with other class names, the class predictor takes over the classes of the
+        same name. When the file has another number of unnamed classes, or no classifier at all, it keeps its
+        random start, and a warning says so; so do a mask head when the file has none,
         and a detector's pyramid and heads when it is a classifier's.
 
     Raises:
@@ -163,21 +168,31 @@ class _Found(NamedTuple):
     values: list[tuple[Any, np.ndarray]]
     skipped: list[str]
     new: list[str]
+    renamed: list[str]
     problems: Mapping[str, list[str]]
 
 
-def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source) -> _Found:
+def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source, spec: ModelSpec) -> _Found:
     weights = list(weights)
     values: list[tuple[Any, np.ndarray]] = []
     used: set[str] = set()
     missing: list[str] = []
     misfit: list[str] = []
     skipped: list[str] = []
+    renamed: dict[str, None] = {}
     for wanted, variable in weights:
         value, name = source.find(wanted), source.name(wanted)
         used.add(name)
+        theirs, ours = _classes(source.spec, wanted), _classes(spec, wanted)
         if value is None:
             (skipped if wanted.layer in source.optional else missing).append(name)
+        elif theirs and ours and theirs != ours:
+            mixed = by_class_name(wanted, value, np.asarray(variable), (theirs, ours))
+            if mixed is None:
+                skipped.append(name)
+            else:
+                values.append((variable, mixed))
+                renamed |= dict.fromkeys(one for one in ours if one in theirs)
         elif tuple(value.shape) == tuple(variable.shape):
             values.append((variable, value))
         elif wanted.layer in CLASS_PREDICTORS:
@@ -187,7 +202,14 @@ def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source) -> _Found:
     new = _new_head(weights, source, missing)
     missing = [name for name in missing if name not in new]
     problems = {"missing": missing, "of another shape": misfit, _EXTRA: source.leftovers(used)}
-    return _Found(values, skipped, new, problems)
+    return _Found(values, skipped, new, list(renamed), problems)
+
+
+def _classes(spec: ModelSpec | None, wanted: Wanted) -> tuple[str, ...]:
+    """The names of the classes that a weight belongs to; () where it belongs to none, or they are unknown."""
+    if spec is None or wanted.weight == "depthwise_kernel":
+        return ()
+    return class_names(spec, wanted.layer)
 
 
 def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:

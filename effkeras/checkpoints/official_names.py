@@ -14,8 +14,6 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block, blocks_of
 from effkeras.networks import BlockNetwork
 
-CLASS_PREDICTORS = ("class_predict", "logits", "segment_predict")
-
 _CONV = {"kernel": "kernel", "bias": "bias"}
 _DEPTHWISE = {"kernel": "depthwise_kernel"}
 _SEPARABLE = {

@@ -49,6 +49,7 @@ class Source(Protocol):
     kind: str
     demands: Demands
     optional: frozenset[str]  # layers that the file leaves out as a whole, such as the classifier
+    spec: ModelSpec | None  # the definition that the file carries
 
     def name(self, wanted: Wanted) -> str:
         """What the file calls it."""
@@ -91,6 +92,7 @@ class NamedSource:
     """A file of named arrays and a map from our weights to its names."""
 
     optional: frozenset[str] = frozenset()
+    spec: ModelSpec | None = None
 
     def __init__(
         self, arrays: Arrays, entries: Mapping[tuple[str, str], Entry], demands: Demands = Demands()
