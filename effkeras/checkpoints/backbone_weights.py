@@ -18,16 +18,8 @@ def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tup
 
     Raises EffkerasError like `open_source`.
     """
-    if not _has_countable_backbone(spec):
-        return open_source(path, spec, padding), False
-    try:
-        source = open_source(path, spec, padding)
-    except EffkerasError:
-        classifiers = _classifiers_source(path, spec, padding)
-        if classifiers is None:
-            raise
-        return classifiers, True
-    if _holds_any(source, spec):
+    source = open_source(path, spec, padding)
+    if not _has_countable_backbone(spec) or _holds_any(source, spec):
         return source, False
     classifiers = _classifiers_source(path, spec, padding)
     return (source, False) if classifiers is None else (classifiers, True)

@@ -170,7 +170,7 @@ def test_equalisation_and_what_distillation_reached_are_reported(model, digit_cl
     assert [one.step for one in made.reports] == ["distill", "equalize", "ptq"]
     (output,) = made.reports[0].layers
     assert (output.name, output.kind) == ("probabilities", "output")
-    assert 0 < output.error < 2
+    assert 0 < output.error < np.log(10)  # no further than an even guess can be
     assert "block0_project_conv" in {one.name for one in made.reports[1].done}
 
 
