@@ -31,8 +31,8 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST) -m "slow and not nightly"
 
-# What only full size or full length can show: PART is demo, large-models or training; all without it. Each part adds
-# a row to models/results.jsonl.
+# What only full size or full length can show: PART is demo, large-models, mediapipe, training or zoo; all without
+# it. Each part adds a row to models/results.jsonl.
 nightly: $(READY)
 	$(BIN)/python tests/nightly.py $(PART)
 

@@ -74,7 +74,9 @@ def runs(model: keras.Model) -> dict[str, np.ndarray]:
     return outputs
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW + OTHERS)])
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(n, marks=pytest.mark.nightly("zoo")) for n in SLOW + OTHERS)]
+)
 def test_a_zoo_name_is_a_backbone(name):
     model = effkeras.build(tiny((96, 128)), backbone=name)
     runs(model)
@@ -86,7 +88,7 @@ def test_a_zoo_name_is_a_backbone(name):
     assert {layer.name for layer in model.layers} >= backbone_layers(spec)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("name", OWN)
 def test_every_network_of_the_zoo_fits_a_pyramid(name):
     count(with_backbone(tiny((96, 160)), name))  # which refuses maps of other sizes

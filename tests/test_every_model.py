@@ -23,7 +23,7 @@ WITHOUT_BORDER = ("inceptionresnetv2", "inceptionv3", "xception")
 def _param(model: str) -> object:
     is_small = _is_small(effkeras.spec(model))
     return pytest.param(
-        model, marks=[proves(model, BUILT), *([] if is_small else [pytest.mark.slow])], id=model
+        model, marks=[proves(model, BUILT), *([] if is_small else [pytest.mark.nightly("zoo")])], id=model
     )
 
 

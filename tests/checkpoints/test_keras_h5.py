@@ -149,7 +149,7 @@ def small() -> keras.Model:
     return twin("mobilenet-v3-small")
 
 
-@pytest.mark.parametrize("name", [*proven(QUICK, KERAS), *proven(SLOW, KERAS, slow=True)])
+@pytest.mark.parametrize("name", [*proven(QUICK, KERAS), *proven(SLOW, KERAS, nightly=True)])
 def test_outputs_equal_keras_applications(name, pixels, tmp_path):
     model = twin(name)
     wanted = theirs(model, name, pixels)

@@ -81,7 +81,10 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
     ("theirs", "ours"),
     [
         *(pytest.param(*pair, marks=proves(pair[1], TIMM)) for pair in QUICK.items()),
-        *(pytest.param(*pair, marks=[proves(pair[1], TIMM), pytest.mark.slow]) for pair in SLOW.items()),
+        *(
+            pytest.param(*pair, marks=[proves(pair[1], TIMM), pytest.mark.nightly("zoo")])
+            for pair in SLOW.items()
+        ),
     ],
 )
 def test_outputs_equal_theirs(theirs, ours, tmp_path):

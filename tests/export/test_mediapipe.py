@@ -33,7 +33,7 @@ CLOSE = 1 / 128
 SAME = 1e-5  # another build of the same kernels
 SURE = 0.3  # below, scores so close to each other that suppression may end otherwise
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly("mediapipe")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,9 @@ PREPROCESSING = {
 
 def _params() -> list:
     return [
-        pytest.param(name, marks=[proves(name, KERAS), *([] if name in QUICK else [pytest.mark.slow])])
+        pytest.param(
+            name, marks=[proves(name, KERAS), *([] if name in QUICK else [pytest.mark.nightly("zoo")])]
+        )
         for name in MODELS
     ]
 
@@ -106,7 +108,7 @@ def test_outputs_are_those_of_keras(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "mobilenet" else [pytest.mark.slow]) for n in MODELS]
+    "name", [pytest.param(n, marks=[] if n == "mobilenet" else [pytest.mark.nightly("zoo")]) for n in MODELS]
 )
 def test_published_figures_are_those_counted(name):
     spec = effkeras.spec(name)

@@ -20,7 +20,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_keras_applications(name):
     network = getattr(keras.applications, name)

@@ -35,7 +35,7 @@ LONG = (
     *("efficientnetv2-b0", "mixnet-s", "squeezenet-1.1", "nasnet-mobile", "pnasnet-mobile"),
     *("efficientdet-lite0", "segmenting"),
 )
-OURS = (*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG))
+OURS = (*QUICK, *(pytest.param(name, marks=pytest.mark.nightly("zoo")) for name in LONG))
 
 
 def spec_for(name: str) -> ModelSpec:
@@ -98,7 +98,7 @@ def test_the_result_is_what_its_definition_builds(name, tmp_path):
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.nightly("zoo"))])
 def test_a_model_without_definition_is_pruned_alike(name):
     model = foreign(name)
     check_masks(model)

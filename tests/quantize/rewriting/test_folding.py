@@ -41,13 +41,13 @@ def test_cells_fold():
     _folds_without_a_trace(_randomized(tiny_cells(size=(SIDE, SIDE))))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_outputs_stay_the_same_for_whole_networks(name):
     _folds_without_a_trace(_randomized(with_size(effkeras.spec(name), (SIDE, SIDE))))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("name", ["xception", "inceptionv3"])
 def test_outputs_stay_the_same_for_networks_that_take_no_small_pictures(name):
     _folds_without_a_trace(_randomized(with_size(effkeras.spec(name), (96, 96))))

@@ -275,7 +275,7 @@ def test_weights_that_are_not_finite():
         friendly(model, RELU6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("name", ["EfficientNetB0", "EfficientNetV2B0", "MobileNetV3Small"])
 def test_networks_of_keras_applications(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(SIDE, SIDE, 3), classes=3)
