@@ -49,7 +49,8 @@ def build(  # noqa: PLR0913 - the one front door
     """Builds a model as a plain functional `keras.Model`.
 
     Args:
-        name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec.
+        name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec; a run folder or a
+            .keras file, whose weights are then loaded unless others are given (`load` takes them whole).
         input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
         classes: number of classes, or their names; default: the definition's.
         phi: compound scaling by so many steps from the model given (`effkeras.compound`; a detector by
@@ -92,6 +93,7 @@ def build(  # noqa: PLR0913 - the one front door
     if heads is not None:
         spec = with_heads(spec, heads)
     opened = None
+    weights = zoo.saved_weights(name_or_path) if weights is None and backbone is None else weights
     if weights is not None:
         from effkeras.checkpoints import open_weights
 

@@ -185,6 +185,15 @@ def test_a_run_folder_loads_its_model(file):
     assert spec_of(load(file.parent)) == tiny()
 
 
+def test_a_saved_model_is_built_with_its_weights(detector, file):
+    """The trap: only the definition was taken, and the weights were random."""
+    file.with_name("model.toml").write_text(spec_of(detector).to_toml())
+    for source in (file, file.parent):
+        model = effkeras.build(source, input_shape=(96, 96))
+        for ours, theirs in zip(model.get_weights(), detector.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_fresh_process_loads_the_model(detector, file):
     np.save(file.parent / "pixels.npy", pixels())
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
