@@ -79,7 +79,8 @@ def other_keras(model: keras.Model, pixels: np.ndarray, folder: Path) -> np.ndar
 def test_both_versions_of_keras_compute_the_same(name, tmp_path):
     model = tiny_model(name)
     wanted = model.predict_on_batch(pictures(4))
-    np.testing.assert_allclose(other_keras(model, pictures(4), tmp_path), wanted, atol=2e-5)
+    # Probabilities; how the kernels of two versions round depends on the processor (2.2e-5 with AVX-512).
+    np.testing.assert_allclose(other_keras(model, pictures(4), tmp_path), wanted, atol=1e-4)
 
 
 @pytest.mark.slow
