@@ -6,7 +6,7 @@ training continues with exactly the batches that it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from effkeras.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
 from effkeras.graph.segmentation import STRIDE, mask_size
-from effkeras.preprocess import fill
 
 # What fills up the boxes of a batch to the most that one of its images has; the last is the seed.
 _PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0), 0)
@@ -58,18 +57,6 @@ def training_batches(
         .map(as_it_is(to_targets), num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
-
-
-def spread_batches(store: PictureStore, spec: ModelSpec, size: int, count: int) -> Iterator[np.ndarray]:
-    """`count` images from all over the store, the same each time and unchanged, or all of them.
-
-    Yields float32 (size, H, W, 3), pixels 0..255; what does not fill a batch is left out, unless it is all.
-    """
-    total = len(store)
-    chosen = [index * total // min(count, total) for index in range(min(count, total))]
-    for start in range(0, max(1, len(chosen) // size) * size, size):
-        samples = [store[index] for index in chosen[start : start + size]]
-        yield np.stack([fill(one.pixels[: one.content[0], : one.content[1]], spec.input) for one in samples])
 
 
 def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:

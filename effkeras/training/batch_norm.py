@@ -14,8 +14,8 @@ class RisingMomentum(keras.callbacks.Callback):
 
     Averages start at mean 0 and variance 1. A fixed momentum of 0.99 still holds a hundredth of that start
     after 460 steps: ten times the true variance where that is 0.001, as in the heads of a detector. The
-    rising one, which averaged weights have too (`effkeras.training.ema`), forgets the start in a few steps;
-    statistics computed anew from training images give no better metric.
+    rising one, which averaged weights have too (`effkeras.training.ema`), forgets the start in a dozen
+    steps; from then on, statistics computed anew from training images gave no better metric.
 
     The model is for training only: its momenta are variables, which cannot be saved.
     """
