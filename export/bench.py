@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import results
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import facts, note, run_command, table
 from effkeras.errors import EffkerasError
 from effkeras.files import told_apart
+from effkeras.options import above_zero, parser
 from export.delegates.delegate import DEFAULT, Absent
 from export.runs import run_of_artifact
 

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from effkeras import results
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, parser
 from effkeras.quiet import quiet
 
 TWINS = {

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from effkeras import results
-from effkeras.commands.options import parser
 from effkeras.console import note, run_command
 from effkeras.data.digits import DigitsOptions, write_digits
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.options import parser
 from effkeras.quiet import quiet
 from effkeras.tables import read_toml, to_record
 from quantize import plans

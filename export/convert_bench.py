@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import results
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, parser
 from effkeras.quiet import quiet
 
 if TYPE_CHECKING:

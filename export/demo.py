@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras import cli, zoo
-from effkeras.commands.options import parser
 from effkeras.console import note, run_command, table
 from effkeras.data.records import DetectionData
 from effkeras.data.splits import find_split, open_data
 from effkeras.definition import ModelSpec
 from effkeras.files import make_folder, one_each
+from effkeras.options import parser
 from export.reporting.data import Artifact, RunData, Setting, read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from effkeras import results
-from effkeras.commands.options import parser
 from effkeras.console import note, run_command
 from effkeras.data.digits import DigitsOptions, write_digits
 from effkeras.errors import EffkerasError
+from effkeras.options import parser
 
 MODELS = ("efficientdet-digits", "efficientnet-digits")
 RECIPES = ("float32", "fp16", "dynamic", "int8")

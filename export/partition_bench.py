@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras import results
-from effkeras.commands.options import parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.options import parser
 from effkeras.quiet import quiet
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from effkeras import results
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import note, run_command, table
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.options import above_zero, parser
 from effkeras.quiet import quiet
 from effkeras.tables import read_toml, to_record
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import results
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import note, run_command, table
+from effkeras.options import above_zero, parser
 from effkeras.quiet import quiet
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras import zoo
-from effkeras.commands.options import parser
 from effkeras.console import run_command, table
 from effkeras.definition import ModelSpec, with_classes
 from effkeras.files import make_folder, write_text
 from effkeras.graph.counting import count
+from effkeras.options import parser
 from effkeras.scaling_law import with_width
 from export.demo import StepError, step
 from export.reporting.data import RunData, Setting, read_run

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras import results
-from effkeras.commands.options import parser
 from effkeras.console import note, run_command, table
+from effkeras.options import parser
 from effkeras.quiet import quiet
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
-from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.console import note, run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import safe_name
+from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
 from export.consumers.consumer import NMS, RAW, Target, consumers, nms_settings, settle

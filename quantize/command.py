@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.console import facts, run_command
 from effkeras.files import safe_name
+from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
 from effkeras.training.settings import TrainSettings, read_settings

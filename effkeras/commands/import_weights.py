@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import zoo
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import facts, note, run_command
 from effkeras.definition import with_classes
 from effkeras.errors import EffkerasError
 from effkeras.networks import BlockNetwork
+from effkeras.options import above_zero, parser
 from effkeras.quiet import quiet
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from effkeras.backbones import spec_with_backbone
-from effkeras.commands.options import MODEL_HELP, add_backbone, parser
 from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.graph.cell_network import cells_of
@@ -13,6 +12,7 @@ from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of
 from effkeras.graph.segmentation import mask_size
 from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork, FireNetwork, Network
+from effkeras.options import MODEL_HELP, add_backbone, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effkeras.commands.options import parser
 from effkeras.console import run_command, table
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import cost
+from effkeras.options import parser
 from effkeras.zoo import Family, specs_by_family
 
 

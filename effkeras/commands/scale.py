@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from effkeras import zoo
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import note, run_command, table
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.files import write_text
 from effkeras.graph.counting import count
 from effkeras.networks import BlockNetwork, CellNetwork
+from effkeras.options import above_zero, parser
 from effkeras.scaling_law import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
 
 _STEPS = tuple(map(float, range(8)))

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.commands.options import above_zero, add_data, explained, parser
 from effkeras.console import facts, note, run_command
 from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, add_data, explained, parser
 
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes

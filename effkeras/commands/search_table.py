@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.commands.search import classes_in
 from effkeras.console import facts, note, run_command
 from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, add_data, parser
 
 if TYPE_CHECKING:
     from effkeras.definition import ModelSpec

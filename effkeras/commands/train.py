@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.backbones import spec_with_backbone
-from effkeras.commands.options import MODEL_HELP, above_zero, add_backbone, add_data, parser
 from effkeras.console import note, run_command
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
 from effkeras.definition import with_heads
 from effkeras.errors import EffkerasError
+from effkeras.options import MODEL_HELP, above_zero, add_backbone, add_data, parser
 from effkeras.quiet import quiet
 from effkeras.regularization import Regularization, regularized
 from effkeras.training.settings import read_settings

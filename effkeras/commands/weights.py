@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from effkeras import zoo
-from effkeras.commands.options import parser
 from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
+from effkeras.options import parser
 from effkeras.published.cards import cached_file, fetch
 
 

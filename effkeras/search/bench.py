@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras import results
-from effkeras.commands.options import above_zero, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.options import above_zero, parser
 from effkeras.search.contests import (
     LandscapeProblem,
     LargestFirst,

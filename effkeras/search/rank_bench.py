@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from effkeras import results
-from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, add_data, parser
 from effkeras.search.contests import Interval, bootstrap
 from effkeras.search.evaluation.front import make_evaluator
 from effkeras.search.evaluation.protocol import Candidate, Evaluator, Outcome

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from effkeras import results
-from effkeras.commands.options import parser
 from effkeras.console import run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
+from effkeras.options import parser
 from effkeras.search.genomes import Space
 from effkeras.search.job import space_name
 from effkeras.search.publishing import KIND, ROWS

@@ -20,9 +20,9 @@ from datetime import datetime
 from pathlib import Path
 
 from effkeras import results
-from effkeras.commands.options import above_zero, add_data, parser
 from effkeras.console import note, run_command, table
 from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, add_data, parser
 from effkeras.search.store.database import FILE, connect
 
 CREWS = (1, 2)

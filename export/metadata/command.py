@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.commands.options import parser
 from effkeras.console import note, run_command
 from effkeras.errors import EffkerasError
+from effkeras.options import parser
 
 if TYPE_CHECKING:
     from export.metadata.notes import ScoreTransformation

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.commands.options import MODEL_HELP, add_data, add_weights, parser
 from effkeras.console import facts, run_command
+from effkeras.options import MODEL_HELP, add_data, add_weights, parser
 from effkeras.quiet import quiet
 from export.savedmodel.options import SavedModelOptions
 

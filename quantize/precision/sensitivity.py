@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import results
-from effkeras.commands.options import MODEL_HELP, above_zero, add_data, add_weights, parser
 from effkeras.console import run_command, table, track
 from effkeras.errors import EffkerasError
 from effkeras.files import make_folder, write_bytes
+from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, parser
 
 if TYPE_CHECKING:
     import keras
