@@ -170,19 +170,27 @@ def _check_tables(evaluation: Evaluation, classes: Classes) -> None:
 
 
 def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSpace) -> Evaluation:
-    from effkeras.search.evaluation.front import Evaluation, check_kind
-    from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked, located
+    from effkeras.search.evaluation.front import Evaluation
+    from effkeras.search.evaluation.settings import (
+        REMOVED_KEYS,
+        EvaluationData,
+        EvaluationSettings,
+        checked,
+        located,
+    )
     from effkeras.tables import read_toml, to_record
 
     table = read_toml(chosen.config) if chosen.config else {}
+    for name in REMOVED_KEYS:
+        if table.pop(name, None) is not None:
+            note(f"{chosen.config}: {name} has no meaning any more and is ignored; remove the line")
     table |= {name: getattr(chosen, name) for name in _EVALUATION if getattr(chosen, name) is not None}
     table |= {"kind": chosen.evaluation} if chosen.evaluation else {}
     settings = to_record(EvaluationSettings, table, str(chosen.config or "options of the evaluation"))
     beside = chosen.config.parent if chosen.config else Path()
     costs = [*(located(name, beside) for name in settings.costs), objective.cost, *objective.costs]
     settings = checked(replace(settings, costs=tuple(costs)))
-    check_kind(settings, space)
-    data = EvaluationData(chosen.data.absolute(), chosen.out.absolute(), skip_bad=chosen.skip_bad)
+    data = EvaluationData(chosen.data.absolute(), skip_bad=chosen.skip_bad)
     return Evaluation(settings, data, space)
 
 
@@ -328,7 +336,7 @@ def _add_workers(options: argparse.ArgumentParser) -> None:
 def _add_evaluation(options: argparse.ArgumentParser) -> None:
     group = options.add_argument_group("evaluation of a candidate")
     group.add_argument(
-        "--evaluation", metavar="KIND", help="train (default), supernet, or proxy:NAME, as proxy:synflow"
+        "--evaluation", metavar="KIND", help="train (default), or proxy:NAME, as proxy:synflow"
     )
     group.add_argument("--config", type=Path, metavar="TOML", help="its settings; options override them")
     group.add_argument("--epochs", type=above_zero, help="passes over the pictures")

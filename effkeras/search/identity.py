@@ -12,6 +12,7 @@ from typing import Any
 
 from effkeras.errors import EffkerasError
 from effkeras.files import write_text
+from effkeras.search.evaluation.settings import REMOVED_KEYS
 from effkeras.search.job import SearchJob, space_digest, space_name
 from effkeras.tables import Table, read_toml
 
@@ -47,7 +48,9 @@ def description(job: SearchJob) -> Table:
 
 
 def _compare(path: Path, ours: Table) -> None:
-    theirs = flat({key: value for key, value in read_toml(path).items() if key not in _SAID})
+    theirs = _without_removed(
+        flat({key: value for key, value in read_toml(path).items() if key not in _SAID})
+    )
     mine = flat(_plain(ours))
     for name in dict.fromkeys([*theirs, *mine]):
         if theirs.get(name) != mine.get(name):
@@ -55,6 +58,12 @@ def _compare(path: Path, ours: Table) -> None:
                 f"{path.parent} holds another search: {_difference(name, theirs, mine)}; "
                 "give the same options to go on with it, or another --out"
             )
+
+
+def _without_removed(table: Table) -> Table:
+    """Without the keys that only earlier versions wrote; they never changed what a training finds."""
+    removed = {f"evaluation.settings.{key}" for key in REMOVED_KEYS}
+    return {name: value for name, value in table.items() if name not in removed}
 
 
 def _difference(name: str, theirs: Table, mine: Table) -> str:

@@ -1,8 +1,8 @@
 """`python -m effkeras.search.rank_bench`: which cheap figures order networks as their trainings do.
 
-Of networks that a table knows the accuracy of: the zero-cost proxies, the plain parameters and MACs, and the
-accuracy as a path of a supernet, each against the accuracies of the table by Kendall's tau. Some networks are
-trained once more under other seeds: no figure can be expected to agree with a table better than that does.
+For networks whose accuracy a table knows: synflow, parameters and MACs, each against the accuracies of the
+table by Kendall's tau. Some networks are trained once more under other seeds: no figure can be expected to
+agree with the table better than that does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from effkeras.tables import read_toml, to_record
 
 COLUMNS = ("figure", "networks", "Kendall's tau", "95 %")
 AGAIN = "trained again"
-SUPERNET = "supernet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,9 @@ def ranking(figure: str, values: Sequence[float], accuracies: Sequence[float]) -
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Evaluations of the same networks: by proxies, as paths of a supernet, and by trainings of their own."""
+    """Evaluations of the same networks: by proxies, and by trainings of their own."""
 
     proxies: Evaluator
-    paths: Evaluator
     trainings: Evaluator
 
 
@@ -80,8 +78,6 @@ def rankings(networks: TableSpace, judges: Judges, chosen: Sequence[Genome], aga
     probed = _outcomes(judges.proxies, chosen, "proxies")
     for name in PROXIES:
         yield ranking(name, [one.metrics[name] for one in probed], accuracies)
-    paths = _outcomes(judges.paths, chosen, "paths")
-    yield ranking(SUPERNET, [one.accuracy for one in paths], accuracies)
     trained = _outcomes(judges.trainings, chosen[:again], "trainings")
     yield ranking(AGAIN, [one.accuracy for one in trained], accuracies[:again])
 
@@ -108,10 +104,7 @@ def _judges(chosen: argparse.Namespace, space: ModelSpace) -> Judges:
     settings = checked(to_record(EvaluationSettings, read_toml(chosen.config), str(chosen.config)))
     data = EvaluationData(chosen.data.absolute(), skip_bad=chosen.skip_bad)
     return Judges(
-        proxies=make_evaluator(replace(settings, kind=PROXY + PROXIES[0], batch=chosen.probe), data, space),
-        paths=make_evaluator(
-            replace(settings, kind=SUPERNET, supernet_epochs=chosen.supernet_epochs), data, space
-        ),
+        proxies=make_evaluator(replace(settings, kind=PROXY + PROXIES[0]), data, space),
         trainings=make_evaluator(settings, data, space),
     )
 
@@ -137,8 +130,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add_data(options)
     options.add_argument("--networks", type=above_zero, default=200, help="of the table (default: 200)")
     options.add_argument("--again", type=above_zero, default=40, help="trained once more (default: 40)")
-    options.add_argument("--probe", type=above_zero, default=64, help="pictures a proxy sees (default: 64)")
-    options.add_argument("--supernet-epochs", type=above_zero, default=40, help="default: 40")
     options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
     return options.parse_args(argv)
 

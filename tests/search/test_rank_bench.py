@@ -31,21 +31,16 @@ def proxies(candidate, report):
     return Evaluated(0.0, right | {"macs": -worth(candidate.genome)})
 
 
-def paths(candidate, report):
-    return Evaluated(worth(candidate.genome) ** 2)
-
-
 def trainings(candidate, report):
     return Evaluated(1.0 if candidate.genome[0] > 2 else 0.5)
 
 
 def test_every_figure_is_put_beside_the_accuracies_of_the_table():
     chosen = drawn(TABLE, 12)
-    found = {one.figure: one for one in rankings(TABLE, Judges(proxies, paths, trainings), chosen, 6)}
-    assert list(found) == [*PROXIES, "supernet", "trained again"]
+    found = {one.figure: one for one in rankings(TABLE, Judges(proxies, trainings), chosen, 6)}
+    assert list(found) == [*PROXIES, "trained again"]
     assert found["synflow"].tau.value == pytest.approx(1)
     assert found["macs"].tau.value == pytest.approx(-1)
-    assert found["supernet"].tau.value == pytest.approx(1)
     again = found["trained again"]
     told = [trainings(Candidate(genome, 0), None).accuracy for genome in chosen[:6]]
     assert again.tau.value == pytest.approx(kendall_tau(told, [worth(genome) for genome in chosen[:6]]))
@@ -80,17 +75,17 @@ def words(digit_classes, tmp_path, monkeypatch):
     monkeypatch.setattr(rank_bench, "read_space", lambda name: space)
     made = ["--table", tmp_path / "table.json", "--space", "blocks", "--config", tmp_path / "how.toml"]
     made += ["--data", digit_classes, "--out", tmp_path / "rows.jsonl"]
-    made += ["--networks", 4, "--again", 2, "--probe", 8, "--supernet-epochs", 1]
+    made += ["--networks", 4, "--again", 2]
     return [str(word) for word in made]
 
 
 def test_from_a_table_to_rows(words, tmp_path, capsys):
-    """The real proxies, a supernet and trainings of four small networks."""
+    """The real proxies and trainings of four small networks."""
     assert rank_bench.main(words) == 0
     assert "trained again" in capsys.readouterr().out
     found = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [row["figure"] for row in found] == [*PROXIES, "supernet", "trained again"]
-    assert [row["networks"] for row in found] == [4] * 6 + [2]
+    assert [row["figure"] for row in found] == [*PROXIES, "trained again"]
+    assert [row["networks"] for row in found] == [4] * 3 + [2]
     assert {row["table"] for row in found} == {"table.json"}
     assert -1 <= found[0]["tau"][0] <= 1
 

@@ -17,6 +17,8 @@ from fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
 from space_files import shipped, space_from
 
 from effkeras.errors import EffkerasError
+from effkeras.search.evaluation.front import Evaluation
+from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings
 from effkeras.search.identity import identify
 from effkeras.search.job import NamedStrategy, create_store, locks_of, open_ledger, replica
 from effkeras.search.limited import Limited
@@ -180,6 +182,18 @@ def test_the_folder_says_where_its_space_is_read_from(tmp_path):
     written = read_toml(tmp_path / "out" / "search.toml")
     assert written["source"] == str(tmp_path / "a" / "own.toml")
     assert shipped("digits-tiny").source == "digits-tiny"
+
+
+def test_a_search_of_an_earlier_version_goes_on(tmp_path):
+    space = shipped("digits-tiny")
+    evaluation = Evaluation(EvaluationSettings(), EvaluationData(tmp_path), space)
+    job = fake_job(tmp_path, space=space, evaluation=evaluation)
+    identify(job)
+    path = tmp_path / "search.toml"
+    text = path.read_text().replace("[evaluation.settings]", "[evaluation.settings]\nsupernet_epochs = 40", 1)
+    assert "supernet_epochs" in text
+    path.write_text(text)
+    identify(job)
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path):

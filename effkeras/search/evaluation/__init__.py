@@ -4,7 +4,6 @@
 - `costs`: parameters, MACs, bytes and latency of the real artifact (`artifacts`), or a latency from a table
   of blocks (`block_tables` reads and checks it, `block_timing` makes it).
 - `training`: a few epochs for each candidate, by `fitting`, on `pictures` in memory.
-- `proxies`: figures of untrained networks, beside parameters and MACs; `probing` evaluates by them.
-- `supernet`: all networks trained as one, on a `weight_bank`, of which `shared_net` runs paths.
+- `proxies`: synflow of untrained networks, beside parameters and MACs, in the place of the accuracy.
 - `ranking`: how far two figures agree on an order.
 """

@@ -1,13 +1,15 @@
-"""Zero-cost proxies: figures of an untrained network that are hoped to order candidates as training does.
+"""Evaluation without training: a zero-cost proxy takes the place of the accuracy.
 
-They are always given beside parameters and MACs, which often order candidates as well (White et al. 2022,
-"A deeper look at zero-cost proxies for lightweight NAS").
+Synflow is always given beside parameters and MACs, which often rank candidates as well (White et al. 2022,
+"A deeper look at zero-cost proxies for lightweight NAS"). NASWOT and the norm of the gradient ranked the
+networks of `digits-tiny` no better than their MACs did, and are not offered.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,64 +18,67 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.blocks import decode, encode
-from effkeras.data.pipeline import BatchSpec, targets_of
+from effkeras.data.classes import spec_for_data
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import cost
 from effkeras.layers import Normalize
 from effkeras.models import build_spec
 from effkeras.networks import BlockNetwork, CellNetwork, DropBlockSpec
-from effkeras.search.evaluation.pictures import Samples
-from effkeras.training.compiling import compile_for
-from effkeras.training.settings import TrainSettings
-
-# Activations with a knee at 0, as Keras names their functions.
-_KNEED = ("relu", "relu6", "silu", "hard_silu")
+from effkeras.search.evaluation.costs import cost_of
+from effkeras.search.evaluation.pictures import Pictures
+from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
+from effkeras.search.evaluation.settings import PROXY, EvaluationSettings
+from effkeras.search.evaluation.training import Definitions
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Probe:
-    """One batch: float pixels (B, H, W, 3), and the targets of a training."""
+class ProxyEvaluator:
+    """Computes all proxies of a candidate; the one that the settings name takes the place of its accuracy.
 
-    pixels: tf.Tensor
-    targets: Any
+    It is mapped to 0..1 in the same order; the metrics hold the proxies themselves.
+    """
+
+    space: Definitions
+    pictures: Pictures
+    settings: EvaluationSettings
+
+    def __call__(self, candidate: Candidate, report: Report) -> Outcome:
+        """Evaluates one candidate. Raises EffkerasError for one that cannot be built."""
+        spec = self._definition(candidate)
+        try:
+            found = proxies_of(spec, candidate.seed)
+        finally:
+            keras.backend.clear_session()
+        name = self.settings.kind.removeprefix(PROXY)
+        accuracy = as_accuracy(found[name])
+        report(1, accuracy)
+        return Outcome(accuracy, found)
+
+    def costs(self, candidate: Candidate) -> Mapping[str, float]:
+        """What a candidate costs."""
+        return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
+
+    def _definition(self, candidate: Candidate) -> ModelSpec:
+        return spec_for_data(self.space.spec(candidate.genome), self.pictures.splits.train)
 
 
-def probe_of(spec: ModelSpec, samples: Samples, pictures: int) -> Probe:
-    """A batch of so many training pictures, from all over the data; the same for all candidates."""
-    total = len(samples[0])
-    chosen = np.random.default_rng(0).permutation(total)[: min(pictures, total)]
-    make = targets_of(spec, BatchSpec(len(chosen), 0, None))
-    batch = [tf.gather(values, chosen) for values in samples]
-    return Probe(*make(*batch, tf.zeros((len(chosen), 2), tf.int32)))
-
-
-def proxies_of(spec: ModelSpec, probe: Probe, seed: int = 0) -> dict[str, float]:
-    """All proxies of one network with random weights, and the two plain figures that they must beat.
+def proxies_of(spec: ModelSpec, seed: int = 0) -> dict[str, float]:
+    """All proxies of one network with random weights drawn from `seed`; no data are needed.
 
     Returns:
-        "synflow", "naswot", "grad_norm", "parameters" and "macs"; more is thought to be better of each.
+        "synflow", "parameters" and "macs"; a larger value is thought to be better.
 
     Raises:
-        EffkerasError: a definition that cannot be built, or a figure that is no number.
+        EffkerasError: a definition that cannot be built, or a value that is not finite.
     """
-    still = _undisturbed(spec)
     keras.utils.set_random_seed(seed)
-    linear = build_spec(_unbounded(still), activation=None, dtype="float64")
-    keras.utils.set_random_seed(seed)
-    model = build_spec(still)
-    compile_for(model, still, TrainSettings(), 1)
+    linear = build_spec(_unbounded(_undisturbed(spec)), activation=None, dtype="float64")
     parameters, macs = cost(spec)
-    found = {
-        "synflow": synflow(linear),
-        "naswot": naswot(model, probe.pixels),
-        "grad_norm": grad_norm(model, probe),
-        "parameters": float(parameters),
-        "macs": float(macs),
-    }
+    found = {"synflow": synflow(linear), "parameters": float(parameters), "macs": float(macs)}
     for name, value in found.items():
         if not math.isfinite(value):
-            raise EffkerasError(f"{name} of this network on {len(probe.pixels)} pictures is {value}")
+            raise EffkerasError(f"{name} of the network {spec.name} is {value}")
     return found
 
 
@@ -100,39 +105,9 @@ def synflow(model: keras.Model) -> float:
     return float(sum(np.abs(_array(w) * _array(g)).sum() for w, g in zip(kernels, gradients, strict=True)))
 
 
-def naswot(model: keras.Model, pixels: tf.Tensor) -> float:
-    """How differently a network's units switch for different pictures: the log determinant of a kernel.
-
-    Mellor et al. 2021 (arXiv:2006.04647): each picture has a binary code, which units are above 0, and the
-    kernel counts in how many units two codes agree. For activations other than ReLU the code is the sign of
-    what enters them. Statistics are those of the batch, as in the authors' code.
-
-    Returns minus infinity when two pictures have the same code.
-    """
-    signs = [_array(values) > 0 for values in _entering(model, pixels)]
-    codes = np.concatenate([one.reshape(len(one), -1) for one in signs], axis=1).astype(np.float64)
-    kernel = codes @ codes.T + (1 - codes) @ (1 - codes).T
-    return float(np.linalg.slogdet(kernel)[1])
-
-
-def grad_norm(model: keras.Model, probe: Probe) -> float:
-    """The sum over all kernels of the norm of the loss's gradient (Abdelfattah et al. 2021).
-
-    `model` is compiled, with random weights; statistics are those of the batch.
-    """
-    kernels = _kernels(model)
-    with tf.GradientTape() as tape:
-        outputs = model(probe.pixels, training=True)
-        loss = model.compute_loss(x=probe.pixels, y=probe.targets, y_pred=outputs, training=True)
-    return float(sum(np.linalg.norm(_array(one)) for one in tape.gradient(loss, kernels)))
-
-
-def as_accuracy(name: str, value: float) -> float:
-    """A proxy in the place of an accuracy: 0..1, in the same order.
-
-    What spreads over orders of magnitude enters by its logarithm. The result is good for comparing only.
-    """
-    size = max(value, 0.0) if name == "naswot" else math.log10(1 + value)
+def as_accuracy(value: float) -> float:
+    """A proxy of 0 or more as a number in 0..1, in the same order: good for comparing only."""
+    size = math.log10(1 + value)
     return size / (1 + size)
 
 
@@ -165,23 +140,6 @@ def _body(model: keras.Model) -> keras.Model:
     is_classifier = not isinstance(model.output, dict)
     outputs = model.get_layer(model.output_names[0]).input if is_classifier else model.output
     return keras.Model(first.output, outputs)
-
-
-def _entering(model: keras.Model, pixels: tf.Tensor) -> list[Any]:
-    """What enters each activation, also of layers that are called several times."""
-    layers = [layer for layer in model.layers if _function_of(layer) in _KNEED]
-    tensors = [node.input_tensors[0] for layer in layers for node in layer._inbound_nodes]
-    if not tensors:
-        raise EffkerasError(
-            f"{model.name} has no activation with a knee at 0, and NASWOT looks at nothing else"
-        )
-    return tf.nest.flatten(keras.Model(model.input, tensors)(pixels, training=True))
-
-
-def _function_of(layer: keras.layers.Layer) -> str:
-    if isinstance(layer, keras.layers.ReLU):
-        return "relu"
-    return layer.activation.__name__ if isinstance(layer, keras.layers.Activation) else ""
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -11,8 +11,12 @@ from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.training.settings import TrainSettings
 
 PROXY = "proxy:"
-PROXIES = ("synflow", "naswot", "grad_norm", "parameters", "macs")
-KINDS = ("train", "supernet", *(PROXY + name for name in PROXIES))
+PROXIES = ("synflow", "parameters", "macs")
+KINDS = ("train", *(PROXY + name for name in PROXIES))
+# Kinds of earlier versions. None of them ranked networks better than their multiply-adds do.
+REMOVED_KINDS = ("supernet", "proxy:naswot", "proxy:grad_norm")
+# Keys of earlier versions that no longer have a meaning.
+REMOVED_KEYS = ("supernet_epochs",)
 TABLE = "table:"
 COSTS = ("parameters", "macs", "bytes", "latency_ms")
 
@@ -34,15 +38,14 @@ class ArtifactSettings:
 class EvaluationSettings:
     """Everything that shapes an evaluation.
 
-    `kind` is "train", a short training of each candidate; "supernet", one training of all of them together;
-    or "proxy:NAME" for a figure that needs no training. `costs` names what is measured beside it:
-    parameters, macs, bytes, latency_ms, or table:FILE for a latency from a table of blocks (a path beside
-    the file of the settings).
+    `kind` is "train", a short training of each candidate, or "proxy:NAME", which needs no training.
+    `costs` names what is measured beside it: parameters, macs, bytes, latency_ms, or table:FILE for a latency
+    from a table of blocks (a path relative to the file of the settings).
 
     `learning_rate` is the peak, for the batch size given. `patience` counts epochs without a better accuracy
     before a training ends; 0 always trains to the end. At most `train_pictures` and `validation_pictures`
     are used, spread over the data; 0 is all. `augment` are the changes that pictures go through; None leaves
-    them as they are, which is faster. `supernet_epochs` is how long a supernet is trained.
+    them as they are, which is faster.
     """
 
     kind: str = "train"
@@ -56,7 +59,6 @@ class EvaluationSettings:
     validation_pictures: int = 0
     augment: AugmentSpec | None = None
     artifact: ArtifactSettings = ArtifactSettings()
-    supernet_epochs: int = 40
 
     def training(self, seed: int, epochs: int = 0) -> TrainSettings:
         """The same as settings of a training, of the evaluation's own number of epochs by default."""
@@ -72,18 +74,19 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationData:
-    """Where pictures lie, and where an evaluator may keep files of its own; each worker reads them itself.
-
-    `folder` is the search's; only a supernet writes there, and None keeps it in memory.
-    """
+    """Where the images lie; each worker reads them itself."""
 
     root: Path
-    folder: Path | None = None
     skip_bad: bool = False
 
 
 def checked(settings: EvaluationSettings, where: str = "evaluation") -> EvaluationSettings:
     """The settings, with each cost once; EffkerasError when a value makes no sense."""
+    if settings.kind in REMOVED_KINDS:
+        raise EffkerasError(
+            f"{where}: {settings.kind} was removed, as it ranked networks no better than their multiply-adds "
+            "do; use train or proxy:macs"
+        )
     if settings.kind not in KINDS:
         raise EffkerasError(
             f"{where}: there is no kind {settings.kind!r}; {did_you_mean(settings.kind, KINDS)}"
@@ -107,7 +110,6 @@ _LEAST = {
     "patience": 0,
     "train_pictures": 0,
     "validation_pictures": 0,
-    "supernet_epochs": 1,
 }
 
 

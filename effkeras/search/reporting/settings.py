@@ -161,7 +161,7 @@ def _evaluation(settings: Mapping[str, Any]) -> str:
     if proxy := kind.removeprefix("proxy:") if kind.startswith("proxy:") else "":
         return f"proxy {proxy}, without training"
     if kind == "supernet":
-        return f"one training of all networks together, {settings.get('supernet_epochs', '?')} epochs"
+        return "one training of all networks together, which this version no longer offers"
     return f"a training of {settings.get('epochs', '?')} epochs, batch {settings.get('batch', '?')}"
 
 

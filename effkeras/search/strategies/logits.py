@@ -18,8 +18,8 @@ from effkeras.search.strategies.policy_search import Learning, PolicySearch
 class LogitsOptions(Learning):
     """See `Learning`. Adam without momentum is TuNAS'.
 
-    Its rate of 3e-4, baseline of 0.95 and entropy weight of 0 are for a reward at every step of a supernet's
-    training; the defaults are for some hundred candidates.
+    Its rate of 3e-4, baseline of 0.95 and entropy weight of 0 are for a reward at every step of one
+    training that all networks share; the defaults are for some hundred candidates.
     """
 
     update: Literal["reinforce", "ppo"] = "reinforce"

@@ -9,24 +9,24 @@ import sys
 
 import pytest
 from short_trials import BlockSpace
-from space_files import shipped
 
 from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.front import Evaluation, make_evaluator
 from effkeras.search.evaluation.protocol import Candidate
 from effkeras.search.evaluation.settings import (
     KINDS,
+    REMOVED_KINDS,
     ArtifactSettings,
     EvaluationData,
     EvaluationSettings,
     checked,
 )
 
-SMALL = EvaluationSettings(epochs=1, batch=12, supernet_epochs=1, train_pictures=12, validation_pictures=8)
+SMALL = EvaluationSettings(epochs=1, batch=12, train_pictures=12, validation_pictures=8)
 GENOME = (0,) * 6
 
 
-@pytest.mark.parametrize("kind", ["train", "supernet", pytest.param("proxy:synflow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["train", pytest.param("proxy:synflow", marks=pytest.mark.slow)])
 def test_every_kind_makes_an_outcome(digit_classes, kind):
     settings = dataclasses.replace(SMALL, kind=kind, costs=("macs",))
     evaluation = pickle.loads(pickle.dumps(Evaluation(settings, EvaluationData(digit_classes), BlockSpace())))
@@ -47,7 +47,7 @@ def test_a_space_read_from_a_file_is_evaluated(digit_classes):
 
     space = read_space("digits-blocks")
     genome = sample(space, np.random.default_rng(0))
-    settings = dataclasses.replace(SMALL, kind="proxy:naswot")
+    settings = dataclasses.replace(SMALL, kind="proxy:synflow")
     evaluator = pickle.loads(pickle.dumps(Evaluation(settings, EvaluationData(digit_classes), space)))()
     candidate = Candidate(genome, 0)
     outcome = evaluator(candidate, lambda *_: None)
@@ -80,11 +80,10 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
         checked(dataclasses.replace(SMALL, **changes))
 
 
-@pytest.mark.parametrize("name", ["nasnet-cells", "efficientdet-lite"])
-def test_only_blocks_make_a_supernet(name, tmp_path):
-    settings = dataclasses.replace(SMALL, kind="supernet")
-    with pytest.raises(EffkerasError, match=f"{name} has no classifiers of MBConv blocks"):
-        make_evaluator(settings, EvaluationData(tmp_path), shipped(name))
+@pytest.mark.parametrize("kind", REMOVED_KINDS)
+def test_a_removed_kind_is_one_clear_error(kind):
+    with pytest.raises(EffkerasError, match=f"{kind} was removed, .* use train or proxy:macs"):
+        checked(dataclasses.replace(SMALL, kind=kind))
 
 
 def test_a_cost_named_twice_is_measured_once():
