@@ -168,6 +168,7 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         model = effkeras.build(case.model, weights="digits")
     splits = Splits.open(data, spec_of(model)).shortened(case.pictures)
     if case.rescaled:
+        assert splits.train is not None
         model = rescaled(model, probe(splits.train, spec_of(model))[:, None])
     options = CompressOptions(
         max_drop=case.max_drop,

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras.console import facts, table
-from export.accuracy import Accuracy
 from export.consumers.consumer import RAW
 
 if TYPE_CHECKING:
     from effkeras.definition import ModelSpec
     from effkeras.litert.interface import Edge
     from effkeras.litert.runner import Delegation
+    from quantize.accuracy import Accuracy
     from quantize.checks.artifact import Checked
     from quantize.post_training.quantization import LayerNote
 
@@ -102,7 +102,7 @@ def _edge(edge: Edge) -> str:
     return f"{edge.name}: {edge.dtype}, {' x '.join(map(str, edge.shape))}"
 
 
-def looked_at(report: ExportReport, checked: Checked) -> ExportReport:
+def with_check(report: ExportReport, checked: Checked) -> ExportReport:
     """The report with what a look at the file found."""
     looks = (*map(str, checked.agreements), *checked.notes)
     return replace(report, looks=looks, problems=checked.problems, passed=not checked.problems)

@@ -8,24 +8,22 @@ the metric, that its consumer cannot run or that does not compute what the model
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras import results
-from effkeras.console import note, run_command
+from effkeras.console import run_command
 from effkeras.errors import EffkerasError
 from effkeras.files import safe_name
 from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
-from export.consumers.consumer import NMS, RAW, Target, consumers, nms_settings, settle
-from export.export_report import ExportReport, LayerError, edges_of, looked_at, show
+from export.consumers.consumer import NMS, RAW, Target, consumers, settle
+from export.export_report import ExportReport, LayerError, edges_of, show, with_check
 from export.runs import run_folder
-from export.sets import Sets
 from quantize import plans
 from quantize.checks.acceptance import beyond_budget, refuse_ruined, warn_of_ruined
 from quantize.command import add_force, recipe_help, settings_of, work_folder
@@ -36,12 +34,14 @@ if TYPE_CHECKING:
     import keras
 
     from effkeras.definition import ModelSpec
-    from export.attempts import Attempt
-    from quantize.checks.artifact import Reference
+    from quantize.checks.artifact import Checked
+    from quantize.driver import Job, Made
     from quantize.post_training.quantization import PtqOptions
+    from quantize.splits import Splits
 
 SAMPLES = 128
 FAILED = 1
+SEARCHED_ON = 500  # images of val that choose layers for mixed precision
 EDGES = ("float32", "uint8", "int8")
 
 
@@ -101,66 +101,20 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     """
     with quiet():  # what checks options loads TensorFlow
         target = _check(options)
-    sets = Sets.open(options)
-    original = open_model(str(source), options.weights)
-    target = target.fitting(_spec(original))
-    model = _after_steps(original, str(source), options)
-    job = _Job(original, model, options, target, sets.fitting(model))
+    _check_data(options)
+    model = open_model(str(source), options.weights)
     run = run_folder(str(source))
-    report, artifact = _make(job, _out(str(source), options, target), run)
-    return _keep(report, artifact, job, run)
+    file = _out(str(source), options, target)
+    job = _job(model, str(source), options, target, file)
+    from quantize.driver import make
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Job:
-    """A model, before and after a recipe's steps, what is to be made of it for whom, and the images."""
-
-    original: keras.Model
-    model: keras.Model
-    options: ExportOptions
-    target: Target
-    sets: Sets
-
-    @property
-    def ptq(self) -> PtqOptions:
-        """How the model is quantized."""
-        return _ptq(self.options, self.target)
-
-    def reference(self) -> Reference:
-        """What the artifact is compared with."""
-        from effkeras.detection.nms import Decoder
-        from quantize.checks.artifact import Reference
-        from quantize.checks.pictures import pictures_of
-
-        spec = _spec(self.model)
-        pictures = pictures_of(spec.input, self.sets.validation)
-        decoder = None
-        if self.target.nms != "none":
-            decoder = Decoder.of(spec)
-            decoder = replace(decoder, nms=nms_settings(decoder.nms, self.target.nms))
-        return Reference(self.model, pictures, self.ptq.recipe.name, decoder)
-
-
-def _spec(model: keras.Model) -> ModelSpec:
-    from effkeras.models import spec_of
-
-    return spec_of(model)
-
-
-def _after_steps(model: keras.Model, source: str, options: ExportOptions) -> keras.Model:
-    """The model after the steps of a recipe that changes it, which are done once and kept."""
-    plan = plans.find(options.recipe)
-    if not plan.trains:
-        return model
-    if options.data is None:
-        raise EffkerasError(f"the recipe {plan.name} trains: give --data DIR with the splits train and val")
-    from effkeras.models import spec_of
-    from quantize.pipeline import Work, run_steps
-    from quantize.splits import Splits
-
-    splits = Splits.open(options.data, spec_of(model), skip_bad=options.skip_bad)
-    work = Work(work_folder(source, plan.name), settings_of(source, None))
-    return run_steps(model, plan, splits, work)[-1].model
+    made = make(job)
+    report = _report(made, file, options)
+    if report.passed:
+        report = _written(made, report)
+    if run is not None:
+        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+    return report
 
 
 def _check(options: ExportOptions) -> Target:
@@ -174,6 +128,57 @@ def _check(options: ExportOptions) -> Target:
     if options.out is not None and options.out.suffix != ".tflite":
         raise EffkerasError(f"--out {options.out}: the file name must end in .tflite")
     return target
+
+
+def _check_data(options: ExportOptions) -> None:
+    """Raises EffkerasError, before the model is loaded, for data that are not there and a need for them."""
+    from effkeras.data.splits import check_folder
+
+    plan = plans.find(options.recipe)
+    if options.data is not None:
+        check_folder(options.data)
+    elif plan.trains:
+        raise EffkerasError(f"the recipe {plan.name} trains: give --data DIR with the splits train and val")
+
+
+def _job(model: keras.Model, source: str, options: ExportOptions, target: Target, file: Path) -> Job:
+    from effkeras.models import spec_of
+    from export.consumers.finishing import Finish
+    from quantize.attempts import Budget
+    from quantize.driver import Job
+    from quantize.pipeline import Work
+
+    spec, plan, run = spec_of(model), plans.find(options.recipe), run_folder(source)
+    target = target.fitting(spec)
+    budget = Budget(
+        options.max_drop,
+        options.force,
+        limit=options.limit,
+        search_limit=options.limit or SEARCHED_ON,
+        work=file.with_suffix(".search"),
+        measured=run / "measured" if run else None,
+    )
+    return Job(
+        model,
+        plan,
+        _ptq(options, target),
+        _splits(options, spec),
+        budget,
+        Work(work_folder(source, plan.name), settings_of(source, None)) if plan.trains else None,
+        lambda made: Finish(made, target),
+    )
+
+
+def _splits(options: ExportOptions, spec: ModelSpec) -> Splits:
+    from quantize.splits import Splits, SplitsOptions
+
+    if options.data is None:
+        return Splits()
+    plan = plans.find(options.recipe)
+    ptq = options.ptq
+    calibrates = plan.format.needs_data or ptq.equalize or ptq.correct_bias or ptq.errors
+    how = SplitsOptions(calibrates or plan.trains, plan.trains, options.split, options.skip_bad)
+    return Splits.open(options.data, spec, how)
 
 
 def _ptq(options: ExportOptions, target: Target) -> PtqOptions:
@@ -192,97 +197,78 @@ def _out(source: str, options: ExportOptions, target: Target) -> Path:
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 
 
-def _make(job: _Job, file: Path, run: Path | None) -> tuple[ExportReport, bytes]:
+def _report(made: Made, file: Path, options: ExportOptions) -> ExportReport:
     from effkeras.litert.runner import LiteRTModel
-    from export.attempts import Budget, Trial, remedies
-    from export.consumers.finishing import Finish
-    from quantize.post_training.quantization import float_parts
 
-    options = job.options
-    measured = run / "measured" if run else None
-    budget = Budget(options.max_drop, options.limit, file.with_suffix(".search"), measured)
-    note("converting")
-    parts = float_parts(job.model, job.ptq, job.sets.calibration)
-    finish = Finish(_spec(job.model), job.target)
-    trial = Trial(job.original, job.model, parts, budget, job.sets, finish)
-    attempts = list(trial.attempts(job.ptq))
-    last = min(attempts, key=lambda attempt: attempt.drop)  # the first of equals
-    runner = LiteRTModel.of_bytes(last.artifact)
-    report = ExportReport(
+    best, target = made.best, _target(made)
+    runner = LiteRTModel.of_bytes(best.artifact)
+    return ExportReport(
         file=file,
         spec=runner.spec,
         recipe=options.recipe,
-        io=job.target.io,
-        size=len(last.artifact),
-        edges=edges_of(last.artifact),
-        left_in_float=last.quantized.left_in_float,
-        operators=len(last.quantized.layers),
+        io=target.io,
+        size=len(best.artifact),
+        edges=edges_of(best.artifact),
+        left_in_float=best.quantized.left_in_float,
+        operators=len(best.quantized.layers),
         delegated=runner.delegated(),
-        samples=last.samples,
+        samples=best.samples,
         seed=options.seed,
-        accuracy=trial.reported(last),
-        validated=last.accuracy,
-        ruined=last.ruined,
-        remedies=(*remedies(attempts, options.max_drop, job.ptq, job.sets), *_nms_remedy(last, job)),
-        passed=_passes(last, options),
-        consumer=job.target.consumer.name,
-        nms=job.target.nms,
-        problems=last.problems,
-        layers=_layer_errors(last, job) if options.compare_layers else (),
+        accuracy=made.reported,
+        validated=best.accuracy,
+        ruined=best.ruined,
+        remedies=(*made.remedies, *_nms_remedy(made, target)),
+        passed=made.passed,
+        consumer=target.consumer.name,
+        nms=target.nms,
+        problems=best.problems,
+        layers=_layer_errors(made) if options.compare_layers else (),
     )
-    return report, last.artifact
 
 
-def _passes(attempt: Attempt, options: ExportOptions) -> bool:
-    is_kept = options.force or not attempt.ruined
-    return is_kept and not attempt.problems and not attempt.loses_more(options.max_drop)
+def _target(made: Made) -> Target:
+    """What the artifact was made for."""
+    from effkeras.models import spec_of
+    from export.consumers.finishing import Finish
+
+    finish = made.job.finishing(spec_of(made.model))
+    assert isinstance(finish, Finish)
+    return finish.target
 
 
-def _nms_remedy(attempt: Attempt, job: _Job) -> tuple[str, ...]:
+def _nms_remedy(made: Made, target: Target) -> tuple[str, ...]:
     """The model is measured with its own NMS, which that of the artifact may fall short of."""
-    if job.target.nms != "postprocess" or not attempt.loses_more(job.options.max_drop):
+    if target.nms != "postprocess" or not made.best.beyond(made.job.budget):
         return ()
     return ("left to try: --nms soft, which suppresses boxes as the model itself is measured",)
 
 
-def _layer_errors(attempt: Attempt, job: _Job) -> tuple[LayerError, ...]:
-    """The errors of the network's operators, the largest first."""
+def _layer_errors(made: Made) -> tuple[LayerError, ...]:
+    """The errors of the network's operators, the largest first; none of what a step has quantized itself."""
     from effkeras.console import track
     from quantize.post_training.calibration import Again
     from quantize.post_training.layer_errors import layer_errors
     from quantize.post_training.quantization import as_taken
 
-    pictures = Again(lambda: track(job.reference().pictures[:, None], "comparing layers"))
-    taken = as_taken(attempt.parts, pictures)
-    errors = layer_errors(attempt.parts.flatbuffer, attempt.quantized.flatbuffer, taken)
-    pairs = zip(attempt.quantized.layers, errors, strict=True)
+    if isinstance(made.source, bytes):
+        return ()
+    pictures = Again(lambda: track(made.reference().pictures[:, None], "comparing layers"))
+    taken = as_taken(made.source, pictures)
+    errors = layer_errors(made.source.flatbuffer, made.best.quantized.flatbuffer, taken)
+    pairs = zip(made.best.quantized.layers, errors, strict=True)
     found = [LayerError(note.name, note.op, error) for note, error in pairs if error is not None]
     return tuple(sorted(found, key=lambda one: -one.error))
 
 
-def _keep(report: ExportReport, artifact: bytes, job: _Job, run: Path | None) -> ExportReport:
-    """Writes what was made unless it is refused, and records the export; the report with what was found."""
-    from quantize.checks.artifact import write_checked
+def _written(made: Made, report: ExportReport) -> ExportReport:
+    """Writes the artifact unless a look at the file finds problems; the report with what was found."""
+    from quantize.driver import write
 
-    if report.passed:
-        checked = write_checked(
-            report.file, artifact, job.reference(), lambda found: _beside(looked_at(report, found))
-        )
-        report = looked_at(report, checked)
-    if run is not None:
-        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
-    return report
+    def record(checked: Checked) -> dict[str, Any]:
+        layers = [asdict(one) for one in report.layers]
+        return {"report": with_check(report, checked).to_row(), **({"layers": layers} if layers else {})}
 
-
-def _beside(report: ExportReport) -> str:
-    """The text of the .json beside the artifact."""
-    said: dict[str, Any] = {
-        "recipe": plans.find(report.recipe).to_table(),
-        "report": results.stamped(report.to_row()),
-    }
-    if report.layers:
-        said["layers"] = [asdict(one) for one in report.layers]
-    return json.dumps(said, indent=2) + "\n"
+    return with_check(report, write(made, report.file, record))
 
 
 def _run(argv: Sequence[str] | None) -> int:

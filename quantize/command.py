@@ -38,10 +38,10 @@ def _run(argv: Sequence[str] | None) -> int:
         from effkeras.models import spec_of
         from quantize.checks.acceptance import beyond_budget, refuse_ruined, warn_of_ruined
         from quantize.compression import CompressOptions, artifact_file, compress
-        from quantize.splits import Splits
+        from quantize.splits import Splits, SplitsOptions
 
         model = adopted(opened)
-    splits = Splits.open(chosen.data, spec_of(model), skip_bad=chosen.skip_bad)
+    splits = Splits.open(chosen.data, spec_of(model), SplitsOptions(skip_bad=chosen.skip_bad))
     options = CompressOptions(
         max_drop=chosen.max_drop,
         io=chosen.io,

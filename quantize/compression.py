@@ -11,32 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from effkeras import results
-from effkeras.compare import Drop, compare, measure
-from effkeras.console import note
-from effkeras.evaluate import evaluate, headlines
+from effkeras.compare import Drop
 from effkeras.external import adopted
 from effkeras.files import safe_name, write_text
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, LiteRTModel
 from effkeras.models import save, spec_of
-from effkeras.predictor import KerasPredictor, Predictor
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from quantize import plans
-from quantize.aware.quantization_aware import is_fake_quantized
-from quantize.checks.acceptance import Judged, beyond_budget, ruined
-from quantize.checks.artifact import Checked, Reference, write_checked
-from quantize.checks.pictures import pictures_of
+from quantize.attempts import Attempt, Budget
+from quantize.checks.artifact import Checked
+from quantize.driver import Job, Made, make, write
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.pipeline import Trainer, Work, artifact_of_steps, run_steps
+from quantize.pipeline import Trainer, Work
 from quantize.plans import Plan
-from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check, ptq, read_quantized
-from quantize.precision.judging import worst_drop
-from quantize.precision.mixed import KEPT, MixedOptions, MixedSets, mixed_precision
+from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check
+from quantize.precision.mixed import KEPT
 from quantize.precision.partial import check_can_mix
 from quantize.recipes import Edges
 from quantize.report import StepReport
@@ -153,98 +147,72 @@ def compress(
 
 def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
     check(_ptq_options(plan, options), splits.train)
-    if options.max_drop is not None and can_mix(plan):
+    may_mix = plan.format.needs_data and plan.steps.qat is None
+    if options.max_drop is not None and may_mix:
         check_can_mix(plan.ptq)
 
 
 def _compress(
     model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, folder: Path
 ) -> Compression:
-    work = Work(folder, options.settings, options.strict, options.backend, options.io)
-    steps = run_steps(model, plan, splits, work)
-    smaller = steps[-1].model if steps else model
-    reference = _worst(KerasPredictor.of(model), splits)
-    lost = worst_drop(reference, _worst(KerasPredictor.of(smaller), splits)) if steps else 0.0
-    quantized, report = _artifact(smaller, plan, splits, options, (folder, lost))
-    if options.strict and options.max_drop is None:  # within a budget layers are left in float on purpose
-        quantized.check_strict(plan.format)
-    runner = LiteRTModel.of_bytes(quantized.flatbuffer)
-    kept, decided_on = _worst(runner, splits), splits.validation.split
-    validated = worst_drop(reference, kept)
-    judged = Judged(decided_on, len(splits.validation.records))
-    loss = ruined(spec_of(model), reference, kept, judged)
-    made = Compression(
-        plan=plan,
-        model=smaller,
-        quantized=quantized,
-        reports=(*(one.report for one in steps), *quantized.before, report),
-        drop=_tested(KerasPredictor.of(model), runner, splits),
-        validated=validated,
-        by_steps=lost,
-        passed=not beyond_budget(decided_on, validated, options.max_drop) and (options.force or not loss),
-        delegated=runner.delegated(),
-        figures=_figures(smaller, quantized),
-        decided_on=decided_on,
-        reported_on=splits.test.split,
-        ruined=loss,
+    job = Job(
+        model,
+        plan,
+        _ptq_options(plan, options),
+        splits,
+        Budget(options.max_drop, options.force, work=folder / "mixed"),
+        Work(folder, options.settings, options.strict, options.backend, options.io),
     )
+    made = make(job)
+    _show(made.best)
+    if options.strict and options.max_drop is None:  # within a budget layers are left in float on purpose
+        made.best.quantized.check_strict(plan.format)
+    done = _compression(made)
     if made.passed:
-        shown = pictures_of(spec_of(smaller).input, splits.validation)
-        made = _written(made, artifact_file(folder, plan, options.io), shown)
-    _keep(made, folder)
-    return made
+
+        def seen(checked: Checked) -> Compression:
+            return replace(done, passed=not checked.problems, problems=checked.problems)
+
+        file = artifact_file(folder, plan, options.io)
+        done = seen(write(made, file, lambda checked: {"report": seen(checked).to_row()}))
+    _keep(done, folder)
+    return done
 
 
-def _artifact(
-    model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, so_far: tuple[Path, float]
-) -> tuple[Quantized, StepReport]:
-    """The artifact; beyond the budget with layers at higher precision, if the recipe leaves that open."""
-    folder, lost = so_far
-    how = _ptq_options(plan, options)
-    given = artifact_of_steps(folder)
-    if given is not None:
-        made = read_quantized(given, how)
-        return made, made.report
-    left = None if options.max_drop is None else options.max_drop - lost
-    if left is not None and left < 0:
-        note(f"the steps before lose {lost:.4f} already: no choice of layers keeps the budget")
-    if left is not None and left >= 0 and can_mix(plan, model):
-        sets = MixedSets(splits.train, splits.validation, splits.test)
-        found = mixed_precision(model, sets, MixedOptions(left, how, work=folder / "mixed"))
-        for one in found.quantized.before:
-            one.show()
-        found.show()
-        return found.quantized, found.report
-    made = ptq(model, plan.format, splits.train, io=how.io, samples=how.samples, seed=how.seed, spec=how.spec)
-    for one in (*made.before, made.report):
+def _show(attempt: Attempt) -> None:
+    """Prints what was done to the layers; a search for mixed precision has said that itself."""
+    for one in attempt.quantized.before:
         one.show()
-    return made, made.report
+    if attempt.mixed is None:
+        attempt.report.show()
 
 
-def can_mix(plan: Plan, model: keras.Model | None = None) -> bool:
-    """Whether layers of a recipe's artifact may stay at higher precision to keep a budget."""
-    trained = plan.steps.qat is not None or (model is not None and is_fake_quantized(model))
-    return plan.format.needs_data and not trained
+def _compression(made: Made) -> Compression:
+    best, decided, reported = made.best, made.best.accuracy, made.reported
+    assert decided is not None  # whoever compresses has data
+    assert reported is not None
+    quantized, drop = best.quantized, reported.drop
+    low, high = reported.interval or (drop, drop)
+    before, after = (metrics[reported.metric] for metrics in (reported.model, reported.artifact))
+    return Compression(
+        plan=made.job.plan,
+        model=made.model,
+        quantized=quantized,
+        reports=(*made.steps, *quantized.before, best.report),
+        drop=Drop(reported.metric, before, after, low, high),
+        validated=best.drop,
+        by_steps=made.lost_by_steps,
+        passed=made.passed,
+        delegated=LiteRTModel.of_bytes(best.artifact).delegated(),
+        figures=_figures(made.model, quantized),
+        decided_on=decided.split,
+        reported_on=reported.split,
+        ruined=best.ruined,
+    )
 
 
 def _ptq_options(plan: Plan, options: CompressOptions) -> PtqOptions:
     return PtqOptions(plan.format, options.io, options.samples, plan.steps.tune.seed, plan.ptq)
-
-
-def _worst(predictor: Predictor, splits: Splits) -> dict[str, float]:
-    """The metrics that count, on the pictures that decisions are made by."""
-    data = splits.validation
-    metrics = evaluate(predictor, data, title=f"measuring on {data.split}")
-    return {name: metrics[name] for name in headlines(predictor.spec)}
-
-
-def _tested(model: Predictor, artifact: Predictor, splits: Splits) -> Drop:
-    ours = measure(model, splits.test, title="testing the model")
-    theirs = measure(artifact, splits.test, title="testing the artifact")
-    if ours.outcomes is None or theirs.outcomes is None:
-        before, after = (one.metrics["mIoU"] for one in (ours, theirs))
-        return Drop("mIoU", before, after, before - after, before - after)
-    return compare(ours.outcomes, theirs.outcomes)
 
 
 def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
@@ -256,22 +224,6 @@ def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
         "sparsity": sparsity_of(model).share,
         "int8_macs": integer_share(operators(flatbuffer)),
     }
-
-
-def _written(made: Compression, file: Path, pictures: np.ndarray) -> Compression:
-    """Writes the artifact, unless a look at the file finds problems; what was made, with those."""
-    reference = Reference(made.model, pictures, made.plan.format.name)
-
-    def seen(checked: Checked) -> Compression:
-        return replace(made, passed=not checked.problems, problems=checked.problems)
-
-    return seen(write_checked(file, made.quantized.flatbuffer, reference, lambda found: _beside(seen(found))))
-
-
-def _beside(made: Compression) -> str:
-    """The text of the .json beside the artifact."""
-    said = {"recipe": made.plan.to_table(), "report": results.stamped(made.to_row())}
-    return json.dumps(said, indent=2) + "\n"
 
 
 def _keep(made: Compression, folder: Path) -> None:

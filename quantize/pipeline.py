@@ -64,7 +64,8 @@ def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> lis
     backend that cannot do a step.
     """
     check_finite(model)
-    steps = steps_of(plan, Setting(model, splits, plan.steps.tune.seed))
+    assert splits.train is not None
+    steps = steps_of(plan, Setting(model, splits.train, plan.steps.tune.seed))
     lessons = Lessons(splits.train, work.folder, splits.validation, plan.steps.tune, like=work.settings)
     if work.backend == "tfmot":
         _check_by_tfmot(model, plan, steps, work)

@@ -1,4 +1,4 @@
-"""The three parts of a data set that compression needs, each for one thing only."""
+"""The parts of a data set that compression and export need, each for one thing only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from effkeras.data.records import LabelledData
 from effkeras.data.splits import check_folder, find_split, open_data, spread
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
+
+
+@dataclass(frozen=True, slots=True)
+class SplitsOptions:
+    """Which splits of a folder are read, and how.
+
+    `train` says whether images to calibrate on are needed, `trains` whether models are trained on them too.
+    `reported` is the split to report on, by default test, else val. `skip_bad` leaves bad annotations out.
+    """
+
+    train: bool = True
+    trains: bool = True
+    reported: str | None = None
+    skip_bad: bool = False
 
 
 def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
@@ -29,33 +43,38 @@ def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
     return decides, reported or test or decides
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Splits:
-    """Pictures to train and calibrate on, to decide by, and to report on.
+    """Images to train and calibrate on, to decide by, and to report on; None where there are none.
 
-    `validation` and `test` may be the same when a data set has only one of them; what is reported is then
-    what was decided by.
+    `validation` and `test` are the same when a data set has only one of them; what is reported is then what
+    was decided by.
     """
 
-    train: LabelledData
-    validation: LabelledData
-    test: LabelledData
+    train: LabelledData | None = None
+    validation: LabelledData | None = None
+    test: LabelledData | None = None
 
     @classmethod
-    def open(cls, root: Path, spec: ModelSpec, *, skip_bad: bool = False) -> Splits:
-        """The splits train, val and test of a folder; those to measure on in the classes of a model.
+    def open(cls, root: Path, spec: ModelSpec, options: SplitsOptions | None = None) -> Splits:
+        """The splits of a folder; those to measure on in the classes of a model.
 
-        Raises EffkerasError when train, or both of the others, are missing, labels are bad, or the classes
-        are not the model's.
+        Raises EffkerasError when a split that is needed is missing, labels are bad, or the classes are not
+        the model's.
         """
-        train = find_split(root, "train") or "train"
-        validation, test = measured_splits(root)
+        options = options or SplitsOptions()
 
-        def read(split: str) -> LabelledData:
-            return open_data(root, split, skip_bad=skip_bad, masks=spec.segments)
+        def read(split: str, masks: bool) -> LabelledData:
+            return open_data(root, split, skip_bad=options.skip_bad, masks=masks)
 
-        return cls(read(train), matched(read(validation), spec), matched(read(test), spec))
+        decides, reported = measured_splits(root, options.reported)
+        name = find_split(root, "train") or "train"
+        train = read(name, spec.segments and options.trains) if options.train else None
+        validation, is_one = read(decides, spec.segments), decides == reported
+        test = validation if is_one else read(reported, spec.segments)
+        validation = matched(validation, spec)
+        return cls(train, validation, validation if is_one else matched(test, spec))
 
     def shortened(self, count: int) -> Splits:
-        """The same with at most `count` pictures to train on, from all over the split."""
-        return replace(self, train=spread(self.train, count))
+        """The same with at most `count` images to train on, from all over the split."""
+        return self if self.train is None else replace(self, train=spread(self.train, count))

@@ -20,7 +20,6 @@ from quantize.plans import Plan
 from quantize.report import Compressed, StepReport
 from quantize.rewriting.friendly import friendly
 from quantize.specs import ChannelSpec, ClusterSpec, DistillSpec, FriendlySpec, PruneSpec, QatSpec
-from quantize.splits import Splits
 
 StepSpec = FriendlySpec | ChannelSpec | PruneSpec | ClusterSpec | QatSpec | DistillSpec
 Begin = Callable[[keras.Model], Compressed]
@@ -58,20 +57,15 @@ class Step:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Setting:
-    """What steps may look at; `original` is the model that compression started from."""
+    """What steps may look at; `original` is the model that compression started from, `train` the data."""
 
     original: keras.Model
-    splits: Splits
+    train: LabelledData
     seed: int = 0
 
     def probe(self, model: keras.Model) -> np.ndarray:
         """Some training pictures as a model takes them: float32 (n, H, W, 3)."""
-        return probe(self.splits.train, spec_of(model), self.seed)
-
-    @property
-    def train(self) -> LabelledData:
-        """The pictures to train on."""
-        return self.splits.train
+        return probe(self.train, spec_of(model), self.seed)
 
 
 def steps_of(plan: Plan, setting: Setting) -> list[Step]:

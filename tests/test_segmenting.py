@@ -27,7 +27,7 @@ from effkeras.predict import draw, predict
 from effkeras.predictor import KerasPredictor
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
-from export.accuracy import Accuracy
+from quantize.accuracy import Accuracy
 from quantize.post_training.quantization import ptq
 
 QUICK = TrainSettings(epochs=1, batch=8, learning_rate=3e-3, validation_pictures=4)

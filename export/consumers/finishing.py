@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from effkeras.definition import ModelSpec
+from effkeras.detection.nms import Decoder
 from effkeras.litert.edge_tpu import for_edge_tpu
 from effkeras.litert.editor import GraphEditor
 from effkeras.litert.runner import LiteRTModel
 from effkeras.litert.strips import in_strips
-from export.consumers.consumer import Target
+from export.consumers.consumer import Target, nms_settings
 from export.consumers.grafting import by_role, grafted
 
 _REWRITES = {"edge-tpu": for_edge_tpu, "xnnpack": in_strips}
@@ -32,6 +33,14 @@ class Finish:
         """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""
         artifact = grafted(network, self.spec, self.target)
         return _with_metadata(artifact, self.spec) if self.target.consumer.metadata else artifact
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """Suppresses boxes as the artifact does; None when it has no NMS inside."""
+        if self.target.nms == "none":
+            return None
+        own = Decoder.of(self.spec)
+        return replace(own, nms=nms_settings(own.nms, self.target.nms))
 
     @property
     def takes_mixed(self) -> bool:

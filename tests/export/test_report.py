@@ -23,7 +23,6 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Latency, Plan, Setting
 from effkeras.litert.runner import Delegation
 from effkeras.pages.rendering import escaped
-from export.accuracy import Accuracy
 from export.bench import Timed
 from export.delegates.android import AndroidOptions, time_on_phone
 from export.delegates.delegate import Share
@@ -34,6 +33,7 @@ from export.reporting.charts import Curve, Panel, Point, Series, trade_off, trai
 from export.reporting.data import Setting as Shown
 from export.reporting.data import read_run
 from export.reporting.panels import draw_charts
+from quantize.accuracy import Accuracy
 
 Row = dict[str, Any]
 ONE_THREAD = Shown("XNNPACK", 1)

@@ -27,6 +27,7 @@ from effkeras.preprocess import network_input
 from export.metadata import Boxes, read
 from export.metadata.decoding import anchors_in
 from export.tflite import ExportOptions, export_tflite, main
+from quantize.report import Compressed, StepReport
 
 CLASSIFIER = "efficientnet-lite0"
 DETECTOR = "efficientdet-lite0"
@@ -104,11 +105,10 @@ def turned(weights: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def damaged(monkeypatch):
     """Whatever is quantized confuses the classes; it is converted once, which takes the time."""
-    from export import attempts
-    from quantize.post_training import quantization
+    from quantize import attempts, driver
     from quantize.post_training.quantization import quantize_parts
 
-    monkeypatch.setattr(quantization, "float_parts", lambda *_: parts(CLASSIFIER, "float32"))
+    monkeypatch.setattr(driver, "float_parts", lambda *_: parts(CLASSIFIER, "float32"))
 
     def quantize(*given):
         made = quantize_parts(*given)
@@ -177,18 +177,18 @@ def test_a_file_that_lost_most_of_the_metric_needs_force(run, unlike, tmp_path, 
 
 def test_what_steps_lose_counts_too(run, unlike, tmp_path, monkeypatch, capsys):
     """The steps of a recipe ruin the model, and the artifact computes what that one computes."""
-    from export import tflite
+    from quantize import driver
 
     def ruined(model, *_):
         made = build_spec(spec_of(model))
         made.set_weights(model.get_weights())
         last = made.get_layer("logits").kernel
         last.assign(turned(np.asarray(last).T).T)
-        return made
+        return [Compressed(made, StepReport("prune", ()))]
 
-    monkeypatch.setattr(tflite, "_after_steps", ruined)
+    monkeypatch.setattr(driver, "run_steps", ruined)
     out = tmp_path / "net.tflite"
-    words = [str(run), "--recipe", "float32", "--data", str(unlike[1]), "--out", str(out)]
+    words = [str(run), "--recipe", "prune50-float32", "--data", str(unlike[1]), "--out", str(out)]
     assert main(words) == 2
     assert "error: top1 1.0000 -> 0." in capsys.readouterr().err
     assert not out.exists()
@@ -199,8 +199,8 @@ def test_too_large_a_drop_tries_remedies_and_leaves_no_file(run, data, tmp_path,
     options = ["--data", str(data), "--max-drop", "-1.5", "--samples", "4", "--out", str(out)]
     assert main([str(run), *options]) == 1
     said = capsys.readouterr().out
-    assert "4 calibration pictures" in said
-    assert "16 calibration pictures" in said
+    assert "4 calibration images" in said
+    assert "16 calibration images" in said
     assert "QAT" in said
     assert "nothing was written" in said
     assert list(tmp_path.iterdir()) == []
@@ -219,14 +219,14 @@ def test_without_data_accuracy_is_said_to_be_unknown(run, tmp_path, capsys):
     assert out.is_file()
 
 
-def test_models_whose_names_differ_after_a_dot_have_files_of_their_own(monkeypatch):
+def test_models_whose_names_differ_after_a_dot_have_files_of_their_own(monkeypatch, tmp_path):
     from export import tflite
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tflite, "open_model", lambda *_: tiny_model(CLASSIFIER))
-    monkeypatch.setattr(tflite, "_make", lambda _job, file, _records: (file, b""))
-    monkeypatch.setattr(tflite, "_keep", lambda file, *_: file)
-    found = export_tflite("mnasnet-a1-0.35", ExportOptions("float32"))
-    assert found == Path("mnasnet-a1-0.35-float32.tflite")
+    report = export_tflite("mnasnet-a1-0.35", ExportOptions("float32"))
+    assert report.file == Path("mnasnet-a1-0.35-float32.tflite")
+    assert report.file.is_file()
 
 
 def test_the_function_gives_the_report(run, data, tmp_path):
@@ -290,7 +290,7 @@ def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
 
 def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path, capsys, monkeypatch):
     """With a metric that sees every error, int8 is never good enough and mixed precision is."""
-    from export import attempts, own_metrics
+    from quantize import accuracy, attempts
     from quantize.precision import judging
 
     wanted = tiny_model(CLASSIFIER).predict_on_batch(pictures(12, 7))
@@ -300,13 +300,13 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
         return {"top1": 1 - float(error), "top5": 1.0}
 
     monkeypatch.setattr(judging, "evaluate", closeness)
-    for module in (attempts, own_metrics):
+    for module in (attempts, accuracy):
         monkeypatch.setattr(module, "measure", lambda *given, **named: Measured(closeness(*given, **named)))
     out = tmp_path / "net.tflite"
     options = ["--data", str(data), "--max-drop", "0.002", "--samples", "8", "--out", str(out)]
     assert main([str(run), *options]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "8 calibration pictures: drop" in said
+    assert "8 calibration images: drop" in said
     assert "mixed precision, " in said
     assert "chosen on test" in said  # there is no val
     assert "why" in said

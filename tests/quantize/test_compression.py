@@ -20,20 +20,22 @@ from tiny_models import with_last_weights
 
 import effkeras
 from effkeras import EffkerasError, results
+from effkeras.compare import measure as measured
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.records import Polygons, RunLengths
 from effkeras.data.splits import open_data
 from effkeras.external import adopt
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec, save, spec_of
+from effkeras.predictor import KerasPredictor
 from effkeras.training import session
 from effkeras.training.settings import TrainSettings
-from quantize import compress, compression, plans
+from quantize import accuracy, attempts, compress, plans
 from quantize.command import main
 from quantize.compression import CompressOptions
 from quantize.digests import contents
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.post_training.quantization import ptq
+from quantize.post_training.quantization import quantize_parts
 from quantize.specs import PruneSpec, PtqSpec, TuneSpec
 from quantize.splits import Splits
 
@@ -186,11 +188,11 @@ def test_beyond_the_budget_no_artifact_is_written(model, digit_classes, tmp_path
 def zeros(monkeypatch):
     """Whatever quantizes, the artifact's last layer is zeros."""
 
-    def broken(*given, **named):
-        made = ptq(*given, **named)
+    def broken(*given):
+        made = quantize_parts(*given)
         return dataclasses.replace(made, flatbuffer=with_last_weights(made.flatbuffer, np.zeros_like))
 
-    monkeypatch.setattr(compression, "ptq", broken)
+    monkeypatch.setattr(attempts, "quantize_parts", broken)
 
 
 @pytest.mark.usefixtures("zeros")
@@ -213,8 +215,13 @@ def test_a_recipe_that_ruins_the_model_needs_force(tmp_path, capsys, monkeypatch
     """What the original model makes of val is compared with the artifact: 0.9 with 0.2, of 20 images."""
     model = build_spec(tiny_classifier())
     save(model, tmp_path / "tiny.keras")
-    found = {compression.KerasPredictor: 0.9, LiteRTModel: 0.2}
-    monkeypatch.setattr(compression, "evaluate", lambda predictor, *_, **__: {"top1": found[type(predictor)]})
+    found = {KerasPredictor: 0.9, LiteRTModel: 0.2}
+
+    def measure(predictor, data, **_):
+        return dataclasses.replace(measured(predictor, data), metrics={"top1": found[type(predictor)]})
+
+    for module in (accuracy, attempts):
+        monkeypatch.setattr(module, "measure", measure)
     out, data = tmp_path / "work", digits_folder(tmp_path / "classes", classify=True, val=20)
     words = [str(tmp_path / "tiny.keras"), "--recipe", "dynamic", "--data", str(data), "--out", str(out)]
     assert main(words) == 2

@@ -14,8 +14,8 @@ from effkeras import results
 from effkeras.compare import Measured
 from effkeras.data.splits import open_data
 from effkeras.models import build_spec, spec_of
-from export import own_metrics as own
-from export.own_metrics import digest_of, own_metrics
+from quantize import accuracy
+from quantize.accuracy import digest_of, model_metrics
 
 NAME = "efficientnet-lite0"
 
@@ -34,14 +34,14 @@ def measured(monkeypatch):
         calls.append(limit)
         return Measured({"top1": 0.5, "top5": 1.0})
 
-    monkeypatch.setattr(own, "measure", measure)
+    monkeypatch.setattr(accuracy, "measure", measure)
     return calls
 
 
 def test_what_was_measured_before_is_read(tmp_path, data, capsys):
     model, kept = build_spec(tiny_classifier()), tmp_path / "measured"
-    first = own_metrics(model, data, 4, kept)
-    again = own_metrics(model, data, 4, kept)
+    first = model_metrics(model, data, 4, kept)
+    again = model_metrics(model, data, 4, kept)
     assert (again.measured.metrics, again.digest) == (first.measured.metrics, first.digest)
     np.testing.assert_array_equal(
         again.measured.outcomes.arrays["right"], first.measured.outcomes.arrays["right"]
@@ -57,7 +57,7 @@ def test_files_that_do_not_tell_are_measured_anew(content, tmp_path, data, measu
     model = tiny_model(NAME)
     file = tmp_path / f"{digest_of(model, data, None)[:24]}.npz"
     file.write_bytes(content) if isinstance(content, bytes) else Measured(content).save(file)
-    assert own_metrics(model, data, None, tmp_path).measured.metrics["top1"] == 0.5
+    assert model_metrics(model, data, None, tmp_path).measured.metrics["top1"] == 0.5
     assert measured == [None]
     assert Measured.load(file).metrics["top1"] == 0.5
 
@@ -67,10 +67,10 @@ def test_what_the_metrics_depend_on_is_in_the_digest(data, monkeypatch):
     found = [digest_of(model, data, None), digest_of(model, data, 2)]
     other = keras.models.clone_model(model)
     other.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
-    monkeypatch.setattr(own, "spec_of", lambda _: spec_of(model))
+    monkeypatch.setattr(accuracy, "spec_of", lambda _: spec_of(model))
     found.append(digest_of(other, data, None))
     found.append(digest_of(model, dataclasses.replace(data, records=data.records[1:]), None))
-    monkeypatch.setattr(own, "spec_of", lambda _: dataclasses.replace(spec_of(model), name="another"))
+    monkeypatch.setattr(accuracy, "spec_of", lambda _: dataclasses.replace(spec_of(model), name="another"))
     found.append(digest_of(model, data, None))
     monkeypatch.undo()
     with data.records[0].path.open("ab") as picture:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny import tiny_classifier
 
 from effkeras import EffkerasError
 from effkeras.data.folder import write_folder
-from export.sets import Sets
-from export.tflite import ExportOptions
+from quantize.splits import Splits, SplitsOptions
+
+SPEC = tiny_classifier().replace(classes=1, labels=("a",))
 
 
 @pytest.mark.parametrize(
@@ -29,13 +31,13 @@ def test_val_decides_and_test_is_reported_where_they_are(
 ):
     for name in there.split():
         write_folder(tmp_path, name, ("a",), [("a", np.zeros((8, 8, 3), np.uint8))])
-    sets = Sets.open(ExportOptions("fp16", data=tmp_path, split=split))
-    assert (sets.validation.split, sets.test.split, sets.calibration) == (decides, reported, None)
+    splits = Splits.open(tmp_path, SPEC, SplitsOptions(train=False, reported=split))
+    assert (splits.validation.split, splits.test.split, splits.train) == (decides, reported, None)
     assert said in capsys.readouterr().err
-    assert (sets.validation is sets.test) == (decides == reported)
+    assert (splits.validation is splits.test) == (decides == reported)
 
 
 def test_a_folder_without_either_is_refused(tmp_path):
     write_folder(tmp_path, "train", ("a",), [("a", np.zeros((8, 8, 3), np.uint8))])
     with pytest.raises(EffkerasError, match="neither a split val nor test"):
-        Sets.open(ExportOptions("fp16", data=tmp_path))
+        Splits.open(tmp_path, SPEC)

@@ -1,0 +1,296 @@
+"""Artifacts that are made one after the other while they lose too much, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from effkeras.compare import Measured, compare, measure
+from effkeras.console import note
+from effkeras.evaluate import headlines
+from effkeras.litert.runner import LiteRTModel
+from effkeras.models import spec_of
+from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
+from quantize.checks.acceptance import Judged, beyond_budget, ruined
+from quantize.post_training.quantization import (
+    FloatParts,
+    PtqOptions,
+    Quantized,
+    quantize_parts,
+    read_quantized,
+)
+from quantize.precision.judging import worst_drop
+from quantize.precision.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
+from quantize.splits import Splits
+
+if TYPE_CHECKING:
+    import keras
+
+    from effkeras.data.records import LabelledData
+    from effkeras.detection.nms import Decoder
+    from quantize.report import StepReport
+
+MORE_SAMPLES = 4
+
+
+class Finishing(Protocol):
+    """What a consumer makes of a quantized network."""
+
+    @property
+    def takes_mixed(self) -> bool:
+        """Whether some layers may stay at higher precision than the recipe says."""
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """Suppresses boxes as the finished artifact does; None when it has no NMS inside."""
+
+    def network(self, flatbuffer: bytes) -> bytes:
+        """The network in the operators that the consumer runs; it computes the same."""
+
+    def problems(self, network: bytes) -> tuple[str, ...]:
+        """Why the consumer could not run the network, whatever its accuracy; empty if it can."""
+
+    def __call__(self, network: bytes) -> bytes:
+        """The artifact: the network with all that the consumer wants around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsQuantized:
+    """The finishing for no consumer in particular: the artifact is the quantized network."""
+
+    takes_mixed = True
+    decoder = None
+
+    def network(self, flatbuffer: bytes) -> bytes:
+        """The network as it is."""
+        return flatbuffer
+
+    def problems(self, _: bytes) -> tuple[str, ...]:
+        """There are none."""
+        return ()
+
+    def __call__(self, network: bytes) -> bytes:
+        """The network as it is."""
+        return network
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an artifact may lose, and how that is measured.
+
+    `max_drop` is in units of the metric; None for any drop that leaves most of it, and `force` allows even
+    those that do not. Everything is measured on the first `limit` images of a split, a search for mixed
+    precision on the first `search_limit`, and it keeps what it has found in the folder `work`. The folder
+    `measured` keeps what Keras models reach.
+    """
+
+    max_drop: float | None = None
+    force: bool = False
+    limit: int | None = None
+    search_limit: int | None = None
+    work: Path | None = None
+    measured: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Attempt:
+    """One artifact that was made; `what` says how.
+
+    `quantized` is the network, `mixed` the search that it comes from, if it does, `artifact` the file for the
+    consumer. `accuracy` is that on the split that decides, from what was `measured` there; `ruined` says so
+    when most of the metric is lost. `problems` are reasons why the consumer cannot run it; nothing is
+    measured then.
+    """
+
+    quantized: Quantized
+    artifact: bytes
+    samples: int
+    what: str
+    accuracy: Accuracy | None = None
+    problems: tuple[str, ...] = ()
+    measured: Measured | None = None
+    ruined: str = ""
+    mixed: Mixed | None = None
+
+    @property
+    def report(self) -> StepReport:
+        """What was done, layer by layer."""
+        return self.quantized.report if self.mixed is None else self.mixed.report
+
+    @property
+    def drop(self) -> float:
+        """The worst drop; infinite if it is not a number or the consumer cannot run it, 0 if not measured."""
+        drop = 0.0 if self.accuracy is None else self.accuracy.worst_drop
+        return math.inf if self.problems or math.isnan(drop) else drop
+
+    def beyond(self, budget: Budget) -> str:
+        """Says that the drop is beyond a budget; else ""."""
+        if self.accuracy is None:
+            return ""
+        return beyond_budget(self.accuracy.split, self.drop, budget.max_drop)
+
+    def passes(self, budget: Budget) -> bool:
+        """Whether it may be written."""
+        return (budget.force or not self.ruined) and not self.problems and not self.beyond(budget)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Attempts:
+    """What all attempts have in common.
+
+    `original` is the model that they are compared with, `model` what the steps of the recipe made of it (the
+    same if there are none). `source` is the float conversion of that, or an artifact that the last step made.
+    What decides is measured on the split `validation`.
+    """
+
+    original: keras.Model
+    model: keras.Model
+    source: FloatParts | bytes
+    budget: Budget
+    splits: Splits
+    finishing: Finishing
+    _metrics: dict[tuple[int, int], ModelMetrics] = field(default_factory=dict)
+
+    def run(self, ptq: PtqOptions) -> Iterator[Attempt]:
+        """Artifacts in the order they are made, until one is good enough or the consumer cannot run any."""
+        budget = self.budget
+        attempt = self._plain(ptq)
+        yield attempt
+        if attempt.beyond(budget) and self._has_more(ptq):
+            note(f"the metric drops by more than {budget.max_drop}: trying more calibration images")
+            ptq = replace(ptq, samples=ptq.samples * MORE_SAMPLES)
+            attempt = self._plain(ptq)
+            yield attempt
+        if attempt.beyond(budget) and isinstance(self.source, FloatParts) and self._can_mix(ptq, self.source):
+            left = self._left()
+            if left < 0:
+                note(f"the steps before lose too much already: no choice of layers keeps {budget.max_drop}")
+                return
+            note(f"the metric drops by more than {budget.max_drop}: trying more bits for the worst layers")
+            yield self._mixed(self.source, ptq, left)
+
+    def reported(self, attempt: Attempt) -> Accuracy | None:
+        """The accuracy of an attempt on the images to report on, with the interval of its drop."""
+        test, known = self.splits.test, attempt.measured
+        if test is None or known is None:
+            return None
+        if test is not self.splits.validation:
+            known = self._measure(attempt.artifact, test)
+        own = self._metrics_of(self.original, test)
+        before, after = own.measured.outcomes, known.outcomes
+        interval = None
+        if before is not None and after is not None:
+            drop = compare(before, after)
+            interval = drop.low, drop.high
+        return replace(self._accuracy(known, own, test), interval=interval)
+
+    def lost_by_steps(self) -> float:
+        """The drop that the steps before the artifact cause, on the split that decides."""
+        data = self.splits.validation
+        if self.model is self.original or data is None:
+            return 0.0
+        names = headlines(spec_of(self.original))
+        before, after = (self._metrics_of(one, data).counting(names) for one in (self.original, self.model))
+        return worst_drop(before, after)
+
+    def remedies(self, attempts: Sequence[Attempt], ptq: PtqOptions) -> tuple[str, ...]:
+        """What was tried against too large a drop, in order, and what is left to try."""
+        if not attempts[0].beyond(self.budget):
+            return ()
+        lines = [f"{one.what}: drop {one.drop:.4f}" for one in attempts]
+        used, data = attempts[0].samples, self.splits.train
+        if used and data is not None and used == len(data.records):
+            lines.insert(1, f"more calibration images: all {used} are used already")
+        if all(one.beyond(self.budget) for one in attempts):
+            lines.append(_what_is_left(ptq))
+        return tuple(lines)
+
+    def _metrics_of(self, model: keras.Model, data: LabelledData) -> ModelMetrics:
+        """What a model reaches, found once and only when something is to be compared with it."""
+        key = id(model), id(data)
+        if key not in self._metrics:
+            self._metrics[key] = model_metrics(model, data, self.budget.limit, self.budget.measured)
+        return self._metrics[key]
+
+    def _plain(self, ptq: PtqOptions) -> Attempt:
+        """What the recipe says."""
+        used = self._used(ptq)
+        what = f"{used} calibration images" if used else f"the recipe {ptq.recipe.name}"
+        if isinstance(self.source, bytes):
+            return self._measured(Attempt(read_quantized(self.source, ptq), b"", used, what))
+        return self._measured(Attempt(quantize_parts(self.source, ptq, self.splits.train), b"", used, what))
+
+    def _can_mix(self, ptq: PtqOptions, parts: FloatParts) -> bool:
+        """Whether layers at higher precision could help: they cannot make it better than the model."""
+        able = self.finishing.takes_mixed and parts.trained is None
+        fits = ptq.recipe.needs_data and ptq.spec.backend == "ai-edge-quantizer"
+        return able and fits and self.budget.max_drop is not None and self.budget.max_drop >= 0
+
+    def _left(self) -> float:
+        """What the recipe's steps leave of the budget."""
+        assert self.budget.max_drop is not None
+        return self.budget.max_drop - self.lost_by_steps()
+
+    def _mixed(self, parts: FloatParts, ptq: PtqOptions, max_drop: float) -> Attempt:
+        """Mixed precision, its layers chosen on the images that decide."""
+        tune, calibration = self.splits.validation, self.splits.train
+        assert tune is not None
+        assert calibration is not None
+        options = MixedOptions(max_drop, ptq, limit=self.budget.search_limit, work=self.budget.work)
+        found = mixed_parts(parts, MixedSets(calibration, tune), options)
+        found.show()
+        what = f"{_described(found)}, chosen on {tune.split}"
+        return self._measured(Attempt(found.quantized, b"", self._used(ptq), what, mixed=found))
+
+    def _measured(self, attempt: Attempt) -> Attempt:
+        """The attempt with its artifact, and what that reaches on the split that decides."""
+        network = self.finishing.network(attempt.quantized.flatbuffer)
+        problems = self.finishing.problems(network)
+        if problems:
+            return replace(attempt, artifact=network, problems=problems)
+        attempt, data = replace(attempt, artifact=self.finishing(network)), self.splits.validation
+        if data is None:
+            return attempt
+        own, found = self._metrics_of(self.original, data), self._measure(attempt.artifact, data)
+        accuracy = self._accuracy(found, own, data)
+        judged = Judged(accuracy.split, accuracy.pictures)
+        lost = ruined(spec_of(self.original), accuracy.counting, found.metrics, judged)
+        return replace(attempt, accuracy=accuracy, measured=found, ruined=lost)
+
+    def _measure(self, artifact: bytes, data: LabelledData) -> Measured:
+        runner = LiteRTModel.of_bytes(artifact)
+        return measure(runner, data, limit=self.budget.limit, title=f"measuring the artifact on {data.split}")
+
+    def _accuracy(self, found: Measured, own: ModelMetrics, data: LabelledData) -> Accuracy:
+        count = len(data.records[: self.budget.limit])
+        first, *others = headlines(spec_of(self.original))
+        metrics = own.measured.metrics
+        return Accuracy(first, data.split, count, metrics, found.metrics, tuple(others), own.digest)
+
+    def _used(self, ptq: PtqOptions) -> int:
+        """How many images calibrate."""
+        data = self.splits.train
+        return min(ptq.samples, len(data.records)) if data is not None and ptq.recipe.needs_data else 0
+
+    def _has_more(self, ptq: PtqOptions) -> bool:
+        """Whether there are more images to calibrate on, and they could change anything."""
+        data = self.splits.train
+        measures = ptq.recipe.needs_data and not isinstance(self.source, bytes) and not self.source.trained
+        return measures and data is not None and len(data.records) > ptq.samples
+
+
+def _described(found: Mixed) -> str:
+    share = 100 * found.report.figures["MACs in int8"]
+    spec = found.ptq.spec
+    corrected = ", biases corrected" if spec.correct_bias else ""
+    kept = f"{len(found.kept)} layers in {spec.precision}, {share:.1f} % of MACs in int8"
+    return f"mixed precision, {kept}, ranges by {found.ptq.range_rule().method}{corrected}"
+
+
+def _what_is_left(ptq: PtqOptions) -> str:
+    if ptq.recipe.needs_data:
+        return "left to try: --recipe dynamic or fp16, or training with quantization (QAT)"
+    return "left to try: --recipe float32, which computes what the model computes"
