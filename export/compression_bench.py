@@ -59,9 +59,8 @@ class Case:
     def plan(self) -> plans.Plan:
         """The recipe with this case's training and backend."""
         plan = plans.find(self.recipe)
-        tune = dataclasses.replace(plan.steps.tune, epochs=self.epochs, learning_rate=self.learning_rate)
-        steps = dataclasses.replace(plan.steps, tune=tune)
-        return dataclasses.replace(plan, steps=steps, ptq=dataclasses.replace(plan.ptq, backend=self.backend))
+        tune = dataclasses.replace(plan.tune, epochs=self.epochs, learning_rate=self.learning_rate)
+        return dataclasses.replace(plan, tune=tune, ptq=dataclasses.replace(plan.ptq, backend=self.backend))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -146,7 +146,7 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
     from export.consumers.finishing import Finish
     from quantize.attempts import Budget
     from quantize.driver import Job
-    from quantize.pipeline import Work
+    from quantize.work_folder import Work
 
     spec, plan, run = spec_of(model), plans.find(options.recipe), run_folder(source)
     target = target.fitting(spec)

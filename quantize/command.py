@@ -116,10 +116,8 @@ def work_folder(source: str, name: str) -> Path:
 def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:
     """The plan with the training that was asked for on the command line."""
     given = {name: getattr(chosen, name) for name in ("epochs", "batch", "learning_rate", "seed")}
-    tune = dataclasses.replace(
-        plan.steps.tune, **{key: value for key, value in given.items() if value is not None}
-    )
-    return dataclasses.replace(plan, steps=dataclasses.replace(plan.steps, tune=tune))
+    said = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(plan, tune=dataclasses.replace(plan.tune, **said))
 
 
 def add_force(options: argparse.ArgumentParser) -> None:
@@ -129,7 +127,7 @@ def add_force(options: argparse.ArgumentParser) -> None:
 
 def recipe_help() -> str:
     """All words and formats that a recipe's name is made of, at most 80 columns wide."""
-    words = [explained(word, meaning) for word, meaning in plans.WORDS.items()]
+    words = [explained(word, meaning) for word, meaning in plans.words().items()]
     formats = [explained(name, recipes.find(name).summary) for name in recipes.names()]
     return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *formats])
 

@@ -27,7 +27,6 @@ from quantize.attempts import Attempt, Budget
 from quantize.checks.artifact import Checked
 from quantize.driver import Job, Made, make, write
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.pipeline import Trainer, Work
 from quantize.plans import Plan
 from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check
 from quantize.precision.mixed import KEPT
@@ -35,6 +34,7 @@ from quantize.precision.partial import check_can_mix
 from quantize.recipes import Edges
 from quantize.report import StepReport
 from quantize.splits import Splits
+from quantize.work_folder import Trainer, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def compress(
 
 def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
     check(_ptq_options(plan, options), splits.train)
-    may_mix = plan.format.needs_data and plan.steps.qat is None
+    may_mix = plan.format.needs_data and not plan.trains_ranges
     if options.max_drop is not None and may_mix:
         check_can_mix(plan.ptq)
 
@@ -212,7 +212,7 @@ def _compression(made: Made) -> Compression:
 
 
 def _ptq_options(plan: Plan, options: CompressOptions) -> PtqOptions:
-    return PtqOptions(plan.format, options.io, options.samples, plan.steps.tune.seed, plan.ptq)
+    return PtqOptions(plan.format, options.io, options.samples, plan.tune.seed, plan.ptq)
 
 
 def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:

@@ -21,11 +21,11 @@ from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked
 from quantize.checks.pictures import pictures_of
-from quantize.pipeline import Work, artifact_of_steps, run_steps
 from quantize.plans import Plan
 from quantize.post_training.quantization import FloatParts, PtqOptions, check_trained, float_parts
 from quantize.report import StepReport
 from quantize.splits import Splits
+from quantize.work_folder import Work, artifact_of_steps, run_steps
 
 if TYPE_CHECKING:
     import keras

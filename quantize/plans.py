@@ -7,8 +7,9 @@ A file says the same with every option open: `base` names a recipe, tables overr
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,59 +19,58 @@ from effkeras.files import safe_name
 from effkeras.tables import Table, merge, read_toml, to_record, to_table
 from quantize import recipes
 from quantize.recipes import Recipe
-from quantize.specs import PtqSpec, Steps
+from quantize.specs import RANGE_WORDS, PtqSpec, TuneSpec
+from quantize.steps.step import RecipeStep, Word, steps_in_order
 
 FORMAT = "float32"
 
-RANGE_WORDS = "equalize, unbias, minmax, percentile and mse"
-
-WORDS = {
-    "friendly": "swish becomes relu6",
-    "hardswish": "swish becomes hard-swish",
-    "unsqueeze": "squeeze-and-excitation is removed",
-    "channelsN": "N % of the multiply-adds go with whole channels",
-    "pruneN": "N % of the weights become zero",
-    "pruneNofM": "N of every M weights stay, such as prune2of4",
-    "pruneRxC": "half of the weights become zero, in blocks of R x C, such as prune1x4",
-    "clusterN": "N different values a layer",
-    "distill": "every training also follows the original model's outputs",
-    "qat": "trained with quantization",
-    "equalize": "the ranges of neighbouring layers are evened out",
-    "unbias": "the mean error of each channel is corrected",
-    "minmax": "ranges hold all values",
-    "percentile": "ranges leave out the outermost values: what int8 does",
-    "mse": "ranges of least squared error",
-}
+_RANGE_WORDS = (
+    Word("equalize", "the ranges of neighbouring layers are evened out", lambda: {"equalize": True}),
+    Word("unbias", "the mean error of each channel is corrected", lambda: {"correct_bias": True}),
+    Word("minmax", "ranges hold all values", lambda: {"ranges": "minmax"}),
+    Word(
+        "percentile",
+        "ranges leave out the outermost values: what int8 does",
+        lambda: {"ranges": "percentile"},
+    ),
+    Word("mse", "ranges of least squared error", lambda: {"ranges": "mse"}),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a recipe does: steps that change the model, and the artifact made of it."""
+    """All that a recipe does: steps that change the model, each with a training, and the artifact made of it.
+
+    `steps` are what it says of each step, by the step's name; `tune` is the training after each.
+    """
 
     name: str
     format: Recipe
-    steps: Steps = field(default_factory=Steps)
+    steps: Mapping[str, Any] = field(default_factory=dict)
+    tune: TuneSpec = field(default_factory=TuneSpec)
     ptq: PtqSpec = field(default_factory=PtqSpec)
     summary: str = ""
 
     @property
-    def changes_layers(self) -> bool:
-        """Whether there are steps that change layers or weights before the training."""
-        steps = self.steps
-        parts = (steps.friendly, steps.channels, steps.prune, steps.cluster, steps.qat)
-        return any(part is not None for part in parts)
-
-    @property
     def trains(self) -> bool:
         """Whether there are steps before the artifact, which take training data and time."""
-        return self.changes_layers or self.steps.distill is not None
+        return bool(self.steps)
+
+    @property
+    def trains_ranges(self) -> bool:
+        """Whether a step finds the ranges that the artifact is quantized with."""
+        return any(step.trains_ranges for step in self.in_order())
+
+    def in_order(self) -> list[RecipeStep[Any]]:
+        """The steps as they are carried out."""
+        known = steps_in_order()
+        return [known[name](name, self.steps[name]) for name in known if name in self.steps]
 
     def to_table(self) -> Table:
         """The plan with every option, as `find` reads it from a file."""
         about = {"name": self.name, "format": self.format.name, "summary": self.summary}
-        found = {name: getattr(self.steps, name) for name in _names(Steps)}
-        steps = {name: to_table(spec) for name, spec in found.items() if spec is not None}
-        return {**about, **steps, "ptq": to_table(self.ptq)}
+        steps = {step.name: to_table(step.spec) for step in self.in_order()}
+        return {**about, **steps, "tune": to_table(self.tune), "ptq": to_table(self.ptq)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class _About:
     name: str
     format: str = FORMAT
     summary: str = ""
+    tune: TuneSpec = field(default_factory=TuneSpec)
     ptq: PtqSpec = field(default_factory=PtqSpec)
 
 
@@ -106,16 +107,28 @@ def _from_file(file: Path) -> Plan:
 
 
 def _from_table(name: str, table: Mapping[str, Any], where: str) -> Plan:
-    rest = _joined(dict(table))
-    own = {key: rest.pop(key) for key in _names(_About) if key in rest}
-    about = to_record(_About, {"name": name, **own}, where)
+    rest = _with_defaults(dict(table))
+    names = [item.name for item in dataclasses.fields(_About)]
+    about = to_record(_About, {"name": name, **{key: rest.pop(key) for key in names if key in rest}}, where)
     safe_name(about.name, f"{where}: the name")
-    steps = to_record(Steps, rest, where)
-    return Plan(about.name, recipes.find(about.format), steps, about.ptq, about.summary)
+    format_ = recipes.find(about.format)
+    return Plan(about.name, format_, _specs(rest, where), about.tune, about.ptq, about.summary)
 
 
-def _names(kind: type[_About] | type[Steps]) -> tuple[str, ...]:
-    return tuple(item.name for item in dataclasses.fields(kind))
+def _specs(tables: Table, where: str) -> dict[str, Any]:
+    """What a recipe's tables say of its steps, by their names."""
+    known = steps_in_order()
+    for name, table in tables.items():
+        if name not in known:
+            hint = did_you_mean(name, [*known, *(item.name for item in dataclasses.fields(_About))])
+            raise EffkerasError(f"{where}: unknown key {name!r}; {hint}")
+        if not isinstance(table, Mapping):
+            raise EffkerasError(f"{where}: {name} must be a table, not {table!r}")
+    return {
+        name: to_record(step.spec_class, tables[name], f"{where}: {name}")
+        for name, step in known.items()
+        if name in tables
+    }
 
 
 def _table_of(name: str) -> Table:
@@ -143,14 +156,11 @@ def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> Non
     said |= dict.fromkeys([kind, *options], word)
 
 
-def _joined(table: Table) -> Table:
-    """What steps mean beside each other, where nothing is said of it."""
-    friendly = table.get("friendly")
-    if isinstance(friendly, Mapping) and "squeeze" in friendly:  # alone, it keeps activations
-        table = merge({"friendly": {"activation": "keep"}}, table)
-    if "qat" in table and "cluster" in table:  # what was clustered stays so
-        table = merge({"qat": {"keep_clusters": True}}, table)
-    return table
+def _with_defaults(table: Table) -> Table:
+    """The tables of a recipe, with what steps mean beside each other where nothing is said of it."""
+    known = steps_in_order()
+    own = {name: known[name].defaults(table) for name in table if name in known}
+    return merge({name: options for name, options in own.items() if options}, table)
 
 
 def _format_of(name: str) -> str:
@@ -159,65 +169,44 @@ def _format_of(name: str) -> str:
     return max(fits, key=len, default="")
 
 
+def words() -> dict[str, str]:
+    """All words that names of recipes may have before their format, and what they mean."""
+    return {word.name: word.meaning for _, word in _words()}
+
+
+def _words() -> list[tuple[str, Word]]:
+    """All words, each with the table whose options it sets."""
+    of_steps = [(name, word) for name, step in steps_in_order().items() for word in step.words]
+    return [*of_steps, *(("ptq", word) for word in _RANGE_WORDS)]
+
+
 def _meaning(word: str, name: str) -> Table:
-    for pattern, change in _patterns().items():
-        match = re.fullmatch(pattern, word)
+    for table, known in _words():
+        match = re.fullmatch(known.pattern, word)
         if match:
-            return change(*match.groups())
+            return {table: known.options(*match.groups())}
     if word in recipes.names():
         raise EffkerasError(f"the recipe {name!r}: the format, {word}, comes last, and there is only one")
-    known = [*WORDS, *recipes.names()]
-    raise EffkerasError(f"the recipe {name!r}: there is no word {word!r}; {did_you_mean(word, known)}")
-
-
-def _patterns() -> dict[str, Callable[..., Table]]:
-    return {
-        "friendly": lambda: {"friendly": {"activation": "relu6"}},
-        "hardswish": lambda: {"friendly": {"activation": "hard_swish"}},
-        "unsqueeze": lambda: {"friendly": {"squeeze": "remove"}},
-        r"channels(\d+)": lambda percent: {"channels": {"keep": 1 - int(percent) / 100}},
-        r"prune(\d+)": lambda percent: {"prune": {"sparsity": int(percent) / 100}},
-        r"prune(\d+)of(\d+)": lambda n, m: {"prune": {"pattern": f"{n}:{m}"}},
-        r"prune(\d+)x(\d+)": lambda rows, columns: {"prune": {"pattern": f"{rows}x{columns}"}},
-        r"cluster(\d+)": lambda count: {"cluster": {"clusters": int(count)}},
-        "distill": lambda: {"distill": {"weight": 0.5}},
-        "qat": lambda: {"qat": {"ranges": "ema"}},
-        "equalize": lambda: {"ptq": {"equalize": True}},
-        "unbias": lambda: {"ptq": {"correct_bias": True}},
-        "minmax": lambda: {"ptq": {"ranges": "minmax"}},
-        "percentile": lambda: {"ptq": {"ranges": "percentile"}},
-        "mse": lambda: {"ptq": {"ranges": "mse"}},
-    }
+    hint = did_you_mean(word, [*words(), *recipes.names()])
+    raise EffkerasError(f"the recipe {name!r}: there is no word {word!r}; {hint}")
 
 
 def _checked(plan: Plan) -> Plan:
-    problem = next((text for text, holds in _checks(plan).items() if not holds), "")
+    of_steps = (problem for step in plan.in_order() for problem in step.problems(plan.format, plan.ptq))
+    problem = next(itertools.chain(of_steps, _problems(plan)), "")
     if problem:
         raise EffkerasError(f"the recipe {plan.name!r}: {problem}")
     return plan
 
 
-def _checks(plan: Plan) -> dict[str, bool]:
-    steps, ptq = plan.steps, plan.ptq
-    channels, prune, cluster, tune = steps.channels, steps.prune, steps.cluster, steps.tune
-    if prune is not None:
-        from quantize.magnitude.patterns import parse_pattern
-
-        parse_pattern(prune.pattern, prune.pooling)
-    is_int8 = plan.format.activations == "int8" and plan.format.weights == "int8"
-    corrected = ptq.equalize or ptq.correct_bias or ptq.ranges != "auto"
-    return {
-        "channels must remove more than 0 and less than 100 %": channels is None or 0 < channels.keep < 1,
-        "prune must make more than 0 and less than 100 % zeros": prune is None or 0 < prune.sparsity < 1,
-        "cluster needs at least 2 values": cluster is None or cluster.clusters >= 2,
-        "qat trains for int8: end it with -int8": steps.qat is None or is_int8,
-        "tune needs at least one epoch and a batch of one": tune.epochs >= 1 and tune.batch >= 1,
-        "tune needs a learning_rate above 0": tune.learning_rate > 0,
-        "distill weight must lie above 0 and up to 1": steps.distill is None or 0 < steps.distill.weight <= 1,
-        "distill temperature must be above 0": steps.distill is None or steps.distill.temperature > 0,
-        "percentile must lie above 0.5 and up to 1": 0.5 < ptq.percentile <= 1,
-        f"{plan.format.name} measures no ranges: {RANGE_WORDS} have no effect": (
-            plan.format.needs_data or not corrected
-        ),
-        f"after qat ranges are trained: {RANGE_WORDS} have no place": (steps.qat is None or not corrected),
-    }
+def _problems(plan: Plan) -> Iterator[str]:
+    """What makes no sense beside the steps."""
+    tune, ptq = plan.tune, plan.ptq
+    if tune.epochs < 1 or tune.batch < 1:
+        yield "tune needs at least one epoch and a batch of one"
+    if not tune.learning_rate > 0:
+        yield "tune needs a learning_rate above 0"
+    if not 0.5 < ptq.percentile <= 1:
+        yield "percentile must lie above 0.5 and up to 1"
+    if ptq.says_ranges and not plan.format.needs_data:
+        yield f"{plan.format.name} measures no ranges: {RANGE_WORDS} have no effect"

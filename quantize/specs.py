@@ -5,7 +5,7 @@ Nothing here imports TensorFlow or Keras.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from effkeras.training.settings import TrainSettings
@@ -17,6 +17,8 @@ RangeChoice = Literal["auto", "minmax", "percentile", "mse"]
 Backend = Literal["ai-edge-quantizer", "tensorflow"]
 # What may stay at higher precision than int8, cheapest first.
 Precision = Literal["int8", "w8a16", "float32"]
+# The words of recipes' names that `PtqSpec.says_ranges` is about.
+RANGE_WORDS = "equalize, unbias, minmax, percentile and mse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ class PtqSpec:
     backend: Backend = "ai-edge-quantizer"
     errors: bool = False
 
+    @property
+    def says_ranges(self) -> bool:
+        """Whether it says how ranges are found, or has something corrected that they follow from."""
+        return self.equalize or self.correct_bias or self.ranges != "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class DistillSpec:
@@ -165,16 +172,3 @@ class TuneSpec:
             warmup_epochs=min(0.2, self.epochs / 4),
             early_stop=False,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """What happens to a model before it becomes an artifact, in this order; None is left out."""
-
-    friendly: FriendlySpec | None = None
-    channels: ChannelSpec | None = None
-    prune: PruneSpec | None = None
-    cluster: ClusterSpec | None = None
-    qat: QatSpec | None = None
-    distill: DistillSpec | None = None
-    tune: TuneSpec = field(default_factory=TuneSpec)

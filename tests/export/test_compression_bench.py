@@ -32,12 +32,12 @@ def test_cases_name_shipped_models_and_recipes_that_exist(name):
     plan = case.plan()
     assert plan.name == case.recipe
     assert plan.ptq.backend == case.backend
-    assert plan.steps.tune.epochs == case.epochs
+    assert plan.tune.epochs == case.epochs
 
 
 def test_a_case_says_what_it_is():
     case = Case("efficientdet-digits", "prune50-int8", epochs=7, learning_rate=0.25)
-    tune = case.plan().steps.tune
+    tune = case.plan().tune
     assert (tune.epochs, tune.learning_rate) == (7, 0.25)
 
 

@@ -16,7 +16,7 @@ from quantize import plans, recipes
 from quantize.command import main as quantize_main
 from quantize.command import work_folder
 from quantize.compression import artifact_file
-from quantize.specs import ClusterSpec, FriendlySpec, Steps
+from quantize.specs import ClusterSpec, FriendlySpec
 
 STEPS = ("friendly", "unsqueeze", "channels30", "prune50", "prune2of4", "cluster16", "distill")
 
@@ -25,7 +25,7 @@ STEPS = ("friendly", "unsqueeze", "channels30", "prune50", "prune2of4", "cluster
 def test_a_format_alone_is_a_recipe(name):
     plan = plans.find(name)
     assert plan.format == recipes.find(name)
-    assert plan.steps == Steps()
+    assert plan.steps == {}
     assert not plan.trains
 
 
@@ -47,15 +47,15 @@ def test_words_set_the_options_of_their_steps(name, format_, step):
     plan = plans.find(name)
     spec, option, value = step
     assert plan.format.name == format_
-    assert getattr(getattr(plan.steps, spec), option) == value
+    assert getattr(plan.steps[spec], option) == value
     assert plan.trains
 
 
 def test_words_of_one_step_join():
-    assert plans.find("friendly-unsqueeze-int8").steps.friendly == FriendlySpec("relu6", "remove")
-    assert plans.find("unsqueeze-int8").steps.friendly == FriendlySpec("keep", "remove")
-    assert plans.find("cluster16-qat-int8").steps.qat.keep_clusters
-    assert not plans.find("prune50-qat-int8").steps.qat.keep_clusters
+    assert plans.find("friendly-unsqueeze-int8").steps["friendly"] == FriendlySpec("relu6", "remove")
+    assert plans.find("unsqueeze-int8").steps["friendly"] == FriendlySpec("keep", "remove")
+    assert plans.find("cluster16-qat-int8").steps["qat"].keep_clusters
+    assert not plans.find("prune50-qat-int8").steps["qat"].keep_clusters
     assert plans.find("equalize-unbias-mse-int8").ptq.ranges == "mse"
     assert plans.find("equalize-unbias-mse-int8").ptq.equalize
 
@@ -91,9 +91,9 @@ def test_a_file_overrides_its_base(tmp_path):
     file.write_text('base = "prune50-int8"\n[prune]\nscope = "global"\n[tune]\nepochs = 9\n[cluster]\n')
     plan = plans.find(file)
     assert (plan.name, plan.format.name) == ("mine", "int8")
-    assert (plan.steps.prune.sparsity, plan.steps.prune.scope) == (0.5, "global")
-    assert plan.steps.tune.epochs == 9
-    assert plan.steps.cluster == ClusterSpec()
+    assert (plan.steps["prune"].sparsity, plan.steps["prune"].scope) == (0.5, "global")
+    assert plan.tune.epochs == 9
+    assert plan.steps["cluster"] == ClusterSpec()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import keras
 import tomli_w
 
 from effkeras.console import note
+from effkeras.data.records import LabelledData
 from effkeras.errors import EffkerasError
 from effkeras.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.models import load, save, spec_of
@@ -21,18 +23,15 @@ from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
 from quantize.digests import contents, fingerprint
 from quantize.lessons import Lessons
-from quantize.magnitude.selection import SKIPPED
 from quantize.plans import Plan
 from quantize.recipes import Edges
 from quantize.report import Compressed, LayerReport, StepReport
-from quantize.specs import ClusterSpec, PruneSpec, QatSpec
 from quantize.splits import Splits
-from quantize.steps import Setting, Step, steps_of
+from quantize.steps.step import Context, Stage, Wrap
 from quantize.tfmot.graph import TOOL
 
-Wrap = Callable[[keras.Model], keras.Model]
-# Does a step on a model, its work in a folder.
-CarryOut = Callable[[Step, keras.Model, Path], Compressed]
+# Does a stage of a step on a model, its work in a folder.
+CarryOut = Callable[[Stage, keras.Model, Path], Compressed]
 Trainer = Literal["effkeras", "tfmot"]
 
 RECIPE, SOURCE, REPORT, BEGUN = "recipe.toml", "source.json", "report.json", "begun.keras"
@@ -65,37 +64,43 @@ def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> lis
     """
     check_finite(model)
     assert splits.train is not None
-    steps = steps_of(plan, Setting(model, splits.train, plan.steps.tune.seed))
-    lessons = Lessons(splits.train, work.folder, splits.validation, plan.steps.tune, like=work.settings)
+    stages = stages_of(plan, model, splits.train)
+    lessons = Lessons(splits.train, work.folder, splits.validation, plan.tune, like=work.settings)
     if work.backend == "tfmot":
-        _check_by_tfmot(model, plan, steps, work)
+        _check_by_tfmot(model, plan, stages, work)
         carry_out = _by_tfmot(lessons, work.io)
     else:
         carry_out = _by_ourselves(_wrapper(plan, model), lessons)
     _claim(work, plan, model, lessons)
     done: list[Compressed] = []
-    for number, step in enumerate(steps, start=1):
-        folder = work.folder / "steps" / f"{number}-{step.name}"
+    for number, stage in enumerate(stages, start=1):
+        folder = work.folder / "steps" / f"{number}-{stage.name}"
         done.append(
-            _finished(folder) or _carried_out(carry_out, step, done[-1].model if done else model, folder)
+            _finished(folder) or _carried_out(carry_out, stage, done[-1].model if done else model, folder)
         )
         done[-1].report.show()
-        if work.strict and step.name == "qat":
-            done[-1].report.check_strict((SKIPPED,))
+        if work.strict and stage.allowed is not None:
+            done[-1].report.check_strict(stage.allowed)
     return done
 
 
-def _carried_out(carry_out: CarryOut, step: Step, before: keras.Model, folder: Path) -> Compressed:
-    note(f"step {step.name}")
-    finished = carry_out(step, before, folder)
+def stages_of(plan: Plan, model: keras.Model, train: LabelledData) -> list[Stage]:
+    """The stages of a recipe's steps in order; none when it only makes an artifact."""
+    context = Context(model, train, plan.tune.seed, alone=len(plan.steps) == 1)
+    return [stage for step in plan.in_order() for stage in step.stages(context)]
+
+
+def _carried_out(carry_out: CarryOut, stage: Stage, before: keras.Model, folder: Path) -> Compressed:
+    note(f"step {stage.name}")
+    finished = carry_out(stage, before, folder)
     save(finished.model, folder / "model.keras")
     _write_report(folder / REPORT, finished.report)
     return finished
 
 
 def _by_ourselves(wrap: Wrap, lessons: Lessons) -> CarryOut:
-    def carry_out(step: Step, before: keras.Model, folder: Path) -> Compressed:
-        begun = _begun(step, before, folder)
+    def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
+        begun = _begun(stage, before, folder)
         job = TuneJob(
             model=begun.model,
             spec=spec_of(begun.model),
@@ -103,26 +108,24 @@ def _by_ourselves(wrap: Wrap, lessons: Lessons) -> CarryOut:
             validation=lessons.validation,
             settings=lessons.settings,
             out=folder,
-            hooks=step.hooks(),
+            hooks=stage.hooks(),
             wrap=wrap,
         )
-        return step.finish(begun, tune(job))
+        return stage.finish(begun, tune(job))
 
     return carry_out
 
 
-def _check_by_tfmot(model: keras.Model, plan: Plan, steps: list[Step], work: Work) -> None:
+def _check_by_tfmot(model: keras.Model, plan: Plan, stages: list[Stage], work: Work) -> None:
     """Raises EffkerasError, before any work, when tensorflow-model-optimization cannot do a step."""
     from quantize.tfmot.backend import check_tfmot
 
-    if plan.steps.distill is not None:
-        raise EffkerasError(f"{TOOL} trains without a teacher; leave out distill, or --backend")
-    if plan.steps.qat is not None and work.io == "uint8":
-        raise EffkerasError(f"{TOOL}'s artifacts have edges of float32 or int8; use --io int8")
-    for step in steps:
-        if not isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec):
-            raise EffkerasError(f"{TOOL} has no step {step.name}; leave out --backend")
-        check_tfmot(model, step.spec)
+    for step in plan.in_order():
+        problem = step.tfmot_problem(work.io)
+        if problem:
+            raise EffkerasError(f"{TOOL} {problem}")
+    for stage in stages:
+        check_tfmot(model, stage.spec)
 
 
 def _by_tfmot(lessons: Lessons, io: Edges) -> CarryOut:
@@ -131,9 +134,8 @@ def _by_tfmot(lessons: Lessons, io: Edges) -> CarryOut:
 
     edges: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
 
-    def carry_out(step: Step, before: keras.Model, folder: Path) -> Compressed:
-        assert isinstance(step.spec, PruneSpec | ClusterSpec | QatSpec)
-        made = run_tfmot(before, step.spec, replace(lessons, out=folder), edges)
+    def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
+        made = run_tfmot(before, stage.spec, replace(lessons, out=folder), edges)
         if made.flatbuffer is not None:
             write_bytes(folder / ARTIFACT, made.flatbuffer)
         return made.compressed
@@ -143,15 +145,15 @@ def _by_tfmot(lessons: Lessons, io: Edges) -> CarryOut:
 
 def artifact_of_steps(folder: Path) -> bytes | None:
     """The artifact that the last step made itself, as quantization-aware training by tfmot does."""
-    return next((file.read_bytes() for file in (folder / "steps").glob(f"*-qat/{ARTIFACT}")), None)
+    return next((file.read_bytes() for file in (folder / "steps").glob(f"*/{ARTIFACT}")), None)
 
 
-def _begun(step: Step, before: keras.Model, folder: Path) -> Compressed:
+def _begun(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
     """The changed model before its training: from the folder when an earlier run made it."""
     file, report = folder / BEGUN, folder / "begun.json"
     if file.is_file() and report.is_file():
         return Compressed(load(file), _read_report(report))
-    begun = step.begin(before)
+    begun = stage.begin(before)
     make_folder(folder)
     save(begun.model, file)
     _write_report(report, begun.report)
@@ -167,11 +169,9 @@ def _finished(folder: Path) -> Compressed | None:
 
 
 def _wrapper(plan: Plan, original: keras.Model) -> Wrap:
-    if plan.steps.distill is None:
-        return lambda model: model
-    from quantize.distillation import teaching
-
-    return teaching(original, plan.steps.distill)
+    """What wraps the model in every training."""
+    wraps = [wrap for step in plan.in_order() if (wrap := step.wrap(original)) is not None]
+    return lambda model: functools.reduce(lambda inner, wrap: wrap(inner), wraps, model)
 
 
 def _claim(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> None:
@@ -196,7 +196,7 @@ def _source(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> dic
     source: dict[str, Any] = {"weights": fingerprint(model), "backend": work.backend}
     if plan.trains:
         source |= {"data": contents(lessons.train), "training settings": to_table(lessons.settings)}
-    if work.backend == "tfmot" and plan.steps.qat is not None:
+    if work.backend == "tfmot" and plan.trains_ranges:
         source["--io"] = work.io
     return json.loads(json.dumps(source))  # type: ignore[no-any-return]
 

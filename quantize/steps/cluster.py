@@ -1,0 +1,44 @@
+"""The step `cluster`: each layer keeps few different weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from quantize.recipes import Recipe
+from quantize.specs import ClusterSpec, PtqSpec
+from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
+
+
+@STEPS.register("cluster")
+class Cluster(RecipeStep[ClusterSpec]):
+    """See `quantize.magnitude.clustering`."""
+
+    spec_class = ClusterSpec
+    order = 40
+    words = (
+        Word(
+            "clusterN", "N different values a layer", lambda count: {"clusters": int(count)}, r"cluster(\d+)"
+        ),
+    )
+
+    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+        """One value alone would say nothing."""
+        if self.spec.clusters < 2:
+            yield "cluster needs at least 2 values"
+
+    def tfmot_problem(self, io: str) -> str:
+        """The tool clusters."""
+        return ""
+
+    def stages(self, context: Context) -> Iterator[Stage]:
+        """One, whose training moves the clusters' centres."""
+        from quantize.magnitude.clustering import ClusterHook, cluster, finish_clustering
+
+        spec = self.spec
+        yield Stage(
+            self.name,
+            spec,
+            begin=lambda model: cluster(model, spec),
+            hooks=lambda: (ClusterHook(spec),),
+            finish=lambda begun, trained: finish_clustering(begun.model, trained, spec),
+        )

@@ -1,0 +1,54 @@
+"""The step `distill`: every training also follows the outputs of the model that compression started from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from quantize.recipes import Recipe
+from quantize.report import Compressed
+from quantize.specs import DistillSpec, PtqSpec
+from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word, Wrap, unchanged
+
+if TYPE_CHECKING:
+    import keras
+
+
+@STEPS.register("distill")
+class Distill(RecipeStep[DistillSpec]):
+    """See `quantize.distillation`."""
+
+    spec_class = DistillSpec
+    order = 50
+    words = (
+        Word("distill", "every training also follows the original model's outputs", lambda: {"weight": 0.5}),
+    )
+
+    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+        """The teacher must count."""
+        if not 0 < self.spec.weight <= 1:
+            yield "distill weight must lie above 0 and up to 1"
+        if not self.spec.temperature > 0:
+            yield "distill temperature must be above 0"
+
+    def tfmot_problem(self, io: str) -> str:
+        """The tool takes no teacher."""
+        return "trains without a teacher; leave out distill, or --backend"
+
+    def wrap(self, original: keras.Model) -> Wrap:
+        """The original model is the teacher in every training."""
+        from quantize.distillation import teaching
+
+        return teaching(original, self.spec)
+
+    def stages(self, context: Context) -> Iterator[Stage]:
+        """A training of its own where the recipe has no other."""
+        from quantize.distillation import approach
+
+        if not context.alone:
+            return
+
+        def finish(begun: Compressed, trained: keras.Model) -> Compressed:
+            return Compressed(trained, approach(trained, context.original, context.probe(trained), self.spec))
+
+        yield Stage(self.name, self.spec, unchanged(self.name), finish=finish)

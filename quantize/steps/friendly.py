@@ -1,0 +1,35 @@
+"""The step `friendly`: operations that lose much in 8 bits give way to others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from effkeras.tables import Table
+from quantize.specs import FriendlySpec
+from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
+
+
+@STEPS.register("friendly")
+class Friendly(RecipeStep[FriendlySpec]):
+    """See `quantize.rewriting.friendly`."""
+
+    spec_class = FriendlySpec
+    order = 10
+    words = (
+        Word("friendly", "swish becomes relu6", lambda: {"activation": "relu6"}),
+        Word("hardswish", "swish becomes hard-swish", lambda: {"activation": "hard_swish"}),
+        Word("unsqueeze", "squeeze-and-excitation is removed", lambda: {"squeeze": "remove"}),
+    )
+
+    @classmethod
+    def defaults(cls, recipe: Table) -> Table:
+        """Where only something is said of squeeze-and-excitation, activations stay."""
+        own = recipe["friendly"]
+        return {"activation": "keep"} if isinstance(own, Mapping) and "squeeze" in own else {}
+
+    def stages(self, context: Context) -> Iterator[Stage]:
+        """One."""
+        from quantize.rewriting.friendly import friendly
+
+        spec = self.spec
+        yield Stage(self.name, spec, lambda model: friendly(model, spec, pictures=context.probe(model)))

@@ -1,0 +1,51 @@
+"""The step `qat`: training with quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from effkeras.tables import Table
+from quantize.recipes import Recipe
+from quantize.specs import RANGE_WORDS, PtqSpec, QatSpec
+from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
+
+
+@STEPS.register("qat")
+class Qat(RecipeStep[QatSpec]):
+    """See `quantize.aware.quantization_aware`."""
+
+    spec_class = QatSpec
+    order = 60
+    words = (Word("qat", "trained with quantization", lambda: {"ranges": "ema"}),)
+    trains_ranges = True
+
+    @classmethod
+    def defaults(cls, recipe: Table) -> Table:
+        """What was clustered stays so."""
+        return {"keep_clusters": True} if "cluster" in recipe else {}
+
+    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+        """The artifact must be int8 throughout, with the ranges that were trained."""
+        if not format_.activations == format_.weights == "int8":
+            yield "qat trains for int8: end it with -int8"
+        if ptq.says_ranges:
+            yield f"after qat ranges are trained: {RANGE_WORDS} have no place"
+
+    def tfmot_problem(self, io: str) -> str:
+        """The tool makes the artifact as well, without uint8."""
+        if io == "uint8":
+            return "makes artifacts with inputs and outputs of float32 or int8; use --io int8"
+        return ""
+
+    def stages(self, context: Context) -> Iterator[Stage]:
+        """One."""
+        from quantize.aware.quantization_aware import qat
+        from quantize.magnitude.selection import SKIPPED
+
+        spec = self.spec
+        yield Stage(
+            self.name,
+            spec,
+            begin=lambda model: qat(model, context.train, spec, seed=context.seed),
+            allowed=(SKIPPED,),
+        )
