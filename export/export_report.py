@@ -13,7 +13,7 @@ from export.consumers.consumer import RAW
 
 if TYPE_CHECKING:
     from effkeras.definition import ModelSpec
-    from effkeras.litert.interface import Edge
+    from effkeras.litert.interface import IOTensor
     from effkeras.litert.runner import Delegation
     from quantize.accuracy import Accuracy
     from quantize.checks.artifact import Checked
@@ -98,7 +98,7 @@ def edges_of(artifact: bytes) -> tuple[str, ...]:
     return tuple(_edge(one) for one in (*found.inputs, *found.outputs))
 
 
-def _edge(edge: Edge) -> str:
+def _edge(edge: IOTensor) -> str:
     return f"{edge.name}: {edge.dtype}, {' x '.join(map(str, edge.shape))}"
 
 

@@ -12,11 +12,11 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.archive import read_files
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import Operator, attached, operators
-from effkeras.litert.interface import Edge, interface
+from effkeras.litert.interface import IOTensor, interface
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from effkeras.litert.verify import verified
 from effkeras.tables import Table
-from export.metadata import Metadata, TensorNote, read
+from export.metadata import Metadata, TensorMetadata, read
 from export.metadata.attaching import TABLE
 from export.metadata.coding import parser_version_in
 from export.metadata.decoding import ENTRY, anchors_in
@@ -56,7 +56,7 @@ def inspect(flatbuffer: bytes) -> Table:
     }
 
 
-def _edge(edge: Edge) -> Table:
+def _edge(edge: IOTensor) -> Table:
     table = {**asdict(edge), "shape": list(edge.shape)}
     if edge.scale is not None and not math.isfinite(edge.scale):
         raise EffkerasError(f"the .tflite is damaged: the scale of {edge.name!r} is {edge.scale}")
@@ -97,7 +97,7 @@ def _metadata(flatbuffer: bytes, metadata: Metadata) -> Table:
     }
 
 
-def _note(note: TensorNote) -> Table:
+def _note(note: TensorMetadata) -> Table:
     table = asdict(note)
     properties = note.content.properties if note.content else None
     table["content"] = table["content"] and {

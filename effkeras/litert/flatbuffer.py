@@ -126,7 +126,7 @@ def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) 
     return pack(parsed)
 
 
-def uint8_edges(model: bytes) -> bytes:
+def with_uint8_io(model: bytes) -> bytes:
     """An int8 model that takes and gives uint8, with bit-equal results.
 
     Every int8 input and output gets a UINT8 twin whose zero point is 128 higher, and a QUANTIZE

@@ -14,7 +14,7 @@ from effkeras.litert.verify import verified
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class IOTensor:
     """An input or output of the main graph.
 
     `name` is the signature's, or the tensor's where there is no signature. `scale` and `zero_point` are None
@@ -41,8 +41,8 @@ class Edge:
 class Interface:
     """Inputs and outputs in the order of the graph, and the keys of the file's signatures."""
 
-    inputs: tuple[Edge, ...]
-    outputs: tuple[Edge, ...]
+    inputs: tuple[IOTensor, ...]
+    outputs: tuple[IOTensor, ...]
     signatures: tuple[str, ...]
 
 
@@ -52,22 +52,22 @@ def interface(model: bytes) -> Interface:
     graph, signatures = record["subgraphs"][0], record.get("signature_defs", [])
     main: Record = next((one for one in signatures if one.get("subgraph_index", 0) == 0), {})
     return Interface(
-        _edges(graph, "inputs", main),
-        _edges(graph, "outputs", main),
+        _io_tensors(graph, "inputs", main),
+        _io_tensors(graph, "outputs", main),
         tuple(one.get("signature_key", "") for one in signatures),
     )
 
 
-def _edges(graph: Record, key: str, signature: Record) -> tuple[Edge, ...]:
+def _io_tensors(graph: Record, key: str, signature: Record) -> tuple[IOTensor, ...]:
     names = {entry.get("tensor_index", 0): entry.get("name", "") for entry in signature.get(key, [])}
     tensors = graph.get("tensors", [])
-    return tuple(_edge(int(index), tensors[index], names) for index in graph.get(key, ()))
+    return tuple(_io_tensor(int(index), tensors[index], names) for index in graph.get(key, ()))
 
 
-def _edge(index: int, tensor: Record, names: Mapping[int, str]) -> Edge:
+def _io_tensor(index: int, tensor: Record, names: Mapping[int, str]) -> IOTensor:
     quantization = tensor.get("quantization", {})
     scale, zero = quantization.get("scale", ()), quantization.get("zero_point", ())
-    return Edge(
+    return IOTensor(
         name=names.get(index, "") or tensor.get("name", ""),
         tensor=index,
         dtype=dtype_name(tensor.get("type", 0)),

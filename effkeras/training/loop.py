@@ -20,7 +20,7 @@ from effkeras.external import is_in_backbone, own_part
 from effkeras.models import build_spec, spec_of
 from effkeras.training.auxiliary import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.run import Run
-from effkeras.training.session import Course, Session, Trainees
+from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.training.settings import TrainSettings
 
 
@@ -79,11 +79,11 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     final = build_spec(job.spec, part=part)  # plain float32, whatever precision is trained in
     if auxiliary_weight(job.spec):
         model = with_auxiliary(plain)
-        trainees = Trainees(plain, model, final, partial(auxiliary_targets, model))
+        models = TrainingModels(plain, model, final, partial(auxiliary_targets, model))
     else:
-        trainees = Trainees(plain, plain, final)
-    freeze(trainees.model, job.settings.freeze)
-    return Session(Course(job.spec, job.validation, job.settings, steps_per_epoch, job.out), trainees)
+        models = TrainingModels(plain, plain, final)
+    freeze(models.model, job.settings.freeze)
+    return Session(TrainingPlan(job.spec, job.validation, job.settings, steps_per_epoch, job.out), models)
 
 
 def freeze(model: keras.Model, what: str) -> None:

@@ -22,12 +22,9 @@ from effkeras.evaluate import evaluate, headlines
 from effkeras.layers import FollowTraining
 from effkeras.models import load_weights_of, save
 from effkeras.predictor import KerasPredictor
-from effkeras.training.batch_norm import RisingMomentum
-from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for
-from effkeras.training.ema import AveragedWeights
-from effkeras.training.hooks import Hook
-from effkeras.training.run import Run
+from effkeras.training.run import Progress, Run, load_checkpoint, save_checkpoint
 from effkeras.training.settings import TrainSettings
 
 
@@ -36,7 +33,7 @@ def _unchanged(data: tf.data.Dataset) -> tf.data.Dataset:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Trainees:
+class TrainingModels:
     """The models of one training.
 
     `model` is what `fit` trains: `plain` itself, or a model around it that shares its weights and takes
@@ -50,7 +47,7 @@ class Trainees:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingPlan:
     """On what, how, and where to a model is trained."""
 
     spec: ModelSpec
@@ -68,22 +65,22 @@ class Course:
 class Session:
     """Trains to the end, however often it is interrupted; the same to the bit."""
 
-    def __init__(self, course: Course, trainees: Trainees, hooks: Sequence[Hook] = ()):
-        self.course = course
-        self.run = Run(course.out)
-        self.plain, self.model, self.final = trainees.plain, trainees.model, trainees.final
+    def __init__(self, plan: TrainingPlan, models: TrainingModels, hooks: Sequence[Hook] = ()):
+        self.plan = plan
+        self.run = Run(plan.out)
+        self.plain, self.model, self.final = models.plain, models.model, models.final
         self.hooks = tuple(hooks)
-        self._targets = trainees.targets
+        self._targets = models.targets
         self.progress = Progress()
         self._start()
 
     def _start(self) -> None:
         """Compiles the model and restores what the run folder holds."""
-        settings = self.course.settings
-        compile_for(self.model, self.course.spec, settings, self.course.steps_per_epoch)
+        settings = self.plan.settings
+        compile_for(self.model, self.plan.spec, settings, self.plan.steps_per_epoch)
         self.model.optimizer.build(self.model.trainable_variables)
         for hook in self.hooks:
-            hook.attach(self.plain, self.course.steps)
+            hook.attach(self.plain, self.plan.steps)
         self.average = AveragedWeights(self.plain, settings.ema)
         if self.run.checkpoint.is_file():
             self.progress = load_checkpoint(self.run.checkpoint, self.state())
@@ -96,14 +93,14 @@ class Session:
 
     def is_finished(self) -> bool:
         """Whether all epochs are done, or early stopping has ended the training."""
-        return self.progress.epoch >= self.course.settings.epochs or self.progress.stopped
+        return self.progress.epoch >= self.plan.settings.epochs or self.progress.stopped
 
     def fit(self, store: PictureStore) -> None:
         """Trains from the last checkpoint to the end."""
-        settings, first, per_epoch = self.course.settings, self.progress.epoch, self.course.steps_per_epoch
+        settings, first, per_epoch = self.plan.settings, self.progress.epoch, self.plan.steps_per_epoch
         batches = BatchSpec(settings.batch, settings.seed, settings.augment)
-        steps = range(first * per_epoch, self.course.steps)
-        data = self._targets(training_batches(store, self.course.spec, batches, steps))
+        steps = range(first * per_epoch, self.plan.steps)
+        data = self._targets(training_batches(store, self.plan.spec, batches, steps))
         _try_losses(self.model, data)
         with progress() as bar:
             try:
@@ -129,9 +126,9 @@ class Session:
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
         """Validates the averaged weights, writes the checkpoint, and decides whether to stop."""
-        self._settle()
-        settings, metrics = self.course.settings, self._validate()
-        score = _score(self.course.spec, metrics, epoch)
+        self._finalize()
+        settings, metrics = self.plan.settings, self._validate()
+        score = _score(self.plan.spec, metrics, epoch)
         now = replace(self.progress, epoch=epoch + 1)
         if score > now.best:
             now = replace(now, best=score, best_epoch=epoch + 1)
@@ -147,23 +144,23 @@ class Session:
 
     def finish(self) -> keras.Model:
         """Saves and returns the model: the best validated one with early stopping, else the last."""
-        if self.course.settings.early_stop and self.run.model.is_file():
+        if self.plan.settings.early_stop and self.run.model.is_file():
             load_weights_of(self.final, self.run.model)
             return self.final
-        self._settle()
+        self._finalize()
         save(self.final, self.run.model)
         return self.final
 
-    def _settle(self) -> None:
+    def _finalize(self) -> None:
         self.average.copy_to(self.final)
         for hook in self.hooks:
-            hook.settle(self.final)
+            hook.finalize(self.final)
 
     def _validate(self) -> dict[str, float]:
-        if self.course.validation is None:
+        if self.plan.validation is None:
             return {}
-        predictor = KerasPredictor(self.final, self.course.spec)
-        pictures = spread(self.course.validation, self.course.settings.validation_pictures)
+        predictor = KerasPredictor(self.final, self.plan.spec)
+        pictures = spread(self.plan.validation, self.plan.settings.validation_pictures)
         return evaluate(predictor, pictures, title="validating")
 
 

@@ -14,8 +14,8 @@ from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
-from effkeras.training.hooks import Hook
-from effkeras.training.session import Course, Session, Trainees
+from effkeras.training.callbacks import Hook
+from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.training.settings import TrainSettings
 
 
@@ -53,9 +53,11 @@ def tune(job: TuneJob) -> keras.Model:
     keras.utils.set_random_seed(job.settings.seed)
     train = matched(job.train, job.spec)
     store = PictureStore(train, job.spec.input, classes_of(job.spec, train))
-    course = Course(job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out)
+    plan = TrainingPlan(
+        job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out
+    )
     plain = copy_of(job.model)
-    session = Session(course, Trainees(plain, job.wrap(plain), copy_of(job.model)), job.hooks)
+    session = Session(plan, TrainingModels(plain, job.wrap(plain), copy_of(job.model)), job.hooks)
     session.run.check(job.spec, job.settings)
     session.run.start(job.spec, job.settings)
     if not session.is_finished():

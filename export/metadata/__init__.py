@@ -4,37 +4,37 @@ MediaPipe, ML Kit and Android Studio read from it what goes into a model and wha
 normalisation, the meaning of boxes and scores.
 """
 
-from export.metadata.attaching import attach, put_back, read
+from export.metadata.attaching import attach, read, restore
 from export.metadata.builders import of_classifier, of_detector
-from export.metadata.notes import (
+from export.metadata.records import (
+    AssociatedFile,
     Boxes,
     Content,
     Features,
-    FileNote,
     Group,
     Image,
     Metadata,
     Normalization,
     ScoreCalibration,
     ScoreThreshold,
-    TensorNote,
+    TensorMetadata,
 )
 
 __all__ = [
+    "AssociatedFile",
     "Boxes",
     "Content",
     "Features",
-    "FileNote",
     "Group",
     "Image",
     "Metadata",
     "Normalization",
     "ScoreCalibration",
     "ScoreThreshold",
-    "TensorNote",
+    "TensorMetadata",
     "attach",
     "of_classifier",
     "of_detector",
-    "put_back",
     "read",
+    "restore",
 ]

@@ -9,10 +9,10 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import attach_all
 from effkeras.litert.runner import DEFINITION, definition_of
+from export.metadata.associated_files import labels_in
 from export.metadata.attaching import attach, read
 from export.metadata.builders import CALIBRATION_FILE, IDENTITY, LABELS, Extras, of_classifier, of_detector
-from export.metadata.labels import labels_in
-from export.metadata.notes import Metadata, Normalization, ScoreCalibration, TensorNote
+from export.metadata.records import Metadata, Normalization, ScoreCalibration, TensorMetadata
 
 
 def with_labels(flatbuffer: bytes, labels: tuple[str, ...]) -> bytes:
@@ -40,7 +40,7 @@ def with_calibration(flatbuffer: bytes, how: ScoreCalibration, parameters: bytes
     Args:
         flatbuffer: the content of the file.
         how: what is done to a score before, and what scores without parameters become.
-        parameters: a line for each class; see `export.metadata.calibration`.
+        parameters: a line for each class; see `export.metadata.associated_files`.
 
     Raises:
         EffkerasError: not as many lines as classes, or such as are no parameters; the model has no scores;
@@ -80,11 +80,11 @@ def _extras(old: Metadata) -> Extras:
     )
 
 
-def _normalizations(note: TensorNote) -> Iterator[Normalization]:
+def _normalizations(note: TensorMetadata) -> Iterator[Normalization]:
     yield from (unit for unit in note.units if isinstance(unit, Normalization))
 
 
-def _calibrations(note: TensorNote, old: Metadata) -> Iterator[tuple[ScoreCalibration, bytes]]:
+def _calibrations(note: TensorMetadata, old: Metadata) -> Iterator[tuple[ScoreCalibration, bytes]]:
     files = [old.files[file.name] for file in note.files if file.kind == CALIBRATION_FILE]
     units = [unit for unit in note.units if isinstance(unit, ScoreCalibration)]
     yield from zip(units, files, strict=False)

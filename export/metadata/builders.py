@@ -10,23 +10,22 @@ from pathlib import Path
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import operators
-from effkeras.litert.interface import Edge, interface
+from effkeras.litert.interface import IOTensor, interface
 from effkeras.tables import Table, read_toml
-from export.metadata.calibration import calibration_file
+from export.metadata.associated_files import calibration_file, check_labels, label_file
 from export.metadata.decoding import ENTRY, detector_options
-from export.metadata.labels import check_labels, label_file
-from export.metadata.notes import (
+from export.metadata.records import (
+    AssociatedFile,
     Boxes,
     Content,
     Features,
     FileKind,
-    FileNote,
     Group,
     Image,
     Metadata,
     Normalization,
     ScoreCalibration,
-    TensorNote,
+    TensorMetadata,
     Unit,
 )
 
@@ -107,7 +106,7 @@ def of_detector(
     if "mask" in roles and spec.mask_labels:
         files[MASK_LABELS] = label_file(spec.mask_labels)
     notes = tuple(
-        _output_note(role, edge, files, extras) for role, edge in zip(roles, found.outputs, strict=True)
+        _output_note(role, tensor, files, extras) for role, tensor in zip(roles, found.outputs, strict=True)
     )
     made = _model(spec, found.inputs, notes, files, extras)
     if "raw_location" in roles:
@@ -118,8 +117,8 @@ def of_detector(
 
 def _model(
     spec: ModelSpec,
-    inputs: Sequence[Edge],
-    outputs: tuple[TensorNote, ...],
+    inputs: Sequence[IOTensor],
+    outputs: tuple[TensorMetadata, ...],
     files: Mapping[str, bytes],
     extras: Extras,
 ) -> Metadata:
@@ -134,52 +133,52 @@ def _model(
     )
 
 
-def _input_note(edge: Edge, normalization: Normalization) -> TensorNote:
-    low, high = _limits(edge, normalization)
-    return TensorNote(
+def _input_note(tensor: IOTensor, normalization: Normalization) -> TensorMetadata:
+    low, high = _limits(tensor, normalization)
+    return TensorMetadata(
         name="image",
-        description=f"RGB picture of {edge.shape[1]} x {edge.shape[2]} pixels, {edge.dtype}",
+        description=f"RGB picture of {tensor.shape[1]} x {tensor.shape[2]} pixels, {tensor.dtype}",
         content=Content(Image()),
-        units=(_affine(edge) or normalization,),
+        units=(_affine(tensor) or normalization,),
         low=low,
         high=high,
     )
 
 
-def _affine(edge: Edge) -> Normalization | None:
+def _affine(tensor: IOTensor) -> Normalization | None:
     """What a quantized input makes of pixels: its code is the pixel (minus 128 in int8)."""
-    if edge.scale is None or edge.zero_point is None:
+    if tensor.scale is None or tensor.zero_point is None:
         return None
-    black = -128 if edge.dtype == "int8" else 0
-    return Normalization((float(edge.zero_point - black),), (1.0 / edge.scale,))
+    black = -128 if tensor.dtype == "int8" else 0
+    return Normalization((float(tensor.zero_point - black),), (1.0 / tensor.scale,))
 
 
-def _limits(edge: Edge, normalization: Normalization) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _limits(tensor: IOTensor, normalization: Normalization) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The smallest and largest number that the input takes, in its own format."""
-    if edge.dtype == "int8":
+    if tensor.dtype == "int8":
         return (-128.0,), (127.0,)
-    if edge.dtype == "uint8":
+    if tensor.dtype == "uint8":
         return (0.0,), (255.0,)
     pairs = list(zip(normalization.mean, normalization.std, strict=True))
     return tuple((0 - mean) / std for mean, std in pairs), tuple((255 - mean) / std for mean, std in pairs)
 
 
-def _roles(flatbuffer: bytes, outputs: Sequence[Edge]) -> list[str]:
+def _roles(flatbuffer: bytes, outputs: Sequence[IOTensor]) -> list[str]:
     graph = operators(flatbuffer)
     if graph and graph[-1].name == POST_PROCESS:
         made = [tensor.index for tensor in graph[-1].outputs]
         roles = dict(zip(made, ("location", "category", "score", "count"), strict=False))
-        return [roles.get(edge.tensor, "") for edge in outputs]
+        return [roles.get(tensor.tensor, "") for tensor in outputs]
     names = _outputs()["names"]
-    roles_found = [names.get(edge.name, "") for edge in outputs]
+    roles_found = [names.get(tensor.name, "") for tensor in outputs]
     if not any(roles_found):
-        given = ", ".join(edge.name for edge in outputs)
+        given = ", ".join(tensor.name for tensor in outputs)
         raise EffkerasError(f"the outputs {given} are no detector's; export the model with effkeras")
     return roles_found
 
 
-def _output_note(role: str, edge: Edge, files: Mapping[str, bytes], extras: Extras) -> TensorNote:
-    note = _named(role, edge)
+def _output_note(role: str, tensor: IOTensor, files: Mapping[str, bytes], extras: Extras) -> TensorMetadata:
+    note = _named(role, tensor)
     if role == "location":
         return replace(note, content=Content(_Y_X_Y_X, _EACH))
     if role == "category":
@@ -194,20 +193,20 @@ def _output_note(role: str, edge: Edge, files: Mapping[str, bytes], extras: Extr
     if role == "raw_score":
         return _calibrated(replace(note, files=_label_notes(files, "TENSOR_AXIS_LABELS")), extras)
     if role == "mask" and MASK_LABELS in files:
-        return replace(note, files=(FileNote(MASK_LABELS, "TENSOR_AXIS_LABELS", "Classes of a pixel"),))
+        return replace(note, files=(AssociatedFile(MASK_LABELS, "TENSOR_AXIS_LABELS", "Classes of a pixel"),))
     return note
 
 
-def _named(role: str, edge: Edge) -> TensorNote:
-    table = _note_table(role) if role else {"name": edge.name}
-    return TensorNote(table["name"], table.get("description", ""), Content(Features()))
+def _named(role: str, tensor: IOTensor) -> TensorMetadata:
+    table = _note_table(role) if role else {"name": tensor.name}
+    return TensorMetadata(table["name"], table.get("description", ""), Content(Features()))
 
 
-def _calibrated(note: TensorNote, extras: Extras) -> TensorNote:
+def _calibrated(note: TensorMetadata, extras: Extras) -> TensorMetadata:
     if extras.calibration is None:
         return note
     units: tuple[Unit, ...] = (*note.units, extras.calibration[0])
-    file = FileNote(CALIBRATION, CALIBRATION_FILE, "Scale, slope, offset of each class")
+    file = AssociatedFile(CALIBRATION, CALIBRATION_FILE, "Scale, slope, offset of each class")
     return replace(note, units=units, files=(*note.files, file))
 
 
@@ -221,8 +220,8 @@ def _files(spec: ModelSpec, labels: Sequence[str], extras: Extras) -> dict[str, 
     return files
 
 
-def _label_notes(files: Mapping[str, bytes], kind: str) -> tuple[FileNote, ...]:
-    note = FileNote(LABELS, kind, "Names of the classes, one a line")  # type: ignore[arg-type]
+def _label_notes(files: Mapping[str, bytes], kind: str) -> tuple[AssociatedFile, ...]:
+    note = AssociatedFile(LABELS, kind, "Names of the classes, one a line")  # type: ignore[arg-type]
     return (note,) if LABELS in files else ()
 
 

@@ -12,22 +12,22 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.flat_reader import DamagedError, Record, read_record
 from effkeras.litert.flat_schema import Schema, read_schema
 from effkeras.litert.flat_writer import write_record
-from export.metadata import notes
-from export.metadata.notes import (
+from export.metadata import records
+from export.metadata.records import (
+    AssociatedFile,
     Boxes,
     Content,
     Features,
-    FileNote,
     Group,
     Image,
     Metadata,
     Normalization,
     ScoreCalibration,
     ScoreThreshold,
-    TensorNote,
+    TensorMetadata,
     Unit,
+    parser_version,
 )
-from export.metadata.versions import parser_version
 
 SCHEMA = Path(__file__).with_name("schema.toml")
 
@@ -91,7 +91,7 @@ def _graph_record(metadata: Metadata) -> Record:
     }
 
 
-def _tensor_record(note: TensorNote) -> Record:
+def _tensor_record(note: TensorMetadata) -> Record:
     record: Record = {
         "name": note.name,
         "description": note.description,
@@ -121,10 +121,10 @@ def _properties_record(properties: Image | Boxes | Features) -> tuple[str, Recor
     if isinstance(properties, Boxes):
         return "BoundingBoxProperties", {
             "index": properties.index,
-            "type": _number(notes.BoxKind, properties.kind),
-            "coordinate_type": _number(notes.Coordinates, properties.coordinates),
+            "type": _number(records.BoxKind, properties.kind),
+            "coordinate_type": _number(records.Coordinates, properties.coordinates),
         }
-    record: Record = {"color_space": _number(notes.ColorSpace, properties.color_space)}
+    record: Record = {"color_space": _number(records.ColorSpace, properties.color_space)}
     if properties.size is not None:
         record["default_size"] = dict(zip(("height", "width"), properties.size, strict=True))
     return "ImageProperties", record
@@ -136,24 +136,24 @@ def _unit_record(unit: Unit) -> tuple[str, Record]:
     if isinstance(unit, ScoreThreshold):
         return "ScoreThresholdingOptions", {"global_score_threshold": unit.score}
     return "ScoreCalibrationOptions", {
-        "score_transformation": _number(notes.ScoreTransformation, unit.transformation),
+        "score_transformation": _number(records.ScoreTransformation, unit.transformation),
         "default_score": unit.default_score,
     }
 
 
-def _file_record(note: FileNote) -> Record:
+def _file_record(note: AssociatedFile) -> Record:
     return {
         "name": note.name,
         "description": note.description,
-        "type": _number(notes.FileKind, note.kind),
+        "type": _number(records.FileKind, note.kind),
         "locale": note.locale,
         "version": note.version,
     }
 
 
-def _tensor(record: Record) -> TensorNote:
+def _tensor(record: Record) -> TensorMetadata:
     stats = record.get("stats", {})
-    return TensorNote(
+    return TensorMetadata(
         name=record.get("name", ""),
         description=record.get("description", ""),
         content=_content(record["content"]) if "content" in record else None,
@@ -176,11 +176,11 @@ def _properties(name: str, record: Record) -> Image | Boxes | Features | None:
     if name == "ImageProperties":
         size = record.get("default_size")
         size = None if size is None else (size.get("height", 0), size.get("width", 0))
-        return Image(_name(notes.ColorSpace, record.get("color_space", 0)), size)
+        return Image(_name(records.ColorSpace, record.get("color_space", 0)), size)
     if name == "BoundingBoxProperties":
         index = tuple(int(one) for one in record.get("index", ()))
-        kind = _name(notes.BoxKind, record.get("type", 0))
-        return Boxes(index, kind, _name(notes.Coordinates, record.get("coordinate_type", 0)))
+        kind = _name(records.BoxKind, record.get("type", 0))
+        return Boxes(index, kind, _name(records.Coordinates, record.get("coordinate_type", 0)))
     return Features() if name == "FeatureProperties" else None
 
 
@@ -190,15 +190,15 @@ def _units(records: Iterable[Record]) -> Iterable[Unit]:
         if name == "NormalizationOptions":
             yield Normalization(_floats(options.get("mean", ())), _floats(options.get("std", ())))
         elif name == "ScoreCalibrationOptions":
-            transformation = _name(notes.ScoreTransformation, options.get("score_transformation", 0))
+            transformation = _name(records.ScoreTransformation, options.get("score_transformation", 0))
             yield ScoreCalibration(transformation, options.get("default_score", 0.0))
         elif name == "ScoreThresholdingOptions":
             yield ScoreThreshold(options.get("global_score_threshold", 0.0))
 
 
-def _file(record: Record) -> FileNote:
+def _file(record: Record) -> AssociatedFile:
     texts = {key: record.get(key, "") for key in ("name", "description", "locale", "version")}
-    return FileNote(**texts, kind=_name(notes.FileKind, record.get("type", 0)))
+    return AssociatedFile(**texts, kind=_name(records.FileKind, record.get("type", 0)))
 
 
 def _group(record: Record) -> Group:

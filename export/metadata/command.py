@@ -13,7 +13,7 @@ from effkeras.errors import EffkerasError
 from effkeras.options import parser
 
 if TYPE_CHECKING:
-    from export.metadata.notes import ScoreTransformation
+    from export.metadata.records import ScoreTransformation
 
 TRANSFORMATIONS: dict[str, ScoreTransformation] = {
     "identity": "IDENTITY",
@@ -34,18 +34,17 @@ def _run(argv: Sequence[str] | None) -> None:
     if out.suffix != ".tflite":
         raise EffkerasError(f"--out {out}: the file name must end in .tflite")
     from effkeras.litert.runner import read_flatbuffer
-    from export.metadata.attaching import put_back
-    from export.metadata.writing import write_rewritten
+    from export.metadata.attaching import restore, write_checked
 
     flatbuffer = read_flatbuffer(chosen.file)
     try:
         if chosen.original is not None:
-            made = put_back(flatbuffer, read_flatbuffer(chosen.original))
+            made = restore(flatbuffer, read_flatbuffer(chosen.original))
         else:
             made = _amended(flatbuffer, chosen)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
-    write_rewritten(out, made, flatbuffer)
+    write_checked(out, made, flatbuffer)
     print(f"{out}: written; `effkeras export inspect {out}` shows it")
 
 
@@ -62,9 +61,8 @@ def _check(chosen: argparse.Namespace) -> None:
 def _amended(flatbuffer: bytes, chosen: argparse.Namespace) -> bytes:
     from effkeras.litert.runner import definition_of
     from export.metadata.amending import with_calibration, with_labels
-    from export.metadata.calibration import read_calibration
-    from export.metadata.labels import read_labels
-    from export.metadata.notes import ScoreCalibration
+    from export.metadata.associated_files import read_calibration, read_labels
+    from export.metadata.records import ScoreCalibration
 
     classes = definition_of(flatbuffer).classes
     if chosen.labels is not None:

@@ -16,7 +16,7 @@ from effkeras.errors import EffkerasError
 from effkeras.litert.flat_reader import DamagedError, Record, read_record
 from effkeras.litert.flat_schema import Schema, read_schema
 from effkeras.litert.flat_writer import write_record
-from export.metadata.notes import Metadata
+from export.metadata.records import Metadata
 
 ENTRY = "DETECTOR_METADATA"
 SCHEMA = Path(__file__).with_name("detector_schema.toml")

@@ -138,10 +138,10 @@ def _keep(result: Path, original: bytes, log: CompilerLog, out: Path) -> Path:
 
 def _write_with_metadata(out: Path, result: bytes, original: bytes) -> None:
     """The compiled file with what the compiler drops."""
-    from export.metadata import put_back
-    from export.metadata.writing import write_rewritten
+    from export.metadata import restore
+    from export.metadata.attaching import write_checked
 
-    write_rewritten(out, put_back(result, original), original)
+    write_checked(out, restore(result, original), original)
 
 
 def _compile(command: Sequence[str], source: Path, timeout: int) -> CompilerLog:

@@ -18,7 +18,7 @@ from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, Decoder
 from effkeras.errors import EffkerasError, first_line
 from effkeras.files import whole_file
 from effkeras.litert.flatbuffer import operators, with_outputs
-from effkeras.litert.interface import Edge, interface
+from effkeras.litert.interface import IOTensor, interface
 from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixels
 from effkeras.predictor import named_outputs
 from quantize.checks.agreement import ROUNDING, Agreement, Outputs, agreements, spread
@@ -151,12 +151,12 @@ def _not_numbers(got: Outputs) -> Iterator[str]:
             yield f"{bad} of {values.size} values of {name} are NaN or infinite"
 
 
-def _edges(runner: LiteRTModel) -> dict[str, Edge]:
+def _edges(runner: LiteRTModel) -> dict[str, IOTensor]:
     """The outputs, by what they hold."""
     return {runner.roles.get(one.name, one.name): one for one in interface(runner.flatbuffer).outputs}
 
 
-def _constant(wanted: Outputs, got: Outputs, edges: Mapping[str, Edge]) -> Iterator[str]:
+def _constant(wanted: Outputs, got: Outputs, edges: Mapping[str, IOTensor]) -> Iterator[str]:
     """Outputs that do not depend on the picture, although the model's do by more than arithmetic loses.
 
     What the model says counts as far as codes go: 8 bits of probabilities end at 255/256.

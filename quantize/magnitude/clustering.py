@@ -123,7 +123,7 @@ class ClusterHook(FitHook):
         """The cluster of each weight."""
         return list(self._assignments)
 
-    def settle(self, model: keras.Model) -> None:
+    def finalize(self, model: keras.Model) -> None:
         """Clusters another model with the same layer names in the same way."""
         self._average([target.variable(model) for target in self._targets])
 

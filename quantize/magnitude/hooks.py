@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from effkeras.training.hooks import Hook
+from effkeras.training.callbacks import Hook
 
 
 class FitHook(Hook):

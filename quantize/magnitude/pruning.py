@@ -147,7 +147,7 @@ class PruneHook(FitHook):
         """The number of steps done, and the masks."""
         return [self._step, *self._masks]
 
-    def settle(self, model: keras.Model) -> None:
+    def finalize(self, model: keras.Model) -> None:
         """Applies the masks to another model with the same layer names."""
         apply_masks([target.variable(model) for target in self._targets], self._masks)
 

@@ -14,7 +14,7 @@ from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
-from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, uint8_edges
+from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, with_uint8_io
 from effkeras.litert.runner import DEFINITION, RECIPE
 from effkeras.litert.sharing import share_constants
 from quantize.aware.conversion import UNTRAINED, Trained, quantized_as_trained, trained_parts
@@ -321,7 +321,7 @@ def finished(
     """A quantized flatbuffer with its edges, its papers and a note per operator."""
     if options.io == "uint8":
         before = len(operators(flatbuffer))
-        flatbuffer = uint8_edges(flatbuffer)
+        flatbuffer = with_uint8_io(flatbuffer)
         added = len(operators(flatbuffer)) - before
         errors = [None, *errors, *(None,) * (added - 1)] if errors else ()
     flatbuffer = attach_all(flatbuffer, _papers(parts, options))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from effkeras.data.records import LabelledData
-    from effkeras.training.hooks import Hook
+    from effkeras.training.callbacks import Hook
     from quantize.specs import PtqSpec
 
 Spec = TypeVar("Spec")

@@ -6,7 +6,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from tiny_models import keeping_all, pictures, quantized
 
 from effkeras import EffkerasError
-from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, uint8_edges, with_outputs
+from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, with_outputs, with_uint8_io
 from effkeras.litert.runner import DEFINITION, LiteRTModel, make_interpreter
 
 NAME = "efficientdet-lite0"
@@ -71,7 +71,7 @@ def test_operators_say_what_they_are():
 
 def test_uint8_edges_change_no_result():
     int8 = LiteRTModel.of_bytes(quantized(NAME, "int8", "int8").flatbuffer)
-    uint8 = LiteRTModel.of_bytes(uint8_edges(int8.flatbuffer))
+    uint8 = LiteRTModel.of_bytes(with_uint8_io(int8.flatbuffer))
     for picture in pictures(3):
         wanted, got = int8.raw(picture), uint8.raw(picture)
         assert wanted.keys() == got.keys()
@@ -84,7 +84,7 @@ def test_uint8_edges_change_no_result():
 
 def test_a_float_model_gets_no_uint8_edges():
     with pytest.raises(EffkerasError, match="int8 input"):
-        uint8_edges(quantized(NAME, "float32").flatbuffer)
+        with_uint8_io(quantized(NAME, "float32").flatbuffer)
 
 
 @pytest.mark.parametrize("broken", [b"", b"TFL3", b"\0\0\0\0TFL3" + b"\xff" * 64, b"PK\3\4 a zip file"])

@@ -15,8 +15,8 @@ from effkeras.data.splits import open_data
 from effkeras.data.store import PictureStore
 from effkeras.errors import EffkerasError
 from effkeras.models import build_spec
+from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import compile_for
-from effkeras.training.hooks import Hook
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, copy_of, tune
 from quantize.distillation import DistilledModel, distill, teaching, terms_for

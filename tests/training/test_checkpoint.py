@@ -8,7 +8,7 @@ import pytest
 
 from effkeras.errors import EffkerasError
 from effkeras.layers import DropBlock, DropPath
-from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from effkeras.training.run import Progress, load_checkpoint, save_checkpoint
 
 
 def variables(fill: float) -> list[keras.Variable]:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from effkeras.training.ema import AveragedWeights, averaged
+from effkeras.training.callbacks import AveragedWeights, averaged
 
 
 def small_model() -> keras.Model:

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tiny import tiny_classifier
 
 from effkeras.models import build_spec
-from effkeras.training import vectors
+from effkeras.training import optimizers
 from effkeras.training.compiling import schedule_of
-from effkeras.training.flat_adamw import UNDECAYED, FlatAdamW
+from effkeras.training.optimizers import UNDECAYED, FlatAdamW
 from effkeras.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(epochs=3, learning_rate=0.05)
@@ -24,7 +24,7 @@ def gradients_for(variables, random: np.random.Generator) -> list[tf.Tensor]:
 @pytest.mark.parametrize("most", [2**22, 500], ids=["two vectors", "many vectors"])
 @pytest.mark.parametrize("clip", [None, 10.0, 0.5], ids=["free", "unclipped", "clipped"])
 def test_the_steps_are_keras_own(clip, most, monkeypatch):
-    monkeypatch.setattr(vectors, "MOST", most)
+    monkeypatch.setattr(optimizers, "MOST", most)
     theirs, ours = (build_spec(tiny_classifier()) for _ in range(2))
     ours.set_weights(theirs.get_weights())
     rate = schedule_of(SETTINGS, steps=2)

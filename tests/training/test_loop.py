@@ -24,10 +24,10 @@ from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 from effkeras.networks import BatchNormSpec
 from effkeras.preprocess import network_input
-from effkeras.training.checkpoint import Progress, load_checkpoint
 from effkeras.training.compiling import compile_for
-from effkeras.training.flat_adamw import FlatAdamW
 from effkeras.training.loop import Job, train
+from effkeras.training.optimizers import FlatAdamW
+from effkeras.training.run import Progress, load_checkpoint
 from effkeras.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)

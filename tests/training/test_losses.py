@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from effkeras.training.losses import SmoothedCrossentropy, classifier_loss
+from effkeras.training.compiling import SmoothedCrossentropy, classifier_loss
 
 NUMBERS = np.array([2, 0, 1, 2])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras.training.schedule import WarmupCosine
+from effkeras.training.optimizers import WarmupCosine
 
 
 @pytest.mark.parametrize(

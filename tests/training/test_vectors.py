@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from effkeras.training import vectors
-from effkeras.training.vectors import vectors_of
+from effkeras.training import optimizers
+from effkeras.training.optimizers import vectors_of
 
 SHAPES = [(3, 2), (), (1,), (2, 1, 2), (5,)]
 
@@ -21,7 +21,7 @@ def some() -> list[tf.Variable]:
 
 @pytest.mark.parametrize("most", [100, 6, 1])
 def test_all_values_are_there_once_and_come_back(most, monkeypatch):
-    monkeypatch.setattr(vectors, "MOST", most)
+    monkeypatch.setattr(optimizers, "MOST", most)
     ours, others = some(), some()
     made = list(vectors_of(ours))
     assert sorted(place for vector in made for place in vector.places) == list(range(len(SHAPES)))

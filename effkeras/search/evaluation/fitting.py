@@ -23,7 +23,7 @@ from effkeras.errors import EffkerasError
 from effkeras.layers.scheduled import set_progress
 from effkeras.predictor import named_outputs
 from effkeras.search.evaluation.pictures import Samples
-from effkeras.training.batch_norm import RisingMomentum
+from effkeras.training.callbacks import RisingMomentum
 from effkeras.training.compiling import compile_for
 from effkeras.training.settings import TrainSettings
 

@@ -19,17 +19,17 @@ from effkeras.litert.flatbuffer import attach_all, attached, operators
 from effkeras.litert.runner import DEFINITION, RECIPE, LiteRTModel, definition_of
 from export import metadata
 from export.metadata import (
+    AssociatedFile,
     Boxes,
     Content,
     Features,
-    FileNote,
     Group,
     Image,
     Metadata,
     Normalization,
     ScoreCalibration,
     ScoreThreshold,
-    TensorNote,
+    TensorMetadata,
 )
 from export.metadata.attaching import TABLE
 from export.metadata.coding import from_bytes, parser_version_in, to_bytes
@@ -37,7 +37,7 @@ from export.metadata.coding import from_bytes, parser_version_in, to_bytes
 texts = some.text(max_size=20)
 numbers = some.lists(some.floats(-1e6, 1e6, width=32), max_size=3).map(tuple)
 file_notes = some.builds(
-    FileNote,
+    AssociatedFile,
     name=texts,
     kind=some.sampled_from(["UNKNOWN", "TENSOR_AXIS_LABELS", "VOCABULARY", "SCANN_INDEX_FILE"]),
     description=texts,
@@ -73,7 +73,7 @@ units = some.one_of(
     some.builds(ScoreThreshold, some.floats(0, 1, width=32)),
 )
 tensor_notes = some.builds(
-    TensorNote,
+    TensorMetadata,
     name=texts,
     description=texts,
     content=some.none() | contents,
@@ -157,10 +157,10 @@ def test_the_file_says_where_the_table_is_as_the_format_wants():
     ("change", "version"),
     [
         ({}, "1.0.0"),
-        ({"notes": (FileNote("words.txt", "VOCABULARY"),)}, "1.0.1"),
+        ({"notes": (AssociatedFile("words.txt", "VOCABULARY"),)}, "1.0.1"),
         ({"groups": (Group("detection_result", ("score",)),)}, "1.2.0"),
-        ({"notes": (FileNote("index", "SCANN_INDEX_FILE"),)}, "1.4.0"),
-        ({"notes": (FileNote("labels.txt", version="2"),)}, "1.4.1"),
+        ({"notes": (AssociatedFile("index", "SCANN_INDEX_FILE"),)}, "1.4.0"),
+        ({"notes": (AssociatedFile("labels.txt", version="2"),)}, "1.4.1"),
         ({"custom": {"own": b"data"}, "groups": (Group("g", ()),)}, "1.5.0"),
     ],
 )
@@ -178,7 +178,7 @@ def compiled(original: bytes) -> bytes:
 def test_metadata_is_put_back_after_the_compiler():
     bare = compiled(small_tflite())
     assert metadata.read(bare) is None
-    back = metadata.put_back(bare, small_tflite())
+    back = metadata.restore(bare, small_tflite())
     assert metadata.read(back) == small()
     assert attached(back, TABLE) == attached(small_tflite(), TABLE)
     assert definition_of(back) == definition_of(small_tflite())
@@ -188,13 +188,13 @@ def test_metadata_is_put_back_after_the_compiler():
 
 def test_what_the_compiler_says_of_its_own_stays():
     bare = attach_all(compiled(small_tflite()), {"min_runtime_version": b"compiler's"})
-    back = metadata.put_back(bare, small_tflite())
+    back = metadata.restore(bare, small_tflite())
     assert attached(back, "min_runtime_version") == b"compiler's"
 
 
 def test_putting_back_into_another_model_is_refused():
     with pytest.raises(EffkerasError, match="edgetpu_compiler was run on"):
-        metadata.put_back(quantized("efficientdet-lite0", "int8").flatbuffer, small_tflite())
+        metadata.restore(quantized("efficientdet-lite0", "int8").flatbuffer, small_tflite())
 
 
 @pytest.mark.parametrize(

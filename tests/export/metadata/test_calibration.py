@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from effkeras import EffkerasError
-from export.metadata.calibration import calibration_file, read_calibration
+from export.metadata.associated_files import calibration_file, read_calibration
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_there_is_a_line_for_each_class_between_the_line_breaks(content, made):
         (b"\n", "c.csv: all lines are empty"),
         (b"1,2,3\n1,2", "c.csv, line 2 has 2 values; give scale, slope, offset"),
         (b"1,2,3\n1;2;3", "c.csv, line 2 has 1 values"),
-        (b"a,2,3\n1,2,3", "c.csv, line 1: 'a' is no number"),
-        (b"1,2,nan\n1,2,3", "c.csv, line 1: 'nan' is no number"),
-        (b"1,2,\n1,2,3", "c.csv, line 1: '' is no number"),
+        (b"a,2,3\n1,2,3", "c.csv, line 1: 'a' is not a number"),
+        (b"1,2,nan\n1,2,3", "c.csv, line 1: 'nan' is not a number"),
+        (b"1,2,\n1,2,3", "c.csv, line 1: '' is not a number"),
         (b"1,2,3\n-1,2,3", "c.csv, line 2: the scale -1 is below 0"),
         (b"\xff", "c.csv is not UTF-8 text"),
     ],

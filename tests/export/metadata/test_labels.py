@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from effkeras import EffkerasError
-from export.metadata.labels import label_file, labels_in, read_labels
+from export.metadata.associated_files import label_file, labels_in, read_labels
 
 LABELS = some.lists(
     some.text(some.characters(blacklist_characters="\n\r", codec="utf-8"), max_size=9), min_size=1

@@ -11,8 +11,7 @@ from small_tflite import small_tflite
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach, operators, real_constants, with_constants
 from effkeras.litert.runner import DEFINITION
-from export.metadata.attaching import TABLE
-from export.metadata.writing import write_rewritten
+from export.metadata.attaching import TABLE, write_checked
 
 
 def changed() -> bytes:
@@ -35,18 +34,18 @@ def test_what_a_look_finds_is_not_written_and_the_old_file_stays(made, message, 
     out = tmp_path / "net.tflite"
     out.write_bytes(b"older")
     with pytest.raises(EffkerasError, match=rf"net\.tflite is not written.*{message}"):
-        write_rewritten(out, made(), small_tflite())
+        write_checked(out, made(), small_tflite())
     assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(out, b"older")]
 
 
 @pytest.mark.parametrize("operator", ["edgetpu-custom-op", "Somebodys"])
 def test_what_cannot_run_here_is_read_back(operator, tmp_path):
     content = flatbuffer(Op(operator, [picture()], [picture()]))
-    write_rewritten(tmp_path / "net.tflite", attach(content, "note", b"new"), content)
+    write_checked(tmp_path / "net.tflite", attach(content, "note", b"new"), content)
     assert operators((tmp_path / "net.tflite").read_bytes())[0].name == operator
 
 
 def test_a_compiled_file_need_not_run_although_its_original_does(tmp_path):
     compiled = flatbuffer(Op("edgetpu-custom-op", [picture()], [picture()]))
-    write_rewritten(tmp_path / "net.tflite", compiled, flatbuffer(unary("RELU")))
+    write_checked(tmp_path / "net.tflite", compiled, flatbuffer(unary("RELU")))
     assert (tmp_path / "net.tflite").read_bytes() == compiled

@@ -158,7 +158,7 @@ def test_what_is_no_program_is_an_error(content, install):
 
 def test_the_compiled_file_is_kept_with_its_metadata(content, result, install, tmp_path, capsys):
     metadata = pytest.importorskip("export.metadata")
-    note = metadata.TensorNote("values")
+    note = metadata.TensorMetadata("values")
     papers = metadata.Metadata("net", inputs=(note,), outputs=(note,), files={"labels.txt": b"cat"})
     original = metadata.attach(content, papers)
     install(talk(ROWS.format(status=MAPPED), makes=result))

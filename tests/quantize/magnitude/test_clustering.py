@@ -193,12 +193,12 @@ def test_an_average_is_settled_into_the_same_clusters():
     hook = ClusterHook(FEW)
     fit(model, hook, epochs=1)
     average = plain()
-    hook.settle(average)
+    hook.finalize(average)
     for one, other in zip(kernels(model), kernels(average), strict=True):
         assert len(np.unique(other)) == len(np.unique(one))
         assert len(np.unique(np.stack([one.ravel(), other.ravel()]), axis=1).T) == len(np.unique(one))
     settled = kernels(average)
-    hook.settle(average)
+    hook.finalize(average)
     assert same(settled, kernels(average))
 
 

@@ -277,7 +277,7 @@ def test_an_average_is_settled_by_the_same_masks():
     hook = PruneHook(PruneSpec(skip=(), every=2))
     fit(model, hook, epochs=2)
     average = plain()
-    hook.settle(average)
+    hook.finalize(average)
     for name in ("first", "second", "hidden", "scores"):
         left, settled = (np.array(one.get_layer(name).kernel) for one in (model, average))
         np.testing.assert_array_equal(left == 0, settled == 0)

@@ -10,7 +10,7 @@ from tiny import tiny_classifier
 import effkeras
 from effkeras.data.splits import open_data
 from effkeras.models import build_spec
-from effkeras.training.hooks import Hook
+from effkeras.training.callbacks import Hook
 from effkeras.training.loop import spec_for_data
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune

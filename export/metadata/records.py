@@ -1,11 +1,10 @@
-"""What TFLite Metadata says of a model, as frozen records.
+"""TFLite Metadata as frozen records.
 
-The vocabulary is that of the published schema (`schema.toml`), reduced to what vision models use.
-"""
+The vocabulary is that of the published schema (`schema.toml`), reduced to what vision models use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +24,7 @@ ScoreTransformation = Literal["IDENTITY", "LOG", "INVERSE_LOGISTIC"]
 
 
 @dataclass(frozen=True, slots=True)
-class FileNote:
+class AssociatedFile:
     """What an associated file is for; its bytes are in `Metadata.files` under the same name."""
 
     name: str
@@ -95,7 +94,7 @@ Unit = Normalization | ScoreCalibration | ScoreThreshold
 
 
 @dataclass(frozen=True, slots=True)
-class TensorNote:
+class TensorMetadata:
     """One input or output: its name in generated interfaces, what it holds and how it is processed.
 
     `low` and `high` are the smallest and largest value, one for all channels or one each.
@@ -107,7 +106,7 @@ class TensorNote:
     units: tuple[Unit, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    files: tuple[FileNote, ...] = ()
+    files: tuple[AssociatedFile, ...] = ()
     axes: tuple[str, ...] = ()
 
 
@@ -132,15 +131,41 @@ class Metadata:
     version: str = ""
     author: str = ""
     license: str = ""
-    inputs: tuple[TensorNote, ...] = ()
-    outputs: tuple[TensorNote, ...] = ()
+    inputs: tuple[TensorMetadata, ...] = ()
+    outputs: tuple[TensorMetadata, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
-    notes: tuple[FileNote, ...] = ()
+    notes: tuple[AssociatedFile, ...] = ()
     custom: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
-    def noted_files(self) -> tuple[FileNote, ...]:
+    def associated_files(self) -> tuple[AssociatedFile, ...]:
         """The notes of all associated files: the model's own, then those of tensors in their order."""
         tensors = (*self.inputs, *self.outputs)
         return (*self.notes, *(note for tensor in tensors for note in tensor.files))
+
+
+OLDEST = "1.0.0"
+
+
+def parser_version(metadata: Metadata) -> str:
+    """The `min_parser_version`: the version of the schema that brought the newest of what is used.
+
+    Source: the history in metadata_schema.fbs.
+    """
+    return max(_versions(metadata))
+
+
+def _versions(metadata: Metadata) -> Iterator[str]:
+    yield OLDEST
+    files = metadata.associated_files
+    if any(note.kind == "VOCABULARY" for note in files):
+        yield "1.0.1"
+    if metadata.groups:
+        yield "1.2.0"
+    if any(note.kind == "SCANN_INDEX_FILE" for note in files):
+        yield "1.4.0"
+    if any(note.version for note in files):
+        yield "1.4.1"
+    if metadata.custom:
+        yield "1.5.0"
