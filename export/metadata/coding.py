@@ -184,8 +184,8 @@ def _properties(name: str, record: Record) -> Image | Boxes | Features | None:
     return Features() if name == "FeatureProperties" else None
 
 
-def _units(records: Iterable[Record]) -> Iterable[Unit]:
-    for record in records:
+def _units(process_units: Iterable[Record]) -> Iterable[Unit]:
+    for record in process_units:
         name, options = record.get("options", ("", {}))
         if name == "NormalizationOptions":
             yield Normalization(_floats(options.get("mean", ())), _floats(options.get("std", ())))
