@@ -21,7 +21,8 @@ from effkeras.files import safe_name
 from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
-from export.consumers.consumer import NMS, RAW, Target, consumers, settle
+from export.consumers.consumer import CONSUMERS, NMS, RAW
+from export.consumers.target import Target, target_for
 from export.export_report import ExportReport, LayerError, edges_of, show, with_check
 from export.runs import run_folder
 from quantize import plans
@@ -121,7 +122,7 @@ def _check(options: ExportOptions) -> Target:
     """What the artifact is made for; an error for options that cannot work."""
     from quantize.post_training.quantization import check
 
-    target = settle(options.consumer, plans.find(options.recipe).format, options.io, options.nms)
+    target = target_for(options.consumer, plans.find(options.recipe).format, options.io, options.nms)
     check(_ptq(options, target), options.data)
     if options.data is None and options.max_drop is not None:
         raise EffkerasError("--max-drop needs pictures to measure accuracy on: give --data DIR")
@@ -300,7 +301,7 @@ def _beyond(report: ExportReport, options: ExportOptions) -> tuple[str, ...]:
 
 def _epilog() -> str:
     """What recipes are made of, and who files are made for."""
-    who = [explained(name, one.summary) for name, one in consumers().items()]
+    who = [explained(name, one.summary) for name, one in CONSUMERS.entries().items()]
     nms = [explained(name, meaning) for name, meaning in NMS.items()]
     return "\n".join([recipe_help(), "consumers (--for):", *who, "suppression (--nms):", *nms])
 
@@ -315,7 +316,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="consumer",
         default=RAW,
         metavar="WHO",
-        help=f"{', '.join(consumers())} (default: {RAW})",
+        help=f"{', '.join(CONSUMERS.entries())} (default: {RAW})",
     )
     options.add_argument("--io", metavar="TYPE", help=f"{', '.join(EDGES)} (default: the consumer's)")
     options.add_argument("--nms", help=f"of detectors: {', '.join(NMS)} (default: the consumer's)")

@@ -1,1 +1,1 @@
-"""Who an artifact is for, and what is put behind the network so that it opens there."""
+"""The programs that artifacts are made for, one module each: what they take, and what is done for them."""

@@ -1,19 +1,22 @@
-"""The programs that artifacts are made for, read from `consumers.toml`, and what they take."""
+"""What a program that artifacts are made for takes, and the registry of all such programs.
+
+A module of this package adds a consumer; nothing else has to know of it. Modules here are imported for
+`--help`, so they load what works on artifacts only inside functions.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.tables import read_toml, to_record
-from quantize.recipes import Edges, Recipe, check_edges
+from effkeras.registry import Registry
+from quantize.recipes import Edges
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec, NmsSpec
+    from effkeras.definition import ModelSpec
 
-FILE = Path(__file__).with_name("consumers.toml")
+RAW = "raw"  # the consumer that files are made for where none is named
 
 Kind = Literal["classifier", "detector", "segmenter"]
 Nms = Literal["none", "postprocess", "soft", "hard"]
@@ -37,9 +40,33 @@ class Output:
     tensor: str
 
 
+def _unchanged(network: bytes) -> bytes:
+    return network
+
+
+def _none(_: bytes) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What a program takes; `consumers.toml` explains the fields."""
+    """What a program takes, and what is done to a network for it.
+
+    Attributes:
+        name: what `--for` calls it.
+        summary: one line of help.
+        models: the kinds of model that it takes.
+        io: types of the input (and of a classifier's output); the first that a recipe can have is taken.
+        nms: what may be put behind a detector's heads, the default first.
+        outputs: of a detector with NMS inside, in the graph's order.
+        formats: the recipes' formats that it runs; empty for all.
+        metadata: whether TFLite Metadata is attached.
+        probabilities: whether a classifier has to end in a softmax.
+        takes_mixed: whether layers may stay out of the recipe's format to keep a budget.
+        rewrite: gives the quantized network in operators that the program runs; it computes the same.
+        problems: why the program could not run a network, whatever its accuracy.
+        sources: where its wishes are documented.
+    """
 
     name: str
     summary: str
@@ -48,83 +75,20 @@ class Consumer:
     nms: tuple[Nms, ...]
     outputs: tuple[Output, ...]
     formats: tuple[str, ...] = ()
-    metadata: bool = False
+    metadata: bool = True
     probabilities: bool = False
-    delegate: Literal["", "xnnpack", "edge-tpu"] = ""
+    takes_mixed: bool = True
+    rewrite: Callable[[bytes], bytes] = _unchanged
+    problems: Callable[[bytes], Iterable[str]] = _none
     sources: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What an artifact is made for: a consumer, the type of its edges, and the NMS behind a detector."""
-
-    consumer: Consumer
-    io: Edges = "float32"
-    nms: Nms = "none"
-
-    def fitting(self, spec: ModelSpec) -> Target:
-        """The same for a model: one that finds no boxes has no NMS. EffkerasError when it does not fit."""
-        kind = kind_of(spec)
-        if kind not in self.consumer.models:
-            others = ", ".join(name for name, one in consumers().items() if kind in one.models)
-            raise EffkerasError(
-                f"--for {self.consumer.name} takes a {' or a '.join(self.consumer.models)}, and {spec.name} "
-                f"is a {kind}; use --for with one of {others}"
-            )
-        return self if spec.detects else replace(self, nms="none")
-
-    def words(self) -> tuple[str, ...]:
-        """What a file's name says of the target: nothing for the defaults."""
-        own = "" if self.nms in ("none", self.consumer.nms[0]) else self.nms
-        name = "" if self.consumer.name == RAW else self.consumer.name
-        io = "" if self.io == self.consumer.io[0] else self.io
-        return tuple(word for word in (name, io, own) if word)
+CONSUMERS: Registry[Consumer] = Registry("consumer", "export.consumers")
 
 
-RAW = "raw"
-
-
-def consumers() -> dict[str, Consumer]:
-    """All consumers by name."""
-    tables = read_toml(FILE)
-    found = {}
-    for name, table in tables.items():
-        base = tables[table.pop("base")] if "base" in table else {}
-        found[name] = to_record(Consumer, {**base, **table, "name": name}, f"{FILE}: {name}")
-    return found
-
-
-def find(name: str) -> Consumer:
-    """The consumer of this name; EffkerasError for an unknown one."""
-    known = consumers()
-    if name not in known:
-        raise EffkerasError(f"there is no consumer {name!r}; {did_you_mean(name, known)}")
-    return known[name]
-
-
-def settle(name: str, recipe: Recipe, io: str | None = None, nms: str | None = None) -> Target:
-    """What an artifact of a recipe is made for; what is not given is the consumer's default.
-
-    Raises EffkerasError when the consumer does not take such an artifact.
-    """
-    consumer = find(name)
-    if consumer.formats and recipe.name not in consumer.formats:
-        formats = " or ".join(consumer.formats)
-        raise EffkerasError(f"--for {name} runs {formats} only, not {recipe.name}; use --recipe {formats}")
-    return Target(consumer, _edges(consumer, recipe, io), _nms(consumer, nms))
-
-
-def nms_settings(own: NmsSpec, nms: Nms) -> NmsSpec:
-    """The settings by which the NMS in an artifact works, in the evaluator's words.
-
-    The operator of "postprocess" looks at each anchor's best class only, without regard to other classes,
-    and cannot lower scores.
-    """
-    if nms == "none":
-        return own
-    if nms == "postprocess":
-        return replace(own, method="hard", max_inputs=0)
-    return replace(own, method="gaussian" if nms == "soft" else "hard")
+def add_consumer(consumer: Consumer) -> Consumer:
+    """Adds a consumer under its name; ValueError for a name that another has."""
+    return CONSUMERS.register(consumer.name)(consumer)
 
 
 def kind_of(spec: ModelSpec) -> Kind:
@@ -132,28 +96,3 @@ def kind_of(spec: ModelSpec) -> Kind:
     if spec.segments:
         return "segmenter"
     return "detector" if spec.is_detector else "classifier"
-
-
-def _edges(consumer: Consumer, recipe: Recipe, io: str | None) -> Edges:
-    fitting = [one for one in consumer.io if one in recipe.edges]
-    if io is None and fitting:
-        return fitting[0]
-    asked = io or consumer.io[0]
-    check_edges(recipe, asked)
-    for one in consumer.io:
-        if one == asked:
-            return one
-    raise EffkerasError(
-        f"--for {consumer.name} takes {' or '.join(consumer.io)}, not {asked}; leave out --io"
-    )
-
-
-def _nms(consumer: Consumer, nms: str | None) -> Nms:
-    for one in consumer.nms:
-        if nms in (one, None):
-            return one
-    if nms not in NMS:
-        raise EffkerasError(f"there is no nms {nms!r}; {did_you_mean(str(nms), NMS)}")
-    raise EffkerasError(
-        f"--for {consumer.name} goes with --nms {', '.join(consumer.nms)}, not {nms}; leave out --nms"
-    )

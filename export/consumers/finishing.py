@@ -4,39 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from effkeras.definition import ModelSpec
-from effkeras.detection.nms import Decoder
-from effkeras.litert.edge_tpu import for_edge_tpu
-from effkeras.litert.editor import GraphEditor
-from effkeras.litert.runner import LiteRTModel
-from effkeras.litert.strips import in_strips
-from export.consumers.consumer import Target, nms_settings
-from export.consumers.grafting import by_role, grafted
+from export.consumers.target import Target, nms_settings
 
-_REWRITES = {"edge-tpu": for_edge_tpu, "xnnpack": in_strips}
+if TYPE_CHECKING:
+    from effkeras.definition import ModelSpec
+    from effkeras.detection.nms import Decoder
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What is done to a network of a definition for a target."""
+    """What is done to a network of a definition for a target: a `quantize.attempts.Finishing`."""
 
     spec: ModelSpec
     target: Target
 
     def network(self, flatbuffer: bytes) -> bytes:
         """The quantized network in the operators that the consumer runs; it computes the same."""
-        rewrite = _REWRITES.get(self.target.consumer.delegate)
-        return rewrite(flatbuffer) if rewrite else flatbuffer
+        return self.target.consumer.rewrite(flatbuffer)
 
     def __call__(self, network: bytes) -> bytes:
         """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""
+        from export.nms.grafting import grafted
+
         artifact = grafted(network, self.spec, self.target)
         return _with_metadata(artifact, self.spec) if self.target.consumer.metadata else artifact
 
     @property
     def decoder(self) -> Decoder | None:
         """Suppresses boxes as the artifact does; None when it has no NMS inside."""
+        from effkeras.detection.nms import Decoder
+
         if self.target.nms == "none":
             return None
         own = Decoder.of(self.spec)
@@ -44,14 +43,16 @@ class Finish:
 
     @property
     def takes_mixed(self) -> bool:
-        """Whether some layers may stay out of int8: an Edge TPU would leave all that follows to the CPU."""
-        return self.target.consumer.delegate != "edge-tpu"
+        """Whether some layers may stay out of int8."""
+        return self.target.consumer.takes_mixed
 
     def problems(self, network: bytes) -> tuple[str, ...]:
         """Why the consumer could not run the network, whatever its accuracy; empty if it can."""
-        return (*self._of_scores(network), *self._of_delegate(network))
+        return (*self._of_scores(network), *self.target.consumer.problems(network))
 
     def _of_scores(self, network: bytes) -> Iterator[str]:
+        from effkeras.litert.editor import GraphEditor
+
         consumer = self.target.consumer
         if self.spec.is_detector or not consumer.probabilities:
             return
@@ -62,29 +63,10 @@ class Finish:
                 "build it with a softmax"
             )
 
-    def _of_delegate(self, network: bytes) -> Iterator[str]:
-        if self.target.consumer.delegate == "xnnpack":
-            yield from _xnnpack_problems(network)
-        elif self.target.consumer.delegate == "edge-tpu":
-            yield from _edge_tpu_problems(network)
-
-
-def _xnnpack_problems(network: bytes) -> Iterator[str]:
-    taken = LiteRTModel.of_bytes(network).delegated()
-    if (taken.delegated_ops, taken.partitions) != (taken.total_ops, 1):
-        yield f"XNNPACK does not run the whole network in one piece, but {taken}; try another recipe or --io"
-
-
-def _edge_tpu_problems(network: bytes) -> Iterator[str]:
-    from export.preflight import check_for
-
-    found = check_for(network, "edgetpu")
-    if not found.passed:
-        yield f"an Edge TPU does not run the whole network, but {found.summary()}"
-
 
 def _with_metadata(artifact: bytes, spec: ModelSpec) -> bytes:
     from export.metadata import attach, of_classifier, of_detector
+    from export.nms.grafting import by_role
 
     describe = of_detector if spec.is_detector else of_classifier
     return attach(artifact, describe(spec, spec.labels, by_role(artifact)))

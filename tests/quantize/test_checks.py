@@ -16,8 +16,8 @@ from effkeras.data.folder import write_folder
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-from export.consumers.consumer import settle
-from export.consumers.grafting import grafted
+from export.consumers.target import target_for
+from export.nms.grafting import grafted
 from quantize.checks.agreement import Agreement, agreements
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked
 from quantize.checks.pictures import drawn_pictures, pictures_of
@@ -130,7 +130,7 @@ def test_a_model_that_says_nothing_is_noted(tmp_path):
 
 def test_boxes_of_an_artifact_with_nms_are_found_again(tmp_path):
     spec = tiny_spec(DETECTOR)
-    target = settle("mediapipe", recipe("float32"), nms="soft")
+    target = target_for("mediapipe", recipe("float32"), nms="soft")
     file = tmp_path / "net.tflite"
     file.write_bytes(grafted(quantized(DETECTOR, "float32").flatbuffer, spec, target))
     checked = check_file(file, Reference(tiny_model(DETECTOR), pictures(4), "float32", Decoder.of(spec)))
@@ -143,7 +143,7 @@ def test_boxes_of_an_artifact_with_nms_are_found_again(tmp_path):
 
 @pytest.mark.parametrize("kind", ["soft", "postprocess"])
 def test_heads_inside_are_looked_at(kind, tmp_path):
-    target = settle("mediapipe", recipe("float32"), nms=kind)
+    target = target_for("mediapipe", recipe("float32"), nms=kind)
     network = with_last_weights(quantized(DETECTOR, "float32").flatbuffer, lambda values: values * 0.7)
     problems = look(tmp_path, grafted(network, tiny_spec(DETECTOR), target), DETECTOR).problems
     assert any("should compute what the model computes" in problem for problem in problems)

@@ -7,13 +7,14 @@ import effkeras
 from effkeras import EffkerasError
 from effkeras.definition import NmsSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
-from export.consumers.consumer import NMS, consumers, find, kind_of, nms_settings, settle
+from export.consumers.consumer import CONSUMERS, NMS, kind_of
+from export.consumers.target import nms_settings, target_for
 from quantize import recipes
 
 
 @pytest.mark.parametrize("name", ["raw", "mediapipe", "coral", "xnnpack"])
 def test_every_consumer_is_whole(name):
-    one = find(name)
+    one = CONSUMERS.get(name)
     assert one.name == name
     assert set(one.nms) <= set(NMS)
     assert [output.holds for output in one.outputs] == [BOXES, CLASSES, SCORES, COUNT]
@@ -34,12 +35,12 @@ def test_every_consumer_is_whole(name):
     ],
 )
 def test_what_is_not_said_is_the_consumers_own(name, recipe, io, nms):
-    target = settle(name, recipes.find(recipe))
+    target = target_for(name, recipes.find(recipe))
     assert (target.io, target.nms) == (io, nms)
 
 
 def test_what_is_said_holds():
-    target = settle("mediapipe", recipes.find("int8"), "float32", "soft")
+    target = target_for("mediapipe", recipes.find("int8"), "float32", "soft")
     assert (target.io, target.nms, target.words()) == ("float32", "soft", ("mediapipe", "float32", "soft"))
 
 
@@ -61,20 +62,20 @@ def test_what_is_said_holds():
 def test_what_a_consumer_does_not_take_is_one_clear_error(arguments, message):
     name, recipe, *rest = arguments
     with pytest.raises(EffkerasError, match=message):
-        settle(name, recipes.find(recipe), *rest)
+        target_for(name, recipes.find(recipe), *rest)
 
 
 def test_a_segmentation_model_is_not_for_mediapipe():
     spec = effkeras.definition.with_heads(spec_with(), ["detect", "segment"])
     assert kind_of(spec) == "segmenter"
     with pytest.raises(EffkerasError, match="use --for with one of raw, xnnpack"):
-        settle("mediapipe", recipes.find("int8")).fitting(spec)
-    assert settle("raw", recipes.find("int8"), nms="soft").fitting(spec).nms == "soft"
+        target_for("mediapipe", recipes.find("int8")).fitting(spec)
+    assert target_for("raw", recipes.find("int8"), nms="soft").fitting(spec).nms == "soft"
 
 
 def test_a_classifier_has_no_nms():
     spec = effkeras.spec("efficientnet-lite0")
-    assert settle("coral", recipes.find("int8")).fitting(spec).nms == "none"
+    assert target_for("coral", recipes.find("int8")).fitting(spec).nms == "none"
 
 
 @pytest.mark.parametrize(
@@ -87,12 +88,12 @@ def test_the_evaluators_words_for_each_nms(kind, method, inputs):
 
 
 def test_files_of_different_targets_have_different_names():
-    target = settle("raw", recipes.find("int8"))
+    target = target_for("raw", recipes.find("int8"))
     assert target.words() == ()
     made = {
-        settle(name, recipes.find("int8"), io, nms).words()
-        for name, one in consumers().items()
+        target_for(name, recipes.find("int8"), io, nms).words()
+        for name, one in CONSUMERS.entries().items()
         for io in one.io
         for nms in one.nms
     }
-    assert len(made) == sum(len(one.io) * len(one.nms) for one in consumers().values())
+    assert len(made) == sum(len(one.io) * len(one.nms) for one in CONSUMERS.entries().values())

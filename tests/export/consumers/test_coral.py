@@ -12,8 +12,9 @@ from tiny_models import pictures, quantized, tiny_spec
 
 from effkeras.detection.nms import Decoder
 from effkeras.litert.runner import LiteRTModel, make_interpreter
-from export.consumers.consumer import find, settle
-from export.consumers.grafting import grafted
+from export.consumers.consumer import CONSUMERS
+from export.consumers.target import target_for
+from export.nms.grafting import grafted
 from quantize.recipes import find as recipe
 
 NAME = "efficientdet-lite0"
@@ -54,7 +55,7 @@ def objects(interpreter: Any, read: Any, threshold: float = -np.inf) -> list[See
 
 @pytest.fixture(scope="module")
 def artifact():
-    target = settle("coral", recipe("int8"))
+    target = target_for("coral", recipe("int8"))
     assert (target.io, target.nms) == ("uint8", "postprocess")
     return grafted(quantized(NAME, "int8", target.io).flatbuffer, tiny_spec(NAME), target)
 
@@ -82,7 +83,7 @@ def test_rows_without_a_meaning_do_not_disturb_those_who_read_all():
     spec = spec_with(score_threshold=0.9)
     logits, deltas = heads(spec, mean=-9)
     logits[7] = 5.0
-    flatbuffer = grafted(fed_heads(spec), spec, settle("coral", recipe("int8")))
+    flatbuffer = grafted(fed_heads(spec), spec, target_for("coral", recipe("int8")))
     interpreter = make_interpreter(flatbuffer)
     for detail, values in zip(interpreter.get_input_details(), (logits, deltas), strict=True):
         interpreter.set_tensor(detail["index"], values[None])
@@ -110,6 +111,6 @@ def test_get_scores_of_a_classifier():
 
 
 def test_the_contract_is_written_down_with_its_source():
-    names = {one.holds: one.signature for one in find("coral").outputs}
+    names = {one.holds: one.signature for one in CONSUMERS.get("coral").outputs}
     assert names["num_detections"] == "output_0"
-    assert any("pycoral/adapters/detect.py" in source for source in find("coral").sources)
+    assert any("pycoral/adapters/detect.py" in source for source in CONSUMERS.get("coral").sources)

@@ -7,8 +7,8 @@ from tiny_models import quantized, tiny_spec
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import LiteRTModel
-from export.consumers.consumer import settle
 from export.consumers.finishing import Finish
+from export.consumers.target import target_for
 from export.metadata import read
 from quantize.recipes import find as recipe
 
@@ -17,7 +17,7 @@ CLASSIFIER = "efficientnet-lite0"
 
 
 def finish(name: str, consumer: str, made_as: str = "int8", io: str | None = None) -> Finish:
-    return Finish(tiny_spec(name), settle(consumer, recipe(made_as), io).fitting(tiny_spec(name)))
+    return Finish(tiny_spec(name), target_for(consumer, recipe(made_as), io).fitting(tiny_spec(name)))
 
 
 @pytest.mark.parametrize("name", [DETECTOR, CLASSIFIER])

@@ -15,8 +15,8 @@ from effkeras.detection.nms import Decoder
 from effkeras.evaluate import evaluate, evaluate_in_detail
 from effkeras.litert.runner import LiteRTModel
 from effkeras.predict import predict
-from export.consumers.consumer import settle
-from export.consumers.grafting import grafted
+from export.consumers.target import target_for
+from export.nms.grafting import grafted
 from export.tflite import ExportOptions, export_tflite
 from quantize.recipes import find as recipe
 
@@ -27,8 +27,8 @@ NAME = "efficientdet-lite0"
 def models():
     """The same float network: heads, and with the evaluator's own NMS inside, for three consumers."""
     plain = quantized(NAME, "float32").flatbuffer
-    targets = [settle(name, recipe("float32"), nms="soft") for name in ("raw", "mediapipe")]
-    targets.append(settle("coral", recipe("int8"), nms="soft"))
+    targets = [target_for(name, recipe("float32"), nms="soft") for name in ("raw", "mediapipe")]
+    targets.append(target_for("coral", recipe("int8"), nms="soft"))
     own = [LiteRTModel.of_bytes(grafted(plain, tiny_spec(NAME), target)) for target in targets]
     return LiteRTModel.of_bytes(plain), own
 

@@ -15,8 +15,10 @@ from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES, Decoder, Detec
 from effkeras.litert.flatbuffer import attach, operators
 from effkeras.litert.interface import interface
 from effkeras.litert.runner import OUTPUTS, LiteRTModel
-from export.consumers.consumer import Nms, Target, find, nms_settings
-from export.consumers.grafting import by_role, grafted
+from export.consumers import consumer as known
+from export.consumers.consumer import Nms
+from export.consumers.target import Target, nms_settings
+from export.nms.grafting import by_role, grafted
 
 NAME = "efficientdet-lite0"
 KINDS: tuple[Nms, ...] = ("postprocess", "soft", "hard")
@@ -24,7 +26,7 @@ CONSUMERS = {"raw": "soft", "mediapipe": "postprocess", "coral": "postprocess"}
 
 
 def target(consumer: str, nms: Nms) -> Target:
-    return Target(find(consumer), "float32", nms)
+    return Target(known.CONSUMERS.get(consumer), "float32", nms)
 
 
 def evaluator(spec: ModelSpec, nms: Nms) -> Decoder:
@@ -145,7 +147,7 @@ def test_outputs_have_the_consumers_order_and_names(consumer, kind):
     spec = spec_with()
     artifact = grafted(fed_heads(spec), spec, target(consumer, kind))
     found = interface(artifact)
-    wanted = find(consumer).outputs
+    wanted = known.CONSUMERS.get(consumer).outputs
     assert [edge.name for edge in found.outputs] == [one.signature for one in wanted]
     assert [len(edge.shape) for edge in found.outputs] == [3, 2, 2, 1]
     assert {edge.dtype for edge in found.outputs} == {"float32"}

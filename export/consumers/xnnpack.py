@@ -1,0 +1,39 @@
+"""The consumer `xnnpack`: CPUs, with the whole network in one partition.
+
+XNNPACK has no conversion between uint8 and int8: inputs and outputs of uint8 would stay outside of the
+partition. Feature maps that do not stay in cache are computed in strips.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from export.consumers.consumer import add_consumer
+from export.consumers.raw import OWN_CODE
+
+
+def _in_strips(network: bytes) -> bytes:
+    from effkeras.litert.strips import in_strips
+
+    return in_strips(network)
+
+
+def _problems(network: bytes) -> Iterator[str]:
+    from effkeras.litert.runner import LiteRTModel
+
+    taken = LiteRTModel.of_bytes(network).delegated()
+    if (taken.delegated_ops, taken.partitions) != (taken.total_ops, 1):
+        yield f"XNNPACK does not run the whole network in one piece, but {taken}; try another recipe or --io"
+
+
+XNNPACK = add_consumer(
+    dataclasses.replace(
+        OWN_CODE,
+        name="xnnpack",
+        summary="CPUs: the whole network in one XNNPACK partition, or no file",
+        io=("float32", "int8"),
+        rewrite=_in_strips,
+        problems=_problems,
+    )
+)

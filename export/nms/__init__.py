@@ -1,0 +1,1 @@
+"""Non-maximum suppression inside an artifact, behind a detector's heads."""
