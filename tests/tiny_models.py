@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+from eager import outputs_of_model
 
 import effkeras
 from effkeras.definition import ModelSpec
@@ -63,7 +64,7 @@ def randomize(model: keras.Model, gain: float = 1.5) -> None:
 def _balance(model: keras.Model) -> None:
     """Lets every class win sometimes: an untrained classifier says the same of all pictures."""
     last = model.get_layer("logits")
-    logits = keras.Model(model.input, last.output).predict_on_batch(pictures(24, side=model.input.shape[1]))
+    logits = outputs_of_model(keras.Model(model.input, last.output), pictures(24, side=model.input.shape[1]))
     scale = 2 / logits.std(axis=0)
     last.kernel.assign(last.kernel * scale)
     last.bias.assign(-logits.mean(axis=0) * scale)
@@ -92,7 +93,7 @@ def pictures(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
 
 
 def keras_outputs(model: keras.Model, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    outputs = model.predict_on_batch(pixels)
+    outputs = outputs_of_model(model, pixels)
     return outputs if isinstance(outputs, dict) else {model.output_names[0]: outputs}
 
 

@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import keras
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from tiny_models import SIDE, parts, pictures, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import results
@@ -49,7 +50,7 @@ def data(tmp_path_factory):
     for split, count, seed in (("train", 24, 1), ("test", 12, 2)):
         shown = pictures(count, seed).astype(np.uint8)
         seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
-        found = tiny_model(CLASSIFIER).predict_on_batch(seen).argmax(axis=-1)
+        found = outputs_of_model(tiny_model(CLASSIFIER), seen).argmax(axis=-1)
         labelled = [(LABELS[i], picture) for i, picture in zip(found, shown, strict=True)]
         write_folder(root, split, LABELS, labelled)
     return root
@@ -123,7 +124,7 @@ def unlike(tmp_path_factory):
     model = tiny_model(CLASSIFIER)
     shown = pictures(90, 5).astype(np.uint8)
     seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
-    features = keras.Model(model.input, model.get_layer("logits").input).predict_on_batch(seen)
+    features = outputs_of_model(keras.Model(model.input, model.get_layer("logits").input), seen)
     kernel, bias = map(np.asarray, model.get_layer("logits").weights)
     own = (features @ kernel + bias).argmax(axis=-1)
     theirs = (features @ turned(kernel.T).T + bias).argmax(axis=-1)
@@ -293,7 +294,7 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
     from quantize import accuracy, attempts
     from quantize.precision import judging
 
-    wanted = tiny_model(CLASSIFIER).predict_on_batch(pictures(12, 7))
+    wanted = outputs_of_model(tiny_model(CLASSIFIER), pictures(12, 7))
 
     def closeness(predictor, data, *, limit=None, title=""):
         error = np.abs(predictor(pictures(12, 7))["probabilities"] - wanted).max()

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from tiny import random_pictures, tiny_cells, tiny_detector
 
 import effkeras
@@ -153,7 +154,7 @@ def test_the_head_is_not_exported(run, tmp_path):
     with_auxiliary(plain).save(tmp_path / "both.keras")
     both = effkeras.load(tmp_path / "both.keras")
     pixels = random_pictures(2, 32)
-    wanted = plain.predict_on_batch(pixels)
+    wanted = outputs_of_model(plain, pixels)
     artifact = LiteRTModel.of_bytes(ptq(both, "float32").flatbuffer)
     assert artifact.delegated().share == 1
     for outputs in (artifact(pixels), KerasPredictor.of(both)(pixels)):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import small_nets
+from eager import outputs_of_model
 from qat_models import kernels, numbers, prepared, small
 from tiny import digits_folder, tiny_cells
 from tiny_models import DETECTORS, decibels, keras_outputs, pictures, randomize
@@ -96,7 +97,7 @@ def test_cells_are_int8_throughout_and_mostly_delegated():
     share = delegation(make_interpreter(found.flatbuffer), found.flatbuffer)
     assert share.delegated_ops > 0.9 * share.total_ops  # XNNPACK leaves some of NASNet's operators alone
     got = LiteRTModel.of_bytes(found.flatbuffer)(pictures(8))["scores"]
-    assert decibels(made.predict_on_batch(pictures(8)), got) > 12
+    assert decibels(outputs_of_model(made, pictures(8)), got) > 12
 
 
 def test_a_skipped_kernel_is_left_in_float_with_the_reason():
@@ -180,4 +181,4 @@ def test_a_relu_of_its_own_cuts_as_it_should():
     assert not any(op.name.startswith("RELU") for op in operators(found.flatbuffer))
     images = 8 * small_nets.examples()[0]
     (got,) = run(found, images).values()
-    assert decibels(made.predict_on_batch(images), got) > 40
+    assert decibels(outputs_of_model(made, images), got) > 40

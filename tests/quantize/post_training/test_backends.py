@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from own_networks import outputs_of, own_network, own_pictures
 from tiny_models import decibels, keras_outputs, parts, pictures, tiny_model
 
@@ -31,7 +32,7 @@ def made(recipe: str, backend: str) -> bytes:
 
 @pytest.mark.parametrize("recipe", LOWEST_DECIBELS)
 def test_both_tools_stay_close_to_the_model_and_to_one_another(recipe):
-    wanted = own_network().predict_on_batch(own_pictures(16))
+    wanted = outputs_of_model(own_network(), own_pictures(16))
     ours, theirs = (outputs_of(made(recipe, backend), own_pictures(16)) for backend in BACKENDS)
     for first, second in ((wanted, ours), (wanted, theirs), (ours, theirs)):
         assert decibels(first, second) > LOWEST_DECIBELS[recipe]
@@ -39,7 +40,7 @@ def test_both_tools_stay_close_to_the_model_and_to_one_another(recipe):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_more_bits_are_closer(backend):
-    wanted = own_network().predict_on_batch(own_pictures(16))
+    wanted = outputs_of_model(own_network(), own_pictures(16))
     found = {
         recipe: decibels(wanted, outputs_of(made(recipe, backend), own_pictures(16)))
         for recipe in LOWEST_DECIBELS
@@ -59,7 +60,7 @@ def test_int4_weights_where_there_are_kernels():
         (op.name, op.inputs[1].dtype) for op in graph if "CONV" in op.name or op.name == "FULLY_CONNECTED"
     }
     assert kinds == {("CONV_2D", "int4"), ("FULLY_CONNECTED", "int4"), ("DEPTHWISE_CONV_2D", "int8")}
-    wanted = own_network().predict_on_batch(own_pictures(16))
+    wanted = outputs_of_model(own_network(), own_pictures(16))
     assert decibels(wanted, outputs_of(made("int4", BACKENDS[0]), own_pictures(16))) > 8
 
 

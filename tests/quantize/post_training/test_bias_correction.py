@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from own_networks import outputs_of, own_network, own_pictures
 
 from quantize import ptq
@@ -14,7 +15,7 @@ from quantize.specs import PtqSpec
 @pytest.mark.parametrize("recipe", ["int4", "dynamic-int4"])
 def test_the_mean_error_of_each_output_shrinks(recipe):
     shown = own_pictures(24)
-    wanted = own_network().predict_on_batch(shown).mean(axis=0)
+    wanted = outputs_of_model(own_network(), shown).mean(axis=0)
 
     def shift(spec: PtqSpec) -> float:
         made = ptq(own_network(), recipe, shown, spec=spec)

@@ -7,6 +7,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from tiny import tiny_cells
 from tiny_models import decibels, pictures, randomize
 
@@ -33,7 +34,7 @@ def artifact(base: str, recipe: str, io: str = "float32") -> Quantized:
 @pytest.mark.parametrize("base", BASES)
 def test_float_computes_the_same_in_one_partition(base):
     made = LiteRTModel.of_bytes(artifact(base, "float32").flatbuffer)
-    wanted = network(base).predict_on_batch(pictures(4))
+    wanted = outputs_of_model(network(base), pictures(4))
     assert decibels(wanted, made(pictures(4))["scores"]) > 100
     assert (made.delegated().share, made.delegated().partitions) == (1, 1)
 
@@ -43,6 +44,6 @@ def test_float_computes_the_same_in_one_partition(base):
 def test_int8_leaves_nothing_in_float_and_stays_close(base):
     made = artifact(base, "int8", "int8")
     assert made.left_in_float == ()
-    wanted = network(base).predict_on_batch(pictures(8))
+    wanted = outputs_of_model(network(base), pictures(8))
     assert decibels(wanted, LiteRTModel.of_bytes(made.flatbuffer)(pictures(8))["scores"]) > 12
     assert np.ptp(wanted, axis=0).min() > 0

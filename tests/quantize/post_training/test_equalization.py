@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from own_networks import outputs_of, own_network, own_pictures
 from tiny_models import decibels
 
@@ -26,15 +27,15 @@ ACTIVATIONS = ("relu", "relu6", "swish")
 
 def int8_decibels(model: keras.Model, **how) -> float:
     made = ptq(model, "int8", PICTURES, spec=PtqSpec(**how))
-    return decibels(model.predict_on_batch(PICTURES), outputs_of(made.flatbuffer, PICTURES))
+    return decibels(outputs_of_model(model, PICTURES), outputs_of(made.flatbuffer, PICTURES))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_function_stays_the_same(activation):
     model = own_network(activation)
     equal = equalize(model, PICTURES[:, None])
-    wanted = model.predict_on_batch(PICTURES)
-    assert np.abs(equal.model.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
+    wanted = outputs_of_model(model, PICTURES)
+    assert np.abs(outputs_of_model(equal.model, PICTURES) - wanted).max() < 1e-3 * wanted.std()
     assert equal.report.figures["output error"] < 1e-3
 
 
@@ -42,8 +43,8 @@ def test_the_function_stays_the_same(activation):
 def test_what_a_rescaling_breaks_is_mended(activation):
     model = own_network(activation)
     broken = rescaled(model, PICTURES[:, None], largest=1000, everywhere=True)
-    wanted = model.predict_on_batch(PICTURES)
-    assert np.abs(broken.predict_on_batch(PICTURES) - wanted).max() < 1e-3 * wanted.std()
+    wanted = outputs_of_model(model, PICTURES)
+    assert np.abs(outputs_of_model(broken, PICTURES) - wanted).max() < 1e-3 * wanted.std()
     plain, lost = int8_decibels(model), int8_decibels(broken)
     mended = int8_decibels(broken, equalize=True)
     assert lost < plain - 10
@@ -68,7 +69,7 @@ def test_equal_models_are_equal_however_they_were_rescaled():
 def test_ranges_before_a_depthwise_layer_become_one():
     equal = equalize(own_network("relu"), PICTURES[:, None]).model
     tap = keras.Model(equal.input, equal.get_layer("first_act").output)
-    largest = tap.predict_on_batch(PICTURES).max(axis=(0, 1, 2))
+    largest = outputs_of_model(tap, PICTURES).max(axis=(0, 1, 2))
     used = largest[largest > 0]
     assert used.max() / used.min() == pytest.approx(1, rel=1e-3)
 
@@ -76,9 +77,9 @@ def test_ranges_before_a_depthwise_layer_become_one():
 def test_no_channel_is_brought_to_the_cap():
     equal = equalize(own_network("relu6"), PICTURES[:, None]).model
     for name in ("first", "depthwise"):
-        before = keras.Model(equal.input, equal.get_layer(name).output).predict_on_batch(PICTURES)
+        before = outputs_of_model(keras.Model(equal.input, equal.get_layer(name).output), PICTURES)
         original = own_network("relu6").get_layer(f"{name}_bn").output
-        reached = keras.Model(own_network("relu6").input, original).predict_on_batch(PICTURES)
+        reached = outputs_of_model(keras.Model(own_network("relu6").input, original), PICTURES)
         free = reached.max(axis=(0, 1, 2)) < 4.8
         assert before.max(axis=(0, 1, 2))[free].max(initial=0) <= 4.8 * (1 + 1e-4)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from in_bits import in_8_bits
 from own_networks import SIDE, outputs_of, own_network, own_pictures
 from tiny_models import decibels
@@ -46,7 +47,7 @@ def test_several_outputs_keep_their_names():
     model = keras.Model(pixels, outputs)
     made = ptq(model, "int8", shown)
     (found,) = run_all(made.flatbuffer, shown[:1, None])
-    wanted = dict(zip(("head2", "head3"), model.predict_on_batch(shown[:1]), strict=True))
+    wanted = dict(zip(("head2", "head3"), outputs_of_model(model, shown[:1]), strict=True))
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
         assert decibels(values, found[name]) > 25
@@ -56,7 +57,7 @@ def test_a_sequential_model_too():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.ReLU()])
     shown = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
     made = ptq(model, "int8", shown)
-    assert decibels(model.predict_on_batch(shown), outputs_of(made.flatbuffer, shown)) > 25
+    assert decibels(outputs_of_model(model, shown), outputs_of(made.flatbuffer, shown)) > 25
     assert made.left_in_float == ()
 
 
@@ -157,7 +158,7 @@ def test_the_report_names_every_layer_and_its_error():
     made = ptq(own_network(), "int8", own_pictures(8), spec=PtqSpec(errors=True))
     errors = {layer.name: layer.error for layer in made.report.layers if layer.error is not None}
     assert {"first_act", "depthwise_act", "join", "last"} <= errors.keys()
-    wanted = own_network().predict_on_batch(own_pictures(8))
+    wanted = outputs_of_model(own_network(), own_pictures(8))
     got = outputs_of(made.flatbuffer, own_pictures(8))
     own = np.sqrt(np.square(wanted - got).mean()) / wanted.std()
     assert errors["last"] == pytest.approx(own, rel=0.15)  # XNNPACK against plain kernels

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from own_networks import outputs_of, own_network, own_pictures
 
 from effkeras import EffkerasError
@@ -21,7 +22,7 @@ class Judge:
     """The error of the outputs, as a metric; counts what it is shown."""
 
     def __init__(self, most: int = 10_000):
-        self.wanted = own_network("swish").predict_on_batch(CHECK)
+        self.wanted = outputs_of_model(own_network("swish"), CHECK)
         self.shown = 0
         self.most = most
 

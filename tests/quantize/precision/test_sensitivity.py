@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from own_networks import outputs_of, own_network, own_pictures
 from PIL import Image
 from tiny_models import tiny_model
@@ -69,7 +70,7 @@ def test_a_layer_s_error_is_what_quantizing_it_alone_does(ranking, partial):
     made = partial.only(unit.scopes)
     integer = [op for op in operators(made) if op.arithmetic == "integer"]
     assert {op.outputs[0].name for op in integer} == set(unit.scopes)
-    wanted = own_network().predict_on_batch(own_pictures(8))
+    wanted = outputs_of_model(own_network(), own_pictures(8))
     own = np.sqrt(np.square(outputs_of(made, own_pictures(8)) - wanted).mean()) / wanted.std()
     (found,) = (one.error for one in ranking.layers if one.name == "separable")
     assert found == pytest.approx(own, rel=0.05)  # on XNNPACK against Keras
@@ -90,7 +91,7 @@ def test_a_layer_that_is_made_worse_is_ranked_worse(ranking):
 
 
 def test_a_metric_is_measured_if_asked_for():
-    wanted = own_network().predict_on_batch(own_pictures(8))
+    wanted = outputs_of_model(own_network(), own_pictures(8))
 
     def judge(flatbuffer: bytes) -> float:
         return -float(np.abs(outputs_of(flatbuffer, own_pictures(8)) - wanted).mean())

@@ -7,6 +7,7 @@ import resource
 
 import numpy as np
 import pytest
+from eager import outputs_of_model
 from short_trials import BlockSpace, block_net
 from tiny import digits_folder, tiny_classifier, tiny_detector
 
@@ -108,7 +109,7 @@ def test_the_statistics_are_those_of_the_pictures(two_tones, monkeypatch, is_fix
     trained = Fitting(model, course, two_tones.training(spec))
     for epoch in range(6):
         trained.epoch(epoch)
-    maps = _model(model, model.get_layer("stem_conv").output).predict_on_batch(pixels)
+    maps = outputs_of_model(_model(model, model.get_layer("stem_conv").output), pixels)
     wanted, found = maps.mean((0, 1, 2)), model.get_layer("stem_bn").moving_mean.numpy()
     share = np.linalg.norm(found) / np.linalg.norm(wanted)
     # What is left of the start: the product of (1 + n) / (10 + n) for the first steps, or 0.99 ** 6.
