@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
+# Compiled modules are kept, whatever the environment says: processes that start would compile all of ours again.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests are single threads of Python for the most part. A file stays with one worker, and so do its fixtures.
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 UV := $(shell command -v uv 2>/dev/null)
 MEDIAPIPE := .venv-mediapipe
 # MediaPipe's library is linked to these two, though it computes on the CPU here.
@@ -19,7 +21,7 @@ MODEL ?= efficientdet-digits
 # For `make nightly`: one part of it.
 PART ?=
 
-.PHONY: demo test test-all nightly lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
+.PHONY: demo test test-all test-once nightly lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
 	search-table zoo-table train-digits clean
 
 demo: $(READY)
@@ -30,6 +32,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(PYTEST) -m "slow and not nightly"
+
+# Both in one run, which spares a second start of the workers; CI runs this.
+test-once: $(READY)
+	$(PYTEST) -m "not nightly"
 
 # What only full size or full length can show: PART is demo, large-models, mediapipe, training or zoo; all without
 # it. Each part adds a row to models/results.jsonl.

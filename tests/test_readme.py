@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from effkeras import results
+from effkeras import cli, results
 from export import compression_bench, digits_bench
 
 ROOT = Path(__file__).parent.parent
@@ -59,28 +60,41 @@ def test_there_are_five_calls():
     assert len(console_calls()) + len(python_blocks()) >= 5
 
 
-def test_calls_print_what_the_readme_shows(checkout):
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "COLUMNS": "80",
-    }
+def test_calls_print_what_the_readme_shows(checkout, monkeypatch, capfd):
+    """One call in a process of its own, in which TensorFlow is loaded anew; the others spare its start."""
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("COLUMNS", "80")
     for call in console_calls():
         words = shlex.split(call.command)
-        words[0] = {"python": sys.executable}.get(words[0], words[0])
-        done = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{call.command}: {done.stderr}"
-        assert "WARNING" not in done.stderr, "TensorFlow's chatter reaches the terminal"
-        printed = {shape(line) for line in done.stdout.splitlines()}
+        run = _in_a_process if words[:2] == ["effkeras", "predict"] else _here
+        code = run(words)
+        out, err = capfd.readouterr()
+        assert code == 0, f"{call.command}: {err}"
+        printed = {shape(line) for line in out.splitlines()}
         missing = [line for line in call.output if line.strip() != "..." and shape(line) not in printed]
-        assert not missing, f"{call.command} printed:\n{done.stdout}"
+        assert not missing, f"{call.command} printed:\n{out}"
+        if run is _in_a_process:
+            assert "WARNING" not in err, "TensorFlow's chatter reaches the terminal"
+
+
+def _here(words: list[str]) -> int:
+    if words[0] == "effkeras":
+        return cli.main(words[1:])
+    python, option, module, *rest = words
+    assert (python, option) == ("python", "-m")
+    return importlib.import_module(module).main(rest)
+
+
+def _in_a_process(words: list[str]) -> int:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(words, env={**os.environ, "PATH": path}).returncode
 
 
 @pytest.mark.parametrize("block", python_blocks())
-def test_python_prints_what_its_comments_say(block, checkout):
-    done = subprocess.run([sys.executable, "-c", block], cwd=checkout, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == re.findall(r"# prints: (.*)", block)
+def test_python_prints_what_its_comments_say(block, checkout, monkeypatch, capsys):
+    monkeypatch.chdir(checkout)
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"# prints: (.*)", block)
 
 
 @pytest.mark.parametrize(

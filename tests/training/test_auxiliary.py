@@ -70,6 +70,7 @@ def test_at_the_published_size_it_is_the_published_head():
     assert net.shapes["auxiliary_logits", "kernel"] == (768, 1000)
 
 
+@pytest.mark.slow
 def test_plain_compile_and_fit_train_both_outputs():
     keras.utils.set_random_seed(0)
     plain = build_spec(small_cells())

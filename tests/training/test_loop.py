@@ -89,15 +89,17 @@ def test_saved_statistics_are_those_of_the_images(digit_classes, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["run", "file"])
-def test_training_starts_from_the_weights_that_are_there(given, detector_run, digits, tmp_path, capsys):
+def test_training_starts_from_the_weights_that_are_there(
+    given, classifier_run, digit_classes, tmp_path, capsys
+):
     """The trap: only the definition was taken. With a rate of 1e-9 the result is the start."""
     from effkeras.cli import main
 
-    source = str(detector_run if given == "run" else detector_run / "model.keras")
-    words = ["--data", str(digits), "--epochs", "1", "--batch", "8", "--learning-rate", "1e-9"]
+    source = str(classifier_run if given == "run" else classifier_run / "model.keras")
+    words = ["--data", str(digit_classes), "--epochs", "1", "--batch", "8", "--learning-rate", "1e-9"]
     assert main(["train", source, *words, "--out", str(tmp_path / "next")]) == 0
-    assert f"starting from the weights in {detector_run / 'model.keras'}" in capsys.readouterr().err
-    for before, after in zip(_kernels(detector_run), _kernels(tmp_path / "next"), strict=True):
+    assert f"starting from the weights in {classifier_run / 'model.keras'}" in capsys.readouterr().err
+    for before, after in zip(_kernels(classifier_run), _kernels(tmp_path / "next"), strict=True):
         np.testing.assert_allclose(before, after, atol=1e-6)
 
 
@@ -226,6 +228,7 @@ def test_label_smoothing_reaches_the_losses():
         assert loss.label_smoothing == 0.1
 
 
+@pytest.mark.slow
 def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):
     settings = dataclasses.replace(QUICK, epochs=1, freeze="backbone", mixed_precision=True)
     start = effkeras.build(tiny_detector())
