@@ -26,7 +26,7 @@ from export.consumers.target import Target, target_for
 from export.export_report import ExportReport, LayerError, edges_of, show, with_check
 from export.runs import run_folder
 from quantize import plans
-from quantize.checks.acceptance import beyond_budget, refuse_ruined, warn_of_ruined
+from quantize.checks.acceptance import Verdict, announce, beyond_budget
 from quantize.command import add_force, recipe_help, settings_of, work_folder
 from quantize.recipes import Edges
 from quantize.specs import PtqSpec
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from quantize.splits import Splits
 
 SAMPLES = 128
-FAILED = 1
 SEARCHED_ON = 500  # images of val that choose layers for mixed precision
-EDGES = ("float32", "uint8", "int8")
+IO_TYPES = ("float32", "uint8", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,17 +278,9 @@ def _run(argv: Sequence[str] | None) -> int:
     options = ExportOptions(**chosen, ptq=how)
     report = export_tflite(source, options)
     show(report)
-    if report.passed:
-        warn_of_ruined(report.ruined)
-        print(f"{report.file}: written, with {report.file.with_suffix('.json').name} beside it")
-        return 0
-    reasons = report.problems or _beyond(report, options)
-    for reason in reasons:
-        print(f"failed: {reason}")
-    print(f"nothing was written to {report.file}")
-    if not reasons:
-        refuse_ruined(report.ruined)
-    return FAILED
+    verdict = Verdict(report.passed, report.problems or _beyond(report, options), report.ruined)
+    written = f"{report.file}: written, with {report.file.with_suffix('.json').name} beside it"
+    return announce(verdict, written, f"nothing was written to {report.file}")
 
 
 def _beyond(report: ExportReport, options: ExportOptions) -> tuple[str, ...]:
@@ -318,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHO",
         help=f"{', '.join(CONSUMERS.entries())} (default: {RAW})",
     )
-    options.add_argument("--io", metavar="TYPE", help=f"{', '.join(EDGES)} (default: the consumer's)")
+    options.add_argument("--io", metavar="TYPE", help=f"{', '.join(IO_TYPES)} (default: the consumer's)")
     options.add_argument("--nms", help=f"of detectors: {', '.join(NMS)} (default: the consumer's)")
     add_data(options, required=False)
     options.add_argument("--split", help="report accuracy on it (default: test, else val)")

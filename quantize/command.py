@@ -19,8 +19,6 @@ from quantize import plans, recipes
 if TYPE_CHECKING:
     from quantize.compression import Compression
 
-FAILED = 1
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; exit code 1 when the artifact was refused, 2 when it lost most of the metric."""
@@ -36,7 +34,7 @@ def _run(argv: Sequence[str] | None) -> int:
     with quiet():
         from effkeras.external import adopted
         from effkeras.models import spec_of
-        from quantize.checks.acceptance import beyond_budget, refuse_ruined, warn_of_ruined
+        from quantize.checks.acceptance import Verdict, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits, SplitsOptions
 
@@ -55,18 +53,11 @@ def _run(argv: Sequence[str] | None) -> int:
     made = compress(model, plan, splits, options)
     show(made)
     artifact = artifact_file(folder, plan, chosen.io)
-    if made.passed:
-        warn_of_ruined(made.ruined)
-        print(f"{folder}: written, with {artifact.relative_to(folder)}")
-        return 0
     over = beyond_budget(made.decided_on, made.validated, chosen.max_drop)
-    reasons = made.problems or ((over,) if over else ())
-    for reason in reasons:
-        print(f"failed: {reason}")
-    print(f"no artifact was written{f', and {artifact} is an earlier one' if artifact.exists() else ''}")
-    if not reasons:
-        refuse_ruined(made.ruined)
-    return FAILED
+    verdict = Verdict(made.passed, made.problems or ((over,) if over else ()), made.ruined)
+    earlier = f", and {artifact} is an earlier one" if artifact.exists() else ""
+    written = f"{folder}: written, with {artifact.relative_to(folder)}"
+    return announce(verdict, written, f"no artifact was written{earlier}")
 
 
 def show(made: Compression) -> None:

@@ -25,6 +25,8 @@ LEAST = 0.05
 ERRORS = 4
 IMAGES = 10
 
+FAILED = 1  # the exit code of a command that wrote no artifact
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -52,18 +54,49 @@ def ruined(spec: ModelSpec, before: Mapping[str, float], after: Mapping[str, flo
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an artifact was written.
+
+    `reasons` are the problems of the file, or that it is beyond the budget; `ruined` is what `ruined` said.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...] = ()
+    ruined: str = ""
+
+
+def announce(verdict: Verdict, written: str, refused: str) -> int:
+    """Prints how a command ended, and gives its exit code.
+
+    Args:
+        verdict: what was decided.
+        written: says which files were written.
+        refused: says that none was.
+
+    Raises:
+        EffkerasError: most of the metric was lost, and there is no other reason.
+    """
+    if verdict.passed:
+        if verdict.ruined:
+            lost = f"warning: {verdict.ruined}: the artifact lost most of the metric"
+            note(f"{lost}; it was written because of --force")
+        print(written)
+        return 0
+    for reason in verdict.reasons:
+        print(f"failed: {reason}")
+    print(refused)
+    if not verdict.reasons:
+        refuse_ruined(verdict.ruined)
+    return FAILED
+
+
 def refuse_ruined(lost: str) -> NoReturn:
     """Raises the EffkerasError for an artifact that is not written because of what `ruined` said."""
     raise EffkerasError(
         f"{lost}: the artifact lost most of the metric and was not written; train for more epochs, take "
         "another recipe or more calibration images, or give --force to write it anyway"
     )
-
-
-def warn_of_ruined(lost: str) -> None:
-    """Warns that an artifact was written in spite of what `ruined` said."""
-    if lost:
-        note(f"warning: {lost}: the artifact lost most of the metric; it was written because of --force")
 
 
 def beyond_budget(split: str, drop: float, max_drop: float | None) -> str:
