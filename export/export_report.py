@@ -45,7 +45,7 @@ class ExportReport:
     recipe: str
     io: str
     size: int
-    edges: tuple[str, ...]
+    tensors: tuple[str, ...]
     left_in_float: tuple[LayerNote, ...]
     operators: int
     delegated: Delegation
@@ -90,16 +90,16 @@ class ExportReport:
         }
 
 
-def edges_of(artifact: bytes) -> tuple[str, ...]:
+def tensors_of(artifact: bytes) -> tuple[str, ...]:
     """The inputs and outputs of a .tflite in its own order, such as "image: uint8, 1 x 32 x 32 x 3"."""
     from effkeras.litert.interface import interface
 
     found = interface(artifact)
-    return tuple(_edge(one) for one in (*found.inputs, *found.outputs))
+    return tuple(_described(one) for one in (*found.inputs, *found.outputs))
 
 
-def _edge(edge: IOTensor) -> str:
-    return f"{edge.name}: {edge.dtype}, {' x '.join(map(str, edge.shape))}"
+def _described(tensor: IOTensor) -> str:
+    return f"{tensor.name}: {tensor.dtype}, {' x '.join(map(str, tensor.shape))}"
 
 
 def with_check(report: ExportReport, checked: Checked) -> ExportReport:
@@ -155,9 +155,9 @@ def _decision_lines(validated: Accuracy | None) -> Iterator[tuple[str, str]]:
 
 def _cost_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
     yield "size", f"{report.size:,} bytes"
-    yield "input", report.edges[0]
-    for edge in report.edges[1:]:
-        yield "output", edge
+    yield "input", report.tensors[0]
+    for output in report.tensors[1:]:
+        yield "output", output
     if report.nms != "none":
         yield "NMS", f"{report.nms}, on the CPU in float"
     if report.samples:

@@ -23,7 +23,7 @@ from effkeras.quiet import quiet
 from effkeras.sources import called, open_model
 from export.consumers.consumer import CONSUMERS, NMS, RAW
 from export.consumers.target import Target, target_for
-from export.export_report import ExportReport, LayerError, edges_of, show, with_check
+from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from export.runs import run_folder
 from quantize import plans
 from quantize.checks.acceptance import Verdict, announce, beyond_budget
@@ -208,7 +208,7 @@ def _report(made: Made, file: Path, options: ExportOptions) -> ExportReport:
         recipe=options.recipe,
         io=target.io,
         size=len(best.artifact),
-        edges=edges_of(best.artifact),
+        tensors=tensors_of(best.artifact),
         left_in_float=best.quantized.left_in_float,
         operators=len(best.quantized.layers),
         delegated=runner.delegated(),

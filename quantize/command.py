@@ -135,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, such as 0.01")
     add_force(options)
     options.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/compressed/RECIPE")
-    options.add_argument("--io", choices=["float32", "uint8", "int8"], default="float32", help="edges' type")
+    options.add_argument(
+        "--io", choices=["float32", "uint8", "int8"], default="float32", help="inputs and outputs"
+    )
     options.add_argument(
         "--samples", type=above_zero, default=128, metavar="N", help="calibration pictures (default: 128)"
     )

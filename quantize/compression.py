@@ -128,7 +128,7 @@ def compress(
             takes RGB pixels 0..255, see `effkeras.external.adopt`.
         recipe: a recipe's name, such as "prune50-int8", or a TOML file.
         data: a folder of labelled pictures with the splits train, val and test, or those splits.
-        options: budget, edges, folder.
+        options: budget, type of inputs and outputs, folder.
 
     Raises:
         EffkerasError: a recipe or data that make no sense, weights or activations that are not finite, or a
@@ -239,6 +239,6 @@ def _keep(made: Compression, folder: Path) -> None:
 
 
 def artifact_file(folder: Path, plan: Plan, io: Edges) -> Path:
-    """Where a recipe's artifact with such edges goes."""
+    """Where a recipe's artifact with inputs and outputs of this type goes."""
     name = safe_name(plan.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
     return Run(folder).artifacts / f"{name}.tflite"

@@ -36,7 +36,7 @@ class Recipe:
         return self.activations != "float32"
 
     @property
-    def edges(self) -> tuple[Edges, ...]:
+    def io_types(self) -> tuple[Edges, ...]:
         """The input and output types that the artifact can have."""
         return ("float32", "uint8", "int8") if self.activations == "int8" else ("float32",)
 
@@ -62,7 +62,7 @@ def names() -> list[str]:
 
 def check_edges(recipe: Recipe, io: str) -> None:
     """Raises EffkerasError when an artifact of this recipe cannot have inputs and outputs of type `io`."""
-    if io in recipe.edges:
+    if io in recipe.io_types:
         return
     known: tuple[str, ...] = ("float32", "uint8", "int8")
     if io not in known:

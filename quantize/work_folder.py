@@ -132,10 +132,10 @@ def _by_tfmot(lessons: Lessons, io: Edges) -> CarryOut:
     """The steps by tensorflow-model-optimization."""
     from quantize.tfmot.backend import run_tfmot
 
-    edges: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
+    artifact_io: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
 
     def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
-        made = run_tfmot(before, stage.spec, replace(lessons, out=folder), edges)
+        made = run_tfmot(before, stage.spec, replace(lessons, out=folder), artifact_io)
         if made.flatbuffer is not None:
             write_bytes(folder / ARTIFACT, made.flatbuffer)
         return made.compressed

@@ -66,7 +66,7 @@ def nms_settings(own: NmsSpec, nms: Nms) -> NmsSpec:
 
 
 def _io(consumer: Consumer, recipe: Recipe, io: str | None) -> Edges:
-    fitting = [one for one in consumer.io if one in recipe.edges]
+    fitting = [one for one in consumer.io if one in recipe.io_types]
     if io is None and fitting:
         return fitting[0]
     asked = io or consumer.io[0]

@@ -103,7 +103,7 @@ def check_file(file: Path, reference: Reference) -> Checked:
         return Checked(len(pictures), problems=(f"it does not run: {first_line(error)}",))
     wanted = _outputs(reference.model, pictures)
     found = tuple(agreements(wanted, got, reference.decoder))
-    problems = [*_not_numbers(got), *_constant(wanted, got, _edges(runner))]
+    problems = [*_not_numbers(got), *_constant(wanted, got, _outputs_of(runner))]
     notes = [] if problems else list(_constant_model(wanted))
     problems += [] if problems else _too_far(found, reference.format)
     return Checked(len(pictures), found, tuple(problems), tuple(notes))
@@ -151,12 +151,12 @@ def _not_numbers(got: Outputs) -> Iterator[str]:
             yield f"{bad} of {values.size} values of {name} are NaN or infinite"
 
 
-def _edges(runner: LiteRTModel) -> dict[str, IOTensor]:
+def _outputs_of(runner: LiteRTModel) -> dict[str, IOTensor]:
     """The outputs, by what they hold."""
     return {runner.roles.get(one.name, one.name): one for one in interface(runner.flatbuffer).outputs}
 
 
-def _constant(wanted: Outputs, got: Outputs, edges: Mapping[str, IOTensor]) -> Iterator[str]:
+def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) -> Iterator[str]:
     """Outputs that do not depend on the picture, although the model's do by more than arithmetic loses.
 
     What the model says counts as far as codes go: 8 bits of probabilities end at 255/256.
@@ -164,9 +164,9 @@ def _constant(wanted: Outputs, got: Outputs, edges: Mapping[str, IOTensor]) -> I
     for name, values in _telling(got).items():
         model = wanted.get(name, wanted.get("class_logits", values))
         least = ROUNDING * float(np.abs(model).max())
-        if name in edges:
-            least = max(_LOST * (edges[name].scale or 0.0), least)
-            model = np.clip(model, *edges[name].reach) if name in wanted else model
+        if name in outputs:
+            least = max(_LOST * (outputs[name].scale or 0.0), least)
+            model = np.clip(model, *outputs[name].reach) if name in wanted else model
         if len(values) > 1 and spread(values) == 0 and spread(model) > least:
             yield f"{name} is the same for all of {len(values)} pictures, and the model's is not"
 

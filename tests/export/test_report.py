@@ -308,7 +308,7 @@ def test_rows_of_the_other_commands_are_understood(tmp_path):
         recipe="int8",
         io="float32",
         size=498_765,
-        edges=(),
+        tensors=(),
         left_in_float=(),
         operators=182,
         delegated=taken,

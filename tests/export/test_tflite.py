@@ -235,7 +235,7 @@ def test_the_function_gives_the_report(run, data, tmp_path):
     report = export_tflite(run, ExportOptions("int8", "uint8", data, limit=5, out=out))
     assert report.passed
     assert report.left_in_float == ()
-    assert report.edges[0] == f"image: uint8, 1 x {SIDE} x {SIDE} x 3"
+    assert report.tensors[0] == f"image: uint8, 1 x {SIDE} x {SIDE} x 3"
     assert report.accuracy.pictures == 5
     assert report.size == out.stat().st_size
 
