@@ -79,9 +79,9 @@ bench-export: $(READY) $(PEERS)/.ready
 # What search strategies are worth beside random search; about ten minutes on 2 cores, Optuna's most of them.
 # Then what a second worker is worth.
 bench-search: $(READY)
-	$(BIN)/python -m effkeras.search.bench --out models/results.jsonl
+	$(BIN)/python -m effkeras.search.benchmarks.strategy_bench --out models/results.jsonl
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
-	$(BIN)/python -m effkeras.search.worker_bench --data data/digits-search --out models/results.jsonl
+	$(BIN)/python -m effkeras.search.benchmarks.worker_bench --data data/digits-search --out models/results.jsonl
 
 # Every network of a small space trained for a moment: a table in which searches take milliseconds, and by which
 # cheap figures are judged. It takes long (a thousand trainings), and the same again goes on.
@@ -89,11 +89,11 @@ search-table: $(READY)
 	$(BIN)/effkeras data digits data/digits-search --train 3000 --val 500 --test 1000 --classify
 	$(BIN)/effkeras search digits-tiny --data data/digits-search --strategy grid --trials 2000 --workers 2 \
 	  --config models/digits-tiny.toml --out runs/search-table
-	$(BIN)/python -m effkeras.search.trained_table runs/search-table --space digits-tiny --to models/digits-tiny.json
-	$(BIN)/python -m effkeras.search.bench --table models/digits-tiny.json --space digits-tiny --out models/results.jsonl
-	$(BIN)/python -m effkeras.search.bench --table models/digits-tiny.json --space digits-tiny --target 200e3 \
+	$(BIN)/python -m effkeras.search.benchmarks.table_space runs/search-table --space digits-tiny --to models/digits-tiny.json
+	$(BIN)/python -m effkeras.search.benchmarks.strategy_bench --table models/digits-tiny.json --space digits-tiny --out models/results.jsonl
+	$(BIN)/python -m effkeras.search.benchmarks.strategy_bench --table models/digits-tiny.json --space digits-tiny --target 200e3 \
 	  --only evolution logits controller progressive --out models/results.jsonl
-	$(BIN)/python -m effkeras.search.rank_bench --table models/digits-tiny.json --space digits-tiny \
+	$(BIN)/python -m effkeras.search.benchmarks.rank_bench --table models/digits-tiny.json --space digits-tiny \
 	  --config models/digits-tiny.toml --data data/digits-search --out models/results.jsonl
 
 # keras-cv-attention-models needs the older Keras, so it lives in an environment of its own.

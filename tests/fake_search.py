@@ -18,8 +18,8 @@ import numpy as np
 
 from effkeras.search.evaluation.protocol import Outcome
 from effkeras.search.genomes import Gene, sample
-from effkeras.search.job import SearchJob
-from effkeras.search.store.locks import locked
+from effkeras.search.trials.job import SearchJob
+from effkeras.search.trials.locks import locked
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Climber:
         gene = int(self.random.integers(len(fresh)))
         return (*self.best[:gene], fresh[gene], *self.best[gene + 1 :])
 
-    def tell(self, told):
+    def tell(self, feedback):
         # Every tell moves the generator, so that their order matters too.
-        draws = 1 + told.ask % 3 + (0 if told.reward is None else int(told.reward * 100) % 5)
+        draws = 1 + feedback.ask % 3 + (0 if feedback.reward is None else int(feedback.reward * 100) % 5)
         self.random.random(draws)
-        if told.reward is not None and told.reward > self.reward:
-            self.best, self.reward = told.genome, told.reward
+        if feedback.reward is not None and feedback.reward > self.reward:
+            self.best, self.reward = feedback.genome, feedback.reward
 
 
 @dataclass(frozen=True)

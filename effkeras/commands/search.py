@@ -16,12 +16,12 @@ from effkeras.options import above_zero, add_data, explained, parser
 
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes
-    from effkeras.search.evaluation.front import Evaluation
-    from effkeras.search.job import SearchJob
+    from effkeras.search.evaluation.evaluators import Evaluation
     from effkeras.search.objectives import Objective
     from effkeras.search.run import Status
-    from effkeras.search.spaces.protocol import ModelSpace
-    from effkeras.search.workers.crew import Crew
+    from effkeras.search.spaces.reading import ModelSpace
+    from effkeras.search.trials.job import SearchJob
+    from effkeras.search.trials.workers import WorkerPool
 
 _EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_pictures", "validation_pictures")
 # Costs that are counted from a definition, so that a limit on them is kept before any training.
@@ -44,16 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
     job = job_of(chosen)
-    crew = _crew(chosen)
+    pool = _pool(chosen)
+    from effkeras.search.progress import Display
     from effkeras.search.run import search
-    from effkeras.search.watching import Display
 
     note(_size_of(job))
     made_by = f"{job.strategy.name}, {_workers(chosen)}"
     note(f"{job.trials:,} trials with {made_by}; everything is kept in {job.out}")
     try:
         with Display(job.objective.cost) as display:
-            status = search(job, crew, display)
+            status = search(job, pool, display)
     except KeyboardInterrupt:
         note(f"stopped; finished trials are kept in {job.out}")
         raise
@@ -62,8 +62,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def job_of(chosen: argparse.Namespace) -> SearchJob:
     """The search that the options describe; EffkerasError for options and data that make no sense."""
-    from effkeras.search.job import NamedStrategy, SearchJob, check_job
     from effkeras.search.spaces.reading import read_space
+    from effkeras.search.trials.job import NamedStrategy, SearchJob, check_job
 
     objective = _objective(chosen)
     space = read_space(chosen.space)
@@ -113,12 +113,12 @@ def _strategy(chosen: argparse.Namespace) -> str:
 
 def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes) -> None:
     """Says so where no network is found that meets the target."""
-    from effkeras.search.limited import Limited, cheapest
+    from effkeras.search.evaluation.limits import LimitedSpace, cheapest
 
     name, target = objective.cost, objective.target
     if target is None or not name.startswith(_COUNTED):
         return
-    within = Limited(evaluation.space, {name: target}, classes, evaluation.settings.artifact)
+    within = LimitedSpace(evaluation.space, {name: target}, classes, evaluation.settings.artifact)
     least = within.costs(cheapest(within))[name]
     if least > target:
         note(f"the cheapest network found has {name} {least:,.10g}, over the target of {target:,.10g}")
@@ -126,13 +126,13 @@ def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes)
 
 def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:
     """The job in the space without the genomes that are known to break a limit."""
-    from effkeras.search.limited import Limited, check_limits
+    from effkeras.search.evaluation.limits import LimitedSpace, check_limits
 
     limits = {name: most for name, most in objective.limits.items() if name.startswith(_COUNTED)}
     if not limits:
         return job
     note("looking for networks within the limits")
-    limited = Limited(evaluation.space, limits, job.classes, evaluation.settings.artifact)
+    limited = LimitedSpace(evaluation.space, limits, job.classes, evaluation.settings.artifact)
     return replace(job, space=check_limits(limited))
 
 
@@ -170,7 +170,7 @@ def _check_tables(evaluation: Evaluation, classes: Classes) -> None:
 
 
 def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSpace) -> Evaluation:
-    from effkeras.search.evaluation.front import Evaluation
+    from effkeras.search.evaluation.evaluators import Evaluation
     from effkeras.search.evaluation.settings import (
         REMOVED_KEYS,
         EvaluationData,
@@ -194,12 +194,12 @@ def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSp
     return Evaluation(settings, data, space)
 
 
-def _crew(chosen: argparse.Namespace) -> Crew:
+def _pool(chosen: argparse.Namespace) -> WorkerPool:
     if chosen.ray is not None:
-        from effkeras.search.workers.cluster import Cluster
+        from effkeras.search.trials.cluster import Cluster
 
         return Cluster(chosen.ray, chosen.workers)
-    from effkeras.search.workers.processes import Processes
+    from effkeras.search.trials.processes import Processes
 
     return Processes(chosen.workers or 1)
 
@@ -207,7 +207,7 @@ def _crew(chosen: argparse.Namespace) -> Crew:
 def _size_of(job: SearchJob) -> str:
     """How many networks there are to choose from, limits apart."""
     from effkeras.search.genomes import count
-    from effkeras.search.job import space_name
+    from effkeras.search.trials.job import space_name
 
     found = count(getattr(job.space, "space", job.space), _DRAWS)
     about = f"about {found.networks:.1e}".replace("e+", "e") if found.networks else "very few"
@@ -223,8 +223,8 @@ def _workers(chosen: argparse.Namespace) -> str:
 def _conclude(job: SearchJob, status: Status, data: Path) -> int:
     """Prints what was found, and what to do next; 1 when nothing was."""
     from effkeras.search.genomes import chosen
-    from effkeras.search.store.records import Result
-    from effkeras.search.watching import amount
+    from effkeras.search.progress import amount
+    from effkeras.search.trials.records import Result
 
     print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
     if status.best is None:
@@ -274,10 +274,10 @@ def _value(text: str) -> str | int | float | bool:
 def _listed() -> str:
     """The spaces that ship, and the strategies."""
     from effkeras.search.spaces.reading import space_summaries
-    from effkeras.search.strategies.registry import STRATEGIES
+    from effkeras.search.strategies.strategy import strategy_summaries
 
     lines = []
-    for title, table in (("spaces", space_summaries()), ("strategies", STRATEGIES)):
+    for title, table in (("spaces", space_summaries()), ("strategies", strategy_summaries())):
         lines += ["", f"{title}:", *(explained(name, about, _WORDS) for name, about in table.items())]
     return "\n".join(lines[1:])
 

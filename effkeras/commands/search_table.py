@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from effkeras.definition import ModelSpec
     from effkeras.litert.block_latency import BlockTable
     from effkeras.search.evaluation.settings import ArtifactSettings
-    from effkeras.search.spaces.protocol import ModelSpace
+    from effkeras.search.spaces.reading import ModelSpace
 
 # Networks whose predictions show what a network of the space takes.
 _SHOWN = 100

@@ -11,13 +11,12 @@ from typing import IO
 
 from effkeras.errors import EffkerasError
 from effkeras.files import make_folder
-from effkeras.search.identity import identify
-from effkeras.search.job import SearchJob, check_job, create_store, locks_of, open_ledger
-from effkeras.search.publishing import Publisher
-from effkeras.search.store.ledger import Limits, ending, failures
-from effkeras.search.store.locks import hold, sweep
-from effkeras.search.store.records import Trial, best_of
-from effkeras.search.workers.crew import Crew, Post
+from effkeras.search.folder import Publisher, identify
+from effkeras.search.trials.job import SearchJob, check_job, create_store, locks_of, open_ledger
+from effkeras.search.trials.ledger import Limits, ending, failures
+from effkeras.search.trials.locks import remove_stale, try_lock
+from effkeras.search.trials.records import Trial, best_of
+from effkeras.search.trials.workers import Assignment, WorkerPool
 
 # Seconds to wait for the processes of a search that was just killed.
 _PATIENCE = 5.0
@@ -47,7 +46,7 @@ class MostFailedError(EffkerasError):
     """Most candidates of a search failed."""
 
 
-def search(job: SearchJob, crew: Crew, watch: Callable[[Status], None] = lambda status: None) -> Status:
+def search(job: SearchJob, pool: WorkerPool, watch: Callable[[Status], None] = lambda status: None) -> Status:
     """Searches until the job's trials are made, from wherever an earlier run in its folder ended.
 
     The folder then holds the store `search.db` (an Optuna study), `results.jsonl` with a row for each
@@ -57,7 +56,7 @@ def search(job: SearchJob, crew: Crew, watch: Callable[[Status], None] = lambda 
 
     Args:
         job: what to search.
-        crew: who evaluates.
+        pool: who evaluates.
         watch: called some times a second with how far the search is.
 
     Raises:
@@ -65,15 +64,15 @@ def search(job: SearchJob, crew: Crew, watch: Callable[[Status], None] = lambda 
             workers that cannot work. `MostFailedError`: more than half of at least 10 candidates failed.
     """
     check_job(job)
-    with _alone(job) as lock:
+    with _search_lock(job) as lock:
         identify(job)
         limits = Limits(job.trials, create_store(job), uuid.uuid4().hex[:8])
-        post = Post(job, limits, open_ledger(job, limits), (lock,))
+        assignment = Assignment(job, limits, open_ledger(job, limits), (lock,))
         try:
-            _attend(post, crew, watch)
+            _run_workers(assignment, pool, watch)
         finally:
-            crew.close()
-        return _concluded(post)
+            pool.close()
+        return _concluded(assignment)
 
 
 def status_of(trials: list[Trial], limits: Limits) -> Status:
@@ -92,37 +91,38 @@ def status_of(trials: list[Trial], limits: Limits) -> Status:
     )
 
 
-def _attend(post: Post, crew: Crew, watch: Callable[[Status], None]) -> None:
-    publisher = Publisher(post.job)
-    crew.start(post)
+def _run_workers(assignment: Assignment, pool: WorkerPool, watch: Callable[[Status], None]) -> None:
+    publisher = Publisher(assignment.job)
+    pool.start(assignment)
     goes_on = True
     while goes_on:
-        goes_on = crew.step()
-        trials = post.ledger.trials()
+        goes_on = pool.step()
+        trials = assignment.ledger.trials()
         publisher.publish(trials)
-        watch(status_of(trials, post.limits))
+        watch(status_of(trials, assignment.limits))
 
 
-def _concluded(post: Post) -> Status:
-    trials = post.ledger.trials()
-    found = failures(trials, post.limits.since)
+def _concluded(assignment: Assignment) -> Status:
+    trials = assignment.ledger.trials()
+    found = failures(trials, assignment.limits.since)
     if found.are_most:
         raise MostFailedError(
             f"{found.failed} of {found.of} candidates failed, most often ({found.times}x) with: "
-            f"{found.reason}; see {post.job.out / 'logs'}; the same command goes on with other candidates"
+            f"{found.reason}; see {assignment.job.out / 'logs'}; "
+            f"the same command continues with other candidates"
         )
-    return status_of(trials, post.limits)
+    return status_of(trials, assignment.limits)
 
 
 @contextlib.contextmanager
-def _alone(job: SearchJob) -> Iterator[IO[str]]:
+def _search_lock(job: SearchJob) -> Iterator[IO[str]]:
     """The search's lock; processes of a search that was killed a moment ago are waited for."""
     path = make_folder(locks_of(job.out)) / "search.lock"
     until = time.monotonic() + _PATIENCE
-    while (lock := hold(path)) is None:
+    while (lock := try_lock(path)) is None:
         if time.monotonic() > until:
             raise EffkerasError(f"a search is under way in {job.out}; wait for it, or give another --out")
         time.sleep(0.05)
     with lock:
-        sweep(path.parent)
+        remove_stale(path.parent)
         yield lock

@@ -14,14 +14,14 @@ from tiny import digits_folder
 from effkeras.commands import search as command
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks
 from effkeras.search.evaluation.block_tables import distinct
+from effkeras.search.evaluation.limits import LimitedSpace
+from effkeras.search.folder import description
 from effkeras.search.genomes import sample
-from effkeras.search.identity import description
-from effkeras.search.limited import Limited
+from effkeras.search.progress import amount, line
 from effkeras.search.run import Status
 from effkeras.search.spaces.reading import space_summaries
-from effkeras.search.store.records import Result, Trial
-from effkeras.search.strategies.registry import STRATEGIES
-from effkeras.search.watching import amount, line
+from effkeras.search.strategies.strategy import strategy_summaries
+from effkeras.search.trials.records import Result, Trial
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_help_lists_spaces_and_strategies(capsys):
     with pytest.raises(SystemExit):
         command.main(["--help"])
     said = " ".join(capsys.readouterr().out.split())  # long lines are wrapped
-    for name, about in (space_summaries() | STRATEGIES).items():
+    for name, about in (space_summaries() | strategy_summaries()).items():
         assert about
         assert f" {name} {about} " in f"{said} "
 
@@ -183,7 +183,7 @@ def test_help_lists_spaces_and_strategies(capsys):
     ],
 )
 def test_the_size_of_the_space_is_said(tmp_path, space, said):
-    for made in (shipped(space), Limited(shipped(space), {"macs": 1})):
+    for made in (shipped(space), LimitedSpace(shipped(space), {"macs": 1})):
         assert re.fullmatch(said, command._size_of(fake_job(tmp_path, space=made)))
 
 

@@ -327,7 +327,7 @@ def test_validation_is_matched_with_the_classes_that_are_trained(digits, tmp_pat
 
 
 def test_a_search_validates_on_the_classes_that_it_trains(digits, tmp_path):
-    from effkeras.search.evaluation.pictures import open_splits
+    from effkeras.search.evaluation.images import open_splits
 
     root = renamed_ids(digits, "val", tmp_path / "d", numberings(digits, "val")["own"])
     splits = open_splits(root)

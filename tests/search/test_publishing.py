@@ -6,10 +6,10 @@ from fake_search import fake_job
 from space_files import shipped
 
 from effkeras import zoo
+from effkeras.search.folder import Publisher, winner
 from effkeras.search.genomes import all_genomes
 from effkeras.search.objectives import Objective
-from effkeras.search.publishing import Publisher, winner
-from effkeras.search.store.records import Result, Trial
+from effkeras.search.trials.records import Result, Trial
 
 SPACE = shipped("digits-tiny")
 

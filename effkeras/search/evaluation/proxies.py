@@ -26,7 +26,7 @@ from effkeras.layers import Normalize
 from effkeras.models import build_spec
 from effkeras.networks import BlockNetwork, CellNetwork, DropBlockSpec
 from effkeras.search.evaluation.costs import cost_of
-from effkeras.search.evaluation.pictures import Pictures
+from effkeras.search.evaluation.images import SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
 from effkeras.search.evaluation.settings import PROXY, EvaluationSettings
 from effkeras.search.evaluation.training import Definitions
@@ -40,7 +40,7 @@ class ProxyEvaluator:
     """
 
     space: Definitions
-    pictures: Pictures
+    pictures: SearchImages
     settings: EvaluationSettings
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:

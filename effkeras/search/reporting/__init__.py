@@ -1,10 +1,7 @@
-"""What people look at after a search: pictures of its trials, and its winner drawn.
+"""A report of finished searches: charts, tables, and the winner drawn.
 
-- `trials`: the rows of a search's results.jsonl.
-- `curves`: the best so far by trial, and what random search would have found.
-- `importance`: which genes mattered.
-- `charts`, `network`: the pictures.
-- `settings`: what search.toml says. `tables`, `wording`: figures as text.
-- `content`: the sentences, and what stands where. `pages`: as HTML and Markdown.
-- `report`: all of it in a folder.
+- `searches`: candidates read from results.jsonl, the best so far by trial, and which genes mattered.
+- `settings`: what search.toml says. `tables`: figures as text.
+- `charts`, `network`: the images. `content`: the sentences, and their order.
+- `report`: all of it in a folder, as HTML and Markdown.
 """

@@ -1,4 +1,4 @@
-"""Pictures of a search's trials."""
+"""Charts of a search's trials."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from effkeras.drawing import LIGHT, Theme, add_legend, legend_dot, new_canvas, png_of, shortened, style_axes
 from effkeras.search.objectives import pareto_front
-from effkeras.search.reporting.curves import best_so_far, expected_best
-from effkeras.search.reporting.trials import Search
-from effkeras.search.reporting.wording import cost_name
+from effkeras.search.reporting.searches import Search, best_so_far, expected_best
+from effkeras.search.reporting.tables import cost_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

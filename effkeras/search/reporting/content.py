@@ -10,10 +10,9 @@ from typing import Any
 
 from effkeras.pages.parts import Chart, drawn
 from effkeras.search.reporting import charts
-from effkeras.search.reporting.curves import best_so_far, expected_best
-from effkeras.search.reporting.importance import LEAST, importances
 from effkeras.search.reporting.network import draw_network
-from effkeras.search.reporting.pages import Page, Section
+from effkeras.search.reporting.report import Page, Section
+from effkeras.search.reporting.searches import LEAST, Search, best_so_far, expected_best, importances
 from effkeras.search.reporting.settings import (
     baseline_command,
     baseline_folder,
@@ -29,14 +28,16 @@ from effkeras.search.reporting.settings import (
 from effkeras.search.reporting.tables import (
     MOST,
     alike_table,
+    amount,
     best_table,
     choice_table,
+    command,
     common_costs,
+    cost_name,
     failure_table,
     search_table,
+    slug,
 )
-from effkeras.search.reporting.trials import Search
-from effkeras.search.reporting.wording import amount, command, cost_name, slug
 
 BEST, FRONT = "best.toml", "front"
 RANDOM = "random"
@@ -221,7 +222,7 @@ def _facts(file: Path) -> Iterator[tuple[str, str]]:
 
     winner = spec(file)
     height, width = winner.input.size
-    yield "Pictures", f"{height} x {width} px"
+    yield "SearchImages", f"{height} x {width} px"
     yield "Classes", str(winner.classes)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from effkeras.search.objectives import EXPONENTS
-from effkeras.search.reporting.trials import Search
-from effkeras.search.reporting.wording import amount, command, cost_name
+from effkeras.search.reporting.searches import Search
+from effkeras.search.reporting.tables import amount, command, cost_name
 from effkeras.tables import Table, read_toml, to_table
 
 FILE = "search.toml"
@@ -98,7 +98,7 @@ def differences(searches: Sequence[Search]) -> list[str]:
 
     Searches without a search.toml are passed over.
     """
-    from effkeras.search.identity import flat
+    from effkeras.search.folder import flat
 
     known = [(one.name, flat(settings)) for one in searches if (settings := settings_of(one))]
     lines = []
@@ -151,7 +151,7 @@ def _evaluation_facts(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         many = {name: evaluation.get(f"{name}_pictures", 0) for name in ("train", "validation")}
         if any(many.values()):
             used = (f"{count or 'all'} of {name}" for name, count in many.items())
-            yield "Pictures used", ", ".join(used)
+            yield "SearchImages used", ", ".join(used)
     if "root" in _inner(settings, "evaluation", "data"):
         yield "Data", data_of(settings)
 

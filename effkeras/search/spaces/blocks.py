@@ -39,19 +39,21 @@ from effkeras.errors import EffkerasError
 from effkeras.networks import BlockNetwork
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
-from effkeras.search.spaces.built import Built, as_built, built, with_ends
 from effkeras.search.spaces.choices import Rules, read_group
 from effkeras.search.spaces.covering import Walk
-from effkeras.search.spaces.file import SpaceFile
 from effkeras.search.spaces.stages import (
     STAGE_RULES,
+    Built,
     Frame,
     StageChoices,
     StageTable,
+    as_built,
+    built,
     stage_choices,
     stage_table,
+    with_ends,
 )
-from effkeras.search.spaces.toml_space import TomlSpace, described, sized
+from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, described, sized
 from effkeras.tables import Table
 
 NETWORK_RULES: Rules = {

@@ -30,8 +30,7 @@ from effkeras.search.genomes import Gene, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.cell_genes import OUTPUTS, CellGenes
 from effkeras.search.spaces.choices import Rules, read_group
-from effkeras.search.spaces.file import SpaceFile
-from effkeras.search.spaces.toml_space import TomlSpace, cut, described, sized
+from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, cut, described, sized
 
 NETWORK_RULES: Rules = {
     "size": choices.COUNT,

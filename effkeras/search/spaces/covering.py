@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from effkeras.search.genomes import Genome
-from effkeras.search.spaces.built import Built
-from effkeras.search.spaces.stages import StageTable
+from effkeras.search.spaces.stages import Built, StageTable
 
 Row = tuple[Built, ...]
 

@@ -28,8 +28,7 @@ from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Choice, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Rules, Values, read_group
-from effkeras.search.spaces.file import SpaceFile
-from effkeras.search.spaces.toml_space import TomlSpace, sized
+from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, sized
 
 _LAST_LEVEL = "last_level"
 NETWORK_RULES: Rules = {"backbone": choices.TEXT, "size": choices.COUNT}

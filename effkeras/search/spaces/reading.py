@@ -1,21 +1,82 @@
-"""Finds spaces by name or path, reads and checks them."""
+"""Spaces of models: what each offers, and how one is found by name or path, read and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.search.genomes import Genome, check_space, sample
+from effkeras.search.genomes import Genome, Space, check_space, sample
 from effkeras.search.spaces.blocks import read_blocks
 from effkeras.search.spaces.cells import read_cells
 from effkeras.search.spaces.detector import read_detector
-from effkeras.search.spaces.file import SpaceFile, read_file
-from effkeras.search.spaces.protocol import ModelSpace
 from effkeras.search.spaces.scaling import read_scaling
-from effkeras.search.spaces.toml_space import TomlSpace
+from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, read_file
+
+
+class ModelSpace(Space, Protocol):
+    """A space, read from a TOML file, whose genomes describe models."""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """What it is read again by: the name of a space that ships, the absolute path of any other file."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line about the space; "" when its file has none."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of what the file means: choices and base, not comments, name or summary."""
+        ...
+
+    @property
+    def base(self) -> ModelSpec:
+        """The definition that every candidate starts from."""
+        ...
+
+    @property
+    def table(self) -> Mapping[str, Any]:
+        """What the file says."""
+        ...
+
+    def spec(self, genome: Genome) -> ModelSpec:
+        """The definition of a candidate, named after the space and its canonical genome.
+
+        Raises EffkerasError when the genome describes no network.
+        """
+        ...
+
+    def describe(self, genome: Genome) -> list[str]:
+        """A candidate in a few short lines: its choices, block strings or genotypes."""
+        ...
+
+    def copies(self, genome: Genome) -> int:
+        """How many genomes of the space describe the network of this valid one, itself included."""
+        ...
+
+    def covering(self) -> Iterator[Genome]:
+        """Valid genomes whose networks have, together, every block, stem and head that any network has."""
+        ...
+
+    def encode(self, spec: ModelSpec) -> Genome | None:
+        """The canonical genome whose network is that of a definition; None when the space has none.
+
+        What concerns training only (dropout, batch normalisation, classes) is not compared.
+        """
+        ...
+
 
 _KINDS: Mapping[str, Callable[[SpaceFile], TomlSpace]] = {
     "blocks": read_blocks,

@@ -25,10 +25,9 @@ from effkeras.networks import BlockNetwork
 from effkeras.scaling_law import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
-from effkeras.search.spaces.built import as_built
 from effkeras.search.spaces.choices import Rule, Rules, Values, read_group
-from effkeras.search.spaces.file import SpaceFile
-from effkeras.search.spaces.toml_space import TomlSpace
+from effkeras.search.spaces.stages import as_built
+from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace
 
 _COST = 2
 COEFFICIENT_RULES: Rules = {

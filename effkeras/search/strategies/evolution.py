@@ -11,8 +11,7 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.tried import Tried
+from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,7 @@ class EvolutionOptions:
             )
 
 
+@register("evolution", "regularised evolution (AmoebaNet)", EvolutionOptions)
 class Evolution:
     """Mutates the best of a random few, in a population of the latest results.
 
@@ -44,7 +44,7 @@ class Evolution:
     def __init__(self, space: Space, seed: int, options: EvolutionOptions) -> None:
         self._random = np.random.default_rng(seed)
         self._options = options
-        self._tried = Tried(space, self._random)
+        self._proposed = ProposedGenomes(space, self._random)
         self._members: deque[tuple[float, Genome]] = deque(maxlen=options.population)
         self._asked = 0
 
@@ -52,12 +52,14 @@ class Evolution:
         """A random genome for every place of the first population, then children."""
         self._asked += 1
         is_first = self._asked <= self._options.population or not self._members
-        return self._tried.add(self._tried.drawn() if is_first else self._tried.mutated(self._parent()))
+        return self._proposed.add(
+            self._proposed.drawn() if is_first else self._proposed.mutated(self._parent())
+        )
 
-    def tell(self, told: Told) -> None:
+    def tell(self, feedback: Feedback) -> None:
         """A new youngest member; the oldest goes when there are too many."""
-        if told.reward is not None:
-            self._members.append((told.reward, told.genome))
+        if feedback.reward is not None:
+            self._members.append((feedback.reward, feedback.genome))
 
     def _parent(self) -> Genome:
         size = min(self._options.tournament, len(self._members))

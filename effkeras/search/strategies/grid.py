@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from effkeras.search.genomes import Genome, Space, all_genomes
-from effkeras.search.strategies.protocol import Told
+from effkeras.search.strategies.strategy import Feedback, register
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class GridOptions:
     """Grid search has nothing to set."""
 
 
+@register("grid", "every network once, in order, for small spaces", GridOptions, takes_front=True)
 class Grid:
     """Proposes all canonical genomes in ascending order; then again, which ends a search like any repeats.
 
@@ -27,7 +28,7 @@ class Grid:
         """The next one."""
         return next(self._genomes)
 
-    def tell(self, told: Told) -> None:
+    def tell(self, feedback: Feedback) -> None:
         """Learns nothing."""
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from effkeras.search.genomes import Space
-from effkeras.search.strategies.adam import Arrays
-from effkeras.search.strategies.policies import Drawn, draw_choices, mask
+from effkeras.search.strategies.policies import Arrays, Drawn, draw_choices, mask
 from effkeras.search.strategies.policy_search import Learning, PolicySearch
+from effkeras.search.strategies.strategy import register
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Independent:
         return np.where(self._mask, self.parameters["logits"], -np.inf)
 
 
+@register("logits", "independent logits, policy gradient (TuNAS)", LogitsOptions)
 def logits(space: Space, seed: int, options: LogitsOptions) -> PolicySearch:
     """The strategy."""
     policy = Independent([len(gene.choices) for gene in space.genes])

@@ -1,18 +1,80 @@
-"""What a policy is: parameters from which the probability of every choice of every gene follows.
+"""What policies of a policy gradient share: drawing genomes, the gradient of the loss, Adam, the baseline.
 
-Arrays over genes and choices have the shape (genes, most choices of any gene); what a gene has fewer is
-masked, with probability 0.
+Arrays over genes and choices have the shape (genes, most choices of any gene). Choices that a gene lacks are
+masked: their probability is 0. All is NumPy, so that every worker replays it without TensorFlow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from effkeras.search.strategies.adam import Arrays
+Arrays = dict[str, np.ndarray]
+
+_EPSILON = 1e-8
+
+
+class Adam:
+    """Steps against gradients, each scaled by how large that gradient usually is.
+
+    `momentum` is beta1; beta2 is 0.999.
+    """
+
+    def __init__(self, rate: float, momentum: float) -> None:
+        self._rate = rate
+        self._betas = (momentum, 0.999)
+        self._steps = 0
+        self._means: Arrays = {}
+        self._squares: Arrays = {}
+
+    def step(self, parameters: Arrays, gradients: Mapping[str, np.ndarray]) -> None:
+        """Moves the parameters, in place."""
+        self._steps += 1
+        for name, gradient in gradients.items():
+            mean = self._average(self._means, name, gradient, self._betas[0])
+            square = self._average(self._squares, name, gradient**2, self._betas[1])
+            parameters[name] -= self._rate * mean / (np.sqrt(square) + _EPSILON)
+
+    def _average(self, averages: Arrays, name: str, value: np.ndarray, decay: float) -> np.ndarray:
+        averages[name] = decay * averages.get(name, np.zeros_like(value)) + (1 - decay) * value
+        return averages[name] / (1 - decay**self._steps)
+
+
+# Advantages are held within these bounds, in standard deviations: once a policy is sure its rewards hardly
+# differ, and a single other one would undo everything.
+_MOST = 3.0
+# The advantage of a candidate that failed: clearly worse than usual, whatever rewards are like.
+FAILED = -2.0
+
+
+class Baseline:
+    """Moving averages of the reward and of its squared deviation, without bias at the start.
+
+    Each average keeps `keep` of itself; both are divided by their weights, as in Adam, so that they are
+    plain means at first.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self._keep = keep
+        self._weight = self._sum = self._squares = 0.0
+
+    def advantage(self, reward: float) -> float:
+        """How many standard deviations a reward is above those before; 0 for the first. Takes it in."""
+        deviation = reward - self._sum / self._weight if self._weight else 0.0
+        spread = math.sqrt(self._squares / self._weight) if self._weight else 0.0
+        self._weight = self._mean(self._weight, 1.0)
+        self._sum = self._mean(self._sum, reward)
+        self._squares = self._mean(self._squares, deviation**2)
+        if not spread:  # nothing is known of it yet
+            return float(np.sign(deviation))
+        return min(_MOST, max(-_MOST, deviation / spread))
+
+    def _mean(self, old: float, new: float) -> float:
+        return self._keep * old + (1 - self._keep) * new
 
 
 @dataclass(frozen=True, slots=True)

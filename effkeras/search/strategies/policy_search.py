@@ -10,11 +10,17 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space, sample
-from effkeras.search.strategies.adam import Adam
-from effkeras.search.strategies.baseline import FAILED, Baseline
-from effkeras.search.strategies.policies import Drawn, Policy, log_softmax, of_choices, slopes
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.tried import Tried
+from effkeras.search.strategies.policies import (
+    FAILED,
+    Adam,
+    Baseline,
+    Drawn,
+    Policy,
+    log_softmax,
+    of_choices,
+    slopes,
+)
+from effkeras.search.strategies.strategy import Feedback, ProposedGenomes
 
 # Genomes drawn in one pass, and passes without a valid one until the policy is passed over.
 _TOGETHER = 8
@@ -72,7 +78,7 @@ class PolicySearch:
 
     def __init__(self, space: Space, policy: Policy, random: np.random.Generator, learning: Learning) -> None:
         self._space, self._policy, self._random, self._learning = space, policy, random, learning
-        self._tried = Tried(space, random)
+        self._proposed = ProposedGenomes(space, random)
         self._adam = Adam(learning.rate, learning.momentum)
         self._baseline = Baseline(learning.baseline)
         self._under_way: dict[int, Drawn] = {}
@@ -84,14 +90,14 @@ class PolicySearch:
         drawn = self._draw()
         self._under_way[self._asked] = drawn
         self._asked += 1
-        return self._tried.add(self._space.canonical(_genome(drawn.choices)))
+        return self._proposed.add(self._space.canonical(_genome(drawn.choices)))
 
-    def tell(self, told: Told) -> None:
+    def tell(self, feedback: Feedback) -> None:
         """Learns when a batch is full."""
-        draw = self._under_way.pop(told.ask, None)
+        draw = self._under_way.pop(feedback.ask, None)
         if draw is None:
             return
-        advantage = FAILED if told.reward is None else self._baseline.advantage(told.reward)
+        advantage = FAILED if feedback.reward is None else self._baseline.advantage(feedback.reward)
         self._batch.append((draw, advantage))
         if len(self._batch) == self._learning.batch:
             self._learn()
@@ -102,7 +108,7 @@ class PolicySearch:
         valid = self._valid()
         for _ in range(self._learning.redraws):
             drawn = next(valid)
-            if self._space.canonical(_genome(drawn.choices)) not in self._tried:
+            if self._space.canonical(_genome(drawn.choices)) not in self._proposed:
                 return drawn
         return next(valid)
 

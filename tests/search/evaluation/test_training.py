@@ -12,12 +12,11 @@ from short_trials import BlockSpace, block_net
 from tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras.errors import EffkerasError
-from effkeras.search.evaluation import fitting
-from effkeras.search.evaluation.fitting import Course, Fitting, GraphPredictor
-from effkeras.search.evaluation.pictures import Pictures, open_splits
+from effkeras.search.evaluation import training
+from effkeras.search.evaluation.images import SearchImages, open_splits
 from effkeras.search.evaluation.protocol import Candidate, Pruned
 from effkeras.search.evaluation.settings import EvaluationSettings
-from effkeras.search.evaluation.training import ShortTraining, accuracy
+from effkeras.search.evaluation.training import FitPlan, GraphPredictor, ShortFit, ShortTraining, accuracy
 from effkeras.training.settings import TrainSettings
 
 SETTINGS = EvaluationSettings(epochs=2, batch=8)
@@ -40,7 +39,7 @@ def quiet(step: int, accuracy: float) -> None:
 
 @pytest.fixture(scope="module")
 def pictures(digit_classes):
-    return Pictures(open_splits(digit_classes))
+    return SearchImages(open_splits(digit_classes))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def two_tones(tmp_path_factory):
         tones = [("dark", 40) if index % 2 else ("bright", 200) for index in range(count)]
         noise = [(name, random.integers(-40, 40, (32, 32, 3)) + tone) for name, tone in tones]
         write_folder(root, split, ("dark", "bright"), [(name, one.astype(np.uint8)) for name, one in noise])
-    return Pictures(open_splits(root))
+    return SearchImages(open_splits(root))
 
 
 def test_a_candidate_is_trained_and_measured(pictures):
@@ -83,8 +82,8 @@ def _fitting(spec, pictures, seed):
     from effkeras.models import build_spec
 
     keras.utils.set_random_seed(seed)
-    course = Course(spec, TrainSettings(epochs=2, batch=8, seed=seed))
-    return Fitting(build_spec(spec), course, pictures.training(spec))
+    course = FitPlan(spec, TrainSettings(epochs=2, batch=8, seed=seed))
+    return ShortFit(build_spec(spec), course, pictures.training(spec))
 
 
 def _slow_norm():
@@ -101,12 +100,12 @@ def test_the_statistics_are_those_of_the_pictures(two_tones, monkeypatch, is_fix
     from effkeras.models import build_spec
 
     if is_fixed:
-        monkeypatch.setattr(fitting.RisingMomentum, "set", lambda self, steps: None)
+        monkeypatch.setattr(training.RisingMomentum, "set", lambda self, steps: None)
     spec = _slow_norm()
     model = build_spec(spec)
     pixels = two_tones.training(spec)[0].numpy().astype(np.float32)
-    course = Course(spec, TrainSettings(epochs=6, batch=len(pixels), learning_rate=1e-9))
-    trained = Fitting(model, course, two_tones.training(spec))
+    course = FitPlan(spec, TrainSettings(epochs=6, batch=len(pixels), learning_rate=1e-9))
+    trained = ShortFit(model, course, two_tones.training(spec))
     for epoch in range(6):
         trained.epoch(epoch)
     maps = outputs_of_model(_model(model, model.get_layer("stem_conv").output), pixels)
@@ -169,7 +168,7 @@ def test_the_measure_is_that_of_evaluate(pictures):
 
 @pytest.mark.slow
 def test_a_detector_is_trained_on_its_boxes(digits):
-    pictures = Pictures(open_splits(digits), train_limit=8, validation_limit=4)
+    pictures = SearchImages(open_splits(digits), train_limit=8, validation_limit=4)
     settings = EvaluationSettings(epochs=1, batch=4)
     outcome = ShortTraining(Single(tiny_detector()), pictures, settings)(CANDIDATE, quiet)
     assert 0 <= outcome.accuracy < 1
@@ -180,14 +179,14 @@ def test_a_detector_is_trained_on_its_boxes(digits):
 def test_pictures_are_read_once_for_each_size(pictures, monkeypatch):
     spec = BlockSpace().base
     samples = pictures.training(spec)
-    monkeypatch.setattr("effkeras.search.evaluation.pictures.PictureStore", None)
+    monkeypatch.setattr("effkeras.search.evaluation.images.PictureStore", None)
     assert pictures.training(spec) is samples
 
 
 def test_too_many_pictures_are_refused(digit_classes, monkeypatch):
-    monkeypatch.setattr("effkeras.search.evaluation.pictures._MEMORY", 50_000)
+    monkeypatch.setattr("effkeras.search.evaluation.images._MEMORY", 50_000)
     with pytest.raises(EffkerasError, match="use fewer pictures"):
-        Pictures(open_splits(digit_classes)).training(BlockSpace().base)
+        SearchImages(open_splits(digit_classes)).training(BlockSpace().base)
 
 
 def test_data_without_a_validation_split_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effkeras.search.reporting.curves import best_so_far, expected_best
+from effkeras.search.reporting.searches import best_so_far, expected_best
 
 rewards = st.lists(st.floats(-1, 1), min_size=1, max_size=6)
 

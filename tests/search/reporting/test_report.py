@@ -16,18 +16,17 @@ from effkeras import results
 from effkeras.commands import search as search_command
 from effkeras.drawing import LIGHT, new_canvas
 from effkeras.errors import EffkerasError
+from effkeras.search.folder import description
 from effkeras.search.genomes import chosen, key, sample
-from effkeras.search.identity import description
-from effkeras.search.job import NamedStrategy
 from effkeras.search.objectives import Objective
 from effkeras.search.reporting.charts import _leave_out_the_worst
-from effkeras.search.reporting.importance import importances
 from effkeras.search.reporting.report import main, write_report
+from effkeras.search.reporting.searches import importances, read_search
 from effkeras.search.reporting.settings import baseline_command, objective_of
-from effkeras.search.reporting.trials import read_search
 from effkeras.search.run import search
 from effkeras.search.spaces.reading import read_space
-from effkeras.search.workers.here import Here
+from effkeras.search.trials.job import NamedStrategy
+from effkeras.search.trials.workers import InProcess
 
 SPACE = read_space("digits-blocks")
 
@@ -170,9 +169,9 @@ def test_the_page_says_what_was_searched(tmp_path):
         "Objective accuracy x min((multiply-adds / 1,500,000)^-1, 1)",
         "Limits parameters &lt;= 500,000",
         "Evaluation a training of 4 epochs, batch 64",
-        "Pictures used 500 of train, all of validation",
+        "SearchImages used 500 of train, all of validation",
         "Data /my data/digits",
-        "Pictures 32 x 32 px",
+        "SearchImages 32 x 32 px",
         "Classes 10",
         "No candidate failed.",
     ):
@@ -308,7 +307,7 @@ def test_a_folder_that_a_search_wrote(tmp_path):
         evaluation=Fake(crashes=(0,), steps=4),
         pruner="halving",
     )
-    status = search(job, Here())
+    status = search(job, InProcess())
     assert status.failed > 0
     assert status.pruned > 0
     markdown, html = written(job.out)

@@ -14,7 +14,7 @@ from effkeras.graph.counting import count
 from effkeras.graph.mbconv import blocks_of, word_of
 from effkeras.search import genomes
 from effkeras.search.evaluation.block_tables import places_of
-from effkeras.search.spaces.built import built
+from effkeras.search.spaces.stages import built
 
 # Each has another way of writing one network down in several ways.
 SPACES = {

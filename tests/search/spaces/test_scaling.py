@@ -13,9 +13,9 @@ import effkeras
 from effkeras.graph.counting import count
 from effkeras.scaling_law import PAPER, grid, with_phi
 from effkeras.search import genomes
-from effkeras.search.job import NamedStrategy
 from effkeras.search.run import search
-from effkeras.search.workers.here import Here
+from effkeras.search.trials.job import NamedStrategy
+from effkeras.search.trials.workers import InProcess
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -93,7 +93,7 @@ def test_the_readme_s_grid_of_the_digits_network(tmp_path):
 
 def test_a_grid_search_tries_every_triple_once_and_ends(tmp_path):
     fake = fake_job(tmp_path, trials=400, space=SPACE, strategy=NamedStrategy("grid"), objective=Accuracy())
-    status = search(fake, Here())
+    status = search(fake, InProcess())
     assert status.finished == genomes.count(SPACE).networks
     assert status.ending.endswith("had all been tried before")
     best = max(genomes.all_genomes(SPACE), key=value)

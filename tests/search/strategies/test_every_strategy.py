@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from toy_space import NETWORKS, ToySpace
 
 from effkeras.errors import EffkerasError
+from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.genomes import Gene, all_genomes, key
-from effkeras.search.landscape import Landscape
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.registry import STRATEGIES, default_options, make_strategy
+from effkeras.search.strategies.strategy import STRATEGIES, Feedback, default_options, make_strategy
 
 SPACE = ToySpace()
 NETWORKS_OF_TOY = set(all_genomes(SPACE))
-EVERY = pytest.mark.parametrize("name", STRATEGIES)
+EVERY = pytest.mark.parametrize("name", STRATEGIES.entries())
 
 
 def worth(genome):
@@ -31,7 +30,9 @@ def worth(genome):
 def result(ask, genome):
     reward = worth(genome)
     return (
-        Told(ask, genome, reward) if reward is None else Told(ask, genome, reward, reward, 1.0 + len(genome))
+        Feedback(ask, genome, reward)
+        if reward is None
+        else Feedback(ask, genome, reward, reward, 1.0 + len(genome))
     )
 
 
@@ -79,7 +80,7 @@ def test_results_matter(name):
         for ask in range(60):
             asked.append(strategy.ask())
             value = (1 + sign * (2 * landscape.value(asked[-1]) - 1)) / 2
-            strategy.tell(Told(ask, asked[-1], value, value, 1.0))
+            strategy.tell(Feedback(ask, asked[-1], value, value, 1.0))
         found.append(asked)
     assert (found[0] == found[1]) == (name in ("random", "grid"))
 
@@ -99,17 +100,17 @@ def test_a_search_survives_nothing_but_failures(name):
     for ask in range(20):
         genome = strategy.ask()
         assert genome in NETWORKS_OF_TOY
-        strategy.tell(Told(ask, genome, None))
+        strategy.tell(Feedback(ask, genome, None))
 
 
 @EVERY
 def test_results_may_never_come_or_be_of_nothing_asked(name):
     strategy = make_strategy(name, SPACE, 0)
     asked = [strategy.ask() for _ in range(40)]
-    strategy.tell(Told(1000, (0, 0, 1, 1), 0.5, 0.5, 1.0))
+    strategy.tell(Feedback(1000, (0, 0, 1, 1), 0.5, 0.5, 1.0))
     assert strategy.ask() in NETWORKS_OF_TOY
-    strategy.tell(Told(39, asked[39], 0.5, 0.5, 1.0))
-    strategy.tell(Told(39, asked[39], 0.5, 0.5, 1.0))
+    strategy.tell(Feedback(39, asked[39], 0.5, 0.5, 1.0))
+    strategy.tell(Feedback(39, asked[39], 0.5, 0.5, 1.0))
     assert strategy.ask() in NETWORKS_OF_TOY
 
 
@@ -141,15 +142,16 @@ def test_genes_have_their_own_numbers_of_choices(name):
 SCRIPT = """
 import sys
 from effkeras.search.genomes import key
-from effkeras.search.landscape import Landscape
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.registry import STRATEGIES, make_strategy
+from effkeras.search.benchmarks.problems import Landscape
+from effkeras.search.strategies.strategy import Feedback
+from effkeras.search.strategies.strategy import STRATEGIES, make_strategy
 landscape = Landscape(0)
-for name in STRATEGIES:
+for name in STRATEGIES.entries():
     strategy = make_strategy(name, landscape, 5)
     for ask in range(40):
         genome = strategy.ask()
-        strategy.tell(Told(ask, genome, landscape.value(genome), landscape.value(genome), 1.0 + sum(genome)))
+        reward = landscape.value(genome)
+        strategy.tell(Feedback(ask, genome, reward, reward, 1.0 + sum(genome)))
     print(name, key(genome), strategy.ask())
 print("tensorflow" in sys.modules)
 """
@@ -172,13 +174,13 @@ def test_another_process_proposes_the_same_without_tensorflow():
 def test_its_options_are_known_and_given(name):
     options = default_options(name)
     assert make_strategy(name, SPACE, 0, options).ask() == make_strategy(name, SPACE, 0).ask()
-    assert STRATEGIES[name]
+    assert STRATEGIES.get(name).summary
 
 
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("evolutoin", {}, "unknown strategy 'evolutoin'; did you mean 'evolution'"),
+        ("evolutoin", {}, "there is no strategy 'evolutoin'; did you mean 'evolution'"),
         (
             "evolution",
             {"populaton": 5},
@@ -221,3 +223,58 @@ def test_random_search_is_even():
 def test_a_grid_is_in_order_and_begins_again():
     asked = proposals("grid", SPACE, 0, [None] * (2 * NETWORKS))
     assert asked == 2 * list(all_genomes(SPACE))
+
+
+ONE_FILE = '''
+"""Tries the genome of the last choices first, then the first choices."""
+
+from dataclasses import dataclass
+
+from effkeras.search.strategies.strategy import register
+
+
+@dataclass(frozen=True)
+class LastFirstOptions:
+    """`turns` proposals of the last choices."""
+
+    turns: int = 1
+
+
+@register("last-first", "the last choices first", LastFirstOptions)
+class LastFirst:
+    def __init__(self, space, seed, options):
+        self.space, self.left = space, options.turns
+
+    def ask(self):
+        self.left -= 1
+        return tuple(len(gene.choices) - 1 if self.left >= 0 else 0 for gene in self.space.genes)
+
+    def tell(self, told):
+        pass
+'''
+
+
+def test_a_strategy_is_one_file(tmp_path, monkeypatch, capsys):
+    """Found by its name, listed in the help, with options of its own, and used by a whole search."""
+    from fake_search import fake_job
+
+    from effkeras.commands.search import main
+    from effkeras.search import strategies
+    from effkeras.search.run import search
+    from effkeras.search.strategies.strategy import strategy_summaries
+    from effkeras.search.trials.job import NamedStrategy
+    from effkeras.search.trials.workers import InProcess
+
+    (tmp_path / "last_first.py").write_text(ONE_FILE)
+    monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
+    monkeypatch.setattr(STRATEGIES, "_is_complete", False)
+    monkeypatch.setattr(STRATEGIES, "_entries", dict(STRATEGIES.entries()))
+    monkeypatch.setattr(STRATEGIES, "_is_complete", False)
+    assert strategy_summaries()["last-first"] == "the last choices first"
+    job = fake_job(tmp_path / "out", trials=2, strategy=NamedStrategy("last-first", {"turns": 1}))
+    status = search(job, InProcess())
+    assert status.finished == 2
+    assert status.best.genome == (5, 5, 5, 5)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "last-first" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effkeras.search.strategies.lstm import Lstm
+from effkeras.search.strategies.controller import Lstm
 
 SIZES = (3, 5, 1, 4)
 

@@ -8,10 +8,9 @@ import optuna
 import pytest
 
 from effkeras.errors import EffkerasError
-from effkeras.search.landscape import Landscape
+from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.objectives import pareto_front
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.registry import make_strategy
+from effkeras.search.strategies.strategy import Feedback, make_strategy
 
 LANDSCAPE = Landscape(2)
 BOTH = pytest.mark.parametrize("name", ["tpe", "nsga2"])
@@ -32,7 +31,7 @@ def test_nothing_is_said_and_the_users_level_stays(name, capfd):
         strategy = make_strategy(name, LANDSCAPE, 0)
         for ask in range(25):
             genome = strategy.ask()
-            strategy.tell(Told(ask, genome, LANDSCAPE.value(genome) if ask % 5 else None))
+            strategy.tell(Feedback(ask, genome, LANDSCAPE.value(genome) if ask % 5 else None))
         assert optuna.logging.get_verbosity() == optuna.logging.INFO
     finally:
         optuna.logging.set_verbosity(level)
@@ -46,7 +45,7 @@ def search(name, cost, count=120):
         genome = strategy.ask()
         accuracy = LANDSCAPE.value(genome)
         points.append((accuracy, cost(genome)))
-        strategy.tell(Told(ask, genome, accuracy, *points[-1]))
+        strategy.tell(Feedback(ask, genome, accuracy, *points[-1]))
     return points
 
 

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effkeras.search.strategies.adam import Adam
-from effkeras.search.strategies.baseline import Baseline
-from effkeras.search.strategies.policies import draw_choices, log_softmax, mask, of_choices, slopes
+from effkeras.search.strategies.policies import (
+    Adam,
+    Baseline,
+    draw_choices,
+    log_softmax,
+    mask,
+    of_choices,
+    slopes,
+)
 from effkeras.search.strategies.policy_search import is_within
 
 SIZES = (3, 1, 4)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from toy_space import ToySpace
 
-from effkeras.search.landscape import Landscape
+from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.strategies.logits import Independent, LogitsOptions
 from effkeras.search.strategies.policies import log_softmax
 from effkeras.search.strategies.policy_search import PolicySearch
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.registry import make_strategy
+from effkeras.search.strategies.strategy import Feedback, make_strategy
 
 LANDSCAPE = Landscape(0)
 BOTH = pytest.mark.parametrize("name", ["logits", "controller"])
@@ -35,7 +34,7 @@ def test_what_is_rewarded_becomes_likely(name, options):
     asked = []
     for ask in range(180):
         asked.append(strategy.ask())
-        strategy.tell(Told(ask, asked[-1], float(asked[-1][3] == 2)))
+        strategy.tell(Feedback(ask, asked[-1], float(asked[-1][3] == 2)))
     assert sum(genome[3] == 2 for genome in asked[:12]) < 8
     assert sum(genome[3] == 2 for genome in asked[-60:]) > 50
 
@@ -46,7 +45,7 @@ def test_the_controller_learns_what_one_choice_means_for_the_next():
     strategy, asked = make_strategy("controller", Landscape(0, genes=2), 0, options), []
     for ask in range(1000):
         asked.append(strategy.ask())
-        strategy.tell(Told(ask, asked[-1], float(asked[-1][0] == asked[-1][1])))
+        strategy.tell(Feedback(ask, asked[-1], float(asked[-1][0] == asked[-1][1])))
     last = np.array(asked[700:])
     first, second = (np.bincount(column, minlength=6) / len(last) for column in last.T)
     assert (last[:, 0] == last[:, 1]).mean() > first @ second + 0.2
@@ -62,7 +61,7 @@ def test_the_choices_drawn_are_learned_from_not_the_canonical_ones():
         drawn = strategy._under_way[ask].choices
         assert ToySpace().canonical(tuple(drawn)) == genome
         skips += drawn[2] == 0
-        strategy.tell(Told(ask, genome, float(drawn[2] == 0)))
+        strategy.tell(Feedback(ask, genome, float(drawn[2] == 0)))
     assert skips > 100
     assert chances(policy)[2, 0] > 0.9
     assert chances(policy)[0, 0] < 0.5
@@ -75,19 +74,21 @@ def test_failures_are_avoided_on_any_scale(name):
     for ask in range(180):
         asked.append(strategy.ask())
         has_failed = asked[-1][5] != 1
-        strategy.tell(Told(ask, asked[-1], None if has_failed else -5 + LANDSCAPE.value(asked[-1]) / 1000))
+        strategy.tell(
+            Feedback(ask, asked[-1], None if has_failed else -5 + LANDSCAPE.value(asked[-1]) / 1000)
+        )
     assert sum(genome[5] == 1 for genome in asked[-60:]) > 45
 
 
 def test_late_results_teach_ppo_what_was_likely_then():
     """When it is told, the choice has become more likely than the clip allows: no slope is left."""
     policy, strategy = searching(LANDSCAPE, update="ppo", batch=1, epochs=1, entropy=0.0, redraws=0)
-    strategy.tell(Told(0, strategy.ask(), 0.0))
+    strategy.tell(Feedback(0, strategy.ask(), 0.0))
     late = strategy.ask()
     for gene, choice in enumerate(late):
         policy.parameters["logits"][gene, choice] += 2.0
     before = policy.parameters["logits"].copy()
-    strategy.tell(Told(1, late, 1.0))
+    strategy.tell(Feedback(1, late, 1.0))
     assert (policy.parameters["logits"] == before).all()
 
 
@@ -99,7 +100,7 @@ def test_proposals_do_not_depend_on_the_scale_of_rewards(name, options):
         genomes = []
         for ask in range(60):
             genomes.append(strategy.ask())
-            strategy.tell(Told(ask, genomes[-1], scale * LANDSCAPE.value(genomes[-1])))
+            strategy.tell(Feedback(ask, genomes[-1], scale * LANDSCAPE.value(genomes[-1])))
         return genomes
 
     assert asked(1.0) == asked(2.0**-10)
@@ -116,4 +117,4 @@ def test_a_policy_that_finds_no_network_is_passed_over():
     policy, strategy = searching(ToySpace())
     policy.parameters["logits"][(0, 2), (0, 0)] = 1e4  # both layers are skips, which is no network
     assert not ToySpace().problem(strategy.ask())
-    strategy.tell(Told(0, strategy.ask(), 0.5))
+    strategy.tell(Feedback(0, strategy.ask(), 0.5))

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from toy_space import ToySpace
 
+from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.genomes import Gene, all_genomes
-from effkeras.search.landscape import Landscape
-from effkeras.search.strategies.progressive import groups
-from effkeras.search.strategies.protocol import Told
-from effkeras.search.strategies.registry import make_strategy
-from effkeras.search.strategies.surrogate import Surrogate
+from effkeras.search.strategies.progressive import Surrogate, groups
+from effkeras.search.strategies.strategy import Feedback, make_strategy
 
 
 def test_genes_are_opened_together_by_their_names():
@@ -26,7 +24,7 @@ def test_groups_are_opened_one_after_another():
     asked = []
     for ask in range(1 + 3 * 7):
         asked.append(strategy.ask())
-        strategy.tell(Told(ask, asked[-1], landscape.value(asked[-1])))
+        strategy.tell(Feedback(ask, asked[-1], landscape.value(asked[-1])))
     base = asked[0]
     for level in range(7):
         for genome in asked[1 + 3 * level : 4 + 3 * level]:

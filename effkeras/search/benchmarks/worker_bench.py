@@ -1,0 +1,180 @@
+"""`python -m effkeras.search.benchmarks.worker_bench`: the throughput of two workers, and what a trial adds.
+
+The same search (random, the same candidates) runs with one and with two worker processes in turns, on a
+thread each. Times are those that the store has of each trial, so that starting processes does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from effkeras import results
+from effkeras.console import note, run_command, table
+from effkeras.errors import EffkerasError
+from effkeras.options import above_zero, add_data, parser
+from effkeras.search.trials.store import FILE, connect
+
+WORKERS = (1, 2)
+COLUMNS = ("workers", "trials an hour", "s a training", "ms beside it")
+_TIMES = (
+    "SELECT t.datetime_start, t.datetime_complete, a.value_json FROM trials t "
+    "JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'result' ORDER BY t.number"
+)
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """When a trial was begun and finished, and how long its evaluation took; in seconds."""
+
+    begun: float
+    finished: float
+    evaluation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A search by so many workers: its trials."""
+
+    workers: int
+    trials: tuple[Trial, ...]
+
+    @property
+    def span(self) -> float:
+        """Seconds from the beginning of the first trial to the end of the last."""
+        return max(one.finished for one in self.trials) - min(one.begun for one in self.trials)
+
+    @property
+    def per_hour(self) -> float:
+        """Trials an hour."""
+        return 3600 * len(self.trials) / self.span
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds of an evaluation, on average."""
+        return statistics.fmean(one.evaluation for one in self.trials)
+
+    @property
+    def beside(self) -> float:
+        """Milliseconds of a worker for each trial that went into no evaluation.
+
+        Of several workers that is also what the others wait for the last trial.
+        """
+        return 1000 * (self.workers * self.span / len(self.trials) - self.evaluation)
+
+    def to_row(self) -> results.Row:
+        """The measurement as a plain record, kind "search-pace"."""
+        return {
+            "kind": "search-pace",
+            "workers": self.workers,
+            "trials": len(self.trials),
+            "trials_per_hour": round(self.per_hour, 1),
+            "evaluation_s": round(self.evaluation, 3),
+            "beside_ms": round(self.beside, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The search that both crews make: a space on data, so many trials of so many epochs."""
+
+    space: str
+    data: Path
+    trials: int
+    epochs: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def pace_of(folder: Path, workers: int) -> Pace:
+    """What the store in a search's folder says of its trials. EffkerasError when none was finished."""
+    with contextlib.closing(connect(folder / FILE)) as connection:
+        rows = connection.execute(_TIMES).fetchall()
+    if not rows:
+        raise EffkerasError(f"{folder} has no finished trial")
+    return Pace(workers, tuple(_trial(*row) for row in rows))
+
+
+def paces(contest: Comparison, rounds: int) -> Iterator[Pace]:
+    """Searches with each pool in turns, each time from the beginning."""
+    for number in range(rounds):
+        for workers in WORKERS:
+            note(f"round {number + 1} of {rounds}: {contest.trials} trials, {_pool(workers)}")
+            with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
+                _search(contest, workers, Path(folder, "search"))
+                yield pace_of(Path(folder, "search"), workers)
+
+
+def _trial(begun: str, finished: str, result: str) -> Trial:
+    start, end = (datetime.fromisoformat(text).timestamp() for text in (begun, finished))
+    return Trial(start, end, float(json.loads(result)["seconds"]))
+
+
+def _search(contest: Comparison, workers: int, out: Path) -> None:
+    options = {
+        "--data": contest.data,
+        "--trials": contest.trials,
+        "--epochs": contest.epochs,
+        "--workers": workers,
+        "--strategy": "random",
+        "--out": out,
+    }
+    words = [str(word) for pair in options.items() for word in pair]
+    done = subprocess.run(
+        [sys.executable, "-m", "effkeras", "search", contest.space, *words],
+        env=os.environ | dict.fromkeys(_THREADS, "1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1]
+        raise EffkerasError(f"the search ended with exit code {done.returncode}: {last}")
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _options(argv)
+    found = list(paces(Comparison(chosen.space, chosen.data, chosen.trials, chosen.epochs), chosen.rounds))
+    results.append(chosen.out, [results.stamped(one.to_row()) for one in found])
+    table(f"{chosen.space}: {chosen.trials} trials, a thread each", COLUMNS, list(map(_cells, found)))
+    alone, together = (
+        statistics.median(one.per_hour for one in found if one.workers == workers) for workers in WORKERS
+    )
+    print(f"two workers make {together / alone:.2f} times the trials of one (medians)")
+
+
+def _cells(pace: Pace) -> list[str]:
+    return [str(pace.workers), f"{pace.per_hour:.0f}", f"{pace.evaluation:.2f}", f"{pace.beside:.0f}"]
+
+
+def _pool(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("search-worker-bench", "Times the same search with one and with two workers.")
+    options.add_argument("--space", default="digits-blocks", help="default: digits-blocks")
+    add_data(options)
+    options.add_argument("--trials", type=above_zero, default=12, help="of each search (default: 12)")
+    options.add_argument("--epochs", type=above_zero, default=1, help="of each training (default: 1)")
+    options.add_argument("--rounds", type=above_zero, default=2, help="of both in turns (default: 2)")
+    options.add_argument("--out", type=Path, default=Path("models/results.jsonl"), help="add the rows here")
+    return options.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

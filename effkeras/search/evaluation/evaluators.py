@@ -1,0 +1,44 @@
+"""Evaluators by settings: what a worker, in whatever process, makes its evaluator with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from effkeras.quiet import quiet
+from effkeras.search.evaluation.protocol import Evaluator
+from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked
+from effkeras.search.spaces.reading import ModelSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation to be: plain data, pickled for workers, each of which calls it once."""
+
+    settings: EvaluationSettings
+    data: EvaluationData
+    space: ModelSpace
+
+    def __call__(self) -> Evaluator:
+        """The evaluator of this process; see `make_evaluator`."""
+        return make_evaluator(self.settings, self.data, self.space)
+
+
+def make_evaluator(settings: EvaluationSettings, data: EvaluationData, space: ModelSpace) -> Evaluator:
+    """Makes an evaluator; loads TensorFlow and lists the pictures, which are read at the first candidate.
+
+    Raises EffkerasError for settings that make no sense, and for data without the splits train and val.
+    """
+    settings = checked(settings)
+    with quiet():
+        from effkeras.search.evaluation.images import SearchImages, open_splits
+
+    masks = space.base.segments
+    splits = open_splits(data.root, skip_bad=data.skip_bad, masks=masks)
+    pictures = SearchImages(splits, settings.train_pictures, settings.validation_pictures)
+    if settings.kind == "train":
+        from effkeras.search.evaluation.training import ShortTraining
+
+        return ShortTraining(space, pictures, settings)
+    from effkeras.search.evaluation.proxies import ProxyEvaluator
+
+    return ProxyEvaluator(space, pictures, settings)

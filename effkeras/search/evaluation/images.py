@@ -1,0 +1,132 @@
+"""The pictures of a search: read once by each process, and held in memory for all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from effkeras.console import note
+from effkeras.data.classes import matched_to
+from effkeras.data.masks import MaskClasses, classes_of
+from effkeras.data.pictures import RecordReader, tolerated
+from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
+from effkeras.data.splits import find_split, open_data, spread
+from effkeras.data.store import PictureStore, padded
+from effkeras.definition import InputSpec, ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.evaluate import BATCH, Batch
+from effkeras.preprocess import Placed, fill
+
+_MEMORY = 2 * 2**30
+# Input sizes of which pictures are held at once; a space may let the search choose between some.
+_SIZES = 3
+
+Samples = tuple[tf.Tensor, ...]
+PlacedRecord = tuple[DetectionRecord | ClassificationRecord, Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """What candidates are trained on, and what their accuracy is measured on, in the classes of the first."""
+
+    train: LabelledData
+    validation: LabelledData
+
+
+def open_splits(root: Path, *, skip_bad: bool = False, masks: bool = False) -> Splits:
+    """The splits train and val of a data set.
+
+    Raises EffkerasError when one of them is missing or bad. The test split is left for the winner.
+    """
+    train, validation = find_split(root, "train") or "train", find_split(root, "val")
+    data = open_data(root, train, skip_bad=skip_bad, masks=masks)
+    if validation is None:
+        raise EffkerasError(f"{root} has no split val: a search compares candidates on it; split one off")
+    return Splits(data, matched_to(open_data(root, validation, skip_bad=skip_bad, masks=masks), data))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Loaded:
+    samples: Samples
+    placed: list[PlacedRecord]
+
+
+@dataclass(slots=True)
+class SearchImages:
+    """Both splits in the size of any network; what was read for a size is kept.
+
+    At most so many pictures of each are used, spread over the data; 0 is all.
+    """
+
+    splits: Splits
+    train_limit: int = 0
+    validation_limit: int = 0
+    _loaded: dict[tuple[InputSpec, MaskClasses | None], _Loaded] = field(default_factory=dict)
+
+    def training(self, spec: ModelSpec) -> Samples:
+        """All training pictures: the fields of `Sample`, each with the picture as first axis.
+
+        Raises EffkerasError when they do not fit into memory or cannot be read.
+        """
+        return self._load(spec).samples
+
+    def validation(self, spec: ModelSpec) -> list[Batch]:
+        """All validation pictures, float pixels: made anew, as they take four times the memory."""
+        placed = self._load(spec).placed
+        chunks = [placed[start : start + BATCH] for start in range(0, len(placed), BATCH)]
+        return [_batch(chunk, spec.input) for chunk in chunks]
+
+    def _load(self, spec: ModelSpec) -> _Loaded:
+        key = (spec.input, classes_of(spec, self.splits.train))
+        if key not in self._loaded:
+            while len(self._loaded) >= _SIZES:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[key] = self._read(*key)
+        return self._loaded[key]
+
+    def _read(self, spec: InputSpec, masks: MaskClasses | None) -> _Loaded:
+        train = _limited(self.splits.train, self.train_limit)
+        validation = _limited(self.splits.validation, self.validation_limit)
+        _check_size(len(train.records) + len(validation.records), spec)
+        return _Loaded(_stacked(PictureStore(train, spec, masks)), _placed(validation, spec))
+
+
+def _limited(data: LabelledData, limit: int) -> LabelledData:
+    return spread(data, limit) if limit else data
+
+
+def _check_size(pictures: int, spec: InputSpec) -> None:
+    needed = pictures * spec.size[0] * spec.size[1] * 4
+    if needed > _MEMORY:
+        raise EffkerasError(
+            f"{pictures:,} pictures of {spec.size[0]} x {spec.size[1]} need {needed / 2**30:.1f} GiB, and a "
+            f"search holds {_MEMORY // 2**30} in memory; use fewer pictures or smaller ones"
+        )
+
+
+def _stacked(store: PictureStore) -> Samples:
+    return tuple(map(tf.constant, padded([store[index] for index in range(len(store))])))
+
+
+def _placed(data: LabelledData, spec: InputSpec) -> list[PlacedRecord]:
+    placed, bad, reader = [], [], RecordReader(spec)
+    for record in data.records:
+        try:
+            placed.append((record, reader.read(record)))
+        except EffkerasError as error:
+            bad.append(str(error))
+    if not tolerated(len(bad), len(data.records)):
+        raise EffkerasError(f"{len(bad)} of {len(data.records)} images cannot be used; the first: {bad[0]}")
+    if bad:
+        note(f"skipped {len(bad)} of {len(data.records)} images that cannot be used; the first: {bad[0]}")
+    reader.tell(len(data.records))
+    return placed
+
+
+def _batch(chunk: Sequence[PlacedRecord], spec: InputSpec) -> Batch:
+    pixels = np.stack([fill(placed.content, spec) for _, placed in chunk])
+    return Batch([record for record, _ in chunk], pixels, [placed.placement for _, placed in chunk])

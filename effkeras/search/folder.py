@@ -1,0 +1,212 @@
+"""The folder of a search.
+
+`search.toml` records which search it is; it is written whole before anything else, and every later run
+compares itself with it. `results.jsonl` has a row for each finished trial, `best.toml` and `front/TRIAL.toml`
+are the definitions of the best. These follow from the store: what a kill prevented is written next time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from effkeras import results
+from effkeras.definition import ModelSpec
+from effkeras.errors import EffkerasError
+from effkeras.files import write_text
+from effkeras.search.evaluation.settings import REMOVED_KEYS
+from effkeras.search.genomes import Genome, chosen, key
+from effkeras.search.trials.job import SearchJob, space_digest, space_name
+from effkeras.search.trials.records import Result, Trial, best_of, front_of
+from effkeras.tables import Table, read_toml
+
+FILE = "search.toml"
+# What else the file says of the space; its digest tells whether it is the same.
+_SPACE_FACTS = ("source", "definition")
+
+
+def identify(job: SearchJob) -> None:
+    """Makes the folder the job's, or finds that it is already.
+
+    Raises EffkerasError, naming the difference, when it holds another search.
+    """
+    path = job.out / FILE
+    if path.exists():
+        _compare(path, description(job))
+    else:
+        _check_unused(job.out)
+        write_text(path, _toml(description(job) | _space_facts(job)))
+
+
+def description(job: SearchJob) -> Table:
+    """What makes a search this one; the numbers of trials and workers do not."""
+    return {
+        "schema": 1,
+        "seed": job.seed,
+        "pruner": job.pruner,
+        "space": {"name": space_name(job.space), "digest": space_digest(job.space)},
+        "strategy": {"name": job.strategy.name, **job.strategy.options},
+        "objective": _facts(job.objective, job.out),
+        "evaluation": _facts(job.evaluation, job.out),
+    }
+
+
+def _compare(path: Path, ours: Table) -> None:
+    theirs = _without_removed(
+        flat({key: value for key, value in read_toml(path).items() if key not in _SPACE_FACTS})
+    )
+    mine = flat(_plain(ours))
+    for name in dict.fromkeys([*theirs, *mine]):
+        if theirs.get(name) != mine.get(name):
+            raise EffkerasError(
+                f"{path.parent} holds another search: {_difference(name, theirs, mine)}; "
+                "give the same options to go on with it, or another --out"
+            )
+
+
+def _without_removed(table: Table) -> Table:
+    """Without the keys that only earlier versions wrote; they never changed what a training finds."""
+    removed = {f"evaluation.settings.{key}" for key in REMOVED_KEYS}
+    return {name: value for name, value in table.items() if name not in removed}
+
+
+def _difference(name: str, theirs: Table, mine: Table) -> str:
+    if name == "space.digest":
+        return f"the choices of the space {mine['space.name']} were others"
+    before, now = (repr(table[name]) if name in table else "not given" for table in (theirs, mine))
+    return f"{name} was {before} and is now {now}"
+
+
+def _check_unused(out: Path) -> None:
+    """A store without a `search.toml` is none of ours, or has lost it."""
+    if (out / "search.db").exists():
+        raise EffkerasError(f"{out} has a search.db but no {FILE} that says of what; give another --out")
+
+
+def _space_facts(job: SearchJob) -> Table:
+    source, table = (getattr(job.space, name, None) for name in ("source", "table"))
+    return ({"source": source} if source else {}) | ({"definition": dict(table)} if table else {})
+
+
+def _facts(thing: Any, out: Path) -> Table:
+    """An object's kind and, of a dataclass, the fields that are data."""
+    facts: Table = {"is": type(thing).__name__}
+    if not dataclasses.is_dataclass(thing):
+        return facts
+    for entry in dataclasses.fields(thing):
+        value = getattr(thing, entry.name)
+        if hasattr(value, "genes") or value == out.absolute():
+            continue  # the space has its own place, and the folder may be moved
+        if _is_data(value):
+            facts[entry.name] = value
+        elif dataclasses.is_dataclass(value):
+            facts[entry.name] = _facts(value, out)
+    return facts
+
+
+def _is_data(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_data, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_data, value.values()))
+    return isinstance(value, bool | int | float | str | Path)
+
+
+def _plain(value: Any) -> Any:
+    """As TOML gives it back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Table:
+    """The values of all tables inside a table, by their paths: `objective.target`."""
+    values: Table = {}
+    for name, value in table.items():
+        path = f"{prefix}{name}"
+        values |= flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return values
+
+
+def _toml(table: Table) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(_plain(table))
+
+
+ROWS, BEST, FRONT = "results.jsonl", "best.toml", "front"
+KIND = "trial"
+
+
+class Publisher:
+    """Keeps `results.jsonl`, `best.toml` and, of a Pareto search, `front/TRIAL.toml` up to date."""
+
+    def __init__(self, job: SearchJob) -> None:
+        self._job = job
+        rows = results.read(job.out / ROWS)
+        self._written = {row["trial"] for row in rows if row.get("kind") == KIND}
+        self._best: Genome | None = None
+        self._front: list[int] | None = None
+
+    def publish(self, trials: list[Trial]) -> None:
+        """Writes what is new, in the order in which the trials were finished."""
+        fresh = [trial for trial in trials if trial.is_finished and trial.number not in self._written]
+        fresh.sort(key=lambda trial: trial.told or 0)
+        if fresh:
+            results.append(self._job.out / ROWS, [results.stamped(self._row(trial)) for trial in fresh])
+            self._written |= {trial.number for trial in fresh}
+        best = best_of(trials)
+        if best is not None and best.genome != self._best:
+            self._write_best(best.genome)
+            self._best = best.genome
+        if self._job.is_front:
+            self._publish_front(front_of(trials, self._job.objective.cost))
+
+    def _row(self, trial: Trial) -> Table:
+        result = trial.result or Result()
+        row: Table = {
+            "kind": KIND,
+            "trial": trial.number,
+            "told": trial.told,
+            "state": trial.state,
+            "genome": key(trial.genome),
+            "choices": chosen(self._job.space, trial.genome),
+            "space": space_name(self._job.space),
+            "strategy": self._job.strategy.name,
+            "seed": self._job.seed,
+        }
+        if trial.same_as is not None:
+            row["same_as"] = trial.same_as
+        return row | {name: value for name, value in result.to_table().items() if name != "pruned"}
+
+    def _write_best(self, genome: Genome) -> None:
+        spec = winner(self._job, genome)
+        if spec is not None:
+            write_text(self._job.out / BEST, spec.to_toml())
+
+    def _publish_front(self, front: list[Trial]) -> None:
+        """A definition for each network of the front; those of networks that have left it go."""
+        numbers = [trial.number for trial in front]
+        if numbers == self._front:
+            return
+        folder, self._front = self._job.out / FRONT, numbers
+        files = {folder / f"{trial.number}.toml": trial.genome for trial in front}
+        for file, genome in files.items():
+            spec = None if file.exists() else winner(self._job, genome)
+            if spec is not None:
+                write_text(file, spec.to_toml())
+        for file in set(folder.glob("*.toml")) - set(files):
+            file.unlink(missing_ok=True)
+
+
+def winner(job: SearchJob, genome: Genome) -> ModelSpec | None:
+    """A candidate's definition, with the classes of the data; None when the space is not one of models."""
+    define: Any = getattr(job.space, "spec", None)
+    if define is None:
+        return None
+    spec: ModelSpec = define(genome)
+    return spec if job.classes is None else job.classes.given_to(spec)

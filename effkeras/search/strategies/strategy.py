@@ -1,0 +1,161 @@
+"""What every strategy is: `ask` for a genome, `tell` what became of it.
+
+A strategy draws from one generator seeded once and looks at nothing but what it was told, so the same
+calls in the same order make the same proposals. The store keeps that order: a search resumes by making
+the calls again, and every worker holds a copy that it brings up to date in the same way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.registry import Registry
+from effkeras.search.genomes import Genome, Space, all_genomes, mutate, raw_count, sample
+from effkeras.tables import to_record
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What became of a proposal.
+
+    `ask` counts the calls of `ask` from 0; results may come in another order than the proposals.
+    `reward` is None for a candidate that failed. `accuracy` and `cost` are for strategies that weigh them
+    against each other themselves; None where it failed. The cost is told for a Pareto front only: any other
+    reward has weighed it already, or leaves it out.
+    """
+
+    ask: int
+    genome: Genome
+    reward: float | None
+    accuracy: float | None = None
+    cost: float | None = None
+
+
+class Strategy(Protocol):
+    """Proposes genomes; any number may be under way at once."""
+
+    def ask(self) -> Genome:
+        """The next genome to try: valid and canonical. One that was tried before is allowed."""
+        ...
+
+    def tell(self, feedback: Feedback) -> None:
+        """Learns from one result."""
+        ...
+
+
+# Draws before what is left is listed, or a repeat is accepted.
+_DRAWS = 200
+# Genomes that are listed to find those left.
+_LISTED = 50_000
+# Mutations of so many genes, up to the space's, before one that was tried is accepted.
+_MUTATIONS = 30
+
+
+class ProposedGenomes:
+    """The genomes proposed so far, and new ones beside them."""
+
+    def __init__(self, space: Space, random: np.random.Generator) -> None:
+        self._space = space
+        self._random = random
+        self._genomes: set[Genome] = set()
+        self._left: list[Genome] | None = None
+        self._is_all = False
+
+    def __contains__(self, genome: Genome) -> bool:
+        return genome in self._genomes
+
+    def add(self, genome: Genome) -> Genome:
+        """Remembers a canonical genome, and returns it."""
+        self._genomes.add(genome)
+        return genome
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing new is known to be left; found out by `drawn`, in a space that can be listed."""
+        return self._is_all
+
+    def drawn(self) -> Genome:
+        """A genome drawn from those not tried, as long as there are any; then from all."""
+        for _ in range(_DRAWS if self._left is None else 0):
+            if (genome := sample(self._space, self._random)) not in self:
+                return genome
+        left = self._untried()
+        return left[int(self._random.integers(len(left)))] if left else sample(self._space, self._random)
+
+    def mutated(self, parent: Genome) -> Genome:
+        """A mutation of one gene that was not tried; of more genes when all those were."""
+        genome = parent
+        for genes in range(1, len(self._space.genes) + 1):
+            for _ in range(_MUTATIONS):
+                genome = mutate(self._space, parent, self._random, genes)
+                if genome not in self or self._is_all:
+                    return genome
+                if genome == parent:  # no change of so many genes leads anywhere
+                    break
+        return genome
+
+    def _untried(self) -> list[Genome]:
+        """All genomes that were not tried; [] in a space too large to list."""
+        is_listable = raw_count(self._space) <= _LISTED
+        if self._left is None:
+            self._left = list(all_genomes(self._space)) if is_listable else []
+        self._left = [genome for genome in self._left if genome not in self]
+        self._is_all = is_listable and not self._left
+        return self._left
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyKind:
+    """A registered strategy.
+
+    `make` takes a space, a seed and a record of the class `options`, whose defaults are the strategy's.
+    `takes_front` says whether it works for a Pareto front: it weighs accuracy against cost, or uses neither.
+    """
+
+    summary: str
+    options: type
+    make: Callable[..., Strategy]
+    takes_front: bool = False
+
+
+STRATEGIES: Registry[StrategyKind] = Registry("strategy", "effkeras.search.strategies")
+
+
+def register(
+    name: str, summary: str, options: type, *, takes_front: bool = False
+) -> Callable[[Callable[..., Strategy]], Callable[..., Strategy]]:
+    """A decorator that registers what makes a strategy, a class or a function; see `StrategyKind`."""
+
+    def add(make: Callable[..., Strategy]) -> Callable[..., Strategy]:
+        STRATEGIES.register(name)(StrategyKind(summary, options, make, takes_front))
+        return make
+
+    return add
+
+
+def make_strategy(name: str, space: Space, seed: int, options: Mapping[str, Any] | None = None) -> Strategy:
+    """A strategy by its name, with `options` instead of its defaults.
+
+    Raises EffkerasError for an unknown name or option, a value or seed that makes no sense, and for a
+    strategy of Optuna's where that is not installed.
+    """
+    kind = STRATEGIES.get(name)
+    if seed < 0:
+        raise EffkerasError(f"the seed must be 0 or more, not {seed}")
+    return kind.make(space, seed, to_record(kind.options, options or {}, f"options of {name}"))
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """The options of a strategy and their defaults; EffkerasError for an unknown name."""
+    return dataclasses.asdict(STRATEGIES.get(name).options())
+
+
+def strategy_summaries() -> dict[str, str]:
+    """One line about each strategy, by name."""
+    return {name: kind.summary for name, kind in STRATEGIES.entries().items()}

@@ -1,0 +1,217 @@
+"""Workers on the machines of a Ray cluster.
+
+The store stays on the machine where the search was started, behind one actor; workers are tasks that ask
+it for candidates. When a machine dies, its candidates go to the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from effkeras.errors import EffkerasError
+from effkeras.search.evaluation.protocol import Pruned
+from effkeras.search.trials.job import SearchJob, open_ledger
+from effkeras.search.trials.ledger import Limits, Task
+from effkeras.search.trials.locks import new_name
+from effkeras.search.trials.processes import WorkerOrder, pickle_order
+from effkeras.search.trials.records import Result
+from effkeras.search.trials.workers import Assignment, DeathCount, work
+
+# Seconds between two looks at the workers.
+_PAUSE = 0.2
+# Seconds to wait for a cluster's answer.
+_CONNECT = 10.0
+# How owners on the cluster are named, so that only signs of life tell whether they live.
+_HOST = "ray"
+
+
+class Counter:
+    """The actor that keeps the store: a ledger for workers on any machine."""
+
+    def __init__(self, job: SearchJob, limits: Limits) -> None:
+        self._ledger = open_ledger(job, limits)
+
+    def take(self, owner: str) -> Task | None:
+        """A candidate, or None when none is left."""
+        return self._ledger.take(owner)
+
+    def report(self, task: Task, step: int, reward: float) -> bool:
+        """Writes the reward that a task has so far; whether it is pruned."""
+        try:
+            self._ledger.report(task, step, reward)
+        except Pruned:
+            return True
+        return False
+
+    def heartbeat(self, task: Task) -> None:
+        """A sign of life."""
+        self._ledger.heartbeat(task)
+
+    def finish(self, task: Task, result: Result) -> bool:
+        """Writes a task's result; False when the task is another's by now."""
+        return self._ledger.finish(task, result)
+
+    def release_dead_worker(self, owner: str) -> None:
+        """Lets others have what a dead worker was evaluating."""
+        self._ledger.release_dead_worker(owner)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLedger:
+    """The ledger as a worker on the cluster sees it."""
+
+    counter: Any
+
+    def take(self, owner: str) -> Task | None:
+        """A candidate, or None when none is left."""
+        task: Task | None = _answer(self.counter.take.remote(owner))
+        return task
+
+    def report(self, task: Task, step: int, reward: float) -> None:
+        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        if _answer(self.counter.report.remote(task, step, reward)):
+            raise Pruned
+
+    def heartbeat(self, task: Task) -> None:
+        """A sign of life."""
+        self.counter.heartbeat.remote(task)
+
+    def finish(self, task: Task, result: Result) -> bool:
+        """Writes a task's result; False when the task is another's by now."""
+        return bool(_answer(self.counter.finish.remote(task, result)))
+
+
+def work_remotely(counter: Any, order: WorkerOrder, owner: str) -> None:
+    """What a worker on the cluster does."""
+    work(RemoteLedger(counter), order.job.evaluation(), order.job.objective, owner)
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Workers on a Ray cluster: `count` of them, or as many as it has cores of `threads` each."""
+
+    address: str
+    count: int | None = None
+    threads: int = 1
+    _assignment: Assignment = field(init=False)
+    _counter: Any = field(init=False)
+    _owners: dict[Any, str] = field(default_factory=dict, init=False)
+    _death_count: DeathCount = field(init=False)
+
+    def start(self, assignment: Assignment) -> None:
+        """Connects and sets the workers to work; EffkerasError when there is no such cluster."""
+        ray = _ray()
+        pickle_order(WorkerOrder(assignment.job, assignment.limits))
+        self._assignment = assignment
+        _connect(self.address, self.threads)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter)
+        self._counter = keeper.options(scheduling_strategy=here).remote(assignment.job, assignment.limits)
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        workers = self.count or max(1, cores // self.threads)
+        self._death_count = DeathCount(self._finished(), workers)
+        for _ in range(workers):
+            self._launch()
+
+    def step(self) -> bool:
+        """Waits a moment and replaces workers that have died; False when all work is done."""
+        ended, _ = _ray().wait(list(self._owners), num_returns=1, timeout=_PAUSE)
+        for task in ended:
+            self._ended(task, self._owners.pop(task))
+        return not self._is_over()
+
+    def close(self) -> None:
+        """Ends the workers and lets the cluster go."""
+        ray = _ray()
+        for task in self._owners:
+            ray.cancel(task, force=True)
+        self._owners.clear()
+        ray.shutdown()
+
+    def _launch(self) -> None:
+        ray = _ray()
+        owner = new_name(self._assignment.limits.session, host=_HOST)
+        worker = ray.remote(num_cpus=self.threads, max_retries=0, scheduling_strategy="SPREAD")(work_remotely)
+        order = WorkerOrder(self._assignment.job, self._assignment.limits)
+        self._owners[worker.remote(self._counter, order, owner)] = owner
+
+    def _ended(self, task: Any, owner: str) -> None:
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            _answer(task)
+        except RayTaskError as error:  # the worker's own error: another one would have it too
+            raise EffkerasError(f"the workers cannot work: {_last_line(error)}") from error
+        except RayError as error:  # its process or its machine died
+            _answer(self._counter.release_dead_worker.remote(owner))
+            if self._death_count.are_too_many(self._finished()):
+                raise EffkerasError(f"the workers keep dying: {_last_line(error)}") from error
+        if not self._is_over():
+            self._launch()
+
+    def _finished(self) -> int:
+        return sum(trial.is_finished for trial in self._assignment.ledger.trials())
+
+    def _is_over(self) -> bool:
+        trials = self._assignment.ledger.trials()
+        done = all(trial.is_finished for trial in trials) and bool(self._assignment.ledger.ending())
+        return done or self._assignment.ledger.gives_up(trials)
+
+
+def _check_address(address: str) -> None:
+    """Raises EffkerasError for an address where nobody listens, for which Ray would wait minutes."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        raise EffkerasError(
+            f"{address!r} is no address of a Ray cluster: start the search on one of its machines with "
+            "--ray auto, or give HOST:PORT of its head"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except OSError as error:
+        raise EffkerasError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
+
+
+def _connect(address: str, threads: int) -> None:
+    ray = _ray()
+    _check_address(address)
+    shares = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
+    path = os.pathsep.join(filter(None, sys.path))
+    variables = {**shares, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": path}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": variables},
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise EffkerasError(f"cannot connect to the Ray cluster {address}: {_last_line(error)}") from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise EffkerasError("--ray needs Ray: pip install 'effkeras[distributed]'") from error
+    return ray
+
+
+def _answer(reference: Any) -> Any:
+    return _ray().get(reference)
+
+
+def _last_line(error: Exception) -> str:
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), repr(error))

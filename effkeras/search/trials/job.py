@@ -1,0 +1,166 @@
+"""What a search is, as data that travels to every worker."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from effkeras.data.classes import Classes
+from effkeras.errors import EffkerasError
+from effkeras.files import make_folder
+from effkeras.search.evaluation.protocol import Evaluator
+from effkeras.search.genomes import Choice, Space
+from effkeras.search.strategies.strategy import STRATEGIES, Strategy, make_strategy
+from effkeras.search.trials.ledger import Ledger, Limits, Replica
+from effkeras.search.trials.store import Log, StudySpec, create_log
+
+Pruner = Literal["none", "halving", "hyperband"]
+PRUNERS: tuple[Pruner, ...] = ("none", "halving", "hyperband")
+
+
+class Objective(Protocol):
+    """What a search maximises."""
+
+    @property
+    def kind(self) -> str:
+        """Its name; "pareto" keeps accuracy and cost apart."""
+        ...
+
+    @property
+    def cost(self) -> str:
+        """The name of the cost that counts."""
+        ...
+
+    def reward(self, accuracy: float, costs: Mapping[str, float]) -> float:
+        """Accuracy and costs as one figure."""
+        ...
+
+    def problem(self, costs: Mapping[str, float]) -> str:
+        """Which limit the costs break; "" when none."""
+        ...
+
+
+class StrategyMaker(Protocol):
+    """A strategy by name and options; makes any number of equal copies."""
+
+    @property
+    def name(self) -> str:
+        """The strategy's name."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Choice]:
+        """What was chosen for it."""
+        ...
+
+    def make(self, space: Space, seed: int) -> Strategy:
+        """A strategy that knows nothing yet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NamedStrategy:
+    """One of `effkeras.search.strategies`, by name."""
+
+    name: str
+    options: Mapping[str, Choice] = field(default_factory=dict)
+
+    def make(self, space: Space, seed: int) -> Strategy:
+        """A strategy that knows nothing yet; EffkerasError for an unknown name or option."""
+        return make_strategy(self.name, space, seed, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchJob:
+    """What is searched for, how, and where to.
+
+    Everything in it is pickled for the workers, so that its classes must live in importable modules.
+
+    Attributes:
+        evaluation: makes an evaluator; called once by each worker. A dataclass's fields say which it is.
+        trials: how many candidates are evaluated; a later run may ask for more.
+        pruner: ends evaluations early by the rewards that they have so far. With several workers it depends
+            on which of them is quicker, so that a search is repeated exactly only with one.
+        classes: those of the data, for the winner's definition.
+    """
+
+    space: Space
+    strategy: StrategyMaker
+    objective: Objective
+    evaluation: Callable[[], Evaluator]
+    trials: int
+    out: Path
+    seed: int = 0
+    pruner: Pruner = "none"
+    classes: Classes | None = None
+
+    @property
+    def is_front(self) -> bool:
+        """Whether accuracy and cost are kept apart."""
+        return self.objective.kind == "pareto"
+
+
+def check_job(job: SearchJob) -> None:
+    """Raises EffkerasError for what cannot be searched; makes the strategy once, to see that it can be."""
+    if job.trials < 1:
+        raise EffkerasError(f"trials must be at least 1, not {job.trials}")
+    if job.pruner not in PRUNERS:
+        raise EffkerasError(f"there is no pruner {job.pruner!r}; known: {', '.join(PRUNERS)}")
+    if job.is_front and job.pruner != "none":
+        raise EffkerasError("a pruner needs one reward, and a Pareto front has two; leave one of them out")
+    job.strategy.make(job.space, job.seed)
+    if job.is_front and isinstance(job.strategy, NamedStrategy):
+        _check_front(job.strategy.name)
+
+
+def _check_front(strategy: str) -> None:
+    if not STRATEGIES.get(strategy).takes_front:
+        able = [name for name, kind in STRATEGIES.entries().items() if kind.takes_front]
+        raise EffkerasError(
+            f"the strategy {strategy} maximises one reward, and a Pareto front has two: choose one of "
+            f"{', '.join(able)}"
+        )
+
+
+def space_name(space: Space) -> str:
+    """The space's name, for people."""
+    return str(getattr(space, "name", type(space).__name__))
+
+
+def space_digest(space: Space) -> str:
+    """What the space lets one choose, as a short word."""
+    own = getattr(space, "digest", "")
+    return str(own) or hashlib.sha256(repr(space.genes).encode()).hexdigest()[:16]
+
+
+def locks_of(out: Path) -> Path:
+    """The folder of a search's locks."""
+    return out / "locks"
+
+
+def create_store(job: SearchJob) -> int:
+    """Makes the store where there is none; returns how many trials it has."""
+    make_folder(locks_of(job.out))
+    create_log(job.out, _study_spec(job))
+    with contextlib.closing(Log(job.out, _study_spec(job))) as log:
+        return len(log.read())
+
+
+def open_ledger(job: SearchJob, limits: Limits) -> Ledger:
+    """This process's access to the log of a search that has a store."""
+    log = Log(job.out, _study_spec(job))
+    return Ledger(log, locks_of(job.out), limits, lambda: replica(job), job.seed)
+
+
+def replica(job: SearchJob) -> Replica:
+    """A new copy of the strategy, which is told of a cost for a front only."""
+    return Replica(job.strategy.make(job.space, job.seed), job.objective.cost if job.is_front else None)
+
+
+def _study_spec(job: SearchJob) -> StudySpec:
+    name = f"{space_name(job.space)}, {job.strategy.name}, seed {job.seed}"
+    return StudySpec(job.space, name, job.objective.cost, job.is_front, job.pruner)

@@ -1,0 +1,286 @@
+"""What workers do to the log of a search: take a candidate, say how far it is, finish it.
+
+There is no coordinator that could be killed. Every process brings its own replica of the strategy up to date
+under one lock and asks it; whatever a killed process has left is found in the log and put right by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from effkeras.errors import EffkerasError
+from effkeras.search.evaluation.protocol import Candidate, Pruned
+from effkeras.search.genomes import Genome, key
+from effkeras.search.strategies.strategy import Strategy
+from effkeras.search.trials.locks import is_alive, locked, session_of
+from effkeras.search.trials.records import Result, Trial, feedback_of
+from effkeras.search.trials.store import Ask, Log
+
+
+class Replica:
+    """One process's copy of the strategy.
+
+    `cost` names the cost that the strategy is told; None for none.
+    """
+
+    def __init__(self, strategy: Strategy, cost: str | None) -> None:
+        self._strategy = strategy
+        self._cost = cost
+        self._asks = 0
+        self._tells = 0
+
+    def follow(self, log: Sequence[Trial]) -> None:
+        """Makes all asks and tells that are new in the log, in their order.
+
+        Raises EffkerasError when the strategy now proposes something else than the log says.
+        """
+        tells = {trial.told: trial for trial in log if trial.told is not None}
+        while True:
+            if self._asks < len(log) and log[self._asks].after == self._tells:
+                self._repeat(log[self._asks])
+            elif self._tells in tells:
+                self._strategy.tell(feedback_of(tells[self._tells], self._cost))
+                self._tells += 1
+            else:
+                return
+
+    def ask(self) -> Genome:
+        """The next proposal, to be written to the log at once."""
+        self._asks += 1
+        return self._strategy.ask()
+
+    def _repeat(self, trial: Trial) -> None:
+        genome = self.ask()
+        if genome != trial.genome:
+            raise EffkerasError(
+                f"the strategy now proposes {key(genome)} for trial {trial.number}, where the store has "
+                f"{key(trial.genome)}: another version of effkeras or numpy wrote it; use another --out"
+            )
+
+
+# Deaths of processes within one session after which their candidate is given up.
+_MOST_DEATHS = 3
+DIED = "the process died, probably out of memory"
+# Proposals in a row that were all tried before, after which a search has nothing left to find.
+_MOST_REPEATS = 200
+# Failures are judged from so many candidates on.
+_FEWEST_JUDGED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A candidate to be evaluated, the search's `number`-th trial, by `owner`; `id` is the database's."""
+
+    number: int
+    id: int
+    candidate: Candidate
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a search ends: after so many `trials`; failures count from trial `since` on.
+
+    `session` names this run of the search: a process that dies in it counts against its candidate.
+    """
+
+    trials: int
+    since: int = 0
+    session: str = "here"
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How many of the candidates failed, and the commonest reason."""
+
+    failed: int
+    of: int
+    reason: str
+    times: int
+
+    @property
+    def are_most(self) -> bool:
+        """Whether it makes no sense to go on."""
+        return self.of >= _FEWEST_JUDGED and 2 * self.failed > self.of
+
+
+class Ledger:
+    """One process's access to the log."""
+
+    def __init__(
+        self, log: Log, locks: Path, limits: Limits, replica: Callable[[], Replica], seed: int
+    ) -> None:
+        """`replica` makes a strategy that has followed nothing yet; `locks` is the folder of the locks."""
+        self._log = log
+        self._locks = locks
+        self._limits = limits
+        self._make = replica
+        self._replica: Replica | None = None
+        self._seed = seed
+        self._dead_workers: set[str] = set()
+        self._trials: list[Trial] | None = None
+
+    def take(self, owner: str) -> Task | None:
+        """A candidate for the owner: one whose process died first, else a new one; None when none is left."""
+        with self._locked():
+            self._finish_duplicates()
+            while not failures(self._read(), self._limits.since).are_most:
+                orphan = self._orphan()
+                if orphan is not None:
+                    task = self._adopt(orphan, owner)
+                elif not ending(self._read(), self._limits):
+                    task = self._propose(owner)
+                else:
+                    return None
+                if task is not None:
+                    return task
+        return None
+
+    def report(self, task: Task, step: int, reward: float) -> None:
+        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        if self._log.report(task.id, step, float(reward)):
+            raise Pruned
+
+    def heartbeat(self, task: Task) -> None:
+        """A sign of life of a task."""
+        self._log.heartbeat(task.id)
+
+    def finish(self, task: Task, result: Result) -> bool:
+        """Writes a task's result; False when the task has been given to another owner meanwhile."""
+        with self._locked():
+            trial = self._read()[task.number]
+            if trial.is_finished or trial.owner != task.owner:
+                return False
+            self._finish(trial, result)
+            self._finish_duplicates()
+        return True
+
+    def release_dead_worker(self, owner: str) -> None:
+        """Lets others have what an owner was evaluating, who is known to be dead."""
+        self._dead_workers.add(owner)
+
+    def trials(self) -> list[Trial]:
+        """All trials, in the order of the asks."""
+        return self._log.read()
+
+    def ending(self) -> str:
+        """Why no further candidate is proposed; "" when one is."""
+        return ending(self._log.read(), self._limits)
+
+    def gives_up(self, trials: Sequence[Trial]) -> bool:
+        """Whether so many candidates failed that the search makes no sense."""
+        return failures(trials, self._limits.since).are_most
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with locked(self._locks / "log.lock"):
+            self._trials = None
+            yield
+
+    def _read(self) -> list[Trial]:
+        """The trials; under the lock nobody else changes them."""
+        if self._trials is None:
+            self._trials = self._log.read()
+        return self._trials
+
+    def _finish(self, trial: Trial, result: Result) -> None:
+        self._log.finish(trial, result, _tells(self._read()))
+        self._trials = None
+
+    def _finish_duplicates(self) -> None:
+        """Finishes the trials that waited for an equal one, whose result is there now."""
+        while (found := _next_duplicate(self._read())) is not None:
+            self._finish(*found)
+
+    def _orphan(self) -> Trial | None:
+        running = [trial for trial in self._read() if trial.state == "running"]
+        alive = {trial.number: self._is_alive(trial.owner) for trial in running}
+        silent = self._log.without_heartbeat(trial for trial in running if alive[trial.number] is None)
+        return next((one for one in running if alive[one.number] is False or one in silent), None)
+
+    def _is_alive(self, owner: str) -> bool | None:
+        return False if owner in self._dead_workers else is_alive(self._locks, owner)
+
+    def _adopt(self, trial: Trial, owner: str) -> Task | None:
+        """Gives an orphan to the owner; None when it fails for having killed too many."""
+        deaths = trial.deaths + (session_of(trial.owner) == self._limits.session)
+        if deaths >= _MOST_DEATHS:
+            self._finish(trial, Result(reason=DIED))
+            self._finish_duplicates()
+            return None
+        self._log.adopt(trial, owner, deaths)
+        self._trials = None
+        return _task(replace(trial, owner=owner))
+
+    def _propose(self, owner: str) -> Task | None:
+        """Asks the strategy and writes the proposal down; None when it was tried before."""
+        trials = self._read()
+        genome = self._ask(trials)
+        same = next((trial for trial in trials if trial.genome == genome), None)
+        ask = Ask(genome, seed_of(self._seed, genome), _tells(trials), owner)
+        if same is not None:
+            ask = replace(ask, same_as=same.number, result=same.result)
+        self._log.add(ask, number=len(trials))
+        self._trials = None
+        trial = self._read()[-1]
+        return _task(trial) if same is None else None
+
+    def _ask(self, trials: Sequence[Trial]) -> Genome:
+        # An exception may leave the replica ahead of the log; a new one is made then.
+        replica, self._replica = self._replica or self._make(), None
+        replica.follow(trials)
+        genome = replica.ask()
+        self._replica = replica
+        return genome
+
+
+def seed_of(seed: int, genome: Genome) -> int:
+    """The seed of a candidate's evaluation, the same whenever and by whomever it is evaluated."""
+    return int(np.random.SeedSequence([seed, *genome]).generate_state(1)[0])
+
+
+def failures(trials: Sequence[Trial], since: int) -> Failures:
+    """How many of the candidates from trial `since` on failed; reasons are one but for their numbers."""
+    judged = [trial for trial in trials[since:] if trial.is_finished and trial.is_candidate]
+    reasons = [trial.result.reason for trial in judged if trial.result and trial.state == "fail"]
+    kinds = Counter(map(_without_numbers, reasons)).most_common(1)
+    kind, times = kinds[0] if kinds else ("", 0)
+    reason = next((one for one in reasons if _without_numbers(one) == kind), "")
+    return Failures(len(reasons), len(judged), reason, times)
+
+
+def ending(trials: Sequence[Trial], limits: Limits) -> str:
+    """Why no further candidate is to be proposed; "" when one is."""
+    if failures(trials, limits.since).are_most:
+        return "most candidates fail"
+    if sum(trial.is_candidate for trial in trials) >= limits.trials:
+        return "all trials are made"
+    if len(trials) >= _MOST_REPEATS and not any(trial.is_candidate for trial in trials[-_MOST_REPEATS:]):
+        return f"the last {_MOST_REPEATS} proposals had all been tried before"
+    return ""
+
+
+def _tells(trials: Sequence[Trial]) -> int:
+    return sum(trial.is_finished for trial in trials)
+
+
+def _next_duplicate(trials: Sequence[Trial]) -> tuple[Trial, Result] | None:
+    """The first trial that waits for nothing any more, and its result."""
+    waiting = [trial for trial in trials if trial.state == "waiting"]
+    results = ((trial, trials[trial.same_as].result) for trial in waiting if trial.same_as is not None)
+    return next(((trial, result) for trial, result in results if result is not None), None)
+
+
+def _task(trial: Trial) -> Task:
+    return Task(trial.number, trial.id, Candidate(trial.genome, trial.seed), trial.owner)
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "#", text)

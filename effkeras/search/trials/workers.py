@@ -1,0 +1,215 @@
+"""Workers: each takes a candidate from the ledger, evaluates it and records the result, until none remain."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import IO, Protocol
+
+from effkeras.console import note
+from effkeras.search.evaluation.protocol import Evaluator, Outcome, Pruned
+from effkeras.search.trials.job import Objective, SearchJob, locks_of
+from effkeras.search.trials.ledger import Ledger, Limits, Task
+from effkeras.search.trials.locks import claimed
+from effkeras.search.trials.records import Result
+from effkeras.search.trials.store import HEARTBEAT
+
+_LONGEST_REASON = 300
+
+
+class LedgerAccess(Protocol):
+    """The ledger as a worker sees it, near or far."""
+
+    def take(self, owner: str) -> Task | None:
+        """A candidate, or None when none is left."""
+        ...
+
+    def report(self, task: Task, step: int, reward: float) -> None:
+        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        ...
+
+    def heartbeat(self, task: Task) -> None:
+        """A sign of life."""
+        ...
+
+    def finish(self, task: Task, result: Result) -> bool:
+        """Writes a task's result; False when the task is another's by now."""
+        ...
+
+
+def work(ledger: LedgerAccess, evaluator: Evaluator, objective: Objective, owner: str) -> None:
+    """Evaluates candidates until none is left."""
+    while (task := ledger.take(owner)) is not None:
+        evaluate_task(task, ledger, evaluator, objective)
+
+
+def evaluate_task(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: Objective) -> None:
+    """Evaluates one candidate."""
+    with _heartbeats(ledger, task):
+        result = _evaluated(task, ledger, evaluator, objective)
+    if not ledger.finish(task, result):
+        note(f"trial {task.number} was given to another worker meanwhile; this result is dropped")
+
+
+def _evaluated(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: Objective) -> Result:
+    """What the evaluation came to; whatever it raises is this candidate's failure."""
+    begin = time.monotonic()
+    try:
+        result = _judged(task, ledger, evaluator, objective)
+    except Exception as error:
+        traceback.print_exc()
+        result = Result(reason=_line(error))
+    return replace(result, seconds=time.monotonic() - begin)
+
+
+def _judged(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: Objective) -> Result:
+    """One over a limit is not evaluated; one that is pruned counts with its last accuracy."""
+    costs = evaluator.costs(task.candidate)
+    if problem := objective.problem(costs):
+        return Result(costs=costs, reason=problem)
+    listener = _Listener(ledger, task, objective, costs)
+    try:
+        return _rewarded(evaluator(task.candidate, listener), costs, objective)
+    except Pruned:
+        return replace(_rewarded(Outcome(listener.accuracy), costs, objective), pruned=True)
+
+
+class _Listener:
+    """The evaluation's `Report`, which remembers the last accuracy and tells the ledger the reward.
+
+    By accuracy, a pruner would take small networks for ones that have fallen behind.
+    """
+
+    def __init__(
+        self, ledger: LedgerAccess, task: Task, objective: Objective, costs: Mapping[str, float]
+    ) -> None:
+        self._ledger, self._task = ledger, task
+        self._objective, self._costs = objective, costs
+        self.accuracy = math.nan
+
+    def __call__(self, step: int, accuracy: float) -> None:
+        self.accuracy = float(accuracy)
+        if not math.isfinite(self.accuracy):
+            return
+        reward = float(self._objective.reward(self.accuracy, self._costs))
+        if math.isfinite(reward):
+            self._ledger.report(self._task, step, reward)
+
+
+def _rewarded(outcome: Outcome, costs: Mapping[str, float], objective: Objective) -> Result:
+    accuracy = float(outcome.accuracy)
+    if not math.isfinite(accuracy):
+        return Result(reason=f"the accuracy is {accuracy}")
+    reward = float(objective.reward(accuracy, costs))
+    if not math.isfinite(reward):
+        return Result(reason=f"the reward is {reward}")
+    return Result(reward, accuracy, costs, outcome.metrics)
+
+
+def _line(error: Exception) -> str:
+    """An error as one line of bounded length."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {text}"[:_LONGEST_REASON] if text else name
+
+
+@contextlib.contextmanager
+def _heartbeats(ledger: LedgerAccess, task: Task) -> Iterator[None]:
+    """Signs of life while the body runs."""
+    done = threading.Event()
+
+    def heartbeat() -> None:
+        while not done.wait(HEARTBEAT):
+            with contextlib.suppress(Exception):  # the next one will do
+                ledger.heartbeat(task)
+
+    thread = threading.Thread(target=heartbeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a pool works for.
+
+    `keep` are open files that processes of this machine inherit: the search's lock is let go when the last
+    of them has ended.
+    """
+
+    job: SearchJob
+    limits: Limits
+    ledger: Ledger
+    keep: tuple[IO[str], ...] = ()
+
+
+class WorkerPool(Protocol):
+    """The workers of a search, wherever they are."""
+
+    def start(self, assignment: Assignment) -> None:
+        """Sets the workers to work."""
+        ...
+
+    def step(self) -> bool:
+        """Sees to the workers for a moment; False when all work is done."""
+        ...
+
+    def close(self) -> None:
+        """Ends them at once; what they were evaluating is run again next time."""
+        ...
+
+
+class InProcess:
+    """Evaluates one candidate each time that it is asked how things are."""
+
+    def __init__(self) -> None:
+        self._kept = contextlib.ExitStack()
+
+    def start(self, assignment: Assignment) -> None:
+        """Makes the evaluator."""
+        self._assignment = assignment
+        self._evaluator = assignment.job.evaluation()
+        self._owner = self._kept.enter_context(
+            claimed(locks_of(assignment.job.out), assignment.limits.session)
+        )
+
+    def step(self) -> bool:
+        """Evaluates a candidate; False when none is left."""
+        task = self._assignment.ledger.take(self._owner)
+        if task is not None:
+            evaluate_task(task, self._assignment.ledger, self._evaluator, self._assignment.job.objective)
+        return task is not None
+
+    def close(self) -> None:
+        """Lets this process's name go."""
+        self._kept.close()
+
+
+# Deaths in a row, for each worker, before any more trials are finished.
+_MOST = 5
+
+
+@dataclass(slots=True)
+class DeathCount:
+    """Counts deaths in a row, of any of so many `workers`, with no more trials `finished` than before.
+
+    The more workers, the more deaths: those of a machine that is lost die at once.
+    """
+
+    finished: int
+    workers: int = 1
+    count: int = 0
+
+    def are_too_many(self, finished: int) -> bool:
+        """Counts one more, after `finished` trials in all; whether another worker would only die too."""
+        self.count = 0 if finished > self.finished else self.count + 1
+        self.finished = finished
+        return self.count >= _MOST * self.workers
