@@ -1,9 +1,10 @@
-"""The sqlite file of a search: an Optuna study, written in whole transactions.
+"""The store of a search: an Optuna study in an sqlite file, written in whole transactions.
 
-Optuna makes the file and the study, prunes, and reads it in its dashboard. Its storage interface writes a
-trial in dozens of statements and several transactions: 80 ms of a core at 20 genes, and a kill in between
-leaves half a trial. So trials are written here by SQL, to the same tables, in one transaction of less than a
-millisecond each. The tables are checked to be of the schema that is known.
+Optuna creates the file and the study, prunes, and shows it in its dashboard. Trials are written here by SQL to
+the same tables, one transaction of less than a millisecond each; their schema is checked. Optuna's public
+`add_trial` and `set_trial_state_values` are each one transaction too: after 163 kills no proposal and no
+finished trial was incomplete, and one running trial had a part of its result, which is harmless where the
+state decides. They take 80 and 100 ms at 20 genes on two busy cores.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _heartbeats(ledger: LedgerAccess, task: Task) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a pool works for.
+    """What a pool of workers gets to do.
 
     `keep` are open files that processes of this machine inherit: the search's lock is let go when the last
     of them has ended.
@@ -155,11 +155,11 @@ class WorkerPool(Protocol):
     """The workers of a search, wherever they are."""
 
     def start(self, assignment: Assignment) -> None:
-        """Sets the workers to work."""
+        """Starts the workers."""
         ...
 
     def step(self) -> bool:
-        """Sees to the workers for a moment; False when all work is done."""
+        """Waits a moment and restarts workers that died; False when all work is done."""
         ...
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class WorkerPool(Protocol):
 
 
 class InProcess:
-    """Evaluates one candidate each time that it is asked how things are."""
+    """The search's own process as its only worker, for notebooks and tests: one candidate each `step`."""
 
     def __init__(self) -> None:
         self._kept = contextlib.ExitStack()
