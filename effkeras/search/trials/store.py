@@ -1,7 +1,7 @@
 """The store of a search: an Optuna study in an sqlite file, written in whole transactions.
 
-Optuna creates the file and the study, prunes, and shows it in its dashboard. Trials are written here by SQL to
-the same tables, one transaction of less than a millisecond each; their schema is checked. Optuna's public
+Optuna creates the file and the study, prunes, and shows it in its dashboard. Trials are written here by SQL,
+to the same tables, one transaction of less than a millisecond each; their schema is checked. Optuna's public
 `add_trial` and `set_trial_state_values` are each one transaction too: after 163 kills no proposal and no
 finished trial was incomplete, and one running trial had a part of its result, which is harmless where the
 state decides. They take 80 and 100 ms at 20 genes on two busy cores.
