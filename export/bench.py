@@ -15,6 +15,7 @@ from effkeras.errors import EffkerasError
 from effkeras.files import told_apart
 from effkeras.options import above_zero, parser
 from export.delegates.delegate import DEFAULT, Absent
+from export.delegates.names import ANDROID, known_names
 from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
@@ -182,8 +183,8 @@ def _options(chosen: argparse.Namespace) -> BenchOptions:
     serial, delegates = chosen.adb, tuple(chosen.delegate)
     if serial is not None and serial.endswith(".tflite"):
         raise EffkerasError(f"--adb takes {serial} for a serial number: put the files before it")
-    if (serial is not None or chosen.benchmark_binary) and "android" not in delegates:
-        delegates = (*delegates, "android")
+    if (serial is not None or chosen.benchmark_binary) and ANDROID not in delegates:
+        delegates = (*delegates, ANDROID)
     return BenchOptions(
         chosen.threads,
         chosen.runs,
@@ -232,8 +233,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_words,
         default=DEFAULT,
         metavar="NAMES",
-        help="what runs them, of: xnnpack,plain,compiled-cpu,compiled-gpu,edgetpu,android "
-        "(default: xnnpack,plain); what is absent is reported with how to get it",
+        help=f"what runs them, of: {','.join(known_names())} "
+        f"(default: {','.join(DEFAULT)}); what is absent is reported with how to get it",
     )
     options.add_argument("--blocks", type=Path, metavar="TOML", help="write the latency of each block too")
     phone = options.add_argument_group("a phone, through adb")

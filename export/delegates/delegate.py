@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from effkeras.errors import EffkerasError
+from effkeras.registry import Registry
 
 # What runs wherever LiteRT does: its CPU kernels with XNNPACK and without.
 DEFAULT = ("xnnpack", "plain")
@@ -85,3 +86,7 @@ class Delegate(Protocol):
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
         """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
+
+
+# The delegates of this machine, present or not; each module of export.delegates.host adds its own.
+DELEGATES: Registry[Delegate] = Registry("delegate", "export.delegates.host")

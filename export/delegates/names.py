@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from effkeras.errors import EffkerasError, did_you_mean
-from export.delegates.compiled_cpu import CompiledCpu
-from export.delegates.compiled_gpu import CompiledGpu
-from export.delegates.delegate import Delegate
-from export.delegates.edgetpu import EdgeTpu
-from export.delegates.interpreter_cpu import PLAIN, XNNPACK
+from export.delegates.delegate import DELEGATES, Delegate
 
 ANDROID = "android"
 
 
 def host_delegates() -> dict[str, Delegate]:
     """The delegates of this machine, whether they are here or not."""
-    known: tuple[Delegate, ...] = (XNNPACK, PLAIN, CompiledCpu(), CompiledGpu(), EdgeTpu())
-    return {one.name: one for one in known}
+    return DELEGATES.entries()
 
 
 def known_names() -> list[str]:

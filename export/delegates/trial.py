@@ -47,13 +47,15 @@ def try_out(flatbuffer: bytes, delegate: str, threads: int) -> Trial:
     with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
         file, answer = Path(folder, "model.tflite"), Path(folder, "answer.json")
         file.write_bytes(flatbuffer)
-        words = [sys.executable, "-m", _MODULE, delegate, str(threads), str(file), str(answer)]
+        module = type(host_delegates()[delegate]).__module__  # which registers it in the child too
+        words = [sys.executable, "-m", _MODULE, module, delegate, str(threads), str(file), str(answer)]
         return _answer(words, answer)
 
 
 def main(argv: list[str]) -> None:
-    """The child's side: DELEGATE THREADS FILE ANSWER."""
-    delegate, threads, file, answer = argv
+    """The child's side: MODULE DELEGATE THREADS FILE ANSWER; importing the module registers the delegate."""
+    module, delegate, threads, file, answer = argv
+    importlib.import_module(module)
     Path(answer).write_text(json.dumps(_tried(delegate, int(threads), Path(file).read_bytes())))
 
 

@@ -57,7 +57,7 @@ def test_rows_tell_distribution_share_memory_and_versions(artifact, tmp_path):
 
 
 def test_what_is_absent_is_reported_with_how_to_get_it(artifact, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {})
+    monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {})
     monkeypatch.setenv("PATH", str(tmp_path))
     arguments = [str(artifact), "--runs", "2", "--warmup", "0", "--threads", "1"]
     assert main([*arguments, "--delegate", "plain,edgetpu", "--adb"]) == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -9,15 +10,15 @@ import numpy as np
 import pytest
 from small_tflite import small_tflite
 
-from effkeras import EffkerasError
+from effkeras import EffkerasError, results
 from effkeras.cli import main
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.latency import Plan
 from export.delegates import trial
-from export.delegates.compiled_gpu import CompiledGpu
-from export.delegates.delegate import Absent, Share, UnusableError
-from export.delegates.edgetpu import EdgeTpu, EdgeTpuSession
-from export.delegates.interpreter_cpu import PLAIN
+from export.delegates.delegate import DELEGATES, Absent, Share, UnusableError
+from export.delegates.host.compiled_gpu import CompiledGpu
+from export.delegates.host.edgetpu import EdgeTpu, EdgeTpuSession
+from export.delegates.host.interpreter_cpu import PLAIN
 from export.delegates.names import checked_names, host_delegates
 from export.delegates.timing import Job, Timing, distribution_of, rounds, time_here
 from export.delegates.trial import Trial, try_out
@@ -57,7 +58,7 @@ def test_a_compiled_model_gives_what_the_interpreter_gives():
 
 
 def test_what_is_absent_keeps_its_place_and_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
+    monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
     jobs = [*in_process("plain"), Job(small_tflite(), "edgetpu"), *in_process("edgetpu", "plain")]
     first, absent, follows, last = time_here(jobs, PLAN)
     assert isinstance(first, Timing)
@@ -67,7 +68,7 @@ def test_what_is_absent_keeps_its_place_and_says_how_to_get_it(monkeypatch):
 
 
 def test_nothing_but_absent_delegates_is_no_error(monkeypatch):
-    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
+    monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
     (absent,) = time_here([Job(small_tflite(), "edgetpu")], PLAN)
     assert isinstance(absent, Absent)
 
@@ -101,8 +102,8 @@ def test_the_edge_tpus_library_without_a_device_gives_its_own_reason(tmp_path, m
     source, library = tmp_path / "edgetpu.c", tmp_path / "libedgetpu.so.1"
     source.write_text(NO_DEVICE)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    monkeypatch.setattr("export.delegates.edgetpu.LIBRARIES", {sys.platform: str(library)})
-    monkeypatch.setattr("export.delegates.edgetpu.COMPILED", "CONV_2D")
+    monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {sys.platform: str(library)})
+    monkeypatch.setattr("effkeras.litert.edge_tpu.COMPILED", "CONV_2D")
     assert EdgeTpu().missing() is None
     with pytest.raises(UnusableError, match="no Edge TPU is plugged in"):
         EdgeTpu().open(small_tflite(), 1)
@@ -115,7 +116,7 @@ def test_the_compiled_operators_are_the_edge_tpus_share():
 
 
 def test_a_gpu_without_a_loader_is_absent(monkeypatch):
-    monkeypatch.setattr("export.delegates.compiled_gpu.LOADER", "libnosuch-vulkan.so.1")
+    monkeypatch.setattr("export.delegates.host.compiled_gpu.LOADER", "libnosuch-vulkan.so.1")
     if sys.platform == "linux":
         assert "libnosuch-vulkan" in CompiledGpu().missing()
     assert "VK_ICD_FILENAMES" in CompiledGpu().how_to_get
@@ -180,6 +181,49 @@ def test_a_distribution_is_numpys():
     found = distribution_of(times)
     assert (found.min_ms, found.mean_ms, found.median_ms) == (1, 50.5, 50.5)
     assert found.p95_ms == pytest.approx(95.05)
+
+
+OWN_DELEGATE = """
+from dataclasses import dataclass
+
+from export.delegates.delegate import DELEGATES
+from export.delegates.host.interpreter_cpu import PLAIN
+
+
+@dataclass(frozen=True)
+class Own:
+    name: str = "own"
+    title: str = "own accelerator"
+    how_to_get: str = ""
+    takes_threads: bool = False
+
+    def missing(self):
+        return None
+
+    def open(self, flatbuffer, threads):
+        return PLAIN.open(flatbuffer, threads)
+
+
+DELEGATES.register("own")(Own())
+"""
+
+
+def test_a_delegate_of_one_file_is_timed_by_the_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_delegate.py").write_text(OWN_DELEGATE)
+    file, rows = tmp_path / "model.tflite", tmp_path / "rows.jsonl"
+    file.write_bytes(small_tflite())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(DELEGATES, "_entries", DELEGATES.entries())
+    importlib.import_module("own_delegate")
+    command = ["export", "bench", str(file), "--delegate", "own", "--runs", "2", "--out", str(rows)]
+    assert main(command) == 0
+    assert "own accelerator" in capsys.readouterr().out
+    (row,) = results.read(rows)
+    assert (row["delegate"], row["kernels"], row["threads"]) == ("own", "own accelerator", 1)
+    assert row["peak_bytes"] is not None  # it was run in a process of its own, which found it too
+    with pytest.raises(SystemExit):
+        main(["export", "bench", "--help"])
+    assert "own" in capsys.readouterr().out.split("--delegate")[-1]
 
 
 def test_names_are_checked():

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from effkeras.litert.runner import make_interpreter
-from export.delegates.delegate import Session
-from export.delegates.interpreter import with_pictures
+from export.delegates.delegate import DELEGATES, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +23,12 @@ class InterpreterCpu:
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
         """Loads a file. Raises EffkerasError for a corrupt one."""
+        from effkeras.litert.runner import make_interpreter
+        from export.delegates.interpreter import with_pictures
+
         interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=self.xnnpack)
         return with_pictures(interpreter, flatbuffer)
 
 
-XNNPACK = InterpreterCpu("xnnpack", "XNNPACK", xnnpack=True)
-PLAIN = InterpreterCpu("plain", "plain", xnnpack=False)
+XNNPACK = DELEGATES.register("xnnpack")(InterpreterCpu("xnnpack", "XNNPACK", xnnpack=True))
+PLAIN = DELEGATES.register("plain")(InterpreterCpu("plain", "plain", xnnpack=False))

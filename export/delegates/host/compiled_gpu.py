@@ -7,8 +7,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 
-from export.delegates.compiled import compile_for
-from export.delegates.delegate import Session
+from export.delegates.delegate import DELEGATES, Session
 
 # The loader that LiteRT's accelerator opens at run time, on Linux.
 LOADER = "libvulkan.so.1"
@@ -37,6 +36,8 @@ class CompiledGpu:
         """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
         from ai_edge_litert.compiled_model import CpuOptions, HardwareAccelerator, Options
 
+        from export.delegates.compiled import compile_for
+
         accelerators = HardwareAccelerator.GPU | HardwareAccelerator.CPU
         return compile_for(flatbuffer, Options(accelerators, cpu_options=CpuOptions(num_threads=threads)))
 
@@ -47,3 +48,6 @@ def _loads(library: str) -> bool:
     except OSError:
         return False
     return True
+
+
+DELEGATES.register("compiled-gpu")(CompiledGpu())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from export.delegates.compiled import compile_for
-from export.delegates.delegate import Session
+from export.delegates.delegate import DELEGATES, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +26,10 @@ class CompiledCpu:
         """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
         from ai_edge_litert.compiled_model import CpuOptions, HardwareAccelerator, Options
 
+        from export.delegates.compiled import compile_for
+
         options = Options(HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads))
         return compile_for(flatbuffer, options)
+
+
+DELEGATES.register("compiled-cpu")(CompiledCpu())

@@ -7,11 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.litert.edge_tpu import COMPILED
-from effkeras.litert.flatbuffer import operators
 from effkeras.quiet import quiet
-from export.delegates.delegate import Session, Share, UnusableError
-from export.delegates.interpreter import with_pictures
+from export.delegates.delegate import DELEGATES, Session, Share, UnusableError
 
 # As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).
 LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
@@ -58,6 +55,10 @@ class EdgeTpu:
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
         """Loads a file. Raises UnusableError when it is not compiled or there is no device."""
+        from effkeras.litert.edge_tpu import COMPILED
+        from effkeras.litert.flatbuffer import operators
+        from export.delegates.interpreter import with_pictures
+
         graph = operators(flatbuffer)
         compiled = sum(op.name == COMPILED for op in graph)
         if not compiled:
@@ -87,3 +88,6 @@ def _interpreter(flatbuffer: bytes, threads: int) -> Any:
 
 def _library() -> str:
     return LIBRARIES.get(sys.platform, "libedgetpu.so.1")
+
+
+DELEGATES.register("edgetpu")(EdgeTpu())
