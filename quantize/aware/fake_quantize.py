@@ -28,7 +28,7 @@ from effkeras.layers.fake_quant_steps import (
 from effkeras.rewrite import Graph, StandIn, key, passed_on
 from quantize.aware.operations import activation_name, activation_of, class_name
 from quantize.aware.placement import RELU6, Group, Placement, Spot, is_standalone
-from quantize.magnitude.masks import clusters_of, zero_mask
+from quantize.magnitude.kmeans import clusters_of
 from quantize.rewriting.folding import Affine, Folds, bias_of, split_separable
 from quantize.specs import QatSpec
 
@@ -271,7 +271,7 @@ def _fill(layer: Any, kernel: Kernel) -> None:
     if kernel.bias is not None:
         layer.biases.assign(kernel.bias)
     if layer.masked:
-        layer.mask.assign(zero_mask(kernel.values))
+        layer.mask.assign(kernel.values != 0)
     if layer.clusters:
         layer.assignment.assign(clusters_of(kernel.values).assignment)
 

@@ -22,8 +22,7 @@ from effkeras.layers.fake_quant_kernels import FakeQuantKernel
 from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.aware.fake_quantize import Emitter, Source, has_kernel
 from quantize.aware.placement import Placement, place
-from quantize.magnitude.selection import SKIPPED, select
-from quantize.magnitude.selection import Choice as Kernels
+from quantize.magnitude.selection import SKIPPED, KernelFilter, select
 from quantize.post_training.calibration import Calibration, Choice, calibration_inputs, checked_variety
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.rewriting.folding import Folds, find_folds
@@ -142,7 +141,7 @@ def _left(graph: Graph, spec: QatSpec) -> frozenset[str]:
     """The names of layers whose kernels stay in float."""
     if not spec.skip:
         return frozenset()
-    skipped = select(graph, Kernels(spec.skip, depthwise=True)).skipped
+    skipped = select(graph, KernelFilter(spec.skip, depthwise=True)).skipped
     names = {one.name for one in skipped if one.why == SKIPPED}
     return frozenset({*names, *(f"{name}_depthwise" for name in names)})
 

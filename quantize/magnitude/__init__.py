@@ -1,1 +1,1 @@
-"""Weights that become zero, or few different values, by their size."""
+"""Magnitude pruning and weight clustering."""

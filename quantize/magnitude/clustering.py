@@ -1,4 +1,4 @@
-"""Weight clustering: few different values per kernel, which packs well and fits a table.
+"""Weight clustering: few distinct values per kernel, which compresses well and fits a look-up table.
 
 Han, Mao & Dally 2016, "Deep compression" (arXiv:1510.00149), section 3. Fine-tuning moves the values and
 leaves every weight in its cluster.
@@ -17,11 +17,10 @@ from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
 from effkeras.tables import to_record
-from quantize.magnitude.hooks import FitHook
-from quantize.magnitude.kmeans import centroids_of, nearest, smallest_count
-from quantize.magnitude.masks import clusters_of, relative_change
-from quantize.magnitude.selection import Choice, Selection, Target, select
-from quantize.magnitude.sparsity import sparsity_of, stored_sizes
+from effkeras.training.callbacks import FitHook
+from quantize.magnitude.kmeans import centroids_of, clusters_of, nearest, smallest_count
+from quantize.magnitude.selection import KernelFilter, Selection, Target, select
+from quantize.magnitude.sparsity import relative_change, sparsity_of, stored_sizes
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec
 
@@ -32,7 +31,7 @@ Array = np.ndarray
 
 
 def cluster(model: keras.Model, spec: ClusterSpec | None = None) -> Compressed:
-    """Gives each kernel of a model at most so many different values, without training.
+    """Gives each kernel of a model at most so many distinct values, without training.
 
     Zeros stay zeros and nothing else becomes one: a pruned model keeps its pattern.
 
@@ -86,7 +85,9 @@ def select_clusterable(graph: Graph, spec: ClusterSpec) -> Selection:
     to_record(ClusterSpec, dataclasses.asdict(spec), STEP)
     if spec.clusters < 2:
         raise EffkerasError(f"{STEP}: clusters must be at least 2, not {spec.clusters}")
-    return select(graph, Choice(spec.skip, spec.depthwise), lambda kernel: _unfit(kernel, spec.clusters))
+    return select(
+        graph, KernelFilter(spec.skip, spec.depthwise), lambda kernel: _unfit(kernel, spec.clusters)
+    )
 
 
 class ClusterHook(FitHook):
@@ -165,7 +166,7 @@ def _assignment(target: Target, model: keras.Model, spec: ClusterSpec) -> keras.
     found = clusters_of(target.array(model))
     if len(found.centroids) > spec.clusters:
         raise EffkerasError(
-            f"the layer {target.name!r} has {len(found.centroids)} different weights, more than "
+            f"the layer {target.name!r} has {len(found.centroids)} distinct weights, more than "
             f"{spec.clusters}; cluster the model before it is trained on"
         )
     places = np.where(found.centroids == 0, 0, 1 + np.arange(len(found.centroids))).astype(np.int32)

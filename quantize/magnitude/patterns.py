@@ -1,7 +1,7 @@
-"""Which weights may become zero together: any, n of every m, or whole blocks.
+"""Which weights may become zero together: any, n of every m, or whole blocks; and the masks that prune them.
 
 A kernel is seen as matrices of input channels x filters, its last two axes, one at each position of the
-window. For dense and convolution layers the masks are those of tensorflow-model-optimization.
+window. For dense and convolution layers the masks are those of tensorflow-model-optimization. Pure numpy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from effkeras.errors import EffkerasError, did_you_mean
+from quantize.specs import Scope
 
 Pooling = Literal["average", "max"]
 Array = np.ndarray
@@ -77,7 +78,7 @@ class Groups(Pattern):
 class Blocks(Pattern):
     """Blocks of `rows` input channels x `columns` filters are zero as a whole; 1 x 1 is any weight.
 
-    `pooling` says whether the average or the largest magnitude speaks for a block.
+    `pooling` says whether the average or the largest magnitude ranks a block.
     """
 
     rows: int = 1
@@ -152,3 +153,39 @@ def _blocks(text: str, rows: int, columns: int, pooling: Pooling) -> Blocks:
     if not rows or not columns:
         raise EffkerasError(f"the pattern {text!r} names an empty block; give ROWSxCOLUMNS of at least 1x1")
     return Blocks(rows, columns, pooling)
+
+
+def pruning_masks(
+    kernels: Sequence[Array], pattern: Groups | Blocks, sparsity: float, scope: Scope = "layer"
+) -> list[Array]:
+    """Masks that leave the largest weights; True where a weight stays.
+
+    Args:
+        kernels: the kernels that are pruned, (..., input channels, filters) each.
+        pattern: what becomes zero together. n of m does without `sparsity`.
+        sparsity: the share of weights (or blocks) that become zero.
+        scope: "layer" finds a threshold for each kernel, "global" one for all; each keeps at least its
+            largest weight.
+
+    Returns:
+        A mask for each kernel. As in tensorflow-model-optimization `round(size * (1 - sparsity))` weights
+        stay, half rounded to even, and all that equal the smallest of them.
+    """
+    if isinstance(pattern, Groups):
+        return [pattern.mask(kernel) for kernel in kernels]
+    scores = [pattern.scores(kernel) for kernel in kernels]
+    if scope == "layer":
+        thresholds = [_threshold(score.ravel(), sparsity) for score in scores]
+    else:
+        common = _threshold(np.concatenate([score.ravel() for score in scores]), sparsity)
+        thresholds = [min(common, score.max()) for score in scores]
+    kept = (score >= threshold for score, threshold in zip(scores, thresholds, strict=True))
+    return [pattern.spread(one, kernel.shape) for one, kernel in zip(kept, kernels, strict=True)]
+
+
+def _threshold(scores: Array, sparsity: float) -> Array:
+    """The smallest score that stays."""
+    share = np.float32(1) - np.float32(sparsity)
+    kept = int(np.clip(np.round(np.float32(scores.size) * share), 1, scores.size))
+    place = scores.size - kept
+    return np.partition(scores, place)[place]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -17,12 +18,10 @@ from effkeras.console import track
 from effkeras.errors import EffkerasError
 from effkeras.rewrite import Graph, check_finite, rewrite
 from effkeras.tables import to_record
-from quantize.magnitude.hooks import FitHook
-from quantize.magnitude.masks import pruning_masks, relative_change, zero_mask
-from quantize.magnitude.patterns import Groups, parse_pattern
-from quantize.magnitude.schedules import Schedule
-from quantize.magnitude.selection import Choice, Selection, Target, select
-from quantize.magnitude.sparsity import sparsity_of, stored_sizes
+from effkeras.training.callbacks import FitHook
+from quantize.magnitude.patterns import Groups, parse_pattern, pruning_masks
+from quantize.magnitude.selection import KernelFilter, Selection, Target, select
+from quantize.magnitude.sparsity import relative_change, sparsity_of, stored_sizes
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import PruneSpec
 
@@ -82,7 +81,7 @@ def select_prunable(graph: Graph, spec: PruneSpec) -> Selection:
     """The kernels that a spec prunes; raises EffkerasError for a spec that no model can meet."""
     check_prune_spec(spec)
     pattern = parse_pattern(spec.pattern)
-    choice = Choice(spec.skip, spec.depthwise, spec.layers == "1x1")
+    choice = KernelFilter(spec.skip, spec.depthwise, spec.layers == "1x1")
     return select(graph, choice, lambda kernel: pattern.unfit(kernel.shape))
 
 
@@ -198,9 +197,64 @@ def _masks(kernels: Sequence[Array], spec: PruneSpec, sparsity: float) -> list[A
 
 def _entry(target: Target, before: Array, after: Array) -> LayerReport:
     zeros = 1 - np.count_nonzero(after) / after.size
-    removed = relative_change(before, np.where(zero_mask(after), before, 0))
+    removed = relative_change(before, np.where(after != 0, before, 0))
     return LayerReport(target.name, target.kind, "done", f"sparsity {zeros:.3f}", removed)
 
 
 def _mask_for(kernel: keras.Variable) -> keras.Variable:
     return keras.Variable(np.ones(kernel.shape, bool), dtype="bool", trainable=False, name="prune_mask")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Polynomial growth of the sparsity (Zhu & Gupta 2017, arXiv:1710.01878, equation 1).
+
+    From step `begin` to step `end`, every `every` steps, the sparsity is
+
+        final + (start - final) * (1 - (step - begin) / (end - begin)) ** power
+
+    in float32. Steps count from 1. With `start` equal to `final` it is constant. The same as
+    PolynomialDecay and ConstantSparsity of tensorflow-model-optimization.
+    """
+
+    start: float
+    final: float
+    begin: int
+    end: int
+    every: int = 1
+    power: float = 3.0
+
+    @classmethod
+    def of(cls, spec: PruneSpec, steps: int) -> Schedule:
+        """The schedule for a training of `steps` steps.
+
+        The last change is made at a whole number of `every` steps after `begin`, at full sparsity: a
+        schedule that ended between two changes would stay below it.
+        """
+        begin = min(steps, max(1, round(spec.begin * steps)))
+        length = max(0, round(spec.end * steps) - begin)
+        every = min(spec.every, max(1, length))
+        start = spec.start if spec.schedule == "polynomial" else spec.sparsity
+        return cls(start, spec.sparsity, begin, begin + length // every * every, every, spec.power)
+
+    @classmethod
+    def once(cls, spec: PruneSpec, steps: int) -> Schedule:
+        """A schedule with one change, at full sparsity."""
+        begin = min(steps, max(1, round(spec.begin * steps)))
+        return cls(spec.sparsity, spec.sparsity, begin, begin)
+
+    def is_turn(self, step: int) -> bool:
+        """Whether masks change at this step, before its forward pass."""
+        return self.begin <= step <= self.end and (step - self.begin) % self.every == 0
+
+    def sparsity(self, step: int) -> float:
+        """The share of zeros at a step."""
+        one = np.float32(1)
+        left = (one - self._progress(step)) ** np.float32(self.power)
+        return float(np.float32(self.start - self.final) * left + np.float32(self.final))
+
+    def _progress(self, step: int) -> np.float32:
+        if self.end <= self.begin:
+            return np.float32(step >= self.begin)
+        share = np.float32(step - self.begin) / np.float32(self.end - self.begin)
+        return np.clip(share, np.float32(0), np.float32(1))

@@ -31,7 +31,7 @@ _KERNEL = "kernel"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class KernelFilter:
     """What a step takes: `skip` are regular expressions of layer names, or the words "stem" and "predictors".
 
     `depthwise` takes depthwise convolutions too, `only_1x1` nothing but 1x1 convolutions.
@@ -90,7 +90,7 @@ def any_kernel(kernel: np.ndarray) -> str:
     return ""
 
 
-def select(graph: Graph, choice: Choice, unfit: Unfit = any_kernel) -> Selection:
+def select(graph: Graph, choice: KernelFilter, unfit: Unfit = any_kernel) -> Selection:
     """Finds the kernels for a step.
 
     Args:
@@ -105,7 +105,7 @@ def select(graph: Graph, choice: Choice, unfit: Unfit = any_kernel) -> Selection
     targets: list[Target] = []
     skipped: list[LayerReport] = []
     for layer in kernel_layers(graph):
-        found, why = ([], SKIPPED) if layer.name in left_out else _judged(layer, choice, unfit)
+        found, why = ([], SKIPPED) if layer.name in left_out else _targets_or_reason(layer, choice, unfit)
         targets += found
         if not found:
             skipped.append(LayerReport(layer.name, type(layer).__name__, "skipped", why))
@@ -179,7 +179,7 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _judged(layer: keras.Layer, choice: Choice, unfit: Unfit) -> tuple[list[Target], str]:
+def _targets_or_reason(layer: keras.Layer, choice: KernelFilter, unfit: Unfit) -> tuple[list[Target], str]:
     """A layer's kernels that are taken, and why there are no more."""
     wanted = list(_targets(layer, choice))
     reasons = [unfit(values_of(getattr(layer, one.weight))) for one in wanted]
@@ -187,7 +187,7 @@ def _judged(layer: keras.Layer, choice: Choice, unfit: Unfit) -> tuple[list[Targ
     return found, next(filter(None, reasons), "") or _why_not(layer, choice)
 
 
-def _targets(layer: keras.Layer, choice: Choice) -> Iterator[Target]:
+def _targets(layer: keras.Layer, choice: KernelFilter) -> Iterator[Target]:
     for weight, is_depthwise in _weights(layer):
         if is_depthwise and not choice.depthwise:
             continue
@@ -214,7 +214,7 @@ def _is_1x1(layer: keras.Layer, weight: str) -> bool:
     return isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1)
 
 
-def _why_not(layer: keras.Layer, choice: Choice) -> str:
+def _why_not(layer: keras.Layer, choice: KernelFilter) -> str:
     """Why none of a layer's kernels is taken."""
     weights = _weights(layer)
     if not weights:

@@ -1,4 +1,4 @@
-"""Zeros in a model's weights: how many, where, and what they save."""
+"""What a step left of a model's weights: zeros, bytes, and how far they are from those before."""
 
 from __future__ import annotations
 
@@ -102,3 +102,10 @@ def _zeros(values: np.ndarray) -> int:
 
 def _array(weight: keras.Variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(weight)
+
+
+def relative_change(before: np.ndarray, after: np.ndarray) -> float:
+    """The norm of the difference as a share of the norm of `before`; 0 where that is 0."""
+    norm = np.linalg.norm(before.astype(np.float64))
+    change = np.linalg.norm(after.astype(np.float64) - before)
+    return float(change / norm) if norm else 0.0

@@ -37,11 +37,10 @@ from effkeras.models import spec_of
 from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.distillation import meaning
 from quantize.lessons import Lessons
-from quantize.magnitude.masks import relative_change
 from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
 from quantize.magnitude.pruning import finish_pruning, select_prunable
-from quantize.magnitude.selection import Choice, Selection, select
-from quantize.magnitude.sparsity import sparsity_of
+from quantize.magnitude.selection import KernelFilter, Selection, select
+from quantize.magnitude.sparsity import relative_change, sparsity_of
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
 from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
@@ -219,10 +218,14 @@ def _selected(graph: Graph, spec: StepSpec) -> Selection:
             raise EffkerasError(f'{TOOL} cannot learn ranges; set ranges to "ema"')
         if spec.keep_clusters:
             raise EffkerasError(f"{TOOL} gives no clustered weights back; set keep_clusters to false")
-        return select(graph, Choice(spec.skip, depthwise=True))
+        return select(graph, KernelFilter(spec.skip, depthwise=True))
     if spec.depthwise:
         raise EffkerasError(f"{TOOL} neither prunes nor clusters depthwise kernels; set depthwise to false")
-    return select_prunable(graph, spec) if isinstance(spec, PruneSpec) else select(graph, Choice(spec.skip))
+    return (
+        select_prunable(graph, spec)
+        if isinstance(spec, PruneSpec)
+        else select(graph, KernelFilter(spec.skip))
+    )
 
 
 def _pattern(spec: PruneSpec) -> dict[str, tuple[int, int] | str]:

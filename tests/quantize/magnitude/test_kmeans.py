@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from tfmot_clustering import COUNTS, STARTS
 
 from quantize.magnitude.kmeans import centroids_of, nearest, smallest_count
-from quantize.magnitude.masks import relative_change
+from quantize.magnitude.sparsity import relative_change
 
 numbers = arrays(np.float32, st.integers(1, 60), elements=st.floats(-10, 10, width=32, allow_subnormal=False))
 starts = st.sampled_from(list(STARTS))

@@ -12,10 +12,8 @@ import pytest
 import tfmot_pruning
 from tfmot_pruning import RATE, SCHEDULES, STEPS, TRAINING, WAYS
 
-from quantize.magnitude.masks import pruning_masks
-from quantize.magnitude.patterns import parse_pattern
-from quantize.magnitude.pruning import PruneHook
-from quantize.magnitude.schedules import Schedule
+from quantize.magnitude.patterns import parse_pattern, pruning_masks
+from quantize.magnitude.pruning import PruneHook, Schedule
 from quantize.specs import PruneSpec
 
 SHAPES = {

@@ -11,7 +11,7 @@ from quantize.magnitude.selection import (
     DEPTHWISE,
     ONLY_1X1,
     SKIPPED,
-    Choice,
+    KernelFilter,
     kernel_layers,
     layer_named,
     predictors,
@@ -21,10 +21,10 @@ from quantize.magnitude.selection import (
 
 
 def names(*choices: str, **options: bool) -> list[str]:
-    return [one.name for one in select(Graph.of(two_heads()), Choice(choices, **options)).targets]
+    return [one.name for one in select(Graph.of(two_heads()), KernelFilter(choices, **options)).targets]
 
 
-def reasons(choice: Choice) -> dict[str, str]:
+def reasons(choice: KernelFilter) -> dict[str, str]:
     return {one.name: one.why for one in select(Graph.of(two_heads()), choice).skipped}
 
 
@@ -64,25 +64,25 @@ def test_layers_come_in_the_networks_order_and_shared_ones_once():
 
 def test_depthwise_kernels_are_taken_on_request():
     graph = Graph.of(two_heads())
-    without = {(one.name, one.weight) for one in select(graph, Choice()).targets}
-    with_them = {(one.name, one.weight) for one in select(graph, Choice(depthwise=True)).targets}
+    without = {(one.name, one.weight) for one in select(graph, KernelFilter()).targets}
+    with_them = {(one.name, one.weight) for one in select(graph, KernelFilter(depthwise=True)).targets}
     assert with_them - without == {("depthwise", "kernel"), ("separable", "depthwise_kernel")}
-    assert reasons(Choice()) == {"depthwise": DEPTHWISE}
+    assert reasons(KernelFilter()) == {"depthwise": DEPTHWISE}
 
 
 def test_only_1x1_takes_the_pointwise_half_of_a_separable_convolution():
-    found = select(Graph.of(two_heads()), Choice(only_1x1=True, depthwise=True)).targets
+    found = select(Graph.of(two_heads()), KernelFilter(only_1x1=True, depthwise=True)).targets
     assert [(one.name, one.weight) for one in found] == [
         ("expand", "kernel"),
         ("separable", "pointwise_kernel"),
     ]
-    assert set(reasons(Choice(only_1x1=True)).values()) == {ONLY_1X1, DEPTHWISE}
+    assert set(reasons(KernelFilter(only_1x1=True)).values()) == {ONLY_1X1, DEPTHWISE}
 
 
 def test_skip_takes_words_and_regular_expressions():
     left = names("stem", "predictors", "^hid")
     assert sorted(left) == ["enlarge", "expand", "separable"]
-    assert reasons(Choice(("stem", "^hid")))["first"] == SKIPPED
+    assert reasons(KernelFilter(("stem", "^hid")))["first"] == SKIPPED
 
 
 def test_a_skip_that_matches_nothing_gets_a_hint():
@@ -103,20 +103,20 @@ def test_nothing_left_is_an_error():
     image = keras.Input((8, 8, 3))
     empty = keras.Model(image, keras.layers.ReLU()(image), name="empty")
     with pytest.raises(EffkerasError, match="it has no convolution or dense layer"):
-        select(Graph.of(empty), Choice())
+        select(Graph.of(empty), KernelFilter())
 
 
 def test_a_kernel_of_a_kind_that_is_not_known_is_named():
     image = keras.Input((4, 8))
     x = keras.layers.EinsumDense("abc,cd->abd", (None, 6), name="einsum")(image)
     graph = Graph.of(keras.Model(image, keras.layers.Dense(2, name="last")(x)))
-    (skipped,) = select(graph, Choice()).skipped
+    (skipped,) = select(graph, KernelFilter()).skipped
     assert (skipped.name, skipped.why) == ("einsum", "EinsumDense is neither a convolution nor a dense layer")
 
 
 def test_a_kernel_that_does_not_fit_is_left_alone_with_the_reason():
     selection = select(
-        Graph.of(two_heads()), Choice(), lambda kernel: "too small" if kernel.shape[-1] < 10 else ""
+        Graph.of(two_heads()), KernelFilter(), lambda kernel: "too small" if kernel.shape[-1] < 10 else ""
     )
     whys = {one.name: one.why for one in selection.skipped}
     assert whys == {"first": "too small", "boxes": "too small", "scores": "too small", "depthwise": DEPTHWISE}
@@ -124,7 +124,7 @@ def test_a_kernel_that_does_not_fit_is_left_alone_with_the_reason():
 
 def test_layers_of_nested_models_go_by_their_joined_names():
     model = nested()
-    found = select(Graph.of(model), Choice(("stem",)))
+    found = select(Graph.of(model), KernelFilter(("stem",)))
     assert [one.name for one in found.targets] == ["features_second", "head_scores"]
     assert layer_named(model, "features_second") is model.get_layer("features").get_layer("second")
     assert found.targets[1].variable(model).shape == (576, 3)

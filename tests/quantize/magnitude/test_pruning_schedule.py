@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantize.magnitude.schedules import Schedule
+from quantize.magnitude.pruning import Schedule
 from quantize.specs import PruneSpec
 
 SPEC = PruneSpec(sparsity=0.8)
