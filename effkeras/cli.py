@@ -27,7 +27,7 @@ VERBS = {
     ),
     "search table": ("effkeras.commands.search_table", "time the blocks of a space, for `--cost table:FILE`"),
     "sensitivity": (
-        "quantize.precision.sensitivity",
+        "quantize.precision.command",
         "which layers suffer most from few bits",
     ),
     "predict": ("effkeras.commands.predict", "find objects or classes in pictures and videos"),

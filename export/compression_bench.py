@@ -147,7 +147,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _time(out: Path) -> None:
-    from quantize.channels.bench import speed_rows
+    from export.benchmarks.channel_speed import speed_rows
 
     with quiet():
         rows = [results.stamped(row) for row in speed_rows()]
@@ -159,9 +159,9 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
     with quiet():
         import effkeras
         from effkeras.models import spec_of
+        from export.benchmarks.random_models import rescaled
         from quantize.compression import CompressOptions, compress
         from quantize.distillation import probe
-        from quantize.post_training.rescaling import rescaled
         from quantize.splits import Splits
 
         model = effkeras.build(case.model, weights="digits")

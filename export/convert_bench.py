@@ -76,11 +76,11 @@ def convert_bench(options: ConvertBenchOptions) -> Conversion:
     """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
     with quiet():
         from effkeras.models import build, spec_of
-        from quantize.post_training.on_noise import noise
+        from export.benchmarks.random_models import random_images
     shape = (options.size, options.size) if options.size else None
     model = build(options.model, input_shape=shape)
     size = spec_of(model).input.size
-    pixels = noise((*size, 3), options.pictures)
+    pixels = random_images((*size, 3), options.pictures)
     rounds = [
         (_timed(lambda: _ours(model, pixels)), _timed(lambda: _plain(model, pixels)))
         for _ in track(range(options.repeats), "converting")
@@ -97,7 +97,8 @@ def convert_bench(options: ConvertBenchOptions) -> Conversion:
 
 
 def _ours(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:
-    from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+    from quantize.post_training.options import PtqOptions
+    from quantize.post_training.quantization import float_parts, quantize_pixels
     from quantize.recipes import find
 
     options = PtqOptions(find("int8"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from effkeras.litert.runner import Delegation
     from quantize.accuracy import Accuracy
     from quantize.checks.artifact import Checked
-    from quantize.post_training.quantization import LayerNote
+    from quantize.post_training.artifact import LayerNote
 
 WORST_LAYERS = 10
 

@@ -81,17 +81,17 @@ def built(name: str) -> Built:
 
 
 def settle_statistics(model: keras.Model) -> None:
-    """Gives every batch norm the statistics of its inputs, as it sees them on noise."""
+    """Gives every batch norm the statistics of its inputs, as it sees them on random_images."""
     import keras
     import tensorflow as tf
 
-    from quantize.post_training.on_noise import noise
+    from export.benchmarks.random_models import random_images
 
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    pixels = np.concatenate(noise(model.inputs[0].shape[1:], SHOWN))
+    pixels = np.concatenate(random_images(model.inputs[0].shape[1:], SHOWN))
     # As a graph, as Keras itself keeps all activations of a call.
     tf.function(lambda shown: model(shown, training=True), autograph=False)(tf.constant(pixels))
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -111,14 +111,14 @@ class Made:
 def made_of(name: str) -> Made:
     """The artifacts of a model of the zoo at its own size."""
     with quiet():
-        from quantize.post_training.on_noise import artifacts_on_noise
+        from export.benchmarks.random_models import artifacts_on_random_images
 
     one = built(name)
     height, width = one.model.inputs[0].shape[1:3]
-    plain = artifacts_on_noise(one.model, RECIPES, smaller=one.smaller)
+    plain = artifacts_on_random_images(one.model, RECIPES, smaller=one.smaller)
     edge_tpu = None
     if name.startswith(LITE_DETECTORS):
-        edge_tpu = artifacts_on_noise(one.model, ("int8",), "uint8", smaller=one.smaller)["int8"]
+        edge_tpu = artifacts_on_random_images(one.model, ("int8",), "uint8", smaller=one.smaller)["int8"]
     return Made((height, width), plain["float32"], plain["int8"], edge_tpu)
 
 

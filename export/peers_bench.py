@@ -136,11 +136,11 @@ def _ours(name: str, peer: Peer, work: Path) -> Path:
         from effkeras.files import write_bytes
         from effkeras.litert.strips import in_strips
         from effkeras.models import build
-        from quantize.post_training.on_noise import artifacts_on_noise
+        from export.benchmarks.random_models import artifacts_on_random_images
 
         model = build(name, input_shape=(peer.side, peer.side))
     folder.mkdir(parents=True, exist_ok=True)
-    for recipe, flatbuffer in artifacts_on_noise(model, RECIPES).items():
+    for recipe, flatbuffer in artifacts_on_random_images(model, RECIPES).items():
         write_bytes(folder / f"{recipe}.tflite", in_strips(flatbuffer))
     return folder
 

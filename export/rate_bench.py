@@ -75,9 +75,9 @@ def rates(recipe: str, runs: int) -> list[Rate]:
     from effkeras.litert.costs import multiply_adds
     from effkeras.litert.flatbuffer import operators
     from effkeras.litert.latency import Plan, Setting, measure_all
-    from quantize.post_training.on_noise import artifacts_on_noise
+    from export.benchmarks.random_models import artifacts_on_random_images
 
-    named = {name: artifacts_on_noise(model, [recipe])[recipe] for name, model in _models()}
+    named = {name: artifacts_on_random_images(model, [recipe])[recipe] for name, model in _models()}
     jobs = [(content, Setting(xnnpack=True, threads=1)) for content in named.values()]
     latencies = measure_all(jobs, Plan(runs, warmup=5), f"timing {recipe}")
     return [

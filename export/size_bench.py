@@ -35,11 +35,11 @@ def size_row(name: str) -> results.Row:
     """The sizes of a model's float32 and int8 artifacts as a plain record, kind "size"."""
     with quiet():
         import effkeras
-        from quantize.post_training.on_noise import artifacts_on_noise
+        from export.benchmarks.random_models import artifacts_on_random_images
 
         model = effkeras.build(name)
         draw_statistics(model)
-    made = artifacts_on_noise(model, ("float32", "int8"))
+    made = artifacts_on_random_images(model, ("float32", "int8"))
     return {
         "kind": "size",
         "model": name,

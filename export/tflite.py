@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from effkeras.definition import ModelSpec
     from quantize.checks.artifact import Checked
     from quantize.driver import Job, Made
-    from quantize.post_training.quantization import PtqOptions
+    from quantize.post_training.options import PtqOptions
     from quantize.splits import Splits
 
 SAMPLES = 128
@@ -119,7 +119,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
 
 def _check(options: ExportOptions) -> Target:
     """What the artifact is made for; an error for options that cannot work."""
-    from quantize.post_training.quantization import check
+    from quantize.post_training.options import check
 
     target = target_for(options.consumer, plans.find(options.recipe).format, options.io, options.nms)
     check(_ptq(options, target), options.data)
@@ -182,7 +182,7 @@ def _splits(options: ExportOptions, spec: ModelSpec) -> Splits:
 
 
 def _ptq(options: ExportOptions, target: Target) -> PtqOptions:
-    from quantize.post_training.quantization import PtqOptions
+    from quantize.post_training.options import PtqOptions
 
     plan = plans.find(options.recipe)
     spec = options.ptq if plan.ptq == PtqSpec() else plan.ptq
@@ -246,13 +246,13 @@ def _nms_remedy(made: Made, target: Target) -> tuple[str, ...]:
 def _layer_errors(made: Made) -> tuple[LayerError, ...]:
     """The errors of the network's operators, the largest first; none of what a step has quantized itself."""
     from effkeras.console import track
-    from quantize.post_training.calibration import Again
-    from quantize.post_training.layer_errors import layer_errors
+    from quantize.post_training.activations import layer_errors
+    from quantize.post_training.calibration import Reiterable
     from quantize.post_training.quantization import as_taken
 
     if isinstance(made.source, bytes):
         return ()
-    pictures = Again(lambda: track(made.reference().pictures[:, None], "comparing layers"))
+    pictures = Reiterable(lambda: track(made.reference().pictures[:, None], "comparing layers"))
     taken = as_taken(made.source, pictures)
     errors = layer_errors(made.source.flatbuffer, made.best.quantized.flatbuffer, taken)
     pairs = zip(made.best.quantized.layers, errors, strict=True)

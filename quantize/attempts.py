@@ -15,14 +15,10 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.models import spec_of
 from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
 from quantize.checks.acceptance import Judged, beyond_budget, ruined
-from quantize.post_training.quantization import (
-    FloatParts,
-    PtqOptions,
-    Quantized,
-    quantize_parts,
-    read_quantized,
-)
-from quantize.precision.judging import worst_drop
+from quantize.post_training.artifact import FloatParts, Quantized, read_quantized
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import quantize_parts
+from quantize.precision.measurements import worst_drop
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets, mixed_parts
 from quantize.splits import Splits
 

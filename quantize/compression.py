@@ -28,7 +28,8 @@ from quantize.checks.artifact import Checked
 from quantize.driver import Job, Made, make, write
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.plans import Plan
-from quantize.post_training.quantization import SAMPLES, PtqOptions, Quantized, check
+from quantize.post_training.artifact import Quantized
+from quantize.post_training.options import SAMPLES, PtqOptions, check
 from quantize.precision.mixed import KEPT
 from quantize.precision.partial import check_can_mix
 from quantize.recipes import Edges

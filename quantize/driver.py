@@ -22,7 +22,9 @@ from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked
 from quantize.checks.pictures import pictures_of
 from quantize.plans import Plan
-from quantize.post_training.quantization import FloatParts, PtqOptions, check_trained, float_parts
+from quantize.post_training.artifact import FloatParts
+from quantize.post_training.options import PtqOptions, check_trained
+from quantize.post_training.quantization import float_parts
 from quantize.report import StepReport
 from quantize.splits import Splits
 from quantize.work_folder import Work, artifact_of_steps, run_steps

@@ -9,7 +9,8 @@ from tiny import random_pictures, tiny_classifier
 
 from effkeras.models import build_spec
 from export.metadata import attach, of_classifier
-from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
 
 

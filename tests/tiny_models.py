@@ -14,13 +14,9 @@ import effkeras
 from effkeras.definition import ModelSpec
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
 from effkeras.models import build_spec
-from quantize.post_training.quantization import (
-    FloatParts,
-    PtqOptions,
-    Quantized,
-    float_parts,
-    quantize_pixels,
-)
+from quantize.post_training.artifact import FloatParts, Quantized
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
 
 SIDE = 64

@@ -18,10 +18,10 @@ from effkeras.graph.functional import Call
 from effkeras.layers.fake_quant import SIGNED_UNIT, UNIT, Extent
 from effkeras.rewrite import Graph, key
 from quantize.aware.operations import Role, activation_name, activation_of, class_name, is_prologue, role_of
+from quantize.post_training.ranges import PIXELS
 from quantize.rewriting.folding import Folds
 
 RELU6: Extent = (0.0, 6.0)
-PIXELS = (0.0, 255.0)
 
 _FIXED = {"sigmoid": UNIT, "softmax": UNIT, "tanh": SIGNED_UNIT, "hard_sigmoid": (0.0, 1.0)}
 _FUSED = ("relu", "relu6")

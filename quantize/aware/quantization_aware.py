@@ -23,7 +23,7 @@ from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.aware.fake_quantize import Emitter, Source, has_kernel
 from quantize.aware.placement import Placement, place
 from quantize.magnitude.selection import SKIPPED, KernelFilter, select
-from quantize.post_training.calibration import Calibration, Choice, calibration_inputs, checked_variety
+from quantize.post_training.calibration import Calibration, Sampling, calibration_inputs, checked_variety
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.rewriting.folding import Folds, find_folds
 from quantize.specs import QatSpec
@@ -169,7 +169,7 @@ def _kernel_entry(layer: FakeQuantKernel, folds: Folds) -> LayerReport:
 def _batches(model: keras.Model, data: Calibration, samples: int, seed: int) -> Iterator[np.ndarray]:
     """Batches of `BATCH` pictures as the model takes them."""
     shape = tuple(model.inputs[0].shape[1:])
-    inputs = calibration_inputs(data, _preparation(model), shape, Choice(samples, seed))
+    inputs = calibration_inputs(data, _preparation(model), shape, Sampling(samples, seed))
     pictures = iter(checked_variety(track(inputs, "calibrating")))
     while batch := list(itertools.islice(pictures, BATCH)):
         yield np.concatenate(batch)

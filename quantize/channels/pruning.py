@@ -21,9 +21,8 @@ from effkeras.graph.keras_net import EXTERNAL, external_name
 from effkeras.networks import ExternalNetwork
 from effkeras.rewrite import check_finite, flat
 from quantize.channels.costs import MACS, TIME, costs_of
-from quantize.channels.groups import Channels, find_channels, locked_by
+from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
 from quantize.channels.importance import LabelledBatches, by_norm, by_scale, by_taylor
-from quantize.channels.rewrite import without_channels
 from quantize.channels.search import Ranking, Removal, Search, after, chosen, given_back, weights_of
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ChannelSpec
@@ -127,7 +126,7 @@ class _Pruning:
     def by_latency(self) -> tuple[np.ndarray, dict[str, float]]:
         """Units to keep for the wanted share of the latency, by measuring."""
         from effkeras.litert.convert import to_flatbuffer
-        from quantize.channels.latency import bisect, latency_ratio
+        from quantize.channels.search import bisect, latency_ratio
 
         removals = list(Search(self.channels, self.ranking, self.spec).steps())
         before = to_flatbuffer(self.network)
@@ -184,7 +183,7 @@ def _ranking(
 def _by_taylor(
     model: keras.Model, channels: Channels, data: LabelledBatches | LabelledData | None
 ) -> np.ndarray:
-    from quantize.channels.data import batches_of, loss_of
+    from quantize.channels.importance import batches_of, loss_of
 
     return by_taylor(channels, loss_of(model), batches_of(model, data))
 

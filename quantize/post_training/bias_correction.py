@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.litert.flatbuffer import Operator, TensorInfo, operators, real_constants, with_constants
-from quantize.post_training.observing import observe
+from quantize.post_training.activations import observe
 
 _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

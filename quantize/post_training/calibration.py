@@ -24,7 +24,7 @@ Calibration = LabelledData | np.ndarray | Iterable[np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Sampling:
     """How many pictures to measure on, at most, and which: the same seed chooses the same."""
 
     samples: int = 128
@@ -32,32 +32,34 @@ class Choice:
 
 
 def calibration_inputs(
-    data: Calibration, spec: InputSpec | None, shape: tuple[int, ...], choice: Choice
-) -> Inputs:
+    data: Calibration, spec: InputSpec | None, shape: tuple[int, ...], sampling: Sampling
+) -> CalibrationInputs:
     """Pictures as the network takes them, to be gone through as often as needed.
 
     Args:
         data: labelled pictures, chosen evenly over the classes, or arrays, of which the first are taken.
         spec: how labelled pictures are prepared; None when the model does not say.
         shape: what the model takes, (H, W, C).
-        choice: how many, and which.
+        sampling: how many, and which.
 
     Raises:
         EffkerasError: no pictures, labelled ones for a model that does not say how to prepare them, or
             arrays of another shape or with values that are not finite.
     """
     if not isinstance(data, LabelledData):
-        return Inputs(tuple(_checked(one, shape) for one in itertools.islice(data, choice.samples)), None)
+        return CalibrationInputs(
+            tuple(_checked(one, shape) for one in itertools.islice(data, sampling.samples)), None
+        )
     if spec is None:
         raise EffkerasError(
             "the model does not say how its pictures are prepared: give them as it takes them, "
             f"as float32 arrays of {shape}, instead of labelled data"
         )
-    return Inputs(tuple(representative(data, choice.samples, choice.seed)), spec)
+    return CalibrationInputs(tuple(representative(data, sampling.samples, sampling.seed)), spec)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Inputs:
+class CalibrationInputs:
     """Pictures as the network takes them: float32 (1, H, W, C), pixels 0..255 where there is a definition.
 
     They are read anew each time, so that memory is bounded.
@@ -72,13 +74,13 @@ class Inputs:
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.items) if self.spec is None else calibration_pixels(self.items, self.spec)
 
-    def first(self, count: int) -> Inputs:
+    def first(self, count: int) -> CalibrationInputs:
         """The first `count` of them."""
-        return Inputs(self.items[:count], self.spec)
+        return CalibrationInputs(self.items[:count], self.spec)
 
 
-class Again:
-    """What a function yields, anew each time that it is gone through."""
+class Reiterable:
+    """Calls a function anew for each iteration over what it yields."""
 
     def __init__(self, make: Callable[[], Iterable[np.ndarray]]) -> None:
         self._make = make

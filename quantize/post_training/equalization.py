@@ -15,13 +15,13 @@ import numpy as np
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import deep_graphs
 from effkeras.rewrite import TINY, Graph, relative_errors, rewrite
-from quantize.post_training.joints import (
+from quantize.post_training.layer_pairs import (
     CAP,
-    Joint,
+    LayerPair,
     divide_outputs,
     input_shares,
     input_weights,
-    joints_of,
+    layer_pairs,
     multiply_inputs,
 )
 from quantize.report import Compressed, LayerReport, StepReport
@@ -56,20 +56,20 @@ def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
         EffkerasError: a model that is not functional, weights that are not finite, or no pictures.
     """
     graph = Graph.of(fold(model).model)
-    found = list(joints_of(graph))
-    joints = [one for one in found if isinstance(one, Joint)]
+    found = list(layer_pairs(graph))
+    pairs = [one for one in found if isinstance(one, LayerPair)]
     shown = list(pictures)
-    ranges = channel_ranges(graph.model, [joint.between for joint in joints], shown)
+    ranges = channel_ranges(graph.model, [pair.between for pair in pairs], shown)
     equal = rewrite(graph, {})
     entries = {}
-    for joint, extent in zip(joints, ranges, strict=True):
-        scale = _scale(joint, [equal.get_layer(one.name) for one in joint.consumers], extent)
-        divide_outputs(equal.get_layer(joint.producer.name), scale)
-        for one in joint.consumers:
+    for pair, extent in zip(pairs, ranges, strict=True):
+        scale = _scale(pair, [equal.get_layer(one.name) for one in pair.consumers], extent)
+        divide_outputs(equal.get_layer(pair.producer.name), scale)
+        for one in pair.consumers:
             multiply_inputs(equal.get_layer(one.name), scale)
-        entries[id(joint)] = _entry(joint, extent, scale)
+        entries[id(pair)] = _entry(pair, extent, scale)
     layers = [
-        entries[id(one)] if isinstance(one, Joint) else _report(one.producer, "skipped", one.why)
+        entries[id(one)] if isinstance(one, LayerPair) else _report(one.producer, "skipped", one.why)
         for one in found
     ]
     figures = {"output error": _change(graph.model, equal, shown)}
@@ -91,11 +91,11 @@ def channel_ranges(
     return [np.max(column, axis=0) for column in zip(*rows, strict=True)]
 
 
-def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np.ndarray:
+def _scale(pair: LayerPair, consumers: list[keras.Layer], extent: np.ndarray) -> np.ndarray:
     """What each channel is divided by, (C,)."""
     shares = np.max([input_shares(one, extent) for one in consumers], axis=0)
     used = (extent > 0) & (shares > 0)
-    movable = used & (extent < ROOM * CAP) if joint.capped else used
+    movable = used & (extent < ROOM * CAP) if pair.capped else used
     if not movable.any():
         return np.ones_like(extent)
     wanted = np.sqrt(np.where(movable, shares, 1.0))
@@ -104,20 +104,20 @@ def _scale(joint: Joint, consumers: list[keras.Layer], extent: np.ndarray) -> np
         wanted = wanted * _typical(extent[fixed] / np.sqrt(shares[fixed]))
     else:
         wanted = wanted * _typical(extent[used] / wanted[used])
-    if joint.capped:
+    if pair.capped:
         largest = wanted[movable].max() if not fixed.any() else ROOM * CAP
         wanted = np.minimum(wanted * ROOM * CAP / largest, ROOM * CAP)
     scale = np.where(movable, np.where(movable, extent, 1.0) / wanted, 1.0)
-    return np.where(extent > 0, scale, _scale_of_silent(consumers, scale, extent > 0))
+    return np.where(extent > 0, scale, _scale_of_dead(consumers, scale, extent > 0))
 
 
-def _scale_of_silent(consumers: list[keras.Layer], scale: np.ndarray, heard: np.ndarray) -> np.ndarray:
+def _scale_of_dead(consumers: list[keras.Layer], scale: np.ndarray, live: np.ndarray) -> np.ndarray:
     """What channels that are zero on all pictures are divided by, (C,).
 
     Their weights in the next layer count for nothing, but must not stretch the range of the others'.
     """
     weights = np.max([input_weights(one) for one in consumers], axis=0)
-    usual = np.median((weights * scale)[heard])
+    usual = np.median((weights * scale)[live])
     stretching = (weights > usual) & (usual > 0)
     return np.where(stretching, usual / np.maximum(weights, TINY), 1.0)
 
@@ -127,11 +127,11 @@ def _typical(values: np.ndarray) -> float:
     return float(np.exp(np.log(values).mean()))
 
 
-def _entry(joint: Joint, extent: np.ndarray, scale: np.ndarray) -> LayerReport:
+def _entry(pair: LayerPair, extent: np.ndarray, scale: np.ndarray) -> LayerReport:
     if (scale == 1).all():
-        return _report(joint.producer, "skipped", "all its channels reach the cap of relu6, or none is used")
+        return _report(pair.producer, "skipped", "all its channels reach the cap of relu6, or none is used")
     used = extent[extent > 0]
-    return _report(joint.producer, "done", "", float(used.max() / used.min()))
+    return _report(pair.producer, "done", "", float(used.max() / used.min()))
 
 
 def _report(layer: keras.Layer, what: str, why: str, error: float | None = None) -> LayerReport:

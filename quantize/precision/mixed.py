@@ -21,21 +21,13 @@ from effkeras.files import make_folder
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, delegation, make_interpreter
-from quantize.post_training.quantization import (
-    FloatParts,
-    PtqOptions,
-    Quantized,
-    check,
-    finished,
-    float_parts,
-    inputs_of,
-)
-from quantize.precision.judging import MetricOf, worst_drop
-from quantize.precision.memory import Memory, digest
-from quantize.precision.partial import Partial, conversions
-from quantize.precision.search import Choice, Search
+from quantize.post_training.artifact import FloatParts, Quantized, finished
+from quantize.post_training.options import PtqOptions, check
+from quantize.post_training.quantization import float_parts, inputs_of
+from quantize.precision.measurements import MeasurementCache, MetricOf, digest, worst_drop
+from quantize.precision.partial import Partial, QuantizableLayer, conversions
+from quantize.precision.search import KeptLayers, KeptLayerSearch
 from quantize.precision.sensitivity import Sensitivity, SensitivityOptions, ranked
-from quantize.precision.units import Unit
 from quantize.recipes import find
 from quantize.report import LayerReport, StepReport
 from quantize.specs import PtqSpec, RangeMethod
@@ -43,28 +35,28 @@ from quantize.specs import PtqSpec, RangeMethod
 if TYPE_CHECKING:
     import keras
 
-    from quantize.post_training.calibration import Calibration, Inputs
+    from quantize.post_training.calibration import Calibration, CalibrationInputs
 
 STEP = "mixed precision"
-MEMORY = "mixed.json"
+CACHE = "mixed.json"
 KEPT = "layers kept"
 
 Metrics = Mapping[str, float]
 # The metrics of an artifact that count, by name, each the higher the better.
-Judge = Callable[[bytes], Metrics]
+Metric = Callable[[bytes], Metrics]
 
 
 @dataclass(frozen=True, slots=True)
 class MixedSets:
-    """What ranges are measured on, what the search is judged by, and what its result is reported on.
+    """What ranges are measured on, what the search is guided by, and what its result is reported on.
 
     `tune` and `test` are labelled pictures, for a model built by effkeras, or a function that measures an
     artifact.
     """
 
     calibration: Calibration
-    tune: LabelledData | Judge
-    test: LabelledData | Judge | None = None
+    tune: LabelledData | Metric
+    test: LabelledData | Metric | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +64,9 @@ class MixedOptions:
     """What the search may spend and must reach.
 
     `max_drop` is in units of the metric. `ptq` says how layers are quantized and which precision the others
-    keep. Layers are compared on `pictures` pictures, artifacts judged on the first `limit` of theirs. At most
-    `give_back` artifacts are measured to give layers back to int8. With a folder `work`, a killed search goes
-    on from there.
+    keep. Layers are compared on `pictures` pictures, artifacts measured on the first `limit` of theirs. At
+    most `give_back` artifacts are measured to return layers to int8. With a folder `work`, a killed search
+    resumes from there.
     """
 
     max_drop: float
@@ -135,63 +127,65 @@ def mixed_precision(model: keras.Model, sets: MixedSets, options: MixedOptions) 
 
 def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mixed:
     """`mixed_precision` of a float conversion."""
-    tune = _judge(sets.tune, options)
-    memory = _memory(parts, sets, options)
-    if "float" not in memory:
-        memory["float"] = dict(tune(_float_artifact(parts)))
-    reference: Metrics = memory["float"]
+    tune = _metric(sets.tune, options)
+    cache = _cache(parts, sets, options)
+    if "float" not in cache:
+        cache["float"] = dict(tune(_float_artifact(parts)))
+    reference: Metrics = cache["float"]
     inputs = inputs_of(parts, options.ptq, sets.calibration)
-    measure = _Measure(tune, reference, memory)
+    measure = _Measure(tune, reference, cache)
     partial, plain = _best_ranges(parts, inputs, options, measure)
     if plain.drop <= options.max_drop:
         found, ranking = plain, None
     else:
-        note(f"plain {options.ptq.recipe.name} loses {plain.drop:.4f}: looking for the layers to blame")
-        ranking = ranked(partial, SensitivityOptions(options.pictures), memory)
-        search = Search(options.max_drop, options.give_back, functools.partial(measure, partial))
+        note(
+            f"plain {options.ptq.recipe.name} loses {plain.drop:.4f}: searching for the layers that cause it"
+        )
+        ranking = ranked(partial, SensitivityOptions(options.pictures), cache)
+        search = KeptLayerSearch(options.max_drop, options.give_back, functools.partial(measure, partial))
         found = search.run(ranking.layers, partial, plain)
-    return _result(partial, found, ranking, _Judged(options, reference, memory, sets.test))
+    return _result(partial, found, ranking, _Baseline(options, reference, cache, sets.test))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Measure:
     """The worst drop of an artifact, measured once."""
 
-    tune: Judge
+    tune: Metric
     reference: Metrics
-    memory: Memory
+    cache: MeasurementCache
 
     def __call__(self, partial: Partial, kept: Iterable[str]) -> float:
         names = sorted(kept)
         name = f"{digest(repr(partial.options.spec), *names)}: {len(names)} kept"
-        if name not in self.memory:
+        if name not in self.cache:
             made = partial.all_but(names)
-            self.memory[name] = dict(self.tune(made.flatbuffer))
-            drop = worst_drop(self.reference, self.memory[name])
+            self.cache[name] = dict(self.tune(made.flatbuffer))
+            drop = worst_drop(self.reference, self.cache[name])
             method = partial.options.range_rule().method
             note(f"  {len(names)} layers kept, ranges by {method}: drop {drop:.4f}")
-        return worst_drop(self.reference, self.memory[name])
+        return worst_drop(self.reference, self.cache[name])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Judged:
-    """What the result is put beside."""
+class _Baseline:
+    """What the result is compared with."""
 
     options: MixedOptions
     reference: Metrics
-    memory: Memory
-    test: LabelledData | Judge | None
+    cache: MeasurementCache
+    test: LabelledData | Metric | None
 
 
 def _best_ranges(
-    parts: FloatParts, inputs: Inputs, options: MixedOptions, measure: _Measure
-) -> tuple[Partial, Choice]:
+    parts: FloatParts, inputs: CalibrationInputs, options: MixedOptions, measure: _Measure
+) -> tuple[Partial, KeptLayers]:
     """The way to find ranges that loses least with nothing kept; the first that is good enough."""
-    best: tuple[Partial, Choice] | None = None
+    best: tuple[Partial, KeptLayers] | None = None
     for spec in _specs(options.ptq):
         ptq = dataclasses.replace(options.ptq, spec=spec)
         partial = Partial.of(parts, ptq, inputs, options.pictures)
-        choice = Choice((), measure(partial, ()))
+        choice = KeptLayers((), measure(partial, ()))
         if best is None or choice.drop < best[1].drop:
             best = partial, choice
         if choice.drop <= options.max_drop:
@@ -209,41 +203,41 @@ def _specs(first: PtqOptions) -> list[PtqSpec]:
     return list(dict.fromkeys(specs))
 
 
-def _result(partial: Partial, found: Choice, ranking: Sensitivity | None, judged: _Judged) -> Mixed:
+def _result(partial: Partial, found: KeptLayers, ranking: Sensitivity | None, baseline: _Baseline) -> Mixed:
     made = partial.all_but(found.kept)
     errors = {one.name: one.error for one in ranking.layers} if ranking else {}
-    layers = [_entry(unit, found, errors.get(unit.name)) for unit in partial.units]
+    layers = [_entry(layer, found, errors.get(layer.name)) for layer in partial.layers]
     graph = operators(made.flatbuffer)
     figures = {
         "drop": found.drop,
-        **_tested(made.flatbuffer, partial.parts, judged),
+        **_tested(made.flatbuffer, partial.parts, baseline),
         "MACs in int8": integer_share(graph),
         KEPT: float(len(found.kept)),
         "conversions": float(conversions(graph)),
     }
     report = StepReport(STEP, tuple(layers), "error / std of the outputs", figures)
     shared = delegation(make_interpreter(made.flatbuffer), made.flatbuffer)
-    return Mixed(made, partial.options, found.drop <= judged.options.max_drop, shared, report)
+    return Mixed(made, partial.options, found.drop <= baseline.options.max_drop, shared, report)
 
 
-def _entry(unit: Unit, found: Choice, error: float | None) -> LayerReport:
-    ops = ", ".join(dict.fromkeys(unit.ops))
-    if unit.name in found.kept:
-        return LayerReport(unit.name, ops, "skipped", found.why(unit.name), error)
-    return LayerReport(unit.name, ops, "done", "", error)
+def _entry(layer: QuantizableLayer, found: KeptLayers, error: float | None) -> LayerReport:
+    ops = ", ".join(dict.fromkeys(layer.ops))
+    if layer.name in found.kept:
+        return LayerReport(layer.name, ops, "skipped", found.why(layer.name), error)
+    return LayerReport(layer.name, ops, "done", "", error)
 
 
-def _tested(flatbuffer: bytes, parts: FloatParts, judged: _Judged) -> dict[str, float]:
-    if judged.test is None:
+def _tested(flatbuffer: bytes, parts: FloatParts, baseline: _Baseline) -> dict[str, float]:
+    if baseline.test is None:
         return {}
-    test = _judge(judged.test, judged.options)
-    if "float, tested" not in judged.memory:
-        judged.memory["float, tested"] = dict(test(_float_artifact(parts)))
-    return {"drop when tested": worst_drop(judged.memory["float, tested"], test(flatbuffer))}
+    test = _metric(baseline.test, baseline.options)
+    if "float, tested" not in baseline.cache:
+        baseline.cache["float, tested"] = dict(test(_float_artifact(parts)))
+    return {"drop when tested": worst_drop(baseline.cache["float, tested"], test(flatbuffer))}
 
 
-def _judge(judged: LabelledData | Judge, options: MixedOptions) -> Judge:
-    return MetricOf(judged, options.limit) if isinstance(judged, LabelledData) else judged
+def _metric(data: LabelledData | Metric, options: MixedOptions) -> Metric:
+    return MetricOf(data, options.limit) if isinstance(data, LabelledData) else data
 
 
 def _float_artifact(parts: FloatParts) -> bytes:
@@ -253,13 +247,13 @@ def _float_artifact(parts: FloatParts) -> bytes:
     return finished(whole, options, whole.flatbuffer).flatbuffer
 
 
-def _memory(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Memory:
+def _cache(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> MeasurementCache:
     if options.work is None:
-        return Memory()
+        return MeasurementCache()
     make_folder(options.work)
     asked = repr((options.ptq, options.pictures, options.limit))
-    judged = [_name(one) for one in (sets.calibration, sets.tune, sets.test)]
-    return Memory(options.work / MEMORY, digest(parts.flatbuffer, asked, *judged))
+    sets_used = [_name(one) for one in (sets.calibration, sets.tune, sets.test)]
+    return MeasurementCache(options.work / CACHE, digest(parts.flatbuffer, asked, *sets_used))
 
 
 def _name(data: object) -> str:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flatbuffer import Operator, operators, without_final_activation
+from effkeras.litert.costs import multiply_adds
+from effkeras.litert.flatbuffer import Operator, layer_of, operators, without_final_activation
 from effkeras.litert.sharing import share_constants
-from quantize.post_training.ai_edge import Rules, scope_of
+from quantize.post_training.artifact import FloatParts, Quantized, finished
+from quantize.post_training.backends import Rules, quantize_with_ai_edge, scope_of
 from quantize.post_training.bias_correction import corrected
-from quantize.post_training.quantization import (
-    FloatParts,
-    PtqOptions,
-    Quantized,
-    ai_edge,
-    as_taken,
-    finished,
-    means_of,
-    ranges_of,
-)
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import as_taken, means_of, ranges_of
 from quantize.post_training.ranges import Ranges
 from quantize.precision.output_error import OutputError
-from quantize.precision.units import Unit, neighbours, units_of
 from quantize.recipes import find
 from quantize.specs import Precision, PtqSpec
 
@@ -64,7 +57,7 @@ class Partial:
     ranges: Ranges | None
     core: bytes
     reference: OutputError
-    units: tuple[Unit, ...]
+    layers: tuple[QuantizableLayer, ...]
     means: dict[str, np.ndarray]
 
     @classmethod
@@ -81,20 +74,20 @@ class Partial:
         core = without_final_activation(parts.flatbuffer)
         shown = as_taken(parts, itertools.islice(pixels, compared))
         reference = OutputError.of(core, shown, parts.spec)
-        made = operators(ai_edge.quantize(core, ranges, Rules(options.recipe)))
+        made = operators(quantize_with_ai_edge(core, ranges, Rules(options.recipe)))
         quantized = [scope_of(op) for op in made if op.arithmetic in ("integer", "hybrid")]
-        units = tuple(units_of(operators(core), quantized))
+        layers = tuple(quantizable_layers(operators(core), quantized))
         means = means_of(parts, options, pixels)
-        return cls(parts, options, pixels, ranges, core, reference, units, means)
+        return cls(parts, options, pixels, ranges, core, reference, layers, means)
 
     def only(self, scopes: tuple[str, ...] | None) -> bytes:
-        """The core with float edges and only these operators quantized; with all of them for None."""
-        return ai_edge.quantize(self.core, self.ranges, Rules(self.options.recipe, only=scopes))
+        """The core with float inputs and outputs, and only these operators quantized; None quantizes all."""
+        return quantize_with_ai_edge(self.core, self.ranges, Rules(self.options.recipe, only=scopes))
 
     def only_whole(self, scopes: tuple[str, ...]) -> bytes:
         """The same with all of the model, as an artifact with float edges."""
         rules = Rules(self.options.recipe, only=scopes)
-        return self._finished(ai_edge.quantize(self.parts.flatbuffer, self.ranges, rules))
+        return self._finished(quantize_with_ai_edge(self.parts.flatbuffer, self.ranges, rules))
 
     def unquantized(self) -> bytes:
         """The float artifact, with float edges."""
@@ -109,9 +102,9 @@ class Partial:
 
     def bridges(self, kept: Iterable[str]) -> list[str]:
         """Layers without weights that touch two kept ones or more."""
-        touching = neighbours(operators(self.core), self.units)
+        touching = neighbours(operators(self.core), self.layers)
         names = set(kept)
-        free = [unit.name for unit in self.units if not unit.macs and unit.name not in names]
+        free = [layer.name for layer in self.layers if not layer.macs and layer.name not in names]
         return [name for name in free if len(touching[name] & names) > 1]
 
     def conversions(self, kept: Iterable[str]) -> int:
@@ -120,10 +113,110 @@ class Partial:
 
     def _all_but(self, kept: Iterable[str]) -> bytes:
         names = set(kept)
-        scopes = tuple(scope for unit in self.units if unit.name in names for scope in unit.scopes)
+        scopes = tuple(scope for layer in self.layers if layer.name in names for scope in layer.scopes)
         rules = Rules(self.options.recipe, self.options.io, scopes, kept_precision(self.options.spec))
-        return ai_edge.quantize(self.parts.flatbuffer, self.ranges, rules)
+        return quantize_with_ai_edge(self.parts.flatbuffer, self.ranges, rules)
 
     def _finished(self, flatbuffer: bytes) -> bytes:
         options = dataclasses.replace(self.options, recipe=find("float32"), io="float32")
         return finished(self.parts, options, flatbuffer).flatbuffer
+
+
+_OF_WEIGHTS = (
+    "convolution",
+    "depthwise",
+    "separable_conv2d",
+    "conv2d",
+    "conv_transpose",
+    "MatMul",
+    "Tensordot",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizableLayer:
+    """A Keras layer with what belongs to it: its activation, and layers without weights that only it feeds.
+
+    A layer called on several maps is a layer for each call. `scopes` are the names by which rules know the
+    operators, `ops` what they are, such as CONV_2D, `macs` the multiply-adds.
+    """
+
+    name: str
+    scopes: tuple[str, ...]
+    ops: tuple[str, ...]
+    macs: int
+
+
+def quantizable_layers(graph: Sequence[Operator], scopes: Iterable[str]) -> list[QuantizableLayer]:
+    """The layers of a float graph, in the order of execution.
+
+    Args:
+        graph: all operators.
+        scopes: which of them count: those that can be quantized.
+    """
+    wanted = set(scopes)
+    members: dict[str, list[Operator]] = {}
+    owner: dict[int, str] = {}
+    for block in _blocks([op for op in graph if scope_of(op) in wanted]):
+        name = _owner_of(block, owner) or _call(block[0])
+        members.setdefault(name, []).extend(block)
+        owner |= {tensor.index: name for op in block for tensor in op.outputs}
+    return list(_named(members))
+
+
+def neighbours(graph: Sequence[Operator], layers: Iterable[QuantizableLayer]) -> dict[str, set[str]]:
+    """The layers that each layer shares a tensor with."""
+    owner = {scope: layer.name for layer in layers for scope in layer.scopes}
+    touching: dict[str, set[str]] = {name: set() for name in owner.values()}
+    owned = [(owner[scope_of(op)], op) for op in graph if scope_of(op) in owner]
+    makers = {tensor.index: name for name, op in owned for tensor in op.outputs}
+    for name, op in owned:
+        feeders = {makers.get(tensor.index, name) for tensor in op.inputs} - {name}
+        touching[name] |= feeders
+        for feeder in feeders:
+            touching[feeder].add(name)
+    return touching
+
+
+def _blocks(graph: Iterable[Operator]) -> Iterable[list[Operator]]:
+    """The operators of each call of a Keras layer."""
+    blocks: dict[str, list[Operator]] = {}
+    for op in graph:
+        blocks.setdefault(_call(op), []).append(op)
+    return blocks.values()
+
+
+def _owner_of(block: Sequence[Operator], owner: dict[int, str]) -> str | None:
+    """The layer that a block without weights joins: the only one that feeds it."""
+    if any(multiply_adds(op) for op in block):
+        return None
+    own = {tensor.index for op in block for tensor in op.outputs}
+    fed = [
+        tensor for op in block for tensor in op.inputs if not tensor.is_constant and tensor.index not in own
+    ]
+    feeders = {owner.get(tensor.index) for tensor in fed}
+    return feeders.pop() if len(feeders) == 1 else None
+
+
+def _call(op: Operator) -> str:
+    """The call that an operator comes from: with weights, the layer that they are of."""
+    pieces = op.outputs[0].name.split(";")
+    weighted = [piece for piece in pieces if any(_is_of_weights(part) for part in piece.split("/")[2:])]
+    parts = (weighted or pieces)[0].split("/")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def _is_of_weights(part: str) -> bool:
+    return part.rstrip("0123456789_").startswith(_OF_WEIGHTS)
+
+
+def _named(members: dict[str, list[Operator]]) -> Iterator[QuantizableLayer]:
+    layers = {call: layer_of(f"/{call}") for call in members}
+    seen: dict[str, int] = {}
+    shared = {layer for layer in layers.values() if list(layers.values()).count(layer) > 1}
+    for call, ops in members.items():
+        layer = layers[call]
+        seen[layer] = seen.get(layer, 0) + 1
+        name = f"{layer} #{seen[layer]}" if layer in shared else layer
+        names = tuple(op.name for op in ops)
+        yield QuantizableLayer(name, tuple(map(scope_of, ops)), names, sum(map(multiply_adds, ops)))

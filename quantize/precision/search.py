@@ -12,7 +12,7 @@ from quantize.precision.sensitivity import LayerSensitivity
 Measure = Callable[[Iterable[str]], float]
 
 
-class Joins(Protocol):
+class LayerGraph(Protocol):
     """What is known of a network without measuring its metric."""
 
     def bridges(self, kept: Iterable[str]) -> list[str]:
@@ -23,7 +23,7 @@ class Joins(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class KeptLayers:
     """Layers that are kept, the drop that is left, and what is known of some of the reasons."""
 
     kept: tuple[str, ...]
@@ -36,14 +36,14 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Search:
+class KeptLayerSearch:
     """Exponential, then binary search over the ranking, then giving back one by one."""
 
     max_drop: float
     give_back: int
     measure: Measure
 
-    def run(self, layers: Sequence[LayerSensitivity], joins: Joins, plain: Choice) -> Choice:
+    def run(self, layers: Sequence[LayerSensitivity], graph: LayerGraph, plain: KeptLayers) -> KeptLayers:
         """The smallest choice found within the budget; if there is none, the one with the least drop.
 
         `layers` are ranked, the most sensitive first; `plain` is what is measured with nothing kept.
@@ -55,9 +55,9 @@ class Search:
             why = "in the best choice found, which is beyond the budget"
             return replace(best, reasons=dict.fromkeys(best.kept, why))
         fewest = min(within, key=lambda one: len(one.kept))
-        return self.joined(joins, self.given_back(layers, fewest))
+        return self.with_bridges(graph, self.given_back(layers, fewest))
 
-    def prefixes(self, order: Sequence[str], plain: Choice) -> list[Choice]:
+    def prefixes(self, order: Sequence[str], plain: KeptLayers) -> list[KeptLayers]:
         """Choices of the most sensitive layers: 1, 2, 4... until it suffices, then between the last two."""
         tried = {0: plain}
         low, high = 0, min(1, len(order))
@@ -71,7 +71,7 @@ class Search:
                 low = middle
         return list(tried.values())
 
-    def given_back(self, layers: Sequence[LayerSensitivity], found: Choice) -> Choice:
+    def given_back(self, layers: Sequence[LayerSensitivity], found: KeptLayers) -> KeptLayers:
         """The choice without layers that the budget does not need, those with most multiply-adds first."""
         costly = sorted(
             (one for one in layers if one.name in found.kept), key=lambda one: (-one.macs, one.error)
@@ -86,22 +86,22 @@ class Search:
                 found = replace(found, reasons=reasons)
         return found
 
-    def joined(self, joins: Joins, found: Choice) -> Choice:
+    def with_bridges(self, graph: LayerGraph, found: KeptLayers) -> KeptLayers:
         """The choice with layers between kept ones, where that saves conversions and costs no accuracy."""
-        kept, count = found.kept, joins.conversions(found.kept)
+        kept, count = found.kept, graph.conversions(found.kept)
         reasons = dict(found.reasons)
-        for name in joins.bridges(kept):
-            now = joins.conversions((*kept, name))
+        for name in graph.bridges(kept):
+            now = graph.conversions((*kept, name))
             if now < count:
                 reasons[name] = f"joins layers that are kept: {count - now} conversions fewer"
                 kept, count = (*kept, name), now
         if kept == found.kept:
             return found
         drop = self.measure(kept)
-        return Choice(kept, drop, reasons) if drop <= self.max_drop else found
+        return KeptLayers(kept, drop, reasons) if drop <= self.max_drop else found
 
-    def _at(self, tried: dict[int, Choice], order: Sequence[str], count: int) -> Choice:
+    def _at(self, tried: dict[int, KeptLayers], order: Sequence[str], count: int) -> KeptLayers:
         if count not in tried:
             kept = tuple(order[:count])
-            tried[count] = Choice(kept, self.measure(kept))
+            tried[count] = KeptLayers(kept, self.measure(kept))
         return tried[count]

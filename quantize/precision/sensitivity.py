@@ -1,36 +1,33 @@
-"""`python -m quantize.precision.sensitivity MODEL --data DIR`: which layers suffer most from 8 bits."""
+"""Which layers suffer most from few bits: the error of the outputs with each layer quantized alone."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from effkeras import results
-from effkeras.console import run_command, table, track
+from effkeras.console import table, track
 from effkeras.errors import EffkerasError
-from effkeras.files import make_folder, write_bytes
-from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+from quantize.post_training.artifact import FloatParts
+from quantize.post_training.calibration import Calibration
+from quantize.post_training.options import PtqOptions, check
+from quantize.post_training.quantization import float_parts, inputs_of
+from quantize.precision.measurements import MeasurementCache
+from quantize.precision.partial import Partial, QuantizableLayer
+from quantize.recipes import find
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
-
-    from quantize.post_training.calibration import Calibration
-    from quantize.post_training.quantization import FloatParts, PtqOptions
-    from quantize.precision.memory import Memory
-    from quantize.precision.partial import Partial
-    from quantize.precision.units import Unit
 
 PICTURES = 16
 SHOWN = 20
 ERROR_IS = "error / std of the outputs"
 
 # The metric of an artifact, the higher the better.
-Judge = Callable[[bytes], float]
+Metric = Callable[[bytes], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ class SensitivityOptions:
     """How many pictures the outputs are compared on, and how artifacts are judged, if they are."""
 
     pictures: int = PICTURES
-    judge: Judge | None = None
+    judge: Metric | None = None
 
 
 def sensitivity(
@@ -100,7 +97,7 @@ def sensitivity(
     *,
     options: SensitivityOptions | None = None,
     ptq: PtqOptions | None = None,
-    memory: Memory | None = None,
+    cache: MeasurementCache | None = None,
 ) -> Sensitivity:
     """Ranks the layers of a model by what quantizing each of them alone does to the outputs.
 
@@ -110,18 +107,15 @@ def sensitivity(
         recipe: what is done to a layer; one with integer activations or weights.
         options: how many pictures, and a metric to judge by as well.
         ptq: how the model is quantized, in place of `recipe` with its defaults.
-        memory: results kept so far; the search goes on from them.
+        cache: results kept so far; the search goes on from them.
 
     Raises:
         EffkerasError: as `quantize.ptq`, or a recipe that quantizes nothing.
     """
-    from quantize.post_training.quantization import PtqOptions, check, float_parts, inputs_of
-    from quantize.recipes import find
-
     ptq = replace(ptq or PtqOptions(find(recipe)), io="float32")  # outputs are compared as they are
     check(ptq, data)
     parts = float_parts(model, ptq, data)
-    return rank(parts, ptq, inputs_of(parts, ptq, data), options or SensitivityOptions(), memory)
+    return rank(parts, ptq, inputs_of(parts, ptq, data), options or SensitivityOptions(), cache)
 
 
 def rank(
@@ -129,24 +123,22 @@ def rank(
     ptq: PtqOptions,
     pixels: Iterable[np.ndarray],
     options: SensitivityOptions,
-    memory: Memory | None = None,
+    cache: MeasurementCache | None = None,
 ) -> Sensitivity:
     """`sensitivity` of a float conversion, with pictures given as it takes them."""
-    from quantize.precision.memory import Memory
-    from quantize.precision.partial import Partial
-
     partial = Partial.of(parts, ptq, pixels, options.pictures)
-    return ranked(partial, options, memory if memory is not None else Memory())
+    return ranked(partial, options, cache if cache is not None else MeasurementCache())
 
 
-def ranked(partial: Partial, options: SensitivityOptions, memory: Memory) -> Sensitivity:
+def ranked(partial: Partial, options: SensitivityOptions, cache: MeasurementCache) -> Sensitivity:
     """`sensitivity` with ranges measured already."""
-    parts, ptq, units = partial.parts, partial.options, partial.units
-    if not units:
+    parts, ptq = partial.parts, partial.options
+    if not partial.layers:
         raise EffkerasError(f"the recipe {ptq.recipe.name} quantizes no layer of {parts.model.name}")
     before = options.judge(partial.unquantized()) if options.judge else None
     layers = [
-        _measured(partial, unit, options.judge, before, memory) for unit in track(units, "layer by layer")
+        _measured(partial, layer, options.judge, before, cache)
+        for layer in track(partial.layers, "layer by layer")
     ]
     layers.sort(key=lambda one: (-one.error, one.name))
     name = parts.spec.name if parts.spec else parts.model.name
@@ -155,87 +147,16 @@ def ranked(partial: Partial, options: SensitivityOptions, memory: Memory) -> Sen
 
 
 def _measured(
-    partial: Partial, unit: Unit, judge: Judge | None, before: float | None, memory: Memory
+    partial: Partial,
+    layer: QuantizableLayer,
+    judge: Metric | None,
+    before: float | None,
+    cache: MeasurementCache,
 ) -> LayerSensitivity:
-    name = f"sensitivity: {unit.name}" + (", judged" if judge else "")
-    if name not in memory:
-        error = partial.reference(partial.only(unit.scopes))
-        drop = None if judge is None or before is None else before - judge(partial.only_whole(unit.scopes))
-        memory[name] = [error, drop]
-    error, drop = memory[name]
-    return LayerSensitivity(unit.name, unit.ops, unit.macs, error, drop)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command."""
-    return run_command(lambda: _run(argv))
-
-
-def _run(argv: Sequence[str] | None) -> None:
-    chosen = _parser().parse_args(argv)
-    from effkeras.data.splits import open_data
-    from effkeras.sources import open_model
-    from quantize.post_training.quantization import PtqOptions, check, float_parts, inputs_of
-    from quantize.precision.memory import Memory, digest
-    from quantize.recipes import find
-
-    data = open_data(chosen.data, "train", skip_bad=chosen.skip_bad)
-    ptq = PtqOptions(find(chosen.recipe), samples=chosen.samples, seed=chosen.seed)
-    check(ptq, data)
-    if chosen.out:
-        make_folder(chosen.out)
-    parts = float_parts(open_model(chosen.model, chosen.weights), ptq)
-    judge = _judge(chosen, parts) if chosen.metric else None
-    key = digest(parts.flatbuffer, repr(ptq), str(data.root), str((chosen.pictures, chosen.limit)))
-    memory = Memory(chosen.out / "sensitivity.json" if chosen.out else None, key)
-    options = SensitivityOptions(chosen.pictures, judge)
-    found = rank(parts, ptq, inputs_of(parts, ptq, data), options, memory)
-    found.show(chosen.top)
-    if chosen.out:
-        _write(found, chosen.out)
-
-
-def _judge(chosen: argparse.Namespace, parts: FloatParts) -> Judge:
-    from effkeras.data.splits import open_data
-    from quantize.precision.judging import MetricOf
-
-    if parts.spec is None:
-        raise EffkerasError(
-            f"{chosen.model} carries no definition, so its metric is unknown; leave out --metric"
-        )
-    data = open_data(chosen.data, "val", skip_bad=chosen.skip_bad, masks=parts.spec.segments)
-    return MetricOf(data, chosen.limit).headline
-
-
-def _write(found: Sensitivity, out: Path) -> None:
-    from quantize.precision.chart import chart
-
-    table_file, picture = out / "sensitivity.jsonl", out / "sensitivity.png"
-    table_file.unlink(missing_ok=True)
-    results.append(table_file, [results.stamped(row) for row in found.to_rows()])
-    write_bytes(picture, chart(found))
-    print(f"{picture}: written, with {table_file.name} beside it")
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = parser("sensitivity", "Ranks the layers of a model by what quantizing each alone does.")
-    options.add_argument("model", help=MODEL_HELP)
-    add_data(options)
-    options.add_argument("--recipe", default="int8", help="what is done to a layer (default: int8)")
-    options.add_argument(
-        "--pictures", type=above_zero, default=PICTURES, help=f"outputs compared on (default: {PICTURES})"
-    )
-    options.add_argument(
-        "--samples", type=above_zero, default=128, help="calibration pictures (default: 128)"
-    )
-    options.add_argument("--seed", type=int, default=0, help="which pictures calibrate (default: 0)")
-    options.add_argument("--metric", action="store_true", help="measure the metric too, on the split val")
-    options.add_argument("--limit", type=above_zero, help="with --metric: on the first LIMIT pictures only")
-    options.add_argument("--top", type=above_zero, default=SHOWN, help=f"layers to print (default: {SHOWN})")
-    add_weights(options)
-    options.add_argument("--out", type=Path, metavar="FOLDER", help="rows and a picture; resumes from there")
-    return options
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    name = f"sensitivity: {layer.name}" + (", judged" if judge else "")
+    if name not in cache:
+        error = partial.reference(partial.only(layer.scopes))
+        drop = None if judge is None or before is None else before - judge(partial.only_whole(layer.scopes))
+        cache[name] = [error, drop]
+    error, drop = cache[name]
+    return LayerSensitivity(layer.name, layer.ops, layer.macs, error, drop)

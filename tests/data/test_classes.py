@@ -294,7 +294,7 @@ def test_compression_trains_towards_the_models_classes(digits, tmp_path, monkeyp
 
 def test_importance_is_of_the_models_classes(digit_classes, tmp_path):
     from effkeras.models import build_spec
-    from quantize.channels.data import batches_of
+    from quantize.channels.importance import batches_of
 
     spec = tiny_classifier()
     network = build_spec(spec)

@@ -12,7 +12,8 @@ from tiny_models import decibels, keras_outputs, pictures
 import effkeras
 from effkeras.litert.runner import LiteRTModel
 from export.tflite import ExportOptions, export_tflite
-from quantize.post_training.quantization import PtqOptions, float_parts, quantize_pixels
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
 
 SIDE = 64  # that of tiny_models' pictures

@@ -13,9 +13,9 @@ import effkeras
 from effkeras import results
 from effkeras.models import build_spec
 from export import partition_bench
+from export.benchmarks.random_models import random_images
 from export.partition_bench import Made, cells, main, models, row_of
 from export.size_bench import draw_statistics
-from quantize.post_training.on_noise import noise
 
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
@@ -44,7 +44,7 @@ def test_batch_norms_get_the_statistics_of_what_they_see():
     momenta = [norm.momentum for norm in norms]
     partition_bench.settle_statistics(model)
     assert [norm.momentum for norm in norms] == momenta
-    shown = np.concatenate(noise(model.inputs[0].shape[1:], partition_bench.SHOWN))
+    shown = np.concatenate(random_images(model.inputs[0].shape[1:], partition_bench.SHOWN))
     seen = np.asarray(keras.Model(model.input, norms[0].output)(shown))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), norms[0].beta, atol=0.01)
     np.testing.assert_allclose(seen.std((0, 1, 2)), norms[0].gamma, rtol=0.1)

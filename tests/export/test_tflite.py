@@ -292,7 +292,7 @@ def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
 def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path, capsys, monkeypatch):
     """With a metric that sees every error, int8 is never good enough and mixed precision is."""
     from quantize import accuracy, attempts
-    from quantize.precision import judging
+    from quantize.precision import measurements
 
     wanted = outputs_of_model(tiny_model(CLASSIFIER), pictures(12, 7))
 
@@ -300,7 +300,7 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
         error = np.abs(predictor(pictures(12, 7))["probabilities"] - wanted).max()
         return {"top1": 1 - float(error), "top5": 1.0}
 
-    monkeypatch.setattr(judging, "evaluate", closeness)
+    monkeypatch.setattr(measurements, "evaluate", closeness)
     for module in (attempts, accuracy):
         monkeypatch.setattr(module, "measure", lambda *given, **named: Measured(closeness(*given, **named)))
     out = tmp_path / "net.tflite"

@@ -11,7 +11,7 @@ from effkeras.detection.anchors import anchor_boxes
 from effkeras.graph.joining import joined
 from effkeras.litert.runner import delegation, make_interpreter
 from effkeras.models import build_spec
-from quantize.post_training.on_noise import artifacts_on_noise
+from export.benchmarks.random_models import artifacts_on_random_images
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 11, 26])
@@ -34,6 +34,6 @@ def test_six_levels_of_a_detector_are_one_partition():
     spec = spec.replace(fpn=levels, input=dataclasses.replace(spec.input, size=(256, 256)))
     model = build_spec(spec)
     assert model.output["class_logits"].shape == (None, len(anchor_boxes(spec)), 3)
-    for recipe, flatbuffer in artifacts_on_noise(model, ("float32", "int8")).items():
+    for recipe, flatbuffer in artifacts_on_random_images(model, ("float32", "int8")).items():
         found = delegation(make_interpreter(flatbuffer), flatbuffer)
         assert (found.delegated_ops, found.partitions) == (found.total_ops, 1), recipe

@@ -12,8 +12,9 @@ from tiny_models import parts, pictures
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter
 from effkeras.litert.sharing import share_constants
-from quantize.post_training import ai_edge
-from quantize.post_training.quantization import PtqOptions, Rules, quantize_pixels, ranges_of
+from quantize.post_training.backends import Rules, quantize_with_ai_edge
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import quantize_pixels, ranges_of
 from quantize.recipes import find
 
 
@@ -22,7 +23,7 @@ def unshared() -> bytes:
     """A detector whose heads have batch norms of their own for every level, as the quantizer makes it."""
     given, options = parts("efficientdet-lite0", "float32"), PtqOptions(find("int8"))
     ranges = ranges_of(given, options, pictures(2)[:, None])
-    return ai_edge.quantize(given.flatbuffer, ranges, Rules(options.recipe, options.io))
+    return quantize_with_ai_edge(given.flatbuffer, ranges, Rules(options.recipe, options.io))
 
 
 def tree(flatbuffer: bytes):

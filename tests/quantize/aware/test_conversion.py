@@ -23,7 +23,7 @@ from effkeras.litert.runner import DEFINITION, LiteRTModel, delegation, make_int
 from effkeras.models import build_spec, spec_of
 from effkeras.predictor import KerasPredictor
 from quantize import ptq, qat
-from quantize.post_training.quantization import Quantized
+from quantize.post_training.artifact import Quantized
 from quantize.specs import PtqSpec, QatSpec
 
 LITE, SWISH = DETECTORS

@@ -14,8 +14,7 @@ from effkeras.graph.keras_counting import count_layers
 from effkeras.layers import ChannelSlice, FastFusion
 from effkeras.rewrite import flat
 from quantize.channels.costs import MACS, costs_of
-from quantize.channels.groups import Channels, find_channels, locked_by
-from quantize.channels.rewrite import without_channels
+from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
 
 
 def picture() -> keras.KerasTensor:

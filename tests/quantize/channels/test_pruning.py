@@ -22,11 +22,10 @@ from effkeras.external import own_part
 from effkeras.graph.counting import count, layer_channels
 from effkeras.graph.keras_counting import count_layers
 from effkeras.models import build_spec, load, save, spec_of
-from quantize.channels.groups import find_channels
+from quantize.channels.groups import find_channels, without_channels
 from quantize.channels.importance import by_norm, by_scale, by_taylor
-from quantize.channels.latency import CLOSE, bisect
 from quantize.channels.pruning import prune_channels, round_of
-from quantize.channels.rewrite import without_channels
+from quantize.channels.search import CLOSE, bisect
 from quantize.specs import ChannelSpec
 
 HALF = ChannelSpec(divisor=2, smallest=2)

@@ -7,7 +7,8 @@ from own_networks import outputs_of, own_network, own_pictures
 
 from quantize import ptq
 from quantize.post_training.bias_correction import channel_means, corrected
-from quantize.post_training.quantization import PtqOptions, float_parts
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 

@@ -13,7 +13,9 @@ from tiny_models import decibels, pictures, randomize
 
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec
-from quantize.post_training.quantization import PtqOptions, Quantized, float_parts, quantize_pixels
+from quantize.post_training.artifact import Quantized
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
 
 BASES = ("nasnet-mobile", pytest.param("pnasnet-mobile", marks=pytest.mark.slow))

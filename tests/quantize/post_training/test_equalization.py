@@ -15,9 +15,9 @@ from effkeras.data.splits import open_data
 from effkeras.evaluate import evaluate
 from effkeras.litert.runner import LiteRTModel
 from effkeras.predictor import KerasPredictor
+from export.benchmarks.random_models import rescaled
 from quantize import equalize, ptq
-from quantize.post_training.calibration import Choice, calibration_inputs
-from quantize.post_training.rescaling import rescaled
+from quantize.post_training.calibration import Sampling, calibration_inputs
 from quantize.specs import PtqSpec
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -107,7 +107,7 @@ def test_the_shipped_detector_survives_a_rescaling(tmp_path):
     root = digits_folder(tmp_path / "digits", train=48, val=60, test=1, size=128)
     model = effkeras.load(MODELS / "efficientdet" / "digits.keras")
     inputs = calibration_inputs(
-        open_data(root, "train"), effkeras.spec("efficientdet-digits").input, (), Choice(48)
+        open_data(root, "train"), effkeras.spec("efficientdet-digits").input, (), Sampling(48)
     )
     pixels = np.concatenate(list(inputs))
     broken, check = rescaled(model, pixels[:, None]), open_data(root, "val")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_bits import in_8_bits
 
-from quantize.post_training.histograms import BINS, Histogram, mse_range, percentile_range
+from quantize.post_training.ranges import BINS, Histogram, mse_range, percentile_range
 
 SOME = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60)
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from tiny_models import keeping_all, parts, pictures, quantized
 
 from effkeras.litert.flatbuffer import TensorInfo
-from quantize.post_training.layer_errors import layer_errors
-from quantize.post_training.observing import Observer, bytes_of, observe, parts_of, tensors_of
+from quantize.post_training.activations import Observer, bytes_of, layer_errors, observe, parts_of, tensors_of
 
 LITE = "efficientdet-lite0"
 

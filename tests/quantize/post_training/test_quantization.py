@@ -18,9 +18,9 @@ from tiny_models import (
 from effkeras import EffkerasError
 from effkeras.definition import InputSpec
 from effkeras.litert.flatbuffer import attached, operators
-from effkeras.litert.runner import LiteRTModel, definition_of
+from effkeras.litert.runner import RECIPE, LiteRTModel, definition_of
 from quantize import ptq
-from quantize.post_training.quantization import RECIPE, is_absorbable
+from quantize.post_training.quantization import is_absorbable
 
 LITE, SWISH = DETECTORS
 # Against the Keras model, on pictures that calibration has seen.

@@ -9,9 +9,8 @@ from tiny_models import quantized
 
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.flatbuffer import layer_of, operators
-from quantize.post_training.histograms import Histogram
-from quantize.post_training.quantization import PtqOptions
-from quantize.post_training.ranges import RangeRule, measure_ranges
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.ranges import Histogram, RangeRule, measure_ranges
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 

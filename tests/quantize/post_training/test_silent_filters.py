@@ -9,9 +9,10 @@ from eager import outputs_of_model
 from own_networks import outputs_of
 
 from quantize import ptq
-from quantize.post_training.quantization import PtqOptions, float_parts
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts
+from quantize.post_training.range_widening import widened_for_biases
 from quantize.post_training.ranges import as_range
-from quantize.post_training.silent_filters import with_biases_in_reach
 from quantize.recipes import find
 
 L = keras.layers
@@ -52,4 +53,4 @@ def test_other_ranges_stay():
     model = keras.Model(pixels, L.Conv2D(5, 3)(pixels))
     flatbuffer = float_parts(model, PtqOptions(find("int8"))).flatbuffer
     ranges = {"image": as_range(0, 1)}
-    assert with_biases_in_reach(flatbuffer, ranges) == ranges
+    assert widened_for_biases(flatbuffer, ranges) == ranges

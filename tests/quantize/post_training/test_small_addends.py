@@ -11,9 +11,10 @@ from own_networks import outputs_of
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import delegation, make_interpreter
 from quantize import ptq
-from quantize.post_training.quantization import PtqOptions, float_parts
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts
+from quantize.post_training.range_widening import widened_for_addends
 from quantize.post_training.ranges import scale_of
-from quantize.post_training.small_addends import with_addends_in_reach
 from quantize.recipes import find
 
 L = keras.layers
@@ -76,7 +77,7 @@ def ranges_of(model: keras.Model, faint: float) -> tuple[bytes, dict, str]:
 
 def test_a_range_is_just_wide_enough_and_the_others_stay():
     flatbuffer, ranges, faint = ranges_of(network(1e-4), 1e-5)
-    found = with_addends_in_reach(flatbuffer, ranges)
+    found = widened_for_addends(flatbuffer, ranges)
     assert {name for name in ranges if found[name] is not ranges[name]} == {faint}
     share = scale_of(found[faint]) / scale_of(ranges[next(one for one in ranges if one != faint)])
     assert 1 / 1024 < share < 1.02 / 1024
@@ -90,4 +91,4 @@ def test_a_range_is_just_wide_enough_and_the_others_stay():
 )
 def test_others_keep_their_range(small, faint, how):
     flatbuffer, ranges, _ = ranges_of(network(small, **how), faint)
-    assert with_addends_in_reach(flatbuffer, ranges) == ranges
+    assert widened_for_addends(flatbuffer, ranges) == ranges

@@ -8,7 +8,8 @@ from own_networks import outputs_of, own_network, own_pictures
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from quantize import mixed_precision
-from quantize.post_training.quantization import PtqOptions, float_parts
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets
 from quantize.precision.partial import Partial
 from quantize.recipes import find

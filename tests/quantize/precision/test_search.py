@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantize.precision.search import Choice, Search
+from quantize.precision.search import KeptLayers, KeptLayerSearch
 from quantize.precision.sensitivity import LayerSensitivity
 
 
@@ -36,9 +36,9 @@ class Network:
         names = set(kept)
         return 2 * len(names) - sum(4 for name, sides in self.between.items() if {name, *sides} <= names)
 
-    def run(self, max_drop: float, give_back: int = 8) -> Choice:
-        search = Search(max_drop, give_back, self.drop)
-        return search.run(self.ranked(), self, Choice((), self.drop(())))
+    def run(self, max_drop: float, give_back: int = 8) -> KeptLayers:
+        search = KeptLayerSearch(max_drop, give_back, self.drop)
+        return search.run(self.ranked(), self, KeptLayers((), self.drop(())))
 
 
 @settings(max_examples=80, deadline=None)
@@ -71,7 +71,7 @@ def test_layers_that_turn_out_not_to_matter_are_given_back():
         LayerSensitivity("layer1", ("CONV_2D",), 99, 0.9),  # looks worst, and costs nothing
         *(one for one in network.ranked() if one.name != "layer1"),
     ]
-    found = Search(0.1, 8, network.drop).run(ranking, network, Choice((), 0.9))
+    found = KeptLayerSearch(0.1, 8, network.drop).run(ranking, network, KeptLayers((), 0.9))
     assert set(found.kept) == {"layer0", "layer2"}
     assert "the drop is 0.5" in found.why("layer0")
     assert "the drop is 0.4" in found.why("layer2")

@@ -18,10 +18,12 @@ from effkeras.litert.costs import integer_share, multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.models import save
 from quantize import sensitivity
-from quantize.post_training.quantization import PtqOptions, float_parts
-from quantize.precision.memory import Memory
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts
+from quantize.precision.command import main
+from quantize.precision.measurements import MeasurementCache
 from quantize.precision.partial import Partial
-from quantize.precision.sensitivity import Sensitivity, SensitivityOptions, main
+from quantize.precision.sensitivity import Sensitivity, SensitivityOptions
 from quantize.recipes import find
 
 INT8 = PtqOptions(find("int8"))
@@ -49,27 +51,27 @@ def test_every_layer_is_ranked_once_the_worst_first(ranking):
 
 def test_an_activation_belongs_to_the_layer_that_alone_feeds_it(partial):
     graph = operators(float_parts(own_network("swish"), INT8).flatbuffer)
-    from quantize.precision.units import units_of
+    from quantize.precision.partial import quantizable_layers
 
-    units = {unit.name: unit for unit in units_of(graph, [op.outputs[0].name for op in graph])}
-    assert units["first"].ops == ("CONV_2D", "LOGISTIC", "MUL")
-    assert "MEAN" in units["join"].ops
-    assert units["join"].macs == 0
+    layers = {layer.name: layer for layer in quantizable_layers(graph, [op.outputs[0].name for op in graph])}
+    assert layers["first"].ops == ("CONV_2D", "LOGISTIC", "MUL")
+    assert "MEAN" in layers["join"].ops
+    assert layers["join"].macs == 0
 
 
 def test_multiply_adds_are_those_of_the_network(partial):
     total = sum(multiply_adds(op) for op in operators(partial.core))
-    assert total == sum(unit.macs for unit in partial.units)
+    assert total == sum(layer.macs for layer in partial.layers)
     assert total == count_layers(own_network()).macs
     assert integer_share(operators(partial.core)) == 0
     assert integer_share(operators(partial.only(None))) == 1
 
 
 def test_a_layer_s_error_is_what_quantizing_it_alone_does(ranking, partial):
-    unit = next(unit for unit in partial.units if unit.name == "separable")
-    made = partial.only(unit.scopes)
+    layer = next(layer for layer in partial.layers if layer.name == "separable")
+    made = partial.only(layer.scopes)
     integer = [op for op in operators(made) if op.arithmetic == "integer"]
-    assert {op.outputs[0].name for op in integer} == set(unit.scopes)
+    assert {op.outputs[0].name for op in integer} == set(layer.scopes)
     wanted = outputs_of_model(own_network(), own_pictures(8))
     own = np.sqrt(np.square(outputs_of(made, own_pictures(8)) - wanted).mean()) / wanted.std()
     (found,) = (one.error for one in ranking.layers if one.name == "separable")
@@ -102,7 +104,7 @@ def test_a_metric_is_measured_if_asked_for():
 
 def test_a_killed_ranking_goes_on(ranking, tmp_path, monkeypatch):
     options = SensitivityOptions(pictures=8)
-    memory = Memory(tmp_path / "m.json", "key")
+    cache = MeasurementCache(tmp_path / "m.json", "key")
     calls = []
 
     def dies(partial, scopes):
@@ -114,9 +116,9 @@ def test_a_killed_ranking_goes_on(ranking, tmp_path, monkeypatch):
     original = Partial.only
     monkeypatch.setattr(Partial, "only", dies)
     with pytest.raises(KeyboardInterrupt):
-        sensitivity(own_network(), own_pictures(12), options=options, memory=memory)
+        sensitivity(own_network(), own_pictures(12), options=options, cache=cache)
     again = sensitivity(
-        own_network(), own_pictures(12), options=options, memory=Memory(tmp_path / "m.json", "key")
+        own_network(), own_pictures(12), options=options, cache=MeasurementCache(tmp_path / "m.json", "key")
     )
     assert again == ranking
     assert len(calls) == 4 + len(ranking.layers) - 3 + 1
@@ -166,7 +168,7 @@ def test_bad_input_is_one_line(digit_classes, capsys):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys, quantize.precision.sensitivity as m\n"
+        "import sys, quantize.precision.command as m\n"
         "try: m.main(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'tensorflow', 'keras', 'numpy', 'ai_edge_litert'} & set(sys.modules)"
@@ -180,5 +182,5 @@ def test_a_detector_has_a_unit_for_each_call_of_its_heads():
     parts = float_parts(tiny_model("efficientdet-d0"), INT8)
     from tiny_models import pictures
 
-    names = {unit.name for unit in Partial.of(parts, INT8, pictures(2)[:, None], 1).units}
+    names = {layer.name for layer in Partial.of(parts, INT8, pictures(2)[:, None], 1).layers}
     assert {"class_predict #1", "class_predict #5", "box_predict #1"} <= names

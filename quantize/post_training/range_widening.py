@@ -1,17 +1,15 @@
-"""Filters whose weights are so small that 32 bits of their steps do not reach their bias.
-
-A bias counts in steps of the input's scale times the filter's own, and a pruned filter of zeros has no scale:
-any bias is beyond the largest code, and comes out wrong even in its sign.
-"""
+"""Ranges widened to what int8 kernels can compute: biases of dead filters, addends far below their sum."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from effkeras.litert.flatbuffer import Operator, operators, real_constants
-from quantize.post_training.ranges import Ranges, scale_of
+from effkeras.litert.fake_quants import SAME_RANGE
+from effkeras.litert.flatbuffer import Operator, TensorInfo, operators, real_constants
+from effkeras.litert.interface import interface
+from quantize.post_training.ranges import Ranges, as_range, scale_of
 
 _DEPTHWISE = "DEPTHWISE_CONV_2D"
 _WITH_WEIGHTS = ("CONV_2D", _DEPTHWISE, "FULLY_CONNECTED")
@@ -20,7 +18,7 @@ _LARGEST_CODE = 127
 _LARGEST_BIAS = 2**30
 
 
-def with_biases_in_reach(flatbuffer: bytes, ranges: Ranges, bits: int = 8) -> Ranges:
+def widened_for_biases(flatbuffer: bytes, ranges: Ranges, bits: int = 8) -> Ranges:
     """The ranges, and those of kernels with such filters: wide enough there for the biases.
 
     Args:
@@ -72,3 +70,50 @@ def _spread(op: Operator) -> list[int]:
 
 def _filter_axis(op: Operator) -> int:
     return -1 if op.name == _DEPTHWISE else 0
+
+
+_SUMS = ("ADD", "SUB")
+# A little more than XNNPACK asks for, as scales are rounded.
+_LEAST = 1.01 / 1024
+_CODES = 255
+
+
+def widened_for_addends(flatbuffer: bytes, ranges: Ranges) -> Ranges:
+    """The ranges, and those of such addends: just wide enough for XNNPACK.
+
+    One that something else reads too, or that is an output, keeps its range, as does one that is handed on
+    from another tensor.
+
+    Args:
+        flatbuffer: the float .tflite.
+        ranges: of its activations, by tensor.
+    """
+    found = dict(ranges)
+    given = {edge.tensor for edge in interface(flatbuffer).outputs}
+    for op, addend in _addends(operators(flatbuffer), ranges, given):
+        least = _LEAST * scale_of(found[op.outputs[0].name])
+        scale = scale_of(found[addend.name])
+        if scale < least:
+            found[addend.name] = _widened(found[addend.name], scale, least)
+    return found
+
+
+def _addends(
+    graph: Sequence[Operator], ranges: Ranges, given: set[int]
+) -> Iterator[tuple[Operator, TensorInfo]]:
+    """Every sum with each of its addends that nothing but sums read; what a sum goes into comes before it.
+
+    Tensors that are `given` to the caller are read.
+    """
+    others = {tensor.index for op in graph if op.name not in _SUMS for tensor in op.inputs}
+    handed = {tensor.index for op in graph if op.name in SAME_RANGE for tensor in op.outputs}
+    made = {tensor.index for op in graph for tensor in op.outputs} - others - handed - given
+    for op in reversed(graph):
+        if op.name in _SUMS and op.outputs[0].name in ranges:
+            yield from ((op, one) for one in op.inputs if one.index in made and one.name in ranges)
+
+
+def _widened(limits: dict[str, np.ndarray], scale: float, least: float) -> dict[str, np.ndarray]:
+    if scale <= 0:
+        return as_range(0.0, least * _CODES)
+    return {name: (value * (least / scale)).astype(np.float32) for name, value in limits.items()}

@@ -13,10 +13,8 @@ from effkeras.layers.fake_quant_kernels import OWN, FakeQuantKernel
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.fake_quants import Stripped, relus_as_requantization, stored_kernels, strip_fake_quants
 from effkeras.rewrite import Graph, StandIn, key, rewrite, with_weights
-from quantize.aware.placement import PIXELS
-from quantize.post_training import ai_edge
-from quantize.post_training.ai_edge import Rules
-from quantize.post_training.ranges import Ranges, as_range
+from quantize.post_training.backends import Rules, quantize_with_ai_edge
+from quantize.post_training.ranges import PIXELS, Ranges, as_range
 
 Array = np.ndarray
 UNTRAINED = "it has no trained range: it comes before the network, int8 has no form of it, or `skip` named it"
@@ -67,7 +65,7 @@ def trained_parts(model: keras.Model, *, skip_normalization: bool, pixels: bool)
 def quantized_as_trained(trained: Trained, rules: Rules) -> bytes:
     """The int8 .tflite of a fake-quantized model."""
     rules = replace(rules, kept=(*rules.kept, *trained.in_float))
-    return relus_as_requantization(ai_edge.quantize(trained.flatbuffer, trained.ranges, rules))
+    return relus_as_requantization(quantize_with_ai_edge(trained.flatbuffer, trained.ranges, rules))
 
 
 class _Plain:

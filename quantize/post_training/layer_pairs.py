@@ -1,4 +1,4 @@
-"""Joints: where one layer's output channels can be scaled and the next layer's weights undo it."""
+"""Pairs of layers: where one layer's output channels can be scaled and the next layer's weights undo it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _PASSES_ON = (
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Joint:
+class LayerPair:
     """A layer with weights, the layers that take its output, and the tensor between them.
 
     Dividing the producer's output channels by positive numbers and multiplying the consumers' input channels
-    by them changes nothing, as long as no channel of a `capped` joint reaches the cap, before or after.
+    by them changes nothing, as long as no channel of a `capped` pair reaches the cap, before or after.
     """
 
     producer: keras.Layer
@@ -47,18 +47,18 @@ class Joint:
 
 
 @dataclass(frozen=True, slots=True)
-class NoJoint:
+class UnpairedLayer:
     """A layer whose output channels cannot be scaled, and why."""
 
     producer: keras.Layer
     why: str
 
 
-def joints_of(graph: Graph) -> Iterator[Joint | NoJoint]:
-    """A joint, or the reason why there is none, for each layer with weights, in computing order."""
+def layer_pairs(graph: Graph) -> Iterator[LayerPair | UnpairedLayer]:
+    """A pair, or the reason why there is none, for each layer with weights, in computing order."""
     for call in graph.calls:
         if type(call.operation) in _LAYERS:
-            yield _joint(graph, call)
+            yield _pair(graph, call)
 
 
 def divide_outputs(layer: keras.Layer, scale: np.ndarray) -> None:
@@ -95,26 +95,28 @@ def input_shares(layer: keras.Layer, ranges: np.ndarray) -> np.ndarray:
     return (terms / np.maximum(terms.max(axis=0), TINY)).max(axis=1)
 
 
-def _joint(graph: Graph, call: Call) -> Joint | NoJoint:
+def _pair(graph: Graph, call: Call) -> LayerPair | UnpairedLayer:
     layer, why = call.operation, _unfit(graph, call)
     if why:
-        return NoJoint(layer, why)
+        return UnpairedLayer(layer, why)
     capped, x = _activation(layer) == "relu6", call.outputs[0]
     while True:
         users = graph.users(x)
         if graph.is_output(x) or not users:
-            return NoJoint(layer, "the model puts its output out")
+            return UnpairedLayer(layer, "the model puts its output out")
         if len(users) > 1 or type(users[0].operation) in _LAYERS:
             break
         after = users[0].operation
         if _kind(after) is None:
-            return NoJoint(layer, f"{_described(after)} does not scale with its input")
+            return UnpairedLayer(layer, f"{_described(after)} does not scale with its input")
         capped = capped or _kind(after) == "relu6"
         x = users[0].outputs[0]
     bad = next((user for user in users if not _can_take(graph, user)), None)
     if bad is not None:
-        return NoJoint(layer, f"its output also goes into {bad.operation.name}, which cannot undo a scale")
-    return Joint(layer, tuple(user.operation for user in users), x, capped)
+        return UnpairedLayer(
+            layer, f"its output also goes into {bad.operation.name}, which cannot undo a scale"
+        )
+    return LayerPair(layer, tuple(user.operation for user in users), x, capped)
 
 
 def _unfit(graph: Graph, call: Call) -> str:

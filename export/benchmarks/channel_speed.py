@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effkeras.litert.latency import Plan, Setting, measure_all
+from export.benchmarks.random_models import artifacts_on_random_images
 from quantize.channels.pruning import prune_channels
-from quantize.post_training.on_noise import artifacts_on_noise
 from quantize.report import Compressed
 from quantize.specs import ChannelSpec
 
@@ -50,7 +50,7 @@ def speed_rows(
 def _timed(model: keras.Model, pruned: keras.Model, plan: Plan) -> list[Any]:
     """Latencies in the order of `RECIPES`, before and after for each."""
     setting = Setting(xnnpack=True, threads=1)
-    both = [artifacts_on_noise(one, RECIPES) for one in (model, pruned)]
+    both = [artifacts_on_random_images(one, RECIPES) for one in (model, pruned)]
     return measure_all([(made[recipe], setting) for recipe in RECIPES for made in both], plan)
 
 

@@ -1,0 +1,110 @@
+"""Models and artifacts for benchmarks, for which random weights or images will do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from effkeras.rewrite import Graph, rewrite
+from quantize.post_training.artifact import FloatParts
+from quantize.post_training.equalization import ROOM, channel_ranges
+from quantize.post_training.layer_pairs import CAP, LayerPair, divide_outputs, layer_pairs, multiply_inputs
+from quantize.post_training.options import PtqOptions
+from quantize.post_training.quantization import float_parts, quantize_pixels, ranges_of
+from quantize.post_training.ranges import Ranges
+from quantize.recipes import find
+from quantize.rewriting.folding import fold
+
+if TYPE_CHECKING:
+    import keras
+
+    from quantize.recipes import Edges
+
+
+IMAGES = 4
+
+
+def random_images(shape: Sequence[int], pictures: int = IMAGES, seed: int = 0) -> list[np.ndarray]:
+    """Random pixels 0..255, float32 (1, H, W, C) each; `shape` is (H, W, C)."""
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 256, (1, *shape)).astype(np.float32) for _ in range(pictures)]
+
+
+def artifacts_on_random_images(
+    model: keras.Model,
+    recipes: Sequence[str],
+    io: Edges = "float32",
+    *,
+    smaller: keras.Model | None = None,
+) -> dict[str, bytes]:
+    """A .tflite for each recipe, from one conversion.
+
+    Args:
+        model: with a static input size.
+        recipes: names of post-training recipes.
+        io: the types at the artifacts' edges.
+        smaller: the same network and weights at a smaller input size, on which ranges are measured instead:
+            every activation is looked at, and those of D7x at 1,536 pixels are 35 GB a picture.
+
+    Raises:
+        EffkerasError: a recipe that does not exist.
+    """
+    options = {name: PtqOptions(find(name), io) for name in recipes}
+    first = next(iter(options.values()))
+    # The smaller one first, for its conversion to be forgotten before that of the other.
+    ranges = {} if smaller is None else _ranges(float_parts(smaller, first), options)
+    parts = float_parts(model, first)
+    ranges = ranges or _ranges(parts, options)
+    return {
+        name: quantize_pixels(parts, one, (), ranges.get(name)).flatbuffer for name, one in options.items()
+    }
+
+
+def _ranges(parts: FloatParts, options: Mapping[str, PtqOptions]) -> dict[str, Ranges]:
+    """For each recipe that needs some."""
+    pixels = random_images(parts.shape)
+    return {name: ranges_of(parts, one, pixels) for name, one in options.items() if one.recipe.needs_data}
+
+
+def rescaled(
+    model: keras.Model,
+    pictures: Iterable[np.ndarray],
+    *,
+    largest: float = 256.0,
+    everywhere: bool = False,
+    seed: int = 0,
+) -> keras.Model:
+    """The same function with depthwise channels of very different ranges, batch norm folded.
+
+    The output channels of each depthwise convolution are divided by random factors, and the next layer's
+    weights multiplied by them, where that changes nothing: a channel that reaches the cap of relu6 is left
+    alone.
+
+    Args:
+        model: any functional Keras model with one input; it stays as it is.
+        pictures: what the model takes, float32 (1, H, W, C) each, to see which channels reach the cap.
+        largest: factors are log-uniform between 1 and this.
+        everywhere: also scale what other layers than depthwise convolutions put out.
+        seed: which factors.
+    """
+    graph = Graph.of(fold(model).model)
+    pairs = [
+        one
+        for one in layer_pairs(graph)
+        if isinstance(one, LayerPair)
+        and (everywhere or isinstance(one.producer, keras.layers.DepthwiseConv2D))
+    ]
+    ranges = channel_ranges(graph.model, [pair.between for pair in pairs], list(pictures))
+    random = np.random.default_rng(seed)
+    changed = rewrite(graph, {})
+    for pair, extent in zip(pairs, ranges, strict=True):
+        factors = np.exp(random.uniform(0, np.log(largest), len(extent)))
+        if pair.capped:
+            factors = np.where(extent < ROOM * CAP, factors, 1.0)
+        divide_outputs(changed.get_layer(pair.producer.name), factors)
+        for consumer in pair.consumers:
+            multiply_inputs(changed.get_layer(consumer.name), factors)
+    return changed

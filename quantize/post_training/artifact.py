@@ -1,0 +1,160 @@
+"""A quantized artifact: from a quantized flatbuffer to one with metadata and a note per operator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from effkeras.definition import ModelSpec
+from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, with_uint8_io
+from effkeras.litert.runner import DEFINITION, RECIPE
+from quantize.post_training.fake_quantized import UNTRAINED, Trained
+from quantize.post_training.options import PtqOptions
+from quantize.recipes import Recipe
+from quantize.report import LayerReport, StepReport
+
+if TYPE_CHECKING:
+    import keras
+
+STEP = "ptq"
+EXACT_INPUT = "the input is float pixels: normalised exactly, then quantized"
+EXACT_OUTPUT = "the output is float: int8 would round probabilities to 1/256"
+ERROR_IS = "error / std of the layer's output"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNote:
+    """What became of one operator of the artifact.
+
+    `op` is the operator, such as CONV_2D, `name` the Keras layer it comes from, `why` is empty for what the
+    recipe asks for.
+    """
+
+    op: str
+    name: str
+    what: Literal["quantized", "float"]
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Quantized:
+    """An artifact and what was done to its layers.
+
+    `errors` are those of each operator's output, as a share of its standard deviation, where they were
+    measured and there is something to compare with. `before` says what was done to the model before it was
+    converted.
+    """
+
+    flatbuffer: bytes
+    layers: tuple[LayerNote, ...]
+    errors: tuple[float | None, ...] = ()
+    before: tuple[StepReport, ...] = ()
+
+    @property
+    def left_in_float(self) -> tuple[LayerNote, ...]:
+        """The operators that compute in float."""
+        return tuple(layer for layer in self.layers if layer.what == "float")
+
+    @property
+    def ranges(self) -> str:
+        """How the ranges of activations were found; "" without any, or for an artifact that does not say."""
+        metadata = attached(self.flatbuffer, RECIPE)
+        return "" if metadata is None else str(json.loads(metadata).get("ranges", ""))
+
+    def check_strict(self, recipe: Recipe) -> None:
+        """Raises EffkerasError for a layer in float that neither recipe nor float edges want there."""
+        wanted = (EXACT_INPUT, EXACT_OUTPUT, recipe.float_why)
+        if recipe.needs_data:
+            self.report.check_strict(wanted)
+
+    @property
+    def report(self) -> StepReport:
+        """The same in the form of every step's report, with an entry per operator."""
+        errors = self.errors or (None,) * len(self.layers)
+        entries = [
+            LayerReport(one.name, one.op, "done" if one.what == "quantized" else "skipped", one.why, error)
+            for one, error in zip(self.layers, errors, strict=True)
+        ]
+        return StepReport(STEP, tuple(entries), ERROR_IS, {"bytes": len(self.flatbuffer)})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FloatParts:
+    """The float conversion of a model, made once and quantized as often as needed.
+
+    `spec` is the model's definition, None where it has none. `starts_normalized` says that the normalisation
+    is left out, because the quantized input expresses it. `model` is what was converted, `before` what was
+    done to it before. `trained` is what a fake-quantized model says of its artifact: such a model needs no
+    pictures.
+    """
+
+    flatbuffer: bytes
+    spec: ModelSpec | None
+    starts_normalized: bool
+    model: keras.Model
+    trained: Trained | None = None
+    before: tuple[StepReport, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What the model takes, (H, W, C)."""
+        return tuple(self.model.inputs[0].shape[1:])
+
+
+def finished(
+    parts: FloatParts, options: PtqOptions, flatbuffer: bytes, errors: Sequence[float | None] = ()
+) -> Quantized:
+    """A quantized flatbuffer with its edges, its metadata and a note per operator."""
+    if options.io == "uint8":
+        before = len(operators(flatbuffer))
+        flatbuffer = with_uint8_io(flatbuffer)
+        added = len(operators(flatbuffer)) - before
+        errors = [None, *errors, *(None,) * (added - 1)] if errors else ()
+    flatbuffer = attach_all(flatbuffer, _metadata(parts, options))
+    left = parts.trained.in_float if parts.trained else ()
+    notes = tuple(_note(op, options, left) for op in operators(flatbuffer))
+    return Quantized(flatbuffer, notes, tuple(errors), parts.before)
+
+
+def read_quantized(flatbuffer: bytes, options: PtqOptions) -> Quantized:
+    """An artifact that another tool made, with a note per operator."""
+    return Quantized(flatbuffer, tuple(_note(op, options, ()) for op in operators(flatbuffer)))
+
+
+def _metadata(parts: FloatParts, options: PtqOptions) -> dict[str, bytes]:
+    is_measured = options.recipe.needs_data and parts.trained is None
+    method = options.range_rule().method if is_measured else ""
+    used: dict[str, Any] = {
+        **options.recipe.to_table(),
+        "io": options.io,
+        "samples": options.samples if is_measured else 0,
+        "seed": options.seed,
+        "backend": options.spec.backend,
+        "ranges": method if parts.trained is None else "trained",
+    }
+    metadata = {RECIPE: json.dumps(used).encode()}
+    return metadata if parts.spec is None else {DEFINITION: parts.spec.to_toml().encode(), **metadata}
+
+
+def _note(op: Operator, options: PtqOptions, left: Sequence[str]) -> LayerNote:
+    name = layer_of(op.outputs[0].name)
+    if op.arithmetic != "float":
+        return LayerNote(op.name, name, "quantized")
+    if op.outputs[0].name in left and name != "normalize":
+        return LayerNote(op.name, name, "float", UNTRAINED)
+    return LayerNote(op.name, name, "float", _why_float(op, name, options))
+
+
+def _why_float(op: Operator, name: str, options: PtqOptions) -> str:
+    recipe = options.recipe
+    if op.name in recipe.float_ops:
+        return recipe.float_why
+    if not recipe.needs_data:
+        return f"the recipe {recipe.name} computes activations in float32"
+    if options.io == "float32" and name == "normalize":
+        return EXACT_INPUT
+    if options.io == "float32" and op.name == "SOFTMAX":
+        return EXACT_OUTPUT
+    return f"{options.spec.backend} has no 8-bit form of {op.name}"

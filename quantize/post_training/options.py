@@ -1,0 +1,80 @@
+"""How a model is quantized after training, and what of it cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from effkeras.errors import EffkerasError, did_you_mean
+from quantize.post_training.backends import (
+    check_tensorflow_can,
+)
+from quantize.post_training.ranges import RangeRule
+from quantize.recipes import Edges, Recipe, check_edges
+from quantize.specs import PtqSpec
+
+if TYPE_CHECKING:
+    pass
+
+
+SAMPLES = 128
+BACKENDS = ("ai-edge-quantizer", "tensorflow")
+
+
+@dataclass(frozen=True, slots=True)
+class PtqOptions:
+    """Everything about a quantization but the model and its pictures."""
+
+    recipe: Recipe
+    io: Edges = "float32"
+    samples: int = SAMPLES
+    seed: int = 0
+    spec: PtqSpec = field(default_factory=PtqSpec)
+
+    def range_rule(self) -> RangeRule:
+        """How ranges are found. Raises EffkerasError for an unknown method or a percentile out of range."""
+        chosen = self.spec.ranges
+        if chosen == "auto":
+            clips = self.recipe.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
+            chosen = "percentile" if clips else "minmax"
+        steps = 2**16 - 1 if self.recipe.activations == "int16" else 2**8 - 1
+        return RangeRule(chosen, self.spec.percentile, steps)
+
+
+def check(options: PtqOptions, data: object | None) -> None:
+    """Raises EffkerasError for options that cannot work, before any long work is done.
+
+    Of the data it only matters whether there are any.
+    """
+    check_edges(options.recipe, options.io)
+    options.range_rule()
+    if options.spec.backend not in BACKENDS:
+        hint = did_you_mean(options.spec.backend, BACKENDS)
+        raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
+    if options.spec.backend == "tensorflow":
+        check_tensorflow_can(options.recipe, options.spec)
+    looks = {
+        "equalisation": options.spec.equalize,
+        "bias correction": options.spec.correct_bias,
+        "the error of each layer": options.spec.errors,
+    }
+    for what in (what for what, is_asked in looks.items() if is_asked and data is None):
+        raise EffkerasError(f"{what} is measured on pictures: give --data DIR")
+    if options.recipe.needs_data and data is None:
+        raise EffkerasError(
+            f"the recipe {options.recipe.name} measures ranges on pictures: give --data DIR with a few "
+            "hundred of them, or use --recipe dynamic, which needs none"
+        )
+
+
+def check_trained(options: PtqOptions) -> None:
+    """Raises EffkerasError for options that a fake-quantized model, whose ranges are set, cannot follow."""
+    check_edges(options.recipe, options.io)
+    if (options.recipe.weights, options.recipe.activations) != ("int8", "int8"):
+        raise EffkerasError(f"the model is fake-quantized for int8; {options.recipe.name} cannot use that")
+    spec = options.spec
+    if spec.backend != BACKENDS[0] or spec.equalize or spec.correct_bias or spec.errors:
+        raise EffkerasError(
+            "the model is fake-quantized: its kernels, biases and ranges are trained; "
+            "leave out equalize, correct_bias, errors and backend"
+        )

@@ -1,0 +1,146 @@
+"""`effkeras sensitivity MODEL --data DIR`: which layers suffer most from 8 bits, as a table and a chart."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras import results
+from effkeras.console import run_command
+from effkeras.errors import EffkerasError
+from effkeras.files import make_folder, write_bytes
+from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from quantize.post_training.artifact import FloatParts
+    from quantize.precision.sensitivity import LayerSensitivity, Metric, Sensitivity
+
+IMAGES = 16
+SHOWN = 20
+CHARTED = 30
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    from effkeras.data.splits import open_data
+    from effkeras.sources import open_model
+    from quantize.post_training.options import PtqOptions, check
+    from quantize.post_training.quantization import float_parts, inputs_of
+    from quantize.precision.measurements import MeasurementCache, digest
+    from quantize.precision.sensitivity import SensitivityOptions, rank
+    from quantize.recipes import find
+
+    data = open_data(chosen.data, "train", skip_bad=chosen.skip_bad)
+    ptq = PtqOptions(find(chosen.recipe), samples=chosen.samples, seed=chosen.seed)
+    check(ptq, data)
+    if chosen.out:
+        make_folder(chosen.out)
+    parts = float_parts(open_model(chosen.model, chosen.weights), ptq)
+    judge = _metric(chosen, parts) if chosen.metric else None
+    key = digest(parts.flatbuffer, repr(ptq), str(data.root), str((chosen.pictures, chosen.limit)))
+    cache = MeasurementCache(chosen.out / "sensitivity.json" if chosen.out else None, key)
+    options = SensitivityOptions(chosen.pictures, judge)
+    found = rank(parts, ptq, inputs_of(parts, ptq, data), options, cache)
+    found.show(chosen.top)
+    if chosen.out:
+        _write(found, chosen.out)
+
+
+def _metric(chosen: argparse.Namespace, parts: FloatParts) -> Metric:
+    from effkeras.data.splits import open_data
+    from quantize.precision.measurements import MetricOf
+
+    if parts.spec is None:
+        raise EffkerasError(
+            f"{chosen.model} carries no definition, so its metric is unknown; leave out --metric"
+        )
+    data = open_data(chosen.data, "val", skip_bad=chosen.skip_bad, masks=parts.spec.segments)
+    return MetricOf(data, chosen.limit).headline
+
+
+def _write(found: Sensitivity, out: Path) -> None:
+    table_file, picture = out / "sensitivity.jsonl", out / "sensitivity.png"
+    table_file.unlink(missing_ok=True)
+    results.append(table_file, [results.stamped(row) for row in found.to_rows()])
+    write_bytes(picture, chart(found))
+    print(f"{picture}: written, with {table_file.name} beside it")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser("sensitivity", "Ranks the layers of a model by what quantizing each alone does.")
+    options.add_argument("model", help=MODEL_HELP)
+    add_data(options)
+    options.add_argument("--recipe", default="int8", help="what is done to a layer (default: int8)")
+    options.add_argument(
+        "--pictures", type=above_zero, default=IMAGES, help=f"outputs compared on (default: {IMAGES})"
+    )
+    options.add_argument(
+        "--samples", type=above_zero, default=128, help="calibration pictures (default: 128)"
+    )
+    options.add_argument("--seed", type=int, default=0, help="which pictures calibrate (default: 0)")
+    options.add_argument("--metric", action="store_true", help="measure the metric too, on the split val")
+    options.add_argument("--limit", type=above_zero, help="with --metric: on the first LIMIT pictures only")
+    options.add_argument("--top", type=above_zero, default=SHOWN, help=f"layers to print (default: {SHOWN})")
+    add_weights(options)
+    options.add_argument("--out", type=Path, metavar="FOLDER", help="rows and a picture; resumes from there")
+    return options
+
+
+_INK, _FAINT, _BAR, _LIGHT_BAR = "#1f2933", "#6b7580", "#2a6fbb", "#b9cfe6"
+
+
+def chart(found: Sensitivity, most: int = CHARTED) -> bytes:
+    """A PNG with the `most` sensitive layers.
+
+    Dark bars are layers with weights. Raises EffkerasError without matplotlib.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EffkerasError("the picture needs matplotlib; pip install 'effkeras[report]'") from error
+    shown = found.layers[:most]
+    figure = Figure(figsize=(8.4, 1.5 + 0.25 * len(shown)), dpi=144, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _draw(axes, shown)
+    axes.set_title(
+        f"{found.model}: one layer at a time as {found.recipe}", loc="left", color=_INK, fontsize=12
+    )
+    figure.text(0.995, 0.004, "light: layers without weights", ha="right", color=_FAINT, fontsize=8)
+    axes.set_xlabel(
+        f"error / standard deviation of the outputs, {found.pictures} pictures  "
+        f"(all layers together: {found.error:.3g})",
+        color=_FAINT,
+        fontsize=9,
+    )
+    stream = io.BytesIO()
+    canvas.print_png(stream)
+    return stream.getvalue()
+
+
+def _draw(axes: Axes, shown: tuple[LayerSensitivity, ...]) -> None:
+    errors = [one.error for one in shown]
+    colours = [_BAR if one.macs else _LIGHT_BAR for one in shown]
+    bars = axes.barh(range(len(shown)), errors, color=colours, height=0.72)
+    axes.bar_label(bars, [_label(one) for one in shown], padding=4, fontsize=8, color=_FAINT)
+    axes.set_yticks(range(len(shown)), [one.name for one in shown], fontsize=8.5, color=_INK)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set_xlim(0, max([*errors, 1e-12]) * 1.18)
+    axes.tick_params(colors=_FAINT, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _label(one: LayerSensitivity) -> str:
+    return f"{one.error:.3g}" + ("" if one.drop is None else f"   drop {one.drop:.3f}")
