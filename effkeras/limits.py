@@ -9,6 +9,8 @@ from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
 from effkeras.networks import ApplicationNetwork, ExternalNetwork
 
+# Bytes of images or activations that are held at once. What needs more is read anew, divided or refused.
+MEMORY_BUDGET = 2 * 2**30
 _BYTES = 4  # weights are float32 under every policy
 
 

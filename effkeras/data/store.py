@@ -14,10 +14,10 @@ from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definition import InputSpec
 from effkeras.errors import EffkerasError
+from effkeras.limits import MEMORY_BUDGET
 from effkeras.preprocess import Placement
 
 NO_CLASS = -1  # of padding
-_MEMORY = 2 * 2**30
 
 Record = DetectionRecord | ClassificationRecord
 
@@ -57,7 +57,7 @@ class PictureStore:
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
         bytes_per_pixel = 4 if masks else 3
-        if len(data.records) * spec.size[0] * spec.size[1] * bytes_per_pixel <= _MEMORY:
+        if len(data.records) * spec.size[0] * spec.size[1] * bytes_per_pixel <= MEMORY_BUDGET:
             self._cache = self._decode_all()
 
     def __len__(self) -> int:

@@ -11,11 +11,9 @@ import numpy as np
 
 from effkeras.console import note
 from effkeras.errors import EffkerasError
+from effkeras.limits import MEMORY_BUDGET
 from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators, with_outputs
 from effkeras.litert.runner import dequantized, make_interpreter
-
-# Bytes of activations that are kept at once: all of D7x's would be 35 GB.
-AT_ONCE = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ def observe(
     flatbuffer: bytes,
     inputs: Iterable[np.ndarray],
     names: Collection[str] | None = None,
-    at_once: int = AT_ONCE,
+    at_once: int = MEMORY_BUDGET,
 ) -> Iterator[Activation]:
     """Runs a float model on `inputs` and yields its activations, the input among them.
 
@@ -92,7 +90,7 @@ def tensors_of(flatbuffer: bytes) -> list[TensorInfo]:
     return list({tensor.name: tensor for tensor in used if not tensor.is_constant}.values())
 
 
-def parts_of(tensors: Iterable[TensorInfo], at_once: int = AT_ONCE) -> Iterator[list[TensorInfo]]:
+def parts_of(tensors: Iterable[TensorInfo], at_once: int = MEMORY_BUDGET) -> Iterator[list[TensorInfo]]:
     """Divides tensors into parts of at most so many bytes; one that is larger is a part of its own."""
     part: list[TensorInfo] = []
     size = 0
@@ -170,7 +168,7 @@ class _Errors:
 
 
 def layer_errors(
-    exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray], at_once: int = AT_ONCE
+    exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray], at_once: int = MEMORY_BUDGET
 ) -> list[float | None]:
     """The error of each operator of a quantized model: root mean square, as a share of the float output's
     standard deviation.

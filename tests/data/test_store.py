@@ -68,7 +68,7 @@ def test_many_bad_pictures_are_an_error(digits, tmp_path):
 def test_without_memory_pictures_are_read_on_demand(many, monkeypatch, capsys):
     data, first = many
     whole = PictureStore(data, SPEC)
-    monkeypatch.setattr(store_module, "_MEMORY", 0)
+    monkeypatch.setattr(store_module, "MEMORY_BUDGET", 0)
     lazy = PictureStore(data, SPEC)
     np.testing.assert_array_equal(lazy[5].pixels, whole[5].pixels)
     first.write_bytes(b"")
@@ -78,7 +78,7 @@ def test_without_memory_pictures_are_read_on_demand(many, monkeypatch, capsys):
 
 
 def test_many_bad_pictures_are_an_error_on_demand_too(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "_MEMORY", 0)
+    monkeypatch.setattr(store_module, "MEMORY_BUDGET", 0)
     data = open_data(digits, "train")
     gone = dataclasses.replace(data.records[0], path=tmp_path / "gone.jpg")
     lazy = PictureStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
@@ -121,7 +121,7 @@ def scaled_file(data, folder, size):
 
 @pytest.mark.parametrize("memory", [0, 2**31])
 def test_boxes_go_with_an_image_that_was_scaled(digits, tmp_path, monkeypatch, capsys, memory):
-    monkeypatch.setattr(store_module, "_MEMORY", memory)
+    monkeypatch.setattr(store_module, "MEMORY_BUDGET", memory)
     data = open_data(digits, "train")
     halved = scaled_file(data, tmp_path, (32, 32))
     store = PictureStore(halved, SPEC)

@@ -197,7 +197,7 @@ def test_data_of_the_other_kind_is_refused(digits, tmp_path):
 def test_bad_pictures_found_while_training_are_one_clear_error(digit_classes, tmp_path, monkeypatch):
     from effkeras.data import store
 
-    monkeypatch.setattr(store, "_MEMORY", 0)
+    monkeypatch.setattr(store, "MEMORY_BUDGET", 0)
     made = job(digit_classes, tmp_path / "run")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     broken = dataclasses.replace(made.train.records[0], path=tmp_path / "bad.png")

@@ -19,9 +19,9 @@ from effkeras.data.store import PictureStore, padded
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.evaluate import BATCH, Batch
+from effkeras.limits import MEMORY_BUDGET
 from effkeras.preprocess import Placed, fill
 
-_MEMORY = 2 * 2**30
 # Input sizes of which pictures are held at once; a space may let the search choose between some.
 _SIZES = 3
 
@@ -101,10 +101,10 @@ def _limited(data: LabelledData, limit: int) -> LabelledData:
 
 def _check_size(pictures: int, spec: InputSpec) -> None:
     needed = pictures * spec.size[0] * spec.size[1] * 4
-    if needed > _MEMORY:
+    if needed > MEMORY_BUDGET:
         raise EffkerasError(
             f"{pictures:,} pictures of {spec.size[0]} x {spec.size[1]} need {needed / 2**30:.1f} GiB, and a "
-            f"search holds {_MEMORY // 2**30} in memory; use fewer pictures or smaller ones"
+            f"search holds {MEMORY_BUDGET // 2**30} in memory; use fewer pictures or smaller ones"
         )
 
 

@@ -184,7 +184,7 @@ def test_pictures_are_read_once_for_each_size(pictures, monkeypatch):
 
 
 def test_too_many_pictures_are_refused(digit_classes, monkeypatch):
-    monkeypatch.setattr("effkeras.search.evaluation.images._MEMORY", 50_000)
+    monkeypatch.setattr("effkeras.search.evaluation.images.MEMORY_BUDGET", 50_000)
     with pytest.raises(EffkerasError, match="use fewer pictures"):
         SearchImages(open_splits(digit_classes)).training(BlockSpace().base)
 
