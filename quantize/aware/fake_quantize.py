@@ -232,7 +232,7 @@ class Emitter:
         return made
 
     def _special(self, layer: keras.Layer, kernel: Kernel) -> dict[str, Any]:
-        """What a fake-quantized layer is told beside what the plain one is."""
+        """The settings of a fake-quantized layer that the plain one lacks."""
         spec, values = self._source.spec, kernel.values
         return {
             "branches": kernel.branches,

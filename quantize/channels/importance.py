@@ -42,7 +42,7 @@ def by_scale(channels: Channels) -> np.ndarray:
     """The mean size of the scales of batch normalisation that a unit runs through, (U,).
 
     Each is relative to its layer's mean (after Liu et al. 2017, "Network Slimming"); units without
-    batch normalisation are judged by `by_norm`.
+    batch normalisation are ranked by `by_norm`.
     """
     mean = _Mean(channels.unit)
     for layer in channels.flow.layers.values():
@@ -89,7 +89,7 @@ def _products(
         tape.watch(values)
         result = loss(batch[1], model(batch[0], training=False))
     if not np.isfinite(float(result)):
-        raise EffkerasError("the loss is not finite; channels cannot be judged by its gradient")
+        raise EffkerasError("the loss is not finite; channels cannot be ranked by its gradient")
     gradients = tape.gradient(result, values, unconnected_gradients="zero")
     return [np.asarray(one) * np.asarray(value) for one, value in zip(gradients, values, strict=True)]
 

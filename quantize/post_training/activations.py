@@ -34,7 +34,7 @@ def observe(
 ) -> Iterator[Activation]:
     """Runs a float model on `inputs` and yields its activations, the input among them.
 
-    Where they are more than `at_once` bytes they are looked at in parts, and all inputs are gone through
+    Where they are more than `at_once` bytes they are read in parts, and all inputs are run
     again for each.
 
     Args:
@@ -50,7 +50,7 @@ def observe(
     parts = list(parts_of(watched, at_once))
     if len(parts) > 1:
         size = sum(map(bytes_of, watched)) / 1e9
-        note(f"a picture's activations are {size:.1f} GB: they are looked at in {len(parts)} parts")
+        note(f"a picture's activations are {size:.1f} GB: they are read in {len(parts)} parts")
     for part in parts:
         yield from _observe(flatbuffer, part, inputs)
 

@@ -64,7 +64,7 @@ class Quantized:
         return "" if metadata is None else str(json.loads(metadata).get("ranges", ""))
 
     def check_strict(self, recipe: Recipe) -> None:
-        """Raises EffkerasError for a layer in float that neither recipe nor float edges want there."""
+        """Raises EffkerasError for a layer in float that neither recipe nor float outputs ask for."""
         wanted = (EXACT_INPUT, EXACT_OUTPUT, recipe.float_why)
         if recipe.needs_data:
             self.report.check_strict(wanted)
@@ -106,7 +106,7 @@ class FloatParts:
 def finished(
     parts: FloatParts, options: PtqOptions, flatbuffer: bytes, errors: Sequence[float | None] = ()
 ) -> Quantized:
-    """A quantized flatbuffer with its edges, its metadata and a note per operator."""
+    """A quantized flatbuffer with its input and output types, its metadata and a note per operator."""
     if options.io == "uint8":
         before = len(operators(flatbuffer))
         flatbuffer = with_uint8_io(flatbuffer)

@@ -157,7 +157,7 @@ def quantize_with_tensorflow(
     Args:
         model: what is converted, with float32 arithmetic.
         recipe: float16, dynamic, int8 or int16 activations.
-        io: number format of the edges; uint8 edges are made of int8 ones afterwards.
+        io: number format of inputs and outputs; uint8 ones are made of int8 ones afterwards.
         inputs: gives what the model takes, float32 (1, H, W, C) each; called when the recipe needs data.
         extent: what the input can be, lowest and highest; None when that is what `inputs` show.
     """

@@ -85,12 +85,12 @@ class Partial:
         return quantize_with_ai_edge(self.core, self.ranges, Rules(self.options.recipe, only=scopes))
 
     def only_whole(self, scopes: tuple[str, ...]) -> bytes:
-        """The same with all of the model, as an artifact with float edges."""
+        """The same with all of the model, as an artifact with float inputs and outputs."""
         rules = Rules(self.options.recipe, only=scopes)
         return self._finished(quantize_with_ai_edge(self.parts.flatbuffer, self.ranges, rules))
 
     def unquantized(self) -> bytes:
-        """The float artifact, with float edges."""
+        """The float artifact, with float inputs and outputs."""
         return self._finished(self.parts.flatbuffer)
 
     def all_but(self, kept: Iterable[str]) -> Quantized:

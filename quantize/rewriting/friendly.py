@@ -105,7 +105,7 @@ def friendly(
         wanted = graph.model.input, [change.watched for change in changes]
         errors = list(relative_errors(pictures[:PROBED], wanted, (new.input, became)))
     entries = [_entry(change, error) for change, error in zip(changes, errors, strict=True)]
-    skipped = (*rewriter.skipped, *_untold(model, new))
+    skipped = (*rewriter.skipped, *_undescribed(model, new))
     return Compressed(new, StepReport(STEP, (*entries, *skipped), ERROR_IS))
 
 
@@ -135,7 +135,7 @@ class _Rewriter:
         if target == "keep":
             return []
         live = _live(self._graph, gates if self._spec.squeeze == "remove" else ())
-        return [change for call in live for change in self._desired(call, target)]
+        return [change for call in live for change in self._replaced_swish(call, target)]
 
     def definition(self) -> None:
         """Lets the model say what it now is."""
@@ -196,7 +196,7 @@ class _Rewriter:
     def _is_shared(self, call: Call) -> bool:
         return len(self._graph.calls_with(call.operation)) > 1
 
-    def _desired(self, call: Call, target: str) -> Iterator[Change]:
+    def _replaced_swish(self, call: Call, target: str) -> Iterator[Change]:
         layer = call.operation
         if activation_of(layer) in SWISH:
             if _is_function(layer) or "activation" in layer.get_config():
@@ -276,7 +276,7 @@ def _definition(layer: Normalize) -> ModelSpec:
     return spec_from_table(tomllib.loads(layer.definition), layer.name)
 
 
-def _untold(before: keras.Model, after: keras.Model) -> Iterator[LayerReport]:
+def _undescribed(before: keras.Model, after: keras.Model) -> Iterator[LayerReport]:
     """An entry where a definition described the model before, and cannot after."""
     for old, new in zip(_normalizers(before), _normalizers(after), strict=False):
         if _describes(old, before) and not _describes(new, after):

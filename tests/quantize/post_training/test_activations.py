@@ -58,7 +58,7 @@ def test_parts_show_the_same(capsys):
     assert "parts" not in capsys.readouterr().err
     size = sum(map(bytes_of, tensors_of(flatbuffer)))
     divided = list(observe(flatbuffer, shown, at_once=size // 3))
-    assert "looked at in 4 parts" in capsys.readouterr().err
+    assert "read in 4 parts" in capsys.readouterr().err
     assert [one.name for one in divided] != [one.name for one in whole]
     for name in {one.name for one in whole}:
         ours, wanted = ([one for one in found if one.name == name] for found in (divided, whole))
