@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from effkeras.console import note
 from effkeras.errors import EffkerasError
 from effkeras.quiet import quiet
-from effkeras.savedmodel import is_saved_model
 
 if TYPE_CHECKING:
     import keras
 
+SAVED_MODEL = "saved_model.pb"  # the graph in the folder of a SavedModel
 _SUFFIXES = (".keras", ".toml")
 
 
@@ -45,6 +45,11 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
     if is_random:
         note(f"{source}: random weights; size and speed will be true, accuracy will not")
     return model
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a folder holds a SavedModel, whoever wrote it."""
+    return (folder / SAVED_MODEL).is_file()
 
 
 def called(source: str) -> str:

@@ -146,8 +146,8 @@ def _start(spec: ModelSpec) -> list[str]:
 
 def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
     """Draws what the artifact finds in a few test pictures, for the report."""
-    from effkeras.predict import draw, predict
-    from effkeras.predictor import open_predictor
+    from effkeras.inference.predict import draw, predict
+    from effkeras.inference.predictor import open_predictor
 
     paths = [record.path for record in _test_records(root)[:SAMPLES]]
     make_folder(folder)

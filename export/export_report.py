@@ -130,7 +130,7 @@ def _look_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
 
 
 def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
-    from effkeras.compare import LEVEL
+    from effkeras.inference.compare import LEVEL
 
     if accuracy is None:
         yield "accuracy", "not measured: give --data DIR"

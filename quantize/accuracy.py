@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras import results
-from effkeras.compare import Measured, measure
 from effkeras.console import note
-from effkeras.evaluate import headlines
+from effkeras.inference.compare import Measured, measure
+from effkeras.inference.evaluate import headlines
+from effkeras.inference.predictor import KerasPredictor
 from effkeras.models import spec_of
-from effkeras.predictor import KerasPredictor
 from quantize.digests import contents, fingerprint
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Accuracy:
     """The same metrics for the model and for the artifact; `metric` counts most, `others` count too.
 
     `pictures` is the number of images. `measured_on` is a digest of what the model's metrics depend on.
-    `interval` holds the drop of `metric` with a probability of `effkeras.compare.LEVEL`; None where there is
+    `interval` holds the drop of `metric` with the probability `compare.LEVEL`; None where there is
     none, as for masks.
     """
 

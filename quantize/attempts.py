@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from effkeras.compare import Measured, compare, measure
 from effkeras.console import note
-from effkeras.evaluate import headlines
+from effkeras.inference.compare import Measured, compare, measure
+from effkeras.inference.evaluate import headlines
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import spec_of
 from quantize.accuracy import Accuracy, ModelMetrics, model_metrics

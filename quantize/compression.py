@@ -13,9 +13,9 @@ from typing import Any
 import keras
 
 from effkeras import results
-from effkeras.compare import Drop
 from effkeras.external import adopted
 from effkeras.files import safe_name, write_text
+from effkeras.inference.compare import Drop
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, LiteRTModel

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_classifier
 
-from effkeras.compare import compare, measure
 from effkeras.data.splits import open_data
-from effkeras.evaluate import ClassRanks, evaluate
+from effkeras.inference.compare import compare, measure
+from effkeras.inference.evaluate import ClassRanks, evaluate
 
 CLASSES = 10
 

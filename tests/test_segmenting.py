@@ -19,12 +19,12 @@ from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.splits import open_data
 from effkeras.definition import ModelSpec, with_heads
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import evaluate, headlines
+from effkeras.inference.evaluate import evaluate, headlines
+from effkeras.inference.predict import draw, predict
+from effkeras.inference.predictor import KerasPredictor
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec, save
-from effkeras.predict import draw, predict
-from effkeras.predictor import KerasPredictor
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
 from quantize.accuracy import Accuracy

@@ -8,9 +8,9 @@ from tiny import digits_folder
 import effkeras
 from effkeras import zoo
 from effkeras.data.splits import open_data
-from effkeras.evaluate import evaluate
+from effkeras.inference.evaluate import evaluate
+from effkeras.inference.predictor import KerasPredictor
 from effkeras.models import spec_of
-from effkeras.predictor import KerasPredictor
 
 # What each is at least worth on 1,000 test pictures.
 DETECTORS = {"efficientdet-digits": (0.62, 0.93), "efficientdet-digits-d0": (0.62, 0.9)}

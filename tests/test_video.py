@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from effkeras.errors import EffkerasError
-from effkeras.video import Frame, Video, is_video, open_video, write_video
+from effkeras.inference.video import Frame, Video, is_video, open_video, write_video
 
 CODECS = {"mp4": "h264", "mov": "h264", "mkv": "h264", "avi": "mpeg4", "webm": "libvpx-vp9"}
 COUNT, RATE, SIZE = 24, Fraction(12), (64, 96)
@@ -185,5 +185,5 @@ def test_videos_are_known_by_their_names():
 
 
 def test_importing_loads_neither_the_library_nor_tensorflow():
-    code = "import sys, effkeras.video; assert not {'av', 'tensorflow', 'keras'} & set(sys.modules)"
+    code = "import sys, effkeras.inference.video; assert not {'av', 'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,8 +26,8 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = options.parse_args(argv)
     data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad)
 
-    from effkeras.evaluate import evaluate
-    from effkeras.predictor import open_predictor
+    from effkeras.inference.evaluate import evaluate
+    from effkeras.inference.predictor import open_predictor
 
     predictor = open_predictor(chosen.model, chosen.weights)
     if predictor.spec.segments:

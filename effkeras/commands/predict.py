@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
 
-    from effkeras.video import is_video
+    from effkeras.inference.video import is_video
 
     if is_video(chosen.pictures):
         _of_video(chosen)
@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _of_pictures(chosen: argparse.Namespace) -> None:
-    from effkeras.predict import draw, pictures_in, predict
-    from effkeras.predictor import open_predictor
+    from effkeras.inference.predict import draw, pictures_in, predict
+    from effkeras.inference.predictor import open_predictor
 
     paths = pictures_in(chosen.pictures)
     targets = one_each(chosen.save, paths, ".png") if chosen.save else {}
@@ -70,9 +70,9 @@ def _of_pictures(chosen: argparse.Namespace) -> None:
 
 
 def _of_video(chosen: argparse.Namespace) -> None:
-    from effkeras.predict import drawn, predict_video
-    from effkeras.predictor import open_predictor
-    from effkeras.video import open_video, write_video
+    from effkeras.inference.predict import drawn, predict_video
+    from effkeras.inference.predictor import open_predictor
+    from effkeras.inference.video import open_video, write_video
 
     out = one_each(chosen.save, [chosen.pictures], ".mp4")[chosen.pictures] if chosen.save else None
     with ExitStack() as stack:

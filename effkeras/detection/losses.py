@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from effkeras.data.masks import IGNORED as IGNORED_PIXEL
+
 IGNORED = -2
 
 
@@ -100,3 +102,13 @@ def detector_losses(label_smoothing: float = 0.0) -> dict[str, keras.losses.Loss
 
 def _sigmoid_cross_entropy(targets: Any, logits: Any) -> Any:
     return ops.relu(logits) - logits * targets + ops.softplus(-ops.abs(logits))
+
+
+def mask_loss() -> keras.losses.Loss:
+    """Cross-entropy of (B, h, w) classes and (B, h, w, C) logits, the mean over all pixels but the ignored.
+
+    The reference code adds it to the losses of the boxes as it is, and so do we.
+    """
+    return keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=IGNORED_PIXEL, name="mask", dtype="float32"
+    )

@@ -9,8 +9,7 @@ import keras
 from keras import ops
 
 from effkeras.definition import ModelSpec
-from effkeras.detection.losses import detector_losses
-from effkeras.segmentation.losses import mask_loss
+from effkeras.detection.losses import detector_losses, mask_loss
 from effkeras.training.auxiliary import auxiliary_losses, auxiliary_weight
 from effkeras.training.optimizers import UNDECAYED, FlatAdamW, WarmupCosine
 from effkeras.training.settings import TrainSettings

@@ -2,7 +2,8 @@
 
 AdamW here updates many variables at once: it computes as Keras does, on a few long vectors. That is a tenth
 of the operators, which TensorFlow has to trace before the first step and to start in each; the first step
-comes two fifths sooner."""
+comes two fifths sooner.
+"""
 
 from __future__ import annotations
 

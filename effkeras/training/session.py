@@ -18,10 +18,10 @@ from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
-from effkeras.evaluate import evaluate, headlines
+from effkeras.inference.evaluate import evaluate, headlines
+from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers import FollowTraining
 from effkeras.models import load_weights_of, save
-from effkeras.predictor import KerasPredictor
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for
 from effkeras.training.run import Progress, Run, load_checkpoint, save_checkpoint

@@ -1,6 +1,7 @@
 """TFLite Metadata as frozen records.
 
-The vocabulary is that of the published schema (`schema.toml`), reduced to what vision models use."""
+The vocabulary is that of the published schema (`schema.toml`), reduced to what vision models use.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import headline
+from effkeras.inference.evaluate import headline
 from effkeras.tables import read_toml
 from effkeras.training.run import Run
 from export.reporting.rows import Row, is_number, read_rows

@@ -17,11 +17,11 @@ from effkeras.console import note, track
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError, first_line
 from effkeras.files import check_can_make, whole_folder, write_text
+from effkeras.inference.predictor import KerasPredictor
+from effkeras.inference.saved_model import DEFAULT, DEFINITION, SavedModel
 from effkeras.models import spec_of
-from effkeras.predictor import KerasPredictor
 from effkeras.quiet import quiet
-from effkeras.savedmodel import DEFAULT, DEFINITION, GRAPH, SavedModel, is_saved_model
-from effkeras.sources import called, open_model
+from effkeras.sources import SAVED_MODEL, called, is_saved_model, open_model
 from export.runs import run_folder
 from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_pictures
 from export.savedmodel.notes import assets, described
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckFailedError", "SavedModelReport", "export_savedmodel"]
 
-_PARTS = frozenset({GRAPH, "fingerprint.pb", "variables", "assets"})
+_PARTS = frozenset({SAVED_MODEL, "fingerprint.pb", "variables", "assets"})
 
 
 @dataclass(frozen=True, eq=False, slots=True)

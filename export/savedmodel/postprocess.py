@@ -1,6 +1,6 @@
 """What the outputs of a network mean, as TensorFlow operations on one picture at a time.
 
-The same steps as `effkeras.detection.nms`, `effkeras.segmentation.decode` and `effkeras.predict`.
+The same steps as `effkeras.detection` (nms, segmentation) and `effkeras.inference.predict`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from effkeras.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.graph.segmentation import STRIDE
-from effkeras.predict import BEST, label_of
+from effkeras.inference.predict import BEST, label_of
 from export.savedmodel.preprocess import Placement, around, to_picture
 
 NOTHING = -1  # the class of a row without a detection

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from effkeras.definition import ModelSpec
 from effkeras.detection.nms import HEADS
+from effkeras.inference.saved_model import DEFAULT, RAW
 from effkeras.litert.convert import output_names
-from effkeras.savedmodel import DEFAULT, RAW
 from export.savedmodel.pictures import decode_picture
 from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of
 from export.savedmodel.preprocess import Placement, place, untouched
@@ -40,7 +40,7 @@ class Signature:
 class Answering(tf.Module):
     """A model that answers for pictures as they are, in TensorFlow operations only.
 
-    Its methods take a batch and give the same answers as `effkeras.predict`: `detections_of` and masks for
+    Its methods take a batch and give the answers of `effkeras.inference.predict`: `detections_of` and masks for
     a detector, `classes_of` for a classifier. Boxes are in pixels of the picture that was given.
     """
 

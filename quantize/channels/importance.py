@@ -19,7 +19,7 @@ from effkeras.detection.losses import detector_losses
 from effkeras.errors import EffkerasError
 from effkeras.external import definition_in
 from effkeras.graph.channel_flow import LayerFlow, Numbers, Sliced
-from effkeras.segmentation.losses import mask_loss
+from effkeras.detection.losses import mask_loss
 from effkeras.training.session import spread
 from quantize.channels.groups import Channels
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.data.records import LabelledData
-from effkeras.evaluate import evaluate, headline, headlines
+from effkeras.inference.evaluate import evaluate, headline, headlines
 from effkeras.files import write_text
 from effkeras.litert.runner import LiteRTModel
 

@@ -17,7 +17,7 @@ from effkeras.data.pictures import read_picture
 from effkeras.data.records import DetectionRecord
 from effkeras.definition import ModelSpec
 from effkeras.detection.boxes import iou
-from effkeras.video import open_video
+from effkeras.inference.video import open_video
 
 RATE = 10
 
@@ -36,7 +36,7 @@ class Brightness:
 @pytest.fixture
 def brightness(monkeypatch):
     predictor = Brightness(tiny_classifier())
-    monkeypatch.setattr("effkeras.predictor.open_predictor", lambda *_: predictor)
+    monkeypatch.setattr("effkeras.inference.predictor.open_predictor", lambda *_: predictor)
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def numberings(root: Path, split: str) -> dict[str, dict[int, int]]:
 @pytest.fixture(scope="module")
 def detector():
     import effkeras
-    from effkeras.predictor import KerasPredictor
+    from effkeras.inference.predictor import KerasPredictor
     from effkeras.zoo import definition_path
 
     path = definition_path("efficientdet-digits").parent / "digits.keras"
@@ -227,8 +227,8 @@ def detector():
 
 
 def test_a_detector_has_the_same_ap_on_other_ids(digits, detector, tmp_path):
-    from effkeras.compare import measure
-    from effkeras.evaluate import evaluate
+    from effkeras.inference.compare import measure
+    from effkeras.inference.evaluate import evaluate
 
     data = open_data(digits, "test")
     wanted = evaluate(detector, data)
@@ -261,7 +261,7 @@ class KnowsTheName:
 
 
 def test_a_classifier_has_the_same_top1_on_folders_in_another_order(digit_classes, tmp_path):
-    from effkeras.evaluate import evaluate
+    from effkeras.inference.evaluate import evaluate
 
     data = open_data(in_other_order(digit_classes, tmp_path / "d"), "test")
     assert evaluate(KnowsTheName(tiny_classifier(), data), data) == {"top1": 1, "top5": 1}

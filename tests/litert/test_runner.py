@@ -8,6 +8,7 @@ from handmade import flatbuffer as made_of
 from tiny_models import pictures, quantized, tiny_spec
 
 from effkeras import EffkerasError
+from effkeras.inference.predictor import open_predictor
 from effkeras.litert.flatbuffer import attach
 from effkeras.litert.runner import (
     DEFINITION,
@@ -17,7 +18,6 @@ from effkeras.litert.runner import (
     make_interpreter,
     quantized_pixels,
 )
-from effkeras.predictor import open_predictor
 from effkeras.quiet import quiet
 
 NAME = "efficientdet-lite0"

@@ -11,8 +11,8 @@ from tiny import digits_folder, tiny_classifier
 from tiny_models import tiny_model
 
 from effkeras import results
-from effkeras.compare import Measured
 from effkeras.data.splits import open_data
+from effkeras.inference.compare import Measured
 from effkeras.models import build_spec, spec_of
 from quantize import accuracy
 from quantize.accuracy import digest_of, model_metrics

@@ -18,7 +18,7 @@ from effkeras.data.splits import find_split, open_data, spread
 from effkeras.data.store import PictureStore, padded
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import BATCH, Batch
+from effkeras.inference.evaluate import BATCH, Batch
 from effkeras.limits import MEMORY_BUDGET
 from effkeras.preprocess import Placed, fill
 

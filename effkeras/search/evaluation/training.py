@@ -22,10 +22,10 @@ from effkeras.data.classes import spec_for_data
 from effkeras.data.pipeline import BatchSpec, targets_of
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import evaluate_batches, headlines
+from effkeras.inference.evaluate import evaluate_batches, headlines
 from effkeras.layers.scheduled import set_progress
 from effkeras.models import build_spec
-from effkeras.predictor import Predictor, named_outputs
+from effkeras.inference.predictor import Predictor, named_outputs
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import Samples, SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
@@ -101,7 +101,7 @@ class ShortFit:
 
 
 class GraphPredictor:
-    """Runs a Keras model for `effkeras.evaluate`: one graph for batches of any size."""
+    """Runs a Keras model for `effkeras.inference.evaluate`: one graph for batches of any size."""
 
     def __init__(self, model: keras.Model, spec: ModelSpec):
         self.spec = spec
@@ -110,7 +110,7 @@ class GraphPredictor:
         self._graph = tf.function(self._run, input_signature=[shape], autograph=False)
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """See `effkeras.predictor.Predictor`."""
+        """See `effkeras.inference.predictor.Predictor`."""
         return named_outputs(self._model, self._graph(tf.constant(pixels)))
 
     def _run(self, pixels: tf.Tensor) -> Any:

@@ -12,9 +12,10 @@ from tiny_models import pictures, quantized, tiny_spec
 
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import Decoder
-from effkeras.evaluate import evaluate, evaluate_in_detail
+from effkeras.inference.evaluate import evaluate, evaluate_in_detail
+from effkeras.inference.predict import predict
 from effkeras.litert.runner import LiteRTModel
-from effkeras.predict import predict
+from effkeras.inference.predict import predict
 from export.consumers.target import target_for
 from export.nms.grafting import grafted
 from export.tflite import ExportOptions, export_tflite

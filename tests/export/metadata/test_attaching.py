@@ -200,9 +200,9 @@ def test_putting_back_into_another_model_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inputs": ()}, "notes 0 inputs, and the .tflite has 1"),
-        ({"outputs": ()}, "notes 0 outputs"),
-        ({"files": {}}, "'labels.txt', which is not among"),
+        ({"inputs": ()}, "describes 0 inputs, and the .tflite has 1"),
+        ({"outputs": ()}, "describes 0 outputs"),
+        ({"files": {}}, "'labels.txt', which is missing from"),
         ({"files": {"labels.txt": b"a\nb\n"}}, "labels.txt: 2 labels for 10 classes"),
         ({"files": {"labels.txt": b"\xff\xfe"}}, "labels.txt is not UTF-8"),
     ],

@@ -13,7 +13,7 @@ from effkeras import preprocess
 from effkeras.definition import InputSpec, ModelSpec, NmsSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
-from effkeras.segmentation.decode import decode_mask
+from effkeras.detection.segmentation import decode_mask
 from export.savedmodel.postprocess import classes_of, detections_of, mask_of, names_of
 from export.savedmodel.preprocess import Placement
 

@@ -12,9 +12,9 @@ from tiny_models import decibels
 import effkeras
 from effkeras import EffkerasError
 from effkeras.data.splits import open_data
-from effkeras.evaluate import evaluate
+from effkeras.inference.evaluate import evaluate
 from effkeras.litert.runner import LiteRTModel
-from effkeras.predictor import KerasPredictor
+from effkeras.inference.predictor import KerasPredictor
 from export.benchmarks.random_models import rescaled
 from quantize import equalize, ptq
 from quantize.post_training.calibration import Sampling, calibration_inputs

@@ -17,11 +17,11 @@ from tiny_models import DETECTORS, decibels, keras_outputs, pictures, randomize
 import effkeras
 from effkeras import EffkerasError
 from effkeras.data.splits import open_data
-from effkeras.evaluate import evaluate, headline
+from effkeras.inference.evaluate import evaluate, headline
+from effkeras.inference.predictor import KerasPredictor
 from effkeras.litert.flatbuffer import attached, operators
 from effkeras.litert.runner import DEFINITION, LiteRTModel, delegation, make_interpreter
 from effkeras.models import build_spec, spec_of
-from effkeras.predictor import KerasPredictor
 from quantize import ptq, qat
 from quantize.post_training.artifact import Quantized
 from quantize.specs import PtqSpec, QatSpec

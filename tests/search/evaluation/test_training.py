@@ -156,9 +156,9 @@ def test_a_model_that_says_nan_is_never_right(pictures):
 
 def test_the_measure_is_that_of_evaluate(pictures):
     from effkeras.data.classes import spec_for_data
-    from effkeras.evaluate import evaluate
+    from effkeras.inference.evaluate import evaluate
+    from effkeras.inference.predictor import KerasPredictor
     from effkeras.models import build_spec
-    from effkeras.predictor import KerasPredictor
 
     spec = spec_for_data(tiny_classifier(), pictures.splits.train)
     model = build_spec(spec)

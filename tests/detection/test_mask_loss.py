@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from effkeras.segmentation.losses import mask_loss
+from effkeras.detection.losses import mask_loss
 
 
 def case() -> tuple[np.ndarray, np.ndarray]:

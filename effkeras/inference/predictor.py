@@ -11,8 +11,8 @@ import numpy as np
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.cell_network import AUXILIARY
-from effkeras.savedmodel import SavedModel, is_saved_model
-from effkeras.sources import open_model
+from effkeras.inference.saved_model import SavedModel
+from effkeras.sources import is_saved_model, open_model
 
 if TYPE_CHECKING:
     import keras

@@ -21,11 +21,10 @@ from effkeras.data.records import (
 from effkeras.definition import ModelSpec
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Decoder, Detections
+from effkeras.detection.segmentation import Confusion, decode_mask
 from effkeras.errors import EffkerasError
-from effkeras.predictor import Predictor
+from effkeras.inference.predictor import Predictor
 from effkeras.preprocess import Placement, fill
-from effkeras.segmentation.decode import decode_mask
-from effkeras.segmentation.metrics import Confusion
 
 BATCH = 32
 

@@ -14,7 +14,7 @@ from effkeras.quiet import quiet
 if TYPE_CHECKING:
     import numpy as np
 
-GRAPH = "saved_model.pb"
+
 DEFINITION = "assets/model.toml"
 LABELS = "assets/labels.txt"
 DEFAULT = "serving_default"  # the signature that TensorFlow Serving calls when it is told none
@@ -58,11 +58,6 @@ class SavedModel:
         call = self.loaded.signatures[signature]
         ((name, kind),) = call.structured_input_signature[1].items()
         return {key: found.numpy() for key, found in call(**{name: tf.constant(value, kind.dtype)}).items()}
-
-
-def is_saved_model(folder: Path) -> bool:
-    """Whether a folder holds a SavedModel, whoever wrote it."""
-    return (folder / GRAPH).is_file()
 
 
 def definition_of(folder: Path) -> ModelSpec:

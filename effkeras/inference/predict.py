@@ -16,12 +16,12 @@ from effkeras.data.pictures import is_picture, read_picture
 from effkeras.data.records import RunLengths
 from effkeras.definition import ModelSpec
 from effkeras.detection.nms import Decoder, Detections
+from effkeras.detection.segmentation import decode_mask
 from effkeras.errors import EffkerasError
 from effkeras.files import whole_file
-from effkeras.predictor import Predictor
+from effkeras.inference.predictor import Predictor
+from effkeras.inference.video import Frame, Video
 from effkeras.preprocess import Placement, fill, place
-from effkeras.segmentation.decode import decode_mask
-from effkeras.video import Frame, Video
 
 # Distinguishable for most kinds of colour vision (Okabe and Ito 2008).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
@@ -52,7 +52,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
     in the picture's size). A classifier's has the five likeliest `classes`. A picture that cannot be read is
     reported and left out, unless it is the only one: then EffkerasError.
     """
-    describe = _looking(predictor, min_score)
+    describe = _describe_with(predictor, min_score)
     for path in paths:
         try:
             picture = read_picture(path)
@@ -70,9 +70,9 @@ def predict_video(
     """Every frame of a video with a record, in order.
 
     A record is like a picture's, with `video`, `frame` (its number, from 0) and `time` (seconds) in place of
-    `picture`. Only every `every`-th frame is looked at; the others come with the record of the last that was.
+    `picture`. The predictor runs on every `every`-th frame; the others get the record of the last such frame.
     """
-    describe = _looking(predictor, min_score)
+    describe = _describe_with(predictor, min_score)
     record: dict[str, Any] = {}
     for frame in video:
         if frame.number % every == 0:
@@ -81,35 +81,35 @@ def predict_video(
         yield frame, record
 
 
-def _looking(predictor: Predictor, min_score: float) -> Callable[[np.ndarray], dict[str, Any]]:
-    """What a record says of a picture, uint8 (h, w, 3)."""
+def _describe_with(predictor: Predictor, min_score: float) -> Callable[[np.ndarray], dict[str, Any]]:
+    """A function from an image, uint8 (h, w, 3), to its record."""
     describe = _describer(predictor.spec, min_score)
 
-    def look(picture: np.ndarray) -> dict[str, Any]:
+    def run(picture: np.ndarray) -> dict[str, Any]:
         placed = place(picture, predictor.spec.input)
         outputs = predictor(fill(placed.content, predictor.spec.input)[None])
         one = {name: values[0] for name, values in outputs.items()}
         return describe(one, placed.placement)
 
-    return look
+    return run
 
 
 def _describer(spec: ModelSpec, min_score: float) -> _Describe:
-    """What a record says of a picture, from its outputs and its place in the network's input."""
+    """A function from the outputs for an image, and its placement in the input, to its record."""
     decoder = Decoder.of(spec) if spec.detects else None
 
     def describe(outputs: Mapping[str, np.ndarray], placement: Placement) -> dict[str, Any]:
         if not spec.is_detector:
             (scores,) = outputs.values()
             return {"classes": _classes(scores, spec)}
-        said: dict[str, Any] = {}
+        record: dict[str, Any] = {}
         if decoder is not None:
             found = decoder.found(outputs).above(min_score)
             boxes = placement.to_picture(found.boxes)
-            said["detections"] = _detections(Detections(boxes, found.scores, found.classes), spec)
+            record["detections"] = _detections(Detections(boxes, found.scores, found.classes), spec)
         if spec.segments:
-            said["masks"] = _masks(decode_mask(outputs["mask_logits"], placement), spec)
-        return said
+            record["masks"] = _masks(decode_mask(outputs["mask_logits"], placement), spec)
+        return record
 
     return describe
 
@@ -122,7 +122,7 @@ def draw(record: dict[str, Any], out: Path) -> None:
 
 
 def drawn(record: dict[str, Any], pixels: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (h, w, 3), with what a record says of it; a small one is enlarged."""
+    """A picture, uint8 (h, w, 3), with its record drawn on it; a small one is enlarged."""
     picture = Image.fromarray(pixels)
     image = _enlarged(_tinted(picture, record.get("masks", [])))
     factor = image.width / picture.width

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from effkeras import preprocess
 from effkeras.definition import InputSpec
-from effkeras.segmentation import decode
-from effkeras.segmentation.decode import decode_mask
+from effkeras.detection import segmentation
+from effkeras.detection.segmentation import decode_mask
 
 SPEC = InputSpec((64, 64), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "letterbox")
 
@@ -53,7 +53,7 @@ def test_classes_lie_where_the_objects_are():
 
 def test_bands_change_nothing(monkeypatch):
     whole = decode_mask(logits(2), placement(50, 90))
-    monkeypatch.setattr(decode, "_BAND", 1)
+    monkeypatch.setattr(segmentation, "_BAND", 1)
     np.testing.assert_array_equal(decode_mask(logits(2), placement(50, 90)), whole)
 
 

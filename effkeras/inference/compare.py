@@ -12,9 +12,9 @@ from effkeras.data.classes import matched
 from effkeras.data.records import DetectionData, LabelledData
 from effkeras.detection.average_precision import Matches
 from effkeras.errors import EffkerasError
-from effkeras.evaluate import evaluate_in_detail
 from effkeras.files import whole_file
-from effkeras.predictor import Predictor
+from effkeras.inference.evaluate import evaluate_in_detail
+from effkeras.inference.predictor import Predictor
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -91,7 +91,7 @@ class Drop:
 def measure(
     predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
 ) -> Measured:
-    """Runs a model on the first `limit` labelled images; see `effkeras.evaluate.evaluate`."""
+    """Runs a model on the first `limit` labelled images; see `effkeras.inference.evaluate.evaluate`."""
     data = matched(data, predictor.spec)
     found = evaluate_in_detail(predictor, data, limit=limit, title=title)
     if found.ranks is not None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effkeras.segmentation.metrics import Confusion
+from effkeras.detection.segmentation import Confusion
 
 
 def maps(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
