@@ -40,7 +40,7 @@ class Signature:
 class Answering(tf.Module):
     """A model that answers for pictures as they are, in TensorFlow operations only.
 
-    Its methods take a batch and give the answers of `effkeras.inference.predict`: `detections_of` and masks for
+    Its methods take a batch and give answers of `effkeras.inference.predict`: `detections_of` and masks for
     a detector, `classes_of` for a classifier. Boxes are in pixels of the picture that was given.
     """
 
