@@ -134,14 +134,14 @@ def _ours(name: str, peer: Peer, work: Path) -> Path:
     note(f"converting {name}")
     with quiet():
         from effkeras.files import write_bytes
-        from effkeras.litert.strips import in_strips
+        from effkeras.litert.tiling import tile_rows
         from effkeras.models import build
         from export.benchmarks.random_models import artifacts_on_random_images
 
         model = build(name, input_shape=(peer.side, peer.side))
     folder.mkdir(parents=True, exist_ok=True)
     for recipe, flatbuffer in artifacts_on_random_images(model, RECIPES).items():
-        write_bytes(folder / f"{recipe}.tflite", in_strips(flatbuffer))
+        write_bytes(folder / f"{recipe}.tflite", tile_rows(flatbuffer))
     return folder
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flat_reader import _Reader
+from effkeras.litert.flat_records import _Reader
 from effkeras.litert.verify import _schema
 
 # What lengths and offsets are replaced by; {size} is added as well.

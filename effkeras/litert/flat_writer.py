@@ -1,4 +1,4 @@
-"""Writes flatbuffers from records, the counterpart of `flat_reader`."""
+"""Writes flatbuffers from records, the counterpart of `flat_records`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effkeras.litert.flat_schema import SCALARS, STRING, Field, Schema
+from effkeras.litert.flat_records import SCALARS, STRING, Field, Schema
 
 if TYPE_CHECKING:
     import flatbuffers

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.litert.flat_reader import Record
+from effkeras.litert.flat_records import Record
 from effkeras.litert.tree import dtype_name
 from effkeras.litert.verify import verified
 

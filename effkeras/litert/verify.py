@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flat_reader import DamagedError, Record, read_record
-from effkeras.litert.flat_schema import Schema, read_schema
+from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
 
 SCHEMA = Path(__file__).with_name("model_schema.toml")
 IDENTIFIER = b"TFL3"

@@ -14,9 +14,9 @@ from export.consumers.raw import OWN_CODE
 
 
 def _in_strips(network: bytes) -> bytes:
-    from effkeras.litert.strips import in_strips
+    from effkeras.litert.tiling import tile_rows
 
-    return in_strips(network)
+    return tile_rows(network)
 
 
 def _problems(network: bytes) -> Iterator[str]:

@@ -20,7 +20,7 @@ from effkeras.graph.mbconv import blocks_of, word_of
 from effkeras.litert.block_latency import BlockShape
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
-from effkeras.litert.strips import has_strips
+from effkeras.litert.tiling import has_row_tiles
 from effkeras.litert.tree import load_schema, pack, parse
 from effkeras.networks import BlockNetwork
 
@@ -47,7 +47,7 @@ def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
     strips of rows: a strip goes through several blocks before the next one begins.
     """
     graph = operators(flatbuffer)
-    if has_strips(graph):
+    if has_row_tiles(graph):
         raise EffkerasError(
             "the .tflite computes large maps in strips of rows, which go through several blocks at a time; "
             "for a table of blocks export the network with --for raw"

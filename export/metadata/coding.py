@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.errors import EffkerasError
-from effkeras.litert.flat_reader import DamagedError, Record, read_record
-from effkeras.litert.flat_schema import Schema, read_schema
+from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
 from effkeras.litert.flat_writer import write_record
 from export.metadata import records
 from export.metadata.records import (

@@ -13,8 +13,7 @@ import numpy as np
 from effkeras.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.errors import EffkerasError
-from effkeras.litert.flat_reader import DamagedError, Record, read_record
-from effkeras.litert.flat_schema import Schema, read_schema
+from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
 from effkeras.litert.flat_writer import write_record
 from export.metadata.records import Metadata
 

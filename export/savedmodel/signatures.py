@@ -12,7 +12,7 @@ from effkeras.definition import ModelSpec
 from effkeras.detection.nms import HEADS
 from effkeras.inference.saved_model import DEFAULT, RAW
 from effkeras.litert.convert import output_names
-from export.savedmodel.pictures import decode_picture
+from export.savedmodel.image_files import decode_picture
 from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of
 from export.savedmodel.preprocess import Placement, place, untouched
 

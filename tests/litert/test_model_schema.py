@@ -8,7 +8,7 @@ import re
 import pytest
 from ai_edge_litert import schema_py_generated as theirs
 
-from effkeras.litert.flat_schema import SCALARS
+from effkeras.litert.flat_records import SCALARS
 from effkeras.litert.verify import _schema
 
 SCHEMA = _schema()

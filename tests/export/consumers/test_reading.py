@@ -15,7 +15,6 @@ from effkeras.detection.nms import Decoder
 from effkeras.inference.evaluate import evaluate, evaluate_in_detail
 from effkeras.inference.predict import predict
 from effkeras.litert.runner import LiteRTModel
-from effkeras.inference.predict import predict
 from export.consumers.target import target_for
 from export.nms.grafting import grafted
 from export.tflite import ExportOptions, export_tflite

@@ -13,7 +13,7 @@ from effkeras.graph.mbconv import blocks_of
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter
-from effkeras.litert.strips import in_strips
+from effkeras.litert.tiling import tile_rows
 from effkeras.litert.tree import pack, parse
 from export.delegates.blocks import cut
 
@@ -87,7 +87,7 @@ def test_a_name_that_comes_again_gets_a_number():
 
 
 def test_strips_of_rows_are_refused_as_they_cross_blocks():
-    content = in_strips(quantized(CLASSIFIER, "int8").flatbuffer, cache=4096)
+    content = tile_rows(quantized(CLASSIFIER, "int8").flatbuffer, cache=4096)
     with pytest.raises(EffkerasError, match=r"strips of rows.* export the network with --for raw"):
         cut(content, tiny_spec(CLASSIFIER))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effkeras.data.pictures import read_picture
-from export.savedmodel.pictures import decode_picture
+from export.savedmodel.image_files import decode_picture
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 DECODE = tf.function(decode_picture, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)

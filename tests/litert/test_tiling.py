@@ -17,7 +17,7 @@ from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import LiteRTModel, make_interpreter
-from effkeras.litert.strips import in_strips
+from effkeras.litert.tiling import tile_rows
 
 L = keras.layers
 EVERYTHING = 1  # as if the cache held one byte
@@ -45,7 +45,7 @@ def noise(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("name", [*DETECTORS, *CLASSIFIERS])
 def test_networks_compute_the_same_to_the_bit_in_one_partition(name, recipe):
     before = quantized(name, recipe).flatbuffer
-    after = in_strips(before, cache=4096)
+    after = tile_rows(before, cache=4096)
     assert names(after)["SLICE"] > 3
     same_results(before, after, pictures(2))
     taken = LiteRTModel.of_bytes(after).delegated()
@@ -55,12 +55,12 @@ def test_networks_compute_the_same_to_the_bit_in_one_partition(name, recipe):
 @pytest.mark.parametrize("name", ["efficientdet-d0", "efficientnet-lite0"])
 def test_plain_kernels_compute_the_same(name):
     before = quantized(name, "int8").flatbuffer
-    same_results(before, in_strips(before, cache=4096), pictures(1), xnnpack=False)
+    same_results(before, tile_rows(before, cache=4096), pictures(1), xnnpack=False)
 
 
 def test_maps_that_fit_the_cache_leave_the_file_alone():
     before = quantized("efficientdet-d0", "float32").flatbuffer
-    assert in_strips(before) is before
+    assert tile_rows(before) is before
 
 
 def block(x, stride: int = 1):
@@ -73,7 +73,7 @@ def block(x, stride: int = 1):
 def test_a_large_expansion_is_computed_in_quarters():
     pixels = keras.Input((160, 160, 8))
     before = to_flatbuffer(keras.Model(pixels, block(pixels, 2)))
-    after = in_strips(before)
+    after = tile_rows(before)
     assert names(after)["DEPTHWISE_CONV_2D"] == 4 * names(before)["DEPTHWISE_CONV_2D"]
     assert names(after)["CONCATENATION"] == 1
     largest = max(np.prod(node.outputs[0].shape) for node in nodes(after))
@@ -86,7 +86,7 @@ def test_a_shortcut_around_a_block_is_cut_too():
     pixels = keras.Input((32, 20, 8))
     x = L.Conv2D(8, 3, padding="same", activation="relu")(pixels)
     before = to_flatbuffer(keras.Model(pixels, L.Conv2D(2, 3, strides=2)(L.Add()([x, block(x)]))))
-    after = in_strips(before, EVERYTHING)
+    after = tile_rows(before, EVERYTHING)
     assert names(after)["ADD"] == 4 * names(before)["ADD"]
     same_results(before, after, noise(32, 20, 8))
 
@@ -98,7 +98,7 @@ def test_what_is_read_elsewhere_stays_whole():
     y = L.Activation("silu")(L.DepthwiseConv2D(3, padding="same")(y))
     gate = L.Conv2D(32, 1, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(y))
     before = to_flatbuffer(keras.Model(pixels, L.Multiply()([y, gate])))
-    after = in_strips(before, EVERYTHING)
+    after = tile_rows(before, EVERYTHING)
     assert names(after)["MEAN"] == 1
     assert names(after)["DEPTHWISE_CONV_2D"] == 4
     same_results(before, after, noise(32, 32, 8))
@@ -126,7 +126,7 @@ def test_any_windows(windows, high, wide):
         if min(y.shape[1:3]) < 7:
             break
     before = to_flatbuffer(keras.Model(pixels, L.Activation("tanh")(y)))
-    after = in_strips(before, EVERYTHING)
+    after = tile_rows(before, EVERYTHING)
     assume(after is not before)
     same_results(before, after, noise(high, wide, 2))
 
@@ -135,7 +135,7 @@ def test_dilated_windows():
     pixels = keras.Input((40, 40, 2))
     y = L.DepthwiseConv2D(3, dilation_rate=3, padding="same")(L.Conv2D(16, 1, activation="relu")(pixels))
     before = to_flatbuffer(keras.Model(pixels, L.Conv2D(2, 1)(y)))
-    after = in_strips(before, EVERYTHING)
+    after = tile_rows(before, EVERYTHING)
     assert names(after)["SLICE"] >= 4
     same_results(before, after, noise(40, 40, 2))
 
@@ -144,10 +144,10 @@ def test_a_constant_of_every_row_is_left_alone():
     source, middle, result = (Tensor((1, 8, 4, 1), "float32") for _ in range(3))
     mask = Tensor.weights(1, 8, 4, 1, dtype="float32")
     content = flatbuffer(Op("TANH", [source], [middle]), Op("MUL", [middle, mask], [result]))
-    assert in_strips(content, EVERYTHING) is content
+    assert tile_rows(content, EVERYTHING) is content
 
 
 def test_a_damaged_file_is_an_error():
     before = quantized("efficientnet-lite0", "int8").flatbuffer
     with pytest.raises(EffkerasError, match="damaged"):
-        in_strips(before[: len(before) // 2])
+        tile_rows(before[: len(before) // 2])

@@ -1,8 +1,8 @@
-"""Writes a .tflite so that its largest maps are computed strip by strip.
+"""Writes a .tflite so that its largest maps are computed tile by tile.
 
 XNNPACK runs an operator over its whole map before the next one starts. EfficientDet-D0 expands its picture
 to 25 MB, and every operator that activates and filters these reads and writes all of them. Of a quarter of
-the rows at a time, the next operator finds what the last one left in cache. Rows that windows of two strips
+the rows at a time, the next operator finds what the last one left in cache. Rows that windows of two tiles
 cover are computed twice; every value is computed as before, by the same operators. Computing through layers
 by patches is known from accelerators (Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016) and from
 microcontrollers (MCUNetV2, arXiv:2110.15352).
@@ -20,19 +20,17 @@ import numpy as np
 
 from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator
-from effkeras.litert.strips.graph import Graph
-from effkeras.litert.strips.regions import CACHE, Region, regions
-from effkeras.litert.strips.rows import Window
+from effkeras.litert.tile_regions import CACHE, Graph, Region, Window, regions
 from effkeras.litert.tree import add_constant, code_index, load_schema, pack, parse, text_of
 
 # The versions that take int8, as every kernel here does.
 _VERSION = 2
-# How the name of a strip's tensor ends.
-_PIECE = re.compile(r"/strip\d+_\d+$")
+# How the name of the tensor of a tile ends; older files say "strip".
+_PIECE = re.compile(r"/(?:tile|strip)\d+_\d+$")
 
 
-def in_strips(model: bytes, cache: int = CACHE) -> bytes:
-    """The file with equal results, its largest maps computed in strips; as it is where that saves nothing.
+def tile_rows(model: bytes, cache: int = CACHE) -> bytes:
+    """The file with equal results, its largest maps computed in tiles; as it is where that saves nothing.
 
     Args:
         model: the .tflite, of any precision.
@@ -53,16 +51,16 @@ def in_strips(model: bytes, cache: int = CACHE) -> bytes:
         ) from error
 
 
-def has_strips(operators: Iterable[Operator]) -> bool:
-    """Whether `in_strips` wrote some of a file's operators."""
+def has_row_tiles(operators: Iterable[Operator]) -> bool:
+    """Whether `tile_rows` wrote some of a file's operators."""
     return any(_PIECE.search(tensor.name) for op in operators for tensor in op.outputs)
 
 
 def _replace(graph: Graph, region: Region) -> None:
-    """Puts the strips where the region began."""
-    strips = [_Strip(graph, region, number, made) for number, made in enumerate(region.strips(graph))]
-    written = [op for strip in strips for op in strip.write()]
-    written.append(_joined(graph, [strip.result for strip in strips], region.exit))
+    """Puts the tiles where the region began."""
+    tiles = [_Tile(graph, region, number, made) for number, made in enumerate(region.tiles(graph))]
+    written = [op for tile in tiles for op in tile.write()]
+    written.append(_joined(graph, [tile.result for tile in tiles], region.exit))
     own = set(map(id, region.operators))
     operators = graph.operators
     place = next(at for at, op in enumerate(operators) if id(op) in own)
@@ -78,8 +76,8 @@ class _Piece:
 
 
 @dataclass(eq=False, slots=True)
-class _Strip:
-    """One strip of a region while it is written."""
+class _Tile:
+    """One tile of a region while it is written."""
 
     graph: Graph
     region: Region
@@ -129,7 +127,7 @@ class _Strip:
         return self._padded(part, zeros) if any(map(any, zeros)) else part
 
     def _cut(self, index: int, rows: range) -> int:
-        """These rows of a map, of which the strip has at least those."""
+        """These rows of a map, of which the tile has at least those."""
         piece = self._pieces[index]
         if piece.rows == rows:
             return piece.index
@@ -159,7 +157,7 @@ class _Strip:
         _, _, wide, deep = self.graph.shape(like)
         twin.shape, twin.shapeSignature = list(shape or (1, rows, wide, deep)), None
         tensors = self.graph.parsed.subgraphs[0].tensors
-        twin.name = f"{text_of(twin.name)}/strip{self.number}_{len(tensors)}"
+        twin.name = f"{text_of(twin.name)}/tile{self.number}_{len(tensors)}"
         tensors.append(twin)
         return len(tensors) - 1
 
