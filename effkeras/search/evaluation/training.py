@@ -23,9 +23,9 @@ from effkeras.data.pipeline import BatchSpec, targets_of
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.inference.evaluate import evaluate_batches, headlines
+from effkeras.inference.predictor import Predictor, named_outputs
 from effkeras.layers.scheduled import set_progress
 from effkeras.models import build_spec
-from effkeras.inference.predictor import Predictor, named_outputs
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import Samples, SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
