@@ -13,7 +13,7 @@ from export.consumers.consumer import add_consumer
 from export.consumers.raw import OWN_CODE
 
 
-def _in_strips(network: bytes) -> bytes:
+def _in_row_tiles(network: bytes) -> bytes:
     from effkeras.litert.tiling import tile_rows
 
     return tile_rows(network)
@@ -33,7 +33,7 @@ XNNPACK = add_consumer(
         name="xnnpack",
         summary="CPUs: the whole network in one XNNPACK partition, or no file",
         io=("float32", "int8"),
-        rewrite=_in_strips,
+        rewrite=_in_row_tiles,
         problems=_problems,
     )
 )

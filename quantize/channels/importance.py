@@ -15,11 +15,10 @@ from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
-from effkeras.detection.losses import detector_losses
+from effkeras.detection.losses import detector_losses, mask_loss
 from effkeras.errors import EffkerasError
 from effkeras.external import definition_in
 from effkeras.graph.channel_flow import LayerFlow, Numbers, Sliced
-from effkeras.detection.losses import mask_loss
 from effkeras.training.session import spread
 from quantize.channels.groups import Channels
 

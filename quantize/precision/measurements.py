@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.data.records import LabelledData
-from effkeras.inference.evaluate import evaluate, headline, headlines
 from effkeras.files import write_text
+from effkeras.inference.evaluate import evaluate, headline, headlines
 from effkeras.litert.runner import LiteRTModel
 
 Metrics = dict[str, float]

@@ -144,7 +144,7 @@ def test_a_table_is_the_same_from_any_folder(classes, tmp_path, monkeypatch):
         (["--cost", "weight", "--target", "3"], "'weight'"),
         (["--objective", "abs"], "needs a target"),
         (["--objective", "pareto", "--pruner", "halving"], "Pareto"),
-        (["--objective", "pareto", "--strategy", "tpe"], "choose one of nsga2, random, grid"),
+        (["--objective", "pareto", "--strategy", "tpe"], "choose one of grid, nsga2, random"),
         (["--epochs", "0"], "not above 0"),
         (["--evaluation", "guess"], "'guess'"),
     ],

@@ -38,7 +38,7 @@ def test_xnnpack_runs_a_detector_in_one_piece(made_as, io):
     assert finish(DETECTOR, "xnnpack", made_as, io).problems(network) == ()
 
 
-def test_only_for_xnnpack_a_large_map_is_computed_in_strips():
+def test_only_for_xnnpack_a_large_map_is_computed_in_row_tiles():
     pixels = keras.Input((160, 160, 8))
     wide = keras.layers.Conv2D(96, 1, activation="relu")(pixels)
     content = to_flatbuffer(keras.Model(pixels, keras.layers.DepthwiseConv2D(3, 2)(wide)))

@@ -13,8 +13,8 @@ import effkeras
 from effkeras import EffkerasError
 from effkeras.data.splits import open_data
 from effkeras.inference.evaluate import evaluate
-from effkeras.litert.runner import LiteRTModel
 from effkeras.inference.predictor import KerasPredictor
+from effkeras.litert.runner import LiteRTModel
 from export.benchmarks.random_models import rescaled
 from quantize import equalize, ptq
 from quantize.post_training.calibration import Sampling, calibration_inputs
