@@ -25,7 +25,7 @@ PART ?=
 	search-table zoo-table train-digits clean
 
 demo: $(READY)
-	$(BIN)/python -m export.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
+	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not nightly"
@@ -60,21 +60,21 @@ mediapipe-env: $(MEDIAPIPE)/.ready
 
 # Figures that README and models/ quote; appended to models/results.jsonl.
 bench: $(READY)
-	$(BIN)/python -m export.convert_bench --model efficientdet-lite0 --out models/results.jsonl
-	$(BIN)/python -m export.digits_bench --out models/results.jsonl
-	$(BIN)/python -m export.build_bench --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.convert --model efficientdet-lite0 --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.digits --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.build --out models/results.jsonl
 
 # What compression costs the shipped models; hours on 2 cores, and the same again goes on.
 bench-compression: $(READY)
-	$(BIN)/python -m export.compression_bench --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.compression --out models/results.jsonl
 
 # Latency against the same architectures elsewhere, sizes, the share of the best convolution rate, and what
 # XNNPACK and an Edge TPU take of every EfficientNet and EfficientDet, which takes long.
 bench-export: $(READY) $(PEERS)/.ready
-	$(BIN)/python -m export.peers_bench --python $(PEERS)/bin/python --out models/results.jsonl
-	$(BIN)/python -m export.size_bench --out models/results.jsonl
-	$(BIN)/python -m export.rate_bench --out models/results.jsonl
-	$(BIN)/python -m export.partition_bench --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.peers --python $(PEERS)/bin/python --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.size --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.rate --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.partition --out models/results.jsonl
 
 # What search strategies are worth beside random search; about ten minutes on 2 cores, Optuna's most of them.
 # Then what a second worker is worth.

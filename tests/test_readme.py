@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from effkeras import cli, results
-from export import compression_bench, digits_bench
+from export.benchmarks import compression, digits
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,9 +97,7 @@ def test_python_prints_what_its_comments_say(block, checkout, monkeypatch, capsy
     assert capsys.readouterr().out.splitlines() == re.findall(r"# prints: (.*)", block)
 
 
-@pytest.mark.parametrize(
-    "table", [digits_bench.markdown, compression_bench.markdown, compression_bench.speed_markdown]
-)
+@pytest.mark.parametrize("table", [digits.markdown, compression.markdown, compression.speed_markdown])
 def test_tables_are_the_measured_ones(table):
     assert table(results.read(ROOT / "models" / "results.jsonl")) in README
 

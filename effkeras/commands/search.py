@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Searches, or goes on with a search."""
     words = list(sys.argv[1:] if argv is None else argv)
     if "--demo" in words:
-        demo = importlib.import_module("export.search_demo")  # lies above this package
+        demo = importlib.import_module("export.benchmarks.search_demo")  # lies above this package
         return int(demo.main([word for word in words if word != "--demo"]))
     return run_command(lambda: _run(words), resumes=True)
 

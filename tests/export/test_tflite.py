@@ -268,7 +268,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, run, data, capsys)
     assert message in said[0]
 
 
-@pytest.mark.parametrize("module", ["export.tflite", "export.bench", "export.convert_bench"])
+@pytest.mark.parametrize("module", ["export.tflite", "export.bench", "export.benchmarks.convert"])
 def test_help_loads_nothing_heavy(module):
     code = (
         f"import sys, {module} as m\n"

@@ -1,4 +1,4 @@
-"""`python -m export.peers_bench`: our artifacts timed against the same architectures elsewhere.
+"""`python -m export.benchmarks.peers`: our artifacts timed against the same architectures elsewhere.
 
 Peers (`peers.toml`) are converted by TensorFlow's converter as their users would do it, ours as by
 `export tflite --for xnnpack`. Both artifacts of a pair take turns in one process.

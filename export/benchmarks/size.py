@@ -1,4 +1,4 @@
-"""`python -m export.size_bench`: bytes of int8 EfficientDet-Lite files.
+"""`python -m export.benchmarks.size`: bytes of int8 EfficientDet-Lite files.
 
 Freshly built batch norms are all alike, which makes the heads of all levels alike; trained ones are not.
 So scales and statistics are drawn here. Sizes depend on nothing else, and accuracy is not looked at.

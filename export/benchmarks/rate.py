@@ -1,4 +1,4 @@
-"""`python -m export.rate_bench`: how near EfficientDet-Lite0 comes to this machine's best convolution rate.
+"""`python -m export.benchmarks.rate`: EfficientDet-Lite0 against the best convolution rate here.
 
 The best rate is that of the fastest of a few plain convolutions on XNNPACK, one thread, in the same run.
 A network also moves data, adds and resizes, and its depthwise convolutions have little arithmetic a byte, so

@@ -7,7 +7,7 @@ import json
 import pytest
 from tiny import digits_folder
 
-from export import demo
+from export.benchmarks import demo
 
 
 def rows(run) -> list[dict]:

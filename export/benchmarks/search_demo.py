@@ -18,7 +18,7 @@ from effkeras.files import make_folder, write_text
 from effkeras.graph.counting import count
 from effkeras.options import parser
 from effkeras.scaling_law import with_width
-from export.demo import StepError, step
+from export.benchmarks.demo import StepError, step
 from export.reporting.data import RunData, Setting, read_run
 
 BASELINES = Path(__file__).with_name("baselines")

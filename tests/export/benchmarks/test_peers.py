@@ -7,7 +7,7 @@ import pytest
 import effkeras
 from effkeras.litert.latency import Latency, Setting
 from effkeras.litert.runner import Delegation
-from export.peers_bench import Pair, Places, main, read_peers, timed
+from export.benchmarks.peers import Pair, Places, main, read_peers, timed
 
 
 def latency(fastest: float) -> Latency:

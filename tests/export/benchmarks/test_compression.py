@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from effkeras import list_models, results, spec
-from export.compression_bench import CASES, Case, main, markdown, read_cases, speed_markdown
+from export.benchmarks.compression import CASES, Case, main, markdown, read_cases, speed_markdown
 
 ROW = {
     "kind": "compression",
@@ -66,7 +66,7 @@ def test_the_table_says_what_else_was_done():
 
 def measured() -> dict[str, dict]:
     """The newest row of each case that was measured."""
-    rows = results.read(Path(__file__).parents[2] / "models" / "results.jsonl")
+    rows = results.read(Path(__file__).parents[3] / "models" / "results.jsonl")
     return {row["case"]: row for row in rows if row["kind"] == "compression" and "case" in row}
 
 

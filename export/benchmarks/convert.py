@@ -1,4 +1,4 @@
-"""`python -m export.convert_bench`: how long our conversion takes against TensorFlow's own way.
+"""`python -m export.benchmarks.convert`: how long our conversion takes against TensorFlow's own way.
 
 Both make a float32 and an int8 file from the same model and pictures. They take turns in one process, so that
 whatever else the machine does hits both alike; what counts is the ratio.
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(argv))
 
 
-def convert_bench(options: ConvertBenchOptions) -> Conversion:
+def time_conversions(options: ConvertBenchOptions) -> Conversion:
     """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
     with quiet():
         from effkeras.models import build, spec_of
@@ -131,7 +131,7 @@ def _run(argv: Sequence[str] | None) -> None:
     out = chosen.pop("out")
     if chosen["repeats"] < 3:
         raise EffkerasError("fewer than 3 repeats say nothing; raise --repeats")
-    conversion = convert_bench(ConvertBenchOptions(**chosen))
+    conversion = time_conversions(ConvertBenchOptions(**chosen))
     _print(conversion)
     if out is not None:
         results.append(out, [results.stamped(conversion.to_row())])
@@ -158,7 +158,7 @@ def _cells(way: str, seconds: Sequence[float], size: int) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export convert_bench", "Times our conversion to .tflite against TensorFlow's own way.")
+    options = parser("export convert", "Times our conversion to .tflite against TensorFlow's own way.")
     options.add_argument("--model", default="efficientdet-lite0", help="default: efficientdet-lite0")
     options.add_argument("--size", type=above_zero, help="pixels a side (default: the model's own)")
     options.add_argument("--pictures", type=above_zero, default=16, help="to calibrate with (default: 16)")

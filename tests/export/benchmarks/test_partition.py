@@ -12,10 +12,10 @@ from tiny_models import quantized, tiny_spec
 import effkeras
 from effkeras import results
 from effkeras.models import build_spec
-from export import partition_bench
+from export.benchmarks import partition
+from export.benchmarks.partition import Made, cells, main, models, row_of
+from export.benchmarks.size import draw_statistics
 from export.benchmarks.random_models import random_images
-from export.partition_bench import Made, cells, main, models, row_of
-from export.size_bench import draw_statistics
 
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
@@ -42,9 +42,9 @@ def test_batch_norms_get_the_statistics_of_what_they_see():
     draw_statistics(model)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
-    partition_bench.settle_statistics(model)
+    partition.settle_statistics(model)
     assert [norm.momentum for norm in norms] == momenta
-    shown = np.concatenate(random_images(model.inputs[0].shape[1:], partition_bench.SHOWN))
+    shown = np.concatenate(random_images(model.inputs[0].shape[1:], partition.SHOWN))
     seen = np.asarray(keras.Model(model.input, norms[0].output)(shown))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), norms[0].beta, atol=0.01)
     np.testing.assert_allclose(seen.std((0, 1, 2)), norms[0].gamma, rtol=0.1)
@@ -73,7 +73,7 @@ def test_a_model_that_fails_is_told_and_the_others_are_kept(tmp_path, monkeypatc
             raise effkeras.EffkerasError("too large")
         return {"kind": "partition", "model": name, "input_size": [1, 2], "float32": taken, "int8": taken}
 
-    monkeypatch.setattr(partition_bench, "_measured", measured)
+    monkeypatch.setattr(partition, "_measured", measured)
     out = tmp_path / "rows.jsonl"
     assert main(["--only", DETECTOR, "efficientnet-b0", "--out", str(out)]) == 1
     assert [row["model"] for row in results.read(out)] == ["efficientnet-b0"]
@@ -92,7 +92,7 @@ TOO_LARGE = ("efficientnet-l2",)
 @pytest.mark.parametrize("name", sorted(set(models()) - set(TOO_LARGE)))
 def test_every_model_was_measured_to_be_one_partition(name):
     """`make bench-export` measures them, which takes an hour; models that are new are measured with it."""
-    rows = results.read(Path(__file__).parents[2] / "models" / "results.jsonl")
+    rows = results.read(Path(__file__).parents[3] / "models" / "results.jsonl")
     newest = [row for row in rows if row["kind"] == "partition" and row["model"] == name][-1]
     for recipe in ("float32", "int8"):
         taken = newest[recipe]

@@ -7,8 +7,8 @@ from tiny_models import tiny_model
 
 from effkeras.litert.latency import Latency, Setting
 from effkeras.litert.runner import Delegation
-from export.rate_bench import Rate, row_of
-from export.size_bench import draw_statistics
+from export.benchmarks.rate import Rate, row_of
+from export.benchmarks.size import draw_statistics
 
 
 def rate(name: str, macs: int, fastest: float) -> Rate:

@@ -1,4 +1,4 @@
-"""`python -m export.build_bench`: how long models take to build, and commands to start.
+"""`python -m export.benchmarks.build`: how long models take to build, and commands to start.
 
 Each model is built by effkeras and by keras.applications in turn in one process, so that whatever else the
 machine does hits both alike; what counts is the ratio of the medians.
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(argv))
 
 
-def build_bench(models: Sequence[str], repeats: int) -> list[Building]:
+def time_builds(models: Sequence[str], repeats: int) -> list[Building]:
     """Builds each model and its twin in turn, `repeats` times after one that does not count."""
     with quiet():
         import keras
@@ -135,7 +135,7 @@ def _run(argv: Sequence[str] | None) -> None:
     if chosen.repeats < 3:
         raise EffkerasError("fewer than 3 repeats say nothing; raise --repeats")
     starts = start_bench(chosen.repeats)
-    buildings = build_bench(chosen.models or list(TWINS), chosen.repeats)
+    buildings = time_builds(chosen.models or list(TWINS), chosen.repeats)
     table("seconds to build", ["model", "effkeras", "keras.applications", "ratio"], map(_cells, buildings))
     table("seconds to start", ["command", "median", "python alone"], map(_start_cells, starts))
     if chosen.out is not None:
@@ -161,7 +161,7 @@ def _rounded(seconds: Sequence[float]) -> list[float]:
 
 def _parser() -> argparse.ArgumentParser:
     about = "Times building against keras.applications, and how fast commands start."
-    options = parser("export build_bench", about)
+    options = parser("export build", about)
     options.add_argument("--models", nargs="+", choices=list(TWINS), help="default: all that have a twin")
     options.add_argument("--repeats", type=above_zero, default=5, help="at least 3 (default: 5)")
     options.add_argument("--out", type=Path, metavar="JSONL", help="add the rows to this file")

@@ -6,8 +6,8 @@ import pytest
 
 from effkeras import zoo
 from effkeras.graph.counting import count
-from export import search_demo
-from export.search_demo import BASELINES, SearchDemo, scaled_to, show
+from export.benchmarks import search_demo
+from export.benchmarks.search_demo import BASELINES, SearchDemo, scaled_to, show
 
 
 @pytest.mark.parametrize("name", ["mnasnet-small-32", "mobilenet-v2-32"])

@@ -1,4 +1,4 @@
-"""`python -m export.compression_bench`: what compression costs the shipped models.
+"""`python -m export.benchmarks.compression`: what compression costs the shipped models.
 
 Runs the cases of `compression_cases.toml` one after another on drawn digits, and adds a row for each to
 `models/results.jsonl`: the drop on the 1,000 test pictures with its paired bootstrap interval, sizes, shares.

@@ -1,4 +1,4 @@
-"""`python -m export.partition_bench`: what XNNPACK runs of EfficientNets and EfficientDets, in what pieces.
+"""`python -m export.benchmarks.partition`: which parts of EfficientNets and EfficientDets XNNPACK runs.
 
 Every model is built at its own input size and converted to float32 and int8. Weights are random, but batch
 norms have the statistics of what they see, as trained ones do: otherwise activations of deep networks grow
@@ -66,7 +66,7 @@ def built(name: str) -> Built:
     """A model of the zoo at its own size. Raises EffkerasError for an unknown name."""
     with quiet():
         import effkeras
-        from export.size_bench import draw_statistics
+        from export.benchmarks.size import draw_statistics
 
         model = effkeras.build(name)
         smaller = None
@@ -191,7 +191,7 @@ def _check(name: str) -> None:
 
 def _measured(name: str) -> results.Row:
     """The row of a model, from a process of its own. Raises EffkerasError when that fails."""
-    command = [sys.executable, "-m", "export.partition_bench", "--row", name]
+    command = [sys.executable, "-m", "export.benchmarks.partition", "--row", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])

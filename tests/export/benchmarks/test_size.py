@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from effkeras import results
-from export import size_bench
-from export.size_bench import GOALS, keeps, main
+from export.benchmarks import size
+from export.benchmarks.size import GOALS, keeps, main
 
-MEASURED = Path(__file__).parents[2] / "models" / "results.jsonl"
+MEASURED = Path(__file__).parents[3] / "models" / "results.jsonl"
 
 
 @pytest.mark.parametrize("model", GOALS)
@@ -25,7 +25,7 @@ def test_the_table_names_the_goal_and_whether_it_is_kept(tmp_path, monkeypatch, 
     def row_of(model: str) -> results.Row:
         return {"kind": "size", "model": model, "float32_bytes": 9, "int8_bytes": sizes[model]}
 
-    monkeypatch.setattr(size_bench, "size_row", row_of)
+    monkeypatch.setattr(size, "size_row", row_of)
     assert main(["--out", str(tmp_path / "rows.jsonl")]) == 0
     lines = capsys.readouterr().out.splitlines()
     ends = [line.split()[-1] for line in lines if "efficientdet" in line]
