@@ -14,8 +14,8 @@ from effkeras import results
 from effkeras.models import build_spec
 from export.benchmarks import partition
 from export.benchmarks.partition import Made, cells, main, models, row_of
-from export.benchmarks.size import draw_statistics
 from export.benchmarks.random_models import random_images
+from export.benchmarks.size import draw_statistics
 
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
