@@ -8,7 +8,7 @@ from pathlib import Path
 from effkeras.console import note
 from effkeras.data.classes import matched
 from effkeras.data.records import LabelledData
-from effkeras.data.splits import check_folder, find_split, open_data, spread
+from effkeras.data.splits import check_exists, find_split, open_data, spread
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 
@@ -33,7 +33,7 @@ def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
     Where a folder has only one of them, it is both, and that is said. `reported` is a split that was asked
     for to report on. Raises EffkerasError when there is no such folder, or nothing to measure on in it.
     """
-    check_folder(root)
+    check_exists(root)
     validation, test = find_split(root, "val"), find_split(root, "test")
     decides = validation or test or reported
     if decides is None:

@@ -18,8 +18,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from effkeras import console, files
-from effkeras.data import coco, folder
+from effkeras.data.formats.class_folders import write_folder
+from effkeras.data.formats.coco import write_coco
 from effkeras.data.records import Category, DetectionRecord
+from effkeras.data.segmentations import Segmentation, encode_rle, trace_polygons
 from effkeras.errors import EffkerasError
 
 SPLITS = ("train", "val", "test")
@@ -163,7 +165,7 @@ def _write(out: Path, sources: Sources, options: DigitsOptions) -> None:
     for split in SPLITS:
         own = _of_split(sources, split)
         if options.classify:
-            folder.write_folder(out, split, LABELS, _labelled(own, split, options))
+            write_folder(out, split, LABELS, _labelled(own, split, options))
         else:
             _write_detection(out / split, own, split, options)
     files.write_text(out / _ABOUT, json.dumps(_about(options), indent=1) + "\n")
@@ -198,7 +200,7 @@ def _write_detection(out: Path, sources: Sources, split: str, options: DigitsOpt
         records.append(_record(path, index, placed, options))
         if masks is not None:
             segmentations[index] = masks
-    coco.write_coco(out, CATEGORIES, records, segmentations)
+    write_coco(out, CATEGORIES, records, segmentations)
 
 
 class _Placed(NamedTuple):
@@ -219,8 +221,8 @@ def _record(path: Path, index: int, placed: list[_Placed], options: DigitsOption
     return DetectionRecord(path, index, size, boxes, labels, np.zeros(len(placed), bool), areas)
 
 
-def _segmentation(item: _Placed, options: DigitsOptions) -> coco.Segmentation:
-    return coco.encode_rle(item.ink) if options.masks == "rle" else coco.trace_polygons(item.ink)
+def _segmentation(item: _Placed, options: DigitsOptions) -> Segmentation:
+    return encode_rle(item.ink) if options.masks == "rle" else trace_polygons(item.ink)
 
 
 def _draw_many(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, Mask, Polygons, RunLengths
+from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, Mask
+from effkeras.data.segmentations import pixels_of
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.preprocess import Placement
@@ -124,32 +122,6 @@ def to_input(labels: np.ndarray, placement: Placement, size: tuple[int, int]) ->
     return np.where(inside, near, np.uint8(IGNORED))
 
 
-def parse_segmentation(value: Any, size: tuple[int, int]) -> Mask | None:
-    """COCO's `segmentation` of one box in a picture of `size` (height, width): polygons or run lengths.
-
-    None when it is missing or empty. Raises EffkerasError for what is neither.
-    """
-    if value is None or value == []:
-        return None
-    if isinstance(value, list):
-        return Polygons(tuple(_points(one) for one in value))
-    if isinstance(value, dict):
-        return _run_lengths(value, size)
-    raise EffkerasError(f"its segmentation is {reprlib.repr(value)}, not polygons or run lengths")
-
-
-def pixels_of(mask: Mask, size: tuple[int, int]) -> np.ndarray:
-    """A mask's pixels, bool (h, w), as COCO's own tools draw them."""
-    if isinstance(mask, RunLengths):
-        values = np.repeat(np.arange(len(mask.counts)) % 2 == 1, mask.counts)
-        return values.reshape(size, order="F")
-    from faster_coco_eval.core import mask as coco_mask
-
-    height, width = size
-    inside = [np.clip(points, 0, (width, height)).ravel().tolist() for points in mask.points]
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(inside, height, width))).astype(bool)
-
-
 def _check_masks(spec: ModelSpec, data: DetectionData) -> None:
     def has_mask(record: DetectionRecord) -> bool:
         return isinstance(record.masks, Path) or any(mask is not None for mask in record.masks)
@@ -221,42 +193,3 @@ def _draw(labels: np.ndarray, mask: Mask | None, box: np.ndarray, value: int) ->
 
 def _within(positions: np.ndarray, length: int) -> np.ndarray:
     return (positions >= 0) & (positions < length)
-
-
-def _points(values: Any) -> np.ndarray:
-    is_list = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-    if not is_list or len(values) % 2 or len(values) < 6 or not all(map(math.isfinite, values)):
-        raise EffkerasError(f"its polygon {reprlib.repr(values)} is not x, y of three or more points")
-    return np.array(values, np.float32).reshape(-1, 2)
-
-
-def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> RunLengths:
-    counts: Any = value.get("counts")
-    if value.get("size") != list(size):
-        shown = reprlib.repr(value.get("size"))
-        raise EffkerasError(f"its run lengths are of size {shown}, and the picture is {list(size)}")
-    if isinstance(counts, str):
-        counts = _unpacked(counts)
-    is_list = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
-    if not is_list or sum(counts) != size[0] * size[1]:
-        raise EffkerasError(
-            f"its run lengths {reprlib.repr(value.get('counts'))} do not add up to the picture"
-        )
-    return RunLengths(np.array(counts, np.int64))
-
-
-def _unpacked(text: str) -> list[int]:
-    """COCO's compressed run lengths: five bits a letter, lowest first, each count less the one two before."""
-    counts: list[int] = []
-    number = shift = 0
-    for letter in text:
-        code = ord(letter) - 48
-        number |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:  # the last letter's highest bit is the sign
-            number -= 1 << shift
-        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
-        number = shift = 0
-    return counts

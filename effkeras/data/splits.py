@@ -1,56 +1,46 @@
-"""Opens a data set by what lies in its folder, so that commands need not be told the format."""
+"""Opens a data set in whatever format it has: formats recognise their own by its content."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from effkeras.data import coco, folder, label_maps
-from effkeras.data.pictures import is_picture, list_folder, subfolders
+from effkeras.data.formats import FORMATS, DataFormat, ReadOptions
 from effkeras.data.records import LabelledData
 from effkeras.errors import EffkerasError
 
 
 def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> LabelledData:
-    """Reads one split of the data set in `root`: COCO labels, PNG label maps, or one folder per class.
+    """Reads one split of the data set in `root`, a folder or file of any known format.
 
     `skip_bad` leaves bad annotations out, listed in `.skipped`, instead of stopping at the first. `masks`
-    also reads the masks that COCO labels may have, for a model that segments.
+    also reads the masks that annotations may have, for a model that segments.
     Raises EffkerasError when there is no such folder, format or split, or the labels are bad.
     """
     root = Path(root)
-    check_folder(root)
-    if coco.coco_splits(root):
-        return coco.read_coco(root, split, skip_bad=skip_bad, masks=masks)
-    if label_maps.label_map_splits(root):
-        return label_maps.read_label_maps(root, split)
-    if _only_images(root / split):
-        labels = root / split / "labels.json"
-        raise EffkerasError(f"{labels} is missing, and the pictures are not in a folder per class; write it")
-    if folder.folder_splits(root):
-        return folder.read_folder(root, split)
-    raise EffkerasError(
-        f"{root}: no data set that can be read; understood are COCO ({coco.LAYOUTS}), "
-        f"label maps ({label_maps.LAYOUT}) and a folder per class ({folder.LAYOUT})"
-    )
+    check_exists(root)
+    found = _format_of(root)
+    if found is None:
+        known = "; ".join(f"{entry.title} ({entry.layout})" for entry in FORMATS.entries().values())
+        raise EffkerasError(f"{root}: no data set that can be read; known formats: {known}")
+    return found.read(root, split, ReadOptions(skip_bad=skip_bad, masks=masks))
 
 
-def check_folder(root: Path) -> None:
-    """Raises EffkerasError when there is no such folder of data."""
-    if not root.is_dir():
-        raise EffkerasError(f"{root}: there is no such data folder; check the path")
+def check_exists(root: Path) -> None:
+    """Raises EffkerasError when there is no such folder or file of data."""
+    if not root.exists():
+        raise EffkerasError(f"{root}: there is no such data folder or file; check the path")
 
 
 def find_split(root: Path, *wanted: str) -> str | None:
     """The first of the wanted splits that `root` has; "val" also stands for COCO's "val2017"."""
-    if not root.is_dir():
-        return None
-    there = coco.coco_splits(root) or label_maps.label_map_splits(root) or folder.folder_splits(root)
-    return next((split for start in wanted for split in there if split.startswith(start)), None)
+    found = _format_of(root)
+    existing = found.splits(root) if found else []
+    return next((split for start in wanted for split in existing if split.startswith(start)), None)
 
 
 def spread(data: LabelledData, count: int) -> LabelledData:
-    """At most `count` pictures from all over the data: class folders come sorted by class."""
+    """At most `count` images from all over the data: class folders come sorted by class."""
     total = len(data.records)
     if total <= count:
         return data
@@ -58,7 +48,14 @@ def spread(data: LabelledData, count: int) -> LabelledData:
     return replace(data, records=tuple(chosen))  # type: ignore[arg-type]
 
 
-def _only_images(split: Path) -> bool:
-    """Whether a split looks like COCO without its labels, rather than like a class called "images"."""
-    images = split / "images"
-    return subfolders(split) == [images] and any(map(is_picture, list_folder(images)))
+def _format_of(root: Path) -> DataFormat | None:
+    """The format that recognises the data set by the strongest evidence; None when none does."""
+    formats = [entry() for entry in FORMATS.entries().values()]
+    for evidence in sorted({entry.evidence for entry in formats}, reverse=True):
+        found = [entry for entry in formats if entry.evidence == evidence and entry.splits(root)]
+        if len(found) > 1:
+            titles = " and ".join(entry.title for entry in found)
+            raise EffkerasError(f"{root}: holds labels as {titles}; leave those of one format there")
+        if found:
+            return found[0]
+    return None

@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from effkeras.console import note
-from effkeras.data.coco import encode_rle
-from effkeras.data.masks import pixels_of
 from effkeras.data.pictures import is_picture, read_picture
 from effkeras.data.records import RunLengths
+from effkeras.data.segmentations import encode_rle, pixels_of
 from effkeras.definition import ModelSpec
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.segmentation import decode_mask

@@ -12,7 +12,7 @@ import pytest
 from tiny import digits_folder, tiny_classifier
 
 from effkeras.cli import main
-from effkeras.data.coco import read_coco
+from effkeras.data.formats.coco import read_coco
 from effkeras.data.pictures import read_picture
 from effkeras.data.records import DetectionRecord
 from effkeras.definition import ModelSpec

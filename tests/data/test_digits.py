@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from effkeras.data.coco import read_coco
 from effkeras.data.digits import DigitsOptions, load_sources, split_scans, write_digits
+from effkeras.data.formats.coco import read_coco
 from effkeras.data.pictures import read_picture
 from effkeras.data.splits import open_data
 from effkeras.errors import EffkerasError

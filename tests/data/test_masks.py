@@ -16,16 +16,15 @@ from pycocotools import mask as coco_mask
 from tiny import digits_folder, tiny_detector
 
 from effkeras import preprocess
-from effkeras.data.coco import encode_rle, read_coco
+from effkeras.data.formats.coco import read_coco
 from effkeras.data.masks import (
     MaskClasses,
     label_map,
-    parse_segmentation,
-    pixels_of,
     read_label_map,
     to_input,
 )
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, RunLengths
+from effkeras.data.segmentations import encode_rle, parse_segmentation, pixels_of
 from effkeras.data.splits import open_data
 from effkeras.definition import InputSpec, SegmentSpec, with_heads
 from effkeras.errors import EffkerasError

@@ -16,7 +16,7 @@ from eager import outputs_of_model
 from tiny_models import SIDE, parts, pictures, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import results
-from effkeras.data.folder import write_folder
+from effkeras.data.formats.class_folders import write_folder
 from effkeras.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.inference.compare import Measured

@@ -13,7 +13,7 @@ from eager import outputs_of_model
 from tiny_models import pictures, quantized, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import EffkerasError
-from effkeras.data.folder import write_folder
+from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants

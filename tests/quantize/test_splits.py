@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_classifier
 
 from effkeras import EffkerasError
-from effkeras.data.folder import write_folder
+from effkeras.data.formats.class_folders import write_folder
 from quantize.splits import Splits, SplitsOptions
 
 SPEC = tiny_classifier().replace(classes=1, labels=("a",))

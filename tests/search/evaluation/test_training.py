@@ -45,7 +45,7 @@ def pictures(digit_classes):
 @pytest.fixture(scope="module")
 def two_tones(tmp_path_factory):
     """Dark and bright noise, a class each: whoever learns anything tells them apart."""
-    from effkeras.data.folder import write_folder
+    from effkeras.data.formats.class_folders import write_folder
 
     root = tmp_path_factory.mktemp("tones")
     random = np.random.default_rng(0)

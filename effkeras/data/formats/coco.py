@@ -1,4 +1,4 @@
-"""Detection labels in COCO's format: reader, writer, and the two ways to write a mask.
+"""Detection labels in COCO's format: reader and writer.
 
 The format: https://cocodataset.org/#format-data. Boxes on disk are x, y, width, height in pixels.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,20 +16,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from effkeras import files
-from effkeras.data.label_maps import IMAGES, MASKS, map_files
-from effkeras.data.masks import parse_segmentation
-from effkeras.data.pictures import subfolders, tolerated
+from effkeras.data.checks import Corners, clipped_box, existing_images
+from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
+from effkeras.data.formats.label_maps import IMAGES, MASKS, map_files
+from effkeras.data.pictures import subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, Skipped
+from effkeras.data.segmentations import Segmentation, parse_segmentation
 from effkeras.errors import EffkerasError
 
-LAYOUTS = "SPLIT/labels.json with SPLIT/images/, or annotations/instances_SPLIT*.json with SPLIT*/"
-SLACK = 1.0  # pixels by which annotation tools are known to overshoot a picture
-THINNEST = 0.01  # pixels; thinner boxes vanish in float32
 LARGEST_SIDE = 100_000  # pixels; JPEG ends at 65,535
+LABEL_FILE = "labels.json"
 _PREFIX = "instances_"
 _FORMAT = "https://cocodataset.org/#format-data"
 
-Segmentation = list[list[float]] | dict[str, list[int]]
+
+@FORMATS.register("coco")
+class Coco(DataFormat):
+    """COCO's JSON files: our own folders, and the layout of COCO's downloads."""
+
+    title = "COCO"
+    layout = "SPLIT/labels.json with SPLIT/images/, or annotations/instances_SPLIT*.json with SPLIT*/"
+    evidence = Evidence.LABEL_FILE
+
+    def splits(self, root: Path) -> list[str]:
+        """The splits that `root` has COCO labels for."""
+        own = [path.name for path in subfolders(root) if (path / LABEL_FILE).is_file()]
+        return sorted({*own, *(_official(root))})
+
+    def read(self, root: Path, split: str, options: ReadOptions) -> DetectionData:
+        """See `read_coco`."""
+        return read_coco(root, split, skip_bad=options.skip_bad, masks=options.masks)
 
 
 def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> DetectionData:
@@ -49,7 +64,8 @@ def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = F
     maps = _map_folder(folder) if masks else None
     parser = _Parser(pictures, categories, masks=masks and maps is None)
     boxes, skipped = _boxes(labels, content["annotations"], parser, skip_bad=skip_bad)
-    present, missing = _present(labels, folder, pictures)
+    names = {identity: picture.name for identity, picture in pictures.items()}
+    present, missing = existing_images(labels, folder, names)
     label_maps = map_files(present.values(), maps) if maps else {}
     records = tuple(
         _record(path, identity, pictures[identity], boxes.get(identity, []), label_maps.get(path, ()))
@@ -74,38 +90,14 @@ def write_coco(
         "annotations": _annotation_entries(records, categories, segmentations or {}),
         "categories": [{"id": category.id, "name": category.name} for category in categories],
     }
-    files.write_text(folder / "labels.json", json.dumps(content, separators=(",", ":")) + "\n")
-
-
-def coco_splits(root: Path) -> list[str]:
-    """The splits that `root` has COCO labels for, by the names that `read_coco` takes."""
-    own = [path.name for path in subfolders(root) if (path / "labels.json").is_file()]
-    return sorted({*own, *(_official(root))})
-
-
-def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
-    """A bool mask (height, width) as COCO's uncompressed run lengths: down the columns, zeros first."""
-    flat = np.concatenate([[False], mask.astype(bool).ravel(order="F")])
-    turns = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], turns, [mask.size]]))
-    return {"size": [int(side) for side in mask.shape], "counts": counts.tolist()}
-
-
-def trace_polygons(mask: np.ndarray) -> list[list[float]]:
-    """The outer borders of a bool mask (height, width) as COCO polygons: x, y, x, y... in pixels.
-
-    Follows the cracks between pixels clockwise, so a polygon covers exactly its pixels; pixels that only
-    touch at a corner get polygons of their own. Holes are filled: COCO's polygons cannot hold them.
-    """
-    loops = [loop for loop in _follow(_cracks(mask.astype(bool))) if _area(loop) > 0]
-    return [[float(value) for point in _corners(loop) for value in point] for loop in loops]
+    files.write_text(folder / LABEL_FILE, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def _locate(root: Path, split: str) -> tuple[Path, Path]:
     """The label file and the picture folder of a split."""
     folder = files.inside(root, split)
-    if (folder / "labels.json").is_file():
-        return folder / "labels.json", folder / "images"
+    if (folder / LABEL_FILE).is_file():
+        return folder / LABEL_FILE, folder / "images"
     official = _official(root)
     name = _choose(root, split, official)
     return official[name], _picture_folder(root, name)
@@ -125,8 +117,7 @@ def _choose(root: Path, split: str, official: Mapping[str, Path]) -> str:
         return fitting[0]
     if fitting:
         raise EffkerasError(f"{root}: split {split!r} could be {' or '.join(fitting)}; give the whole name")
-    known = ", ".join(coco_splits(root)) or "none"
-    raise EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layouts understood: {LAYOUTS}")
+    raise Coco().missing_split(root, split)
 
 
 def _picture_folder(root: Path, name: str) -> Path:
@@ -191,7 +182,7 @@ class _Picture(NamedTuple):
 class _Box(NamedTuple):
     image_id: int
     label: int
-    corners: tuple[float, float, float, float]
+    corners: Corners
     crowd: bool
     area: float
     mask: Mask | None
@@ -261,9 +252,9 @@ class _Parser:
         image_id = _known(entry, "image_id", self._pictures)
         category_id = _known(entry, "category_id", self._index)
         picture = self._pictures[image_id]
-        corners = _corners_inside(_numbers(entry.get("bbox")), image_id, picture)
-        area = _annotated_area(entry.get("area"), corners)
         size = (picture.height, picture.width)
+        corners = _corners(_numbers(entry.get("bbox")), f"picture {image_id}", size)
+        area = _annotated_area(entry.get("area"), corners)
         mask = parse_segmentation(entry.get("segmentation"), size) if self._masks else None
         return _Box(image_id, self._index[category_id], corners, entry.get("iscrowd") == 1, area, mask)
 
@@ -285,23 +276,12 @@ def _numbers(value: object) -> tuple[float, float, float, float]:
     return left, top, width, height
 
 
-def _corners_inside(
-    box: tuple[float, float, float, float], image_id: int, picture: _Picture
-) -> tuple[float, float, float, float]:
-    """ymin, xmin, ymax, xmax, clipped to the picture."""
+def _corners(box: tuple[float, float, float, float], image: str, size: tuple[int, int]) -> Corners:
     left, top, width, height = box
-    if width < THINNEST or height < THINNEST:
-        raise EffkerasError(f"its box {list(box)} has no area")
-    right, bottom = left + width, top + height
-    overshoot = max(-left, -top, right - picture.width, bottom - picture.height)
-    clipped = (max(top, 0.0), max(left, 0.0), min(bottom, picture.height), min(right, picture.width))
-    if overshoot > SLACK or min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < THINNEST:
-        where = f"picture {image_id} ({picture.width} x {picture.height})"
-        raise EffkerasError(f"its box {list(box)} lies outside {where}")
-    return clipped
+    return clipped_box((top, left, top + height, left + width), image, size, shown=box)
 
 
-def _annotated_area(value: object, corners: tuple[float, float, float, float]) -> float:
+def _annotated_area(value: object, corners: Corners) -> float:
     if value is None:
         return (corners[2] - corners[0]) * (corners[3] - corners[1])
     area = _number(value)
@@ -327,45 +307,6 @@ def _number(value: object) -> float:
         return float(value)
     except OverflowError:
         return math.inf
-
-
-def _present(
-    labels: Path, folder: Path, pictures: Mapping[int, _Picture]
-) -> tuple[dict[int, Path], list[Skipped]]:
-    """The path of each picture whose file is there, and the others when they are few."""
-    names = _file_names(labels, folder)
-    paths = {identity: _path(labels, folder, identity, item.name) for identity, item in pictures.items()}
-    missing = {key: path for key, path in paths.items() if not _exists(path, folder, names)}
-    if not tolerated(len(missing), len(pictures)):
-        identity, path = next(iter(missing.items()))
-        raise EffkerasError(
-            f"{labels}: {len(missing)} of {len(pictures)} picture files are missing, first {str(path)!r} "
-            f"(image {identity}); put them there, or take them out of the labels"
-        )
-    skipped = [Skipped(f"image {key}", f"no such file: {path}") for key, path in missing.items()]
-    return {key: path for key, path in paths.items() if key not in missing}, skipped
-
-
-def _file_names(labels: Path, folder: Path) -> frozenset[str]:
-    """The files in `folder`: one listing is far quicker than asking for each of 100,000 pictures."""
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.is_file())
-    except OSError as error:
-        raise EffkerasError(f"{labels}: its picture folder {folder} is missing ({error.strerror})") from error
-
-
-def _path(labels: Path, folder: Path, identity: int, name: str) -> Path:
-    if name == os.path.basename(name) and name not in (".", ".."):  # noqa: PTH119
-        return folder / name  # cannot lead out, and may be a link to another disk
-    try:
-        return files.inside(folder, name)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EffkerasError(f"{labels}: image {identity}: {error}; correct its file_name") from error
-
-
-def _exists(path: Path, folder: Path, names: frozenset[str]) -> bool:
-    return path.name in names if path.parent == folder else os.path.isfile(path)  # noqa: PTH113
 
 
 def _record(
@@ -417,59 +358,3 @@ def _annotation_entry(
 
 def _short(value: float) -> float:
     return int(value) if value.is_integer() else value
-
-
-Point = tuple[int, int]  # row, column of a corner between pixels
-
-
-def _cracks(mask: np.ndarray) -> dict[Point, list[Point]]:
-    """The steps along the borders of a mask, from corner to corner, each with the mask on its right."""
-    padded = np.pad(mask, 1)
-    ends: dict[Point, list[Point]] = defaultdict(list)
-    for (dy, dx), start, end in _SIDES:
-        neighbour = np.roll(padded, (-dy, -dx), (0, 1))
-        for row, column in (np.argwhere(padded & ~neighbour) - 1).tolist():
-            ends[row + start[0], column + start[1]].append((row + end[0], column + end[1]))
-    return ends
-
-
-# The neighbour above, right, below, left of a pixel, and the corners that the side runs between.
-_SIDES = (
-    ((-1, 0), (0, 0), (0, 1)),
-    ((0, 1), (0, 1), (1, 1)),
-    ((1, 0), (1, 1), (1, 0)),
-    ((0, -1), (1, 0), (0, 0)),
-)
-
-
-def _follow(ends: dict[Point, list[Point]]) -> list[list[Point]]:
-    """Joins steps to closed loops; where two loops touch, it turns right, which keeps them apart."""
-    loops = []
-    for start in sorted(ends):
-        while ends[start]:
-            loop, here = [start], ends[start].pop()
-            while here != start:
-                loop.append(here)
-                here = _next(loop[-2], here, ends[here])
-            loops.append(loop)
-    return loops
-
-
-def _next(before: Point, here: Point, choices: list[Point]) -> Point:
-    right = (here[0] + here[1] - before[1], here[1] - here[0] + before[0])
-    if len(choices) > 1 and choices[-1] != right:
-        choices.reverse()
-    return choices.pop()
-
-
-def _area(loop: Sequence[Point]) -> float:
-    """Twice the signed area in pixels: positive for outer borders, negative for holes."""
-    rows, columns = np.array(loop).T
-    return float(np.dot(columns, np.roll(rows, -1)) - np.dot(rows, np.roll(columns, -1)))
-
-
-def _corners(loop: Sequence[Point]) -> list[Point]:
-    """The points where a loop turns, as x, y."""
-    points = np.array(loop)
-    turns = (points - np.roll(points, 1, 0) != np.roll(points, -1, 0) - points).any(1)
-    return [(column, row) for row, column in points[turns].tolist()]

@@ -9,13 +9,34 @@ import numpy as np
 from PIL import Image
 
 from effkeras import files
-from effkeras.data.folder import LABELS, read_labels
+from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
+from effkeras.data.formats.class_folders import LABELS, read_labels
 from effkeras.data.pictures import is_picture, list_folder, subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord
 from effkeras.errors import EffkerasError
 
-LAYOUT = f"SPLIT/images/*.jpg with SPLIT/masks/*.png and {LABELS}"
 IMAGES, MASKS = "images", "masks"
+
+
+@FORMATS.register("label-maps")
+class LabelMaps(DataFormat):
+    """A PNG label map beside each image."""
+
+    title = "label maps"
+    layout = f"SPLIT/images/*.jpg with SPLIT/masks/*.png and {LABELS}"
+    evidence = Evidence.FOLDER_NAMES
+
+    def splits(self, root: Path) -> list[str]:
+        """The folders in `root` that hold nothing but images and masks."""
+        return [
+            split.name
+            for split in subfolders(root)
+            if [path.name for path in subfolders(split)] == [IMAGES, MASKS]
+        ]
+
+    def read(self, root: Path, split: str, options: ReadOptions) -> DetectionData:
+        """See `read_label_maps`; the maps are always read, and none is skipped."""
+        return read_label_maps(root, split)
 
 
 def read_label_maps(root: Path, split: str) -> DetectionData:
@@ -27,9 +48,8 @@ def read_label_maps(root: Path, split: str) -> DetectionData:
     """
     root = Path(root)
     folder = files.inside(root, split)
-    if split not in label_map_splits(root):
-        known = ", ".join(label_map_splits(root))
-        raise EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layout: {LAYOUT}")
+    if split not in LabelMaps().splits(root):
+        raise LabelMaps().missing_split(root, split)
     if not (root / LABELS).is_file():
         raise EffkerasError(f"{root / LABELS} is missing; write the classes of the label maps, one a line")
     names = read_labels(root / LABELS)
@@ -42,15 +62,6 @@ def read_label_maps(root: Path, split: str) -> DetectionData:
     records = tuple(_record(path, identity, maps[path]) for identity, path in enumerate(pictures))
     categories = tuple(Category(value, name) for value, name in enumerate(names) if value)
     return DetectionData(root, split, categories, records)
-
-
-def label_map_splits(root: Path) -> list[str]:
-    """The folders in `root` that hold nothing but images and masks."""
-    return [
-        split.name
-        for split in subfolders(root)
-        if [path.name for path in subfolders(split)] == [IMAGES, MASKS]
-    ]
 
 
 def map_files(pictures: Iterable[Path], folder: Path) -> dict[Path, Path]:

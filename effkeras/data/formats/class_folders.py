@@ -10,12 +10,31 @@ import numpy as np
 from PIL import Image
 
 from effkeras import files
+from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.pictures import is_picture, list_folder, subfolders
 from effkeras.data.records import ClassificationData, ClassificationRecord
 from effkeras.errors import EffkerasError
 
-LAYOUT = "SPLIT/CLASS/*.png, .jpg, .jpeg, .bmp or .webp"
 LABELS = "labels.txt"
+
+
+@FORMATS.register("class-folders")
+class ClassFolders(DataFormat):
+    """A folder per class and split."""
+
+    title = "a folder per class"
+    layout = "SPLIT/CLASS/*.png, .jpg, .jpeg, .bmp or .webp"
+    evidence = Evidence.ANY_FOLDERS
+
+    def splits(self, root: Path) -> list[str]:
+        """The folders in `root` that hold class folders with images."""
+        return [
+            split.name for split in subfolders(root) if any(_has_pictures(path) for path in subfolders(split))
+        ]
+
+    def read(self, root: Path, split: str, options: ReadOptions) -> ClassificationData:
+        """See `read_folder`; there are no annotations to skip and no masks."""
+        return read_folder(root, split)
 
 
 def read_folder(root: Path, split: str) -> ClassificationData:
@@ -55,21 +74,18 @@ def write_folder(
     files.write_text(root / LABELS, "".join(f"{label}\n" for label in labels))
 
 
-def folder_splits(root: Path) -> list[str]:
-    """The folders in `root` that hold class folders with pictures."""
-    return [
-        split.name for split in subfolders(root) if any(_has_pictures(path) for path in subfolders(split))
-    ]
-
-
 def _class_folders(root: Path, split: str) -> list[Path]:
     path = files.inside(root, split)
     if not path.is_dir():
-        known = ", ".join(folder_splits(root)) or "none"
-        raise EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layout: {LAYOUT}")
+        raise ClassFolders().missing_split(root, split)
     folders = subfolders(path)
     if not folders:
-        raise EffkerasError(f"{path}: no class folders; the layout is {LAYOUT}")
+        raise EffkerasError(f"{path}: no class folders; the layout is {ClassFolders.layout}")
+    if [folder.name for folder in folders] == ["images"]:
+        raise EffkerasError(
+            f"{path}: its only folder 'images' does not look like a class, and {path / 'labels.json'} "
+            "is missing; write the labels, or a folder per class"
+        )
     return sorted(folders, key=lambda folder: _natural(folder.name))
 
 
@@ -90,7 +106,7 @@ def _has_pictures(folder: Path) -> bool:
 def _labels(root: Path) -> tuple[str, ...]:
     if (root / LABELS).is_file():
         return read_labels(root / LABELS)
-    splits = [root / split for split in folder_splits(root)]
+    splits = [root / split for split in ClassFolders().splits(root)]
     return tuple(sorted({path.name for split in splits for path in subfolders(split)}, key=_natural))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effkeras.data.folder import folder_splits, read_folder, write_folder
+from effkeras.data.formats.class_folders import ClassFolders, read_folder, write_folder
 from effkeras.data.pictures import read_picture
 from effkeras.errors import EffkerasError
 
@@ -54,7 +54,7 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
         ".x/y/z.png",
     )
     assert names(read_folder(tmp_path, "train")) == [("a.png", "cat")]
-    assert folder_splits(tmp_path) == ["train"]
+    assert ClassFolders().splits(tmp_path) == ["train"]
 
 
 @pytest.mark.parametrize(

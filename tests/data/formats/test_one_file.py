@@ -1,0 +1,81 @@
+"""A format is one file: what it reads is measured and trained on like any other data."""
+
+from __future__ import annotations
+
+import pytest
+from one_file import add_module
+from tiny import tiny_detector
+
+import effkeras
+from effkeras import cli
+from effkeras.data.formats import FORMATS
+from effkeras.data.splits import find_split, open_data
+from effkeras.errors import EffkerasError
+from effkeras.models import save
+
+LINES = """
+import numpy as np
+
+from effkeras.data.formats import FORMATS, DataFormat, Evidence
+from effkeras.data.records import Category, DetectionData, DetectionRecord
+
+
+@FORMATS.register("lines")
+class Lines(DataFormat):
+    title = "a file of lines"
+    layout = "*.lines: split, image, ymin, xmin, ymax, xmax"
+    evidence = Evidence.LABEL_FILE
+
+    def splits(self, root):
+        return sorted({row[0] for row in self._rows(root)})
+
+    def read(self, root, split, options):
+        rows = [row for row in self._rows(root) if row[0] == split]
+        if not rows:
+            raise self.missing_split(root, split)
+        records = tuple(self._record(root, place, row) for place, row in enumerate(rows))
+        return DetectionData(root, split, (Category(1, "digit"),), records)
+
+    def _rows(self, root):
+        return [line.split() for line in root.read_text().splitlines()] if root.suffix == ".lines" else []
+
+    def _record(self, root, place, row):
+        box = np.array([row[2:]], np.float32)
+        one = np.zeros(1, np.int64)
+        return DetectionRecord(root.parent / row[1], place, (64, 64), box, one, one > 0, box[:, 2])
+"""
+
+
+@pytest.fixture
+def lines(digits, tmp_path, monkeypatch):
+    """A data set of two images in one file, and the format that reads it."""
+    images = sorted((digits / "test" / "images").glob("*.jpg"))[:2]
+    data = tmp_path / "digits.lines"
+    data.write_text("".join(f"test {image} 10 10 40 30\n" for image in images))
+    module = tmp_path / "module"
+    module.mkdir()
+    add_module(FORMATS, "lines", LINES, module, monkeypatch)
+    return data
+
+
+def test_a_format_is_one_file(lines, tmp_path, capsys):
+    assert find_split(lines, "train", "test") == "test"
+    with pytest.raises(EffkerasError, match=r"no split 'val'; splits found: test; layout: \*\.lines"):
+        open_data(lines, "val")
+    model = tmp_path / "tiny.keras"
+    spec = tiny_detector().replace(classes=1, labels=("digit",), category_ids=(1,))
+    save(effkeras.build(spec), model)
+    assert cli.main(["eval", str(model), "--data", str(lines)]) == 0
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_errors_list_every_format(lines, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EffkerasError, match=r"COCO \(.*label maps \(.*a file of lines \(\*\.lines"):
+        open_data(tmp_path / "empty", "train")
+
+
+def test_labels_in_two_formats_are_refused(lines, monkeypatch):
+    monkeypatch.setattr(FORMATS.get("coco"), "splits", lambda self, root: ["test"])
+    with pytest.raises(EffkerasError, match="holds labels as COCO and a file of lines; leave those of one"):
+        open_data(lines, "test")
