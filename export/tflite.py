@@ -132,11 +132,11 @@ def _check(options: ExportOptions) -> Target:
 
 def _check_data(options: ExportOptions) -> None:
     """Raises EffkerasError, before the model is loaded, for data that are not there and a need for them."""
-    from effkeras.data.splits import check_folder
+    from effkeras.data.splits import check_exists
 
     plan = plans.find(options.recipe)
     if options.data is not None:
-        check_folder(options.data)
+        check_exists(options.data)
     elif plan.trains:
         raise EffkerasError(f"the recipe {plan.name} trains: give --data DIR with the splits train and val")
 

@@ -97,7 +97,7 @@ def test_no_segmentation_is_no_mask(empty):
         ([[1, 2, 3, 4, 5, 6, 7]], "three or more points"),
         ([[1, 2, 3, 4, 5, float("nan")]], "three or more points"),
         ([[1, 2, 3, 4, 5, "6"]], "three or more points"),
-        ({"size": [20, 31], "counts": [620]}, r"of size \[20, 31\], and the picture is \[20, 30\]"),
+        ({"size": [20, 31], "counts": [620]}, r"of size \[20, 31\], and the image is \[20, 30\]"),
         ({"counts": [600]}, "of size None"),
         ({"size": 600, "counts": [600]}, "of size 600"),
         ({"size": [20, 30], "counts": [5, 10]}, "do not add up"),
