@@ -13,7 +13,7 @@ from effkeras.errors import EffkerasError
 if TYPE_CHECKING:
     from effkeras.models import build, load
     from effkeras.regularization import Regularization
-    from effkeras.scaling_law import compound
+    from effkeras.scaling import compound
     from effkeras.zoo import list_models, spec
 
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ _HOMES = {
     "load": "effkeras.models",
     "spec": "effkeras.zoo",
     "list_models": "effkeras.zoo",
-    "compound": "effkeras.scaling_law",
+    "compound": "effkeras.scaling",
     "Regularization": "effkeras.regularization",
 }
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from effkeras import zoo
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.networks import ExternalNetwork, Network, for_pyramid
+from effkeras.graph.networks.external import ExternalNetwork
+from effkeras.networks import Network
 
 if TYPE_CHECKING:
     import keras
@@ -71,7 +72,7 @@ def with_backbone(spec: ModelSpec, backbone: str | Path | ModelSpec) -> ModelSpe
     source = backbone if isinstance(backbone, ModelSpec) else zoo.spec(backbone)
     channels = _channels(spec, source)
     name = (source.backbone if source.is_detector else "") or source.name
-    return _hybrid(spec, name, for_pyramid(source.network), source.input).replace(channels=channels)
+    return _hybrid(spec, name, source.network.for_pyramid(), source.input).replace(channels=channels)
 
 
 def with_taps(spec: ModelSpec, tapped: TappedModel, taps: tuple[str, ...]) -> ModelSpec:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.files import safe_name
-from effkeras.networks import BATCH_NORM, Activation, BatchNormSpec, Network, network_problem
+from effkeras.networks import BATCH_NORM, Activation, BatchNormSpec, Network
 from effkeras.tables import Table, to_record, to_table
 
 SCHEMA = 1
@@ -336,7 +336,7 @@ def _problem(spec: ModelSpec) -> str:
         **_head_checks(spec),
     }
     problem = next((text for text, holds in checks.items() if not holds), "")
-    return problem or network_problem(spec.network)
+    return problem or spec.network.problem()
 
 
 def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
@@ -349,7 +349,7 @@ def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
             max(parts.fpn.cells, parts.head.repeats) <= MOST_LAYERS
         ),
         "head repeats must not be negative": parts.head.repeats >= 0,
-        f"fpn {BATCH_NORM}": parts.fpn.batch_norm.is_sound,
+        f"fpn {BATCH_NORM}": parts.fpn.batch_norm.is_valid,
         "nms iou_threshold must lie between 0 and 1": 0 <= nms.iou_threshold <= 1,
         "anchors need a scale, octaves and aspect_ratios above 0": (
             min(anchors.scale, anchors.octaves, *(anchors.aspect_ratios or (0,))) > 0

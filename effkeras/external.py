@@ -27,8 +27,8 @@ from effkeras.graph.functional import (
     whole,
 )
 from effkeras.graph.keras_net import EXTERNAL, external_name
+from effkeras.graph.networks.external import ExternalNetwork
 from effkeras.layers import Normalize
-from effkeras.networks import ExternalNetwork
 
 FIRST_LEVEL, LAST_LEVEL = 3, 5
 
@@ -63,17 +63,18 @@ def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
     own = definition_in(backbone)
     if own is None:
         return _tapped(spec, TappedModel(backbone))
-    if isinstance(own.network, ExternalNetwork):
+    if own.network.needs_model:
         return Attached(with_backbone(spec, own), part=own_part(backbone, own))
     return Attached(with_backbone(spec, own), donor=backbone)
 
 
 def own_part(detector: keras.Model, spec: ModelSpec) -> Part | None:
     """The Keras model inside a detector that was built on one, to build the next detector with."""
-    if not isinstance(spec.network, ExternalNetwork):
+    network = ExternalNetwork.of(spec.network)
+    if network is None:
         return None
     first = next(layer.name for layer in detector.layers if isinstance(layer, Normalize))
-    ends = (output_of(detector, external_name((name,))) for name in spec.network.taps)
+    ends = (output_of(detector, external_name((name,))) for name in network.taps)
     return Part(detector, output_of(detector, first), tuple(ends))
 
 
@@ -160,7 +161,7 @@ def _gives_chances(output: Any) -> bool:
 
 def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:
     """Tells by a layer's name whether it is part of the network below head, pyramid or top."""
-    if isinstance(spec.network, ExternalNetwork):
+    if spec.network.needs_model:
         return lambda name: name.startswith(EXTERNAL)
     return backbone_layers(spec).__contains__
 

@@ -7,7 +7,6 @@ import os
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
-from effkeras.networks import ApplicationNetwork, ExternalNetwork
 
 # Bytes of images or activations that are held at once. What needs more is read anew, divided or refused.
 MEMORY_BUDGET = 2 * 2**30
@@ -20,7 +19,7 @@ def check_memory(spec: ModelSpec) -> None:
     Networks that only Keras can count are not.
     """
     memory = machine_memory()
-    if memory is None or isinstance(spec.network, ApplicationNetwork | ExternalNetwork):
+    if memory is None or spec.network.needs_keras:
         return
     needed = count(spec).total * _BYTES
     if needed > memory:

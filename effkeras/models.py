@@ -16,17 +16,15 @@ from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_h
 from effkeras.errors import EffkerasError, first_line
 from effkeras.external import Attached, attach, copy_backbone
 from effkeras.files import whole_file
-from effkeras.graph.backbone import classifier
 from effkeras.graph.counting import run_over_shapes
-from effkeras.graph.efficientdet import detector
 from effkeras.graph.functional import Part, deep_graphs
+from effkeras.graph.heads import classifier, detector
 from effkeras.graph.keras_net import KerasNet
 from effkeras.hdf5_safety import check_file
 from effkeras.layers import Normalize
 from effkeras.limits import check_memory
-from effkeras.networks import ExternalNetwork
 from effkeras.regularization import Regularization, regularized
-from effkeras.scaling_law import with_phi, with_width
+from effkeras.scaling import with_phi, with_width
 
 NORMALIZE = "normalize"
 _DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
@@ -199,7 +197,7 @@ def _reading(file: Path) -> Iterator[None]:
 
 def _check_channels(spec: ModelSpec) -> None:
     """Counting finds what is wrong; what is in a model of one's own cannot be counted."""
-    if spec.channels and not isinstance(spec.network, ExternalNetwork):
+    if spec.channels and not spec.network.needs_model:
         run_over_shapes(spec)
 
 

@@ -1,27 +1,34 @@
-"""The kinds of networks that a definition's `[network]` table can describe; `kind` tells which.
+"""Kinds of networks: a definition's `[network]` table describes a network, and its `kind` says of which kind.
 
-Nothing here imports TensorFlow or Keras.
+A kind is one module of `effkeras.graph.networks`: a frozen dataclass with the table's keys as fields,
+registered in `NETWORKS`. Nothing here imports TensorFlow or Keras.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from dataclasses import dataclass, field
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
 
 from effkeras.errors import EffkerasError
-from effkeras.genotype import decode
-
-FIRE_MODULE = re.compile(r"s([1-9]\d*)_e([1-9]\d*)")
+from effkeras.registry import Registry
 
 # A factor of width or depth beyond this is a mistake: the largest published network has 5.3.
 LARGEST = 100
 MOST_REPEATS = 1000
 
 BATCH_NORM = "batch_norm needs a momentum between 0 and 1 and an epsilon above 0"
+# The name of an auxiliary head's output; whatever is not training leaves it out.
+AUXILIARY = "auxiliary"
+
+_DEFAULT_KIND = "blocks"
+_REGULARIZERS = ("dropout", "survival", "drop_block")
 
 Activation = Literal["swish", "relu6", "relu", "hard_swish"]
+Gate = Literal["sigmoid", "hard_sigmoid"]
+Kind = TypeVar("Kind", bound="Network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,8 @@ class BatchNormSpec:
     epsilon: float = 1e-3
 
     @property
-    def is_sound(self) -> bool:
-        """Whether the figures make sense."""
+    def is_valid(self) -> bool:
+        """Whether both values are in range."""
         return 0 <= self.momentum < 1 and self.epsilon > 0
 
 
@@ -48,7 +55,7 @@ class SqueezeSpec:
     of: Literal["input", "expanded"] = "input"
     divisor: int = 1
     activation: Literal["", "relu"] = ""
-    gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+    gate: Gate = "sigmoid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,209 +71,130 @@ class DropBlockSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockNetwork:
-    """A network of MBConv blocks: block strings and the factors that scale them.
+class Conventions:
+    """Where frameworks compute the same layers differently; None where a network leaves no choice.
 
-    `fixed_ends` (EfficientNet-Lite) leaves stem, head and the repeats of the first and last stage alone;
-    `fixed_stem` leaves the stem's width alone, `head_scaling` says when the head's width is scaled (`up`:
-    only by factors above 1). `hidden` is the width of a second, dense layer of the head (MobileNetV3).
-    Expanded widths are multiples of `expand_divisor`. `padding` "symmetric" is PyTorch's way of padding
-    strided convolutions, for weights that come from there.
+    `padding` is that of strided convolutions, "symmetric" is PyTorch's; `epsilon` is batch normalisation's.
     """
 
-    blocks: tuple[str, ...]
-    kind: Literal["blocks"] = "blocks"
-    stem: int = 32
-    head: int = 1280
-    hidden: int = 0
-    width: float = 1.0
-    depth: float = 1.0
-    round_limit: float = 0.9
-    fixed_ends: bool = False
-    fixed_stem: bool = False
-    head_scaling: Literal["always", "up", "never"] = "always"
-    expand_divisor: int = 1
-    activation: Activation = "swish"
-    squeeze_excite: bool = True
-    squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
-    padding: Literal["same", "symmetric"] = "same"
-    dropout: float = 0.2
-    survival: float = 0.8
-    drop_block: DropBlockSpec = field(default_factory=DropBlockSpec)
-    batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
+    padding: Literal["same", "symmetric"] | None = None
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class FireNetwork:
-    """A network of fire modules (SqueezeNet, arXiv:1602.07360): `stages` of `s16_e64` strings.
+class Network(ABC):
+    """A network below a classifier's last layer or a detector's pyramid, as a definition describes it.
 
-    Each stage but the first starts with max pooling; a string is one module of s squeezing and e + e
-    expanding filters. `padding` is that of stem and pooling; a detector needs "same".
+    A kind must say how its feature maps and logits are computed, in the operations of a
+    `effkeras.graph.vocabulary.Vocabulary`; counting, building and everything else follow from that. The other
+    methods describe what only some kinds have, and their defaults suit a kind that has none of it.
+
+    Attributes:
+        needs_keras: only Keras knows the layers, so that counting them loads it.
+        needs_model: a definition alone is not enough: the layers are in a Keras model, which only a `.keras`
+            file holds.
     """
 
-    stages: tuple[tuple[str, ...], ...]
-    kind: Literal["fire"] = "fire"
-    stem: int = 64
-    stem_kernel: int = 3
-    padding: Literal["valid", "same"] = "valid"
-    dropout: float = 0.5
+    needs_keras: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The name of the kind, which is a field of every kind's record."""
+
+    @abstractmethod
+    def features(self, net: Any, x: Any) -> dict[int, Any]:
+        """The last feature map of each level, up to 5 (level l has stride 2^l).
+
+        Args:
+            net: the vocabulary whose operations are used.
+            x: the normalised image, (B, H, W, 3).
+        """
+
+    @abstractmethod
+    def logits(self, net: Any, x: Any, classes: int) -> Any:
+        """Logits (B, classes) from the last feature map; the layer with their weights is named "logits"."""
+
+    @classmethod
+    def for_table(cls, table: Mapping[str, Any], where: str) -> type[Network]:
+        """The record that a `[network]` table is read into; `where` names the table in errors."""
+        kind, kinds = table.get("kind", _DEFAULT_KIND), NETWORKS.entries()
+        if not isinstance(kind, str) or kind not in kinds:
+            raise EffkerasError(f"{where}.kind must be one of {', '.join(kinds)}, not {kind!r}")
+        return kinds[kind]
+
+    @classmethod
+    def of(cls: type[Kind], network: Network) -> Kind | None:
+        """The network itself when it is of this kind, else None; for what makes sense for one kind only."""
+        return network if isinstance(network, cls) else None
+
+    def problem(self) -> str:
+        """What is wrong with the values of the table, or an empty text."""
+        return next((text for text, holds in self.checks().items() if not holds), "")
+
+    def checks(self) -> dict[str, bool]:
+        """Requirements of the table's values, and whether they hold."""
+        return {}
+
+    def for_pyramid(self) -> Network:
+        """The network as a detector needs it: all maps cover the whole image. The weights stay the same."""
+        return self
+
+    def scaled(self, width: float, depth: float) -> Network | None:
+        """The network `width` times as wide and `depth` times as deep; None where it cannot be scaled."""
+        return None
+
+    def as_built(self) -> Network:
+        """The same network with its factors of width and depth multiplied out."""
+        return self
+
+    def regularizers(self) -> dict[str, Any]:
+        """The values of `effkeras.Regularization` that the network has."""
+        names = {field.name for field in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in _REGULARIZERS if name in names}
+
+    def with_activations(self, change: Callable[[Activation], Activation]) -> Network:
+        """The network with each activation replaced by `change` of it."""
+        return self
+
+    def with_gate(self, gate: Gate | None) -> Network:
+        """The network with another gate in squeeze-and-excitation, or with None without it."""
+        return self
+
+    def conventions(self) -> Conventions:
+        """The conventions that the network follows, of those that it leaves a choice in."""
+        return Conventions()
+
+    def with_conventions(self, wanted: Conventions) -> Network:
+        """The network with other conventions; None leaves one as it is."""
+        return self
+
+    def block_strings(self) -> dict[str, str]:
+        """The block string of each MBConv block as built, by the block's name; none in other kinds."""
+        return {}
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """The weight of an auxiliary head's loss in `effkeras train`; 0 for no such head."""
+        return 0.0
+
+    @property
+    def auxiliary_layer(self) -> str:
+        """The layer whose output an auxiliary head takes; empty where a head has no place."""
+        return ""
+
+    def auxiliary_logits(self, net: Any, x: Any, classes: int) -> Any:
+        """Logits (B, classes) of an auxiliary head on the output of `auxiliary_layer`."""
+        raise NotImplementedError(f"networks of {self.kind} have no auxiliary head")
+
+    def description(self) -> list[tuple[str, str]]:
+        """Rows of `effkeras info`: what a row states, and its value."""
+        return []
+
+    def scale_columns(self) -> tuple[str, str]:
+        """Depth and width in `effkeras scale`."""
+        return "-", "-"
 
 
-@dataclass(frozen=True, slots=True)
-class CellNetwork:
-    """A network of cells (NASNet, arXiv:1707.07012; PNASNet, arXiv:1712.00559).
-
-    Three groups of `repeats` cells (the papers' N) with `filters` (F), twice and four times as many. `normal`
-    and `reduction` are genotypes, see `effkeras.genotype`. Where the resolution halves stands a reduction
-    cell; without that genotype, the group's first cell strides instead (PNASNet). With `skip_reduction` the
-    cell after a reduction takes as p what the reduction took.
-
-    `stem_cells` of 2 is the ImageNet stem, a strided convolution of `stem` filters and two reducing cells;
-    0 is CIFAR's, a convolution that keeps the resolution. `padding` is that of the strided convolution: a
-    detector whose sides are not multiples of 4 needs "same". `strided_pool` says how strided pooling pads:
-    "zero" is keras.applications's way. Two convolutions halve the resolution of p; of an odd number of
-    filters they make all ("all") or one less ("equal", slim's first way, which PNASNet's counts follow).
-    `survival` is what drop-path keeps of the last cell's operations at the end of training. `auxiliary` is
-    the weight of an auxiliary head's loss in `effkeras train`, 0.4 in the papers; the head exists in
-    training only.
-    """
-
-    normal: tuple[str, ...]
-    repeats: int
-    filters: int
-    reduction: tuple[str, ...] = ()
-    kind: Literal["cells"] = "cells"
-    stem: int = 32
-    stem_cells: int = 2
-    skip_reduction: bool = False
-    activation: Activation = "relu"
-    padding: Literal["valid", "same"] = "valid"
-    strided_pool: Literal["same", "zero"] = "same"
-    odd_halves: Literal["all", "equal"] = "all"
-    dropout: float = 0.5
-    survival: float = 1.0
-    auxiliary: float = 0.0
-    batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationNetwork:
-    """A network that `keras.applications` builds: its `function` by name, such as "DenseNet121".
-
-    `taps` are the layers whose outputs are the last maps of stride 8, 16 and 32. `channel_order` is that of
-    the published weights; the input here is always RGB. `padding` "same" pads the windows that the
-    original does not, which a detector's pyramid needs. On top come the mean, with `norm_epsilon` a layer
-    normalisation, dropout and the classes; with `hidden` not the mean but dense layers of these widths.
-    """
-
-    function: str
-    taps: tuple[str, ...]
-    kind: Literal["application"] = "application"
-    channel_order: Literal["rgb", "bgr"] = "rgb"
-    padding: Literal["own", "same"] = "own"
-    hidden: tuple[int, ...] = ()
-    norm_epsilon: float = 0.0
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ExternalNetwork:
-    """A Keras model of one's own: the layers that put out its maps of stride 8, 16, 32.
-
-    What the model computes is in the `.keras` file only, so this cannot be built from a definition.
-    """
-
-    taps: tuple[str, ...]
-    kind: Literal["external"] = "external"
-
-
-Network = BlockNetwork | FireNetwork | CellNetwork | ApplicationNetwork | ExternalNetwork
-
-
-def for_pyramid(network: Network) -> Network:
-    """The network as a detector needs it: maps of all levels cover the picture. The weights stay the same."""
-    if isinstance(network, FireNetwork | CellNetwork | ApplicationNetwork):
-        return dataclasses.replace(network, padding="same")
-    return network
-
-
-def network_problem(network: Network) -> str:
-    """What is wrong with a network's figures, or an empty text."""
-    problem = next((text for text, holds in _checks(network).items() if not holds), "")
-    return problem or (_genotype_problem(network) if isinstance(network, CellNetwork) else "")
-
-
-def _checks(network: Network) -> dict[str, bool]:
-    if isinstance(network, BlockNetwork):
-        return _block_checks(network)
-    if isinstance(network, FireNetwork):
-        return _fire_checks(network)
-    if isinstance(network, CellNetwork):
-        return _cell_checks(network)
-    if isinstance(network, ApplicationNetwork):
-        return _application_checks(network)
-    return {"taps must name a layer for each level from 3 on": 1 <= len(network.taps) <= 3}
-
-
-def _application_checks(network: ApplicationNetwork) -> dict[str, bool]:
-    return {
-        "taps must name three layers, of stride 8, 16 and 32": len(network.taps) == 3,
-        "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
-        "hidden widths must be above 0": min(network.hidden, default=1) > 0,
-        "norm_epsilon must not be negative": network.norm_epsilon >= 0,
-    }
-
-
-def _block_checks(network: BlockNetwork) -> dict[str, bool]:
-    return {
-        f"width must be above 0 and at most {LARGEST}, not {network.width:g}": 0 < network.width <= LARGEST,
-        f"depth must be above 0 and at most {LARGEST}, not {network.depth:g}": 0 < network.depth <= LARGEST,
-        "dropout and survival must lie between 0 and 1": (
-            0 <= network.dropout < 1 and 0 <= network.survival <= 1
-        ),
-        "drop_block.keep must be above 0 and at most 1": 0 < network.drop_block.keep <= 1,
-        "drop_block.size must be above 0": network.drop_block.size > 0,
-        "blocks must name at least one stage": len(network.blocks) > 0,
-        "stem and head must be above 0": min(network.stem, network.head) > 0,
-        "hidden must not be negative": network.hidden >= 0,
-        "divisors must be above 0": min(network.expand_divisor, network.squeeze.divisor) > 0,
-        "round_limit must lie between 0 and 1": 0 <= network.round_limit <= 1,
-        BATCH_NORM: network.batch_norm.is_sound,
-    }
-
-
-def _fire_checks(network: FireNetwork) -> dict[str, bool]:
-    return {
-        "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
-        "stages must name at least one fire module each": all(network.stages) and len(network.stages) > 0,
-        "stem and stem_kernel must be above 0": min(network.stem, network.stem_kernel) > 0,
-        "a fire module is written like s16_e64": all(
-            FIRE_MODULE.fullmatch(module) for stage in network.stages for module in stage
-        ),
-    }
-
-
-def _cell_checks(network: CellNetwork) -> dict[str, bool]:
-    return {
-        "repeats, filters and stem must be above 0": min(network.repeats, network.filters, network.stem) > 0,
-        "stem_cells must be 0, 1 or 2": network.stem_cells in (0, 1, 2),
-        f"{network.filters} filters are too few: the first cell gets less than 2": (
-            network.filters // 2 ** max(network.stem_cells, 0) >= 2
-        ),
-        f"{network.repeats} repeats are more than {MOST_REPEATS}": network.repeats <= MOST_REPEATS,
-        "skip_reduction needs a reduction cell": bool(network.reduction) or not network.skip_reduction,
-        "dropout must lie between 0 and 1": 0 <= network.dropout < 1,
-        "survival must lie above 0 and up to 1": 0 < network.survival <= 1,
-        "auxiliary must not be negative": network.auxiliary >= 0,
-        BATCH_NORM: network.batch_norm.is_sound,
-    }
-
-
-def _genotype_problem(network: CellNetwork) -> str:
-    genotypes = {"normal": network.normal, **({"reduction": network.reduction} if network.reduction else {})}
-    for name, genotype in genotypes.items():
-        try:
-            decode(genotype)
-        except EffkerasError as error:
-            return f"{name} cell: {error}"
-    return ""
+NETWORKS: Registry[type[Network]] = Registry("kind of network", "effkeras.graph.networks")

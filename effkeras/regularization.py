@@ -12,8 +12,8 @@ from typing import Any
 
 from effkeras.definition import ModelSpec, whole
 from effkeras.errors import EffkerasError
-from effkeras.networks import BlockNetwork, DropBlockSpec
-from effkeras.scaling_law import finite
+from effkeras.networks import DropBlockSpec
+from effkeras.scaling import finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ def regularized(spec: ModelSpec, options: Regularization) -> ModelSpec:
     if not changes:
         return spec
     block = changes.get("drop_block")
-    if isinstance(block, float) and isinstance(spec.network, BlockNetwork):
-        changes["drop_block"] = dataclasses.replace(spec.network.drop_block, keep=block)
+    if isinstance(block, float):
+        own: DropBlockSpec = spec.network.regularizers()["drop_block"]
+        changes["drop_block"] = dataclasses.replace(own, keep=block)
     return spec.replace(network=dataclasses.replace(spec.network, **changes))
 
 
 def _check(spec: ModelSpec, changes: Mapping[str, Any]) -> None:
-    names = [field.name for field in dataclasses.fields(Regularization)]
-    known = [name for name in names if hasattr(spec.network, name)]
+    known = spec.network.regularizers()
     for name in changes:
         if name not in known:
             hint = f"it has {', '.join(known)}" if known else "it has no regularisers"

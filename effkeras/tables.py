@@ -40,6 +40,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Table:
 def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Record:
     """Builds the dataclass `kind` from a table.
 
+    A field's type may be a base class that says by `for_table(table, where)` which dataclass a table is of.
     Unknown and missing keys and values of another type raise EffkerasError naming `where` and key.
     """
     hints = _hints(kind)  # type: ignore[arg-type]
@@ -87,10 +88,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [choice for choice in typing.get_args(kind) if choice is not type(None)]
-        return None if value is None else _convert(_choice(choices, value, where), value, where)
+        return None if value is None else _convert(choices[0], value, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         _expect(isinstance(value, Mapping), where, "a table", value)
-        return to_record(kind, value, where)
+        choose = getattr(kind, "for_table", None)
+        return to_record(choose(value, where) if choose else kind, value, where)
     if origin is tuple:
         return _convert_tuple(typing.get_args(kind), value, where)
     if origin in (dict, Mapping) or origin is typing.get_origin(Mapping[str, int]):
@@ -102,15 +104,6 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         _expect(value in choices, where, f"one of {', '.join(map(str, choices))}", value)
         return value
     return _convert_scalar(kind, value, where)
-
-
-def _choice(choices: list[Any], value: Any, where: str) -> Any:
-    """The record of a union whose `kind` is the table's; without one, the first."""
-    if len(choices) == 1 or not isinstance(value, Mapping) or "kind" not in value:
-        return choices[0]
-    kinds = {typing.get_args(_hints(choice)["kind"])[0]: choice for choice in choices}
-    _expect(str(value["kind"]) in kinds, f"{where}.kind", f"one of {', '.join(kinds)}", value["kind"])
-    return kinds[str(value["kind"])]
 
 
 def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

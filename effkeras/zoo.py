@@ -16,7 +16,6 @@ from pathlib import Path
 
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError, did_you_mean, first_line
-from effkeras.networks import for_pyramid
 from effkeras.tables import Table, merge, read_toml, to_record
 
 _ONLY_IN_FILES = ("base", "abstract")
@@ -177,7 +176,7 @@ class _Zoo:
             raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
         own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
         spec = spec_from_table({"name": self._long_name(path), **own}, str(path))
-        return spec.replace(network=for_pyramid(spec.network)) if spec.is_detector else spec
+        return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
 
     def spec_from(self, table: Table, path: Path) -> ModelSpec:
         self._tables[path] = table

@@ -7,9 +7,8 @@ import itertools
 from collections import defaultdict
 from pathlib import Path
 
-from effkeras.graph.backbone import classifier
 from effkeras.graph.counting import CountingNet, Shape
-from effkeras.graph.efficientdet import detector
+from effkeras.graph.heads import classifier, detector
 from effkeras.graph.vocabulary import Vocabulary
 from effkeras.search.spaces.reading import read_space
 

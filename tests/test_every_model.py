@@ -13,7 +13,6 @@ import effkeras
 from effkeras.definition import ModelSpec, with_size
 from effkeras.graph.counting import count, layer_channels
 from effkeras.models import build_spec
-from effkeras.networks import ApplicationNetwork
 
 CLASSIFIER_SIDES, DETECTOR_SIDES, APPLICATION_SIDES = (64, 96), (128, 96), (96, 128)
 # Their windows leave out the border unless they are a detector's; tests/test_backbones.py builds those.
@@ -28,13 +27,13 @@ def _param(model: str) -> object:
 
 
 def _is_small(spec: ModelSpec) -> bool:
-    if isinstance(spec.network, ApplicationNetwork):
+    if spec.network.needs_keras:
         return False  # to count it is to build it; tests/graph/test_applications.py has quick ones
     return len(layer_channels(spec)) < 160 and count(spec).total < 10e6
 
 
 def _sides(spec: ModelSpec) -> tuple[int, int]:
-    if isinstance(spec.network, ApplicationNetwork):
+    if spec.network.needs_keras:
         return APPLICATION_SIDES
     return DETECTOR_SIDES if spec.is_detector else CLASSIFIER_SIDES
 
@@ -45,7 +44,7 @@ def test_a_model_is_what_was_counted_and_runs(model):
     spec = with_size(spec, _sides(spec))
     built = build_spec(spec)
     _has_what_was_counted(built, spec)
-    if isinstance(spec.network, ApplicationNetwork) and model not in WITHOUT_BORDER:
+    if spec.network.needs_keras and model not in WITHOUT_BORDER:
         _taps_are_a_pyramid(built, spec)
     pictures = np.random.default_rng(0).uniform(0, 255, (1, *spec.input.size, 3)).astype("float32")
     outputs = built(pictures, training=False)

@@ -11,9 +11,8 @@ import pytest
 
 import effkeras
 from effkeras.blocks import decode
-from effkeras.graph.mbconv import blocks_of
-from effkeras.networks import BlockNetwork
-from effkeras.scaling import round_filters, round_repeats, scale_head, scale_stages, scale_stem
+from effkeras.graph.networks.blocks import BlockNetwork, blocks_of, scale_head, scale_stages, scale_stem
+from effkeras.scaling import round_filters, round_repeats
 
 # name: width, depth, stem, channels of the stages, repeats of the stages, head
 NETWORKS = {

@@ -15,7 +15,7 @@ import effkeras
 from effkeras.definition import ModelSpec, spec_from_table
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
-from effkeras.scaling_law import Coefficients, Scaling, compound, grid, with_phi, with_scaling, with_width
+from effkeras.scaling import Coefficients, Scaling, compound, grid, with_phi, with_scaling, with_width
 
 # phi: depth, width and side of B0's 224 pixels, computed from the paper's alpha, beta, gamma
 PHIS = {

@@ -16,7 +16,6 @@ from effkeras import zoo
 from effkeras.definition import ModelSpec
 from effkeras.files import write_text
 from effkeras.graph.counting import cost, count
-from effkeras.networks import ApplicationNetwork
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "models" / "README.md"
@@ -86,7 +85,7 @@ def _row(spec: ModelSpec, proofs: set[Proof]) -> str:
 
 
 def _operations(spec: ModelSpec) -> str:
-    if isinstance(spec.network, ApplicationNetwork):
+    if spec.network.needs_keras:
         return "-"  # counting them takes building them
     return f"{count(spec).operations / 1e6:,.1f} M"
 

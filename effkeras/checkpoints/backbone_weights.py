@@ -10,7 +10,6 @@ from effkeras.checkpoints.sources import Padding, Source, Wanted, open_source
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers, weight_shapes
-from effkeras.networks import ApplicationNetwork, ExternalNetwork
 
 
 def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tuple[Source, bool]:
@@ -26,7 +25,7 @@ def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tup
 
 
 def _has_countable_backbone(spec: ModelSpec) -> bool:
-    return spec.is_detector and not isinstance(spec.network, ApplicationNetwork | ExternalNetwork)
+    return spec.is_detector and not spec.network.needs_keras
 
 
 def _holds_any(source: Source, spec: ModelSpec) -> bool:

@@ -13,7 +13,6 @@ from effkeras.checkpoints.sources import Demands, Padding, Wanted
 from effkeras.definition import ModelSpec
 from effkeras.external import definition_in
 from effkeras.models import load
-from effkeras.networks import BlockNetwork
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> KerasSource:
@@ -56,7 +55,5 @@ class KerasSource:
 
 def _demands(spec: ModelSpec) -> Demands:
     """Preprocessing, padding and epsilon of the model's own definition."""
-    if not isinstance(spec.network, BlockNetwork):
-        return Demands(spec.input.mean, spec.input.std)
-    network = spec.network
-    return Demands(spec.input.mean, spec.input.std, network.padding, network.batch_norm.epsilon)
+    own = spec.network.conventions()
+    return Demands(spec.input.mean, spec.input.std, own.padding, own.epsilon)

@@ -6,16 +6,26 @@ The order serves files that hold no layer names: Keras 3 numbers the layers of e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from effkeras.checkpoints.keras_nasnet import nasnet_names
+from effkeras import zoo
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.mbconv import Block, blocks_of
-from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork
+from effkeras.genotype import OPERATIONS
+from effkeras.graph.cell import PlacedCell
+from effkeras.graph.mbconv import Block
+from effkeras.graph.networks.application import ApplicationNetwork
+from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
+from effkeras.graph.networks.cells import CellNetwork, cells_of
 
 _TOP = ("logits", "hidden")
+_NASNET_CONV = ("kernel",)
+_NASNET_SEPARABLE = ("depthwise_kernel", "pointwise_kernel")
+_NASNET_BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_NASNET_DENSE = ("kernel", "bias")
+
+NasnetWeights = Iterator[tuple[str, str, tuple[str, ...]]]
 
 
 class KerasLayer(NamedTuple):
@@ -34,22 +44,8 @@ def keras_layers(spec: ModelSpec) -> list[KerasLayer]:
 
     Layers that have Keras's own names here are left out.
     """
-    network = spec.network
-    if spec.is_detector:
-        return []
-    if isinstance(network, CellNetwork):
-        return _nasnet(spec)
-    if isinstance(network, ApplicationNetwork):
-        return [*_application_top(network)]
-    if not isinstance(network, BlockNetwork):
-        return []
-    if spec.family == "efficientnet":
-        return [*_efficientnet(network, "dwconv")]
-    if spec.family == "efficientnetv2":
-        return [*_efficientnet(network, "dwconv2")]
-    if spec.family == "mobilenet":
-        return [*(_mobilenet_v3(network) if network.hidden else _mobilenet_v2(network))]
-    return []
+    find = _LAYERS_BY_KIND.get(spec.network.kind)
+    return [] if spec.is_detector or find is None else list(find(spec.network, spec))
 
 
 def top_layers(layers: list[KerasLayer]) -> frozenset[str]:
@@ -57,15 +53,26 @@ def top_layers(layers: list[KerasLayer]) -> frozenset[str]:
     return frozenset(layer.ours for layer in layers if layer.ours.startswith(_TOP))
 
 
-def _nasnet(spec: ModelSpec) -> list[KerasLayer]:
+def _nasnet(network: CellNetwork, spec: ModelSpec) -> Layers:
     try:
         names = nasnet_names(spec)
     except EffkerasError:
-        return []  # other cells: keras.applications has no such network
-    return [KerasLayer(*pair, "") for pair in {(layer, theirs) for (layer, _), theirs in names.items()}]
+        return  # other cells: keras.applications has no such network
+    for ours, theirs in {(layer, theirs) for (layer, _), theirs in names.items()}:
+        yield KerasLayer(ours, theirs, "")
 
 
-def _application_top(network: ApplicationNetwork) -> Layers:
+def _blocks(network: BlockNetwork, spec: ModelSpec) -> Layers:
+    if spec.family == "efficientnet":
+        return _efficientnet(network, "dwconv")
+    if spec.family == "efficientnetv2":
+        return _efficientnet(network, "dwconv2")
+    if spec.family == "mobilenet":
+        return _mobilenet_v3(network) if network.hidden else _mobilenet_v2(network)
+    return iter(())
+
+
+def _application_top(network: ApplicationNetwork, spec: ModelSpec) -> Layers:
     """The classifier is ours; all below has Keras's names."""
     own = {"MobileNet": "conv_preds"}
     yield KerasLayer("logits", own.get(network.function, "predictions"), "")
@@ -139,3 +146,68 @@ def _conv(ours: str, conv: str, norm: str) -> Layers:
 def _depthwise(block: str, conv: str, norm: str) -> Layers:
     yield KerasLayer(f"{block}_depthwise_conv", conv, "depthwise_conv2d")
     yield KerasLayer(f"{block}_depthwise_bn", norm, "batch_normalization")
+
+
+def nasnet_names(spec: ModelSpec) -> dict[tuple[str, str], str]:
+    """The `keras.applications` layer of each of our weights: (layer, weight) -> their layer.
+
+    Weights that a layer may lack are listed too; look up those that the model has.
+
+    Raises:
+        EffkerasError: the definition's cells or stem are not those of NASNetMobile and NASNetLarge.
+    """
+    network = CellNetwork.of(spec.network)
+    if network is None:
+        raise EffkerasError(f"{spec.name} is no network of cells; only NASNets have these names")
+    theirs = zoo.spec("nasnet-mobile").network
+    for part in ("normal", "reduction", "stem_cells"):
+        if getattr(network, part) != getattr(theirs, part):
+            raise EffkerasError(f"{spec.name}: keras.applications has no NASNet with such {part}")
+    return {(layer, weight): name for layer, name, weights in _nasnet_layers(network) for weight in weights}
+
+
+def _nasnet_layers(network: CellNetwork) -> NasnetWeights:
+    yield "stem_conv", "stem_conv1", _NASNET_CONV
+    yield "stem_bn", "stem_bn1", _NASNET_BATCH_NORM
+    for place in cells_of(network):
+        yield from _nasnet_cell(place, _block_id(place.name, network.repeats))
+    yield "logits", "predictions", _NASNET_DENSE
+
+
+def _block_id(name: str, repeats: int) -> str:
+    """What their names of a cell's layers end with: they count the cells, one reduction included."""
+    kind, index = name.rstrip("0123456789"), int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
+    if kind == "stem":
+        return f"stem_{index + 1}"
+    if kind == "reduction":
+        return f"reduce_{(index + 1) * repeats}"
+    return str(index if index < repeats else index + 1)
+
+
+def _nasnet_cell(place: PlacedCell, block: str) -> NasnetWeights:
+    ours, kind = place.name, "reduction" if place.stride == 2 else "normal"
+    yield f"{ours}_h_conv", f"{kind}_conv_1_{block}", _NASNET_CONV
+    yield f"{ours}_h_bn", f"{kind}_bn_1_{block}", _NASNET_BATCH_NORM
+    yield f"{ours}_p_conv", f"adjust_conv_projection_{block}", _NASNET_CONV
+    yield f"{ours}_p_even_conv", f"adjust_conv_1_{block}", _NASNET_CONV
+    yield f"{ours}_p_odd_conv", f"adjust_conv_2_{block}", _NASNET_CONV
+    yield f"{ours}_p_bn", f"adjust_bn_{block}", _NASNET_BATCH_NORM
+    for index, node in enumerate(place.cell.nodes):
+        for side, branch in zip(("left", "right"), node, strict=True):
+            if OPERATIONS[branch.op].kind == "separable":
+                # The fifth left operation of their reduction cell is named like the fourth.
+                number = 4 if (kind, index, side) == ("reduction", 4, "left") else index + 1
+                yield from _nasnet_separable(f"{ours}_node{index}_{side}", f"{kind}_{side}{number}_{block}")
+
+
+def _nasnet_separable(ours: str, theirs: str) -> NasnetWeights:
+    for step in range(2):
+        yield f"{ours}_sep{step}_conv", f"separable_conv_{step + 1}_{theirs}", _NASNET_SEPARABLE
+        yield f"{ours}_sep{step}_bn", f"separable_conv_{step + 1}_bn_{theirs}", _NASNET_BATCH_NORM
+
+
+_LAYERS_BY_KIND: dict[str, Callable[[Any, ModelSpec], Layers]] = {
+    "application": _application_top,
+    "blocks": _blocks,
+    "cells": _nasnet,
+}

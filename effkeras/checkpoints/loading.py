@@ -18,7 +18,7 @@ from effkeras.checkpoints.sources import Demands, Padding, Source, Wanted, adapt
 from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers
-from effkeras.graph.segmentation import PREFIX
+from effkeras.graph.heads import MASK_PREFIX
 from effkeras.models import spec_of
 from effkeras.published.cards import locate
 
@@ -214,7 +214,7 @@ def _classes(spec: ModelSpec | None, wanted: Wanted) -> tuple[str, ...]:
 
 def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:
     """The mask head's weights, when the source has none of them: then it is learned anew."""
-    own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(PREFIX)]
+    own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(MASK_PREFIX)]
     return own if set(own) <= set(missing) else []
 
 

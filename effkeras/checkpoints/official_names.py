@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.errors import EffkerasError
 from effkeras.graph.bifpn import cell_nodes
-from effkeras.graph.mbconv import Block, blocks_of
-from effkeras.networks import BlockNetwork
+from effkeras.graph.mbconv import Block
+from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 
 _CONV = {"kernel": "kernel", "bias": "bias"}
 _DEPTHWISE = {"kernel": "depthwise_kernel"}
@@ -46,9 +46,10 @@ def official_names(spec: ModelSpec, scope: str | None = None) -> dict[tuple[str,
 def _backbone(spec: ModelSpec, prefix: str) -> Named:
     yield "stem_conv", f"{prefix}/stem/conv2d", _CONV
     yield "stem_bn", f"{prefix}/stem/{_BN}", _BATCH_NORM
-    if not isinstance(spec.network, BlockNetwork):
+    network = BlockNetwork.of(spec.network)
+    if network is None:
         raise EffkerasError(f"{spec.name}: no TensorFlow checkpoint with names was published for it")
-    for index, block in enumerate(blocks_of(spec.network)):
+    for index, block in enumerate(blocks_of(network)):
         yield from _block(block, f"{prefix}/blocks_{index}")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.networks import BatchNormSpec, BlockNetwork
+from effkeras.networks import Conventions
 
 Triple = tuple[float, float, float]
 Padding = Literal["same", "symmetric"]
@@ -132,18 +132,8 @@ def _arranged(value: np.ndarray, entry: Entry) -> np.ndarray:
 def adapted(spec: ModelSpec, demands: Demands) -> ModelSpec:
     """The definition as the weights want it; its other values stay."""
     mean, std = demands.mean or spec.input.mean, demands.std or spec.input.std
-    spec = spec.replace(input=dataclasses.replace(spec.input, mean=mean, std=std))
-    network = spec.network
-    if not isinstance(network, BlockNetwork):
-        return spec
-    norm = network.batch_norm
-    epsilon = demands.epsilon or norm.epsilon
-    network = dataclasses.replace(
-        network,
-        padding=demands.padding or network.padding,
-        batch_norm=BatchNormSpec(norm.momentum, epsilon),
-    )
-    return spec.replace(network=network)
+    network = spec.network.with_conventions(Conventions(demands.padding, demands.epsilon))
+    return spec.replace(input=dataclasses.replace(spec.input, mean=mean, std=std), network=network)
 
 
 def open_source(path: Path, spec: ModelSpec, padding: Padding | None = None) -> Source:

@@ -15,8 +15,8 @@ from effkeras.checkpoints.sources import Entry
 from effkeras.definition import ModelSpec, detector_parts
 from effkeras.errors import EffkerasError
 from effkeras.graph.bifpn import cell_nodes
-from effkeras.graph.mbconv import Block, blocks_of
-from effkeras.networks import BlockNetwork
+from effkeras.graph.mbconv import Block
+from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 
 _NORM = {
     "gamma": "weight",
@@ -35,8 +35,8 @@ def torch_entries(spec: ModelSpec, names: Iterable[str]) -> dict[tuple[str, str]
 
     Raises EffkerasError for a network that timm has not, and when the dict has other blocks.
     """
-    network = spec.network
-    if not isinstance(network, BlockNetwork):
+    network = BlockNetwork.of(spec.network)
+    if network is None:
         raise EffkerasError(f"{spec.name}: only networks of MBConv blocks load from timm's weights")
     scope = "backbone." if spec.is_detector else ""
     entries = [*_conv("stem", f"{scope}conv_stem", f"{scope}bn1")]

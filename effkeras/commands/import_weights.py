@@ -11,7 +11,6 @@ from effkeras import zoo
 from effkeras.console import facts, note, run_command
 from effkeras.definition import with_classes
 from effkeras.errors import EffkerasError
-from effkeras.networks import BlockNetwork
 from effkeras.options import above_zero, parser
 from effkeras.quiet import quiet
 
@@ -73,8 +72,9 @@ def _rows(opened: Opened, report: LoadReport) -> list[tuple[str, str]]:
         ("left at random", ", ".join(report.skipped) or "nothing"),
         ("pixels", f"(pixels - {_plain(spec.input.mean)}) / {_plain(spec.input.std)}"),
     ]
-    if isinstance(spec.network, BlockNetwork):
-        rows.append(("padding", spec.network.padding))
+    padding = spec.network.conventions().padding
+    if padding is not None:
+        rows.append(("padding", padding))
     if card is not None:
         rows += [("licence", card.licence or "not stated"), ("source", card.source or card.url)]
     return rows

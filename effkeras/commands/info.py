@@ -7,11 +7,8 @@ from collections.abc import Iterator, Sequence
 from effkeras.backbones import spec_with_backbone
 from effkeras.console import facts, run_command
 from effkeras.definition import ModelSpec, detector_parts
-from effkeras.graph.cell_network import cells_of
 from effkeras.graph.counting import count
-from effkeras.graph.mbconv import blocks_of
-from effkeras.graph.segmentation import mask_size
-from effkeras.networks import ApplicationNetwork, BlockNetwork, CellNetwork, FireNetwork, Network
+from effkeras.graph.heads import mask_size
 from effkeras.options import MODEL_HELP, add_backbone, parser
 
 
@@ -43,37 +40,10 @@ def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "all parameters", f"{counts.total:,}"
     yield "multiply-adds (MACs)", f"{counts.macs:,}"
     yield "operations", f"{counts.operations:,}"
-    yield from _network_rows(spec.network)
+    yield from spec.network.description()
     if spec.is_detector:
         yield from _detector_rows(spec)
     yield from _published_rows(spec)
-
-
-def _network_rows(network: Network) -> Iterator[tuple[str, str]]:
-    if isinstance(network, BlockNetwork):
-        blocks = blocks_of(network)
-        yield "blocks", str(len(blocks))
-        yield "activation", network.activation
-        yield "squeeze-and-excitation", "yes" if any(block.squeeze for block in blocks) else "no"
-    if isinstance(network, ApplicationNetwork):
-        yield "built by", f"keras.applications.{network.function}"
-    if isinstance(network, FireNetwork):
-        yield "fire modules", str(sum(map(len, network.stages)))
-    if isinstance(network, CellNetwork):
-        yield from _cell_rows(network)
-
-
-def _cell_rows(network: CellNetwork) -> Iterator[tuple[str, str]]:
-    cells = cells_of(network)
-    strided = sum(cell.stride == 2 for cell in cells)
-    yield "cells", f"{len(cells)}, of which {strided} halve the resolution"
-    yield "filters", ", ".join(dict.fromkeys(str(cell.filters) for cell in cells))
-    yield "normal cell", "\n".join(network.normal)
-    if network.reduction:
-        yield "reduction cell", "\n".join(network.reduction)
-    keeps = f"{network.survival:g} of the last cell at the end of training"
-    yield "drop-path keeps", keeps if network.survival < 1 else "all"
-    yield "auxiliary head", f"in training, weight {network.auxiliary:g}" if network.auxiliary else "none"
 
 
 def _detector_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:

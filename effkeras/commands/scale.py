@@ -12,9 +12,8 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.files import write_text
 from effkeras.graph.counting import count
-from effkeras.networks import BlockNetwork, CellNetwork
 from effkeras.options import above_zero, parser
-from effkeras.scaling_law import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
+from effkeras.scaling import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
 
 _STEPS = tuple(map(float, range(8)))
 
@@ -65,12 +64,7 @@ def _figures(triple: Coefficients) -> Iterator[str]:
 
 
 def _shape(spec: ModelSpec) -> Iterator[str]:
-    if isinstance(spec.network, BlockNetwork):
-        yield f"{spec.network.depth:.2f}"
-        yield f"{spec.network.width:.2f}"
-    if isinstance(spec.network, CellNetwork):
-        yield f"{spec.network.repeats} cells"
-        yield str(spec.network.filters)
+    yield from spec.network.scale_columns()
     yield _size(spec)
     if spec.fpn is not None and spec.head is not None:
         yield f"{spec.fpn.channels} x {spec.fpn.cells}"

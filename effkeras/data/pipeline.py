@@ -20,7 +20,7 @@ from effkeras.data.store import NO_CLASS, PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
-from effkeras.graph.segmentation import STRIDE, mask_size
+from effkeras.graph.heads import MASK_STRIDE, mask_size
 
 # What fills up the boxes of a batch to the most that one of its images has; the last is the seed.
 _PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0), 0)
@@ -138,9 +138,9 @@ def mask_targets(labels: tf.Tensor) -> tf.Tensor:
     """
     height, width = labels.shape[1:]
     rows, columns = mask_size((height, width))
-    beyond = [[0, 0], [0, rows * STRIDE - height], [0, columns * STRIDE - width]]
+    beyond = [[0, 0], [0, rows * MASK_STRIDE - height], [0, columns * MASK_STRIDE - width]]
     padded = tf.pad(labels, beyond, constant_values=IGNORED)
-    return tf.cast(padded[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE], tf.int32)
+    return tf.cast(padded[:, MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE], tf.int32)
 
 
 def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:

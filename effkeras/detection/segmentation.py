@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from effkeras.data.masks import IGNORED
-from effkeras.graph.segmentation import STRIDE
+from effkeras.graph.heads import MASK_STRIDE
 from effkeras.preprocess import Placement
 
 _BAND = 2**22  # values that are held at a time
@@ -34,8 +34,8 @@ def decode_mask(logits: np.ndarray, placement: Placement) -> np.ndarray:
 def _neighbours(placement: Placement, axis: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each row (or column) of the picture the two of the mask around it, and how far from the first."""
     scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
-    last = min(length, int(np.ceil(round(side * scale + offset, 3) / STRIDE))) - 1
-    position = ((np.arange(side) + 0.5) * scale + offset) / STRIDE - 0.5
+    last = min(length, int(np.ceil(round(side * scale + offset, 3) / MASK_STRIDE))) - 1
+    position = ((np.arange(side) + 0.5) * scale + offset) / MASK_STRIDE - 0.5
     position = np.clip(position, 0, last)
     first = np.floor(position).astype(np.int64)
     return first, np.minimum(first + 1, last), (position - first).astype(np.float32)

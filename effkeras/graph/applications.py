@@ -19,13 +19,13 @@ import tensorflow as tf
 
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.graph.functional import Config, CopyRules, Part, copy_onto, maker, output_of
-from effkeras.networks import ApplicationNetwork
+from effkeras.graph.vocabulary import Application
 
 KerasTensor = Any
 
 
 def feature_maps(
-    x: KerasTensor, network: ApplicationNetwork, widths: Mapping[str, int], dtype: str = "float32"
+    x: KerasTensor, network: Application, widths: Mapping[str, int], dtype: str = "float32"
 ) -> list[tuple[KerasTensor, int]]:
     """The maps that `network.taps` name, of new layers on the normalised picture `x`.
 
@@ -96,7 +96,7 @@ def _tap(model: keras.Model, names: dict[str, str], tap: str, function: str) -> 
     raise EffkerasError(f"{function} has no layer {tap!r} to tap; {did_you_mean(tap, names.values())}")
 
 
-def _change(network: ApplicationNetwork, widths: Mapping[str, int]) -> Callable[[Any, Config], Config]:
+def _change(network: Application, widths: Mapping[str, int]) -> Callable[[Any, Config], Config]:
     """Sets widths; with padding "same", windows that leave out the border take it in, but margins stay."""
 
     def changed(layer: Any, config: Config) -> Config:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from effkeras.genotype import FIRST_NODE, OPERATIONS, Branch, Cell, H, Node, Operation, P, map_name
-from effkeras.graph.joining import joined
-from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
-from effkeras.networks import CellNetwork
+from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, concatenated, conv_norm_act
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +29,15 @@ class PlacedCell:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """A cell in the making: its place, and what all cells of the network have in common."""
+    """A cell in the making: its place, and what all cells of the network have in common.
+
+    `strided_pool` and `odd_halves` are the network's.
+    """
 
     place: PlacedCell
     style: Style
-    network: CellNetwork
+    strided_pool: Literal["same", "zero"]
+    odd_halves: Literal["all", "equal"]
 
     @property
     def filters(self) -> int:
@@ -59,7 +62,7 @@ def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -
     for index, node in enumerate(place.cell.nodes):
         maps.append(_node(net, maps, f"{place.name}_node{index}", node, making))
     outputs = [_output(net, maps, number, making) for number in place.cell.outputs]
-    return joined(outputs, f"{place.name}_concat", net.concat)
+    return concatenated(outputs, f"{place.name}_concat", net.concat)
 
 
 def output_name(place: PlacedCell) -> str:
@@ -85,7 +88,7 @@ def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: 
 def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
     """Half the resolution: even and odd pixels, half of the filters from each."""
     half = making.filters // 2
-    rest = half if making.network.odd_halves == "equal" else making.filters - half
+    rest = half if making.odd_halves == "equal" else making.filters - half
     even = net.conv(x, f"{name}_even_conv", Conv(half, stride=2))
     shifted = net.shift(x, f"{name}_odd")
     odd = net.conv(shifted, f"{name}_odd_conv", Conv(rest, stride=2))
@@ -123,7 +126,7 @@ def _branch(net: Vocabulary[Tensor], x: Tensor, name: str, branch: Branch, makin
 
 
 def _pool(op: Operation, stride: int, making: Making) -> Pool:
-    padding = making.network.strided_pool if stride == 2 else "same"
+    padding = making.strided_pool if stride == 2 else "same"
     return Pool("max" if op.kind == "max" else "average", op.kernel, stride, padding)
 
 

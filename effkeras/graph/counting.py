@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.graph.backbone import classifier, features
-from effkeras.graph.efficientdet import detector
-from effkeras.graph.vocabulary import Conv, Depthwise, Padding, Pool, Vocabulary, pair
-from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork
+from effkeras.graph.heads import classifier, detector
+from effkeras.graph.vocabulary import Application, Conv, Depthwise, Padding, Pool, Vocabulary, pair
+from effkeras.networks import BatchNormSpec
 
 _FROZEN = ("moving_mean", "moving_variance")
 
@@ -185,7 +184,7 @@ class CountingNet(Vocabulary[Shape]):
         return x
 
     def application(
-        self, x: Shape, network: ApplicationNetwork, widths: Mapping[str, int]
+        self, x: Shape, network: Application, widths: Mapping[str, int]
     ) -> list[tuple[Shape, int]]:
         from effkeras.graph.keras_counting import count_application  # needs Keras, unlike the rest
 
@@ -196,7 +195,7 @@ class CountingNet(Vocabulary[Shape]):
         self.shapes |= counted.shapes
         return [(Shape(*shape), nominal) for shape, nominal in counted.maps]
 
-    def external(self, x: Shape, network: ExternalNetwork) -> list[Shape]:
+    def external(self, x: Shape, taps: tuple[str, ...]) -> list[Shape]:
         raise EffkerasError(
             "a Keras model of one's own cannot be counted from its definition; "
             "load its .keras file and use effkeras.graph.keras_counting.count_layers"
@@ -219,7 +218,7 @@ def count(spec: ModelSpec) -> Counts:
 
 def cost(spec: ModelSpec) -> tuple[int, float]:
     """Trainable parameters and MACs: counted, or where that needs Keras, as the definition states them."""
-    if isinstance(spec.network, ApplicationNetwork) and spec.published is not None and not spec.channels:
+    if spec.network.needs_keras and spec.published is not None and not spec.channels:
         return spec.published.parameters, spec.published.macs
     counts = count(spec)
     return counts.trainable, counts.macs
@@ -233,7 +232,7 @@ def layer_channels(spec: ModelSpec) -> dict[str, int]:
 def backbone_layers(spec: ModelSpec) -> frozenset[str]:
     """Names of the network's layers with weights, without a classifier's top or a detector's pyramid."""
     net = CountingNet()
-    features(net, Shape(*spec.input.size, 3), spec)
+    spec.network.features(net, Shape(*spec.input.size, 3))
     return frozenset(net.layers)
 
 

@@ -22,8 +22,8 @@ from effkeras.graph.functional import (
     is_functional,
     whole,
 )
+from effkeras.graph.vocabulary import Application
 from effkeras.layers import FastFusion
-from effkeras.networks import ApplicationNetwork
 
 _SLIDING = (
     keras.layers.Conv2D,
@@ -68,7 +68,7 @@ def count_layers(model: keras.Model) -> Counts:
 
 
 def count_application(
-    network: ApplicationNetwork, size: tuple[int, int], widths: Mapping[str, int]
+    network: Application, size: tuple[int, int], widths: Mapping[str, int]
 ) -> CountedNetwork:
     """What a network of keras.applications costs up to its last tap, for pictures of `size` pixels.
 

@@ -11,10 +11,9 @@ import keras
 from effkeras.errors import EffkerasError
 from effkeras.graph.applications import feature_maps
 from effkeras.graph.functional import CopyRules, Part, copy_onto
-from effkeras.graph.joining import joined
-from effkeras.graph.vocabulary import Conv, Depthwise, Pool, Vocabulary, symmetric
+from effkeras.graph.vocabulary import Application, Conv, Depthwise, Pool, Vocabulary, concatenated, symmetric
 from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
-from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork
+from effkeras.networks import BatchNormSpec
 
 NOT_ALONE = (
     "the definition has a Keras model of one's own as backbone, which is in the .keras file only: "
@@ -185,17 +184,17 @@ class KerasNet(Vocabulary[KerasTensor]):
         def concat(some: Sequence[KerasTensor], name: str) -> KerasTensor:
             return keras.layers.Concatenate(axis=1, dtype="float32", name=name)(some)
 
-        return joined(flat, name, concat)
+        return concatenated(flat, name, concat)
 
     def layer_norm(self, x: KerasTensor, name: str, epsilon: float) -> KerasTensor:
         return keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype, name=name)(x)
 
     def application(
-        self, x: KerasTensor, network: ApplicationNetwork, widths: Mapping[str, int]
+        self, x: KerasTensor, network: Application, widths: Mapping[str, int]
     ) -> list[tuple[KerasTensor, int]]:
         return feature_maps(x, network, widths, self.dtype)
 
-    def external(self, x: KerasTensor, network: ExternalNetwork) -> list[KerasTensor]:
+    def external(self, x: KerasTensor, taps: tuple[str, ...]) -> list[KerasTensor]:
         if self.given is None:
             raise EffkerasError(NOT_ALONE)
         return copy_onto(x, self.given, CopyRules(self.dtype, external_name, weights=True))

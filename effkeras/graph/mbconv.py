@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from effkeras.blocks import Stage, decode, encode
+from effkeras.blocks import Stage
 from effkeras.graph.vocabulary import Conv, Depthwise, Style, Tensor, Vocabulary, conv_norm_act
-from effkeras.networks import BlockNetwork
-from effkeras.scaling import round_to, scale_stages, scale_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +27,6 @@ class Block:
     def has_skip(self) -> bool:
         """Whether the input is added to the output."""
         return self.stage.skip and self.stride == 1 and self.inputs == self.outputs
-
-
-def blocks_of(network: BlockNetwork) -> list[Block]:
-    """All blocks in order, with their own stochastic depth: linear in the position, 0 at the first."""
-    stages = scale_stages(network, [decode(text) for text in network.blocks])
-    total = sum(stage.repeats for stage in stages)
-    drop = 1.0 - network.survival
-    blocks: list[Block] = []
-    for index, (stage, repeat) in enumerate(_positions(stages)):
-        inputs = blocks[-1].outputs if blocks else scale_stem(network)
-        blocks.append(_block(network, stage, (index, repeat, inputs), drop * index / total))
-    return blocks
-
-
-def word_of(block: Block, network: BlockNetwork) -> str:
-    """The block string of one block as it is built; blocks of one network's rules are the same when it is.
-
-    The activation is always there, ratios are those after rounding, and `noskip` is there only where the
-    input could be added.
-    """
-    stage, expands = block.stage, block.stage.expand != 1
-    ratio = block.expanded / block.inputs if expands else 1.0
-    squeezed = block.expanded if expands and network.squeeze.of == "expanded" else block.inputs
-    alone = dataclasses.replace(
-        stage,
-        repeats=1,
-        inputs=block.inputs,
-        outputs=block.outputs,
-        stride=block.stride,
-        expand=stage.expand if ratio == 1 else ratio,  # an expansion to as many channels is one too
-        squeeze=block.squeeze / squeezed,
-        skip=block.has_skip or block.stride != 1 or block.inputs != block.outputs,
-        expand_groups=stage.expand_groups if expands and not stage.fused else 1,
-        project_groups=stage.project_groups if expands or not stage.fused else 1,
-        activation=stage.activation or network.activation,
-    )
-    return encode(alone)
 
 
 def is_last_of_stride(blocks: list[Block], index: int) -> bool:
@@ -163,36 +123,3 @@ def squeeze_excite(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Styl
     gate = net.conv(gate, f"{name}_se_expand", Conv(net.channels(x), bias=True))
     gate = net.activation(gate, f"{name}_se_gate", kind.gate)
     return net.multiply(x, gate, f"{name}_se_scale")
-
-
-def _positions(stages: list[Stage]) -> Iterator[tuple[Stage, int]]:
-    for stage in stages:
-        for repeat in range(stage.repeats):
-            yield stage, repeat
-
-
-def _block(network: BlockNetwork, stage: Stage, place: tuple[int, int, int], drop: float) -> Block:
-    index, repeat, inputs = place
-    # What the string says, not what arrives: EfficientNet-EdgeTPU's first block expands 24 of 32 channels.
-    nominal = stage.inputs if repeat == 0 else stage.outputs
-    exact = nominal * stage.expand
-    divisor = network.expand_divisor
-    expanded = int(exact) if divisor == 1 else round_to(exact, divisor, network.round_limit)
-    squeezed = {"input": nominal, "expanded": expanded if stage.expand != 1 else inputs}[network.squeeze.of]
-    return Block(
-        name=f"block{index}",
-        stage=stage,
-        inputs=inputs,
-        expanded=expanded,
-        outputs=stage.outputs,
-        stride=stage.stride if repeat == 0 else 1,
-        squeeze=_squeeze(network, squeezed * stage.squeeze),
-        drop=drop,
-    )
-
-
-def _squeeze(network: BlockNetwork, exact: float) -> int:
-    if not network.squeeze_excite or exact == 0:
-        return 0
-    divisor = network.squeeze.divisor
-    return max(1, int(exact)) if divisor == 1 else round_to(exact, divisor, network.round_limit)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork, SqueezeSpec
+from effkeras.networks import BatchNormSpec, SqueezeSpec
 
 Tensor = TypeVar("Tensor")
 
+# XNNPACK leaves concatenations of more maps to other kernels.
+MOST_CONCATENATED = 5
 
 # "same" as TensorFlow pads (more at the end), "symmetric" as PyTorch does: kernel // 2 on each side.
 Padding = Literal["same", "valid", "symmetric"]
@@ -56,6 +58,18 @@ class Style:
     batch_norm: BatchNormSpec
     squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
     padding: Padding = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A network that `keras.applications` builds: the name of its function, and the layers it is tapped at.
+
+    `padding` "same" pads the windows that the original does not.
+    """
+
+    function: str
+    taps: tuple[str, ...]
+    padding: Literal["own", "same"] = "own"
 
 
 class Vocabulary(ABC, Generic[Tensor]):
@@ -167,7 +181,7 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def application(
-        self, x: Tensor, network: ApplicationNetwork, widths: Mapping[str, int]
+        self, x: Tensor, network: Application, widths: Mapping[str, int]
     ) -> list[tuple[Tensor, int]]:
         """The maps that `network.taps` name, of the network that `keras.applications` builds on `x`.
 
@@ -176,8 +190,8 @@ class Vocabulary(ABC, Generic[Tensor]):
         """
 
     @abstractmethod
-    def external(self, x: Tensor, network: ExternalNetwork) -> list[Tensor]:
-        """The maps that `network.taps` name, of a Keras model of one's own."""
+    def external(self, x: Tensor, taps: tuple[str, ...]) -> list[Tensor]:
+        """The outputs of the layers `taps` of a Keras model of the user's own."""
 
 
 def conv_norm_act(
@@ -198,3 +212,14 @@ def symmetric(kernel: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int
 def pair(sides: int | tuple[int, int]) -> tuple[int, int]:
     """A kernel or stride as one number for each axis."""
     return (sides, sides) if isinstance(sides, int) else sides
+
+
+def concatenated(
+    maps: Sequence[Tensor], name: str, concat: Callable[[Sequence[Tensor], str], Tensor]
+) -> Tensor:
+    """All maps by `concat`, at most five at a time, the last under `name`; one map stays as it is."""
+    parts = [maps[start : start + MOST_CONCATENATED] for start in range(0, len(maps), MOST_CONCATENATED)]
+    if len(parts) == 1:
+        return maps[0] if len(maps) == 1 else concat(maps, name)
+    first = [concatenated(part, f"{name}_part{index}", concat) for index, part in enumerate(parts)]
+    return concatenated(first, name, concat)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Generic
 
 from effkeras.errors import EffkerasError
-from effkeras.graph.vocabulary import Conv, Depthwise, Pool, Tensor, Vocabulary
-from effkeras.networks import ApplicationNetwork, BatchNormSpec, ExternalNetwork
+from effkeras.graph.vocabulary import Application, Conv, Depthwise, Pool, Tensor, Vocabulary
+from effkeras.networks import BatchNormSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +148,15 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return Wide(self.net.rows([self.end(x, name) for x in xs], name, width), width)
 
     def application(
-        self, x: Wide[Tensor], network: ApplicationNetwork, widths: Mapping[str, int]
+        self, x: Wide[Tensor], network: Application, widths: Mapping[str, int]
     ) -> list[tuple[Wide[Tensor], int]]:
         """The maps that `network.taps` name, and what they have without the widths."""
         maps = self.net.application(x.tensor, network, {**widths, **self.widths})
         return [(Wide(one, nominal), nominal) for one, nominal in maps]
 
-    def external(self, x: Wide[Tensor], network: ExternalNetwork) -> list[Wide[Tensor]]:
-        """The maps that `network.taps` name; a model of one's own comes with its widths."""
-        return [self._same(one) for one in self.net.external(x.tensor, network)]
+    def external(self, x: Wide[Tensor], taps: tuple[str, ...]) -> list[Wide[Tensor]]:
+        """The outputs of the layers `taps`; a model of one's own comes with its widths."""
+        return [self._same(one) for one in self.net.external(x.tensor, taps)]
 
     def _same(self, x: Tensor) -> Wide[Tensor]:
         return Wide(x, self.net.channels(x))

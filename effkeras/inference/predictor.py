@@ -10,8 +10,8 @@ import numpy as np
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.cell_network import AUXILIARY
 from effkeras.inference.saved_model import SavedModel
+from effkeras.networks import AUXILIARY
 from effkeras.sources import is_saved_model, open_model
 
 if TYPE_CHECKING:

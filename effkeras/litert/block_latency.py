@@ -27,8 +27,8 @@ Shape = tuple[int, ...]
 class BlockShape:
     """A block of a network: its operators, and the shapes (B, H, W, C) that enter and leave it.
 
-    `stage` is the block string of one block as `word_of` writes it, such as r1_k3_s2_e6_i16_o24_re6; "" for
-    what is no MBConv block, but in the table of a space, where stems and heads have words of their own.
+    `stage` is the block string of one block as `block_string` writes it, such as r1_k3_s2_e6_i16_o24_re6; ""
+    for what is no MBConv block, but in the table of a space, where stems and heads have words of their own.
     """
 
     name: str

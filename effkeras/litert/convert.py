@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effkeras.errors import EffkerasError
-from effkeras.graph.cell_network import AUXILIARY
 from effkeras.litert.flatbuffer import name_interface
+from effkeras.networks import AUXILIARY
 from effkeras.quiet import quiet
 
 if TYPE_CHECKING:

@@ -16,17 +16,15 @@ import tensorflow as tf
 from effkeras.data.pipeline import as_it_is
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.cell_network import AUXILIARY, auxiliary, auxiliary_map
 from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.models import spec_of
-from effkeras.networks import CellNetwork
+from effkeras.networks import AUXILIARY
 
 
 def auxiliary_weight(spec: ModelSpec) -> float:
     """The weight of the auxiliary loss that the definition asks for; 0 where there is no such head."""
-    network = spec.network
-    return network.auxiliary if isinstance(network, CellNetwork) and not spec.is_detector else 0.0
+    return 0.0 if spec.is_detector else spec.network.auxiliary_weight
 
 
 def with_auxiliary(model: keras.Model) -> keras.Model:
@@ -44,11 +42,12 @@ def with_auxiliary(model: keras.Model) -> keras.Model:
         EffkerasError: the model is no classifier of cells built by effkeras.
     """
     spec = spec_of(model)
-    if not isinstance(spec.network, CellNetwork) or spec.is_detector:
+    layer = "" if spec.is_detector else spec.network.auxiliary_layer
+    if not layer:
         raise EffkerasError(f"{spec.name} is no classifier of cells: it has no auxiliary head")
-    tap = model.get_layer(auxiliary_map(spec.network)).output
+    features = model.get_layer(layer).output
     last, dtype = model.get_layer(model.output_names[0]), model.get_layer("logits").dtype_policy.name
-    logits = auxiliary(KerasNet(dtype), tap, spec.network, spec.classes)
+    logits = spec.network.auxiliary_logits(KerasNet(dtype), features, spec.classes)
     second = keras.layers.Activation(last.activation, dtype="float32", name=AUXILIARY)(logits)
     with deep_graphs():
         return keras.Model(model.input, {last.name: model.output, AUXILIARY: second}, name=model.name)

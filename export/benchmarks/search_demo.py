@@ -17,7 +17,7 @@ from effkeras.definition import ModelSpec, with_classes
 from effkeras.files import make_folder, write_text
 from effkeras.graph.counting import count
 from effkeras.options import parser
-from effkeras.scaling_law import with_width
+from effkeras.scaling import with_width
 from export.benchmarks.demo import StepError, step
 from export.reporting.data import RunData, Setting, read_run
 

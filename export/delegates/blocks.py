@@ -16,13 +16,11 @@ from typing import Any
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.mbconv import blocks_of, word_of
 from effkeras.litert.block_latency import BlockShape
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
 from effkeras.litert.tiling import has_row_tiles
 from effkeras.litert.tree import load_schema, pack, parse
-from effkeras.networks import BlockNetwork
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,7 +55,7 @@ def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
         raise EffkerasError(
             "a .tflite with several graphs cannot be cut into blocks; export the plain network"
         )
-    stages = _stages(spec)
+    stages = {} if spec is None else spec.network.block_strings()
     return [
         BlockFile(_shape(name, part, stages, _edges(part, graph, parsed)), _file(parsed, part, graph))
         for name, part in _parts(graph)
@@ -77,13 +75,6 @@ def _parts(graph: Sequence[Operator]) -> list[tuple[str, list[Operator]]]:
 def _word(op: Operator) -> str:
     name = op.outputs[0].name if op.outputs else op.name
     return layer_of(name).split("_")[0] or op.name.lower()
-
-
-def _stages(spec: ModelSpec | None) -> dict[str, str]:
-    """Block strings by the names of blocks, where the network has such."""
-    if spec is None or not isinstance(spec.network, BlockNetwork):
-        return {}
-    return {block.name: word_of(block, spec.network) for block in blocks_of(spec.network)}
 
 
 Edges = tuple[list[TensorInfo], list[TensorInfo]]

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import Counts, count
-from effkeras.networks import ExternalNetwork
 from effkeras.pages.parts import MISSING
 from export.reporting.data import Artifact, Environment, RunData
 from export.reporting.latency_tables import latency_table, phone_table
@@ -112,7 +111,7 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
 
 
 def _counts(run: RunData) -> Counts:
-    if not isinstance(run.spec.network, ExternalNetwork):
+    if not run.spec.network.needs_model:
         return count(run.spec)
     from effkeras.graph.keras_counting import count_layers  # needs Keras
     from effkeras.models import load

@@ -14,7 +14,7 @@ import tensorflow as tf
 from effkeras.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
-from effkeras.graph.segmentation import STRIDE
+from effkeras.graph.heads import MASK_STRIDE
 from effkeras.inference.predict import BEST, label_of
 from export.savedmodel.preprocess import Placement, around, to_picture
 
@@ -137,6 +137,6 @@ def _mask_neighbours(placement: Placement, axis: int, length: Any) -> tuple[Any,
     """For each row (or column) of the picture the two of the mask around it, and how far from the first."""
     scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
     end = tf.round((tf.cast(side, tf.float64) * scale + offset) * 1000) / 1000
-    last = tf.minimum(length, tf.cast(tf.math.ceil(end / STRIDE), tf.int64)) - 1
-    position = ((tf.cast(tf.range(side), tf.float64) + 0.5) * scale + offset) / STRIDE - 0.5
+    last = tf.minimum(length, tf.cast(tf.math.ceil(end / MASK_STRIDE), tf.int64)) - 1
+    position = ((tf.cast(tf.range(side), tf.float64) + 0.5) * scale + offset) / MASK_STRIDE - 0.5
     return around(position, last)

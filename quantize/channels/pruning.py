@@ -18,7 +18,7 @@ from effkeras.graph.counting import run_over_shapes
 from effkeras.graph.functional import calls_of
 from effkeras.graph.keras_counting import count_layers
 from effkeras.graph.keras_net import EXTERNAL, external_name
-from effkeras.networks import ExternalNetwork
+from effkeras.graph.networks.external import ExternalNetwork
 from effkeras.rewrite import check_finite, flat
 from quantize.channels.costs import MACS, TIME, costs_of
 from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
@@ -161,9 +161,10 @@ def _locked(model: keras.Model, spec: ChannelSpec) -> dict[str, str]:
 def _taps(model: keras.Model) -> dict[str, str]:
     """Layers whose width decides what a pyramid on a model of one's own consists of."""
     own = definition_in(model)
-    if own is None or not isinstance(own.network, ExternalNetwork):
+    network = None if own is None else ExternalNetwork.of(own.network)
+    if network is None:
         return {}
-    return {external_name((tap,)): "a pyramid starts from it" for tap in own.network.taps}
+    return {external_name((tap,)): "a pyramid starts from it" for tap in network.taps}
 
 
 def _ranking(
@@ -202,7 +203,7 @@ def _definition(model: keras.Model, widths: Mapping[str, int]) -> str:
 
 def _follows(model: keras.Model, spec: ModelSpec) -> bool:
     """Whether a model has the weights of its definition; a folded one has others."""
-    if isinstance(spec.network, ExternalNetwork):
+    if spec.network.needs_model:
         return True
     shapes = {(layer.name, one.name): tuple(one.shape) for layer in model.layers for one in layer.weights}
     return run_over_shapes(spec).shapes == shapes

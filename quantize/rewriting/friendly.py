@@ -20,7 +20,6 @@ from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.functional import Call
 from effkeras.layers import Normalize
-from effkeras.networks import ExternalNetwork
 from effkeras.rewrite import (
     Graph,
     StandIn,
@@ -290,7 +289,7 @@ def _normalizers(model: keras.Model) -> list[Normalize]:
 
 def _describes(layer: Normalize, model: keras.Model) -> bool:
     spec = _definition(layer)
-    if isinstance(spec.network, ExternalNetwork):
+    if spec.network.needs_model:
         return True  # it names layers only
     return {one.name for one in model.layers if one.weights} == set(layer_channels(spec))
 

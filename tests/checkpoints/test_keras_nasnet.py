@@ -11,7 +11,7 @@ import pytest
 from proofs import KERAS, proves
 
 import effkeras
-from effkeras.checkpoints.keras_nasnet import nasnet_names
+from effkeras.checkpoints.keras_names import nasnet_names
 from effkeras.errors import EffkerasError
 from effkeras.models import spec_of
 

@@ -9,7 +9,7 @@ import pytest
 import effkeras
 from effkeras import cli
 from effkeras.graph.counting import count
-from effkeras.scaling_law import with_phi
+from effkeras.scaling import with_phi
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from effkeras.definition import ModelSpec, with_size
 from effkeras.errors import EffkerasError
 from effkeras.graph.applications import fresh_names, skeleton
 from effkeras.graph.counting import count
+from effkeras.graph.networks.application import ApplicationNetwork
 from effkeras.models import build_spec, load, save, spec_of
-from effkeras.networks import ApplicationNetwork
 
 MODELS = [name for name in effkeras.list_models() if effkeras.spec(name).family == "application"]
 QUICK = ("mobilenet", "resnet50v2", "vgg16")

@@ -10,7 +10,7 @@ import effkeras
 from effkeras.definition import ModelSpec, with_size
 from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.counting import CountingNet, Shape, count
-from effkeras.graph.efficientdet import detector
+from effkeras.graph.heads import detector
 from effkeras.graph.vocabulary import Pool
 
 NODES = {

@@ -17,9 +17,9 @@ from effkeras.definition import ModelSpec, with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.errors import EffkerasError
 from effkeras.genotype import IDENTITY, OPERATIONS, decode
-from effkeras.graph.cell_network import cells_of
 from effkeras.graph.counting import count, weight_shapes
 from effkeras.graph.keras_net import KerasNet
+from effkeras.graph.networks.cells import cells_of
 from effkeras.graph.vocabulary import Conv, Pool
 from effkeras.layers import DropPath
 from effkeras.layers.scheduled import set_progress

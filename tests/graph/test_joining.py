@@ -8,7 +8,7 @@ import pytest
 from tiny_models import tiny_spec
 
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.graph.joining import joined
+from effkeras.graph.vocabulary import concatenated
 from effkeras.litert.runner import delegation, make_interpreter
 from effkeras.models import build_spec
 from export.benchmarks.random_models import artifacts_on_random_images
@@ -23,7 +23,7 @@ def test_all_are_there_in_order_and_never_more_than_five_at_once(count):
         made[name] = sum(maps, ())
         return made[name]
 
-    assert joined([(index,) for index in range(count)], "all", concat) == tuple(range(count))
+    assert concatenated([(index,) for index in range(count)], "all", concat) == tuple(range(count))
     assert len(made) == 0 or list(made)[-1] == "all"
 
 

@@ -10,8 +10,8 @@ from tiny import tiny_detector
 import effkeras
 from effkeras.definition import ModelSpec, SegmentSpec, with_heads, with_size
 from effkeras.graph.counting import count, layer_channels
+from effkeras.graph.heads import mask_logits, mask_size
 from effkeras.graph.keras_net import KerasNet
-from effkeras.graph.segmentation import mask_logits, mask_size
 from effkeras.models import build_spec
 
 BOTH = ("detect", "segment")

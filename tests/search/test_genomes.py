@@ -80,7 +80,7 @@ def test_a_genome_is_a_word():
 
 
 @pytest.mark.parametrize("word", ["", "1-0-1", "1-0-1-2", "1-0-x-0", "3-0-0-0", "-1-0-0-0"])
-def test_a_word_of_another_space_is_refused(word):
+def test_a_block_string_another_space_is_refused(word):
     with pytest.raises(EffkerasError, match="is no genome"):
         genomes.genome_of(word, SPACE)
 

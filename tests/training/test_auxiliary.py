@@ -15,7 +15,6 @@ from tiny import random_pictures, tiny_cells, tiny_detector
 import effkeras
 from effkeras.data.splits import open_data
 from effkeras.errors import EffkerasError
-from effkeras.graph.cell_network import auxiliary
 from effkeras.graph.counting import CountingNet, Shape
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.litert.runner import LiteRTModel
@@ -54,7 +53,7 @@ def test_the_head_has_what_was_counted_at_any_size(base, size):
     plain = build_spec(tiny_cells(base, size))
     model = with_auxiliary(plain)
     net, tap = CountingNet(), model.get_layer("auxiliary_act").output.shape
-    auxiliary(net, Shape(*tap[1:]), spec_of(plain).network, 3)
+    spec_of(plain).network.auxiliary_logits(net, Shape(*tap[1:]), 3)
     built = {(layer.name, w.name): tuple(w.shape) for layer in model.layers for w in layer.weights}
     assert {key: shape for key, shape in built.items() if key[0].startswith("auxiliary_")} == net.shapes
     assert tap[1:3] == plain.get_layer("cell1_concat").output.shape[1:3]
@@ -64,7 +63,7 @@ def test_the_head_has_what_was_counted_at_any_size(base, size):
 def test_at_the_published_size_it_is_the_published_head():
     """A 14 x 14 map is pooled 5 by 3 to 4 x 4, narrowed to 128 channels, and widened to 768."""
     net = CountingNet()
-    auxiliary(net, Shape(14, 14, 528), effkeras.spec("nasnet-mobile").network, 1000)
+    effkeras.spec("nasnet-mobile").network.auxiliary_logits(net, Shape(14, 14, 528), 1000)
     assert net.shapes["auxiliary_narrow_conv", "kernel"] == (1, 1, 528, 128)
     assert net.shapes["auxiliary_wide_conv", "kernel"] == (4, 4, 128, 768)
     assert net.shapes["auxiliary_logits", "kernel"] == (768, 1000)

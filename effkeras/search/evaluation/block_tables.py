@@ -16,10 +16,16 @@ import numpy as np
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.graph.mbconv import Block, blocks_of, word_of
+from effkeras.graph.mbconv import Block
+from effkeras.graph.networks.blocks import (
+    BlockNetwork,
+    block_string,
+    blocks_of,
+    scale_head,
+    scale_hidden,
+    scale_stem,
+)
 from effkeras.litert.block_latency import BlockLatency, BlockTable, Shape, read_blocks
-from effkeras.networks import BlockNetwork
-from effkeras.scaling import scale_head, scale_hidden, scale_stem
 from effkeras.search.evaluation.ranking import kendall_tau, spearman
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.search.genomes import Genome, Space, sample
@@ -32,8 +38,9 @@ STEM, HEAD = "stem", "head"
 class Piece:
     """A part of a network that is timed by itself, and the shapes (1, H, W, C) at its ends.
 
-    `stage` is the block string of one block as `word_of` writes it; of the ends of a network "stem" or "head"
-    and the activation, as in "stem_swish", and of a head the widths of its layers, as in "head_swish_1280".
+    `stage` is the block string of one block as `block_string` writes it; of the ends of a network "stem" or
+    "head" and the activation, as in "stem_swish", and of a head the widths of its layers, as in
+    "head_swish_1280".
     """
 
     stage: str
@@ -52,7 +59,7 @@ class Place:
 
 def is_of_blocks(spec: ModelSpec) -> bool:
     """Whether a model is a plain classifier of MBConv blocks, which can be cut into pieces."""
-    return isinstance(spec.network, BlockNetwork) and not spec.is_detector and not spec.channels
+    return bool(spec.network.block_strings()) and not spec.is_detector and not spec.channels
 
 
 def places_of(spec: ModelSpec) -> list[Place]:
@@ -60,8 +67,8 @@ def places_of(spec: ModelSpec) -> list[Place]:
 
     Raises EffkerasError for any other model.
     """
-    network = spec.network
-    if not isinstance(network, BlockNetwork) or not is_of_blocks(spec):
+    network = BlockNetwork.of(spec.network)
+    if network is None or not is_of_blocks(spec):
         raise EffkerasError(
             f"{spec.name} is no plain classifier of MBConv blocks, which a table of blocks can add up; "
             "use latency_ms"
@@ -72,7 +79,7 @@ def places_of(spec: ModelSpec) -> list[Place]:
     for block in blocks_of(network):
         height, width = (_halved(side) if block.stride == 2 else side for side in x[1:3])
         y: Shape = (1, height, width, block.outputs)
-        places.append(Place(Piece(word_of(block, network), x, y), spec, block))
+        places.append(Place(Piece(block_string(block, network), x, y), spec, block))
         x = y
     return [*places, Place(Piece(_head(network), x, (1, spec.classes)), spec)]
 

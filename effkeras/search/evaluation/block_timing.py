@@ -11,17 +11,14 @@ import keras
 from effkeras import results
 from effkeras.console import track
 from effkeras.definition import ModelSpec
-from effkeras.graph.block_network import style_of, top
 from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.mbconv import mbconv
-from effkeras.graph.vocabulary import Conv, conv_norm_act
+from effkeras.graph.networks.blocks import BlockNetwork
 from effkeras.layers import Normalize
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.latency import Latency, Plan, Setting, measure_all
-from effkeras.networks import BlockNetwork
-from effkeras.scaling import scale_stem
 from effkeras.search.evaluation.artifacts import Precision, converted
 from effkeras.search.evaluation.block_tables import HEAD, KERNELS, STEM, Place, distinct
 from effkeras.search.evaluation.settings import ArtifactSettings
@@ -70,17 +67,14 @@ def piece_model(place: Place) -> keras.Model:
 
 
 def _graph(x: Any, place: Place) -> Any:
-    net, network = KerasNet(), place.spec.network
-    assert isinstance(network, BlockNetwork)  # places_of has seen to it
-    style = style_of(network)
+    net, network = KerasNet(), BlockNetwork.of(place.spec.network)
+    assert network is not None  # `places_of` has checked it
     if place.block is not None:
-        return mbconv(net, x, place.block, style)
+        return mbconv(net, x, place.block, network.style)
     if len(place.piece.outputs) == 4:
         normal = Normalize(place.spec.input.mean, place.spec.input.std)(x)
-        stem = Conv(scale_stem(network), kernel=3, stride=2, padding=style.padding)
-        return conv_norm_act(net, normal, STEM, stem, style)
-    logits = net.dense(top(net, x, network), "logits", place.spec.classes)
-    return net.activation(logits, "probabilities", "softmax")
+        return network.stem_features(net, normal)
+    return net.activation(network.logits(net, x, place.spec.classes), "probabilities", "softmax")
 
 
 def _name(place: Place, index: int) -> str:

@@ -17,14 +17,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from effkeras.blocks import decode, encode
 from effkeras.data.classes import spec_for_data
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import cost
 from effkeras.layers import Normalize
 from effkeras.models import build_spec
-from effkeras.networks import BlockNetwork, CellNetwork, DropBlockSpec
+from effkeras.networks import DropBlockSpec
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
@@ -114,18 +113,13 @@ def as_accuracy(value: float) -> float:
 def _undisturbed(spec: ModelSpec) -> ModelSpec:
     """The definition without dropout of any kind: proxies look at the network, not at the noise."""
     still: dict[str, Any] = {"dropout": 0.0, "survival": 1.0, "drop_block": DropBlockSpec()}
-    changes = {name: value for name, value in still.items() if hasattr(spec.network, name)}
+    changes = {name: value for name, value in still.items() if name in spec.network.regularizers()}
     return spec.replace(network=dataclasses.replace(spec.network, **changes))
 
 
 def _unbounded(spec: ModelSpec) -> ModelSpec:
     """The definition with ReLU for all activations."""
-    network = spec.network
-    if isinstance(network, BlockNetwork):
-        blocks = [encode(dataclasses.replace(decode(text), activation="")) for text in network.blocks]
-        network = dataclasses.replace(network, blocks=tuple(blocks), activation="relu")
-    elif isinstance(network, CellNetwork):
-        network = dataclasses.replace(network, activation="relu")
+    network = spec.network.with_activations(lambda activation: "relu")
     fpn = dataclasses.replace(spec.fpn, activation="relu") if spec.fpn else None
     return spec.replace(network=network, fpn=fpn)
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from effkeras.definition import ModelSpec
 from effkeras.drawing import LIGHT, Theme, new_canvas, png_of, style_axes
-from effkeras.graph.backbone import classifier
 from effkeras.graph.counting import CountingNet, Shape
-from effkeras.graph.efficientdet import detector
+from effkeras.graph.heads import classifier, detector
 from effkeras.graph.vocabulary import Conv, Depthwise
 
 if TYPE_CHECKING:

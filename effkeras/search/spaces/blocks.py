@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 from effkeras.blocks import decode, encode
 from effkeras.definition import InputSpec, ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.networks import BlockNetwork
+from effkeras.graph.networks.blocks import BlockNetwork, with_ends
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Rules, read_group
@@ -47,11 +47,9 @@ from effkeras.search.spaces.stages import (
     Frame,
     StageChoices,
     StageTable,
-    as_built,
     built,
     stage_choices,
     stage_table,
-    with_ends,
 )
 from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, described, sized
 from effkeras.tables import Table
@@ -131,9 +129,10 @@ class BlockSpace(TomlSpace):
 
     def encode(self, spec: ModelSpec) -> Genome | None:
         """The canonical genome that builds a definition's blocks, stem and head; None when none does."""
-        if not isinstance(spec.network, BlockNetwork) or spec.channels:
+        network = BlockNetwork.of(spec.network)
+        if network is None or spec.channels:
             return None
-        network = as_built(spec.network)
+        network = network.as_built()
         return self._encoded(built(network), network, spec.input.size)
 
     def describe(self, genome: Genome) -> list[str]:
@@ -235,10 +234,11 @@ def read_blocks(file: SpaceFile) -> BlockSpace:
     """
     file.check_keys((*NETWORK_RULES, "every", "stage"))
     base = file.base
-    if not isinstance(base.network, BlockNetwork):
+    network = BlockNetwork.of(base.network)
+    if network is None:
         raise EffkerasError(f"{file.path}: {base.name} is no network of blocks; choose an MBConv family")
     file.check_widths()
-    network = as_built(base.network)
+    network = network.as_built()
     stages = tuple(_stages(file, network))
     own = read_group("", file.part(*NETWORK_RULES), NETWORK_RULES, str(file.path))
     return BlockSpace(file, (own, *(stage.group for stage in stages)), network, stages)

@@ -25,7 +25,8 @@ from typing import Any
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.genotype import OPERATIONS, decode, encode
-from effkeras.networks import BatchNormSpec, CellNetwork
+from effkeras.graph.networks.cells import CellNetwork
+from effkeras.networks import BatchNormSpec
 from effkeras.search.genomes import Gene, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.cell_genes import OUTPUTS, CellGenes
@@ -74,8 +75,8 @@ class CellSpace(TomlSpace):
 
     def encode(self, spec: ModelSpec) -> Genome | None:
         """The canonical genome of a definition's cells, size, repeats, filters and stem; None without one."""
-        network = spec.network
-        if not isinstance(network, CellNetwork) or bool(network.reduction) != (len(self.cells) > 1):
+        network = CellNetwork.of(spec.network)
+        if network is None or bool(network.reduction) != (len(self.cells) > 1):
             return None
         values = {"size": spec.input.size[0], **{key: getattr(network, key) for key in _OWN}}
         genome = self.groups[0].part_of(values)
@@ -116,13 +117,14 @@ def read_cells(file: SpaceFile) -> CellSpace:
     """
     file.check_keys((*NETWORK_RULES, "nodes", "ops", "output", "reduction"))
     base = file.base
-    if not isinstance(base.network, CellNetwork):
+    network = CellNetwork.of(base.network)
+    if network is None:
         raise EffkerasError(
             f"{file.path}: {base.name} is no network of cells; choose nasnet or pnasnet as base"
         )
     file.check_widths()
-    has_reduction = file.scalar("reduction", choices.FLAG, bool(base.network.reduction))
-    network = base.network if has_reduction else _without_reduction(base.network)
+    has_reduction = file.scalar("reduction", choices.FLAG, bool(network.reduction))
+    network = network if has_reduction else _without_reduction(network)
     names = ("normal", "reduction") if has_reduction else ("normal",)
     cells = tuple(_cell_genes(file, name, network) for name in names)
     group = read_group("", file.part(*NETWORK_RULES), NETWORK_RULES, str(file.path))

@@ -21,12 +21,10 @@ from functools import cached_property
 from typing import Any
 
 from effkeras.definition import ModelSpec
-from effkeras.networks import BlockNetwork
-from effkeras.scaling_law import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
+from effkeras.scaling import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Rule, Rules, Values, read_group
-from effkeras.search.spaces.stages import as_built
 from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace
 
 _COST = 2
@@ -136,10 +134,4 @@ def _is_number(value: Any) -> bool:
 
 def _figures(spec: ModelSpec) -> Hashable:
     """What scaled models must share to be the same."""
-    network = spec.network
-    return (
-        spec.input.size,
-        as_built(network) if isinstance(network, BlockNetwork) else network,
-        spec.fpn,
-        spec.head,
-    )
+    return (spec.input.size, spec.network.as_built(), spec.fpn, spec.head)

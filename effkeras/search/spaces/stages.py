@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from effkeras.blocks import Stage, decode, encode
+from effkeras.blocks import Stage, encode
 from effkeras.errors import EffkerasError
-from effkeras.graph.mbconv import Block, blocks_of
-from effkeras.networks import BlockNetwork
-from effkeras.scaling import round_filters, scale_head, scale_hidden, scale_stages, scale_stem
+from effkeras.graph.mbconv import Block
+from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
+from effkeras.scaling import round_filters
 from effkeras.search.genomes import Choice, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Group, Rules, Values
@@ -38,27 +38,6 @@ class Built(NamedTuple):
 def built(network: BlockNetwork) -> tuple[Built, ...]:
     """The blocks of a network."""
     return tuple(_built(block, network.activation) for block in blocks_of(network))
-
-
-def as_built(network: BlockNetwork) -> BlockNetwork:
-    """The same network with its factors of width and depth multiplied out."""
-    stages = scale_stages(network, [decode(text) for text in network.blocks])
-    if not network.squeeze_excite:
-        stages = [dataclasses.replace(stage, squeeze=0.0) for stage in stages]
-    return dataclasses.replace(
-        with_ends(network, network.width),
-        blocks=tuple(map(encode, stages)),
-        width=1.0,
-        depth=1.0,
-        squeeze_excite=True,
-    )
-
-
-def with_ends(network: BlockNetwork, width: float) -> BlockNetwork:
-    """The network with stem and head `width` times as wide, as far as its family scales them."""
-    scaled = dataclasses.replace(network, width=width)
-    stem, head, hidden = scale_stem(scaled), scale_head(scaled), scale_hidden(scaled)
-    return dataclasses.replace(network, stem=stem, head=head, hidden=hidden)
 
 
 def _built(block: Block, activation: str) -> Built:

@@ -9,7 +9,7 @@ from tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.blocks import decode
-from effkeras.graph.mbconv import blocks_of
+from effkeras.graph.networks.blocks import blocks_of
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter

@@ -11,7 +11,7 @@ from space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
 from effkeras.graph.counting import count
-from effkeras.scaling_law import PAPER, grid, with_phi
+from effkeras.scaling import PAPER, grid, with_phi
 from effkeras.search import genomes
 from effkeras.search.run import search
 from effkeras.search.trials.job import NamedStrategy

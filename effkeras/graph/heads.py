@@ -1,4 +1,7 @@
-"""EfficientDet: backbone, BiFPN, class and box heads shared by all levels, and a head for masks."""
+"""Whole models: a network with a classifier's last layers, or with a detector's pyramid and heads.
+
+The mask head is the reference code's `SegmentationHead`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,25 @@ from collections.abc import Sequence
 
 from effkeras.definition import FpnSpec, ModelSpec, detector_parts
 from effkeras.errors import EffkerasError
-from effkeras.graph.backbone import features
 from effkeras.graph.bifpn import pyramid
-from effkeras.graph.segmentation import mask_logits
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
 from effkeras.graph.widths import Widths
 
 # A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
 PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
+MASK_STRIDE = 4  # input pixels per mask pixel: level 3 has stride 8, and the last layer doubles its size
+MASK_PREFIX = "segment_"  # of the names of the mask head's layers
+
+
+def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
+    """Logits (B, classes) from the normalised image; `[channels]` set the widths of its layers."""
+    wide = Widths(net, spec.channels)
+    maps = spec.network.features(wide, wide.start(x))
+    return wide.end(spec.network.logits(wide, maps[max(maps)], spec.classes), "logits")
 
 
 def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[str, Tensor]:
-    """The outputs of the definition's heads by name, from the normalised picture.
+    """The outputs of the definition's heads by name, from the normalised image.
 
     `class_logits` (B, N, classes) and `box_deltas` (B, N, 4) of all anchors; `mask_logits` (B, h, w, mask
     classes) of the pixels. `[channels]` set the widths of its layers.
@@ -51,7 +61,7 @@ def _boxes(net: Vocabulary[Tensor], maps: Sequence[Tensor], spec: ModelSpec) -> 
 def _levels(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
     """The network's maps of levels 3 and above, each as large as its anchors expect."""
     low = detector_parts(spec).fpn.levels[0]
-    maps = {level: one for level, one in features(net, x, spec).items() if level >= low}
+    maps = {level: one for level, one in spec.network.features(net, x).items() if level >= low}
     if not maps or sorted(maps) != list(range(low, low + len(maps))):
         raise EffkerasError(f"{spec.name}: the network has no map of stride 8; the pyramid starts from it")
     for level, one in maps.items():
@@ -91,3 +101,32 @@ def _head(
 def _norm_act(net: Vocabulary[Tensor], x: Tensor, name: str, fpn: FpnSpec) -> Tensor:
     x = net.batch_norm(x, f"{name}_bn", fpn.batch_norm)
     return net.activation(x, f"{name}_act", fpn.activation)
+
+
+def mask_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the mask: those of the input over 4, rounded up to an even number."""
+    return 2 * -(-size[0] // (2 * MASK_STRIDE)), 2 * -(-size[1] // (2 * MASK_STRIDE))
+
+
+def mask_logits(net: Vocabulary[Tensor], maps: Sequence[Tensor], spec: ModelSpec) -> Tensor:
+    """Logits (B, h, w, mask classes) of the pixels, h and w twice the lowest level's.
+
+    From the top of the pyramid down, each map is doubled by a transposed convolution and put beside the
+    next finer one. Where that one's side is odd, the doubled map is cut to it (the reference code asks for
+    sides that halve evenly all the way up, and fails at Lite0's 320 pixels).
+
+    Args:
+        net: what the operations mean.
+        maps: the pyramid's maps, lowest level first.
+        spec: a definition with the head "segment".
+    """
+    fpn = detector_parts(spec).fpn
+    *finer, x = maps
+    for level, skip in zip(range(fpn.levels[1] - 1, fpn.levels[0] - 1, -1), reversed(finer), strict=True):
+        name = f"{MASK_PREFIX}p{level}"
+        x = net.transposed(x, f"{name}_conv", Conv(fpn.channels, kernel=3, stride=2))
+        x = net.crop(x, f"{name}_crop", net.size(skip))
+        x = net.batch_norm(x, f"{name}_bn", fpn.batch_norm)
+        x = net.activation(x, f"{name}_act", fpn.activation)
+        x = net.concat([x, skip], f"{name}_concat")
+    return net.transposed(x, f"{MASK_PREFIX}predict", Conv(spec.mask_classes, kernel=3, stride=2, bias=True))
