@@ -150,7 +150,7 @@ def test_a_backbone_in_a_file_is_the_option_of_build(backbone, tmp_path):
         ('base = "b0"\n[input]\nmean = [nan, 1, 1]', "mean must be a finite number, not nan"),
         ('base = "b0"\n[network]\nbatch_norm = { epsilon = -1 }', "batch_norm needs a momentum"),
         ('base = "b0"\n[network]\nround_limit = -5', "round_limit must lie between 0 and 1"),
-        ('base = "b0"\n[network]\nkind = ["a"]', "kind must be one of blocks"),
+        ('base = "b0"\n[network]\nkind = ["a"]', "kind must be one of application, blocks"),
         ('base = "d0"\n[fpn]\ncells = 100000', "fpn cells and head repeats must be at most 100"),
         ('base = "d0"\n[nms]\niou_threshold = -1', "iou_threshold must lie between 0 and 1"),
         ('base = "squeezenet-1.1"\n[network]\nstages = [["s16"]]', "mine.toml: a fire module is written"),
