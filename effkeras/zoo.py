@@ -2,14 +2,19 @@
 
 A definition is a TOML file. A leaf states `base` (a definition that it starts from) and its own
 overrides; a detector states `backbone`, whose network it takes.
+
+A process lists the folder and resolves a definition once, and again only after a file has changed: files are
+compared by modification time, size and inode, so that an edit or a new file shows at the next call.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +53,7 @@ def zoo_folder() -> Path:
 
 def list_models() -> list[str]:
     """Long names of all models of the zoo, sorted."""
-    return sorted(_Zoo().definitions)
+    return sorted(_zoo().definitions)
 
 
 def spec(name_or_path: str | Path) -> ModelSpec:
@@ -59,7 +64,7 @@ def spec(name_or_path: str | Path) -> ModelSpec:
     """
     if is_saved_model(name_or_path):
         return _spec_in(Path(name_or_path))
-    zoo = _Zoo()
+    zoo = _zoo()
     return zoo.spec(zoo.locate(str(name_or_path)))
 
 
@@ -68,7 +73,7 @@ def spec_from(table: Table, file: Path) -> ModelSpec:
 
     `base` and `backbone` work as in a file of its own. Raises EffkerasError, naming `file`, like `spec`.
     """
-    return _Zoo().spec_from(table, file)
+    return _Resolution(_zoo(), {file: table}).spec(file)
 
 
 def saved_weights(name_or_path: object) -> Path | None:
@@ -132,12 +137,12 @@ def definition_folder(name_or_path: object) -> Path | None:
 
 def families() -> dict[str, Family]:
     """The families of the zoo by folder, in the order they are shown."""
-    return _Zoo().families
+    return _zoo().families
 
 
 def specs_by_family() -> Iterator[tuple[Family, list[ModelSpec]]]:
     """All models of the zoo: families in the order they are shown, each with its models by name."""
-    zoo = _Zoo()
+    zoo = _zoo()
     for folder, family in zoo.families.items():
         paths = [path for path in zoo.definitions.values() if path.parent.name == folder]
         yield family, [zoo.spec(path) for path in paths]
@@ -145,19 +150,53 @@ def specs_by_family() -> Iterator[tuple[Family, list[ModelSpec]]]:
 
 def definition_path(name: str) -> Path | None:
     """The file that defines a zoo model of this long name, if there is one."""
-    return _Zoo().definitions.get(name)
+    return _zoo().definitions.get(name)
 
 
 def _is_model(path: Path) -> bool:
     return path.stem != "base" and not path.stem.endswith(_NOT_MODELS)
 
 
-class _Zoo:
-    """The folder of definitions as it is now: each file is read once."""
+# What tells one state of a file from another: its modification time, size and inode; None for no file.
+_Stamp = tuple[int, int, int] | None
 
-    def __init__(self) -> None:
-        self._folder = zoo_folder()
-        self._tables: dict[Path, Table] = {}
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@functools.lru_cache(maxsize=1024)
+def _table(path: Path, stamp: _Stamp) -> Table:
+    """A file's table, parsed once for each state of the file; callers only read it."""
+    return read_toml(path)
+
+
+def _zoo() -> _Zoo:
+    """The zoo as it is now: listed again when a folder or families.toml has changed since.
+
+    A folder's time changes when a definition is added, removed or renamed. What is in a definition is no part
+    of the listing; `_Zoo.spec` looks at the files that a definition was made of.
+    """
+    folder = zoo_folder()
+    folders = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir())
+    return _listed(folder, tuple((one, _stamp(one)) for one in (folder / "families.toml", *folders)))
+
+
+@functools.lru_cache(maxsize=4)
+def _listed(folder: Path, stamps: tuple[tuple[Path, _Stamp], ...]) -> _Zoo:
+    return _Zoo(folder)
+
+
+class _Zoo:
+    """The folder of definitions in one state, with the definitions that were resolved in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._resolved: dict[tuple[Path, Path], tuple[dict[Path, _Stamp], ModelSpec]] = {}
 
     @cached_property
     def families(self) -> dict[str, Family]:
@@ -168,19 +207,17 @@ class _Zoo:
     @cached_property
     def definitions(self) -> dict[str, Path]:
         files = sorted(self._folder.glob("*/*.toml"))
-        return {self._long_name(path): path for path in files if _is_model(path)}
+        return {self.long_name(path): path for path in files if _is_model(path)}
 
     def spec(self, path: Path) -> ModelSpec:
-        table = self._expand_backbone(self._with_bases(path, ()), path)
-        if table.get("abstract"):
-            raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
-        own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
-        spec = spec_from_table({"name": self._long_name(path), **own}, str(path))
-        return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
-
-    def spec_from(self, table: Table, path: Path) -> ModelSpec:
-        self._tables[path] = table
-        return self.spec(path)
+        """The resolved definition in a file: resolved again when a file that it is made of has changed."""
+        key = (path, path.absolute())  # a relative path gives other names, and the working folder may change
+        files, spec = self._resolved.get(key, ({}, None))
+        if spec is None or any(_stamp(file) != stamp for file, stamp in files.items()):
+            resolution = _Resolution(self, {})
+            spec = resolution.spec(path)
+            self._resolved[key] = resolution.files, spec
+        return spec
 
     def locate(self, name: str) -> Path:
         if (Path(name) / "model.toml").is_file():
@@ -192,13 +229,16 @@ class _Zoo:
             return path
         return self.definitions[name] if name in self.definitions else self._by_short_name(name)
 
+    def long_name(self, path: Path) -> str:
+        is_zoo = path.parent.parent == self._folder
+        return self._family(path, default=Family()).long_name(path) if is_zoo else path.stem
+
     def _by_short_name(self, name: str) -> Path:
-        short = self._short_names()
-        matches = short.get(name, []) or self._as_keras_writes(name)
+        matches = self._short_names.get(name, []) or self._as_keras_writes(name)
         if len(matches) > 1:
             raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
         if not matches:
-            hint = did_you_mean(name, [*self.definitions, *short])
+            hint = did_you_mean(name, [*self.definitions, *self._short_names])
             raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
         return self.definitions[matches[0]]
 
@@ -206,6 +246,7 @@ class _Zoo:
         """Models whose name without dashes this is, as keras.applications writes it: efficientnetb0."""
         return [long for long in self.definitions if long.replace("-", "") == name]
 
+    @cached_property
     def _short_names(self) -> dict[str, list[str]]:
         """Long names by short name; one that several share is ambiguous."""
         short: dict[str, list[str]] = {}
@@ -218,14 +259,33 @@ class _Zoo:
     def _family(self, path: Path, default: Family) -> Family:
         return self.families.get(path.parent.name, default)
 
-    def _long_name(self, path: Path) -> str:
-        is_zoo = path.parent.parent == self._folder
-        return self._family(path, default=Family()).long_name(path) if is_zoo else path.stem
+
+class _Resolution:
+    """One definition being resolved; `files` are those that it depends on, as they were before reading."""
+
+    def __init__(self, zoo: _Zoo, given: Mapping[Path, Table]) -> None:
+        self.files: dict[Path, _Stamp] = {}
+        self._zoo = zoo
+        self._given = given
+
+    def spec(self, path: Path) -> ModelSpec:
+        table = self._expand_backbone(self._with_bases(path, ()), path)
+        if table.get("abstract"):
+            raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
+        own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
+        spec = spec_from_table({"name": self._zoo.long_name(path), **own}, str(path))
+        return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
+
+    def _is_file(self, path: Path) -> bool:
+        """Whether there is such a file; the definition depends on the answer."""
+        self.files[path.absolute()] = _stamp(path)
+        return path.is_file()
 
     def _read(self, path: Path) -> Table:
-        if path not in self._tables:
-            self._tables[path] = read_toml(path)
-        return dict(self._tables[path])
+        if path in self._given:
+            return dict(self._given[path])
+        stamp = self.files[path.absolute()] = _stamp(path)
+        return dict(_table(path, stamp))
 
     def _with_bases(self, path: Path, seen: tuple[Path, ...]) -> Table:
         if path in seen:
@@ -238,7 +298,9 @@ class _Zoo:
         if not isinstance(base, str):
             raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
         sibling = path.parent / f"{base}.toml"
-        parent = self._with_bases(sibling if sibling.is_file() else self.locate(base), (*seen, path))
+        parent = self._with_bases(
+            sibling if self._is_file(sibling) else self._zoo.locate(base), (*seen, path)
+        )
         parent.pop("abstract", None)
         for key in ("published", "weights", "summary"):
             parent.pop(key, None)  # figures and weights belong to one model, not to those made from it
@@ -257,7 +319,7 @@ class _Zoo:
         if "kind" in own:
             return table  # a resolved definition, as models carry it: its network is whole
         beside = path.parent / backbone
-        source = beside if beside.is_file() else self.locate(backbone)
+        source = beside if self._is_file(beside) else self._zoo.locate(backbone)
         theirs = self._with_bases(source, (path,))
         if "network" not in theirs:
             raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")

@@ -14,6 +14,7 @@ from effkeras.backbones import with_backbone
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
+from effkeras.tables import read_toml as original
 
 
 @pytest.fixture
@@ -275,3 +276,41 @@ def test_a_model_comes_with_its_weights(tmp_path):
         zoo.saved_weights(tmp_path)
     (tmp_path / "model.keras").touch()
     assert zoo.saved_weights(tmp_path) == tmp_path / "model.keras"
+
+
+def test_a_definition_is_read_once_until_a_file_that_it_is_made_of_changes(own_zoo, monkeypatch):
+    read = []
+    monkeypatch.setattr(zoo, "read_toml", lambda path: read.append(path) or original(path))
+    first = effkeras.spec("d0")
+    assert effkeras.spec("d0") is first
+    assert len(read) == len(set(read)) > 2  # families.toml, the definition, its bases and its backbone
+    names = effkeras.list_models()
+    seen = len(read)
+    assert effkeras.list_models() == names
+    assert len(read) == seen
+    base = own_zoo / "efficientdet" / "base.toml"
+    written(base, base.read_text() + "\n# as it was\n")
+    assert effkeras.spec("d0") == first
+    assert read[seen:] == [base]
+    backbone = own_zoo / "efficientnet" / "b0.toml"
+    written(backbone, backbone.read_text() + "\n[network]\ndropout = 0.375\n")
+    assert effkeras.spec("d0").network.dropout == 0.375
+
+
+def test_definitions_added_and_removed_show_at_once(own_zoo):
+    assert "efficientnet-mine" not in effkeras.list_models()
+    mine = written(own_zoo / "efficientnet" / "mine.toml", 'base = "b0"\nclasses = 7\n')
+    assert "efficientnet-mine" in effkeras.list_models()
+    assert effkeras.spec("efficientnet-mine").classes == 7
+    written(mine, 'base = "b0"\nclasses = 8\n')
+    assert effkeras.spec("efficientnet-mine").classes == 8
+    mine.unlink()
+    assert "there is no model 'efficientnet-mine'" in refused("efficientnet-mine")
+
+
+def test_a_base_that_appears_beside_a_definition_is_taken(tmp_path):
+    mine = written(tmp_path / "mine.toml", 'base = "b0"\n')
+    assert effkeras.spec(mine).classes == 1000
+    other = effkeras.spec("b0").replace(classes=12).to_toml()
+    written(tmp_path / "b0.toml", other)
+    assert effkeras.spec(mine).classes == 12
