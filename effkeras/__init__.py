@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from effkeras.errors import EffkerasError
 
 if TYPE_CHECKING:
-    from effkeras.models import build, load
+    from effkeras.checkpoints.keras_files import load
+    from effkeras.models import build
     from effkeras.regularization import Regularization
     from effkeras.scaling import compound
     from effkeras.zoo import list_models, spec
@@ -21,7 +22,7 @@ __all__ = ["EffkerasError", "Regularization", "build", "compound", "list_models"
 
 _HOMES = {
     "build": "effkeras.models",
-    "load": "effkeras.models",
+    "load": "effkeras.checkpoints.keras_files",
     "spec": "effkeras.zoo",
     "list_models": "effkeras.zoo",
     "compound": "effkeras.scaling",

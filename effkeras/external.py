@@ -29,6 +29,7 @@ from effkeras.graph.functional import (
 from effkeras.graph.keras_net import EXTERNAL, external_name
 from effkeras.graph.networks.external import ExternalNetwork
 from effkeras.layers import Normalize
+from effkeras.layers.normalize import definition_in
 
 FIRST_LEVEL, LAST_LEVEL = 3, 5
 
@@ -164,14 +165,6 @@ def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:
     if spec.network.needs_model:
         return lambda name: name.startswith(EXTERNAL)
     return backbone_layers(spec).__contains__
-
-
-def definition_in(model: keras.Model) -> ModelSpec | None:
-    """The definition that a model of ours carries; None for a model of others."""
-    from effkeras.models import spec_of
-
-    is_ours = any(isinstance(layer, Normalize) and layer.definition for layer in model.layers)
-    return spec_of(model) if is_ours else None
 
 
 def _tapped(spec: ModelSpec, tapped: TappedModel) -> Attached:

@@ -1,10 +1,8 @@
-"""Builds, loads and saves models: from a definition to a plain functional `keras.Model` and back."""
+"""Builds models: from a definition to a plain functional `keras.Model`."""
 
 from __future__ import annotations
 
-import contextlib
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,15 +10,14 @@ import keras
 
 from effkeras import zoo
 from effkeras.backbones import Backbone
-from effkeras.definition import ModelSpec, spec_from_table, with_classes, with_heads, with_size
-from effkeras.errors import EffkerasError, first_line
+from effkeras.checkpoints import open_weights
+from effkeras.definition import ModelSpec, with_classes, with_heads, with_size
+from effkeras.errors import EffkerasError
 from effkeras.external import Attached, attach, copy_backbone
-from effkeras.files import whole_file
 from effkeras.graph.counting import run_over_shapes
 from effkeras.graph.functional import Part, deep_graphs
 from effkeras.graph.heads import classifier, detector
 from effkeras.graph.keras_net import KerasNet
-from effkeras.hdf5_safety import check_file
 from effkeras.layers import Normalize
 from effkeras.limits import check_memory
 from effkeras.regularization import Regularization, regularized
@@ -93,8 +90,6 @@ def build(  # noqa: PLR0913 - the one front door
     opened = None
     weights = zoo.saved_weights(name_or_path) if weights is None and backbone is None else weights
     if weights is not None:
-        from effkeras.checkpoints import open_weights
-
         opened = open_weights(spec, weights, folder=zoo.definition_folder(name_or_path))
         spec = opened.spec  # preprocessing and padding belong to the weights
     model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
@@ -140,59 +135,6 @@ def _build(net: KerasNet, spec: ModelSpec, activation: str | None) -> keras.Mode
     kind = activation or "linear"
     outputs = keras.layers.Activation(kind, dtype="float32", name="probabilities" if activation else "scores")
     return keras.Model(pixels, outputs(logits), name=_graph_name(spec))
-
-
-def spec_of(model: keras.Model) -> ModelSpec:
-    """The definition that a model carries in its first layer.
-
-    Raises EffkerasError when the model was not built by effkeras.
-    """
-    for layer in model.layers:
-        if isinstance(layer, Normalize) and layer.definition:
-            return spec_from_table(tomllib.loads(layer.definition), model.name)
-    raise EffkerasError(f"the model {model.name!r} carries no definition; build it with effkeras.build")
-
-
-def load(path: str | Path) -> keras.Model:
-    """Loads a `.keras` file, or the model of a run folder.
-
-    Raises EffkerasError when there is none, it is corrupt, or its weights refer to another file.
-    """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
-    with _reading(file):
-        return keras.models.load_model(file, compile=False)
-
-
-def load_weights_of(model: keras.Model, file: Path) -> None:
-    """Copies into a model the weights of the `.keras` file that was saved from it or from its like.
-
-    Raises EffkerasError when the file is missing, corrupt, or of another model, or refers to another file.
-    """
-    with _reading(file):
-        model.load_weights(file)
-
-
-def save(model: keras.Model, path: Path) -> None:
-    """Saves a `.keras` file, whole or not at all."""
-    with whole_file(Path(path)) as temporary:
-        model.save(temporary)
-
-
-@contextlib.contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Around everything that Keras reads from a file: checks the file first, and explains errors."""
-    try:
-        check_file(file)
-        with deep_graphs():
-            yield
-    except EffkerasError:
-        raise
-    except Exception as error:
-        reason = first_line(error)
-        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
 
 
 def _check_channels(spec: ModelSpec) -> None:

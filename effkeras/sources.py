@@ -37,7 +37,8 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
     is_random = not is_saved and weights is None
     with quiet():
-        from effkeras.models import build, load
+        from effkeras.checkpoints.keras_files import load
+        from effkeras.models import build
 
         if is_random:
             _seed()

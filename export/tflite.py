@@ -142,7 +142,7 @@ def _check_data(options: ExportOptions) -> None:
 
 
 def _job(model: keras.Model, source: str, options: ExportOptions, target: Target, file: Path) -> Job:
-    from effkeras.models import spec_of
+    from effkeras.layers.normalize import spec_of
     from export.consumers.finishing import Finish
     from quantize.attempts import Budget
     from quantize.driver import Job
@@ -228,7 +228,7 @@ def _report(made: Made, file: Path, options: ExportOptions) -> ExportReport:
 
 def _target(made: Made) -> Target:
     """What the artifact was made for."""
-    from effkeras.models import spec_of
+    from effkeras.layers.normalize import spec_of
     from export.consumers.finishing import Finish
 
     finish = made.job.finishing(spec_of(made.model))

@@ -16,7 +16,7 @@ from effkeras.console import note
 from effkeras.inference.compare import Measured, measure
 from effkeras.inference.evaluate import headlines
 from effkeras.inference.predictor import KerasPredictor
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from quantize.digests import contents, fingerprint
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def _run(argv: Sequence[str] | None) -> int:
     opened = open_model(chosen.model, chosen.weights)
     with quiet():
         from effkeras.external import adopted
-        from effkeras.models import spec_of
+        from effkeras.layers.normalize import spec_of
         from quantize.checks.acceptance import Verdict, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits, SplitsOptions

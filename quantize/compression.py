@@ -13,13 +13,14 @@ from typing import Any
 import keras
 
 from effkeras import results
+from effkeras.checkpoints.keras_files import save
 from effkeras.external import adopted
 from effkeras.files import safe_name, write_text
 from effkeras.inference.compare import Drop
+from effkeras.layers.normalize import spec_of
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, LiteRTModel
-from effkeras.models import save, spec_of
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from quantize import plans

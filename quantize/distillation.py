@@ -20,7 +20,7 @@ from effkeras.data.records import LabelledData
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import check_functional, deep_graphs, is_functional, maker, output_structure
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.rewrite import TINY, check_finite
 from effkeras.training.tuning import TuneJob, tune
 from quantize.lessons import Lessons

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from effkeras import results
 from effkeras.console import note
 from effkeras.layers.fake_quant import is_fake_quantized
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked

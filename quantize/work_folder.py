@@ -12,11 +12,12 @@ from typing import Any, Literal
 import keras
 import tomli_w
 
+from effkeras.checkpoints.keras_files import load, save
 from effkeras.console import note
 from effkeras.data.records import LabelledData
 from effkeras.errors import EffkerasError
 from effkeras.files import check_can_make, make_folder, write_bytes, write_text
-from effkeras.models import load, save, spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.rewrite import check_finite
 from effkeras.tables import read_toml, to_table
 from effkeras.training.settings import TrainSettings

@@ -11,12 +11,14 @@ import pytest
 
 import effkeras
 from effkeras.backbones import TappedModel, with_backbone
+from effkeras.checkpoints.keras_files import load, save
 from effkeras.data.splits import open_data
 from effkeras.definition import HeadSpec, ModelSpec, spec_from_table, with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers, count
-from effkeras.models import build_spec, load, save, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 from effkeras.training.loop import Job, freeze, train
 from effkeras.training.settings import TrainSettings
 

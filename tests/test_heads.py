@@ -10,10 +10,12 @@ from tiny import tiny_detector
 
 import effkeras
 from effkeras.checkpoints import load_weights
+from effkeras.checkpoints.keras_files import save
 from effkeras.checkpoints.official_names import official_names
 from effkeras.definition import SegmentSpec, spec_from_table, with_classes, with_heads
 from effkeras.errors import EffkerasError
-from effkeras.models import build_spec, save, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 
 BOTH = ["detect", "segment"]
 

@@ -17,7 +17,7 @@ from torch_weights import picture, read_torch_golden
 import effkeras
 from effkeras import cli
 from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.published.cards import cached_file
 
 TIMM = "mobilenetv3_small_100"

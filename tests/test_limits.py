@@ -46,7 +46,7 @@ def deep(depth: float) -> ModelSpec:
 
 @pytest.mark.slow
 def test_more_layers_than_python_calls_are_built_saved_and_loaded(tmp_path):
-    from effkeras.models import save
+    from effkeras.checkpoints.keras_files import save
 
     before = sys.getrecursionlimit()
     model = effkeras.build(deep(15.0))

@@ -15,7 +15,7 @@ import effkeras
 from effkeras import Regularization
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.networks import DropBlockSpec
 from effkeras.regularization import regularized
 from effkeras.tables import read_toml, to_record

@@ -15,6 +15,7 @@ from tiny import digits_folder, random_pictures, tiny_detector
 
 import effkeras
 from effkeras import cli
+from effkeras.checkpoints.keras_files import save
 from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.splits import open_data
 from effkeras.definition import ModelSpec, with_heads
@@ -24,7 +25,7 @@ from effkeras.inference.predict import draw, predict
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec, save
+from effkeras.models import build_spec
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
 from quantize.accuracy import Accuracy

@@ -10,7 +10,7 @@ from effkeras import zoo
 from effkeras.data.splits import open_data
 from effkeras.inference.evaluate import evaluate
 from effkeras.inference.predictor import KerasPredictor
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 
 # What each is at least worth on 1,000 test pictures.
 DETECTORS = {"efficientdet-digits": (0.62, 0.93), "efficientdet-digits-d0": (0.62, 0.9)}

@@ -1,7 +1,8 @@
-"""Weights of a Keras 3 model: a `.keras` file or a run folder."""
+"""Keras 3 models in `.keras` files and run folders: loaded, saved, or a source of weights."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,55 @@ from typing import Any
 import keras
 import numpy as np
 
+from effkeras.checkpoints.hdf5_safety import check_file
 from effkeras.checkpoints.sources import Demands, Padding, Wanted
 from effkeras.definition import ModelSpec
-from effkeras.external import definition_in
-from effkeras.models import load
+from effkeras.errors import EffkerasError, first_line
+from effkeras.files import whole_file
+from effkeras.graph.functional import deep_graphs
+from effkeras.layers.normalize import definition_in
+
+
+def load(path: str | Path) -> keras.Model:
+    """Loads a `.keras` file, or the model of a run folder.
+
+    Raises EffkerasError when there is none, it is corrupt, or its weights refer to another file.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
+    with _reading(file):
+        return keras.models.load_model(file, compile=False)
+
+
+def load_weights_of(model: keras.Model, file: Path) -> None:
+    """Copies into a model the weights of the `.keras` file that was saved from it or from its like.
+
+    Raises EffkerasError when the file is missing, corrupt, or of another model, or refers to another file.
+    """
+    with _reading(file):
+        model.load_weights(file)
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Saves a `.keras` file, whole or not at all."""
+    with whole_file(Path(path)) as temporary:
+        model.save(temporary)
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Around everything that Keras reads from a file: checks the file first, and explains errors."""
+    try:
+        check_file(file)
+        with deep_graphs():
+            yield
+    except EffkerasError:
+        raise
+    except Exception as error:
+        reason = first_line(error)
+        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> KerasSource:

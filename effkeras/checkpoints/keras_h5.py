@@ -13,11 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from effkeras.checkpoints.hdf5_safety import check_hdf5
 from effkeras.checkpoints.keras_names import KerasLayer, keras_layers, top_layers
 from effkeras.checkpoints.sources import Demands, Padding, Triple, Wanted, reading
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
-from effkeras.hdf5_safety import check_hdf5
 
 _WHAT = "HDF5 file of Keras weights"
 _ROOTS = ("layers", "_layer_checkpoint_dependencies")  # the second was TensorFlow 2.12 to 2.15

@@ -19,7 +19,7 @@ from effkeras.definition import ModelSpec, WeightsSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers
 from effkeras.graph.heads import MASK_PREFIX
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.published.cards import locate
 
 _LISTED = 8

@@ -32,7 +32,8 @@ def _run(argv: Sequence[str] | None) -> None:
         spec = with_classes(spec, chosen.classes)
     with quiet():
         from effkeras.checkpoints import open_weights
-        from effkeras.models import build_spec, save
+        from effkeras.checkpoints.keras_files import save
+        from effkeras.models import build_spec
 
         folder = zoo.definition_folder(chosen.model)
         opened = open_weights(spec, chosen.source, padding=chosen.padding, folder=folder)

@@ -1,12 +1,6 @@
 """Parameters and multiply-adds of a definition, by arithmetic: no TensorFlow, nothing built.
 
-Two conventions, both common in papers:
-
-- MACs: one is one multiply-add of a convolution or dense layer, and nothing else counts.
-- Operations, as TensorFlow's profiler counts them (the figures of the EfficientDet and EfficientNetV2
-  authors are half of these): two for each MAC, one for each bias, sum, product, mean and pooling input,
-  two for each swish, three for each hard swish, and for a fast fusion of k maps 3k - 1. Batch
-  normalisation folds away in an artifact and counts nothing, as do ReLU, sigmoid and softmax.
+`effkeras.graph.counts` says what counts.
 """
 
 from __future__ import annotations
@@ -17,6 +11,7 @@ from dataclasses import dataclass, field
 
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.heads import classifier, detector
 from effkeras.graph.vocabulary import Application, Conv, Depthwise, Padding, Pool, Vocabulary, pair
 from effkeras.networks import BatchNormSpec
@@ -36,16 +31,6 @@ class Shape:
     def values(self) -> int:
         """Values in the map."""
         return self.height * self.width * self.channels
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a definition costs: weights, and multiply-adds for one picture."""
-
-    trainable: int
-    total: int
-    macs: int
-    operations: int
 
 
 @dataclass(slots=True)
@@ -102,7 +87,7 @@ class CountingNet(Vocabulary[Shape]):
         return x
 
     def activation(self, x: Shape, name: str, kind: str) -> Shape:
-        self.others += {"swish": 2, "hard_swish": 3}.get(kind, 0) * x.values
+        self.others += ACTIVATION_OPERATIONS.get(kind, 0) * x.values
         return x
 
     def add(self, xs: Sequence[Shape], name: str) -> Shape:

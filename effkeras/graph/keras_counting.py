@@ -1,4 +1,4 @@
-"""Weights and multiply-adds of functional Keras models, by their layers; the conventions are `counting`'s."""
+"""Weights and multiply-adds of functional Keras models, by their layers, as `counts` defines them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from effkeras.errors import EffkerasError
 from effkeras.graph.applications import feature_maps
-from effkeras.graph.counting import Counts
+from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.functional import (
     Call,
     CopyRules,
@@ -32,7 +32,6 @@ _SLIDING = (
     keras.layers.Dense,
 )
 _POOLING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
-_ACTIVATIONS = {"silu": 2, "swish": 2, "hard_silu": 3, "hard_swish": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +114,9 @@ def _macs(call: Call) -> int:
 
 
 def _others(call: Call) -> int:
-    """Operations beside multiply-adds; see `counting` for what counts."""
+    """Operations beside multiply-adds; see `counts` for which."""
     layer, inputs, values = call.operation, call.inputs, _values(call.outputs[0])
-    per_value = _ACTIVATIONS.get(_activation(layer), 0) + bool(getattr(layer, "use_bias", False))
+    per_value = ACTIVATION_OPERATIONS.get(_activation(layer), 0) + bool(getattr(layer, "use_bias", False))
     if isinstance(layer, keras.layers.GlobalAveragePooling2D):
         return _values(inputs[0])
     if isinstance(layer, _POOLING):

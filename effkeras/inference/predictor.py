@@ -45,7 +45,7 @@ class KerasPredictor:
     @classmethod
     def of(cls, model: keras.Model) -> KerasPredictor:
         """A predictor for a model built by effkeras."""
-        from effkeras.models import spec_of
+        from effkeras.layers.normalize import spec_of
 
         return cls(model, spec_of(model))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+from effkeras.definition import ModelSpec, spec_from_table
+from effkeras.errors import EffkerasError
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
@@ -52,3 +56,22 @@ def _row(channels: list[float], width: int | None) -> np.ndarray:
     XNNPACK adds a constant to a map run by run: runs of 3 values take 5 % of EfficientNet-B0's time.
     """
     return np.tile(np.asarray(channels, np.float32), (1, 1, width or 1, 1))
+
+
+def spec_of(model: keras.Model) -> ModelSpec:
+    """The definition that a model carries in its first layer.
+
+    Raises EffkerasError when the model was not built by effkeras.
+    """
+    spec = definition_in(model)
+    if spec is None:
+        raise EffkerasError(f"the model {model.name!r} carries no definition; build it with effkeras.build")
+    return spec
+
+
+def definition_in(model: keras.Model) -> ModelSpec | None:
+    """The definition that a model built by effkeras carries; None for any other model."""
+    for layer in model.layers:
+        if isinstance(layer, Normalize) and layer.definition:
+            return spec_from_table(tomllib.loads(layer.definition), model.name)
+    return None

@@ -18,7 +18,7 @@ from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.networks import AUXILIARY
 
 

@@ -17,7 +17,8 @@ from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.external import is_in_backbone, own_part
-from effkeras.models import build_spec, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 from effkeras.training.auxiliary import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan

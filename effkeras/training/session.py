@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.progress import Progress as Bar
 
 from effkeras import results
+from effkeras.checkpoints.keras_files import load_weights_of, save
 from effkeras.console import note, progress
 from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import LabelledData
@@ -21,7 +22,6 @@ from effkeras.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headlines
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers import FollowTraining
-from effkeras.models import load_weights_of, save
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for
 from effkeras.training.run import Progress, Run, load_checkpoint, save_checkpoint

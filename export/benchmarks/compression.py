@@ -158,7 +158,7 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
     """Runs one case and gives its row."""
     with quiet():
         import effkeras
-        from effkeras.models import spec_of
+        from effkeras.layers.normalize import spec_of
         from export.benchmarks.random_models import rescaled
         from quantize.compression import CompressOptions, compress
         from quantize.distillation import probe

@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def time_conversions(options: ConvertBenchOptions) -> Conversion:
     """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
     with quiet():
-        from effkeras.models import build, spec_of
+        from effkeras.layers.normalize import spec_of
+        from effkeras.models import build
         from export.benchmarks.random_models import random_images
     shape = (options.size, options.size) if options.size else None
     model = build(options.model, input_shape=shape)

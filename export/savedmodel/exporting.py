@@ -19,7 +19,7 @@ from effkeras.errors import EffkerasError, first_line
 from effkeras.files import check_can_make, whole_folder, write_text
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.inference.saved_model import DEFAULT, DEFINITION, SavedModel
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.quiet import quiet
 from effkeras.sources import SAVED_MODEL, called, is_saved_model, open_model
 from export.runs import run_folder

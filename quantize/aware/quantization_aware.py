@@ -177,7 +177,7 @@ def _batches(model: keras.Model, data: Calibration, samples: int, seed: int) -> 
 
 def _preparation(model: keras.Model) -> InputSpec | None:
     """How a model's pictures are prepared, if it says so."""
-    from effkeras.models import spec_of
+    from effkeras.layers.normalize import spec_of
 
     try:
         return spec_of(model).input

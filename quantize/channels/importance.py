@@ -17,8 +17,8 @@ from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.detection.losses import detector_losses, mask_loss
 from effkeras.errors import EffkerasError
-from effkeras.external import definition_in
 from effkeras.graph.channel_flow import LayerFlow, Numbers, Sliced
+from effkeras.layers.normalize import definition_in
 from effkeras.training.session import spread
 from quantize.channels.groups import Channels
 

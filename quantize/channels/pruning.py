@@ -12,13 +12,13 @@ import numpy as np
 
 from effkeras.console import note
 from effkeras.errors import EffkerasError
-from effkeras.external import definition_in
 from effkeras.graph.channel_flow import Numbers
 from effkeras.graph.counting import run_over_shapes
 from effkeras.graph.functional import calls_of
 from effkeras.graph.keras_counting import count_layers
 from effkeras.graph.keras_net import EXTERNAL, external_name
 from effkeras.graph.networks.external import ExternalNetwork
+from effkeras.layers.normalize import definition_in
 from effkeras.rewrite import check_finite, flat
 from quantize.channels.costs import MACS, TIME, costs_of
 from quantize.channels.groups import Channels, find_channels, locked_by, without_channels

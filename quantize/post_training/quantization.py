@@ -185,7 +185,7 @@ def _sampling(options: PtqOptions) -> Sampling:
 
 
 def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:
-    from effkeras.models import spec_of
+    from effkeras.layers.normalize import spec_of
 
     try:
         return spec_of(model)

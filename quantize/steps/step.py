@@ -88,7 +88,7 @@ class Context:
 
     def probe(self, model: keras.Model) -> np.ndarray:
         """Some training images as a model takes them: float32 (n, H, W, 3)."""
-        from effkeras.models import spec_of
+        from effkeras.layers.normalize import spec_of
         from quantize.distillation import probe
 
         return probe(self.train, spec_of(model), self.seed)

@@ -31,9 +31,9 @@ from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.store import PictureStore
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
+from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import attach, name_interface
 from effkeras.litert.runner import DEFINITION
-from effkeras.models import spec_of
 from effkeras.rewrite import Graph, check_finite, rewrite
 from quantize.distillation import meaning
 from quantize.lessons import Lessons

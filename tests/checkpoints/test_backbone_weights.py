@@ -13,11 +13,12 @@ from torch_weights import read_torch_golden
 
 import effkeras
 from effkeras.checkpoints import load_weights
+from effkeras.checkpoints.keras_files import save
 from effkeras.checkpoints.official_names import official_names
 from effkeras.definition import with_size
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers
-from effkeras.models import build_spec, save
+from effkeras.models import build_spec
 
 SMALL = {"width": 0.35, "depth": 0.3}
 

@@ -10,8 +10,9 @@ import pytest
 from tiny import tiny_classifier, tiny_detector
 
 from effkeras.checkpoints import load_weights
+from effkeras.checkpoints.keras_files import save
 from effkeras.definition import with_classes
-from effkeras.models import build_spec, save
+from effkeras.models import build_spec
 
 LAYERS = {"classifier": ("logits", "kernel"), "detector": ("class_predict", "pointwise_kernel")}
 

@@ -13,7 +13,7 @@ from proofs import KERAS, proves
 import effkeras
 from effkeras.checkpoints.keras_names import nasnet_names
 from effkeras.errors import EffkerasError
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 
 
 def theirs(build: Callable[..., keras.Model], size: tuple[int, int], classes: int) -> keras.Model:

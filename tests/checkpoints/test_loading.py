@@ -16,12 +16,13 @@ from goldens import official_weight, read_golden
 import effkeras
 from effkeras import zoo
 from effkeras.checkpoints import load_weights
+from effkeras.checkpoints.keras_files import save
 from effkeras.checkpoints.official_names import official_names
 from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
 from effkeras.definition import ModelSpec, WeightsSpec, with_classes
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import layer_channels
-from effkeras.models import build_spec, save
+from effkeras.models import build_spec
 
 HAVE_BIAS = ("/se/", "resample_", "op_after_combine", "class_net/", "box_net/", "/dense/")
 STEM = "efficientnet-b0/stem/conv2d/kernel"

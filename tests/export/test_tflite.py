@@ -16,14 +16,16 @@ from eager import outputs_of_model
 from tiny_models import SIDE, parts, pictures, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import results
+from effkeras.checkpoints.keras_files import save
 from effkeras.data.formats.class_folders import write_folder
 from effkeras.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.inference.compare import Measured
+from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.interface import interface
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec, save, spec_of
+from effkeras.models import build_spec
 from effkeras.preprocess import network_input
 from export.metadata import Boxes, read
 from export.metadata.decoding import anchors_in

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny import random_pictures, tiny_cells, tiny_detector
 
 import effkeras
+from effkeras.checkpoints.keras_files import load, save
 from effkeras.definition import ModelSpec, with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.errors import EffkerasError
@@ -22,8 +23,9 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.networks.cells import cells_of
 from effkeras.graph.vocabulary import Conv, Pool
 from effkeras.layers import DropPath
+from effkeras.layers.normalize import spec_of
 from effkeras.layers.scheduled import set_progress
-from effkeras.models import build_spec, load, save, spec_of
+from effkeras.models import build_spec
 
 BASES = ("nasnet-mobile", "nasnet-cifar", "pnasnet-mobile")
 ALL_OPERATIONS = (

@@ -10,7 +10,8 @@ import pytest
 import effkeras
 from effkeras.definition import with_size
 from effkeras.errors import EffkerasError
-from effkeras.graph.counting import Counts, count
+from effkeras.graph.counting import count
+from effkeras.graph.counts import Counts
 from effkeras.graph.keras_counting import count_layers
 from effkeras.models import build_spec
 

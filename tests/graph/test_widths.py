@@ -13,7 +13,8 @@ from effkeras.definition import ModelSpec, with_heads
 from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count, layer_channels, weight_shapes
 from effkeras.graph.keras_counting import count_layers
-from effkeras.models import build_spec, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 
 # Where a narrowed layer has no other to agree with.
 FREE = {

@@ -13,7 +13,8 @@ from tiny_models import tiny_model
 from effkeras import results
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import Measured
-from effkeras.models import build_spec, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 from quantize import accuracy
 from quantize.accuracy import digest_of, model_metrics
 

@@ -6,7 +6,8 @@ import keras
 import pytest
 from tiny import tiny_classifier
 
-from effkeras.models import build_spec, save
+from effkeras.checkpoints.keras_files import save
+from effkeras.models import build_spec
 from quantize.command import main, settings_of, work_folder
 
 

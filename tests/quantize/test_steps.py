@@ -12,7 +12,8 @@ import pytest
 from tiny import tiny_classifier
 
 from effkeras import EffkerasError
-from effkeras.models import build_spec, save
+from effkeras.checkpoints.keras_files import save
+from effkeras.models import build_spec
 from quantize import plans
 from quantize.command import main
 from quantize.steps.step import STEPS, steps_in_order

@@ -9,10 +9,11 @@ import pytest
 from tiny import digits_folder
 
 import effkeras
+from effkeras.checkpoints.keras_files import save
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.splits import open_data
 from effkeras.definition import HeadSpec, ModelSpec, with_size
-from effkeras.models import save, spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.networks import BatchNormSpec
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings

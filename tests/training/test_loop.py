@@ -22,7 +22,7 @@ from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.pictures import read_picture
 from effkeras.data.splits import open_data, spread
 from effkeras.errors import EffkerasError
-from effkeras.models import spec_of
+from effkeras.layers.normalize import spec_of
 from effkeras.networks import BatchNormSpec
 from effkeras.preprocess import network_input
 from effkeras.training.compiling import compile_for

@@ -21,11 +21,12 @@ from tiny import digits_folder, tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import results
+from effkeras.checkpoints.keras_files import load, save
 from effkeras.cli import main as effkeras_main
 from effkeras.inference.predict import predict
 from effkeras.inference.predictor import KerasPredictor, open_predictor
 from effkeras.inference.saved_model import SavedModel
-from effkeras.models import build, load, save
+from effkeras.models import build
 from export.reporting.data import read_run
 from export.savedmodel import main
 from export.savedmodel.options import SavedModelOptions

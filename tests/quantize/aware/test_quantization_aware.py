@@ -14,7 +14,8 @@ from tiny_models import decibels, keras_outputs, pictures, randomize, tiny_model
 import effkeras
 from effkeras import EffkerasError
 from effkeras.layers.fake_quant import FakeQuant, fake_quants
-from effkeras.models import build_spec, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 from quantize import qat
 from quantize.specs import QatSpec
 

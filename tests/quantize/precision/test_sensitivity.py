@@ -13,10 +13,10 @@ from PIL import Image
 from tiny_models import tiny_model
 
 from effkeras import EffkerasError
+from effkeras.checkpoints.keras_files import save
 from effkeras.graph.keras_counting import count_layers
 from effkeras.litert.costs import integer_share, multiply_adds
 from effkeras.litert.flatbuffer import operators
-from effkeras.models import save
 from quantize import sensitivity
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts

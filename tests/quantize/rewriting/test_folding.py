@@ -12,7 +12,8 @@ from tiny_models import SIDE, keras_outputs, pictures, randomize, tiny_model, ti
 import effkeras
 from effkeras import EffkerasError
 from effkeras.definition import with_size
-from effkeras.models import build_spec, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 from quantize import fold
 
 # Of the outputs' standard deviation.

@@ -16,7 +16,8 @@ from effkeras.data.pictures import read_picture
 from effkeras.definition import ModelSpec
 from effkeras.errors import EffkerasError
 from effkeras.graph.functional import calls_of
-from effkeras.models import build_spec, spec_of
+from effkeras.layers.normalize import spec_of
+from effkeras.models import build_spec
 from quantize.rewriting.friendly import activation_of, friendly
 from quantize.specs import FriendlySpec
 

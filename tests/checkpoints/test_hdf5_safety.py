@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from tiny import tiny_classifier
 
-from effkeras import hdf5_safety
-from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.keras_files import weights_of
+from effkeras.checkpoints import hdf5_safety, load_weights
+from effkeras.checkpoints.hdf5_safety import check_file
+from effkeras.checkpoints.keras_files import load, load_weights_of, weights_of
 from effkeras.cli import main
 from effkeras.errors import EffkerasError
-from effkeras.hdf5_safety import check_file
-from effkeras.models import build_spec, load, load_weights_of
+from effkeras.models import build_spec
 
 SECRET = 1234.5
 MEMBER = "model.weights.h5"
