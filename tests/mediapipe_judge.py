@@ -34,7 +34,7 @@ def classify(base: BaseOptions, pictures: np.ndarray, enlarged: int):
     options = vision.ImageClassifierOptions(base_options=base, max_results=5)
     with vision.ImageClassifier.create_from_options(options) as classifier:
         for picture in pictures:
-            result = classifier.classify(image(picture, enlarged))
+            result = classifier.classify(as_mediapipe(picture, enlarged))
             yield [[one.category_name, one.score] for one in result.classifications[0].categories]
 
 
@@ -43,14 +43,14 @@ def detect(base: BaseOptions, pictures: np.ndarray, enlarged: int):
     options = vision.ObjectDetectorOptions(base_options=base, score_threshold=0.05)
     with vision.ObjectDetector.create_from_options(options) as detector:
         for picture in pictures:
-            result = detector.detect(image(picture, enlarged))
+            result = detector.detect(as_mediapipe(picture, enlarged))
             yield [
                 [one.categories[0].category_name, one.categories[0].score, box(one.bounding_box, enlarged)]
                 for one in result.detections
             ]
 
 
-def image(picture: np.ndarray, enlarged: int) -> mp.Image:
+def as_mediapipe(picture: np.ndarray, enlarged: int) -> mp.Image:
     """A picture as MediaPipe takes it."""
     large = picture.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
     return mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(large))

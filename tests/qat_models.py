@@ -7,7 +7,7 @@ import functools
 import keras
 import numpy as np
 import small_nets
-from tiny_models import pictures, tiny_model
+from tiny_models import random_images, tiny_model
 
 from effkeras.layers.fake_quant_kernels import FakeQuantKernel
 from quantize import qat
@@ -17,7 +17,7 @@ from quantize.specs import QatSpec
 
 @functools.cache
 def prepared(name: str) -> Compressed:
-    return qat(tiny_model(name), pictures(8))
+    return qat(tiny_model(name), random_images(8))
 
 
 def small(spec: QatSpec | None = None, model: keras.Model | None = None) -> Compressed:

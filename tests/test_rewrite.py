@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import keras_outputs, pictures, tiny_model
+from tiny_models import keras_outputs, random_images, tiny_model
 
 from effkeras import EffkerasError
 from effkeras.rewrite import Graph, flat, key, passed_on, renewed, rewrite, with_weights
@@ -27,7 +27,7 @@ def test_an_empty_plan_gives_an_equal_copy():
     copy = rewrite(Graph.of(model), {})
     assert copy is not model
     assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
-    wanted, got = keras_outputs(model, pictures(2)), keras_outputs(copy, pictures(2))
+    wanted, got = keras_outputs(model, random_images(2)), keras_outputs(copy, random_images(2))
     assert list(wanted) == list(got)
     for name, values in wanted.items():
         np.testing.assert_allclose(got[name], values, rtol=1e-5, atol=1e-5)

@@ -60,7 +60,7 @@ def randomize(model: keras.Model, gain: float = 1.5) -> None:
 def _balance(model: keras.Model) -> None:
     """Lets every class win sometimes: an untrained classifier says the same of all pictures."""
     last = model.get_layer("logits")
-    logits = outputs_of_model(keras.Model(model.input, last.output), pictures(24, side=model.input.shape[1]))
+    logits = outputs_of_model(keras.Model(model.input, last.output), random_images(24, side=model.input.shape[1]))
     scale = 2 / logits.std(axis=0)
     last.kernel.assign(last.kernel * scale)
     last.bias.assign(-logits.mean(axis=0) * scale)
@@ -80,7 +80,7 @@ def _value(weight, random, gain: float) -> np.ndarray:
     return random.normal(0, np.sqrt(gain / np.prod(inputs)), shape)
 
 
-def pictures(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
+def random_images(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
     """Coarse random pictures, float32 (count, side, side, 3), whole pixels 0..255, each of its own tint."""
     random = np.random.default_rng(seed)
     tint = random.uniform(0, 255, (count, 1, 1, 3))
@@ -102,7 +102,7 @@ def parts(name: str, io: str) -> FloatParts:
 def quantized(name: str, recipe: str, io: str = "float32") -> Quantized:
     one_of_two = "float32" if io == "float32" else "int8"
     options = PtqOptions(find(recipe), io)
-    return quantize_pixels(parts(name, one_of_two), options, pictures(8)[:, None])
+    return quantize_pixels(parts(name, one_of_two), options, random_images(8)[:, None])
 
 
 def decibels(wanted: np.ndarray, got: np.ndarray) -> float:

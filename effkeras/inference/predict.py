@@ -122,9 +122,9 @@ def draw(record: dict[str, Any], out: Path) -> None:
 
 def drawn(record: dict[str, Any], pixels: np.ndarray) -> np.ndarray:
     """A picture, uint8 (h, w, 3), with its record drawn on it; a small one is enlarged."""
-    picture = Image.fromarray(pixels)
-    image = _enlarged(_tinted(picture, record.get("masks", [])))
-    factor = image.width / picture.width
+    original = Image.fromarray(pixels)
+    image = _enlarged(_tinted(original, record.get("masks", [])))
+    factor = image.width / original.width
     pen = ImageDraw.Draw(image)
     for found in record.get("detections", []):
         ymin, xmin, ymax, xmax = (value * factor for value in found["box"])

@@ -7,7 +7,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from tiny_models import decibels, keras_outputs, pictures
+from tiny_models import decibels, keras_outputs, random_images
 
 import effkeras
 from effkeras.litert.runner import LiteRTModel
@@ -35,20 +35,20 @@ def logits(name: str) -> keras.Model:
             layer.momentum = 0.5
             layer.gamma.assign(0.3 * layer.gamma)  # as in trained networks, branches add little to a sum
     for _ in range(8):
-        model(pictures(8, seed=3), training=True)
+        model(random_images(8, seed=3), training=True)
     return model
 
 
 def artifact(name: str, recipe: str) -> tuple[LiteRTModel, object]:
     options = PtqOptions(find(recipe))
-    made = quantize_pixels(float_parts(logits(name), options), options, pictures(8)[:, None])
+    made = quantize_pixels(float_parts(logits(name), options), options, random_images(8)[:, None])
     return LiteRTModel.of_bytes(made.flatbuffer), made
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_the_artifact_computes_what_the_model_computes(name):
     runner, _ = artifact(name, "float32")
-    (wanted,), (got,) = keras_outputs(logits(name), pictures(4)).values(), runner(pictures(4)).values()
+    (wanted,), (got,) = keras_outputs(logits(name), random_images(4)).values(), runner(random_images(4)).values()
     assert np.abs(got - wanted).max() < 1e-3 * wanted.std()
     assert runner.spec.name == name
 
@@ -56,7 +56,7 @@ def test_the_artifact_computes_what_the_model_computes(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_int8_stays_close_and_says_what_it_left(name):
     runner, made = artifact(name, "int8")
-    (wanted,), (got,) = keras_outputs(logits(name), pictures(8)).values(), runner(pictures(8)).values()
+    (wanted,), (got,) = keras_outputs(logits(name), random_images(8)).values(), runner(random_images(8)).values()
     assert decibels(wanted, got) > LOWEST_DECIBELS[name]
     assert all(one.why for one in made.left_in_float)
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from eager import outputs_of_model
-from tiny_models import SIDE, parts, pictures, tiny_model, tiny_spec, with_last_weights
+from tiny_models import SIDE, parts, random_images, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import results
 from effkeras.checkpoints.keras_files import save
@@ -50,7 +50,7 @@ def data(tmp_path_factory):
     """Pictures labelled with what the model says of them: its top-1 is 1 by construction."""
     root = tmp_path_factory.mktemp("data")
     for split, count, seed in (("train", 24, 1), ("test", 12, 2)):
-        shown = pictures(count, seed).astype(np.uint8)
+        shown = random_images(count, seed).astype(np.uint8)
         seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
         found = outputs_of_model(tiny_model(CLASSIFIER), seen).argmax(axis=-1)
         labelled = [(LABELS[i], picture) for i, picture in zip(found, shown, strict=True)]
@@ -124,7 +124,7 @@ def damaged(monkeypatch):
 def unlike(tmp_path_factory):
     """Two folders, in which the damaged artifact is right on one of val and test, and wrong on the other."""
     model = tiny_model(CLASSIFIER)
-    shown = pictures(90, 5).astype(np.uint8)
+    shown = random_images(90, 5).astype(np.uint8)
     seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
     features = outputs_of_model(keras.Model(model.input, model.get_layer("logits").input), seen)
     kernel, bias = map(np.asarray, model.get_layer("logits").weights)
@@ -296,10 +296,10 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
     from quantize import accuracy, attempts
     from quantize.precision import measurements
 
-    wanted = outputs_of_model(tiny_model(CLASSIFIER), pictures(12, 7))
+    wanted = outputs_of_model(tiny_model(CLASSIFIER), random_images(12, 7))
 
     def closeness(predictor, data, *, limit=None, title=""):
-        error = np.abs(predictor(pictures(12, 7))["probabilities"] - wanted).max()
+        error = np.abs(predictor(random_images(12, 7))["probabilities"] - wanted).max()
         return {"top1": 1 - float(error), "top5": 1.0}
 
     monkeypatch.setattr(measurements, "evaluate", closeness)

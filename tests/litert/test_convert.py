@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_models import CLASSIFIERS, DETECTORS, SIDE, keras_outputs, pictures, quantized, tiny_model
+from tiny_models import CLASSIFIERS, DETECTORS, SIDE, keras_outputs, random_images, quantized, tiny_model
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer
@@ -20,8 +20,8 @@ def run(flatbuffer: bytes, pixels: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", DETECTORS + CLASSIFIERS)
 def test_computes_what_the_model_computes(name):
     model = tiny_model(name)
-    wanted = keras_outputs(model, pictures(2))
-    got = LiteRTModel.of_bytes(quantized(name, "float32").flatbuffer)(pictures(2))
+    wanted = keras_outputs(model, random_images(2))
+    got = LiteRTModel.of_bytes(quantized(name, "float32").flatbuffer)(random_images(2))
     assert got.keys() == wanted.keys()
     for output, values in wanted.items():
         assert np.abs(got[output] - values).max() < 1e-4 * values.std()
@@ -54,8 +54,8 @@ def test_lite_multiplies_only_to_normalise():
 def test_without_normalization_it_takes_normalised_pixels():
     model = tiny_model("efficientdet-lite0")
     flatbuffer = to_flatbuffer(model, skip_normalization=True)
-    wanted = keras_outputs(model, pictures(1))
-    got = run(flatbuffer, (pictures(1) - 127) / 128)
+    wanted = keras_outputs(model, random_images(1))
+    got = run(flatbuffer, (random_images(1) - 127) / 128)
     for output, values in wanted.items():
         assert np.abs(got[output] - values).max() < 1e-4 * values.std()
 
@@ -75,7 +75,7 @@ def test_a_model_in_bfloat16_is_converted_in_float32():
     y = keras.layers.Activation("linear", dtype="float32", name="scores")(y)
     flatbuffer = to_flatbuffer(keras.Model(pixels, y))
     assert {tensor.dtype for op in operators(flatbuffer) for tensor in op.outputs} == {"float32"}
-    assert list(run(flatbuffer, pictures(1))) == ["scores"]
+    assert list(run(flatbuffer, random_images(1))) == ["scores"]
 
 
 def test_open_sizes_are_refused():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from handmade import flatbuffer
 from op_cases import conv, dense, reshape
-from tiny_models import parts, pictures, quantized, randomize
+from tiny_models import parts, random_images, quantized, randomize
 
 from effkeras import EffkerasError
 from effkeras.layers.upsample import NearestUpsample
@@ -30,7 +30,7 @@ def test_results_stay_bit_equal(name):
     after = for_edge_tpu(before)
     for xnnpack in (True, False):
         one, other = (LiteRTModel.of_bytes(content, xnnpack=xnnpack) for content in (before, after))
-        for picture in pictures(3):
+        for picture in random_images(3):
             wanted, got = one.raw(picture), other.raw(picture)
             assert len(np.unique(wanted[next(iter(wanted))])) > 2
             for output, values in wanted.items():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 from fed_heads import fed_heads, spec_with
-from tiny_models import pictures, quantized
+from tiny_models import random_images, quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.editor import GraphEditor, Result
@@ -57,7 +57,7 @@ def test_a_head_in_float(io, added):
     editor.set_outputs({"class_logits": real})
     own = LiteRTModel.of_bytes(editor.packed())
     assert len(operators(own.flatbuffer)) == len(operators(plain.flatbuffer)) + added
-    shown = pictures(1)
+    shown = random_images(1)
     np.testing.assert_allclose(own(shown)["class_logits"], plain(shown)["class_logits"], atol=1e-6)
     assert own.raw(shown[0])["class_logits"].dtype == np.float32
 

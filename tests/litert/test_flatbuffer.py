@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from tiny_models import keeping_all, pictures, quantized
+from tiny_models import keeping_all, random_images, quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, with_outputs, with_uint8_io
@@ -72,14 +72,14 @@ def test_operators_say_what_they_are():
 def test_uint8_edges_change_no_result():
     int8 = LiteRTModel.of_bytes(quantized(NAME, "int8", "int8").flatbuffer)
     uint8 = LiteRTModel.of_bytes(with_uint8_io(int8.flatbuffer))
-    for picture in pictures(3):
+    for picture in random_images(3):
         wanted, got = int8.raw(picture), uint8.raw(picture)
         assert wanted.keys() == got.keys()
         for name, values in wanted.items():
             assert got[name].dtype == np.uint8
             np.testing.assert_array_equal(got[name].astype(int) - 128, values)
-    for name, values in int8(pictures(2)).items():
-        np.testing.assert_array_equal(uint8(pictures(2))[name], values)
+    for name, values in int8(random_images(2)).items():
+        np.testing.assert_array_equal(uint8(random_images(2))[name], values)
 
 
 def test_a_float_model_gets_no_uint8_edges():
@@ -122,7 +122,7 @@ def test_a_tensor_that_is_made_an_output_can_be_read():
         inner.index,
     ]
     for interpreter in shown:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pictures(1))
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], random_images(1))
         interpreter.invoke()
     ours, wanted = (interpreter.get_tensor(inner.index) for interpreter in shown)
     assert wanted.std() > 0.01

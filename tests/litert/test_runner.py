@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from handmade import Op, Tensor
 from handmade import flatbuffer as made_of
-from tiny_models import pictures, quantized, tiny_spec
+from tiny_models import random_images, quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.inference.predictor import open_predictor
@@ -28,7 +28,7 @@ def test_a_file_is_a_predictor_with_its_definition(tmp_path):
     file.write_bytes(quantized(NAME, "int8").flatbuffer)
     predictor = open_predictor(file)
     assert predictor.spec == tiny_spec(NAME)
-    outputs = predictor(pictures(3))
+    outputs = predictor(random_images(3))
     assert {name: values.shape[0] for name, values in outputs.items()} == {"class_logits": 3, "box_deltas": 3}
     assert {values.dtype for values in outputs.values()} == {np.dtype(np.float32)}
 
@@ -36,8 +36,8 @@ def test_a_file_is_a_predictor_with_its_definition(tmp_path):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_xnnpack_and_plain_kernels_agree(threads):
     flatbuffer = quantized(NAME, "float32").flatbuffer
-    fast = LiteRTModel.of_bytes(flatbuffer, threads=threads)(pictures(1))
-    plain = LiteRTModel.of_bytes(flatbuffer, threads=threads, xnnpack=False)(pictures(1))
+    fast = LiteRTModel.of_bytes(flatbuffer, threads=threads)(random_images(1))
+    plain = LiteRTModel.of_bytes(flatbuffer, threads=threads, xnnpack=False)(random_images(1))
     for name, values in fast.items():
         np.testing.assert_allclose(values, plain[name], atol=1e-4 * values.std())
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from tiny_models import parts, pictures
+from tiny_models import parts, random_images
 
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter
@@ -22,7 +22,7 @@ from quantize.recipes import find
 def unshared() -> bytes:
     """A detector whose heads have batch norms of their own for every level, as the quantizer makes it."""
     given, options = parts("efficientdet-lite0", "float32"), PtqOptions(find("int8"))
-    ranges = ranges_of(given, options, pictures(2)[:, None])
+    ranges = ranges_of(given, options, random_images(2)[:, None])
     return quantize_with_ai_edge(given.flatbuffer, ranges, Rules(options.recipe, options.io))
 
 
@@ -32,7 +32,7 @@ def tree(flatbuffer: bytes):
 
 def outputs(flatbuffer: bytes, xnnpack: bool) -> dict[str, np.ndarray]:
     run = make_interpreter(flatbuffer, xnnpack=xnnpack).get_signature_runner()
-    return run(image=pictures(1))
+    return run(image=random_images(1))
 
 
 def kernels(flatbuffer: bytes, shape: tuple[int, ...]) -> Counter[int]:

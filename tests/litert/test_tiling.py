@@ -10,7 +10,7 @@ import pytest
 from handmade import Op, Tensor, flatbuffer
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tiny_models import CLASSIFIERS, DETECTORS, pictures, quantized
+from tiny_models import CLASSIFIERS, DETECTORS, random_images, quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer
@@ -47,7 +47,7 @@ def test_networks_compute_the_same_to_the_bit_in_one_partition(name, recipe):
     before = quantized(name, recipe).flatbuffer
     after = tile_rows(before, cache=4096)
     assert names(after)["SLICE"] > 3
-    same_results(before, after, pictures(2))
+    same_results(before, after, random_images(2))
     taken = LiteRTModel.of_bytes(after).delegated()
     assert (taken.delegated_ops, taken.partitions) == (taken.total_ops, 1)
 
@@ -55,7 +55,7 @@ def test_networks_compute_the_same_to_the_bit_in_one_partition(name, recipe):
 @pytest.mark.parametrize("name", ["efficientdet-d0", "efficientnet-lite0"])
 def test_plain_kernels_compute_the_same(name):
     before = quantized(name, "int8").flatbuffer
-    same_results(before, tile_rows(before, cache=4096), pictures(1), xnnpack=False)
+    same_results(before, tile_rows(before, cache=4096), random_images(1), xnnpack=False)
 
 
 def test_maps_that_fit_the_cache_leave_the_file_alone():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from eager import outputs_of_model
-from tiny_models import pictures, quantized, tiny_model, tiny_spec, with_last_weights
+from tiny_models import random_images, quantized, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import EffkerasError
 from effkeras.data.formats.class_folders import write_folder
@@ -30,7 +30,7 @@ DETECTOR = "efficientdet-lite0"
 
 
 def reference(name: str, made_as: str = "float32") -> Reference:
-    return Reference(tiny_model(name), pictures(4), made_as)
+    return Reference(tiny_model(name), random_images(4), made_as)
 
 
 def look(tmp_path: Path, flatbuffer: bytes, name: str, made_as: str = "float32") -> Checked:
@@ -94,7 +94,7 @@ def test_the_same_top_code_for_every_picture_is_no_reason_to_refuse(tmp_path):
     values = {kernel: found[kernel].values * 0, bias: np.array([-9.0, 9.0, -9.0])}
     file = tmp_path / "net.tflite"
     file.write_bytes(with_constants(flatbuffer, {i: found[i].codes_of(values[i]) for i in found}))
-    shown = pictures(4)
+    shown = random_images(4)
     sure = sure_of(1, shown, 0.9945)
     assert np.ptp(outputs_of_model(sure, shown)[:, 1]) > 1 / 256
     assert check_file(file, Reference(sure, shown, "int8")).problems == ()
@@ -124,7 +124,7 @@ def test_a_model_that_says_nothing_is_noted(tmp_path):
     broken = with_last_weights(quantized(CLASSIFIER, "float32").flatbuffer, np.zeros_like)
     file = tmp_path / "net.tflite"
     file.write_bytes(broken)
-    checked = check_file(file, Reference(model, pictures(4), "float32"))
+    checked = check_file(file, Reference(model, random_images(4), "float32"))
     assert checked.problems == ()
     assert "is it trained?" in checked.notes[0]
 
@@ -134,7 +134,7 @@ def test_boxes_of_an_artifact_with_nms_are_found_again(tmp_path):
     target = target_for("mediapipe", recipe("float32"), nms="soft")
     file = tmp_path / "net.tflite"
     file.write_bytes(grafted(quantized(DETECTOR, "float32").flatbuffer, spec, target))
-    checked = check_file(file, Reference(tiny_model(DETECTOR), pictures(4), "float32", Decoder.of(spec)))
+    checked = check_file(file, Reference(tiny_model(DETECTOR), random_images(4), "float32", Decoder.of(spec)))
     found = {one.output: one for one in checked.agreements}
     assert found.keys() == {"class_logits", "box_deltas", BOXES}
     assert found[BOXES].found == found[BOXES].sure > 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fed_heads import fed_heads, heads, spec_with
-from tiny_models import pictures, quantized, tiny_spec
+from tiny_models import random_images, quantized, tiny_spec
 
 from effkeras.detection.nms import Decoder
 from effkeras.litert.runner import LiteRTModel, make_interpreter
@@ -62,7 +62,7 @@ def artifact():
 
 @pytest.mark.parametrize("read", [by_order, by_signature])
 def test_get_objects_are_the_evaluators(artifact, read):
-    shown = pictures(3)
+    shown = random_images(3)
     model, decoder = LiteRTModel.of_bytes(artifact), Decoder.of(tiny_spec(NAME))
     interpreter = make_interpreter(artifact)
     (entry,) = interpreter.get_input_details()
@@ -100,7 +100,7 @@ def test_get_scores_of_a_classifier():
     flatbuffer = quantized("efficientnet-lite0", "int8", "uint8").flatbuffer
     interpreter, model = make_interpreter(flatbuffer), LiteRTModel.of_bytes(flatbuffer)
     (entry,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for picture in pictures(2):
+    for picture in random_images(2):
         interpreter.set_tensor(entry["index"], picture[None].astype(np.uint8))
         interpreter.invoke()
         scale, zero_point = answer["quantization"]

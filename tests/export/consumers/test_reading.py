@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny import digits_folder
-from tiny_models import pictures, quantized, tiny_spec
+from tiny_models import random_images, quantized, tiny_spec
 
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import Decoder
@@ -35,7 +35,7 @@ def models():
 
 def test_predictions_are_those_of_the_heads(models, tmp_path):
     file = tmp_path / "wide.png"  # letterboxed: boxes come back in its own pixels
-    Image.fromarray(pictures(1)[0].astype(np.uint8)).resize((150, 90)).save(file)
+    Image.fromarray(random_images(1)[0].astype(np.uint8)).resize((150, 90)).save(file)
     plain, own = models
     (wanted,) = predict(plain, [file], 0.1)
     assert len(wanted["detections"]) > 3
@@ -51,7 +51,7 @@ def test_predictions_are_those_of_the_heads(models, tmp_path):
 def test_the_evaluator_sees_the_same_boxes(models):
     plain, own = models
     spec = plain.spec
-    shown = pictures(3)
+    shown = random_images(3)
     wanted = [Decoder.of(spec).found(one) for one in _rows(plain(shown))]
     for model in own:
         for one, other in zip(wanted, _rows(model(shown)), strict=True):

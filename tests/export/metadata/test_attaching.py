@@ -10,7 +10,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 from hypothesis import given
 from hypothesis import strategies as some
 from small_tflite import small_tflite
-from tiny_models import pictures, quantized
+from tiny_models import random_images, quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.archive import read_files
@@ -120,7 +120,7 @@ def test_the_network_and_our_own_entries_stay():
     assert operators(made) == operators(plain)
     for entry in (DEFINITION, RECIPE, "min_runtime_version"):
         assert attached(made, entry) == attached(plain, entry) is not None
-    wanted, got = (LiteRTModel.of_bytes(one)(pictures(1)) for one in (plain, made))
+    wanted, got = (LiteRTModel.of_bytes(one)(random_images(1)) for one in (plain, made))
     for name, values in wanted.items():
         np.testing.assert_array_equal(got[name], values)
 

@@ -7,7 +7,7 @@ import pytest
 from fed_heads import fed_heads, heads, run, spec_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import pictures, quantized, tiny_spec
+from tiny_models import random_images, quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definition import ModelSpec
@@ -119,7 +119,7 @@ def test_the_network_stays_as_it_was_quantized(recipe, io, kind):
     spec = tiny_spec(NAME)
     plain = LiteRTModel.of_bytes(quantized(NAME, recipe, io).flatbuffer, xnnpack=False)
     own = LiteRTModel.of_bytes(grafted(plain.flatbuffer, spec, target("mediapipe", kind)), xnnpack=False)
-    shown = pictures(2)
+    shown = random_images(2)
     wanted, got = plain(shown), own(shown)
     decoder = evaluator(spec, kind)
     for picture in range(len(shown)):

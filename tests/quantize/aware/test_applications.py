@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import decibels, pictures, randomize
+from tiny_models import decibels, random_images, randomize
 
 from effkeras.litert.runner import make_interpreter
 from quantize import ptq, qat
@@ -26,7 +26,7 @@ def test_keras_applications(name):
     network = getattr(keras.applications, name)
     model = network(weights=None, input_shape=(64, 64, 3), include_top=False, pooling="avg")
     randomize(model, gain=1.0)
-    images = pictures(8) / (1 if NETWORKS[name] else 127.5) - (0 if NETWORKS[name] else 1)
+    images = random_images(8) / (1 if NETWORKS[name] else 127.5) - (0 if NETWORKS[name] else 1)
     made = qat(model, images)
     assert made.report.skipped == ()
     found = ptq(made.model, "int8")

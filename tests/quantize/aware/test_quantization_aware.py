@@ -9,7 +9,7 @@ import small_nets
 from eager import outputs_of_model
 from qat_models import kernels, numbers, prepared, small
 from tiny import tiny_cells
-from tiny_models import decibels, keras_outputs, pictures, randomize, tiny_model
+from tiny_models import decibels, keras_outputs, random_images, randomize, tiny_model
 
 import effkeras
 from effkeras import EffkerasError
@@ -26,8 +26,8 @@ L = keras.layers
 
 @pytest.mark.parametrize("name", BOTH)
 def test_starts_as_near_to_the_model_as_int8_is(name):
-    wanted = keras_outputs(tiny_model(name), pictures(8))
-    got = keras_outputs(prepared(name).model, pictures(8))
+    wanted = keras_outputs(tiny_model(name), random_images(8))
+    got = keras_outputs(prepared(name).model, random_images(8))
     assert list(wanted) == list(got)
     assert all(decibels(values, got[output]) > 22 for output, values in wanted.items())
 
@@ -67,7 +67,7 @@ def test_one_range_spans_all_levels_of_an_output():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [LITE, SWISH])
 def test_detectors_saved_loaded_and_cloned_it_is_the_same(name, tmp_path):
-    check_kept(prepared(name).model, pictures(2), tmp_path)
+    check_kept(prepared(name).model, random_images(2), tmp_path)
 
 
 def test_saved_loaded_and_cloned_it_is_the_same(tmp_path):
@@ -170,10 +170,10 @@ def test_layers_of_ones_own_are_left_and_named():
 def test_cells(base):
     model = build_spec(tiny_cells(base, (64, 64), survival=0.7), activation=None)
     randomize(model)
-    made = qat(model, pictures(8))
+    made = qat(model, random_images(8))
     assert made.report.skipped == ()
-    wanted = outputs_of_model(model, pictures(8))
-    assert decibels(wanted, outputs_of_model(made.model, pictures(8))) > 10
+    wanted = outputs_of_model(model, random_images(8))
+    assert decibels(wanted, outputs_of_model(made.model, random_images(8))) > 10
 
 
 def test_weights_that_are_no_numbers_are_named():

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from small_nets import examples, nested, plain, two_heads
-from tiny_models import keras_outputs, pictures, tiny_model
+from tiny_models import keras_outputs, random_images, tiny_model
 
 import effkeras
 from effkeras import EffkerasError
@@ -107,8 +107,8 @@ def test_our_networks_stay_plain_and_load_again(tmp_path):
     assert [type(layer) for layer in made.layers] == [type(layer) for layer in model.layers]
     assert spec_of(made) == spec_of(model)
     save(made, tmp_path / "clustered.keras")
-    again = keras_outputs(effkeras.load(tmp_path / "clustered.keras"), pictures(2))
-    for output, values in keras_outputs(made, pictures(2)).items():
+    again = keras_outputs(effkeras.load(tmp_path / "clustered.keras"), random_images(2))
+    for output, values in keras_outputs(made, random_images(2)).items():
         np.testing.assert_array_equal(values, again[output])
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from small_nets import examples, nested, plain, two_heads
-from tiny_models import keras_outputs, pictures, tiny_model
+from tiny_models import keras_outputs, random_images, tiny_model
 
 import effkeras
 from effkeras import EffkerasError
@@ -125,8 +125,8 @@ def test_our_networks_stay_plain_and_load_again(name, tmp_path):
     save(pruned, tmp_path / "pruned.keras")
     again = effkeras.load(tmp_path / "pruned.keras")
     assert same(weights(again), weights(pruned))
-    wanted = keras_outputs(pruned, pictures(2))
-    for output, values in keras_outputs(again, pictures(2)).items():
+    wanted = keras_outputs(pruned, random_images(2))
+    for output, values in keras_outputs(again, random_images(2)).items():
         np.testing.assert_array_equal(values, wanted[output])
 
 

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
-from tiny_models import keeping_all, parts, pictures, quantized
+from tiny_models import keeping_all, parts, random_images, quantized
 
 from effkeras.litert.flatbuffer import TensorInfo
 from quantize.post_training.activations import Observer, bytes_of, layer_errors, observe, parts_of, tensors_of
@@ -19,7 +19,7 @@ LITE = "efficientdet-lite0"
 @pytest.mark.parametrize("name", [LITE, "efficientdet-d0", "efficientnet-b0"])
 def test_every_activation_is_that_of_the_plain_kernels(name):
     flatbuffer = parts(name, "float32").flatbuffer
-    pixels = pictures(1)
+    pixels = random_images(1)
     interpreter = keeping_all(flatbuffer)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
     interpreter.invoke()
@@ -36,7 +36,7 @@ def test_every_activation_is_that_of_the_plain_kernels(name):
 def test_quantized_values_are_read_as_what_they_stand_for():
     """Kernels round some values to the code next to the one that others take, and later layers more."""
     flatbuffer = quantized(LITE, "int8", "int8").flatbuffer
-    pixels = pictures(1)
+    pixels = random_images(1)
     real = (pixels - 127) / 128  # the normalisation is part of the input's scale
     observer = Observer(flatbuffer, tensors_of(flatbuffer))
     observer.show(real)
@@ -53,7 +53,7 @@ def test_quantized_values_are_read_as_what_they_stand_for():
 
 def test_parts_show_the_same(capsys):
     flatbuffer = parts(LITE, "float32").flatbuffer
-    shown = pictures(2)[:, None]
+    shown = random_images(2)[:, None]
     whole = list(observe(flatbuffer, shown))
     assert "parts" not in capsys.readouterr().err
     size = sum(map(bytes_of, tensors_of(flatbuffer)))
@@ -70,7 +70,7 @@ def test_parts_show_the_same(capsys):
 def test_only_what_is_asked_for_is_looked_at():
     flatbuffer = parts(LITE, "float32").flatbuffer
     names = {tensor.name for tensor in tensors_of(flatbuffer)[3:9:2]}
-    assert {one.name for one in observe(flatbuffer, pictures(1)[None], names)} == names
+    assert {one.name for one in observe(flatbuffer, random_images(1)[None], names)} == names
 
 
 def test_errors_of_layers_are_the_same_in_parts():
@@ -78,7 +78,7 @@ def test_errors_of_layers_are_the_same_in_parts():
     coarse = quantized(LITE, "int8").flatbuffer
     size = sum(map(bytes_of, tensors_of(exact)))
     whole, divided = (
-        layer_errors(exact, coarse, pictures(2)[:, None], at_once) for at_once in (size, size // 4)
+        layer_errors(exact, coarse, random_images(2)[:, None], at_once) for at_once in (size, size // 4)
     )
     assert divided == whole
     assert sum(one is not None and one > 0 for one in whole) > 100

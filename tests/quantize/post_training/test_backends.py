@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from eager import outputs_of_model
 from own_networks import outputs_of, own_network, own_pictures
-from tiny_models import decibels, keras_outputs, parts, pictures, tiny_model
+from tiny_models import decibels, keras_outputs, parts, random_images, tiny_model
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
@@ -74,12 +74,12 @@ def test_dynamic_int4_computes_in_float():
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_tensorflow_takes_the_pixel_itself_too(io):
     options = PtqOptions(find("int8"), io, spec=PtqSpec(backend="tensorflow"))
-    quantized = quantize_pixels(parts(LITE, "int8"), options, pictures(8)[:, None])
+    quantized = quantize_pixels(parts(LITE, "int8"), options, random_images(8)[:, None])
     model = LiteRTModel.of_bytes(quantized.flatbuffer)
     (detail,) = model.interpreter.get_input_details()
     assert detail["quantization"] == (1 / 128, -1 if io == "int8" else 127)
-    wanted = keras_outputs(tiny_model(LITE), pictures(8))
-    got = model(pictures(8))
+    wanted = keras_outputs(tiny_model(LITE), random_images(8))
+    got = model(random_images(8))
     for name, values in wanted.items():
         assert decibels(values, got[name]) > 18
     assert {layer.op for layer in quantized.left_in_float} <= {"RESHAPE", "ADD"}  # sums of three maps

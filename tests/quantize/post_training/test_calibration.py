@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import parts, pictures, tiny_spec
+from tiny_models import parts, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.data.records import (
@@ -100,7 +100,7 @@ def test_one_bad_picture_is_noted_and_many_are_refused(tmp_path, capsys):
 
 def test_ranges_span_all_pictures_in_any_order():
     flatbuffer = parts(NAME, "float32").flatbuffer
-    inputs = list(pictures(3)[:, None])
+    inputs = list(random_images(3)[:, None])
     ranges = measure_ranges(flatbuffer, inputs)
     assert ranges["image"]["min"] == np.min(inputs)
     assert ranges["image"]["max"] == np.max(inputs)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from eager import outputs_of_model
 from tiny import tiny_cells
-from tiny_models import decibels, pictures, randomize
+from tiny_models import decibels, random_images, randomize
 
 from effkeras.litert.runner import LiteRTModel
 from effkeras.models import build_spec
@@ -30,14 +30,14 @@ def network(base: str) -> keras.Model:
 
 def artifact(base: str, recipe: str, io: str = "float32") -> Quantized:
     options = PtqOptions(find(recipe), io)
-    return quantize_pixels(float_parts(network(base), options), options, pictures(8)[:, None])
+    return quantize_pixels(float_parts(network(base), options), options, random_images(8)[:, None])
 
 
 @pytest.mark.parametrize("base", BASES)
 def test_float_computes_the_same_in_one_partition(base):
     made = LiteRTModel.of_bytes(artifact(base, "float32").flatbuffer)
-    wanted = outputs_of_model(network(base), pictures(4))
-    assert decibels(wanted, made(pictures(4))["scores"]) > 100
+    wanted = outputs_of_model(network(base), random_images(4))
+    assert decibels(wanted, made(random_images(4))["scores"]) > 100
     assert (made.delegated().share, made.delegated().partitions) == (1, 1)
 
 
@@ -46,6 +46,6 @@ def test_float_computes_the_same_in_one_partition(base):
 def test_int8_leaves_nothing_in_float_and_stays_close(base):
     made = artifact(base, "int8", "int8")
     assert made.left_in_float == ()
-    wanted = outputs_of_model(network(base), pictures(8))
-    assert decibels(wanted, LiteRTModel.of_bytes(made.flatbuffer)(pictures(8))["scores"]) > 12
+    wanted = outputs_of_model(network(base), random_images(8))
+    assert decibels(wanted, LiteRTModel.of_bytes(made.flatbuffer)(random_images(8))["scores"]) > 12
     assert np.ptp(wanted, axis=0).min() > 0

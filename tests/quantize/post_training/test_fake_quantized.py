@@ -12,7 +12,7 @@ import small_nets
 from eager import outputs_of_model
 from qat_models import kernels, numbers, prepared, small
 from tiny import digits_folder, tiny_cells
-from tiny_models import DETECTORS, decibels, keras_outputs, pictures, randomize
+from tiny_models import DETECTORS, decibels, keras_outputs, random_images, randomize
 
 import effkeras
 from effkeras import EffkerasError
@@ -61,8 +61,8 @@ def test_nothing_is_in_float_and_xnnpack_takes_it_in_one_piece(name, io):
 
 @pytest.mark.parametrize(("name", "io"), [ONE, *FLOAT, *OTHERS])
 def test_outputs_are_those_of_the_model(name, io):
-    wanted = keras_outputs(prepared(name).model, pictures(8))
-    got = LiteRTModel.of_bytes(artifact(name, io).flatbuffer)(pictures(8))
+    wanted = keras_outputs(prepared(name).model, random_images(8))
+    got = LiteRTModel.of_bytes(artifact(name, io).flatbuffer)(random_images(8))
     assert wanted.keys() == got.keys()
     assert all(decibels(values, got[output]) > 22 for output, values in wanted.items())
 
@@ -92,13 +92,13 @@ def test_a_network_of_ones_own_with_every_kind_of_layer():
 def test_cells_are_int8_throughout_and_mostly_delegated():
     model = build_spec(tiny_cells("nasnet-mobile", (64, 64), survival=0.7), activation=None)
     randomize(model)
-    made = qat(model, pictures(8)).model
+    made = qat(model, random_images(8)).model
     found = ptq(made, "int8", io="int8")
     assert found.left_in_float == ()
     share = delegation(make_interpreter(found.flatbuffer), found.flatbuffer)
     assert share.delegated_ops > 0.9 * share.total_ops  # XNNPACK leaves some of NASNet's operators alone
-    got = LiteRTModel.of_bytes(found.flatbuffer)(pictures(8))["scores"]
-    assert decibels(outputs_of_model(made, pictures(8)), got) > 12
+    got = LiteRTModel.of_bytes(found.flatbuffer)(random_images(8))["scores"]
+    assert decibels(outputs_of_model(made, random_images(8)), got) > 12
 
 
 def test_a_skipped_kernel_is_left_in_float_with_the_reason():

@@ -9,7 +9,7 @@ from tiny_models import (
     DETECTORS,
     decibels,
     keras_outputs,
-    pictures,
+    random_images,
     quantized,
     tiny_model,
     tiny_spec,
@@ -30,8 +30,8 @@ LOWEST_DECIBELS = {"float32": 110, "fp16": 54, "dynamic": 26, "int8": 22}
 @pytest.mark.parametrize("recipe", LOWEST_DECIBELS)
 @pytest.mark.parametrize("name", DETECTORS)
 def test_outputs_stay_close(name, recipe):
-    wanted = keras_outputs(tiny_model(name), pictures(8))
-    got = LiteRTModel.of_bytes(quantized(name, recipe).flatbuffer)(pictures(8))
+    wanted = keras_outputs(tiny_model(name), random_images(8))
+    got = LiteRTModel.of_bytes(quantized(name, recipe).flatbuffer)(random_images(8))
     for output, values in wanted.items():
         assert decibels(values, got[output]) > LOWEST_DECIBELS[recipe]
 
@@ -60,7 +60,7 @@ def test_float_edges_keep_normalization_exact_and_say_so():
 def test_a_classifier_with_float_output_keeps_its_softmax():
     left = {layer.op: layer.why for layer in quantized(CLASSIFIERS[0], "int8").left_in_float}
     assert "1/256" in left["SOFTMAX"]
-    probabilities = LiteRTModel.of_bytes(quantized(CLASSIFIERS[0], "int8").flatbuffer)(pictures(2))
+    probabilities = LiteRTModel.of_bytes(quantized(CLASSIFIERS[0], "int8").flatbuffer)(random_images(2))
     np.testing.assert_allclose(probabilities["probabilities"].sum(axis=-1), 1, atol=1e-5)
 
 

@@ -180,7 +180,7 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.slow
 def test_a_detector_has_a_unit_for_each_call_of_its_heads():
     parts = float_parts(tiny_model("efficientdet-d0"), INT8)
-    from tiny_models import pictures
+    from tiny_models import random_images
 
-    names = {layer.name for layer in Partial.of(parts, INT8, pictures(2)[:, None], 1).layers}
+    names = {layer.name for layer in Partial.of(parts, INT8, random_images(2)[:, None], 1).layers}
     assert {"class_predict #1", "class_predict #5", "box_predict #1"} <= names

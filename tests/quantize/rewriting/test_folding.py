@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from eager import outputs_of_model
 from tiny import tiny_cells
-from tiny_models import SIDE, keras_outputs, pictures, randomize, tiny_model, tiny_spec
+from tiny_models import SIDE, keras_outputs, random_images, randomize, tiny_model, tiny_spec
 
 import effkeras
 from effkeras import EffkerasError
@@ -67,7 +67,7 @@ def _randomized(spec) -> keras.Model:
 
 def _folds_without_a_trace(model: keras.Model) -> None:
     before = model.get_weights()
-    folded = fold(model, probe=pictures(1, side=model.input.shape[1]))
+    folded = fold(model, probe=random_images(1, side=model.input.shape[1]))
     left = [layer for layer in folded.model.layers if _is_norm(layer)]
     assert left == []
     _same_outputs(model, folded.model)
@@ -81,7 +81,7 @@ def _folds_without_a_trace(model: keras.Model) -> None:
 
 
 def _same_outputs(model: keras.Model, folded: keras.Model) -> None:
-    pixels = pictures(4, side=model.input.shape[1])
+    pixels = random_images(4, side=model.input.shape[1])
     wanted, got = keras_outputs(model, pixels), keras_outputs(folded, pixels)
     for name, values in wanted.items():
         assert np.abs(values - got[name]).max() < TOLERANCE * values.std()
@@ -140,9 +140,9 @@ def own_model() -> keras.Model:
 def test_a_model_of_ones_own():
     model = own_model()
     randomize(model)
-    folded = fold(model, probe=pictures(1) / 255)
+    folded = fold(model, probe=random_images(1) / 255)
     assert not any(map(_is_norm, folded.model.layers))
-    pixels = pictures(4) / 255
+    pixels = random_images(4) / 255
     np.testing.assert_allclose(
         outputs_of_model(folded.model, pixels),
         outputs_of_model(model, pixels),
@@ -170,7 +170,7 @@ def test_a_convolution_shared_with_its_norm_stays_shared():
     randomize(model)
     folded = fold(model).model
     assert [layer.name for layer in folded.layers if layer.weights] == ["bn_conv"]
-    np.testing.assert_allclose(folded(pictures(1)), model(pictures(1)), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(folded(random_images(1)), model(random_images(1)), rtol=1e-3, atol=1e-2)
 
 
 def test_what_cannot_be_folded_is_named():
@@ -202,7 +202,7 @@ def test_a_subclass_of_a_convolution_takes_no_norm_in():
     randomize(model)
     folded = fold(model)
     assert folded.report.layers[0].why.startswith("as a 1x1 depthwise convolution")
-    np.testing.assert_allclose(folded.model(pictures(1)), model(pictures(1)), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(folded.model(random_images(1)), model(random_images(1)), rtol=1e-3, atol=1e-2)
 
 
 def test_weights_that_are_not_finite_are_named():

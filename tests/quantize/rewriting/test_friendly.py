@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny_models import SIDE, pictures, randomize, tiny_model, tiny_spec
+from tiny_models import SIDE, random_images, randomize, tiny_model, tiny_spec
 
 import effkeras
 from effkeras.data.pictures import read_picture
@@ -33,7 +33,7 @@ def activations(model: keras.Model) -> set[str]:
 
 
 def outputs(model: keras.Model, count: int = 4) -> list[np.ndarray]:
-    return [np.asarray(one) for one in keras.tree.flatten(model(pictures(count), training=False))]
+    return [np.asarray(one) for one in keras.tree.flatten(model(random_images(count), training=False))]
 
 
 def assert_same(one: keras.Model, other: keras.Model, tolerance: float = 1e-4) -> None:
@@ -122,7 +122,7 @@ def test_widths_of_layers_that_are_gone_leave_the_definition():
 def test_the_original_stays_as_it_is():
     model = tiny_model("efficientnet-b0")
     before, kinds = model.get_weights(), activations(model)
-    friendly(model, BARE, pictures=pictures(4))
+    friendly(model, BARE, pictures=random_images(4))
     assert all(map(np.array_equal, before, model.get_weights()))
     assert activations(model) == kinds
 
@@ -130,7 +130,7 @@ def test_the_original_stays_as_it_is():
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_users_own_ways_to_write_it(by_hand):
     model = users_own(by_hand=by_hand)
-    made = friendly(model, BARE, pictures=pictures(4))
+    made = friendly(model, BARE, pictures=random_images(4))
     assert {layer.name for layer in made.model.layers}.isdisjoint({"squeeze", "excite", "scaled"})
     assert activations(made.model) & {"silu", "sigmoid"} == {"sigmoid"}  # the output's own
     assert [one.name for one in made.report.done if "removed" in one.why] != []
@@ -143,7 +143,7 @@ def test_a_constant_gate_moves_into_the_next_convolution_exactly(by_hand):
     excite = model.get_layer("excite")
     excite.kernel.assign(np.zeros_like(excite.kernel))
     excite.bias.assign(np.linspace(-3, 3, 8))
-    made = friendly(model, FriendlySpec("keep", "remove"), pictures=pictures(2))
+    made = friendly(model, FriendlySpec("keep", "remove"), pictures=random_images(2))
     assert_same(model, made.model, 1e-5)
     without = friendly(model, FriendlySpec("keep", "remove"))
     assert_same(model, without.model, 1e-5)
@@ -156,7 +156,7 @@ def test_slices_and_groups_take_their_share_of_a_constant_gate():
     for layer in model.layers:
         if layer.name.endswith("_se_expand"):
             layer.kernel.assign(np.zeros_like(layer.kernel))
-    made = friendly(model, FriendlySpec("keep", "remove"), pictures=pictures(2)).model
+    made = friendly(model, FriendlySpec("keep", "remove"), pictures=random_images(2)).model
     assert_same(model, made)
 
 
@@ -166,7 +166,7 @@ def test_a_gate_that_no_convolution_can_hold_becomes_one():
     mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
     factor = keras.layers.Conv2D(4, 1, activation="sigmoid", kernel_initializer="zeros")(mean)
     model = keras.Model(image, keras.layers.Multiply(name="scaled")([x, factor]))
-    made = friendly(model, BARE, pictures=pictures(2))
+    made = friendly(model, BARE, pictures=random_images(2))
     assert isinstance(made.model.get_layer("scaled"), keras.layers.DepthwiseConv2D)
     assert_same(model, made.model, 1e-6)
 
@@ -280,7 +280,7 @@ def test_weights_that_are_not_finite():
 @pytest.mark.parametrize("name", ["EfficientNetB0", "EfficientNetV2B0", "MobileNetV3Small"])
 def test_networks_of_keras_applications(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(SIDE, SIDE, 3), classes=3)
-    made = friendly(model, BARE, pictures=pictures(2))
+    made = friendly(model, BARE, pictures=random_images(2))
     gates = [layer for layer in model.layers if layer.name.endswith(("se_reduce", "squeeze_excite_conv"))]
     assert len([one for one in made.report.done if "removed" in one.why]) == len(gates) > 8
     left = {layer.name for layer in made.model.layers}

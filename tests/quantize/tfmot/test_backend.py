@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny_models import pictures, tiny_model
+from tiny_models import random_images, tiny_model
 
 import effkeras
 from effkeras.data.pictures import read_picture
@@ -78,9 +78,9 @@ def other_keras(model: keras.Model, pixels: np.ndarray, folder: Path) -> np.ndar
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-b0"])
 def test_both_versions_of_keras_compute_the_same(name, tmp_path):
     model = tiny_model(name)
-    wanted = model.predict_on_batch(pictures(4))
+    wanted = model.predict_on_batch(random_images(4))
     # Probabilities; how the kernels of two versions round depends on the processor (2.2e-5 with AVX-512).
-    np.testing.assert_allclose(other_keras(model, pictures(4), tmp_path), wanted, atol=1e-4)
+    np.testing.assert_allclose(other_keras(model, random_images(4), tmp_path), wanted, atol=1e-4)
 
 
 @pytest.mark.slow
