@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
-    from effkeras.checkpoints.keras_files import load
-    from effkeras.models import build
-    from effkeras.regularization import Regularization
-    from effkeras.scaling import compound
-    from effkeras.zoo import list_models, spec
+    from effkeras.building.models import build
+    from effkeras.definitions.regularization import Regularization
+    from effkeras.definitions.scaling import compound
+    from effkeras.definitions.zoo import list_models, spec
+    from effkeras.weights.keras_files import load
 
 __version__ = "0.1.0"
 __all__ = ["EffkerasError", "Regularization", "build", "compound", "list_models", "load", "spec"]
 
 _HOMES = {
-    "build": "effkeras.models",
-    "load": "effkeras.checkpoints.keras_files",
-    "spec": "effkeras.zoo",
-    "list_models": "effkeras.zoo",
-    "compound": "effkeras.scaling",
-    "Regularization": "effkeras.regularization",
+    "build": "effkeras.building.models",
+    "load": "effkeras.weights.keras_files",
+    "spec": "effkeras.definitions.zoo",
+    "list_models": "effkeras.definitions.zoo",
+    "compound": "effkeras.definitions.scaling",
+    "Regularization": "effkeras.definitions.regularization",
 }
 
 

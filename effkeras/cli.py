@@ -6,8 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from effkeras.console import BAD_INPUT
-from effkeras.errors import did_you_mean
+from effkeras.support.console import BAD_INPUT
+from effkeras.support.errors import did_you_mean
 
 # Each verb's module has `main(argv) -> int` and reads its own options; only the one asked for is imported.
 # `export` lies above this package: its verbs are reached from here only.

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras import results
-from effkeras.console import facts, note, run_command, table
-from effkeras.errors import EffkerasError
-from effkeras.files import told_apart
-from effkeras.options import above_zero, parser
+from effkeras.support import results
+from effkeras.support.console import facts, note, run_command, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import told_apart
+from effkeras.support.options import above_zero, parser
 from export.delegates.delegate import DEFAULT, Absent
 from export.delegates.names import ANDROID, known_names
 from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
     from effkeras.litert.latency import Plan
     from export.delegates.choice import Choice
     from export.delegates.timing import Outcome, Timing

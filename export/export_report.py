@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.console import facts, table
+from effkeras.support.console import facts, table
 from export.consumers.consumer import RAW
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
     from effkeras.litert.interface import IOTensor
     from effkeras.litert.runner import Delegation
     from quantize.accuracy import Accuracy

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from effkeras.console import facts, printable, run_command, table
-from effkeras.errors import EffkerasError
-from effkeras.options import parser
-from effkeras.tables import Table
+from effkeras.support.console import facts, printable, run_command, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import parser
+from effkeras.support.tables import Table
 
 LONGEST = 160  # characters of a text that the file chose
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.archive import read_files
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import Operator, attached, operators
 from effkeras.litert.interface import IOTensor, interface
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from effkeras.litert.verify import verified
-from effkeras.tables import Table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table
 from export.metadata import Metadata, TensorMetadata, read
 from export.metadata.attaching import TABLE
 from export.metadata.coding import parser_version_in

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from effkeras.console import run_command
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder, write_bytes, write_text
-from effkeras.options import parser
+from effkeras.support.console import run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder, write_bytes, write_text
+from effkeras.support.options import parser
 
 SAMPLES = 8
 

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras import results
-from effkeras.console import run_command
-from effkeras.errors import EffkerasError
-from effkeras.files import safe_name
-from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
-from effkeras.quiet import quiet
-from effkeras.sources import called, open_model
+from effkeras.building.sources import called, open_model
+from effkeras.support import results
+from effkeras.support.console import run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import safe_name
+from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
+from effkeras.support.quiet import quiet
 from export.consumers.consumer import CONSUMERS, NMS, RAW
 from export.consumers.target import Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
@@ -34,7 +34,7 @@ from quantize.specs import PtqSpec
 if TYPE_CHECKING:
     import keras
 
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
     from quantize.checks.artifact import Checked
     from quantize.driver import Job, Made
     from quantize.post_training.options import PtqOptions
@@ -245,7 +245,7 @@ def _nms_remedy(made: Made, target: Target) -> tuple[str, ...]:
 
 def _layer_errors(made: Made) -> tuple[LayerError, ...]:
     """The errors of the network's operators, the largest first; none of what a step has quantized itself."""
-    from effkeras.console import track
+    from effkeras.support.console import track
     from quantize.post_training.activations import layer_errors
     from quantize.post_training.calibration import Reiterable
     from quantize.post_training.quantization import as_taken

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras import results
-from effkeras.console import note
 from effkeras.inference.compare import Measured, measure
 from effkeras.inference.evaluate import headlines
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
+from effkeras.support import results
+from effkeras.support.console import note
 from quantize.digests import contents, fingerprint
 
 if TYPE_CHECKING:

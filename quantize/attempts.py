@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from effkeras.console import note
 from effkeras.inference.compare import Measured, compare, measure
 from effkeras.inference.evaluate import headlines
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
+from effkeras.support.console import note
 from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
 from quantize.checks.acceptance import Judged, beyond_budget, ruined
 from quantize.post_training.artifact import FloatParts, Quantized, read_quantized

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.console import facts, run_command
-from effkeras.files import safe_name
-from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
-from effkeras.quiet import quiet
-from effkeras.sources import called, open_model
+from effkeras.building.sources import called, open_model
+from effkeras.support.console import facts, run_command
+from effkeras.support.files import safe_name
+from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
+from effkeras.support.quiet import quiet
 from effkeras.training.settings import TrainSettings, read_settings
 from quantize import plans, recipes
 
@@ -32,7 +32,7 @@ def _run(argv: Sequence[str] | None) -> int:
     settings = settings_of(chosen.model, chosen.config)
     opened = open_model(chosen.model, chosen.weights)
     with quiet():
-        from effkeras.external import adopted
+        from effkeras.building.external import adopted
         from effkeras.layers.normalize import spec_of
         from quantize.checks.acceptance import Verdict, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
@@ -91,7 +91,7 @@ def _settings_files(source: str) -> list[Path]:
     beside = [path / "train.toml", path.with_name(f"{path.stem}.train.toml")]
     if path.exists():
         return beside
-    from effkeras import zoo
+    from effkeras.definitions import zoo
 
     definition = zoo.definition_path(source)
     return [] if definition is None else [definition.with_name(f"{definition.stem}.train.toml")]

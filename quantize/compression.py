@@ -12,17 +12,17 @@ from typing import Any
 
 import keras
 
-from effkeras import results
-from effkeras.checkpoints.keras_files import save
-from effkeras.external import adopted
-from effkeras.files import safe_name, write_text
+from effkeras.building.external import adopted
 from effkeras.inference.compare import Drop
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, LiteRTModel
+from effkeras.support import results
+from effkeras.support.files import safe_name, write_text
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
+from effkeras.weights.keras_files import save
 from quantize import plans
 from quantize.attempts import Attempt, Budget
 from quantize.checks.artifact import Checked
@@ -127,7 +127,7 @@ def compress(
 
     Args:
         model: a trained model; it stays untouched. One that effkeras did not build must be a classifier that
-            takes RGB pixels 0..255, see `effkeras.external.adopt`.
+            takes RGB pixels 0..255, see `effkeras.building.external.adopt`.
         recipe: a recipe's name, such as "prune50-int8", or a TOML file.
         data: a folder of labelled pictures with the splits train, val and test, or those splits.
         options: budget, type of inputs and outputs, folder.

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from effkeras.console import note
 from effkeras.data.records import LabelledData
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import check_functional, deep_graphs, is_functional, maker, output_structure
+from effkeras.graph.rewrite import TINY, check_finite
 from effkeras.layers.normalize import spec_of
-from effkeras.rewrite import TINY, check_finite
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 from effkeras.training.tuning import TuneJob, tune
 from quantize.lessons import Lessons
 from quantize.post_training.calibration import calibration_pixels, representative

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras import results
-from effkeras.console import note
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.layers.normalize import spec_of
+from effkeras.support import results
+from effkeras.support.console import note
 from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked
@@ -32,7 +32,7 @@ from quantize.work_folder import Work, artifact_of_steps, run_steps
 if TYPE_CHECKING:
     import keras
 
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
 
 
 def as_quantized(_: ModelSpec) -> Finishing:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from effkeras.data.records import LabelledData
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.training.settings import TrainSettings
 from quantize.specs import TuneSpec
 

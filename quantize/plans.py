@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.files import safe_name
-from effkeras.tables import Table, merge, read_toml, to_record, to_table
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.files import safe_name
+from effkeras.support.tables import Table, merge, read_toml, to_record, to_table
 from quantize import recipes
 from quantize.recipes import Recipe
 from quantize.specs import RANGE_WORDS, PtqSpec, TuneSpec

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.tables import Table, read_toml, to_record, to_table
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.tables import Table, read_toml, to_record, to_table
 
 FILE = Path(__file__).with_name("recipes.toml")
 

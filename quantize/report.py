@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from effkeras.console import note, table
-from effkeras.errors import EffkerasError
-from effkeras.tables import to_table
+from effkeras.support.console import note, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import to_table
 
 if TYPE_CHECKING:
     import keras

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from effkeras.console import note
 from effkeras.data.classes import matched
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import check_exists, find_split, open_data, spread
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

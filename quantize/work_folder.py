@@ -12,16 +12,16 @@ from typing import Any, Literal
 import keras
 import tomli_w
 
-from effkeras.checkpoints.keras_files import load, save
-from effkeras.console import note
 from effkeras.data.records import LabelledData
-from effkeras.errors import EffkerasError
-from effkeras.files import check_can_make, make_folder, write_bytes, write_text
+from effkeras.graph.rewrite import check_finite
 from effkeras.layers.normalize import spec_of
-from effkeras.rewrite import check_finite
-from effkeras.tables import read_toml, to_table
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import check_can_make, make_folder, write_bytes, write_text
+from effkeras.support.tables import read_toml, to_table
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
+from effkeras.weights.keras_files import load, save
 from quantize.digests import contents, fingerprint
 from quantize.lessons import Lessons
 from quantize.plans import Plan

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 import effkeras
-from effkeras.definition import ModelSpec, NmsSpec
+from effkeras.definitions.definition import ModelSpec, NmsSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.runner import make_interpreter, roles_of
 

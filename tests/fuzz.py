@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from mutations import mutations, outcome
 
-from effkeras.console import track
 from effkeras.litert import flatbuffer
 from effkeras.litert.fake_quants import relus_as_requantization, stored_kernels, strip_fake_quants
 from effkeras.litert.interface import interface
 from effkeras.litert.runner import definition_of
+from effkeras.support.console import track
 from export import metadata
 from export.inspect import show as show_inspected
 from export.inspection import inspect, plain

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flat_records import _Reader
 from effkeras.litert.verify import _schema
+from effkeras.support.errors import EffkerasError
 
 # What lengths and offsets are replaced by; {size} is added as well.
 ODD_NUMBERS = (0, 1, 2, 3, 4, 7, 8, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFC, 0xFFFFFFFF)

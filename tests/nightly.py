@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from effkeras import results
+from effkeras.support import results
 
 ROOT = Path(__file__).parents[1]
 

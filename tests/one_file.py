@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from effkeras.registry import Registry
+from effkeras.support.registry import Registry
 
 
 def add_module(

@@ -7,9 +7,9 @@ import math
 
 from tiny import QUICK_NORM
 
-from effkeras import zoo
-from effkeras.definition import ModelSpec
-from effkeras.networks import BatchNormSpec
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.search.genomes import Gene, Genome
 
 

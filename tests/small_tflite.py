@@ -7,7 +7,7 @@ import functools
 
 from tiny import random_pictures, tiny_classifier
 
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
 from export.metadata import attach, of_classifier
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 import effkeras
-from effkeras.backbones import TappedModel, with_backbone
-from effkeras.checkpoints.keras_files import load, save
+from effkeras.building.backbones import TappedModel, with_backbone
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.definition import HeadSpec, ModelSpec, spec_from_table, with_size
+from effkeras.definitions.definition import HeadSpec, ModelSpec, spec_from_table, with_size
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import backbone_layers, count
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 from effkeras.training.loop import Job, freeze, train
 from effkeras.training.settings import TrainSettings
+from effkeras.weights.keras_files import load, save
 
 L = keras.layers
 QUICK = ["squeezenet-1.1", "mobilenet-v2-0.35", "mobilenet"]

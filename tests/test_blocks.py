@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effkeras.blocks import Stage, decode, encode, with_width
-from effkeras.errors import EffkerasError
+from effkeras.definitions.blocks import Stage, decode, encode, with_width
+from effkeras.support.errors import EffkerasError
 
 KERNEL = st.integers(0, 20).map(lambda half: 2 * half + 1)
 PLAIN = st.builds(

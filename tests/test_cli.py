@@ -14,7 +14,7 @@ from tiny import tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import cli
-from effkeras.checkpoints.keras_files import save
+from effkeras.weights.keras_files import save
 
 HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "rich")
 HELPS = [[], ["--help"], ["--version"], ["export"], *([*verb.split(), "--help"] for verb in cli.VERBS)]

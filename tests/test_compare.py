@@ -7,13 +7,13 @@ import pytest
 from tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.definition import with_heads
+from effkeras.definitions.definition import with_heads
+from effkeras.definitions.zoo import definition_path
 from effkeras.inference.compare import Measured, Outcomes, compare, measure
 from effkeras.inference.evaluate import evaluate
 from effkeras.inference.predictor import KerasPredictor
-from effkeras.models import build_spec
-from effkeras.zoo import definition_path
 
 RIGHT = np.random.default_rng(0).uniform(size=(2, 400)) < [[0.9], [0.8]]
 

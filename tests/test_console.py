@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from effkeras.console import facts, printable, run_command, table
+from effkeras.support.console import facts, printable, run_command, table
 
-CODE = "from effkeras.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
+CODE = "from effkeras.support.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 
 import effkeras
-from effkeras.definition import (
+from effkeras.definitions.definition import (
     SCHEMA,
     ModelSpec,
     WeightsSpec,
@@ -20,8 +20,8 @@ from effkeras.definition import (
     with_classes,
     with_size,
 )
-from effkeras.errors import EffkerasError
-from effkeras.networks import DropBlockSpec
+from effkeras.definitions.networks import DropBlockSpec
+from effkeras.support.errors import EffkerasError
 
 
 def changed(spec: ModelSpec, path: str, value: object) -> ModelSpec:

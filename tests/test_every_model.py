@@ -10,9 +10,9 @@ import pytest
 from proofs import BUILT, proves
 
 import effkeras
-from effkeras.definition import ModelSpec, with_size
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, with_size
 from effkeras.graph.counting import count, layer_channels
-from effkeras.models import build_spec
 
 CLASSIFIER_SIDES, DETECTOR_SIDES, APPLICATION_SIDES = (64, 96), (128, 96), (96, 128)
 # Their windows leave out the border unless they are a detector's; tests/test_backbones.py builds those.

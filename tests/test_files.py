@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effkeras.errors import EffkerasError
-from effkeras.files import (
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import (
     inside,
     make_folder,
     one_each,

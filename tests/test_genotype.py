@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import effkeras
-from effkeras.errors import EffkerasError
-from effkeras.genotype import (
+from effkeras.definitions.genotype import (
     FIRST_NODE,
     OPERATIONS,
     Branch,
@@ -25,6 +24,7 @@ from effkeras.genotype import (
     loose_ends,
     map_name,
 )
+from effkeras.support.errors import EffkerasError
 
 N0, N1 = FIRST_NODE, FIRST_NODE + 1
 

@@ -13,10 +13,10 @@ from goldens import Golden, read_golden
 from proofs import AUTHORS, proves
 
 import effkeras
-from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
-from effkeras.definition import with_size
+from effkeras.definitions.definition import with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
+from effkeras.weights.tf_checkpoints import EMA_SUFFIX
 
 CLASSIFIERS = ["efficientnet-b0_96.npz", "efficientnet-lite0_96.npz", "efficientnetv2-b0_96.npz"]
 DETECTORS = ["efficientdet-d0_128.npz", "efficientdet-lite0_160.npz"]

@@ -9,13 +9,13 @@ import pytest
 from tiny import tiny_detector
 
 import effkeras
-from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.keras_files import save
-from effkeras.checkpoints.official_names import official_names
-from effkeras.definition import SegmentSpec, spec_from_table, with_classes, with_heads
-from effkeras.errors import EffkerasError
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import SegmentSpec, spec_from_table, with_classes, with_heads
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import load_weights
+from effkeras.weights.keras_files import save
+from effkeras.weights.official_names import official_names
 
 BOTH = ["detect", "segment"]
 

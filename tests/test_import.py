@@ -16,9 +16,9 @@ from torch_weights import picture, read_torch_golden
 
 import effkeras
 from effkeras import cli
-from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
 from effkeras.layers.normalize import spec_of
-from effkeras.published.cards import cached_file
+from effkeras.weights.cards import cached_file
+from effkeras.weights.tf_checkpoints import EMA_SUFFIX
 
 TIMM = "mobilenetv3_small_100"
 

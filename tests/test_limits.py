@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import effkeras
-from effkeras import limits, models
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.building import models
+from effkeras.definitions.definition import ModelSpec
+from effkeras.graph import limits
 from effkeras.graph.counting import count
+from effkeras.support.errors import EffkerasError
 
 
 def test_a_model_larger_than_the_memory_is_refused(monkeypatch):
@@ -46,7 +47,7 @@ def deep(depth: float) -> ModelSpec:
 
 @pytest.mark.slow
 def test_more_layers_than_python_calls_are_built_saved_and_loaded(tmp_path):
-    from effkeras.checkpoints.keras_files import save
+    from effkeras.weights.keras_files import save
 
     before = sys.getrecursionlimit()
     model = effkeras.build(deep(15.0))

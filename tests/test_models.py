@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import effkeras
-from effkeras.checkpoints.keras_files import load, save
-from effkeras.definition import ModelSpec, with_classes, with_size
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, with_classes, with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.losses import detector_losses
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_files import load, save
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ("class_logits", "box_deltas")

@@ -28,7 +28,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
     for name in (
         "effkeras/_zoo/efficientdet/d0.toml",
         "effkeras/_zoo/efficientdet/digits.keras",
-        "effkeras/pages/templates/page.html.j2",
+        "effkeras/support/pages/templates/page.html.j2",
         "effkeras/py.typed",
         "effkeras/litert/model_schema.toml",
         "effkeras/search/reporting/templates/search.html.j2",
@@ -46,8 +46,8 @@ def test_wheel_works_outside_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import effkeras, effkeras.zoo\n"
-        "print(effkeras.zoo.zoo_folder())\n"
+        "import effkeras, effkeras.definitions.zoo\n"
+        "print(effkeras.definitions.zoo.zoo_folder())\n"
         "print(effkeras.list_models())\n"
         "print(effkeras.build('efficientdet-digits', weights='digits').count_params())"
     )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effkeras.definition import InputSpec
-from effkeras.preprocess import fill, network_input, place, resize_bilinear
+from effkeras.data.preprocess import fill, network_input, place, resize_bilinear
+from effkeras.definitions.definition import InputSpec
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 sides = st.integers(1, 70)

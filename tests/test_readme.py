@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from effkeras import cli, results
+from effkeras import cli
+from effkeras.support import results
 from export.benchmarks import compression, digits
 
 ROOT = Path(__file__).parent.parent

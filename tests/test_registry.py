@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from effkeras.errors import EffkerasError
-from effkeras.registry import Registry
+from effkeras.support.errors import EffkerasError
+from effkeras.support.registry import Registry
 
 MODULE = """
 from {package} import SHAPES
@@ -21,7 +21,7 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[type]:
     package = f"shapes_{tmp_path.name}"
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text(
-        f"from effkeras.registry import Registry\nSHAPES = Registry('shape', '{package}')\n"
+        f"from effkeras.support.registry import Registry\nSHAPES = Registry('shape', '{package}')\n"
     )
     (tmp_path / package / "square.py").write_text(MODULE.format(package=package))
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -13,12 +13,12 @@ from tiny import random_pictures, tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import Regularization
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import DropBlockSpec
+from effkeras.definitions.regularization import regularized
 from effkeras.graph.counting import count
 from effkeras.layers.normalize import spec_of
-from effkeras.networks import DropBlockSpec
-from effkeras.regularization import regularized
-from effkeras.tables import read_toml, to_record
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml, to_record
 
 ALL = Regularization(dropout=0.4, survival=0.6, drop_block=DropBlockSpec(keep=0.7, size=3))
 NONE = Regularization(dropout=0.0, survival=1.0, drop_block=1.0)

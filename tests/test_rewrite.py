@@ -8,7 +8,7 @@ import pytest
 from tiny_models import keras_outputs, random_images, tiny_model
 
 from effkeras import EffkerasError
-from effkeras.rewrite import Graph, flat, key, passed_on, renewed, rewrite, with_weights
+from effkeras.graph.rewrite import Graph, flat, key, passed_on, renewed, rewrite, with_weights
 
 
 def small() -> keras.Model:

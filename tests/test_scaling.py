@@ -10,9 +10,9 @@ import dataclasses
 import pytest
 
 import effkeras
-from effkeras.blocks import decode
+from effkeras.definitions.blocks import decode
+from effkeras.definitions.scaling import round_filters, round_repeats
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of, scale_head, scale_stages, scale_stem
-from effkeras.scaling import round_filters, round_repeats
 
 # name: width, depth, stem, channels of the stages, repeats of the stages, head
 NETWORKS = {

@@ -12,10 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import effkeras
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.definitions.scaling import (
+    Coefficients,
+    Scaling,
+    compound,
+    grid,
+    with_phi,
+    with_scaling,
+    with_width,
+)
 from effkeras.graph.counting import count
-from effkeras.scaling import Coefficients, Scaling, compound, grid, with_phi, with_scaling, with_width
+from effkeras.support.errors import EffkerasError
 
 # phi: depth, width and side of B0's 224 pixels, computed from the paper's alpha, beta, gamma
 PHIS = {

@@ -15,19 +15,19 @@ from tiny import digits_folder, random_pictures, tiny_detector
 
 import effkeras
 from effkeras import cli
-from effkeras.checkpoints.keras_files import save
+from effkeras.building.models import build_spec
 from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.splits import open_data
-from effkeras.definition import ModelSpec, with_heads
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec, with_heads
 from effkeras.inference.evaluate import evaluate, headlines
 from effkeras.inference.predict import draw, predict
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
+from effkeras.weights.keras_files import save
 from quantize.accuracy import Accuracy
 from quantize.post_training.quantization import ptq
 

@@ -6,8 +6,8 @@ import pytest
 from tiny import digits_folder
 
 import effkeras
-from effkeras import zoo
 from effkeras.data.splits import open_data
+from effkeras.definitions import zoo
 from effkeras.inference.evaluate import evaluate
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of

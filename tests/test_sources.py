@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effkeras.sources import called, open_model
+from effkeras.building.sources import called, open_model
 
 
 def test_random_weights_are_the_same_each_time(capsys):

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from effkeras.errors import EffkerasError
-from effkeras.tables import merge, read_toml, to_record, to_table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import merge, read_toml, to_record, to_table
 
 
 @dataclass(frozen=True)

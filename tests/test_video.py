@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from effkeras.errors import EffkerasError
 from effkeras.inference.video import Frame, Video, is_video, open_video, write_video
+from effkeras.support.errors import EffkerasError
 
 CODECS = {"mp4": "h264", "mov": "h264", "mkv": "h264", "avi": "mpeg4", "webm": "libvpx-vp9"}
 COUNT, RATE, SIZE = 24, Fraction(12), (64, 96)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import effkeras
-from effkeras import zoo
-from effkeras.backbones import with_backbone
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.building.backbones import with_backbone
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count
-from effkeras.tables import read_toml as original
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml as original
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras import zoo
 from effkeras.data.digits import DigitsOptions, write_digits
-from effkeras.definition import HeadSpec, ModelSpec
-from effkeras.networks import BatchNormSpec, DropBlockSpec
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import HeadSpec, ModelSpec
+from effkeras.definitions.networks import BatchNormSpec, DropBlockSpec
 
 QUICK_NORM = BatchNormSpec(momentum=0.9)
 

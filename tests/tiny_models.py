@@ -11,9 +11,9 @@ import numpy as np
 from eager import outputs_of_model
 
 import effkeras
-from effkeras.definition import ModelSpec
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-from effkeras.models import build_spec
 from quantize.post_training.artifact import FloatParts, Quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
@@ -60,7 +60,9 @@ def randomize(model: keras.Model, gain: float = 1.5) -> None:
 def _balance(model: keras.Model) -> None:
     """Lets every class win sometimes: an untrained classifier says the same of all pictures."""
     last = model.get_layer("logits")
-    logits = outputs_of_model(keras.Model(model.input, last.output), random_images(24, side=model.input.shape[1]))
+    logits = outputs_of_model(
+        keras.Model(model.input, last.output), random_images(24, side=model.input.shape[1])
+    )
     scale = 2 / logits.std(axis=0)
     last.kernel.assign(last.kernel * scale)
     last.bias.assign(-logits.mean(axis=0) * scale)

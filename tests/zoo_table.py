@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from proofs import Proof
 
-from effkeras import zoo
-from effkeras.definition import ModelSpec
-from effkeras.files import write_text
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import cost, count
+from effkeras.support.files import write_text
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "models" / "README.md"

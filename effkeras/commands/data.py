@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from effkeras.console import run_command
 from effkeras.data.digits import DigitsOptions, write_digits
-from effkeras.options import above_zero, parser
+from effkeras.support.console import run_command
+from effkeras.support.options import above_zero, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from effkeras import results
-from effkeras.console import run_command, table
 from effkeras.data.splits import open_data
-from effkeras.options import ANY_HELP, above_zero, add_data, add_split, add_weights, parser
+from effkeras.support import results
+from effkeras.support.console import run_command, table
+from effkeras.support.options import ANY_HELP, above_zero, add_data, add_split, add_weights, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

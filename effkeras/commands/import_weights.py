@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras import zoo
-from effkeras.console import facts, note, run_command
-from effkeras.definition import with_classes
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, parser
-from effkeras.quiet import quiet
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import with_classes
+from effkeras.support.console import facts, note, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, parser
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
-    from effkeras.checkpoints import LoadReport, Opened
+    from effkeras.weights import LoadReport, Opened
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,9 +31,9 @@ def _run(argv: Sequence[str] | None) -> None:
     if chosen.classes:
         spec = with_classes(spec, chosen.classes)
     with quiet():
-        from effkeras.checkpoints import open_weights
-        from effkeras.checkpoints.keras_files import save
-        from effkeras.models import build_spec
+        from effkeras.building.models import build_spec
+        from effkeras.weights import open_weights
+        from effkeras.weights.keras_files import save
 
         folder = zoo.definition_folder(chosen.model)
         opened = open_weights(spec, chosen.source, padding=chosen.padding, folder=folder)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effkeras.backbones import spec_with_backbone
-from effkeras.console import facts, run_command
-from effkeras.definition import ModelSpec, detector_parts
+from effkeras.building.backbones import spec_with_backbone
+from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.graph.counting import count
 from effkeras.graph.heads import mask_size
-from effkeras.options import MODEL_HELP, add_backbone, parser
+from effkeras.support.console import facts, run_command
+from effkeras.support.options import MODEL_HELP, add_backbone, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

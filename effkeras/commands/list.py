@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effkeras.console import run_command, table
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.zoo import Family, specs_by_family
 from effkeras.graph.counting import cost
-from effkeras.options import parser
-from effkeras.zoo import Family, specs_by_family
+from effkeras.support.console import run_command, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

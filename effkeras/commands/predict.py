@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from effkeras.console import note, run_command, track
-from effkeras.errors import EffkerasError
-from effkeras.files import one_each
-from effkeras.options import ANY_HELP, above_zero, add_weights, parser
+from effkeras.support.console import note, run_command, track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import one_each
+from effkeras.support.options import ANY_HELP, above_zero, add_weights, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

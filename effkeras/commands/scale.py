@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from effkeras import zoo
-from effkeras.console import note, run_command, table
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.files import write_text
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.scaling import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
 from effkeras.graph.counting import count
-from effkeras.options import above_zero, parser
-from effkeras.scaling import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
+from effkeras.support.console import note, run_command, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import write_text
+from effkeras.support.options import above_zero, parser
 
 _STEPS = tuple(map(float, range(8)))
 

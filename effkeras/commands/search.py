@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.console import facts, note, run_command
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, add_data, explained, parser
+from effkeras.support.console import facts, note, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, add_data, explained, parser
 
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes
@@ -178,7 +178,7 @@ def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSp
         checked,
         located,
     )
-    from effkeras.tables import read_toml, to_record
+    from effkeras.support.tables import read_toml, to_record
 
     table = read_toml(chosen.config) if chosen.config else {}
     for name in REMOVED_KEYS:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.commands.search import classes_in
-from effkeras.console import facts, note, run_command
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, add_data, parser
+from effkeras.support.console import facts, note, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, add_data, parser
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
     from effkeras.litert.block_latency import BlockTable
     from effkeras.search.evaluation.settings import ArtifactSettings
     from effkeras.search.spaces.reading import ModelSpace
@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     _check(chosen)
-    from effkeras.quiet import quiet
     from effkeras.search.evaluation.settings import ArtifactSettings
     from effkeras.search.spaces.reading import read_space
+    from effkeras.support.quiet import quiet
 
     space = read_space(chosen.space)
     _check_base(space.name, space.base)

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from effkeras.backbones import spec_with_backbone
-from effkeras.console import note, run_command
+from effkeras.building.backbones import spec_with_backbone
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import find_split, open_data
-from effkeras.definition import with_heads
-from effkeras.errors import EffkerasError
-from effkeras.options import MODEL_HELP, above_zero, add_backbone, add_data, parser
-from effkeras.quiet import quiet
-from effkeras.regularization import Regularization, regularized
+from effkeras.definitions.definition import with_heads
+from effkeras.definitions.regularization import Regularization, regularized
+from effkeras.definitions.zoo import saved_weights
+from effkeras.support.console import note, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import MODEL_HELP, above_zero, add_backbone, add_data, parser
+from effkeras.support.quiet import quiet
 from effkeras.training.settings import read_settings
-from effkeras.zoo import saved_weights
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
 _REGULARIZERS = ("dropout", "survival", "drop_block")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from effkeras import zoo
-from effkeras.console import facts, run_command
-from effkeras.definition import ModelSpec, WeightsSpec
-from effkeras.errors import EffkerasError
-from effkeras.options import parser
-from effkeras.published.cards import cached_file, fetch
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec, WeightsSpec
+from effkeras.support.console import facts, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import parser
+from effkeras.weights.cards import cached_file, fetch
 
 
 def main(argv: Sequence[str] | None = None) -> int:

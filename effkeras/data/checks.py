@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from effkeras import files
 from effkeras.data.pictures import tolerated
 from effkeras.data.records import Skipped
-from effkeras.errors import EffkerasError
+from effkeras.support import files
+from effkeras.support.errors import EffkerasError
 
 SLACK = 1.0  # pixels by which annotation tools are known to overshoot an image
 THINNEST = 0.01  # pixels; thinner boxes vanish in float32

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.console import note_once
 from effkeras.data.records import (
     Category,
     ClassificationData,
@@ -23,8 +22,9 @@ from effkeras.data.records import (
     DetectionRecord,
     LabelledData,
 )
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError, closest
+from effkeras.definitions.definition import ModelSpec
+from effkeras.support.console import note_once
+from effkeras.support.errors import EffkerasError, closest
 
 _SHOWN = 5
 

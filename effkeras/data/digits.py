@@ -17,12 +17,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from effkeras import console, files
 from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.formats.coco import write_coco
 from effkeras.data.records import Category, DetectionRecord
 from effkeras.data.segmentations import Segmentation, encode_rle, trace_polygons
-from effkeras.errors import EffkerasError
+from effkeras.support import console, files
+from effkeras.support.errors import EffkerasError
 
 SPLITS = ("train", "val", "test")
 LABELS = tuple("0123456789")

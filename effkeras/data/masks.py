@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from effkeras.data.preprocess import Placement
 from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, Mask
 from effkeras.data.segmentations import pixels_of
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.preprocess import Placement
+from effkeras.definitions.definition import ModelSpec
+from effkeras.support.errors import EffkerasError
 
 IGNORED = 255  # neither learned nor judged: padding, crowds, boxes without a mask, "void" of PNG files
 _WAY_OUT = "save it as a palette or 8-bit grey PNG whose values are the classes"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from effkeras.console import note
+from effkeras.data.preprocess import Placed, place
 from effkeras.data.records import ClassificationRecord, DetectionRecord
-from effkeras.definition import InputSpec
-from effkeras.errors import EffkerasError
-from effkeras.preprocess import Placed, place
+from effkeras.definitions.definition import InputSpec
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _WAY_OUT = "replace the file, or take it out of the data set"

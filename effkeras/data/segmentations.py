@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from effkeras.data.records import Mask, Polygons, RunLengths
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 Segmentation = list[list[float]] | dict[str, list[int]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from effkeras.data.formats import FORMATS, DataFormat, ReadOptions
 from effkeras.data.records import LabelledData
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 
 def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> LabelledData:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.console import note, track
 from effkeras.data.masks import MaskClasses, label_map, to_input
 from effkeras.data.pictures import RecordReader, tolerated
+from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
-from effkeras.definition import InputSpec
-from effkeras.errors import EffkerasError
-from effkeras.limits import MEMORY_BUDGET
-from effkeras.preprocess import Placement
+from effkeras.definitions.definition import InputSpec
+from effkeras.graph.limits import MEMORY_BUDGET
+from effkeras.support.console import note, track
+from effkeras.support.errors import EffkerasError
 
 NO_CLASS = -1  # of padding
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from effkeras.definition import AnchorSpec, ModelSpec, detector_parts
+from effkeras.definitions.definition import AnchorSpec, ModelSpec, detector_parts
 
 
 def anchor_boxes(spec: ModelSpec) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 from effkeras.data.records import DetectionData, DetectionRecord
 from effkeras.detection.nms import Detections
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 _NAMES = {
     "AP": "AP_all",

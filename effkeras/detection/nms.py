@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.definition import ModelSpec, NmsSpec, detector_parts
+from effkeras.definitions.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.boxes import clip, decode, iou
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from effkeras.data.masks import IGNORED
+from effkeras.data.preprocess import Placement
 from effkeras.graph.heads import MASK_STRIDE
-from effkeras.preprocess import Placement
 
 _BAND = 2**22  # values that are held at a time
 

@@ -17,9 +17,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.graph.functional import Config, CopyRules, Part, copy_onto, maker, output_of
 from effkeras.graph.vocabulary import Application
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 KerasTensor = Any
 

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from effkeras.genotype import FIRST_NODE, OPERATIONS, Branch, Cell, H, Node, Operation, P, map_name
+from effkeras.definitions.genotype import (
+    FIRST_NODE,
+    OPERATIONS,
+    Branch,
+    Cell,
+    H,
+    Node,
+    Operation,
+    P,
+    map_name,
+)
 from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, concatenated, conv_norm_act
 
 

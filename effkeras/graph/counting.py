@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.heads import classifier, detector
 from effkeras.graph.vocabulary import Application, Conv, Depthwise, Padding, Pool, Vocabulary, pair
-from effkeras.networks import BatchNormSpec
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 _FROZEN = ("moving_mean", "moving_variance")
 

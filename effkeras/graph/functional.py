@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 KerasTensor = Any
 Config = dict[str, Any]

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from effkeras.definition import FpnSpec, ModelSpec, detector_parts
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import FpnSpec, ModelSpec, detector_parts
 from effkeras.graph.bifpn import pyramid
 from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
 from effkeras.graph.widths import Widths
+from effkeras.support.errors import EffkerasError
 
 # A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
 PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.applications import feature_maps
 from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.functional import (
@@ -24,6 +23,7 @@ from effkeras.graph.functional import (
 )
 from effkeras.graph.vocabulary import Application
 from effkeras.layers import FastFusion
+from effkeras.support.errors import EffkerasError
 
 _SLIDING = (
     keras.layers.Conv2D,

@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.graph.applications import feature_maps
 from effkeras.graph.functional import CopyRules, Part, copy_onto
 from effkeras.graph.vocabulary import Application, Conv, Depthwise, Pool, Vocabulary, concatenated, symmetric
 from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
-from effkeras.networks import BatchNormSpec
+from effkeras.support.errors import EffkerasError
 
 NOT_ALONE = (
     "the definition has a Keras model of one's own as backbone, which is in the .keras file only: "

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 
-from effkeras.blocks import Stage
+from effkeras.definitions.blocks import Stage
 from effkeras.graph.vocabulary import Conv, Depthwise, Style, Tensor, Vocabulary, conv_norm_act
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from effkeras.networks import BatchNormSpec, SqueezeSpec
+from effkeras.definitions.networks import BatchNormSpec, SqueezeSpec
 
 Tensor = TypeVar("Tensor")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.graph.vocabulary import Application, Conv, Depthwise, Pool, Tensor, Vocabulary
-from effkeras.networks import BatchNormSpec
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import numpy as np
 from effkeras.data.classes import matched
 from effkeras.data.records import DetectionData, LabelledData
 from effkeras.detection.average_precision import Matches
-from effkeras.errors import EffkerasError
-from effkeras.files import whole_file
 from effkeras.inference.evaluate import evaluate_in_detail
 from effkeras.inference.predictor import Predictor
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import whole_file
 
 RESAMPLES = 1000
 LEVEL = 0.95

@@ -8,23 +8,23 @@ from typing import Protocol
 
 import numpy as np
 
-from effkeras.console import note, track
 from effkeras.data.classes import matched
 from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.pictures import RecordReader, tolerated
+from effkeras.data.preprocess import Placement, fill
 from effkeras.data.records import (
     ClassificationRecord,
     DetectionData,
     DetectionRecord,
     LabelledData,
 )
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.segmentation import Confusion, decode_mask
-from effkeras.errors import EffkerasError
 from effkeras.inference.predictor import Predictor
-from effkeras.preprocess import Placement, fill
+from effkeras.support.console import note, track
+from effkeras.support.errors import EffkerasError
 
 BATCH = 32
 

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from effkeras.console import note
 from effkeras.data.pictures import is_picture, read_picture
+from effkeras.data.preprocess import Placement, fill, place
 from effkeras.data.records import RunLengths
 from effkeras.data.segmentations import encode_rle, pixels_of
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.segmentation import decode_mask
-from effkeras.errors import EffkerasError
-from effkeras.files import whole_file
 from effkeras.inference.predictor import Predictor
 from effkeras.inference.video import Frame, Video
-from effkeras.preprocess import Placement, fill, place
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import whole_file
 
 # Distinguishable for most kinds of colour vision (Okabe and Ito 2008).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")

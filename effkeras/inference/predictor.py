@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.building.sources import is_saved_model, open_model
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.networks import AUXILIARY
 from effkeras.inference.saved_model import SavedModel
-from effkeras.networks import AUXILIARY
-from effkeras.sources import is_saved_model, open_model
+from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +62,7 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
 
 
 def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
-    """The predictor for a `.tflite` file, a SavedModel of ours or what `effkeras.sources.open_model` takes.
+    """The predictor for a `.tflite` file, a SavedModel of ours or what `effkeras.building.sources.open_model` takes.
 
     Raises EffkerasError when it is missing or corrupt, or when `weights` has no place there.
     """

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
-from effkeras.quiet import quiet
+from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np

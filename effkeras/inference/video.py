@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
-from effkeras.files import whole_file
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import whole_file
 
 SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp", ".ogv"}

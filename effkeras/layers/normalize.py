@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.support.errors import EffkerasError
 
 
 @keras.saving.register_keras_serializable(package="effkeras")

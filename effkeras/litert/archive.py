@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 MOST_BYTES = 64 << 20
 _KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

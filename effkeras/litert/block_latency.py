@@ -12,9 +12,9 @@ from pathlib import Path
 
 import tomli_w
 
-from effkeras.errors import EffkerasError
-from effkeras.files import write_text
-from effkeras.tables import read_toml, to_record, to_table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import write_text
+from effkeras.support.tables import read_toml, to_record, to_table
 
 SCHEMA = 1
 # Stands for a block where the figures are those of the whole network.

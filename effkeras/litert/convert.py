@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import AUXILIARY
 from effkeras.litert.flatbuffer import name_interface
-from effkeras.networks import AUXILIARY
-from effkeras.quiet import quiet
+from effkeras.support.errors import EffkerasError
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator
+from effkeras.support.errors import EffkerasError
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 

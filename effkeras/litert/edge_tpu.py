@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.tree import (
     add_constant,
     code_index,
@@ -24,7 +23,8 @@ from effkeras.litert.tree import (
     readers_of,
     text_of,
 )
-from effkeras.tables import read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml
 
 # What edgetpu_compiler makes of the operators that it maps.
 COMPILED = "edgetpu-custom-op"

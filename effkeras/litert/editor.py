@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import SIGNATURE
 from effkeras.litert.tree import add_constant, code_index, dtype_name, load_schema, pack, parse, text_of
+from effkeras.support.errors import EffkerasError
 
 # Where the schema's table of options is not called as the operator is.
 _TABLES = {

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import quantization_of
 from effkeras.litert.tree import code_index, code_name, load_schema, pack, parse, text_of
+from effkeras.support.errors import EffkerasError
 
 Range = tuple[float, float]
 

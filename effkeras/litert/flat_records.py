@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
-from effkeras.tables import read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml
 
 # struct's format of each scalar, little-endian; flatbuffers know no other order.
 SCALARS = {

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.archive import append_files, read_files
 from effkeras.litert.tree import code_index, code_name, dtype_name, load_schema, pack, parse, text_of
+from effkeras.support.errors import EffkerasError
 
 SIGNATURE = "serving_default"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.console import track
-from effkeras.errors import EffkerasError
 from effkeras.litert.runner import Delegation, delegation, make_interpreter, read_flatbuffer
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator, TensorInfo, tensor_info
 from effkeras.litert.tree import code_name, enum_name, load_schema, parse
+from effkeras.support.errors import EffkerasError
 
 _BITS = {"int4": 4, "uint4": 4, "int2": 2}
 _BYTES = {"bool": 1, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "int64": 8, "float64": 8}

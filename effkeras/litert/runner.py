@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError, first_line
+from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
 from effkeras.litert.verify import verified
-from effkeras.quiet import quiet
+from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.quiet import quiet
 
 DEFINITION = "effkeras.definition"
 # Which output holds what, as JSON, in a file whose outputs bear the names that others look for.

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flatbuffer import Operator
 from effkeras.litert.tile_regions import CACHE, Graph, Region, Window, regions
 from effkeras.litert.tree import add_constant, code_index, load_schema, pack, parse, text_of
+from effkeras.support.errors import EffkerasError
 
 # The versions that take int8, as every kernel here does.
 _VERSION = 2

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.verify import verified
+from effkeras.support.errors import EffkerasError
 
 # The schema wants weights at multiples of 16 bytes; the generated Python code forgets it.
 _ALIGNMENT = 16

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
+from effkeras.support.errors import EffkerasError
 
 SCHEMA = Path(__file__).with_name("model_schema.toml")
 IDENTIFIER = b"TFL3"

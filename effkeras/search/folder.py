@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from effkeras import results
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.files import write_text
+from effkeras.definitions.definition import ModelSpec
 from effkeras.search.evaluation.settings import REMOVED_KEYS
 from effkeras.search.genomes import Genome, chosen, key
 from effkeras.search.trials.job import SearchJob, space_digest, space_name
 from effkeras.search.trials.records import Result, Trial, best_of, front_of
-from effkeras.tables import Table, read_toml
+from effkeras.support import results
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import write_text
+from effkeras.support.tables import Table, read_toml
 
 FILE = "search.toml"
 # What else the file says of the space; its digest tells whether it is the same.

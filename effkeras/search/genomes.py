@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 Choice = str | int | float | bool
 Genome = tuple[int, ...]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 Kind = Literal["mnas", "mnas-hard", "abs", "accuracy", "pareto"]
 

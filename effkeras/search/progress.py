@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from effkeras.console import note, progress
 from effkeras.search.reporting.tables import duration
 from effkeras.search.run import Status
 from effkeras.search.trials.records import Result, Trial
+from effkeras.support.console import note, progress
 
 
 @dataclass(slots=True)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder
 from effkeras.search.folder import Publisher, identify
 from effkeras.search.trials.job import SearchJob, check_job, create_store, locks_of, open_ledger
 from effkeras.search.trials.ledger import Limits, ending, failures
 from effkeras.search.trials.locks import remove_stale, try_lock
 from effkeras.search.trials.records import Trial, best_of
 from effkeras.search.trials.workers import Assignment, WorkerPool
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder
 
 # Seconds to wait for the processes of a search that was just killed.
 _PATIENCE = 5.0

@@ -13,13 +13,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from effkeras.data.pipeline import as_it_is
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.networks import AUXILIARY
 from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers.normalize import spec_of
-from effkeras.networks import AUXILIARY
+from effkeras.support.errors import EffkerasError
+from effkeras.training.pipeline import as_it_is
 
 
 def auxiliary_weight(spec: ModelSpec) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.losses import detector_losses, mask_loss
 from effkeras.training.auxiliary import auxiliary_losses, auxiliary_weight
 from effkeras.training.optimizers import UNDECAYED, FlatAdamW, WarmupCosine

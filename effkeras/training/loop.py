@@ -8,21 +8,21 @@ from pathlib import Path
 
 import keras
 
-from effkeras.checkpoints import load_weights, open_weights
-from effkeras.console import note
+from effkeras.building.external import is_in_backbone, own_part
+from effkeras.building.models import build_spec
 from effkeras.data.classes import matched, spec_for_data
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.external import is_in_backbone, own_part
+from effkeras.definitions.definition import ModelSpec
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 from effkeras.training.auxiliary import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.training.settings import TrainSettings
+from effkeras.weights import load_weights, open_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
-from effkeras.files import check_can_make, make_folder, whole_file, write_text
-from effkeras.tables import read_toml, to_record
+from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import check_can_make, make_folder, whole_file, write_text
+from effkeras.support.tables import read_toml, to_record
 from effkeras.training.settings import TrainSettings, difference
 
 

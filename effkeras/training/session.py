@@ -11,21 +11,21 @@ import keras
 import tensorflow as tf
 from rich.progress import Progress as Bar
 
-from effkeras import results
-from effkeras.checkpoints.keras_files import load_weights_of, save
-from effkeras.console import note, progress
-from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
 from effkeras.data.store import PictureStore
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headlines
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers import FollowTraining
+from effkeras.support import results
+from effkeras.support.console import note, progress
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for
+from effkeras.training.pipeline import BatchSpec, training_batches
 from effkeras.training.run import Progress, Run, load_checkpoint, save_checkpoint
 from effkeras.training.settings import TrainSettings
+from effkeras.weights.keras_files import load_weights_of, save
 
 
 def _unchanged(data: tf.data.Dataset) -> tf.data.Dataset:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from effkeras.data.augment_spec import AugmentSpec
-from effkeras.errors import EffkerasError
-from effkeras.tables import Table, read_toml, to_record, to_table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table, read_toml, to_record, to_table
 
 
 @dataclass(frozen=True, slots=True)

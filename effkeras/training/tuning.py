@@ -12,7 +12,7 @@ from effkeras.data.classes import matched
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
 from effkeras.training.callbacks import Hook
 from effkeras.training.session import Session, TrainingModels, TrainingPlan

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from effkeras import results
-from effkeras.console import run_command, table, track
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, parser
-from effkeras.quiet import quiet
+from effkeras.support import results
+from effkeras.support.console import run_command, table, track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, parser
+from effkeras.support.quiet import quiet
 
 TWINS = {
     "efficientnet-b0": "EfficientNetB0",

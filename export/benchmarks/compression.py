@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effkeras import results
-from effkeras.console import note, run_command
 from effkeras.data.digits import DigitsOptions, write_digits
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.options import parser
-from effkeras.quiet import quiet
-from effkeras.tables import read_toml, to_record
+from effkeras.support import results
+from effkeras.support.console import note, run_command
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.options import parser
+from effkeras.support.quiet import quiet
+from effkeras.support.tables import read_toml, to_record
 from quantize import plans
 from quantize.command import settings_of
 from quantize.specs import Backend

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras import results
-from effkeras.console import run_command, table, track
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, parser
-from effkeras.quiet import quiet
+from effkeras.support import results
+from effkeras.support.console import run_command, table, track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, parser
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def time_conversions(options: ConvertBenchOptions) -> Conversion:
     """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
     with quiet():
+        from effkeras.building.models import build
         from effkeras.layers.normalize import spec_of
-        from effkeras.models import build
         from export.benchmarks.random_models import random_images
     shape = (options.size, options.size) if options.size else None
     model = build(options.model, input_shape=shape)

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras import cli, zoo
-from effkeras.console import note, run_command, table
+from effkeras import cli
 from effkeras.data.records import DetectionData
 from effkeras.data.splits import find_split, open_data
-from effkeras.definition import ModelSpec
-from effkeras.files import make_folder, one_each
-from effkeras.options import parser
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec
+from effkeras.support.console import note, run_command, table
+from effkeras.support.files import make_folder, one_each
+from effkeras.support.options import parser
 from export.reporting.data import Artifact, RunData, Setting, read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")

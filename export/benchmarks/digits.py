@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from effkeras import results
-from effkeras.console import note, run_command
 from effkeras.data.digits import DigitsOptions, write_digits
-from effkeras.errors import EffkerasError
-from effkeras.options import parser
+from effkeras.support import results
+from effkeras.support.console import note, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import parser
 
 MODELS = ("efficientdet-digits", "efficientnet-digits")
 RECIPES = ("float32", "fp16", "dynamic", "int8")

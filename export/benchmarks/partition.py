@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effkeras import results
-from effkeras.console import run_command, table, track
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.options import parser
-from effkeras.quiet import quiet
+from effkeras.support import results
+from effkeras.support.console import run_command, table, track
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.options import parser
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def models() -> list[str]:
     """The names of all EfficientNets and EfficientDets of the zoo."""
-    from effkeras import zoo
+    from effkeras.definitions import zoo
 
     return [name for name in zoo.list_models() if name.startswith(FAMILIES)]
 
@@ -182,7 +182,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _check(name: str) -> None:
-    from effkeras import zoo
+    from effkeras.definitions import zoo
 
     known = zoo.list_models()
     if name not in known:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from effkeras import results
-from effkeras.console import note, run_command, table
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.options import above_zero, parser
-from effkeras.quiet import quiet
-from effkeras.tables import read_toml, to_record
+from effkeras.support import results
+from effkeras.support.console import note, run_command, table
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.options import above_zero, parser
+from effkeras.support.quiet import quiet
+from effkeras.support.tables import read_toml, to_record
 
 if TYPE_CHECKING:
     from effkeras.litert.latency import Latency
@@ -133,9 +133,9 @@ def _ours(name: str, peer: Peer, work: Path) -> Path:
     folder = work / "ours" / name
     note(f"converting {name}")
     with quiet():
-        from effkeras.files import write_bytes
+        from effkeras.building.models import build
         from effkeras.litert.tiling import tile_rows
-        from effkeras.models import build
+        from effkeras.support.files import write_bytes
         from export.benchmarks.random_models import artifacts_on_random_images
 
         model = build(name, input_shape=(peer.side, peer.side))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from effkeras.rewrite import Graph, rewrite
+from effkeras.graph.rewrite import Graph, rewrite
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.equalization import ROOM, channel_ranges
 from quantize.post_training.layer_pairs import CAP, LayerPair, divide_outputs, layer_pairs, multiply_inputs

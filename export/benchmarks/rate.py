@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras import results
-from effkeras.console import note, run_command, table
-from effkeras.options import above_zero, parser
-from effkeras.quiet import quiet
+from effkeras.support import results
+from effkeras.support.console import note, run_command, table
+from effkeras.support.options import above_zero, parser
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

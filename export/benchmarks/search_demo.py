@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras import zoo
-from effkeras.console import run_command, table
-from effkeras.definition import ModelSpec, with_classes
-from effkeras.files import make_folder, write_text
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec, with_classes
+from effkeras.definitions.scaling import with_width
 from effkeras.graph.counting import count
-from effkeras.options import parser
-from effkeras.scaling import with_width
+from effkeras.support.console import run_command, table
+from effkeras.support.files import make_folder, write_text
+from effkeras.support.options import parser
 from export.benchmarks.demo import StepError, step
 from export.reporting.data import RunData, Setting, read_run
 

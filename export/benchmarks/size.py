@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effkeras import results
-from effkeras.console import note, run_command, table
-from effkeras.options import parser
-from effkeras.quiet import quiet
+from effkeras.support import results
+from effkeras.support.console import note, run_command, table
+from effkeras.support.options import parser
+from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

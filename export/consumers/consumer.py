@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from effkeras.registry import Registry
+from effkeras.support.registry import Registry
 from quantize.recipes import Edges
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
 
 RAW = "raw"  # the consumer that files are made for where none is named
 

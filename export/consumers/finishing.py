@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from export.consumers.target import Target, nms_settings
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
     from effkeras.detection.nms import Decoder
 
 

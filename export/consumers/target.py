@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Nms, kind_of
 from quantize.recipes import Edges, Recipe, check_edges
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec, NmsSpec
+    from effkeras.definitions.definition import ModelSpec, NmsSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras.tables import read_toml
+from effkeras.support.tables import read_toml
 from export.delegates.names import ANDROID
 
 _TABLE = Path(__file__).with_name("accelerators.toml")

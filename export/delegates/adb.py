@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras.errors import EffkerasError
-from effkeras.tables import read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml
 
 COMMAND = "adb"
 HOW_TO_GET = (

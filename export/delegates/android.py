@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras.console import track
-from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Plan
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
 from export.delegates import phone_figures
 from export.delegates.adb import PhoneError, find_phone
 from export.delegates.benchmark_log import BenchmarkLog

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from effkeras import results
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.block_latency import WHOLE, BlockLatency, BlockTable
 from effkeras.litert.latency import Plan
+from effkeras.support import results
 from export.delegates.blocks import BlockFile, cut
 from export.delegates.choice import Choice, time_all
 from export.delegates.timing import Outcome, Timing

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.block_latency import BlockShape
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
 from effkeras.litert.tiling import has_row_tiles
 from effkeras.litert.tree import load_schema, pack, parse
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.errors import first_line
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.verify import verified
-from effkeras.quiet import quiet
+from effkeras.support.errors import first_line
+from effkeras.support.quiet import quiet
 from export.delegates.delegate import Share, UnusableError
 from export.delegates.interpreter import picture
 

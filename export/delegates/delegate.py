@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from effkeras.errors import EffkerasError
-from effkeras.registry import Registry
+from effkeras.support.errors import EffkerasError
+from effkeras.support.registry import Registry
 
 # What runs wherever LiteRT does: its CPU kernels with XNNPACK and without.
 DEFAULT = ("xnnpack", "plain")

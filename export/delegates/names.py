@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 from export.delegates.delegate import DELEGATES, Delegate
 
 ANDROID = "android"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effkeras.tables import read_toml
+from effkeras.support.tables import read_toml
 from export.delegates.accelerators import Accelerator, accelerators
 from export.delegates.adb import Phone, PhoneError
 from export.delegates.benchmark_log import BenchmarkLog, failed, read_log

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.console import track
-from effkeras.errors import EffkerasError
 from effkeras.litert.latency import Plan
-from effkeras.quiet import quiet
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.quiet import quiet
 from export.delegates.delegate import Absent, Session, Share, UnusableError
 from export.delegates.names import host_delegates
 from export.delegates.trial import Trial, try_out

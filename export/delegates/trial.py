@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 from export.delegates.names import host_delegates
 
 PATIENCE = 300  # seconds that loading and two runs may take

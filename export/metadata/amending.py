@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import attach_all
 from effkeras.litert.runner import DEFINITION, definition_of
+from effkeras.support.errors import EffkerasError
 from export.metadata.associated_files import labels_in
 from export.metadata.attaching import attach, read
 from export.metadata.builders import CALIBRATION_FILE, IDENTITY, LABELS, Extras, of_classifier, of_detector

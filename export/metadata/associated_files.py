@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 _LABELS = "a file with one label a line"
 _CSV = "a CSV with a line for each class"

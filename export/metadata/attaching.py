@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.errors import EffkerasError, first_line
-from effkeras.files import whole_file
 from effkeras.litert.archive import append_files, read_files, without_files
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import attach_all, attached
 from effkeras.litert.interface import Interface, interface
 from effkeras.litert.runner import DEFINITION, definition_of, make_interpreter, read_flatbuffer
 from effkeras.litert.verify import verified
+from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.files import whole_file
 from export.delegates.interpreter import with_pictures
 from export.metadata.associated_files import check_labels, labels_in
 from export.metadata.coding import from_bytes, to_bytes

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.interface import IOTensor, interface
-from effkeras.tables import Table, read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table, read_toml
 from export.metadata.associated_files import calibration_file, check_labels, label_file
 from export.metadata.decoding import ENTRY, detector_options
 from export.metadata.records import (

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.console import note, run_command
-from effkeras.errors import EffkerasError
-from effkeras.options import parser
+from effkeras.support.console import note, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import parser
 
 if TYPE_CHECKING:
     from export.metadata.records import ScoreTransformation

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.errors import EffkerasError
 from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
 from effkeras.litert.flat_writer import write_record
+from effkeras.support.errors import EffkerasError
 from export.metadata.records import Metadata
 
 ENTRY = "DETECTOR_METADATA"

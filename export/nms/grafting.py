@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 
-from effkeras.definition import ModelSpec, detector_parts
+from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, SCORES
 from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.flatbuffer import attach

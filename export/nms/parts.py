@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.definition import ModelSpec, NmsSpec
+from effkeras.definitions.definition import ModelSpec, NmsSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.editor import Value
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 from export.preflight.judgement import Preflight
 
 _OPERATOR = re.compile(r"^\s*Op#(\d+) (\S+)\(")

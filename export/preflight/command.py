@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.console import run_command
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, parser
+from effkeras.support.console import run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, parser
 
 if TYPE_CHECKING:
     from export.preflight.judgement import Preflight

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effkeras.console import note
-from effkeras.errors import EffkerasError
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 from export.preflight.compiler_log import CompilerLog, read_log
 from export.preflight.judgement import Preflight, Verdict
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import layer_of
 from effkeras.litert.nodes import Node, nodes
+from effkeras.support.errors import EffkerasError
 from export.preflight.partition import Partition, partitions
 from export.preflight.rules import RULES
 from export.preflight.tables import OpTable, Rule, table_of

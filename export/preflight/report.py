@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from effkeras.console import console, facts, printable
+from effkeras.support.console import console, facts, printable
 from export.preflight.judgement import Memory, Preflight, Verdict
 
 LONGEST = 160  # characters of a name that the file chose

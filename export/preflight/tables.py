@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.tables import read_toml, to_record
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.tables import read_toml, to_record
 from export.preflight.rules import RULES
 
 TARGETS = ("edgetpu", "gpu")

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effkeras.drawing import LIGHT, Theme, add_legend, any_script, legend_dot, new_canvas, png_of, style_axes
+from effkeras.support.drawing import (
+    LIGHT,
+    Theme,
+    add_legend,
+    any_script,
+    legend_dot,
+    new_canvas,
+    png_of,
+    style_axes,
+)
 from export.reporting.chart_labels import Line, Mark, label
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
 from effkeras.graph.counts import Counts
-from effkeras.pages.parts import MISSING
+from effkeras.support.errors import EffkerasError
+from effkeras.support.pages.parts import MISSING
 from export.reporting.data import Artifact, Environment, RunData
 from export.reporting.latency_tables import latency_table, phone_table
 from export.reporting.pages import Page, Section
@@ -114,8 +114,8 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
 def _counts(run: RunData) -> Counts:
     if not run.spec.network.needs_model:
         return count(run.spec)
-    from effkeras.checkpoints.keras_files import load
     from effkeras.graph.keras_counting import count_layers  # needs Keras
+    from effkeras.weights.keras_files import load
 
     return count_layers(load(run.folder))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.evaluate import headline
-from effkeras.tables import read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml
 from effkeras.training.run import Run
 from export.reporting.rows import Row, is_number, read_rows
 from quantize.recipes import names

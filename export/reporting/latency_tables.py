@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from effkeras.pages.parts import NOT_TOLD, Table
+from effkeras.support.pages.parts import NOT_TOLD, Table
 from export.reporting.data import XNNPACK, Artifact, Delegated, Environment, Latency, RunData, Setting
 from export.reporting.tables import milliseconds, share, size
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from effkeras.errors import EffkerasError
-from effkeras.pages.parts import Chart, Table
-from effkeras.pages.rendering import html_templates, inline, markdown_templates
+from effkeras.support.errors import EffkerasError
+from effkeras.support.pages.parts import Chart, Table
+from effkeras.support.pages.rendering import html_templates, inline, markdown_templates
 
 
 @dataclass(frozen=True, slots=True)

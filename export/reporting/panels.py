@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from effkeras.drawing import Theme
-from effkeras.pages.parts import Chart, drawn
+from effkeras.support.drawing import Theme
+from effkeras.support.pages.parts import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
 from export.reporting.latency_tables import sorted_latencies

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effkeras import results
-from effkeras.errors import EffkerasError
+from effkeras.support import results
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

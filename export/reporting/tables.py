@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from effkeras.pages.parts import MISSING, NOT_TOLD, Table
+from effkeras.support.pages.parts import MISSING, NOT_TOLD, Table
 from export.reporting.data import (
     PLAIN,
     XNNPACK,

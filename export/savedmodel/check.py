@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from effkeras.console import track
 from effkeras.data.pictures import read_picture
-from effkeras.definition import ModelSpec
+from effkeras.data.preprocess import Placement, fill, place
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.boxes import clip, decode, iou
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.segmentation import decode_mask
-from effkeras.errors import EffkerasError
 from effkeras.inference.predictor import Predictor
 from effkeras.inference.saved_model import DEFAULT, SavedModel
-from effkeras.preprocess import Placement, fill, place
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
 from export.savedmodel.options import SavedModelOptions
 from quantize.post_training.calibration import representative
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.console import facts, run_command
-from effkeras.options import MODEL_HELP, add_data, add_weights, parser
-from effkeras.quiet import quiet
+from effkeras.support.console import facts, run_command
+from effkeras.support.options import MODEL_HELP, add_data, add_weights, parser
+from effkeras.support.quiet import quiet
 from export.savedmodel.options import SavedModelOptions
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from effkeras import results
-from effkeras.console import note, track
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError, first_line
-from effkeras.files import check_can_make, whole_folder, write_text
+from effkeras.building.sources import SAVED_MODEL, called, is_saved_model, open_model
+from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.inference.saved_model import DEFAULT, DEFINITION, SavedModel
 from effkeras.layers.normalize import spec_of
-from effkeras.quiet import quiet
-from effkeras.sources import SAVED_MODEL, called, is_saved_model, open_model
+from effkeras.support import results
+from effkeras.support.console import note, track
+from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.files import check_can_make, whole_folder, write_text
+from effkeras.support.quiet import quiet
 from export.runs import run_folder
 from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_pictures
 from export.savedmodel.notes import assets, described

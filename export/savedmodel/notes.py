@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.saved_model import DEFINITION, LABELS
 from export.savedmodel.postprocess import names_of
 from export.savedmodel.signatures import Signature

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from effkeras.definition import ModelSpec, NmsSpec, detector_parts
+from effkeras.definitions.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.graph.heads import MASK_STRIDE

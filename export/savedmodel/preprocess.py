@@ -1,4 +1,4 @@
-"""`effkeras.preprocess` as TensorFlow operations: from pictures of any size to a network's input.
+"""`effkeras.data.preprocess` as TensorFlow operations: from pictures of any size to a network's input.
 
 The arithmetic follows it step by step and in the same precision, so that both give the same pixels.
 """
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from effkeras.definition import InputSpec
+from effkeras.definitions.definition import InputSpec
 
 
 class Placement(NamedTuple):
-    """Where a picture ends up in the input, as `effkeras.preprocess.Placement` says it.
+    """Where a picture ends up in the input, as `effkeras.data.preprocess.Placement` says it.
 
     `scale` and `offset` are float64 (2,), `size` is int64 (2,), the picture's height and width.
     """

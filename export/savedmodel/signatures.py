@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import HEADS
 from effkeras.inference.saved_model import DEFAULT, RAW
 from effkeras.litert.convert import output_names

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from effkeras.graph.functional import Call
+from effkeras.graph.rewrite import Graph, StandIn, key, passed_on
 from effkeras.layers import FastFusion, NearestUpsample
 from effkeras.layers.fake_quant import FakeQuant
 from effkeras.layers.fake_quant_kernels import (
@@ -25,7 +26,6 @@ from effkeras.layers.fake_quant_steps import (
     FakeQuantSum,
     FakeQuantSwish,
 )
-from effkeras.rewrite import Graph, StandIn, key, passed_on
 from quantize.aware.operations import activation_name, activation_of, class_name
 from quantize.aware.placement import RELU6, Group, Placement, Spot, is_standalone
 from quantize.magnitude.kmeans import clusters_of

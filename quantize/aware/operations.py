@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import keras
 
-from effkeras.tables import Table, read_toml
+from effkeras.support.tables import Table, read_toml
 
 FILE = Path(__file__).with_name("operations.toml")
 

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from effkeras.graph.functional import Call
+from effkeras.graph.rewrite import Graph, key
 from effkeras.layers.fake_quant import SIGNED_UNIT, UNIT, Extent
-from effkeras.rewrite import Graph, key
 from quantize.aware.operations import Role, activation_name, activation_of, class_name, is_prologue, role_of
 from quantize.post_training.ranges import PIXELS
 from quantize.rewriting.folding import Folds

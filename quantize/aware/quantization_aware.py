@@ -14,12 +14,12 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from effkeras.console import track
-from effkeras.definition import InputSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import InputSpec
+from effkeras.graph.rewrite import Graph, check_finite, rewrite
 from effkeras.layers.fake_quant import fake_quants, is_fake_quantized, ranges_of
 from effkeras.layers.fake_quant_kernels import FakeQuantKernel
-from effkeras.rewrite import Graph, check_finite, rewrite
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
 from quantize.aware.fake_quantize import Emitter, Source, has_kernel
 from quantize.aware.placement import Placement, place
 from quantize.magnitude.selection import SKIPPED, KernelFilter, select

@@ -14,9 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.channel_flow import CallFlow, Numbers
 from effkeras.layers import DropBlock, DropPath
+from effkeras.support.errors import EffkerasError
 from quantize.channels.groups import Channels
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.applications import narrowed
 from effkeras.graph.channel_flow import Flow, LayerFlow, Numbers, channel_flow
 from effkeras.graph.functional import Config, CopyRules
+from effkeras.graph.rewrite import copied
 from effkeras.layers import Normalize
-from effkeras.rewrite import copied
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -8,17 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.console import track
 from effkeras.data.classes import matched
 from effkeras.data.masks import classes_of
-from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.records import LabelledData
 from effkeras.data.store import PictureStore
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.losses import detector_losses, mask_loss
-from effkeras.errors import EffkerasError
 from effkeras.graph.channel_flow import LayerFlow, Numbers, Sliced
 from effkeras.layers.normalize import definition_in
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
+from effkeras.training.pipeline import BatchSpec, training_batches
 from effkeras.training.session import spread
 from quantize.channels.groups import Channels
 

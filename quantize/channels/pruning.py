@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from effkeras.console import note
-from effkeras.errors import EffkerasError
 from effkeras.graph.channel_flow import Numbers
 from effkeras.graph.counting import run_over_shapes
 from effkeras.graph.functional import calls_of
 from effkeras.graph.keras_counting import count_layers
 from effkeras.graph.keras_net import EXTERNAL, external_name
 from effkeras.graph.networks.external import ExternalNetwork
+from effkeras.graph.rewrite import check_finite, flat
 from effkeras.layers.normalize import definition_in
-from effkeras.rewrite import check_finite, flat
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 from quantize.channels.costs import MACS, TIME, costs_of
 from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
 from quantize.channels.importance import LabelledBatches, by_norm, by_scale, by_taylor
@@ -29,7 +29,7 @@ from quantize.specs import ChannelSpec
 
 if TYPE_CHECKING:
     from effkeras.data.records import LabelledData
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
 
 STEP = "channels"
 ERROR_IS = "share of importance removed"

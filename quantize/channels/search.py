@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.latency import Plan, Setting, measure_all
+from effkeras.support.errors import EffkerasError
 from quantize.channels.costs import TIME, costs_of
 from quantize.channels.groups import Channels
 from quantize.specs import ChannelSpec

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from effkeras.console import note
-from effkeras.errors import EffkerasError
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
-    from effkeras.definition import ModelSpec
+    from effkeras.definitions.definition import ModelSpec
 
 # An artifact is ruined when it keeps less than KEPT of what its model's metric has above chance. Chance is
 # 1 / classes for top-1, and 0 for AP and mIoU. A model that has little above chance has nothing to lose: it

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effkeras.console import track
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, Decoder
-from effkeras.errors import EffkerasError, first_line
-from effkeras.files import whole_file
 from effkeras.inference.predictor import named_outputs
 from effkeras.litert.flatbuffer import operators, with_outputs
 from effkeras.litert.interface import IOTensor, interface
 from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixels
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.files import whole_file
 from quantize.checks.agreement import ROUNDING, Agreement, Outputs, agreements, spread
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from effkeras.data.pictures import read_picture
+from effkeras.data.preprocess import network_input
 from effkeras.data.records import LabelledData
-from effkeras.definition import InputSpec
-from effkeras.errors import EffkerasError
-from effkeras.preprocess import network_input
+from effkeras.definitions.definition import InputSpec
+from effkeras.support.errors import EffkerasError
 from quantize.post_training.calibration import representative
 
 PICTURES = 4

@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.console import track
-from effkeras.errors import EffkerasError
-from effkeras.rewrite import Graph, check_finite, rewrite
-from effkeras.tables import to_record
+from effkeras.graph.rewrite import Graph, check_finite, rewrite
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import to_record
 from effkeras.training.callbacks import FitHook
 from quantize.magnitude.kmeans import centroids_of, clusters_of, nearest, smallest_count
 from quantize.magnitude.selection import KernelFilter, Selection, Target, select

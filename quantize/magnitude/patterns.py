@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.specs import Scope
 
 Pooling = Literal["average", "max"]

@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError, did_you_mean
 from effkeras.graph.functional import is_functional
-from effkeras.rewrite import Graph
+from effkeras.graph.rewrite import Graph
+from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.report import LayerReport
 
 # Why a kernel cannot be changed; empty when it can.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from effkeras.console import track
-from effkeras.rewrite import Graph
+from effkeras.graph.rewrite import Graph
+from effkeras.support.console import track
 from quantize.magnitude.patterns import UNSTRUCTURED, Pattern, parse_pattern
 from quantize.magnitude.selection import kernel_layers
 

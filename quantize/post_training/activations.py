@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.console import note
-from effkeras.errors import EffkerasError
-from effkeras.limits import MEMORY_BUDGET
+from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators, with_outputs
 from effkeras.litert.runner import dequantized, make_interpreter
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, with_uint8_io
 from effkeras.litert.runner import DEFINITION, RECIPE
 from quantize.post_training.fake_quantized import UNTRAINED, Trained

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.console import note
 from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.preprocess import network_input
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
-from effkeras.definition import InputSpec
-from effkeras.errors import EffkerasError
-from effkeras.preprocess import network_input
+from effkeras.definitions.definition import InputSpec
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 
 Record = DetectionRecord | ClassificationRecord
 # Labelled pictures that are prepared as the model's definition says, or what the model takes itself: float32

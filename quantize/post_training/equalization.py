@@ -12,9 +12,9 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.functional import deep_graphs
-from effkeras.rewrite import TINY, Graph, relative_errors, rewrite
+from effkeras.graph.rewrite import TINY, Graph, relative_errors, rewrite
+from effkeras.support.errors import EffkerasError
 from quantize.post_training.layer_pairs import (
     CAP,
     LayerPair,

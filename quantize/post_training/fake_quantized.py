@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from effkeras.graph.rewrite import Graph, StandIn, key, rewrite, with_weights
 from effkeras.layers import Normalize
 from effkeras.layers.fake_quant_kernels import OWN, FakeQuantKernel
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.fake_quants import Stripped, relus_as_requantization, stored_kernels, strip_fake_quants
-from effkeras.rewrite import Graph, StandIn, key, rewrite, with_weights
 from quantize.post_training.backends import Rules, quantize_with_ai_edge
 from quantize.post_training.ranges import PIXELS, Ranges, as_range
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from effkeras.graph.functional import Call
+from effkeras.graph.rewrite import TINY, Graph
 from effkeras.layers import DropBlock, DropPath
-from effkeras.rewrite import TINY, Graph
 
 CAP = 6.0  # of relu6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.post_training.backends import (
     check_tensorflow_can,
 )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effkeras.console import track
-from effkeras.definition import InputSpec, ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.sharing import share_constants
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
 from quantize.post_training.activations import layer_errors
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.backends import (
@@ -88,7 +88,7 @@ def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | Non
     `data` is needed for equalisation only. Raises EffkerasError when weights are not finite, or the edges
     asked for need a definition.
     """
-    from effkeras.rewrite import check_finite
+    from effkeras.graph.rewrite import check_finite
 
     check_finite(model)
     spec = _definition(model, options.io)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras import results
-from effkeras.console import run_command
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder, write_bytes
-from effkeras.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+from effkeras.support import results
+from effkeras.support.console import run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder, write_bytes
+from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, parser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
+    from effkeras.building.sources import open_model
     from effkeras.data.splits import open_data
-    from effkeras.sources import open_model
     from quantize.post_training.options import PtqOptions, check
     from quantize.post_training.quantization import float_parts, inputs_of
     from quantize.precision.measurements import MeasurementCache, digest

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.data.records import LabelledData
-from effkeras.files import write_text
 from effkeras.inference.evaluate import evaluate, headline, headlines
 from effkeras.litert.runner import LiteRTModel
+from effkeras.support.files import write_text
 
 Metrics = dict[str, float]
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.console import facts, note, table
 from effkeras.data.records import LabelledData
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import Delegation, delegation, make_interpreter
+from effkeras.support.console import facts, note, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.options import PtqOptions, check
 from quantize.post_training.quantization import float_parts, inputs_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import SIGNATURE
 from effkeras.litert.runner import make_interpreter
 

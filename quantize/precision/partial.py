@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import Operator, layer_of, operators, without_final_activation
 from effkeras.litert.sharing import share_constants
+from effkeras.support.errors import EffkerasError
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.backends import Rules, quantize_with_ai_edge, scope_of
 from quantize.post_training.bias_correction import corrected

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effkeras import results
-from effkeras.console import table, track
-from effkeras.errors import EffkerasError
+from effkeras.support import results
+from effkeras.support.console import table, track
+from effkeras.support.errors import EffkerasError
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.calibration import Calibration
 from quantize.post_training.options import PtqOptions, check

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.networks import Activation, Network
 from effkeras.graph.counting import layer_channels
-from effkeras.networks import Activation, Network
 from quantize.specs import FriendlySpec
 
 

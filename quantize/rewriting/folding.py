@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from effkeras.graph.functional import Call
-from effkeras.rewrite import (
+from effkeras.graph.rewrite import (
     Graph,
     StandIn,
     check_finite,

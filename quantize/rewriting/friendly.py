@@ -15,12 +15,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.definition import ModelSpec, spec_from_table
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.functional import Call
-from effkeras.layers import Normalize
-from effkeras.rewrite import (
+from effkeras.graph.rewrite import (
     Graph,
     StandIn,
     check_finite,
@@ -30,6 +28,8 @@ from effkeras.rewrite import (
     watched_rewrite,
     with_weights,
 )
+from effkeras.layers import Normalize
+from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.rewriting.definition import friendly_definition
 from quantize.rewriting.gates import (

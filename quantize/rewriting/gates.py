@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.functional import Call, CopyRules, Part, copy_onto, deep_graphs
+from effkeras.graph.rewrite import Graph, key
 from effkeras.layers import ChannelSlice
-from effkeras.rewrite import Graph, key
+from effkeras.support.errors import EffkerasError
 from quantize.rewriting.folding import is_plain
 
 BATCH = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from effkeras.tables import Table
+from effkeras.support.tables import Table
 from quantize.specs import FriendlySpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from effkeras.tables import Table
+from effkeras.support.tables import Table
 from quantize.recipes import Recipe
 from quantize.specs import RANGE_WORDS, PtqSpec, QatSpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from effkeras.registry import Registry
-from effkeras.tables import Table
+from effkeras.support.registry import Registry
+from effkeras.support.tables import Table
 from quantize.recipes import Recipe
 from quantize.report import Compressed, StepReport
 

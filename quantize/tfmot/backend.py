@@ -25,16 +25,16 @@ import keras
 import numpy as np
 
 import quantize
-from effkeras.console import note, progress, track
 from effkeras.data.classes import matched
-from effkeras.data.pipeline import BatchSpec, training_batches
 from effkeras.data.store import PictureStore
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
+from effkeras.graph.rewrite import Graph, check_finite, rewrite
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import attach, name_interface
 from effkeras.litert.runner import DEFINITION
-from effkeras.rewrite import Graph, check_finite, rewrite
+from effkeras.support.console import note, progress, track
+from effkeras.support.errors import EffkerasError
+from effkeras.training.pipeline import BatchSpec, training_batches
 from quantize.distillation import meaning
 from quantize.lessons import Lessons
 from quantize.magnitude.patterns import Blocks, Groups, parse_pattern

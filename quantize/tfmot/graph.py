@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.functional import Call
+from effkeras.graph.rewrite import Graph
 from effkeras.layers import DropBlock, DropPath, Normalize
-from effkeras.rewrite import Graph
+from effkeras.support.errors import EffkerasError
 
 TOOL = "tensorflow-model-optimization"
 # Settings that only say how weights start, or that Keras 2 lacks.

@@ -12,13 +12,13 @@ from safetensors.numpy import save_file
 from torch_weights import read_torch_golden
 
 import effkeras
-from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.keras_files import save
-from effkeras.checkpoints.official_names import official_names
-from effkeras.definition import with_size
-from effkeras.errors import EffkerasError
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import with_size
 from effkeras.graph.counting import backbone_layers
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import load_weights
+from effkeras.weights.keras_files import save
+from effkeras.weights.official_names import official_names
 
 SMALL = {"width": 0.35, "depth": 0.3}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tiny import tiny_classifier, tiny_detector
 
-from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.keras_files import save
-from effkeras.definition import with_classes
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import with_classes
+from effkeras.weights import load_weights
+from effkeras.weights.keras_files import save
 
 LAYERS = {"classifier": ("logits", "kernel"), "detector": ("class_predict", "pointwise_kernel")}
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from tiny import tiny_classifier
 
-from effkeras.checkpoints import hdf5_safety, load_weights
-from effkeras.checkpoints.hdf5_safety import check_file
-from effkeras.checkpoints.keras_files import load, load_weights_of, weights_of
+from effkeras.building.models import build_spec
 from effkeras.cli import main
-from effkeras.errors import EffkerasError
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import hdf5_safety, load_weights
+from effkeras.weights.hdf5_safety import check_file
+from effkeras.weights.keras_files import load, load_weights_of, weights_of
 
 SECRET = 1234.5
 MEMBER = "model.weights.h5"

@@ -16,8 +16,8 @@ from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 from proofs import KERAS, proven
 
 import effkeras
-from effkeras.checkpoints import load_weights, open_weights
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import load_weights, open_weights
 
 SIDE = 64
 QUICK: dict[str, Callable] = {

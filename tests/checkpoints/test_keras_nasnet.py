@@ -11,9 +11,9 @@ import pytest
 from proofs import KERAS, proves
 
 import effkeras
-from effkeras.checkpoints.keras_names import nasnet_names
-from effkeras.errors import EffkerasError
 from effkeras.layers.normalize import spec_of
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_names import nasnet_names
 
 
 def theirs(build: Callable[..., keras.Model], size: tuple[int, int], classes: int) -> keras.Model:

@@ -14,15 +14,15 @@ from checkpoint_writer import write_checkpoint
 from goldens import official_weight, read_golden
 
 import effkeras
-from effkeras import zoo
-from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.keras_files import save
-from effkeras.checkpoints.official_names import official_names
-from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX
-from effkeras.definition import ModelSpec, WeightsSpec, with_classes
-from effkeras.errors import EffkerasError
+from effkeras.building.models import build_spec
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec, WeightsSpec, with_classes
 from effkeras.graph.counting import layer_channels
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import load_weights
+from effkeras.weights.keras_files import save
+from effkeras.weights.official_names import official_names
+from effkeras.weights.tf_checkpoints import EMA_SUFFIX
 
 HAVE_BIAS = ("/se/", "resample_", "op_after_combine", "class_net/", "box_net/", "/dense/")
 STEM = "efficientnet-b0/stem/conv2d/kernel"

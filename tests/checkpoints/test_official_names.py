@@ -7,9 +7,9 @@ from official_variables import official_models, official_variables
 from proofs import NAMES, proven
 
 import effkeras
-from effkeras.checkpoints.official_names import official_names
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import weight_shapes
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.official_names import official_names
 
 
 @pytest.mark.parametrize("model", proven(official_models(), NAMES))

@@ -15,12 +15,12 @@ from checkpoint_writer import write_checkpoint
 from goldens import official_weight
 
 import effkeras
-from effkeras.checkpoints import load_weights
-from effkeras.checkpoints.official_names import official_names
-from effkeras.checkpoints.tf_checkpoints import EMA_SUFFIX, OBJECT_GRAPH
-from effkeras.definition import ModelSpec, with_classes
-from effkeras.errors import EffkerasError
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, with_classes
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import load_weights
+from effkeras.weights.official_names import official_names
+from effkeras.weights.tf_checkpoints import EMA_SUFFIX, OBJECT_GRAPH
 
 
 @functools.cache

@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 from torch_weights import TorchGolden, picture, read_torch_golden
 
 import effkeras
-from effkeras.checkpoints import load_weights, open_weights
-from effkeras.checkpoints.timm_names import torch_entries
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import layer_channels
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import load_weights, open_weights
+from effkeras.weights.timm_names import torch_entries
 
 QUICK = {
     "tf_efficientnet_b0": "efficientnet-b0",

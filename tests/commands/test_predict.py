@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny import tiny_detector
 
-from effkeras.checkpoints.keras_files import save
+from effkeras.building.models import build
 from effkeras.cli import main
-from effkeras.models import build
+from effkeras.weights.keras_files import save
 
 
 def classes(model: object, picture: object, capsys, *more: object) -> list[dict]:

@@ -15,7 +15,7 @@ from effkeras.cli import main
 from effkeras.data.formats.coco import read_coco
 from effkeras.data.pictures import read_picture
 from effkeras.data.records import DetectionRecord
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.boxes import iou
 from effkeras.inference.video import open_video
 

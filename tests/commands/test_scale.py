@@ -8,8 +8,8 @@ import pytest
 
 import effkeras
 from effkeras import cli
+from effkeras.definitions.scaling import with_phi
 from effkeras.graph.counting import count
-from effkeras.scaling import with_phi
 
 
 @pytest.fixture(autouse=True)

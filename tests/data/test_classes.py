@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_classifier, tiny_detector
 
-from effkeras import console
 from effkeras.data.classes import classes_for, matched, matched_to
 from effkeras.data.records import (
     Category,
@@ -23,10 +22,11 @@ from effkeras.data.records import (
     DetectionRecord,
 )
 from effkeras.data.splits import open_data
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Detections
-from effkeras.errors import EffkerasError
+from effkeras.support import console
+from effkeras.support.errors import EffkerasError
 
 NAMES = ("cat", "dog", "cow", "emu")
 
@@ -219,8 +219,8 @@ def numberings(root: Path, split: str) -> dict[str, dict[int, int]]:
 @pytest.fixture(scope="module")
 def detector():
     import effkeras
+    from effkeras.definitions.zoo import definition_path
     from effkeras.inference.predictor import KerasPredictor
-    from effkeras.zoo import definition_path
 
     path = definition_path("efficientdet-digits").parent / "digits.keras"
     return KerasPredictor.of(effkeras.load(path))
@@ -293,7 +293,7 @@ def test_compression_trains_towards_the_models_classes(digits, tmp_path, monkeyp
 
 
 def test_importance_is_of_the_models_classes(digit_classes, tmp_path):
-    from effkeras.models import build_spec
+    from effkeras.building.models import build_spec
     from quantize.channels.importance import batches_of
 
     spec = tiny_classifier()

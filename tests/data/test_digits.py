@@ -16,7 +16,7 @@ from effkeras.data.digits import DigitsOptions, load_sources, split_scans, write
 from effkeras.data.formats.coco import read_coco
 from effkeras.data.pictures import read_picture
 from effkeras.data.splits import open_data
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 # pycocotools' arrays predate numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

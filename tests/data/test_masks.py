@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny import digits_folder, tiny_detector
 
-from effkeras import preprocess
+from effkeras.data import preprocess
 from effkeras.data.formats.coco import read_coco
 from effkeras.data.masks import (
     MaskClasses,
@@ -26,8 +26,8 @@ from effkeras.data.masks import (
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, RunLengths
 from effkeras.data.segmentations import encode_rle, parse_segmentation, pixels_of
 from effkeras.data.splits import open_data
-from effkeras.definition import InputSpec, SegmentSpec, with_heads
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import InputSpec, SegmentSpec, with_heads
+from effkeras.support.errors import EffkerasError
 
 # pycocotools' arrays predate numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effkeras.data.pictures import is_picture, read_picture, subfolders, tolerated
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 COLOURS = np.array(
     [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[255, 255, 0], [255, 255, 255], [0, 0, 0]]], np.uint8

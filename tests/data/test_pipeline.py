@@ -9,10 +9,10 @@ from tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.masks import MaskClasses
-from effkeras.data.pipeline import BatchSpec, mask_targets, training_batches
 from effkeras.data.splits import open_data
 from effkeras.data.store import PictureStore
-from effkeras.definition import with_heads
+from effkeras.definitions.definition import with_heads
+from effkeras.training.pipeline import BatchSpec, mask_targets, training_batches
 
 PLAIN = BatchSpec(size=4, seed=1, augment=None)
 

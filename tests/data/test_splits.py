@@ -8,7 +8,7 @@ import pytest
 
 from effkeras.data.records import ClassificationData, DetectionData
 from effkeras.data.splits import open_data
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 LABELS = {
     "images": [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}],

@@ -12,12 +12,12 @@ from tiny import tiny_detector
 
 from effkeras.data import store as store_module
 from effkeras.data.pictures import RecordReader, read_picture
-from effkeras.data.pipeline import BatchSpec, training_batches
+from effkeras.data.preprocess import place
 from effkeras.data.splits import open_data
 from effkeras.data.store import PictureStore, padded
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.errors import EffkerasError
-from effkeras.preprocess import place
+from effkeras.support.errors import EffkerasError
+from effkeras.training.pipeline import BatchSpec, training_batches
 
 SPEC = tiny_detector().input
 

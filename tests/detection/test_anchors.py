@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import effkeras
-from effkeras.definition import AnchorSpec, ModelSpec, with_size
+from effkeras.definitions.definition import AnchorSpec, ModelSpec, with_size
 from effkeras.detection.anchors import anchor_boxes, level_sizes
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 # google/automl efficientdet: input size, levels, sizes of the maps, anchors
 COUNTS = {

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from effkeras.data.records import Category, DetectionData, DetectionRecord
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Detections
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 IDS = (1, 3, 90)  # with gaps, as COCO's are
 STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from effkeras import preprocess
-from effkeras.definition import InputSpec
+from effkeras.data import preprocess
+from effkeras.definitions.definition import InputSpec
 from effkeras.detection import segmentation
 from effkeras.detection.segmentation import decode_mask
 

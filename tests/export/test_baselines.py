@@ -48,7 +48,10 @@ def artifact(name: str, recipe: str) -> tuple[LiteRTModel, object]:
 @pytest.mark.parametrize("name", EVERY)
 def test_the_artifact_computes_what_the_model_computes(name):
     runner, _ = artifact(name, "float32")
-    (wanted,), (got,) = keras_outputs(logits(name), random_images(4)).values(), runner(random_images(4)).values()
+    (wanted,), (got,) = (
+        keras_outputs(logits(name), random_images(4)).values(),
+        runner(random_images(4)).values(),
+    )
     assert np.abs(got - wanted).max() < 1e-3 * wanted.std()
     assert runner.spec.name == name
 
@@ -56,7 +59,10 @@ def test_the_artifact_computes_what_the_model_computes(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_int8_stays_close_and_says_what_it_left(name):
     runner, made = artifact(name, "int8")
-    (wanted,), (got,) = keras_outputs(logits(name), random_images(8)).values(), runner(random_images(8)).values()
+    (wanted,), (got,) = (
+        keras_outputs(logits(name), random_images(8)).values(),
+        runner(random_images(8)).values(),
+    )
     assert decibels(wanted, got) > LOWEST_DECIBELS[name]
     assert all(one.why for one in made.left_in_float)
 

@@ -6,8 +6,8 @@ import pytest
 from fake_adb import FakePhones, benchmark
 from tiny_models import quantized
 
-from effkeras import results
 from effkeras.litert.block_latency import WHOLE, read_blocks
+from effkeras.support import results
 from export.bench import BenchOptions, bench, main
 
 NAME = "efficientdet-lite0"

@@ -14,11 +14,11 @@ from tiny import digits_folder
 
 import effkeras
 from effkeras.data.pictures import read_picture
+from effkeras.data.preprocess import fill, place
 from effkeras.data.splits import open_data
 from effkeras.detection.boxes import iou
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.litert.runner import LiteRTModel
-from effkeras.preprocess import fill, place
 from export.metadata import ScoreCalibration, attach, of_classifier
 from export.metadata.amending import with_calibration
 from export.tflite import ExportOptions, export_tflite
@@ -26,7 +26,7 @@ from quantize.post_training.quantization import ptq
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-mediapipe" / "bin" / "python"
-JUDGE = ROOT / "tests" / "mediapipe_judge.py"
+JUDGE = ROOT / "tests" / "support" / "mediapipe_judge.py"
 
 ENLARGED = 32  # boxes come in whole pixels, cut off
 CLOSE = 1 / 128

@@ -17,12 +17,13 @@ from handmade import flatbuffer
 from op_cases import unary
 from PIL import Image
 
-from effkeras import results, zoo
-from effkeras.drawing import DARK, LIGHT
-from effkeras.errors import EffkerasError
+from effkeras.definitions import zoo
 from effkeras.litert.latency import Latency, Plan, Setting
 from effkeras.litert.runner import Delegation
-from effkeras.pages.rendering import escaped
+from effkeras.support import results
+from effkeras.support.drawing import DARK, LIGHT
+from effkeras.support.errors import EffkerasError
+from effkeras.support.pages.rendering import escaped
 from export.bench import Timed
 from export.delegates.android import AndroidOptions, time_on_phone
 from export.delegates.delegate import Share

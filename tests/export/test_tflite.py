@@ -15,18 +15,18 @@ import pytest
 from eager import outputs_of_model
 from tiny_models import SIDE, parts, random_images, tiny_model, tiny_spec, with_last_weights
 
-from effkeras import results
-from effkeras.checkpoints.keras_files import save
+from effkeras.building.models import build_spec
 from effkeras.data.formats.class_folders import write_folder
-from effkeras.definition import with_heads
+from effkeras.data.preprocess import network_input
+from effkeras.definitions.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.inference.compare import Measured
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.interface import interface
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec
-from effkeras.preprocess import network_input
+from effkeras.support import results
+from effkeras.weights.keras_files import save
 from export.metadata import Boxes, read
 from export.metadata.decoding import anchors_in
 from export.tflite import ExportOptions, export_tflite, main

@@ -10,14 +10,14 @@ import pytest
 from proofs import KERAS, proves
 
 import effkeras
-from effkeras.checkpoints.keras_files import load, save
-from effkeras.definition import ModelSpec, with_size
-from effkeras.errors import EffkerasError
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, with_size
 from effkeras.graph.applications import fresh_names, skeleton
 from effkeras.graph.counting import count
 from effkeras.graph.networks.application import ApplicationNetwork
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_files import load, save
 
 MODELS = [name for name in effkeras.list_models() if effkeras.spec(name).family == "application"]
 QUICK = ("mobilenet", "resnet50v2", "vgg16")

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from tiny import random_pictures, tiny_cells, tiny_detector
 
 import effkeras
-from effkeras.checkpoints.keras_files import load, save
-from effkeras.definition import ModelSpec, with_size
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, with_size
+from effkeras.definitions.genotype import IDENTITY, OPERATIONS, decode
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.errors import EffkerasError
-from effkeras.genotype import IDENTITY, OPERATIONS, decode
 from effkeras.graph.counting import count, weight_shapes
 from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.networks.cells import cells_of
@@ -25,7 +24,8 @@ from effkeras.graph.vocabulary import Conv, Pool
 from effkeras.layers import DropPath
 from effkeras.layers.normalize import spec_of
 from effkeras.layers.scheduled import set_progress
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_files import load, save
 
 BASES = ("nasnet-mobile", "nasnet-cifar", "pnasnet-mobile")
 ALL_OPERATIONS = (

@@ -9,8 +9,8 @@ from goldens import FOLDER
 from proofs import COUNTS, proven
 
 import effkeras
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
+from effkeras.support.errors import EffkerasError
 
 # Counted on the authors' networks: tensorflow/tpu, google/automl, tensorflow/models slim, keras.applications.
 with (FOLDER / "counts.csv").open() as file:

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.functional import CopyRules, Part, calls_of, copy_onto, made_by, output_of, whole
+from effkeras.support.errors import EffkerasError
 
 L = keras.layers
 

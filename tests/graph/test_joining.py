@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 from tiny_models import tiny_spec
 
+from effkeras.building.models import build_spec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.graph.vocabulary import concatenated
 from effkeras.litert.runner import delegation, make_interpreter
-from effkeras.models import build_spec
 from export.benchmarks.random_models import artifacts_on_random_images
 
 

@@ -8,12 +8,12 @@ import keras
 import pytest
 
 import effkeras
-from effkeras.definition import with_size
-from effkeras.errors import EffkerasError
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import with_size
 from effkeras.graph.counting import count
 from effkeras.graph.counts import Counts
 from effkeras.graph.keras_counting import count_layers
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 
 L = keras.layers
 # layer on a map of 8 x 10 x 6: multiply-adds, other operations

@@ -14,12 +14,12 @@ import pytest
 
 import effkeras
 from effkeras.commands import info
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import NETWORKS
+from effkeras.definitions.regularization import Regularization, regularized
+from effkeras.definitions.scaling import with_width
 from effkeras.graph.counting import count
 from effkeras.graph.keras_counting import count_layers
-from effkeras.networks import NETWORKS
-from effkeras.regularization import Regularization, regularized
-from effkeras.scaling import with_width
+from effkeras.support.errors import EffkerasError
 
 KIND = '''
 """Plain convolutions, each of which halves the resolution."""
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from effkeras.graph.vocabulary import Conv
-from effkeras.networks import NETWORKS, Network
+from effkeras.definitions.networks import NETWORKS, Network
 
 
 @NETWORKS.register("plain")

@@ -8,11 +8,11 @@ import pytest
 from tiny import tiny_detector
 
 import effkeras
-from effkeras.definition import ModelSpec, SegmentSpec, with_heads, with_size
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, SegmentSpec, with_heads, with_size
 from effkeras.graph.counting import count, layer_channels
 from effkeras.graph.heads import mask_logits, mask_size
 from effkeras.graph.keras_net import KerasNet
-from effkeras.models import build_spec
 
 BOTH = ("detect", "segment")
 EPSILON = 1e-3

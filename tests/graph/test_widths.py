@@ -9,12 +9,12 @@ from tiny import tiny_cells
 from tiny_models import tiny_spec
 
 import effkeras
-from effkeras.definition import ModelSpec, with_heads
-from effkeras.errors import EffkerasError
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec, with_heads
 from effkeras.graph.counting import count, layer_channels, weight_shapes
 from effkeras.graph.keras_counting import count_layers
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 
 # Where a narrowed layer has no other to agree with.
 FREE = {

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_models import CLASSIFIERS, DETECTORS, SIDE, keras_outputs, random_images, quantized, tiny_model
+from tiny_models import CLASSIFIERS, DETECTORS, SIDE, keras_outputs, quantized, random_images, tiny_model
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from handmade import flatbuffer
 from op_cases import conv, dense, reshape
-from tiny_models import parts, random_images, quantized, randomize
+from tiny_models import parts, quantized, random_images, randomize
 
 from effkeras import EffkerasError
 from effkeras.layers.upsample import NearestUpsample

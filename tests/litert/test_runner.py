@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from handmade import Op, Tensor
 from handmade import flatbuffer as made_of
-from tiny_models import random_images, quantized, tiny_spec
+from tiny_models import quantized, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.inference.predictor import open_predictor
@@ -18,7 +18,7 @@ from effkeras.litert.runner import (
     make_interpreter,
     quantized_pixels,
 )
-from effkeras.quiet import quiet
+from effkeras.support.quiet import quiet
 
 NAME = "efficientdet-lite0"
 

@@ -10,7 +10,7 @@ import pytest
 from handmade import Op, Tensor, flatbuffer
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tiny_models import CLASSIFIERS, DETECTORS, random_images, quantized
+from tiny_models import CLASSIFIERS, DETECTORS, quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer

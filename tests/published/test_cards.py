@@ -13,10 +13,10 @@ import pytest
 
 import effkeras
 from effkeras import cli
-from effkeras.definition import ModelSpec, WeightsSpec, spec_from_table
-from effkeras.errors import EffkerasError
-from effkeras.published import cards
-from effkeras.published.cards import cached_file, fetch, locate
+from effkeras.definitions.definition import ModelSpec, WeightsSpec, spec_from_table
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import cards
+from effkeras.weights.cards import cached_file, fetch, locate
 
 URL = "https://example.org/a/weights.tgz"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effkeras.definition import WeightsSpec
-from effkeras.errors import EffkerasError
-from effkeras.published.cards import check
-from effkeras.published.download import download
+from effkeras.definitions.definition import WeightsSpec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.cards import check
+from effkeras.weights.download import download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from effkeras.errors import EffkerasError
-from effkeras.published.unpack import unpack
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.unpack import unpack
 
 
 def archive(path: Path, *members: tuple[str, bytes]) -> Path:

@@ -10,11 +10,11 @@ import pytest
 from tiny import digits_folder, tiny_classifier
 from tiny_models import tiny_model
 
-from effkeras import results
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import Measured
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support import results
 from quantize import accuracy
 from quantize.accuracy import digest_of, model_metrics
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from eager import outputs_of_model
-from tiny_models import random_images, quantized, tiny_model, tiny_spec, with_last_weights
+from tiny_models import quantized, random_images, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import EffkerasError
 from effkeras.data.formats.class_folders import write_folder

@@ -6,8 +6,8 @@ import keras
 import pytest
 from tiny import tiny_classifier
 
-from effkeras.checkpoints.keras_files import save
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
+from effkeras.weights.keras_files import save
 from quantize.command import main, settings_of, work_folder
 
 

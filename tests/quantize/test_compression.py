@@ -19,19 +19,20 @@ from tiny import digits_folder, tiny_classifier
 from tiny_models import with_last_weights
 
 import effkeras
-from effkeras import EffkerasError, results
-from effkeras.checkpoints.keras_files import save
+from effkeras import EffkerasError
+from effkeras.building.external import adopt
+from effkeras.building.models import build_spec
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.records import Polygons, RunLengths
 from effkeras.data.splits import open_data
-from effkeras.external import adopt
 from effkeras.inference.compare import measure as measured
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec
+from effkeras.support import results
 from effkeras.training import session
 from effkeras.training.settings import TrainSettings
+from effkeras.weights.keras_files import save
 from quantize import accuracy, attempts, compress, plans
 from quantize.command import main
 from quantize.compression import CompressOptions

@@ -10,13 +10,13 @@ import pytest
 from tiny import tiny_classifier, tiny_detector
 from tiny_models import randomize
 
-from effkeras.data.pipeline import BatchSpec, training_batches
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
 from effkeras.data.store import PictureStore
-from effkeras.errors import EffkerasError
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import compile_for
+from effkeras.training.pipeline import BatchSpec, training_batches
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, copy_of, tune
 from quantize.distillation import DistilledModel, distill, teaching, terms_for

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effkeras import EffkerasError
-from effkeras.files import safe_name
+from effkeras.support.files import safe_name
 from export.tflite import main as export_main
 from quantize import plans, recipes
 from quantize.command import main as quantize_main

@@ -12,8 +12,8 @@ import pytest
 from tiny import tiny_classifier
 
 from effkeras import EffkerasError
-from effkeras.checkpoints.keras_files import save
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
+from effkeras.weights.keras_files import save
 from quantize import plans
 from quantize.command import main
 from quantize.steps.step import STEPS, steps_in_order

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_space import NETWORKS, ToySpace
 
-from effkeras.errors import EffkerasError
 from effkeras.search import genomes
 from effkeras.search.genomes import Gene
+from effkeras.support.errors import EffkerasError
 
 SPACE = ToySpace()
 GENOMES = [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effkeras.errors import EffkerasError
 from effkeras.search.objectives import EXPONENTS, Objective, pareto_front
+from effkeras.support.errors import EffkerasError
 
 accuracies = st.floats(0.01, 1)
 shares = st.floats(0.01, 100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fake_search import fake_job
 from space_files import shipped
 
-from effkeras import zoo
+from effkeras.definitions import zoo
 from effkeras.search.folder import Publisher, winner
 from effkeras.search.genomes import all_genomes
 from effkeras.search.objectives import Objective

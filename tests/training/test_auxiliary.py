@@ -13,13 +13,13 @@ from eager import outputs_of_model
 from tiny import random_pictures, tiny_cells, tiny_detector
 
 import effkeras
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import CountingNet, Shape
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 from effkeras.training.auxiliary import auxiliary_losses, auxiliary_weight, with_auxiliary
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings

@@ -9,14 +9,14 @@ import pytest
 from tiny import digits_folder
 
 import effkeras
-from effkeras.checkpoints.keras_files import save
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.splits import open_data
-from effkeras.definition import HeadSpec, ModelSpec, with_size
+from effkeras.definitions.definition import HeadSpec, ModelSpec, with_size
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.layers.normalize import spec_of
-from effkeras.networks import BatchNormSpec
 from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
+from effkeras.weights.keras_files import save
 
 SIDE = 96
 FAST_NORM = BatchNormSpec(momentum=0.9)  # for a training of a few hundred steps

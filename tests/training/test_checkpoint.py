@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from effkeras.errors import EffkerasError
 from effkeras.layers import DropBlock, DropPath
+from effkeras.support.errors import EffkerasError
 from effkeras.training.run import Progress, load_checkpoint, save_checkpoint
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tiny import tiny_classifier
 
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
 from effkeras.training import optimizers
 from effkeras.training.compiling import schedule_of
 from effkeras.training.optimizers import UNDECAYED, FlatAdamW

@@ -20,11 +20,11 @@ from tiny import tiny_classifier, tiny_detector
 import effkeras
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.pictures import read_picture
+from effkeras.data.preprocess import network_input
 from effkeras.data.splits import open_data, spread
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.layers.normalize import spec_of
-from effkeras.networks import BatchNormSpec
-from effkeras.preprocess import network_input
+from effkeras.support.errors import EffkerasError
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import Job, train
 from effkeras.training.optimizers import FlatAdamW

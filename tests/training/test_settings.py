@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import tomli_w
 
-from effkeras import zoo
-from effkeras.errors import EffkerasError
+from effkeras.definitions import zoo
+from effkeras.support.errors import EffkerasError
 from effkeras.training.settings import TrainSettings, difference, read_settings
 
 

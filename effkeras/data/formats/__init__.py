@@ -16,8 +16,8 @@ from enum import IntEnum
 from pathlib import Path
 
 from effkeras.data.records import LabelledData
-from effkeras.errors import EffkerasError
-from effkeras.registry import Registry
+from effkeras.support.errors import EffkerasError
+from effkeras.support.registry import Registry
 
 
 class Evidence(IntEnum):

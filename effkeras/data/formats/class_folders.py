@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from effkeras import files
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.pictures import is_picture, list_folder, subfolders
 from effkeras.data.records import ClassificationData, ClassificationRecord
-from effkeras.errors import EffkerasError
+from effkeras.support import files
+from effkeras.support.errors import EffkerasError
 
 LABELS = "labels.txt"
 

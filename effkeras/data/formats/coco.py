@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effkeras import files
 from effkeras.data.checks import Corners, clipped_box, existing_images
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.formats.label_maps import IMAGES, MASKS, map_files
 from effkeras.data.pictures import subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, Skipped
 from effkeras.data.segmentations import Segmentation, parse_segmentation
-from effkeras.errors import EffkerasError
+from effkeras.support import files
+from effkeras.support.errors import EffkerasError
 
 LARGEST_SIDE = 100_000  # pixels; JPEG ends at 65,535
 LABEL_FILE = "labels.json"

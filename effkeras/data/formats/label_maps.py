@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from effkeras import files
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.formats.class_folders import LABELS, read_labels
 from effkeras.data.pictures import is_picture, list_folder, subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord
-from effkeras.errors import EffkerasError
+from effkeras.support import files
+from effkeras.support.errors import EffkerasError
 
 IMAGES, MASKS = "images", "masks"
 

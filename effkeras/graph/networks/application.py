@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from effkeras.definitions.networks import NETWORKS, Network
 from effkeras.graph.vocabulary import Application, Tensor, Vocabulary
-from effkeras.networks import NETWORKS, Network
 
 FIRST_LEVEL = 3
 

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from effkeras.blocks import Stage, decode, encode, with_width
-from effkeras.graph.mbconv import Block, is_last_of_stride, mbconv
-from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
-from effkeras.networks import (
+from effkeras.definitions.blocks import Stage, decode, encode, with_width
+from effkeras.definitions.networks import (
     BATCH_NORM,
     LARGEST,
     NETWORKS,
@@ -22,7 +20,9 @@ from effkeras.networks import (
     Network,
     SqueezeSpec,
 )
-from effkeras.scaling import round_filters, round_repeats, round_to
+from effkeras.definitions.scaling import round_filters, round_repeats, round_to
+from effkeras.graph.mbconv import Block, is_last_of_stride, mbconv
+from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm_act
 
 
 @NETWORKS.register("blocks")

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from effkeras.errors import EffkerasError
-from effkeras.genotype import decode
+from effkeras.definitions.genotype import decode
+from effkeras.definitions.networks import (
+    BATCH_NORM,
+    MOST_REPEATS,
+    NETWORKS,
+    Activation,
+    BatchNormSpec,
+    Network,
+)
+from effkeras.definitions.scaling import round_repeats
 from effkeras.graph.cell import Making, PlacedCell, cell, output_name
 from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
-from effkeras.networks import BATCH_NORM, MOST_REPEATS, NETWORKS, Activation, BatchNormSpec, Network
-from effkeras.scaling import round_repeats
+from effkeras.support.errors import EffkerasError
 
 GROUPS = 3
 # Of the auxiliary head: its pooling, and the filters of its two convolutions (slim `_build_aux_head`).
@@ -27,7 +34,7 @@ class CellNetwork(Network):
     """A network of cells (NASNet, arXiv:1707.07012; PNASNet, arXiv:1712.00559).
 
     Three groups of `repeats` cells (the papers' N) with `filters` (F), twice and four times as many. `normal`
-    and `reduction` are genotypes, see `effkeras.genotype`. Where the resolution halves stands a reduction
+    and `reduction` are genotypes, see `effkeras.definitions.genotype`. Where the resolution halves stands a reduction
     cell; without that genotype, the group's first cell strides instead (PNASNet). With `skip_reduction` the
     cell after a reduction takes as p what the reduction took.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from effkeras.errors import EffkerasError
+from effkeras.definitions.networks import NETWORKS, Network
 from effkeras.graph.vocabulary import Tensor, Vocabulary
-from effkeras.networks import NETWORKS, Network
+from effkeras.support.errors import EffkerasError
 
 FIRST_LEVEL = 3
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from effkeras.definitions.networks import NETWORKS, Network
 from effkeras.graph.vocabulary import Conv, Pool, Tensor, Vocabulary
-from effkeras.networks import NETWORKS, Network
 
 _MODULE = re.compile(r"s([1-9]\d*)_e([1-9]\d*)")
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks.table_space import TableSpace
 from effkeras.search.genomes import Gene, Genome, Space
 from effkeras.search.objectives import Objective
 from effkeras.search.strategies.strategy import Feedback, Strategy, make_strategy
+from effkeras.support.errors import EffkerasError
 
 # A stream of random numbers of its own: strategies are seeded with the same small numbers.
 _STREAM = 0x1A9D

@@ -15,10 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras import results
-from effkeras.console import run_command, table, track
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, add_data, parser
 from effkeras.search.benchmarks.problems import Interval, bootstrap
 from effkeras.search.benchmarks.table_space import TableSpace, read_table
 from effkeras.search.evaluation.evaluators import make_evaluator
@@ -27,7 +23,11 @@ from effkeras.search.evaluation.ranking import kendall_tau
 from effkeras.search.evaluation.settings import PROXIES, PROXY, EvaluationData, EvaluationSettings, checked
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces.reading import ModelSpace, read_space
-from effkeras.tables import read_toml, to_record
+from effkeras.support import results
+from effkeras.support.console import run_command, table, track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, add_data, parser
+from effkeras.support.tables import read_toml, to_record
 
 COLUMNS = ("figure", "networks", "Kendall's tau", "95 %")
 AGAIN = "trained again"

@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras import results
-from effkeras.console import run_command, table, track
-from effkeras.options import above_zero, parser
 from effkeras.search.benchmarks.problems import (
     LandscapeProblem,
     LargestFirst,
@@ -29,6 +26,9 @@ from effkeras.search.benchmarks.table_space import read_table
 from effkeras.search.objectives import Objective
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.strategies.strategy import STRATEGIES
+from effkeras.support import results
+from effkeras.support.console import run_command, table, track
+from effkeras.support.options import above_zero, parser
 
 RANDOM = "random"
 # Not played unless asked for: a grid that ends early has only seen the first choices.

@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from effkeras import results
-from effkeras.console import run_command
-from effkeras.errors import EffkerasError
-from effkeras.files import whole_file
-from effkeras.options import parser
 from effkeras.search.folder import KIND, ROWS
 from effkeras.search.genomes import Gene, Genome, Space, genome_of, key
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.trials.job import space_name
+from effkeras.support import results
+from effkeras.support.console import run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import whole_file
+from effkeras.support.options import parser
 
 _ACCURACY = "accuracy"
 # Draws of which one must be in the table.

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from effkeras import results
-from effkeras.console import note, run_command, table
-from effkeras.errors import EffkerasError
-from effkeras.options import above_zero, add_data, parser
 from effkeras.search.trials.store import FILE, connect
+from effkeras.support import results
+from effkeras.support.console import note, run_command, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.options import above_zero, add_data, parser
 
 WORKERS = (1, 2)
 COLUMNS = ("workers", "trials an hour", "s a training", "ms beside it")

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from effkeras.definition import ModelSpec
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.convert import INPUT, plain_int8, to_flatbuffer, traced_call
 from effkeras.litert.flatbuffer import name_interface
 from effkeras.litert.latency import Plan, Setting, measure_all
-from effkeras.models import build_spec
-from effkeras.quiet import quiet
 from effkeras.search.evaluation.settings import ArtifactSettings
+from effkeras.support.quiet import quiet
 
 Precision = Literal["float32", "int8"]
 

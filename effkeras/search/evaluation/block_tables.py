@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import (
     BlockNetwork,
@@ -29,6 +28,7 @@ from effkeras.litert.block_latency import BlockLatency, BlockTable, Shape, read_
 from effkeras.search.evaluation.ranking import kendall_tau, spearman
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.search.genomes import Genome, Space, sample
+from effkeras.support.errors import EffkerasError
 
 KERNELS = "XNNPACK"
 STEM, HEAD = "stem", "head"

@@ -8,9 +8,7 @@ from typing import Any
 
 import keras
 
-from effkeras import results
-from effkeras.console import track
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.mbconv import mbconv
 from effkeras.graph.networks.blocks import BlockNetwork
@@ -22,6 +20,8 @@ from effkeras.litert.latency import Latency, Plan, Setting, measure_all
 from effkeras.search.evaluation.artifacts import Precision, converted
 from effkeras.search.evaluation.block_tables import HEAD, KERNELS, STEM, Place, distinct
 from effkeras.search.evaluation.settings import ArtifactSettings
+from effkeras.support import results
+from effkeras.support.console import track
 
 
 def write_table(path: Path, specs: Iterable[ModelSpec], settings: ArtifactSettings, name: str) -> BlockTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import cost
 from effkeras.search.evaluation.settings import TABLE, ArtifactSettings, check_cost
 

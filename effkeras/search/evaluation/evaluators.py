@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from effkeras.quiet import quiet
 from effkeras.search.evaluation.protocol import Evaluator
 from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked
 from effkeras.search.spaces.reading import ModelSpace
+from effkeras.support.quiet import quiet
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from effkeras.console import note
 from effkeras.data.classes import matched_to
 from effkeras.data.masks import MaskClasses, classes_of
 from effkeras.data.pictures import RecordReader, tolerated
+from effkeras.data.preprocess import Placed, fill
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.data.splits import find_split, open_data, spread
 from effkeras.data.store import PictureStore, padded
-from effkeras.definition import InputSpec, ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import InputSpec, ModelSpec
+from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.inference.evaluate import BATCH, Batch
-from effkeras.limits import MEMORY_BUDGET
-from effkeras.preprocess import Placed, fill
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
 
 # Input sizes of which pictures are held at once; a space may let the search choose between some.
 _SIZES = 3

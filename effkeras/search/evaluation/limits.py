@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from effkeras.data.classes import Classes
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.search.genomes import Gene, Genome, check_space, sample
 from effkeras.search.spaces.reading import ModelSpace
-from effkeras.tables import Table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table
 
 # Draws of which the cheapest is made cheaper still.
 _STARTS = 10

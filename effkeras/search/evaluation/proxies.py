@@ -17,18 +17,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from effkeras.building.models import build_spec
 from effkeras.data.classes import spec_for_data
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.networks import DropBlockSpec
 from effkeras.graph.counting import cost
 from effkeras.layers import Normalize
-from effkeras.models import build_spec
-from effkeras.networks import DropBlockSpec
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
 from effkeras.search.evaluation.settings import PROXY, EvaluationSettings
 from effkeras.search.evaluation.training import Definitions
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from effkeras.data.augment_spec import AugmentSpec
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.training.settings import TrainSettings
 
 PROXY = "proxy:"

@@ -18,21 +18,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from effkeras.building.models import build_spec
 from effkeras.data.classes import spec_for_data
-from effkeras.data.pipeline import BatchSpec, targets_of
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate_batches, headlines
 from effkeras.inference.predictor import Predictor, named_outputs
 from effkeras.layers.scheduled import set_progress
-from effkeras.models import build_spec
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import Samples, SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
 from effkeras.search.evaluation.settings import EvaluationSettings
 from effkeras.search.genomes import Genome
+from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import RisingMomentum
 from effkeras.training.compiling import compile_for
+from effkeras.training.pipeline import BatchSpec, targets_of
 from effkeras.training.settings import TrainSettings
 
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effkeras.drawing import LIGHT, Theme, add_legend, legend_dot, new_canvas, png_of, shortened, style_axes
 from effkeras.search.objectives import pareto_front
 from effkeras.search.reporting.searches import Search, best_so_far, expected_best
 from effkeras.search.reporting.tables import cost_name
+from effkeras.support.drawing import (
+    LIGHT,
+    Theme,
+    add_legend,
+    legend_dot,
+    new_canvas,
+    png_of,
+    shortened,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from effkeras.pages.parts import Chart, drawn
 from effkeras.search.reporting import charts
 from effkeras.search.reporting.network import draw_network
 from effkeras.search.reporting.report import Page, Section
@@ -38,6 +37,7 @@ from effkeras.search.reporting.tables import (
     search_table,
     slug,
 )
+from effkeras.support.pages.parts import Chart, drawn
 
 BEST, FRONT = "best.toml", "front"
 RANDOM = "random"
@@ -218,7 +218,7 @@ def _winner(subject: _Subject) -> Section:
 
 
 def _facts(file: Path) -> Iterator[tuple[str, str]]:
-    from effkeras.zoo import spec
+    from effkeras.definitions.zoo import spec
 
     winner = spec(file)
     height, width = winner.input.size
@@ -227,7 +227,7 @@ def _facts(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _network(file: Path, trial: int) -> Chart:
-    from effkeras.zoo import spec
+    from effkeras.definitions.zoo import spec
 
     about = "The winner's parts, with the share of each in the multiply-adds"
     return drawn("winner", about, partial(draw_network, spec(file), f"Trial {trial}"))

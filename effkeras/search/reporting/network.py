@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from effkeras.definition import ModelSpec
-from effkeras.drawing import LIGHT, Theme, new_canvas, png_of, style_axes
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import CountingNet, Shape
 from effkeras.graph.heads import classifier, detector
 from effkeras.graph.vocabulary import Conv, Depthwise
+from effkeras.support.drawing import LIGHT, Theme, new_canvas, png_of, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

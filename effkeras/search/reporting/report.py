@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras.console import run_command
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder, write_bytes, write_text
-from effkeras.options import parser
-from effkeras.pages.parts import Chart, Table
-from effkeras.pages.rendering import html_templates, markdown_templates
+from effkeras.support.console import run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder, write_bytes, write_text
+from effkeras.support.options import parser
+from effkeras.support.pages.parts import Chart, Table
+from effkeras.support.pages.rendering import html_templates, markdown_templates
 
 _PACKAGE = "effkeras.search.reporting"
 

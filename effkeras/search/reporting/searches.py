@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from effkeras import results
-from effkeras.errors import EffkerasError
 from effkeras.search.folder import KIND, ROWS
 from effkeras.search.genomes import Choice
+from effkeras.support import results
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

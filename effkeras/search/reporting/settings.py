@@ -8,7 +8,7 @@ from typing import Any
 from effkeras.search.objectives import EXPONENTS
 from effkeras.search.reporting.searches import Search
 from effkeras.search.reporting.tables import amount, command, cost_name
-from effkeras.tables import Table, read_toml, to_table
+from effkeras.support.tables import Table, read_toml, to_table
 
 FILE = "search.toml"
 # What searches that are compared may differ in.

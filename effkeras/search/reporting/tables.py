@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from effkeras.pages.parts import MISSING, Table
 from effkeras.search.genomes import Choice
 from effkeras.search.objectives import pareto_front
 from effkeras.search.reporting.searches import Point, Search
+from effkeras.support.pages.parts import MISSING, Table
 
 _COSTS = {
     "macs": "multiply-adds",

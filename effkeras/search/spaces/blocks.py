@@ -33,9 +33,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from effkeras.blocks import decode, encode
-from effkeras.definition import InputSpec, ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.blocks import decode, encode
+from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.graph.networks.blocks import BlockNetwork, with_ends
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
@@ -52,7 +51,8 @@ from effkeras.search.spaces.stages import (
     stage_table,
 )
 from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, described, sized
-from effkeras.tables import Table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table
 
 NETWORK_RULES: Rules = {
     "size": choices.COUNT,

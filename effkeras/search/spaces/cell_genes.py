@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from effkeras.genotype import FIRST_NODE, Branch, Cell, H, P, map_name
+from effkeras.definitions.genotype import FIRST_NODE, Branch, Cell, H, P, map_name
 from effkeras.search.genomes import Gene, Genome
 
 Output = Literal["loose", "all", "choose"]

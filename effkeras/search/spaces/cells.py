@@ -22,16 +22,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.genotype import OPERATIONS, decode, encode
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.genotype import OPERATIONS, decode, encode
+from effkeras.definitions.networks import BatchNormSpec
 from effkeras.graph.networks.cells import CellNetwork
-from effkeras.networks import BatchNormSpec
 from effkeras.search.genomes import Gene, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.cell_genes import OUTPUTS, CellGenes
 from effkeras.search.spaces.choices import Rules, read_group
 from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, cut, described, sized
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 NETWORK_RULES: Rules = {
     "size": choices.COUNT,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.errors import EffkerasError, did_you_mean
-from effkeras.networks import LARGEST, MOST_REPEATS, Activation
+from effkeras.definitions.networks import LARGEST, MOST_REPEATS, Activation
 from effkeras.search.genomes import Choice, Gene, Genome
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 # Combinations in one table, all of which are gone through; MnasNet has 576.
 _MOST_WAYS = 10_000

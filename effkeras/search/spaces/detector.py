@@ -23,12 +23,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.definition import ModelSpec, detector_parts
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.search.genomes import Choice, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Rules, Values, read_group
 from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, sized
+from effkeras.support.errors import EffkerasError
 
 _LAST_LEVEL = "last_level"
 NETWORK_RULES: Rules = {"backbone": choices.TEXT, "size": choices.COUNT}

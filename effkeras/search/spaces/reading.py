@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError, did_you_mean
+from effkeras.definitions.definition import ModelSpec
 from effkeras.search.genomes import Genome, Space, check_space, sample
 from effkeras.search.spaces.blocks import read_blocks
 from effkeras.search.spaces.cells import read_cells
 from effkeras.search.spaces.detector import read_detector
 from effkeras.search.spaces.scaling import read_scaling
 from effkeras.search.spaces.toml_space import SpaceFile, TomlSpace, read_file
+from effkeras.support.errors import EffkerasError, did_you_mean
 
 
 class ModelSpace(Space, Protocol):

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from effkeras.definition import ModelSpec
-from effkeras.scaling import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
+from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.scaling import SIZE_MULTIPLE, TOLERANCE, Coefficients, grid, with_phi
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Rule, Rules, Values, read_group

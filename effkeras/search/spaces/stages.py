@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from effkeras.blocks import Stage, encode
-from effkeras.errors import EffkerasError
+from effkeras.definitions.blocks import Stage, encode
+from effkeras.definitions.scaling import round_filters
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
-from effkeras.scaling import round_filters
 from effkeras.search.genomes import Choice, Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Group, Rules, Values
-from effkeras.tables import Table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table
 
 
 class Built(NamedTuple):

@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from effkeras import zoo
-from effkeras.definition import InputSpec, ModelSpec
-from effkeras.errors import EffkerasError
-from effkeras.files import MOST_BYTES
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.search.genomes import Choice, Gene, Genome, all_genomes, chosen, key
 from effkeras.search.spaces.choices import Group, Rule, check_keys
-from effkeras.tables import Table, read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import MOST_BYTES
+from effkeras.support.tables import Table, read_toml
 
 # Keys of every kind of space.
 _COMMON = ("kind", "summary", "base")

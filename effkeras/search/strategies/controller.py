@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Space
 from effkeras.search.strategies.policies import Arrays, Drawn, draw_choices, mask
 from effkeras.search.strategies.policy_search import Learning, PolicySearch
 from effkeras.search.strategies.strategy import register
+from effkeras.support.errors import EffkerasError
 
 # Weights start uniform within these bounds (arXiv:1707.07012, appendix A).
 _START = 0.1

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space
 from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
+from effkeras.support.errors import EffkerasError
 
 
 @dataclass(frozen=True, slots=True)

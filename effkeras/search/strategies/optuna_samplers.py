@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space
 from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
+from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
     import optuna

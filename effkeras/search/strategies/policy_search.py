@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space, sample
 from effkeras.search.strategies.policies import (
     FAILED,
@@ -21,6 +20,7 @@ from effkeras.search.strategies.policies import (
     slopes,
 )
 from effkeras.search.strategies.strategy import Feedback, ProposedGenomes
+from effkeras.support.errors import EffkerasError
 
 # Genomes drawn in one pass, and passes without a valid one until the policy is passed over.
 _TOGETHER = 8

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Gene, Genome, Space
 from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
+from effkeras.support.errors import EffkerasError
 
 # PNASNet's ensemble: five predictors, each of which sees four fifths of the results (arXiv:1712.00559,
 # section 4.2).

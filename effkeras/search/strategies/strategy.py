@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from effkeras.errors import EffkerasError
-from effkeras.registry import Registry
 from effkeras.search.genomes import Genome, Space, all_genomes, mutate, raw_count, sample
-from effkeras.tables import to_record
+from effkeras.support.errors import EffkerasError
+from effkeras.support.registry import Registry
+from effkeras.support.tables import to_record
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.protocol import Pruned
 from effkeras.search.trials.job import SearchJob, open_ledger
 from effkeras.search.trials.ledger import Limits, Task
@@ -22,6 +21,7 @@ from effkeras.search.trials.locks import new_name
 from effkeras.search.trials.processes import WorkerOrder, pickle_order
 from effkeras.search.trials.records import Result
 from effkeras.search.trials.workers import Assignment, DeathCount, work
+from effkeras.support.errors import EffkerasError
 
 # Seconds between two looks at the workers.
 _PAUSE = 0.2

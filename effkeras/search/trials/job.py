@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from effkeras.data.classes import Classes
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder
 from effkeras.search.evaluation.protocol import Evaluator
 from effkeras.search.genomes import Choice, Space
 from effkeras.search.strategies.strategy import STRATEGIES, Strategy, make_strategy
 from effkeras.search.trials.ledger import Ledger, Limits, Replica
 from effkeras.search.trials.store import Log, StudySpec, create_log
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder
 
 Pruner = Literal["none", "halving", "hyperband"]
 PRUNERS: tuple[Pruner, ...] = ("none", "halving", "hyperband")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder
 
 
 @contextlib.contextmanager

@@ -16,13 +16,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from effkeras.console import BAD_INPUT
-from effkeras.errors import EffkerasError
-from effkeras.files import make_folder
 from effkeras.search.trials.job import SearchJob, locks_of, open_ledger
 from effkeras.search.trials.ledger import Limits
 from effkeras.search.trials.locks import claimed
 from effkeras.search.trials.workers import Assignment, DeathCount, work
+from effkeras.support.console import BAD_INPUT
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder
 
 # Seconds between two looks at the processes.
 _PAUSE = 0.2

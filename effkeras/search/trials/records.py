@@ -10,7 +10,7 @@ from typing import Literal
 from effkeras.search.genomes import Genome
 from effkeras.search.objectives import pareto_front
 from effkeras.search.strategies.strategy import Feedback
-from effkeras.tables import Table, to_record, to_table
+from effkeras.support.tables import Table, to_record, to_table
 
 # Optuna's names; "waiting" is a candidate that somebody else is evaluating already.
 State = Literal["running", "waiting", "complete", "pruned", "fail"]

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.errors import EffkerasError
 from effkeras.search.genomes import Genome, Space, genome_of, key
 from effkeras.search.trials.records import Result, State, Trial, result_of
+from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
     import optuna

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Protocol
 
-from effkeras.console import note
 from effkeras.search.evaluation.protocol import Evaluator, Outcome, Pruned
 from effkeras.search.trials.job import Objective, SearchJob, locks_of
 from effkeras.search.trials.ledger import Ledger, Limits, Task
 from effkeras.search.trials.locks import claimed
 from effkeras.search.trials.records import Result
 from effkeras.search.trials.store import HEARTBEAT
+from effkeras.support.console import note
 
 _LONGEST_REASON = 300
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.quiet import quiet
+from effkeras.support.quiet import quiet
 from export.delegates.delegate import DELEGATES, Session, Share, UnusableError
 
 # As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).

@@ -8,7 +8,7 @@ from PIL import Image
 
 from effkeras.data.formats.class_folders import ClassFolders, read_folder, write_folder
 from effkeras.data.pictures import read_picture
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 
 def touch(root, *names):

@@ -17,7 +17,7 @@ from scipy import ndimage
 from effkeras.data.formats.coco import Coco, read_coco, write_coco
 from effkeras.data.records import Category, DetectionRecord
 from effkeras.data.segmentations import encode_rle, trace_polygons
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 # pycocotools' arrays predate numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from effkeras.data.splits import find_split, open_data
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 
 NAMES = "ground\nroad\ncar\n"
 

@@ -8,10 +8,10 @@ from tiny import tiny_detector
 
 import effkeras
 from effkeras import cli
-from effkeras.checkpoints.keras_files import save
 from effkeras.data.formats import FORMATS
 from effkeras.data.splits import find_split, open_data
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_files import save
 
 LINES = """
 import numpy as np

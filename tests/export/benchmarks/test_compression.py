@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from effkeras import list_models, results, spec
+from effkeras import list_models, spec
+from effkeras.support import results
 from export.benchmarks.compression import CASES, Case, main, markdown, read_cases, speed_markdown
 
 ROW = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras.errors import EffkerasError
+from effkeras.support.errors import EffkerasError
 from export.benchmarks.digits import MODELS, RECIPES, markdown
 
 TIMES = {"threads": 1, "median_ms": 2, "p95_ms": 3}

@@ -10,8 +10,8 @@ import pytest
 from tiny_models import quantized, tiny_spec
 
 import effkeras
-from effkeras import results
-from effkeras.models import build_spec
+from effkeras.building.models import build_spec
+from effkeras.support import results
 from export.benchmarks import partition
 from export.benchmarks.partition import Made, cells, main, models, row_of
 from export.benchmarks.random_models import random_images

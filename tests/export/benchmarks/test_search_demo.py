@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras import zoo
+from effkeras.definitions import zoo
 from effkeras.graph.counting import count
 from export.benchmarks import search_demo
 from export.benchmarks.search_demo import BASELINES, SearchDemo, scaled_to, show

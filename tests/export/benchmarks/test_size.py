@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from effkeras import results
+from effkeras.support import results
 from export.benchmarks import size
 from export.benchmarks.size import GOALS, keeps, main
 

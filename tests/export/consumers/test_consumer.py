@@ -5,7 +5,7 @@ from fed_heads import spec_with
 
 import effkeras
 from effkeras import EffkerasError
-from effkeras.definition import NmsSpec
+from effkeras.definitions.definition import NmsSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
 from export.consumers.consumer import CONSUMERS, NMS, kind_of
 from export.consumers.target import nms_settings, target_for
@@ -66,7 +66,7 @@ def test_what_a_consumer_does_not_take_is_one_clear_error(arguments, message):
 
 
 def test_a_segmentation_model_is_not_for_mediapipe():
-    spec = effkeras.definition.with_heads(spec_with(), ["detect", "segment"])
+    spec = effkeras.definitions.definition.with_heads(spec_with(), ["detect", "segment"])
     assert kind_of(spec) == "segmenter"
     with pytest.raises(EffkerasError, match="use --for with one of raw, xnnpack"):
         target_for("mediapipe", recipes.find("int8")).fitting(spec)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fed_heads import fed_heads, heads, spec_with
-from tiny_models import random_images, quantized, tiny_spec
+from tiny_models import quantized, random_images, tiny_spec
 
 from effkeras.detection.nms import Decoder
 from effkeras.litert.runner import LiteRTModel, make_interpreter

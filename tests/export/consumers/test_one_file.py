@@ -8,9 +8,9 @@ import sys
 import pytest
 from tiny_models import tiny_model
 
-from effkeras.checkpoints.keras_files import save
 from effkeras.litert.flatbuffer import attached
 from effkeras.litert.interface import interface
+from effkeras.weights.keras_files import save
 from export.consumers.consumer import CONSUMERS
 from export.metadata import read
 from export.tflite import main

@@ -8,7 +8,7 @@ from handmade import Op, Tensor, flatbuffer
 from tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.blocks import decode
+from effkeras.definitions.blocks import decode
 from effkeras.graph.networks.blocks import blocks_of
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import operators

@@ -15,7 +15,7 @@ from effkeras.litert.convert import to_flatbuffer
 
 CHROMIUM = Path("/usr/lib/chromium")
 DRIVER = CHROMIUM / "vk_swiftshader_icd.json"
-JUDGE = Path(__file__).parents[2] / "gpu_judge.py"
+JUDGE = Path(__file__).parents[2] / "support" / "gpu_judge.py"
 
 pytestmark = pytest.mark.skipif(
     not DRIVER.is_file(), reason="needs apt-get install libvulkan1 chromium-common"

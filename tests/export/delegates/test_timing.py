@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from small_tflite import small_tflite
 
-from effkeras import EffkerasError, results
+from effkeras import EffkerasError
 from effkeras.cli import main
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.latency import Plan
+from effkeras.support import results
 from export.delegates import trial
 from export.delegates.delegate import DELEGATES, Absent, Share, UnusableError
 from export.delegates.host.compiled_gpu import CompiledGpu

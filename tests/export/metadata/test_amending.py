@@ -9,7 +9,7 @@ from small_tflite import small_tflite
 from tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.definition import with_heads
+from effkeras.definitions.definition import with_heads
 from effkeras.litert.flatbuffer import attach as attach_entry
 from effkeras.litert.flatbuffer import attached, name_interface, operators
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of

@@ -5,7 +5,7 @@ import pytest
 from tiny_models import quantized, tiny_model, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.definition import with_heads
+from effkeras.definitions.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.flatbuffer import name_interface
 from effkeras.litert.interface import interface

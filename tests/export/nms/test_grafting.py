@@ -7,10 +7,10 @@ import pytest
 from fed_heads import fed_heads, heads, run, spec_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import random_images, quantized, tiny_spec
+from tiny_models import quantized, random_images, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES, Decoder, Detections
 from effkeras.litert.flatbuffer import attach, operators
 from effkeras.litert.interface import interface

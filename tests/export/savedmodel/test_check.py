@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_classifier, tiny_detector
 
-from effkeras.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
 from export.savedmodel.check import CheckFailedError, agreement, check_pictures

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from tiny import tiny_detector
 
-from effkeras import preprocess
-from effkeras.definition import InputSpec, ModelSpec, NmsSpec
+from effkeras.data import preprocess
+from effkeras.definitions.definition import InputSpec, ModelSpec, NmsSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
 from effkeras.detection.segmentation import decode_mask

@@ -1,4 +1,4 @@
-"""Preprocessing in the graph gives the pixels and the placement of `effkeras.preprocess`, bit for bit."""
+"""Preprocessing in the graph gives the pixels and the placement of `effkeras.data.preprocess`, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from effkeras import preprocess
-from effkeras.definition import InputSpec
+from effkeras.data import preprocess
+from effkeras.definitions.definition import InputSpec
 from export.savedmodel.preprocess import Placement, place, to_picture
 
 MEAN = (123.675, 116.28, 103.53)

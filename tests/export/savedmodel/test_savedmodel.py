@@ -20,13 +20,13 @@ from PIL import Image
 from tiny import digits_folder, tiny_classifier, tiny_detector
 
 import effkeras
-from effkeras import results
-from effkeras.checkpoints.keras_files import load, save
+from effkeras.building.models import build
 from effkeras.cli import main as effkeras_main
 from effkeras.inference.predict import predict
 from effkeras.inference.predictor import KerasPredictor, open_predictor
 from effkeras.inference.saved_model import SavedModel
-from effkeras.models import build
+from effkeras.support import results
+from effkeras.weights.keras_files import load, save
 from export.reporting.data import read_run
 from export.savedmodel import main
 from export.savedmodel.options import SavedModelOptions

@@ -13,9 +13,9 @@ from tiny_models import decibels, keras_outputs, random_images, randomize, tiny_
 
 import effkeras
 from effkeras import EffkerasError
+from effkeras.building.models import build_spec
 from effkeras.layers.fake_quant import FakeQuant, fake_quants
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
 from quantize import qat
 from quantize.specs import QatSpec
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 from effkeras.graph.keras_counting import count_layers
+from effkeras.graph.rewrite import flat
 from effkeras.layers import ChannelSlice, FastFusion
-from effkeras.rewrite import flat
 from quantize.channels.costs import MACS, costs_of
 from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
 

@@ -14,16 +14,16 @@ from tiny import tiny_cells
 from tiny_models import randomize, tiny_spec
 
 import effkeras
-from effkeras.backbones import TappedModel
-from effkeras.checkpoints.keras_files import load, save
+from effkeras.building.backbones import TappedModel
+from effkeras.building.external import own_part
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.definition import ModelSpec, with_heads
-from effkeras.errors import EffkerasError
-from effkeras.external import own_part
+from effkeras.definitions.definition import ModelSpec, with_heads
 from effkeras.graph.counting import count, layer_channels
 from effkeras.graph.keras_counting import count_layers
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_files import load, save
 from quantize.channels.groups import find_channels, without_channels
 from quantize.channels.importance import by_norm, by_scale, by_taylor
 from quantize.channels.pruning import prune_channels, round_of

@@ -8,8 +8,8 @@ from tiny_models import keras_outputs, random_images, tiny_model
 
 import effkeras
 from effkeras import EffkerasError
-from effkeras.checkpoints.keras_files import save
 from effkeras.layers.normalize import spec_of
+from effkeras.weights.keras_files import save
 from quantize import cluster, prune
 from quantize.magnitude.clustering import ClusterHook, finish_clustering
 from quantize.magnitude.selection import CHOSEN

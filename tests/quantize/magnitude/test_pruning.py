@@ -10,8 +10,8 @@ from tiny_models import keras_outputs, random_images, tiny_model
 
 import effkeras
 from effkeras import EffkerasError
-from effkeras.checkpoints.keras_files import save
 from effkeras.layers.normalize import spec_of
+from effkeras.weights.keras_files import save
 from quantize import prune
 from quantize.magnitude.pruning import PruneHook, finish_pruning, select_prunable
 from quantize.magnitude.selection import CHOSEN
@@ -326,7 +326,7 @@ def test_several_steps_at_a_time_are_refused():
 
 
 def test_the_words_hold_for_a_network_of_another_library():
-    from effkeras.rewrite import Graph
+    from effkeras.graph.rewrite import Graph
 
     model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=10)
     chosen = select_prunable(Graph.of(model), PruneSpec())

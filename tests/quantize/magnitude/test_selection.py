@@ -6,7 +6,7 @@ from small_nets import nested, two_heads
 from tiny_models import tiny_model
 
 from effkeras import EffkerasError
-from effkeras.rewrite import Graph
+from effkeras.graph.rewrite import Graph
 from quantize.magnitude.selection import (
     DEPTHWISE,
     ONLY_1X1,

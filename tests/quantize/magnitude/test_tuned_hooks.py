@@ -8,8 +8,8 @@ import pytest
 from tiny import tiny_classifier
 
 import effkeras
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.models import build_spec
 from effkeras.training.callbacks import Hook
 from effkeras.training.loop import spec_for_data
 from effkeras.training.settings import TrainSettings

@@ -9,6 +9,7 @@ from PIL import Image
 from tiny_models import parts, random_images, tiny_spec
 
 from effkeras import EffkerasError
+from effkeras.data.preprocess import network_input
 from effkeras.data.records import (
     Category,
     ClassificationData,
@@ -16,7 +17,6 @@ from effkeras.data.records import (
     DetectionData,
     DetectionRecord,
 )
-from effkeras.preprocess import network_input
 from quantize.post_training.calibration import calibration_pixels, representative
 from quantize.post_training.ranges import measure_ranges
 

@@ -11,8 +11,8 @@ from eager import outputs_of_model
 from tiny import tiny_cells
 from tiny_models import decibels, random_images, randomize
 
+from effkeras.building.models import build_spec
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec
 from quantize.post_training.artifact import Quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels

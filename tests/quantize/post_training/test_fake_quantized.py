@@ -16,13 +16,13 @@ from tiny_models import DETECTORS, decibels, keras_outputs, random_images, rando
 
 import effkeras
 from effkeras import EffkerasError
+from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
 from effkeras.inference.evaluate import evaluate, headline
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import attached, operators
 from effkeras.litert.runner import DEFINITION, LiteRTModel, delegation, make_interpreter
-from effkeras.models import build_spec
 from quantize import ptq, qat
 from quantize.post_training.artifact import Quantized
 from quantize.specs import PtqSpec, QatSpec

@@ -9,14 +9,14 @@ from tiny_models import (
     DETECTORS,
     decibels,
     keras_outputs,
-    random_images,
     quantized,
+    random_images,
     tiny_model,
     tiny_spec,
 )
 
 from effkeras import EffkerasError
-from effkeras.definition import InputSpec
+from effkeras.definitions.definition import InputSpec
 from effkeras.litert.flatbuffer import attached, operators
 from effkeras.litert.runner import RECIPE, LiteRTModel, definition_of
 from quantize import ptq

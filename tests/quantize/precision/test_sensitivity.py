@@ -13,10 +13,10 @@ from PIL import Image
 from tiny_models import tiny_model
 
 from effkeras import EffkerasError
-from effkeras.checkpoints.keras_files import save
 from effkeras.graph.keras_counting import count_layers
 from effkeras.litert.costs import integer_share, multiply_adds
 from effkeras.litert.flatbuffer import operators
+from effkeras.weights.keras_files import save
 from quantize import sensitivity
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
@@ -132,8 +132,8 @@ def test_a_recipe_that_quantizes_nothing_is_refused():
 def test_the_command_writes_rows_and_a_picture(digit_classes, tmp_path, capsys):
     from tiny import tiny_classifier
 
+    from effkeras.building.models import build_spec
     from effkeras.data.splits import open_data
-    from effkeras.models import build_spec
 
     save(build_spec(tiny_classifier()), tmp_path / "net.keras")
     out = tmp_path / "out"

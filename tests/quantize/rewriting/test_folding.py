@@ -11,9 +11,9 @@ from tiny_models import SIDE, keras_outputs, random_images, randomize, tiny_mode
 
 import effkeras
 from effkeras import EffkerasError
-from effkeras.definition import with_size
+from effkeras.building.models import build_spec
+from effkeras.definitions.definition import with_size
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
 from quantize import fold
 
 # Of the outputs' standard deviation.

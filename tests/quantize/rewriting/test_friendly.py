@@ -12,12 +12,12 @@ import pytest
 from tiny_models import SIDE, random_images, randomize, tiny_model, tiny_spec
 
 import effkeras
+from effkeras.building.models import build_spec
 from effkeras.data.pictures import read_picture
-from effkeras.definition import ModelSpec
-from effkeras.errors import EffkerasError
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import calls_of
 from effkeras.layers.normalize import spec_of
-from effkeras.models import build_spec
+from effkeras.support.errors import EffkerasError
 from quantize.rewriting.friendly import activation_of, friendly
 from quantize.specs import FriendlySpec
 

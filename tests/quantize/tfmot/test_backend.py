@@ -15,12 +15,12 @@ import pytest
 from tiny_models import random_images, tiny_model
 
 import effkeras
+from effkeras.building.models import build_spec
 from effkeras.data.pictures import read_picture
 from effkeras.data.splits import open_data
-from effkeras.errors import EffkerasError
+from effkeras.graph.rewrite import Graph
 from effkeras.litert.runner import LiteRTModel
-from effkeras.models import build_spec
-from effkeras.rewrite import Graph
+from effkeras.support.errors import EffkerasError
 from quantize import prune
 from quantize.lessons import Lessons
 from quantize.magnitude.sparsity import sparsity_of

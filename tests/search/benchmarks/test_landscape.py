@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.genomes import all_genomes, check_space, raw_count
+from effkeras.support.errors import EffkerasError
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 4), st.sampled_from([0.0, 0.5, 3.0]))

@@ -7,7 +7,6 @@ import pytest
 from fake_search import FakeSpace
 from short_trials import BlockSpace
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks import rank_bench
 from effkeras.search.benchmarks.rank_bench import Evaluators, drawn, ranking, rankings
 from effkeras.search.benchmarks.table_space import Outcome, TableSpace
@@ -16,6 +15,7 @@ from effkeras.search.evaluation.protocol import Outcome as Evaluated
 from effkeras.search.evaluation.ranking import kendall_tau
 from effkeras.search.evaluation.settings import PROXIES
 from effkeras.search.genomes import all_genomes, key
+from effkeras.support.errors import EffkerasError
 
 TABLE = TableSpace(
     FakeSpace(sizes=(5, 4)), {(a, b): Outcome(a / 10 + b / 100, {}) for a in range(5) for b in range(4)}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from effkeras import results
 from effkeras.data.classes import Classes
 from effkeras.graph.counting import cost
 from effkeras.search.benchmarks.problems import TableProblem
@@ -15,7 +14,8 @@ from effkeras.search.benchmarks.table_space import read_table
 from effkeras.search.evaluation.settings import EvaluationSettings, checked
 from effkeras.search.genomes import all_genomes
 from effkeras.search.spaces.reading import read_space
-from effkeras.tables import read_toml, to_record
+from effkeras.support import results
+from effkeras.support.tables import read_toml, to_record
 
 MODELS = Path(__file__).parents[3] / "models"
 FILE = MODELS / "digits-tiny.json"

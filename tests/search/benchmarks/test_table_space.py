@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from toy_space import ToySpace
 
-from effkeras import results
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks import strategy_bench
 from effkeras.search.benchmarks.table_space import read_table
 from effkeras.search.genomes import all_genomes, key, sample
 from effkeras.search.spaces.reading import read_space
+from effkeras.support import results
+from effkeras.support.errors import EffkerasError
 
 GENES = {gene.name: list(gene.choices) for gene in ToySpace.genes}
 ROWS = {

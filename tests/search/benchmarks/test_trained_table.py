@@ -6,11 +6,11 @@ import json
 import pytest
 from fake_search import Fake, FakeSpace, fake_job
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks.table_space import write_trained
 from effkeras.search.run import search
 from effkeras.search.trials.job import NamedStrategy
 from effkeras.search.trials.processes import Processes
+from effkeras.support.errors import EffkerasError
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from fake_search import Fake, fake_job
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks.worker_bench import Pace, Trial, pace_of
 from effkeras.search.run import search
 from effkeras.search.trials.job import create_store
 from effkeras.search.trials.processes import Processes
+from effkeras.support.errors import EffkerasError
 
 
 def test_trials_an_hour_and_what_is_left_of_a_workers_time():

@@ -6,7 +6,6 @@ import pytest
 from short_trials import BlockSpace, block_net
 from tiny import tiny_detector
 
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import count
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, read_blocks, write_blocks
 from effkeras.search.evaluation.block_tables import (
@@ -19,6 +18,7 @@ from effkeras.search.evaluation.block_tables import (
 )
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.settings import ArtifactSettings
+from effkeras.support.errors import EffkerasError
 
 SPEC = block_net("r2_k3_s2_e3_i8_o16_se0.25", "r1_k5_s1_e1_i16_o16")
 FIRST, SECOND, THIRD = (
@@ -52,7 +52,7 @@ def test_a_network_is_cut_into_its_blocks():
 
 
 def test_the_pieces_are_those_of_the_built_model():
-    from effkeras.models import build_spec
+    from effkeras.building.models import build_spec
 
     model = build_spec(SPEC)
     for place in places_of(SPEC)[1:-1]:

@@ -9,16 +9,16 @@ import pytest
 from short_trials import block_net
 from tiny import tiny_detector
 
-from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.settings import ArtifactSettings
+from effkeras.support.errors import EffkerasError
 
 SPEC = block_net("r1_k3_s1_e1_i8_o8", "r1_k5_s2_e3_i8_o16_se0.25")
 
 
 @pytest.mark.parametrize("spec", [SPEC, tiny_detector()], ids=["classifier", "detector"])
 def test_parameters_are_those_of_the_built_model(spec):
-    from effkeras.models import build_spec
+    from effkeras.building.models import build_spec
 
     weights = build_spec(spec).trainable_weights
     assert cost_of(spec, ["parameters"]) == {

@@ -10,7 +10,6 @@ import sys
 import pytest
 from short_trials import BlockSpace
 
-from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.evaluators import Evaluation, make_evaluator
 from effkeras.search.evaluation.protocol import Candidate
 from effkeras.search.evaluation.settings import (
@@ -21,6 +20,7 @@ from effkeras.search.evaluation.settings import (
     EvaluationSettings,
     checked,
 )
+from effkeras.support.errors import EffkerasError
 
 SMALL = EvaluationSettings(epochs=1, batch=12, train_pictures=12, validation_pictures=8)
 GENOME = (0,) * 6

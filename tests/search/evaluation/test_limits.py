@@ -9,11 +9,11 @@ import pytest
 from space_files import shipped, space_from
 
 from effkeras.data.classes import Classes
-from effkeras.errors import EffkerasError
 from effkeras.graph.counting import cost
 from effkeras.search.evaluation.limits import LimitedSpace, check_limits
 from effkeras.search.genomes import all_genomes, mutate, sample
 from effkeras.search.spaces.reading import space_names
+from effkeras.support.errors import EffkerasError
 
 
 def test_what_is_drawn_keeps_the_limit():

@@ -8,8 +8,8 @@ import pytest
 from short_trials import block_net
 from tiny import tiny_cells, tiny_detector
 
+from effkeras.building.models import build_spec
 from effkeras.layers import Normalize
-from effkeras.models import build_spec
 from effkeras.search.evaluation.proxies import as_accuracy, proxies_of, synflow
 from effkeras.search.evaluation.settings import PROXIES
 

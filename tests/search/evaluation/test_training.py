@@ -11,12 +11,12 @@ from eager import outputs_of_model
 from short_trials import BlockSpace, block_net
 from tiny import digits_folder, tiny_classifier, tiny_detector
 
-from effkeras.errors import EffkerasError
 from effkeras.search.evaluation import training
 from effkeras.search.evaluation.images import SearchImages, open_splits
 from effkeras.search.evaluation.protocol import Candidate, Pruned
 from effkeras.search.evaluation.settings import EvaluationSettings
 from effkeras.search.evaluation.training import FitPlan, GraphPredictor, ShortFit, ShortTraining, accuracy
+from effkeras.support.errors import EffkerasError
 from effkeras.training.settings import TrainSettings
 
 SETTINGS = EvaluationSettings(epochs=2, batch=8)
@@ -79,7 +79,7 @@ def test_the_seed_decides(pictures):
 def _fitting(spec, pictures, seed):
     import keras
 
-    from effkeras.models import build_spec
+    from effkeras.building.models import build_spec
 
     keras.utils.set_random_seed(seed)
     course = FitPlan(spec, TrainSettings(epochs=2, batch=8, seed=seed))
@@ -87,7 +87,7 @@ def _fitting(spec, pictures, seed):
 
 
 def _slow_norm():
-    from effkeras.networks import BatchNormSpec
+    from effkeras.definitions.networks import BatchNormSpec
 
     return block_net("r1_k3_s2_e1_i8_o8", batch_norm=BatchNormSpec(momentum=0.99)).replace(
         classes=2, labels=()
@@ -97,7 +97,7 @@ def _slow_norm():
 @pytest.mark.parametrize("is_fixed", [False, True], ids=["ours", "fixed"])
 def test_the_statistics_are_those_of_the_pictures(two_tones, monkeypatch, is_fixed):
     """The trap: after six steps a momentum of 0.99 is near its start, and accuracies mean nothing."""
-    from effkeras.models import build_spec
+    from effkeras.building.models import build_spec
 
     if is_fixed:
         monkeypatch.setattr(training.RisingMomentum, "set", lambda self, steps: None)
@@ -145,8 +145,8 @@ def test_a_diverged_training_is_a_failure(two_tones):
 
 
 def test_a_model_that_says_nan_is_never_right(pictures):
+    from effkeras.building.models import build_spec
     from effkeras.data.classes import spec_for_data
-    from effkeras.models import build_spec
 
     spec = spec_for_data(BlockSpace().base, pictures.splits.train)
     model = build_spec(spec)
@@ -155,10 +155,10 @@ def test_a_model_that_says_nan_is_never_right(pictures):
 
 
 def test_the_measure_is_that_of_evaluate(pictures):
+    from effkeras.building.models import build_spec
     from effkeras.data.classes import spec_for_data
     from effkeras.inference.evaluate import evaluate
     from effkeras.inference.predictor import KerasPredictor
-    from effkeras.models import build_spec
 
     spec = spec_for_data(tiny_classifier(), pictures.splits.train)
     model = build_spec(spec)

@@ -12,10 +12,7 @@ import pytest
 import tomli_w
 from fake_search import Fake, fake_job
 
-from effkeras import results
 from effkeras.commands import search as search_command
-from effkeras.drawing import LIGHT, new_canvas
-from effkeras.errors import EffkerasError
 from effkeras.search.folder import description
 from effkeras.search.genomes import chosen, key, sample
 from effkeras.search.objectives import Objective
@@ -27,6 +24,9 @@ from effkeras.search.run import search
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.trials.job import NamedStrategy
 from effkeras.search.trials.workers import InProcess
+from effkeras.support import results
+from effkeras.support.drawing import LIGHT, new_canvas
+from effkeras.support.errors import EffkerasError
 
 SPACE = read_space("digits-blocks")
 

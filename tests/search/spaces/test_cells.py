@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
-from effkeras import genotype
+from effkeras.definitions import genotype
 from effkeras.search import genomes
 from effkeras.search.spaces.cell_genes import CellGenes
 
@@ -29,7 +29,7 @@ FIVE = CellGenes("normal", 5, OPS, "choose")
 
 
 def by_cell(cell):
-    """Raw genomes in ascending order by what `effkeras.genotype` says that they are."""
+    """Raw genomes in ascending order by what `effkeras.definitions.genotype` says that they are."""
     groups = defaultdict(list)
     for part in raw_genomes(cell):
         groups[genotype.canonical(cell.cell(part))].append(part)

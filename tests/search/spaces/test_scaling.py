@@ -10,8 +10,8 @@ from fake_search import Accuracy, fake_job, value
 from space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
+from effkeras.definitions.scaling import PAPER, grid, with_phi
 from effkeras.graph.counting import count
-from effkeras.scaling import PAPER, grid, with_phi
 from effkeras.search import genomes
 from effkeras.search.run import search
 from effkeras.search.trials.job import NamedStrategy

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from space_files import shipped, space_from
 
 import effkeras
+from effkeras.building.models import build_spec
 from effkeras.graph.counting import count
-from effkeras.models import build_spec
 from effkeras.search import genomes
 from effkeras.search.spaces.reading import space_names
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_space import NETWORKS, ToySpace
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.genomes import Gene, all_genomes, key
 from effkeras.search.strategies.strategy import STRATEGIES, Feedback, default_options, make_strategy
+from effkeras.support.errors import EffkerasError
 
 SPACE = ToySpace()
 NETWORKS_OF_TOY = set(all_genomes(SPACE))

@@ -7,10 +7,10 @@ import sys
 import optuna
 import pytest
 
-from effkeras.errors import EffkerasError
 from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.objectives import pareto_front
 from effkeras.search.strategies.strategy import Feedback, make_strategy
+from effkeras.support.errors import EffkerasError
 
 LANDSCAPE = Landscape(2)
 BOTH = pytest.mark.parametrize("name", ["tpe", "nsga2"])

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from fake_search import Fake, FakeSpace, fake_job, value
 
-from effkeras.errors import EffkerasError
 from effkeras.search.run import search
 from effkeras.search.trials.cluster import Cluster
 from effkeras.search.trials.job import open_ledger, replica
 from effkeras.search.trials.ledger import Limits
 from effkeras.search.trials.locks import is_held
+from effkeras.support.errors import EffkerasError
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,7 +16,6 @@ import pytest
 from fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
 from space_files import shipped, space_from
 
-from effkeras.errors import EffkerasError
 from effkeras.search.evaluation.evaluators import Evaluation
 from effkeras.search.evaluation.limits import LimitedSpace
 from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings
@@ -30,7 +29,8 @@ from effkeras.search.trials.job import NamedStrategy, create_store, locks_of, op
 from effkeras.search.trials.ledger import DIED, Limits
 from effkeras.search.trials.records import Result, Trial
 from effkeras.search.trials.workers import Assignment, InProcess
-from effkeras.tables import read_toml
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml
 
 
 def trials_in(job):

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from fake_search import Fake, FakeSpace, fake_job, value
 
-from effkeras import results
-from effkeras.errors import EffkerasError
 from effkeras.search.run import search
 from effkeras.search.trials.job import open_ledger, replica
 from effkeras.search.trials.ledger import DIED, Limits
 from effkeras.search.trials.processes import Processes
+from effkeras.support import results
+from effkeras.support.errors import EffkerasError
 
 TESTS = Path(__file__).parents[2]
 

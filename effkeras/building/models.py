@@ -1,0 +1,149 @@
+"""Builds models: from a definition to a plain functional `keras.Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import keras
+
+from effkeras.building.backbones import Backbone
+from effkeras.building.external import Attached, attach, copy_backbone
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec, with_classes, with_heads, with_size
+from effkeras.definitions.regularization import Regularization, regularized
+from effkeras.definitions.scaling import with_phi, with_width
+from effkeras.graph.counting import run_over_shapes
+from effkeras.graph.functional import Part, deep_graphs
+from effkeras.graph.heads import classifier, detector
+from effkeras.graph.keras_net import KerasNet
+from effkeras.graph.limits import check_memory
+from effkeras.layers import Normalize
+from effkeras.support.errors import EffkerasError
+from effkeras.weights import open_weights
+
+NORMALIZE = "normalize"
+_DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
+
+
+def build(  # noqa: PLR0913 - the one front door
+    name_or_path: str | Path | ModelSpec,
+    *,
+    input_shape: Sequence[int] | None = None,
+    classes: int | Sequence[str] | None = None,
+    phi: float | None = None,
+    width: float | None = None,
+    regularize: Regularization | None = None,
+    weights: str | Path | None = None,
+    activation: Literal["softmax"] | None = "softmax",
+    dtype: str = "float32",
+    heads: Sequence[str] | None = None,
+    backbone: Backbone = None,
+) -> keras.Model:
+    """Builds a model as a plain functional `keras.Model`.
+
+    Args:
+        name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec; a run folder or a
+            .keras file, whose weights are then loaded unless others are given (`load` takes them whole).
+        input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
+        classes: number of classes, or their names; default: the definition's.
+        phi: compound scaling by so many steps from the model given (`effkeras.compound`; a detector by
+            EfficientDet's law); an `input_shape` given beside it wins. Not the zoo's b1 or d1.
+        width: width multiplier of a classifier, or of a detector's backbone and BiFPN.
+        regularize: dropout, stochastic depth and DropBlock other than the definition's.
+        weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
+            weights in HDF5, a TensorFlow checkpoint, timm's or effdet's `.safetensors`. Default: random.
+            The model gets the preprocessing that the weights were trained with.
+        activation: what a classifier ends with; None gives logits. Detectors always give logits.
+        dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
+        heads: what a detector puts out: "detect" boxes, "segment" a class for each pixel; default: the
+            definition's.
+        backbone: the network of a detector instead of its own: a zoo name, a TOML file, a ModelSpec, a model
+            built by effkeras (its weights are copied), or any functional Keras model whose maps of stride 8,
+            16 and 32 are its outputs, are named by KerasCV, or by `effkeras.building.backbones.TappedModel`.
+
+    Returns:
+        A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier gives (B, classes); a detector
+        a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), N anchors from level 3 up;
+        with the head "segment" also (or only) of `mask_logits` (B, H / 4, W / 4, classes + 1), class 0
+        the background (H / 4 is rounded up to an even number).
+
+    Raises:
+        EffkerasError: unknown name, broken definition, impossible size or scale, or weights that do not fit.
+    """
+    spec = name_or_path if isinstance(name_or_path, ModelSpec) else zoo.spec(name_or_path)
+    attached = Attached(spec) if backbone is None else attach(spec, backbone)
+    spec = attached.spec
+    if width is not None:
+        spec = with_width(spec, width)
+    if phi is not None:
+        spec = with_phi(spec, phi)
+    if regularize is not None:
+        spec = regularized(spec, regularize)
+    if input_shape is not None:
+        spec = with_size(spec, input_shape)
+    if classes is not None:
+        spec = with_classes(spec, classes)
+    if heads is not None:
+        spec = with_heads(spec, heads)
+    opened = None
+    weights = zoo.saved_weights(name_or_path) if weights is None and backbone is None else weights
+    if weights is not None:
+        opened = open_weights(spec, weights, folder=zoo.definition_folder(name_or_path))
+        spec = opened.spec  # preprocessing and padding belong to the weights
+    model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
+    if attached.donor is not None:
+        copy_backbone(attached.donor, model, spec)
+    if opened is not None:
+        opened.load_into(model)
+    return model
+
+
+def build_spec(
+    spec: ModelSpec,
+    *,
+    activation: Literal["softmax"] | None = "softmax",
+    dtype: str = "float32",
+    part: Part | None = None,
+) -> keras.Model:
+    """The model of a resolved definition, with random weights.
+
+    `part` is the part of another model that the definition's network stands for, if it is an external one;
+    it keeps its weights.
+    """
+    if activation not in (None, "softmax"):
+        raise EffkerasError(f"activation must be 'softmax' or None (logits), not {activation!r}")
+    if dtype not in _DTYPES:
+        raise EffkerasError(f"dtype must be a Keras policy, one of {', '.join(_DTYPES)}, not {dtype!r}")
+    _check_channels(spec)
+    check_memory(spec)
+    with deep_graphs():
+        return _build(KerasNet(dtype, part), spec, activation)
+
+
+def _build(net: KerasNet, spec: ModelSpec, activation: str | None) -> keras.Model:
+    pixels = keras.Input((*spec.input.size, 3), name="image")
+    x = Normalize(spec.input.mean, spec.input.std, spec.to_toml(), name=NORMALIZE)(pixels)
+    if spec.is_detector:
+        heads = detector(net, x, spec)
+        if spec.segments:
+            as_float = keras.layers.Activation("linear", dtype="float32", name="mask_logits")
+            heads["mask_logits"] = as_float(heads["mask_logits"])
+        return keras.Model(pixels, heads, name=_graph_name(spec))
+    logits = classifier(net, x, spec)
+    kind = activation or "linear"
+    outputs = keras.layers.Activation(kind, dtype="float32", name="probabilities" if activation else "scores")
+    return keras.Model(pixels, outputs(logits), name=_graph_name(spec))
+
+
+def _check_channels(spec: ModelSpec) -> None:
+    """Counting finds what is wrong; what is in a model of one's own cannot be counted."""
+    if spec.channels and not spec.network.needs_model:
+        run_over_shapes(spec)
+
+
+def _graph_name(spec: ModelSpec) -> str:
+    # TensorFlow takes ASCII letters, digits and underscores only, and no underscore at the start.
+    letters = (letter if letter.isascii() and letter.isalnum() else "_" for letter in spec.name)
+    return "".join(letters).lstrip("_") or "model"

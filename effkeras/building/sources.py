@@ -1,0 +1,68 @@
+"""What every command starts from: a run folder, a .keras file, a zoo name or a TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
+from effkeras.support.quiet import quiet
+
+if TYPE_CHECKING:
+    import keras
+
+SAVED_MODEL = "saved_model.pb"  # the graph in the folder of a SavedModel
+_SUFFIXES = (".keras", ".toml")
+
+
+def open_model(source: str, weights: str | None = None) -> keras.Model:
+    """The model that `source` names.
+
+    Args:
+        source: a run folder, a `.keras` file, a name of `effkeras list`, or a TOML file.
+        weights: for a zoo name or a TOML file, what `effkeras.build` takes; when None they are random, and
+            the same in every process.
+
+    Raises:
+        EffkerasError: there is no such model, it is corrupt, or `weights` has no place here.
+    """
+    path = Path(source)
+    if path.suffix == ".tflite" or is_saved_model(path):
+        raise EffkerasError(
+            f"{source} is an artifact already; give the run folder or .keras it was made from"
+        )
+    is_saved = path.is_dir() or path.suffix == ".keras"
+    if is_saved and weights is not None:
+        raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
+    is_random = not is_saved and weights is None
+    with quiet():
+        from effkeras.building.models import build
+        from effkeras.weights.keras_files import load
+
+        if is_random:
+            _seed()
+        model = load(path) if is_saved else build(source, weights=weights)
+    if is_random:
+        note(f"{source}: random weights; size and speed will be true, accuracy will not")
+    return model
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a folder holds a SavedModel, whoever wrote it."""
+    return (folder / SAVED_MODEL).is_file()
+
+
+def called(source: str) -> str:
+    """What `source` is called in the names of files made of it: no folder, no `.keras` nor `.toml`.
+
+    What else follows a dot is part of a name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.
+    """
+    path = Path(source)
+    return path.stem if path.suffix in _SUFFIXES else path.name
+
+
+def _seed() -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,124 @@
+"""From a picture of any size to a network's input: the one piece of code for training, evaluation,
+calibration and prediction.
+
+Pixels stay on the 0..255 scale; normalisation is the model's first layer. Resizing is bilinear with
+half-pixel centres and no antialiasing, as `tf.image.resize` does it and the published networks were
+trained with; pixels are rounded, so that a float model and an 8-bit artifact see the same picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from effkeras.definitions.definition import InputSpec
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Placement:
+    """Where a picture ends up in the network's input.
+
+    `scale` is input pixels per picture pixel, (y, x); `offset` is the picture's corner in the input,
+    (y, x), negative where it is cropped. `size` is the picture's (height, width).
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    size: tuple[int, int]
+
+    def stated_in(self, size: tuple[int, int]) -> Placement:
+        """The same placement for boxes that are given in pixels of an image of another (height, width)."""
+        scale = tuple(
+            one * ours / theirs for one, ours, theirs in zip(self.scale, self.size, size, strict=True)
+        )
+        return Placement((scale[0], scale[1]), self.offset, size)
+
+    def to_input(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (n, 4) from picture pixels to input pixels."""
+        return (boxes * np.tile(self.scale, 2) + np.tile(self.offset, 2)).astype(np.float32)
+
+    def to_picture(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (n, 4) from input pixels to picture pixels, clipped to the picture."""
+        moved = (boxes - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+        return np.clip(moved, 0, np.tile(self.size, 2)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Placed:
+    """A picture in the network's input.
+
+    `content` is uint8 (h, w, 3), the part that shows the picture; the rest, below and right of it, is
+    filled with the mean colour, which normalises to 0.
+    """
+
+    content: np.ndarray
+    placement: Placement
+
+
+def place(picture: np.ndarray, spec: InputSpec) -> Placed:
+    """Resizes a picture for the network.
+
+    Args:
+        picture: uint8 (h, w, 3) RGB.
+        spec: the input size and the way to reach it: "letterbox" keeps the aspect ratio and pads below
+            and right; "center-crop" takes the central square, `crop` of the shorter side.
+    """
+    if spec.resize == "letterbox":
+        return _letterbox(picture, spec.size)
+    return _center_crop(picture, spec)
+
+
+def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """The whole input, float32 (H, W, 3): the content on a ground of the mean colour."""
+    height, width = content.shape[:2]
+    if (height, width) == spec.size:
+        return content.astype(np.float32)
+    pixels = np.empty((*spec.size, 3), np.float32)
+    pixels[:] = spec.mean
+    pixels[:height, :width] = content
+    return pixels
+
+
+def network_input(picture: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """`place` and `fill` in one: uint8 (h, w, 3) to float32 (H, W, 3)."""
+    return fill(place(picture, spec).content, spec)
+
+
+def resize_bilinear(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (h, w, 3) to uint8 (*size, 3)."""
+    if picture.shape[:2] == size:
+        return picture
+    tops, bottoms, down = _neighbours(picture.shape[0], size[0])
+    lefts, rights, across = _neighbours(picture.shape[1], size[1])
+    rows = picture[tops] * (1 - down)[:, None, None] + picture[bottoms] * down[:, None, None]
+    pixels = rows[:, lefts] * (1 - across)[:, None] + rows[:, rights] * across[:, None]
+    return np.rint(pixels).astype(np.uint8)
+
+
+def _letterbox(picture: np.ndarray, size: tuple[int, int]) -> Placed:
+    height, width = picture.shape[:2]
+    if size[0] * width <= size[1] * height:  # whole numbers, or the full side may end a pixel short
+        inner = (size[0], max(1, size[0] * width // height))
+    else:
+        inner = (max(1, size[1] * height // width), size[1])
+    factors = (inner[0] / height, inner[1] / width)
+    return Placed(resize_bilinear(picture, inner), Placement(factors, (0.0, 0.0), (height, width)))
+
+
+def _center_crop(picture: np.ndarray, spec: InputSpec) -> Placed:
+    height, width = picture.shape[:2]
+    ratio = min(height / spec.size[0], width / spec.size[1]) * spec.crop
+    cut = (max(1, round(spec.size[0] * ratio)), max(1, round(spec.size[1] * ratio)))
+    top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
+    content = resize_bilinear(picture[top : top + cut[0], left : left + cut[1]], spec.size)
+    factors = (spec.size[0] / cut[0], spec.size[1] / cut[1])
+    offset = (-top * factors[0], -left * factors[1])
+    return Placed(content, Placement(factors, offset, (height, width)))
+
+
+def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each output pixel the two input pixels it lies between, and its distance from the first."""
+    position = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    first = np.floor(position).astype(np.int64)
+    return first, np.minimum(first + 1, source - 1), (position - first).astype(np.float32)

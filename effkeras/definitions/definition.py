@@ -1,0 +1,373 @@
+"""What a model is: frozen records that a TOML definition is read into.
+
+Every record mirrors a table of the definition, so a definition and a record can be written as each
+other without loss. Nothing here imports TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from effkeras.definitions.networks import BATCH_NORM, Activation, BatchNormSpec, Network
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.files import safe_name
+from effkeras.support.tables import Table, to_record, to_table
+
+SCHEMA = 1
+# Sides of an input, in pixels.
+SMALLEST, LARGEST = 32, 16384
+# Of a pyramid or head; the largest published detector has 8 and 5.
+MOST_LAYERS = 100
+
+Family = Literal[
+    "efficientnet",
+    "efficientnetv2",
+    "efficientdet",
+    "nasnet",
+    "pnasnet",
+    "mnasnet",
+    "mixnet",
+    "mobilenet",
+    "squeezenet",
+    "application",
+]
+
+Head = Literal["detect", "segment"]
+HEADS: tuple[Head, ...] = ("detect", "segment")
+BACKGROUND = "background"
+MOST_MASK_CLASSES = 255  # a label map is 8 bits deep, and 255 means ignored
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How a picture becomes the network's input; the one description used everywhere.
+
+    `size` is (height, width) in pixels; `mean` and `std` are per RGB channel on the 0..255 scale.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["letterbox", "center-crop"]
+    crop: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FpnSpec:
+    """A BiFPN over the levels min..max (level l has stride 2^l)."""
+
+    levels: tuple[int, int] = (3, 7)
+    channels: int = 64
+    cells: int = 3
+    fusion: Literal["fast", "sum"] = "fast"
+    activation: Activation = "swish"
+    batch_norm: BatchNormSpec = field(default_factory=BatchNormSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """The class and box heads, shared by all levels but for batch normalisation."""
+
+    repeats: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpec:
+    """The head that gives every pixel a class.
+
+    With `classes` 0 the mask classes follow the boxes': 0 is the background, c the detector's class c - 1.
+    Otherwise it counts all mask classes, the first included, and `labels` may name them.
+    """
+
+    classes: int = 0
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorSpec:
+    """Anchors per location: `octaves` scales times the aspect ratios (width / height)."""
+
+    scale: float = 4.0
+    octaves: int = 3
+    aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5)
+
+    @property
+    def per_location(self) -> int:
+        """Anchors at one location of one level."""
+        return self.octaves * len(self.aspect_ratios)
+
+
+@dataclass(frozen=True, slots=True)
+class NmsSpec:
+    """Non-maximum suppression, and what goes into it.
+
+    With `max_inputs` 0 that is the best class of each anchor; otherwise so many of the strongest pairs of
+    anchor and class, which keeps second guesses (the reference's `max_nms_inputs`, as it evaluates COCO).
+    """
+
+    method: Literal["gaussian", "hard"] = "gaussian"
+    iou_threshold: float = 0.5
+    sigma: float = 0.5
+    score_threshold: float = 0.001
+    max_detections: int = 100
+    max_inputs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSpec:
+    """Weights known by name: a file beside the definition, or where they are published.
+
+    `sha256` or `md5` is the digest published with the file, `inside` the checkpoint's path in an archive
+    that holds several. `mean` and `std` replace the input's: weights bring the preprocessing that they
+    were trained with.
+    """
+
+    file: str = ""
+    url: str = ""
+    licence: str = ""
+    source: str = ""
+    sha256: str = ""
+    md5: str = ""
+    inside: str = ""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSpec:
+    """Figures that the authors state, never measured here; `source` says where."""
+
+    source: str
+    parameters: int = 0
+    macs: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A resolved definition: everything needed to build the model, with nothing left to look up.
+
+    `heads` says what a detector puts out: "detect" boxes, "segment" a class for each pixel; without any
+    it is boxes.
+    """
+
+    name: str
+    family: Family
+    input: InputSpec
+    network: Network
+    classes: int
+    schema: int = SCHEMA
+    summary: str = ""
+    backbone: str = ""
+    labels: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    fpn: FpnSpec | None = None
+    head: HeadSpec | None = None
+    anchors: AnchorSpec | None = None
+    nms: NmsSpec | None = None
+    channels: Mapping[str, int] = field(default_factory=dict)
+    published: PublishedSpec | None = None
+    weights: Mapping[str, WeightsSpec] = field(default_factory=dict)
+    heads: tuple[Head, ...] = ()
+    segment: SegmentSpec | None = None
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether the outputs are boxes (or a mask) rather than one class per picture."""
+        return self.family == "efficientdet"
+
+    @property
+    def detects(self) -> bool:
+        """Whether the outputs are boxes."""
+        return self.is_detector and "detect" in (self.heads or ("detect",))
+
+    @property
+    def segments(self) -> bool:
+        """Whether the outputs hold a class for each pixel."""
+        return "segment" in self.heads
+
+    @property
+    def mask_classes(self) -> int:
+        """Classes of a pixel, background included; 0 when there is no mask."""
+        if not self.segments:
+            return 0
+        return (self.segment.classes if self.segment else 0) or self.classes + 1
+
+    @property
+    def mask_labels(self) -> tuple[str, ...]:
+        """Names of the mask classes; empty when they have none."""
+        own = self.segment or SegmentSpec()
+        if own.classes or not self.segments:
+            return own.labels
+        return (BACKGROUND, *self.labels) if self.labels else ()
+
+    @property
+    def levels(self) -> range:
+        """The pyramid levels of a detector."""
+        low, high = detector_parts(self).fpn.levels
+        return range(low, high + 1)
+
+    def replace(self, **changes: Any) -> ModelSpec:
+        """A copy with other values, checked like a definition read from a file."""
+        return checked(dataclasses.replace(self, **changes))
+
+    def to_table(self) -> Table:
+        """The definition as a plain table that `spec_from_table` reads."""
+        return to_table(self)
+
+    def to_toml(self) -> str:
+        """The definition as TOML text that `effkeras.spec` reads."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_table())
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorParts:
+    """The tables that only a detector has, known to be present."""
+
+    fpn: FpnSpec
+    head: HeadSpec
+    anchors: AnchorSpec
+    nms: NmsSpec
+
+
+def detector_parts(spec: ModelSpec) -> DetectorParts:
+    """The detector's tables; EffkerasError when the model is not a detector."""
+    if spec.fpn is None or spec.head is None or spec.anchors is None or spec.nms is None:
+        raise EffkerasError(f"{spec.name} is not a detector: it has no fpn, head, anchors and nms")
+    return DetectorParts(spec.fpn, spec.head, spec.anchors, spec.nms)
+
+
+def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
+    """Reads a resolved definition; `where` names its file in errors."""
+    if table.get("schema", SCHEMA) != SCHEMA:
+        raise EffkerasError(
+            f"{where}: schema {table['schema']!r} is unknown; this version reads schema {SCHEMA}"
+        )
+    return checked(to_record(ModelSpec, table, where), where)
+
+
+def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
+    """The same model for other classes: their number, or their names."""
+    number = whole(classes)
+    if number is not None:
+        if number == spec.classes:
+            return spec
+        return spec.replace(classes=number, labels=(), category_ids=())
+    labels = tuple(classes) if _is_list(classes) else (None,)  # type: ignore[arg-type]
+    if not all(isinstance(label, str) for label in labels):
+        raise EffkerasError(f"classes must be a whole number or a list of names, not {classes!r}")
+    return spec.replace(classes=len(labels), labels=tuple(map(str, labels)), category_ids=())
+
+
+def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
+    """The same detector with other outputs: "detect", "segment" or both; the order does not matter."""
+    if not spec.is_detector:
+        raise EffkerasError(f"{spec.name}: only a detector has heads to choose")
+    if not _is_list(heads):
+        raise EffkerasError(f"heads must be a list of {' and '.join(HEADS)}, not {heads!r}")
+    for head in heads:
+        if head not in HEADS:
+            raise EffkerasError(f"there is no head {head!r}; {did_you_mean(str(head), HEADS)}")
+    if not heads:
+        raise EffkerasError(f"a model needs a head; give {' or '.join(HEADS)}")
+    chosen = tuple(head for head in HEADS if head in heads)
+    return spec.replace(
+        heads=() if chosen == ("detect",) else chosen,  # as a definition that says nothing of heads
+        segment=spec.segment if "segment" in chosen else None,
+    )
+
+
+def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
+    """The same model for pictures of (height, width) or (height, width, 3) pixels."""
+    sides = tuple(shape) if _is_list(shape) else ()
+    height, width, *rest = (*map(whole, sides), None, None)[: max(2, len(sides))]
+    if height is None or width is None or rest not in ([], [3]):
+        raise EffkerasError(
+            f"input_shape must be (height, width) or (height, width, 3) in whole pixels, not {shape!r}"
+        )
+    return spec.replace(input=dataclasses.replace(spec.input, size=(height, width)))
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of any type, numpy's too, as an int; None for all else, booleans included."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_whole else None
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a value has items in an order; numpy's arrays have, texts do not count."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
+
+
+def checked(spec: ModelSpec, where: str = "") -> ModelSpec:
+    """The spec itself, after checks that types alone cannot make."""
+    safe_name(spec.name, f"{where}: the name" if where else "the model's name")
+    where = where or spec.name
+    for name in spec.weights:
+        safe_name(name, f"{where}: the weights' name")
+    problem = _problem(spec)
+    if problem:
+        raise EffkerasError(f"{where}: {problem}")
+    return spec
+
+
+def _problem(spec: ModelSpec) -> str:
+    checks = {
+        f"classes must be at least 1, not {spec.classes}": spec.classes >= 1,
+        f"{len(spec.labels)} labels for {spec.classes} classes": len(spec.labels) in (0, spec.classes),
+        f"{len(spec.category_ids)} category_ids for {spec.classes} classes": (
+            len(spec.category_ids) in (0, spec.classes)
+        ),
+        f"input size {spec.input.size} is below {SMALLEST} pixels, too small for five strides of 2": (
+            min(spec.input.size) >= SMALLEST
+        ),
+        f"input size {spec.input.size} is above {LARGEST} pixels": max(spec.input.size) <= LARGEST,
+        "std must be above 0": min(spec.input.std) > 0,
+        "crop must be above 0 and at most 1": 0 < spec.input.crop <= 1,
+        "all channels must be above 0": min(spec.channels.values(), default=1) > 0,
+        **(_detector_checks(detector_parts(spec)) if spec.is_detector else {}),
+        "only a detector has a backbone to choose": spec.is_detector or not spec.backbone,
+        **_head_checks(spec),
+    }
+    problem = next((text for text, holds in checks.items() if not holds), "")
+    return problem or spec.network.problem()
+
+
+def _detector_checks(parts: DetectorParts) -> dict[str, bool]:
+    low, high = parts.fpn.levels
+    anchors, nms = parts.anchors, parts.nms
+    return {
+        "levels must start at 3 and end at 5 to 8": low == 3 and 5 <= high <= 8,
+        "fpn channels and cells must be above 0": min(parts.fpn.channels, parts.fpn.cells) > 0,
+        f"fpn cells and head repeats must be at most {MOST_LAYERS}": (
+            max(parts.fpn.cells, parts.head.repeats) <= MOST_LAYERS
+        ),
+        "head repeats must not be negative": parts.head.repeats >= 0,
+        f"fpn {BATCH_NORM}": parts.fpn.batch_norm.is_valid,
+        "nms iou_threshold must lie between 0 and 1": 0 <= nms.iou_threshold <= 1,
+        "anchors need a scale, octaves and aspect_ratios above 0": (
+            min(anchors.scale, anchors.octaves, *(anchors.aspect_ratios or (0,))) > 0
+        ),
+        "nms sigma and max_detections must be above 0": nms.sigma > 0 and nms.max_detections > 0,
+        "nms max_inputs must not be below 0": nms.max_inputs >= 0,
+    }
+
+
+def _head_checks(spec: ModelSpec) -> dict[str, bool]:
+    segment = spec.segment or SegmentSpec()
+    names = f"{len(segment.labels)} segment labels for {segment.classes} mask classes"
+    return {
+        "only a detector has heads to choose": spec.is_detector or not (spec.heads or spec.segment),
+        "heads names one twice": len(set(spec.heads)) == len(spec.heads),
+        'the table [segment] needs "segment" among the heads': spec.segments or spec.segment is None,
+        names: len(segment.labels) in (0, segment.classes),
+        f"mask classes must be 2 to {MOST_MASK_CLASSES}, not {spec.mask_classes}": (
+            not spec.segments or 2 <= spec.mask_classes <= MOST_MASK_CLASSES
+        ),
+    }

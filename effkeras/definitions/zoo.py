@@ -1,0 +1,336 @@
+"""Finds definitions by name and resolves them into a ModelSpec.
+
+A definition is a TOML file. A leaf states `base` (a definition that it starts from) and its own
+overrides; a detector states `backbone`, whose network it takes.
+
+A process lists the folder and resolves a definition once, and again only after a file has changed: files are
+compared by modification time, size and inode, so that an edit or a new file shows at the next call.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.support.errors import EffkerasError, did_you_mean, first_line
+from effkeras.support.tables import Table, merge, read_toml, to_record
+
+_ONLY_IN_FILES = ("base", "abstract")
+_PIXELS = ("mean", "std")
+_NOT_MODELS = ("-base", ".train")
+_SAVED = "model.keras"
+_CONFIG = "config.json"
+_LARGEST_CONFIG = 64 * 2**20  # bytes; the largest model of the zoo has 2 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A folder of the zoo: its title, and patterns of its models' names (`{}` is a file's stem)."""
+
+    title: str = ""
+    long: str = ""
+    short: str = ""
+
+    def long_name(self, path: Path) -> str:
+        """The long name of a definition of this family."""
+        return self.long.format(path.stem) if self.long else f"{path.parent.name}-{path.stem}"
+
+
+def zoo_folder() -> Path:
+    """Where the definitions are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    packaged = package / "_zoo"
+    return packaged if packaged.is_dir() else package.parent / "models"
+
+
+def list_models() -> list[str]:
+    """Long names of all models of the zoo, sorted."""
+    return sorted(_zoo().definitions)
+
+
+def spec(name_or_path: str | Path) -> ModelSpec:
+    """The resolved definition of a zoo model (short or long name), a TOML or .keras file, or a run folder.
+
+    Raises EffkerasError for an unknown or ambiguous name, for a broken definition and for a .keras file that
+    carries none.
+    """
+    if is_saved_model(name_or_path):
+        return _spec_in(Path(name_or_path))
+    zoo = _zoo()
+    return zoo.spec(zoo.locate(str(name_or_path)))
+
+
+def spec_from(table: Table, file: Path) -> ModelSpec:
+    """The resolved definition of a table inside a file of another kind, such as a search space.
+
+    `base` and `backbone` work as in a file of its own. Raises EffkerasError, naming `file`, like `spec`.
+    """
+    return _Resolution(_zoo(), {file: table}).spec(file)
+
+
+def saved_weights(name_or_path: object) -> Path | None:
+    """The weights that a model comes with: those of a run folder or a .keras file; None for definitions.
+
+    Raises EffkerasError for a run folder whose training has saved no model yet.
+    """
+    if not isinstance(name_or_path, str | Path):
+        return None
+    path = Path(name_or_path)
+    if is_saved_model(path):
+        return path
+    if not (path / "model.toml").is_file():
+        return None
+    if not (path / _SAVED).is_file():
+        raise EffkerasError(
+            f"{path} has no {_SAVED} yet: its training was interrupted; finish it by the same command"
+        )
+    return path / _SAVED
+
+
+def is_saved_model(name_or_path: object) -> bool:
+    """Whether this is the name of a .keras file."""
+    return isinstance(name_or_path, str | Path) and Path(name_or_path).suffix == ".keras"
+
+
+def _spec_in(file: Path) -> ModelSpec:
+    """The definition that a .keras file carries, read without Keras and without the weights."""
+    if not file.is_file():
+        raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(_CONFIG) as stream:
+            content = json.loads(stream.read(_LARGEST_CONFIG + 1)[:_LARGEST_CONFIG])
+        layers = content["config"]["layers"]
+        texts = [layer["config"].get("definition") for layer in layers if layer["class_name"] == "Normalize"]
+        table = tomllib.loads(next(filter(None, texts), ""))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {first_line(error)}") from error
+    if not table:
+        raise EffkerasError(f"{file} carries no definition; give a model that effkeras built")
+    return spec_from_table(table, str(file))
+
+
+def definition_folder(name_or_path: object) -> Path | None:
+    """The folder of a definition given as a file or a run folder; None for names and records."""
+    if not isinstance(name_or_path, str | Path):
+        return None
+    path = Path(name_or_path)
+    if (path / "model.toml").is_file():
+        return path
+    return path.parent if path.suffix == ".toml" and path.is_file() else None
+
+
+def families() -> dict[str, Family]:
+    """The families of the zoo by folder, in the order they are shown."""
+    return _zoo().families
+
+
+def specs_by_family() -> Iterator[tuple[Family, list[ModelSpec]]]:
+    """All models of the zoo: families in the order they are shown, each with its models by name."""
+    zoo = _zoo()
+    for folder, family in zoo.families.items():
+        paths = [path for path in zoo.definitions.values() if path.parent.name == folder]
+        yield family, [zoo.spec(path) for path in paths]
+
+
+def definition_path(name: str) -> Path | None:
+    """The file that defines a zoo model of this long name, if there is one."""
+    return _zoo().definitions.get(name)
+
+
+def _is_model(path: Path) -> bool:
+    return path.stem != "base" and not path.stem.endswith(_NOT_MODELS)
+
+
+# What tells one state of a file from another: its modification time, size and inode; None for no file.
+_Stamp = tuple[int, int, int] | None
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@functools.lru_cache(maxsize=1024)
+def _table(path: Path, stamp: _Stamp) -> Table:
+    """A file's table, parsed once for each state of the file; callers only read it."""
+    return read_toml(path)
+
+
+def _zoo() -> _Zoo:
+    """The zoo as it is now: listed again when a folder or families.toml has changed since.
+
+    A folder's time changes when a definition is added, removed or renamed. What is in a definition is no part
+    of the listing; `_Zoo.spec` looks at the files that a definition was made of.
+    """
+    folder = zoo_folder()
+    folders = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir())
+    return _listed(folder, tuple((one, _stamp(one)) for one in (folder / "families.toml", *folders)))
+
+
+@functools.lru_cache(maxsize=4)
+def _listed(folder: Path, stamps: tuple[tuple[Path, _Stamp], ...]) -> _Zoo:
+    return _Zoo(folder)
+
+
+class _Zoo:
+    """The folder of definitions in one state, with the definitions that were resolved in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._resolved: dict[tuple[Path, Path], tuple[dict[Path, _Stamp], ModelSpec]] = {}
+
+    @cached_property
+    def families(self) -> dict[str, Family]:
+        file = self._folder / "families.toml"
+        tables = read_toml(file) if file.is_file() else {}
+        return {name: to_record(Family, table, f"{file}: {name}") for name, table in tables.items()}
+
+    @cached_property
+    def definitions(self) -> dict[str, Path]:
+        files = sorted(self._folder.glob("*/*.toml"))
+        return {self.long_name(path): path for path in files if _is_model(path)}
+
+    def spec(self, path: Path) -> ModelSpec:
+        """The resolved definition in a file: resolved again when a file that it is made of has changed."""
+        key = (path, path.absolute())  # a relative path gives other names, and the working folder may change
+        files, spec = self._resolved.get(key, ({}, None))
+        if spec is None or any(_stamp(file) != stamp for file, stamp in files.items()):
+            resolution = _Resolution(self, {})
+            spec = resolution.spec(path)
+            self._resolved[key] = resolution.files, spec
+        return spec
+
+    def locate(self, name: str) -> Path:
+        if (Path(name) / "model.toml").is_file():
+            return Path(name) / "model.toml"  # a run folder
+        if name.endswith(".toml") or "/" in name:
+            path = Path(name)
+            if not path.is_file():
+                raise EffkerasError(f"there is no definition {name}; give the path of a TOML file")
+            return path
+        return self.definitions[name] if name in self.definitions else self._by_short_name(name)
+
+    def long_name(self, path: Path) -> str:
+        is_zoo = path.parent.parent == self._folder
+        return self._family(path, default=Family()).long_name(path) if is_zoo else path.stem
+
+    def _by_short_name(self, name: str) -> Path:
+        matches = self._short_names.get(name, []) or self._as_keras_writes(name)
+        if len(matches) > 1:
+            raise EffkerasError(f"the name {name!r} is ambiguous; write {' or '.join(matches)}")
+        if not matches:
+            hint = did_you_mean(name, [*self.definitions, *self._short_names])
+            raise EffkerasError(f"there is no model {name!r}; {hint} (`effkeras list` shows all)")
+        return self.definitions[matches[0]]
+
+    def _as_keras_writes(self, name: str) -> list[str]:
+        """Models whose name without dashes this is, as keras.applications writes it: efficientnetb0."""
+        return [long for long in self.definitions if long.replace("-", "") == name]
+
+    @cached_property
+    def _short_names(self) -> dict[str, list[str]]:
+        """Long names by short name; one that several share is ambiguous."""
+        short: dict[str, list[str]] = {}
+        for long, path in self.definitions.items():
+            pattern = self._family(path, default=Family(short="{}")).short
+            if pattern:
+                short.setdefault(pattern.format(path.stem), []).append(long)
+        return short
+
+    def _family(self, path: Path, default: Family) -> Family:
+        return self.families.get(path.parent.name, default)
+
+
+class _Resolution:
+    """One definition being resolved; `files` are those that it depends on, as they were before reading."""
+
+    def __init__(self, zoo: _Zoo, given: Mapping[Path, Table]) -> None:
+        self.files: dict[Path, _Stamp] = {}
+        self._zoo = zoo
+        self._given = given
+
+    def spec(self, path: Path) -> ModelSpec:
+        table = self._expand_backbone(self._with_bases(path, ()), path)
+        if table.get("abstract"):
+            raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
+        own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
+        spec = spec_from_table({"name": self._zoo.long_name(path), **own}, str(path))
+        return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
+
+    def _is_file(self, path: Path) -> bool:
+        """Whether there is such a file; the definition depends on the answer."""
+        self.files[path.absolute()] = _stamp(path)
+        return path.is_file()
+
+    def _read(self, path: Path) -> Table:
+        if path in self._given:
+            return dict(self._given[path])
+        stamp = self.files[path.absolute()] = _stamp(path)
+        return dict(_table(path, stamp))
+
+    def _with_bases(self, path: Path, seen: tuple[Path, ...]) -> Table:
+        if path in seen:
+            chain = " -> ".join(str(one) for one in (*seen, path))
+            raise EffkerasError(f"definitions are each other's base: {chain}")
+        table = self._read(path)
+        base = table.pop("base", None)
+        if base is None:
+            return table
+        if not isinstance(base, str):
+            raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
+        sibling = path.parent / f"{base}.toml"
+        parent = self._with_bases(
+            sibling if self._is_file(sibling) else self._zoo.locate(base), (*seen, path)
+        )
+        parent.pop("abstract", None)
+        for key in ("published", "weights", "summary"):
+            parent.pop(key, None)  # figures and weights belong to one model, not to those made from it
+        inherited, own = parent.get("backbone"), table.get("backbone")
+        if inherited and isinstance(own, str) and own != inherited:
+            parent = _without_network(parent)
+        return merge(parent, table)
+
+    def _expand_backbone(self, table: Table, path: Path) -> Table:
+        backbone = table.get("backbone")
+        if not backbone:
+            return table
+        own = table.get("network", {})
+        if not isinstance(backbone, str) or not isinstance(own, dict):
+            return table  # reading the record says what is wrong
+        if "kind" in own:
+            return table  # a resolved definition, as models carry it: its network is whole
+        beside = path.parent / backbone
+        source = beside if self._is_file(beside) else self._zoo.locate(backbone)
+        theirs = self._with_bases(source, (path,))
+        if "network" not in theirs:
+            raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
+        # Normalisation belongs to the backbone's weights, unless the detector says otherwise.
+        pixels = {key: value for key, value in theirs.get("input", {}).items() if key in _PIXELS}
+        merged = {"network": merge(theirs["network"], own), "input": merge(pixels, table.get("input", {}))}
+        return {**table, **merged}
+
+
+def _without_network(table: Table) -> Table:
+    """A detector's table less what describes the backbone that another one replaces."""
+    pixels = {key: value for key, value in table.get("input", {}).items() if key not in _PIXELS}
+    rest = {key: value for key, value in table.items() if key not in ("network", "channels")}
+    return {**rest, "input": pixels}

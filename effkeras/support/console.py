@@ -1,0 +1,141 @@
+"""How commands speak: progress bars with time left, tables, notes, and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from effkeras.support.errors import EffkerasError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+Item = TypeVar("Item")
+BAD_INPUT = 2
+INTERRUPTED = 130
+_noted: set[str] = set()
+_AFTER_INTERRUPTION = {
+    True: "the same command goes on from what was kept",
+    False: "files that were not finished are not there",
+}
+
+
+def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> int:
+    """Runs a command's body; its errors become one line on stderr and an exit code.
+
+    `resumes` says that the same command goes on where an interrupted one stopped.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _noted.clear()
+    try:
+        return command() or 0
+    except EffkerasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"interrupted; {_AFTER_INTERRUPTION[resumes]}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone: nothing is left to say, nor to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal; stdout stays free for results."""
+    print(text, file=sys.stderr)
+
+
+def note_once(text: str) -> None:
+    """A note that a command gives once, however often its reason is met."""
+    if text not in _noted:
+        _noted.add(text)
+        note(text)
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """A text that a file chose, for the terminal: no control codes, and cut after `longest` characters."""
+    cut = text[:longest]
+    shown = "".join(char if char.isprintable() else "?" for char in cut)
+    return shown if cut == text else f"{shown}..."
+
+
+def console() -> Console:
+    """Where results are printed, as they are: a "[/x]" in a name is no markup."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+
+def progress(left: ProgressColumn | None = None) -> Progress:
+    """A progress display with elapsed time and time left, on stderr.
+
+    `left` shows the time left; by default what rich makes of the last hour, in which at least two things
+    must have been finished.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        left or TimeRemainingColumn(),
+        console=Console(stderr=True),
+        speed_estimate_period=3600,  # rich's own 30 s know nothing of models that take minutes each
+        # Otherwise what is printed meanwhile would go to the terminal even if stdout is a file.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:
+    """Yields `items` behind a progress bar named `what`."""
+    with progress() as bar:
+        yield from bar.track(items, total=total, description=what)
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold_figures: bool = True
+) -> None:
+    """Prints a table; the first column is text, the others are figures.
+
+    Where it is too wide, all columns are folded, or without `fold_figures` the first one only.
+    """
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        is_whole = position > 0 and not fold_figures
+        side: Literal["left", "right"] = "right" if position else "left"
+        grid.add_column(column, justify=side, overflow="fold", no_wrap=is_whole)
+    for row in rows:
+        grid.add_row(*row)
+    if title:  # above the grid, not wrapped to its width
+        console().print(title)
+    console().print(grid)
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Prints names and their values side by side."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    console().print(title, style="bold")
+    console().print(grid)

@@ -1,0 +1,190 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from effkeras.support.errors import EffkerasError
+
+# Of a name that files are called by: what is added to it must fit into the 255 bytes of a file's name.
+MOST_BYTES = 200
+_SHOWN = 60  # characters of a refused name
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` and renames it to `path` on success.
+
+    Raises EffkerasError when the folder cannot be written. The temporary file keeps the suffix of
+    `path`, because some writers choose their format by it.
+    """
+    path = Path(path)
+    temporary = _reserve(path)
+    try:
+        yield temporary
+        with contextlib.suppress(OSError):
+            temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside `path`, which takes the place of `path` on success.
+
+    What `path` was before, file or folder, is gone then; it stays when anything fails. Raises EffkerasError
+    when nothing can be written there.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as aside:
+            fresh = Path(aside, "new")
+            fresh.mkdir()
+            yield fresh
+            _swap(fresh, path, Path(aside, "old"))
+    except OSError as error:
+        raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_bytes(path: Path, content: bytes | bytearray) -> None:
+    """Writes `content` to `path`, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes `content` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def make_folder(path: Path) -> Path:
+    """Creates a folder and its parents; raises EffkerasError when that is impossible."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EffkerasError(f"cannot create the folder {path}: {error.strerror}") from error
+    return Path(path)
+
+
+def check_can_make(path: Path) -> None:
+    """Raises EffkerasError when a folder could not be made or written; makes nothing."""
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise EffkerasError(f"cannot create the folder {path}: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise EffkerasError(f"cannot create the folder {path}: no permission to write in {there}")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refused when `name` would lead out of `folder`."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise EffkerasError(f"the file name {name!r} leads out of {folder}; use names inside it")
+    return path
+
+
+def safe_name(name: str, what: str) -> str:
+    """The name itself, which files and folders can be called by; `what` it is stands in the error.
+
+    Raises EffkerasError for a name that is no plain name: empty, hidden, of several folders, with characters
+    that cannot be printed, or of more than 200 bytes.
+    """
+    problems = {
+        "is empty": not name,
+        "contains characters that cannot be printed": not name.isprintable(),
+        "contains a slash or backslash": bool({"/", "\\"} & set(name)),
+        "starts with a dot": name.startswith("."),
+        f"is longer than {MOST_BYTES} bytes": len(name.encode(errors="replace")) > MOST_BYTES,
+    }
+    problem = next((text for text, holds in problems.items() if holds), "")
+    if problem:
+        shown = repr(name[:_SHOWN]) + ("..." if len(name) > _SHOWN else "")
+        raise EffkerasError(f"{what} {shown} {problem}; files are called by it: choose a plain name")
+    return name
+
+
+def told_apart(files: Iterable[Path]) -> dict[Path, str]:
+    """A short name for each file: its own, and where several are called so the folder in which they differ.
+
+    Where no single folder tells them apart, the whole path.
+    """
+    unique = list(dict.fromkeys(files))
+    names = {file: file.stem for file in unique}
+    for stem in [stem for stem, count in Counter(names.values()).items() if count > 1]:
+        alike = [file for file in unique if file.stem == stem]
+        folders = [file.absolute().parent.parts for file in alike]
+        differing = (level for level in zip(*folders, strict=False) if len(set(level)) == len(alike))
+        level = next(differing, None)
+        names |= {
+            file: str(file) if level is None else str(Path(level[place], stem))
+            for place, file in enumerate(alike)
+        }
+    return names
+
+
+def one_each(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
+    """A file in `folder` to be made of each source, no two of which are the same.
+
+    It is called as the source, with `suffix` in place of the source's own; where that would be the name of
+    several (a.jpg and a.png, or a.png and A.png), the suffix follows the whole name. Raises EffkerasError
+    when one would overwrite a source.
+    """
+    counts = Counter(source.stem.casefold() for source in sources)
+    unique = [source for source in sources if counts[source.stem.casefold()] == 1]
+    names = {source: f"{source.stem}{suffix}" for source in unique}
+    taken = {name.casefold() for name in names.values()}
+    for source in (one for one in sources if one not in names):
+        names[source] = next(name for name in _names(source.name, suffix) if name.casefold() not in taken)
+        taken.add(names[source].casefold())
+    own = {source.resolve() for source in sources}
+    for name in names.values():
+        if (folder / name).resolve() in own:
+            raise EffkerasError(f"results in {folder} would overwrite {folder / name}; give another folder")
+    return {source: folder / names[source] for source in sources}
+
+
+def _names(name: str, suffix: str) -> Iterator[str]:
+    yield f"{name}{suffix}"
+    for number in itertools.count(2):
+        yield f"{name}-{number}{suffix}"
+
+
+def _reserve(path: Path) -> Path:
+    make_folder(path.parent)
+    if path.is_dir():
+        raise EffkerasError(f"cannot write {path}: it is a folder; give a file name")
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise EffkerasError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    return Path(name)
+
+
+def _swap(fresh: Path, path: Path, old: Path) -> None:
+    """Moves `fresh` to `path` and what was there to `old`; puts it back when that fails."""
+    if not path.exists():
+        fresh.rename(path)
+        return
+    path.rename(old)
+    try:
+        fresh.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

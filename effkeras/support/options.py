@@ -1,0 +1,63 @@
+"""Command-line options that several verbs share, so that they are named and explained once."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import NoReturn
+
+from effkeras.support.errors import EffkerasError
+
+MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
+ANY_HELP = f"{MODEL_HELP}; or an artifact: a .tflite file, a SavedModel folder"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports bad options like every other bad input: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises EffkerasError."""
+        raise EffkerasError(f"{message} (see `{self.prog} --help`)")
+
+
+def parser(command: str, about: str) -> Parser:
+    """A parser for the verb `command`."""
+    return Parser(prog=f"effkeras {command}", description=about)
+
+
+def explained(word: str, meaning: str, width: int = 13) -> str:
+    """A word and what it means, for the end of a `--help`: at most 80 columns wide."""
+    start = f"  {word:<{width}} "
+    return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """--data and --skip-bad."""
+    to.add_argument("--data", type=Path, required=required, metavar="DIR", help="labelled images")
+    to.add_argument("--skip-bad", action="store_true", help="leave out annotations that make no sense")
+
+
+def add_backbone(to: argparse.ArgumentParser) -> None:
+    """--backbone."""
+    to.add_argument(
+        "--backbone", metavar="NAME", help="a detector's network: another model's name, or a TOML file"
+    )
+
+
+def add_split(to: argparse.ArgumentParser, default: str) -> None:
+    """--split."""
+    to.add_argument("--split", default=default, help=f"the part of the data to use (default: {default})")
+
+
+def add_weights(to: argparse.ArgumentParser) -> None:
+    """--weights."""
+    to.add_argument("--weights", help="for a zoo name or TOML file: weights by name, or a file")
+
+
+def above_zero(text: str) -> int:
+    """An argparse type: a whole number above 0."""
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number

@@ -1,0 +1,130 @@
+"""Strict conversion between plain tables (TOML, JSON) and frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from effkeras.support.errors import EffkerasError, did_you_mean
+
+Record = TypeVar("Record")
+Table = dict[str, Any]
+
+
+def read_toml(path: Path) -> Table:
+    """The table in a TOML file; EffkerasError when it is missing or broken."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EffkerasError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EffkerasError(f"{path} is not valid TOML: {error}") from error
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Table:
+    """`base` with `overrides` on top, nested tables merged key by key."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Record:
+    """Builds the dataclass `kind` from a table.
+
+    A field's type may be a base class that says by `for_table(table, where)` which dataclass a table is of.
+    Unknown and missing keys and values of another type raise EffkerasError naming `where` and key.
+    """
+    hints = _hints(kind)  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            hint = did_you_mean(key, fields)
+            raise EffkerasError(f"{where}: unknown key {key!r}; {hint}")
+    for key, field in fields.items():
+        if key not in table and _is_required(field):
+            raise EffkerasError(f"{where}: the key {key!r} is missing")
+    return kind(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def to_table(record: Any) -> Table:
+    """A dataclass as a plain table, without keys that are None or empty."""
+    return {
+        field.name: _plain(value)
+        for field in dataclasses.fields(record)
+        if (value := getattr(record, field.name)) is not None and value not in ((), {}, "")
+    }
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    no_default = field.default is dataclasses.MISSING
+    return no_default and field.default_factory is dataclasses.MISSING
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_table(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        choices = [choice for choice in typing.get_args(kind) if choice is not type(None)]
+        return None if value is None else _convert(choices[0], value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        _expect(isinstance(value, Mapping), where, "a table", value)
+        choose = getattr(kind, "for_table", None)
+        return to_record(choose(value, where) if choose else kind, value, where)
+    if origin is tuple:
+        return _convert_tuple(typing.get_args(kind), value, where)
+    if origin in (dict, Mapping) or origin is typing.get_origin(Mapping[str, int]):
+        _expect(isinstance(value, Mapping), where, "a table", value)
+        item = typing.get_args(kind)[1]
+        return {key: _convert(item, entry, f"{where}.{key}") for key, entry in value.items()}
+    if origin is typing.Literal:
+        choices = list(typing.get_args(kind))
+        _expect(value in choices, where, f"one of {', '.join(map(str, choices))}", value)
+        return value
+    return _convert_scalar(kind, value, where)
+
+
+def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    _expect(isinstance(value, list | tuple), where, "a list", value)
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(_convert(items[0], entry, where) for entry in value)
+    _expect(len(value) == len(items), where, f"a list of {len(items)}", value)
+    return tuple(_convert(item, entry, where) for item, entry in zip(items, value, strict=True))
+
+
+def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float:
+        _expect(isinstance(value, int | float) and not isinstance(value, bool), where, "a number", value)
+        _expect(math.isfinite(value), where, "a finite number", value)
+        return float(value)
+    names = {int: "a whole number", str: "a text", bool: "true or false"}
+    is_right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    _expect(is_right, where, names[kind], value)
+    return value
+
+
+def _expect(is_right: bool, where: str, wanted: str, value: Any) -> None:
+    if not is_right:
+        raise EffkerasError(f"{where} must be {wanted}, not {value!r}")

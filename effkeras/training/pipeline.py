@@ -1,0 +1,154 @@
+"""Training batches as a pure function of the step number.
+
+Which pictures a step sees, and how they are changed, follows from the seed and the step alone: a resumed
+training continues with exactly the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from effkeras.data.augment import Batch, augment, augment_pictures
+from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.masks import IGNORED
+from effkeras.data.store import NO_CLASS, PictureStore
+from effkeras.definitions.definition import ModelSpec
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.matching import Matcher, Truth
+from effkeras.graph.heads import MASK_STRIDE, mask_size
+
+# What fills up the boxes of a batch to the most that one of its images has; the last is the seed.
+_PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """How batches are drawn: pictures per step, the seed, and the changes (None for none)."""
+
+    size: int
+    seed: int
+    augment: AugmentSpec | None
+
+
+def training_batches(
+    store: PictureStore, spec: ModelSpec, batches: BatchSpec, steps: range
+) -> tf.data.Dataset:
+    """(pixels, targets) for each step of `steps`.
+
+    Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for a mask
+    `mask_logits`, int32 (B, h, w): each pixel's class, 255 where it is not to be learned; a classifier's
+    are int32 (B,). Each epoch visits every picture once, in an order of its own.
+    """
+    to_targets = targets_of(spec, batches)
+    read = _reader(store, spec)
+
+    def sample(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *read(_shuffled(index, len(store), batches.seed)), _seed(index, batches.seed)
+
+    indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
+    return (
+        indices.map(as_it_is(sample), num_parallel_calls=2, deterministic=True)
+        .padded_batch(batches.size, padding_values=_PADDING, drop_remainder=True)
+        .map(as_it_is(to_targets), num_parallel_calls=2, deterministic=True)
+        .prefetch(2)
+    )
+
+
+def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for `Dataset.map` without TensorFlow's rewriting of its source, which takes seconds."""
+    return tf.autograph.experimental.do_not_convert(function)  # type: ignore[no-any-return]
+
+
+def targets_of(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
+    """What makes (pixels, targets), as `training_batches` gives them, of a batch of samples and seeds.
+
+    It takes the fields of `effkeras.data.store.Sample`, each with the batch as first axis, and int32 (B, 2).
+    """
+    return _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
+
+
+def _shuffled(index: tf.Tensor, count: int, seed: int) -> tf.Tensor:
+    epoch, position = index // count, index % count
+    key = tf.stack([tf.constant(seed, tf.int64), epoch])
+    return tf.random.experimental.index_shuffle(position, tf.cast(key, tf.uint32), count - 1)
+
+
+def _seed(index: tf.Tensor, seed: int) -> tf.Tensor:
+    return tf.stack([tf.constant(seed, tf.int32), tf.cast(index % (2**31 - 1), tf.int32)])
+
+
+def _reader(store: PictureStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    def load(index: np.ndarray) -> tuple[np.ndarray, ...]:
+        sample = store[int(index)]
+        return sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd, sample.labels
+
+    labels = spec.input.size if spec.segments else (0, 0)
+    shapes = ((*spec.input.size, 3), (2,), (None, 4), (None,), (None,), labels)
+    types = (tf.uint8, tf.int32, tf.float32, tf.int32, tf.bool, tf.uint8)
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        tensors = tf.numpy_function(load, [index], types)
+        return tuple(tf.ensure_shape(t, shape) for t, shape in zip(tensors, shapes, strict=True))
+
+    return read
+
+
+def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+    """Float pixels, with the mean colour outside the content, as `preprocess.fill` does it."""
+    height, width = spec.input.size
+    rows = tf.range(height)[None, :, None] < content[:, 0, None, None]
+    columns = tf.range(width)[None, None, :] < content[:, 1, None, None]
+    return tf.where((rows & columns)[..., None], tf.cast(pixels, tf.float32), list(spec.input.mean))
+
+
+def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
+    match = _matched(spec) if spec.detects else None
+
+    def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
+        *truths, seeds = rest
+        batch = Batch(_filled(pixels, content, spec), *truths)
+        if batches.augment is not None:
+            batch = augment(batch, seeds, batches.augment, spec.input.mean)
+        targets = match(batch) if match else {}
+        return batch.pixels, targets | ({"mask_logits": mask_targets(batch.labels)} if spec.segments else {})
+
+    return make
+
+
+def _matched(spec: ModelSpec) -> Callable[[Batch], dict[str, tf.Tensor]]:
+    matcher = Matcher(tf.constant(anchor_boxes(spec)))
+    signature = {"class_logits": tf.int32, "box_deltas": tf.float32}
+
+    def match(batch: Batch) -> dict[str, tf.Tensor]:
+        truths = (batch.boxes, batch.classes, batch.crowd)
+        return tf.map_fn(lambda t: matcher(Truth(*t)), truths, fn_output_signature=signature)
+
+    return match
+
+
+def mask_targets(labels: tf.Tensor) -> tf.Tensor:
+    """The class in the middle of each of the mask's pixels: uint8 (B, H, W) to int32 (B, h, w).
+
+    The mask may reach beyond the picture, where nothing is to be learned.
+    """
+    height, width = labels.shape[1:]
+    rows, columns = mask_size((height, width))
+    beyond = [[0, 0], [0, rows * MASK_STRIDE - height], [0, columns * MASK_STRIDE - width]]
+    padded = tf.pad(labels, beyond, constant_values=IGNORED)
+    return tf.cast(padded[:, MASK_STRIDE // 2 :: MASK_STRIDE, MASK_STRIDE // 2 :: MASK_STRIDE], tf.int32)
+
+
+def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
+    def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
+        _, classes, _, _, seeds = rest
+        filled = _filled(pixels, content, spec)
+        if batches.augment is not None:
+            filled = augment_pictures(filled, seeds, batches.augment, spec.input.mean)
+        return filled, classes[:, 0]
+
+    return make

@@ -1,0 +1,151 @@
+"""Published weights by name: where their file is, or must be put."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import ModelSpec, WeightsSpec
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.files import inside, safe_name
+from effkeras.weights.download import download
+from effkeras.weights.unpack import is_archive, unpack
+
+
+class Located(NamedTuple):
+    """Weights on this machine; the card is None when they were given as a path."""
+
+    path: Path
+    card: WeightsSpec | None
+
+
+def locate(spec: ModelSpec, weights: str | Path, folder: Path | None = None) -> Located:
+    """The file or folder of weights, given by a name of the definition or as a path.
+
+    `folder` is where the definition lies, if it is not one of the zoo's. Raises EffkerasError when there
+    is nothing, for published weights with their URL and where to put the file; nothing is downloaded.
+    """
+    card = spec.weights.get(str(weights))
+    if card is None:
+        return Located(_path(spec, weights), None)
+    if card.file:
+        return Located(_beside(spec, card, folder), card)
+    name = str(weights)
+    file = cached_file(spec, name)
+    if not file.is_file():
+        raise EffkerasError(
+            f"{spec.name}'s weights {name!r} are not on this machine: run `effkeras weights {spec.name} "
+            f"{name} --download`, or put {card.url} at {file}"
+        )
+    return Located(_ready(file, card), card)
+
+
+def fetch(spec: ModelSpec, name: str) -> Path:
+    """Downloads published weights into the cache folder, unless they are there; returns the file.
+
+    An interrupted download resumes. Raises EffkerasError for an unknown name, without network, and when
+    the file is not the one that was published.
+    """
+    card = spec.weights.get(name)
+    if card is None:
+        known = f"; {did_you_mean(name, spec.weights)}" if spec.weights else ""
+        raise EffkerasError(f"{spec.name} knows no weights {name!r} by name{known}")
+    if not card.url:
+        return _beside(spec, card, None)
+    file = cached_file(spec, name)
+    if not file.is_file():
+        download(card.url, file, lambda part: check(part, card))
+    return file
+
+
+def cached_file(spec: ModelSpec, name: str) -> Path:
+    """Where the file of published weights lies or would lie.
+
+    Raises EffkerasError when a name, or the URL's last part, cannot be that of a file.
+    """
+    folder = cache_folder() / safe_name(spec.name, "the model's name") / safe_name(name, "the weights' name")
+    file = _last_part(spec.weights[name].url)
+    return folder / safe_name(file, f"{spec.name}: the weights {name!r}: the file")
+
+
+def _last_part(url: str) -> str:
+    try:
+        return PurePosixPath(urlsplit(url).path).name
+    except ValueError:  # a bracket that is not closed
+        return ""
+
+
+def cache_folder() -> Path:
+    """`$EFFKERAS_CACHE`, else `~/.cache/effkeras`."""
+    chosen = os.environ.get("EFFKERAS_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "effkeras"
+
+
+def check(file: Path, card: WeightsSpec) -> None:
+    """Raises EffkerasError when a file has not the digest that was published for it."""
+    for kind, wanted in (("sha256", card.sha256), ("md5", card.md5)):
+        if not wanted:
+            continue
+        found = _digest(file, kind)
+        if found != wanted.lower():
+            raise EffkerasError(
+                f"{file} is not what was published at {card.url}: its {kind} is {found}, not {wanted}"
+            )
+
+
+def _digest(file: Path, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _path(spec: ModelSpec, weights: str | Path) -> Path:
+    path = Path(weights)
+    if path.exists() or Path(f"{weights}.index").is_file():
+        return path
+    names = ", ".join(spec.weights) or "none"
+    raise EffkerasError(
+        f"there are no weights {str(weights)!r}: not a file, and {spec.name} knows by name: {names}"
+    )
+
+
+def _beside(spec: ModelSpec, card: WeightsSpec, folder: Path | None) -> Path:
+    definition = zoo.definition_path(spec.name)
+    home = folder or (definition.parent if definition else None)
+    if home is None:
+        raise EffkerasError(
+            f"{card.file} lies beside the definition of {spec.name}: give its path as weights"
+        )
+    return inside(home, card.file)
+
+
+def _ready(file: Path, card: WeightsSpec) -> Path:
+    """What can be loaded: the file itself, or the checkpoint in it, unpacked once."""
+    if not is_archive(file):
+        check(file, card)
+        return file
+    content = file.with_name("unpacked")
+    if not content.is_dir():
+        check(file, card)
+        unpack(file, content)
+    return inside(content, card.inside) if card.inside else _checkpoint_in(content)
+
+
+def _checkpoint_in(content: Path) -> Path:
+    found = sorted(set(_checkpoint_folders(content)))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(folder.relative_to(content)) for folder in found) or "none"
+    raise EffkerasError(f"{content} must hold one checkpoint, but holds: {names}; give its path as weights")
+
+
+def _checkpoint_folders(content: Path) -> Iterator[Path]:
+    for index in content.rglob("*.index"):
+        yield index.parent

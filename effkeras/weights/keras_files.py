@@ -1,0 +1,105 @@
+"""Keras 3 models in `.keras` files and run folders: loaded, saved, or a source of weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from effkeras.definitions.definition import ModelSpec
+from effkeras.graph.functional import deep_graphs
+from effkeras.layers.normalize import definition_in
+from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.files import whole_file
+from effkeras.weights.hdf5_safety import check_file
+from effkeras.weights.sources import Demands, Padding, Wanted
+
+
+def load(path: str | Path) -> keras.Model:
+    """Loads a `.keras` file, or the model of a run folder.
+
+    Raises EffkerasError when there is none, it is corrupt, or its weights refer to another file.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
+    with _reading(file):
+        return keras.models.load_model(file, compile=False)
+
+
+def load_weights_of(model: keras.Model, file: Path) -> None:
+    """Copies into a model the weights of the `.keras` file that was saved from it or from its like.
+
+    Raises EffkerasError when the file is missing, corrupt, or of another model, or refers to another file.
+    """
+    with _reading(file):
+        model.load_weights(file)
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Saves a `.keras` file, whole or not at all."""
+    with whole_file(Path(path)) as temporary:
+        model.save(temporary)
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Around everything that Keras reads from a file: checks the file first, and explains errors."""
+    try:
+        check_file(file)
+        with deep_graphs():
+            yield
+    except EffkerasError:
+        raise
+    except Exception as error:
+        reason = first_line(error)
+        raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
+
+
+def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> KerasSource:
+    """The weights of another model, by layer name."""
+    return KerasSource(load(path))
+
+
+def weights_of(model: keras.Model) -> Iterator[tuple[Wanted, Any]]:
+    """A model's weights with their places; the state of random generators is none."""
+    for layer in model.layers:
+        own = [variable for variable in layer.weights if "seed_generator" not in variable.path]
+        for position, variable in enumerate(own):
+            yield Wanted(layer.name, variable.name, position), variable
+
+
+class KerasSource:
+    """Another Keras model's weights, by layer name."""
+
+    kind = "Keras 3 model"
+    optional: frozenset[str] = frozenset()
+
+    def __init__(self, model: keras.Model):
+        self._values = {f"{wanted.layer}/{wanted.weight}": variable for wanted, variable in weights_of(model)}
+        self.spec = definition_in(model)
+        self.demands = Demands() if self.spec is None else _demands(self.spec)
+
+    def name(self, wanted: Wanted) -> str:
+        """Layer and weight."""
+        return f"{wanted.layer}/{wanted.weight}"
+
+    def find(self, wanted: Wanted) -> np.ndarray | None:
+        """The weight of the same layer and name."""
+        variable = self._values.get(self.name(wanted))
+        return None if variable is None else keras.ops.convert_to_numpy(variable)
+
+    def leftovers(self, used: set[str]) -> list[str]:
+        """Weights of layers that the model has not."""
+        return [name for name in self._values if name not in used]
+
+
+def _demands(spec: ModelSpec) -> Demands:
+    """Preprocessing, padding and epsilon of the model's own definition."""
+    own = spec.network.conventions()
+    return Demands(spec.input.mean, spec.input.std, own.padding, own.epsilon)

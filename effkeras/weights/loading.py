@@ -1,0 +1,223 @@
+"""Loads weights into a model, from a name or a file, and says what was not loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from effkeras.definitions.definition import ModelSpec, WeightsSpec
+from effkeras.graph.counting import backbone_layers
+from effkeras.graph.heads import MASK_PREFIX
+from effkeras.layers.normalize import spec_of
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.backbone_weights import open_for
+from effkeras.weights.cards import locate
+from effkeras.weights.class_weights import CLASS_PREDICTORS, by_class_name, class_names
+from effkeras.weights.keras_files import weights_of
+from effkeras.weights.sources import Demands, Padding, Source, Wanted, adapted
+
+_LISTED = 8
+_EXTRA = "extra"
+_PYRAMID_AND_HEADS = "pyramid and heads"
+
+logger = logging.getLogger("effkeras")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a loader did: weights loaded, weights left as they were by choice, the file's format."""
+
+    loaded: int
+    skipped: tuple[str, ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Weights that were found and opened, and the definition as they want it.
+
+    `spec` has the preprocessing, padding and epsilon that the weights were trained with. With `of_backbone`
+    they are a classifier's and the model is a detector on it.
+    """
+
+    source: Source
+    spec: ModelSpec
+    path: Path
+    card: WeightsSpec | None
+    of_backbone: bool = False
+
+    def load_into(self, model: keras.Model) -> LoadReport:
+        """Copies everything into a model of `spec`, or nothing; `load_weights` says what it returns."""
+        found = self._find(model)
+        texts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in found.problems.items() if names]
+        if texts:
+            raise EffkerasError(
+                f"{self.path} is not a checkpoint of this model; variables {'; '.join(texts)}"
+            )
+        for what, wanted, own in _differences(self.spec, spec_of(model)):
+            raise EffkerasError(
+                f"{self.path} was trained with {what} {wanted} where the model has {own}; "
+                "build the model with these weights (weights= of effkeras.build), and it follows them"
+            )
+        return self._assign(found)
+
+    def _find(self, model: keras.Model) -> _Found:
+        if not self.of_backbone:
+            return _find_all(weights_of(model), self.source, self.spec)
+        backbone = backbone_layers(self.spec)
+        own = [pair for pair in weights_of(model) if pair[0].layer in backbone]
+        found = _find_all(own, self.source, self.spec)
+        # What else a classifier has was looked at when it was opened.
+        problems = {kind: names for kind, names in found.problems.items() if kind != _EXTRA}
+        return found._replace(problems=problems, skipped=[_PYRAMID_AND_HEADS])
+
+    def _assign(self, found: _Found) -> LoadReport:
+        for variable, value in found.values:
+            variable.assign(value)
+        if self.of_backbone:
+            logger.warning(
+                "%s is a classifier: the backbone gets its %d weights; %s keep their random start",
+                self.path,
+                len(found.values),
+                _PYRAMID_AND_HEADS,
+            )
+        elif found.skipped:
+            names = ", ".join(found.skipped)
+            logger.warning("%s has other classes, or none: %s keeps its random start", self.path, names)
+        if found.renamed:
+            logger.warning(
+                "%s has other classes; by name are taken over: %s", self.path, _some(found.renamed)
+            )
+        if found.new:
+            logger.warning(
+                "%s has no head segment: its %d weights keep their random start", self.path, len(found.new)
+            )
+        return LoadReport(len(found.values), (*found.skipped, *found.new), self.source.kind)
+
+
+def open_weights(
+    spec: ModelSpec,
+    weights: str | Path,
+    *,
+    padding: Padding | None = None,
+    folder: Path | None = None,
+) -> Opened:
+    """Finds and opens weights for a model that is yet to be built.
+
+    Args:
+        spec: the model that they are for.
+        weights: a name from the definition's `[weights]`, or a file or folder: a `.keras` file, a run, a
+            TensorFlow checkpoint (prefix or folder; name-based or object-based), Keras weights in HDF5
+            (a model made here, or its twin of keras.applications), timm's or effdet's `.safetensors`. A
+            classifier's are loaded into the backbone of a detector.
+        padding: how the network of a `.safetensors` file pads, where the file cannot tell.
+        folder: where the definition lies, if it is not the zoo's.
+
+    Raises:
+        EffkerasError: no such weights, an unsafe or unknown format, or a damaged file.
+    """
+    if not isinstance(weights, str | Path):
+        raise EffkerasError(f"weights must be a name or a path, not {type(weights).__name__}")
+    found = locate(spec, weights, folder)
+    source, of_backbone = open_for(found.path, spec, padding)
+    own = source.demands
+    card = found.card or WeightsSpec()
+    demands = Demands(card.mean or own.mean, card.std or own.std, own.padding, own.epsilon)
+    return Opened(source, adapted(spec, demands), found.path, found.card, of_backbone)
+
+
+def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | None = None) -> LoadReport:
+    """Loads weights into a model built by effkeras; `open_weights` says which.
+
+    Returns:
+        What was loaded. Of a model with other class names, the class predictor takes over the classes of the
+        same name. When the file has another number of unnamed classes, or no classifier at all, it keeps its
+        random start, and a warning says so; so do a mask head when the file has none,
+        and a detector's pyramid and heads when it is a classifier's.
+
+    Raises:
+        EffkerasError: what `open_weights` raises; variables missing, extra or of other shape; weights
+            trained with other preprocessing than the model has. The model is then as it was.
+    """
+    return open_weights(spec_of(model), weights, padding=padding).load_into(model)
+
+
+def _differences(wanted: ModelSpec, own: ModelSpec) -> list[tuple[str, Any, Any]]:
+    pairs: list[tuple[str, Any, Any]] = [
+        ("mean", wanted.input.mean, own.input.mean),
+        ("std", wanted.input.std, own.input.std),
+    ]
+    for what in ("padding", "batch_norm"):
+        pairs.append((what, getattr(wanted.network, what, None), getattr(own.network, what, None)))
+    return [pair for pair in pairs if not _same(pair[1], pair[2])]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return np.allclose(one, other, rtol=1e-4) if isinstance(one, tuple) else one == other
+
+
+class _Found(NamedTuple):
+    """What a file has for a model."""
+
+    values: list[tuple[Any, np.ndarray]]
+    skipped: list[str]
+    new: list[str]
+    renamed: list[str]
+    problems: Mapping[str, list[str]]
+
+
+def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source, spec: ModelSpec) -> _Found:
+    weights = list(weights)
+    values: list[tuple[Any, np.ndarray]] = []
+    used: set[str] = set()
+    missing: list[str] = []
+    misfit: list[str] = []
+    skipped: list[str] = []
+    renamed: dict[str, None] = {}
+    for wanted, variable in weights:
+        value, name = source.find(wanted), source.name(wanted)
+        used.add(name)
+        theirs, ours = _classes(source.spec, wanted), _classes(spec, wanted)
+        if value is None:
+            (skipped if wanted.layer in source.optional else missing).append(name)
+        elif theirs and ours and theirs != ours:
+            mixed = by_class_name(wanted, value, np.asarray(variable), (theirs, ours))
+            if mixed is None:
+                skipped.append(name)
+            else:
+                values.append((variable, mixed))
+                renamed |= dict.fromkeys(one for one in ours if one in theirs)
+        elif tuple(value.shape) == tuple(variable.shape):
+            values.append((variable, value))
+        elif wanted.layer in CLASS_PREDICTORS:
+            skipped.append(name)
+        else:
+            misfit.append(f"{name} {tuple(value.shape)} where the model has {tuple(variable.shape)}")
+    new = _new_head(weights, source, missing)
+    missing = [name for name in missing if name not in new]
+    problems = {"missing": missing, "of another shape": misfit, _EXTRA: source.leftovers(used)}
+    return _Found(values, skipped, new, list(renamed), problems)
+
+
+def _classes(spec: ModelSpec | None, wanted: Wanted) -> tuple[str, ...]:
+    """The names of the classes that a weight belongs to; () where it belongs to none, or they are unknown."""
+    if spec is None or wanted.weight == "depthwise_kernel":
+        return ()
+    return class_names(spec, wanted.layer)
+
+
+def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:
+    """The mask head's weights, when the source has none of them: then it is learned anew."""
+    own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(MASK_PREFIX)]
+    return own if set(own) <= set(missing) else []
+
+
+def _some(names: list[str]) -> str:
+    more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,165 @@
+"""Our layers under the names that timm and effdet give them in their state dicts.
+
+timm numbers blocks by the stages of its own definitions (`blocks.2.0`), which do not always follow ours;
+the file's own numbers, in order, are the blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from effkeras.definitions.definition import ModelSpec, detector_parts
+from effkeras.graph.bifpn import cell_nodes
+from effkeras.graph.mbconv import Block
+from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.sources import Entry
+
+_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_BLOCK = re.compile(r"(?:backbone\.)?blocks\.(\d+)\.(\d+)\.")
+
+Entries = Iterator[tuple[tuple[str, str], Entry]]
+Kernel = Literal["conv", "depthwise", "linear"]
+
+
+def torch_entries(spec: ModelSpec, names: Iterable[str]) -> dict[tuple[str, str], Entry]:
+    """Where each of our weights lies in a state dict with these names.
+
+    Raises EffkerasError for a network that timm has not, and when the dict has other blocks.
+    """
+    network = BlockNetwork.of(spec.network)
+    if network is None:
+        raise EffkerasError(f"{spec.name}: only networks of MBConv blocks load from timm's weights")
+    scope = "backbone." if spec.is_detector else ""
+    entries = [*_conv("stem", f"{scope}conv_stem", f"{scope}bn1")]
+    stages = _block_scopes(spec, names, len(blocks_of(network)) + bool(network.hidden))
+    for block, name in zip(blocks_of(network), stages, strict=False):
+        entries += _block(block, f"{scope}{name}")
+    entries += _detector(spec) if spec.is_detector else _top(network, stages[-1])
+    return dict(entries)
+
+
+def _block_scopes(spec: ModelSpec, names: Iterable[str], wanted: int) -> list[str]:
+    found = {(int(stage), int(place)) for stage, place in _matches(names)}
+    if len(found) != wanted:
+        raise EffkerasError(
+            f"the weights have {len(found)} blocks (blocks.N.M) where {spec.name} has {wanted}: "
+            "they belong to another model"
+        )
+    return [f"blocks.{stage}.{place}" for stage, place in sorted(found)]
+
+
+def _matches(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        match = _BLOCK.match(name)
+        if match:
+            stage, place = match.groups()
+            yield stage, place
+
+
+def _block(block: Block, scope: str) -> Entries:
+    """timm's four kinds of blocks name their layers differently."""
+    name, stage = block.name, block.stage
+    norms = (f"{scope}.bn{index}" for index in itertools.count(1))
+    if stage.fused:
+        conv = "conv" if stage.expand == 1 else "conv_exp"
+        yield from _conv(f"{name}_fused", f"{scope}.{conv}", next(norms))
+    else:
+        if stage.expand != 1:
+            yield from _grouped(f"{name}_expand_conv", f"{scope}.conv_pw", stage.expand_groups)
+            yield from _norm(f"{name}_expand_bn", next(norms))
+        yield from _depthwise(block, f"{scope}.conv_dw")
+        yield from _norm(f"{name}_depthwise_bn", next(norms))
+    yield from _weights(f"{name}_se_reduce", f"{scope}.se.conv_reduce", "conv")
+    yield from _weights(f"{name}_se_expand", f"{scope}.se.conv_expand", "conv")
+    project = "conv_pw" if stage.expand == 1 and not stage.fused else "conv_pwl"
+    yield from _grouped(f"{name}_project_conv", f"{scope}.{project}", stage.project_groups)
+    yield from _norm(f"{name}_project_bn", next(norms))
+
+
+def _depthwise(block: Block, scope: str) -> Entries:
+    ours, kernels = f"{block.name}_depthwise_conv", block.stage.kernels
+    if len(kernels) == 1:
+        yield (ours, "kernel"), Entry(f"{scope}.weight", "depthwise")
+        return
+    for index, kernel in enumerate(kernels):
+        yield (f"{ours}_k{kernel}", "kernel"), Entry(f"{scope}.{index}.weight", "depthwise")
+
+
+def _grouped(ours: str, theirs: str, groups: int) -> Entries:
+    if groups == 1:
+        yield (ours, "kernel"), Entry(f"{theirs}.weight", "conv")
+        return
+    for index in range(groups):
+        yield (f"{ours}_g{index}", "kernel"), Entry(f"{theirs}.{index}.weight", "conv")
+
+
+def _top(network: BlockNetwork, last_stage: str) -> Entries:
+    if network.hidden:  # MobileNetV3: the head's convolution counts as a block, the next one has no norm
+        yield from _conv("head", f"{last_stage}.conv", f"{last_stage}.bn1")
+        yield from _weights("hidden_conv", "conv_head", "conv")
+    else:
+        yield from _conv("head", "conv_head", "bn2")
+    yield from _weights("logits", "classifier", "linear")
+
+
+def _detector(spec: ModelSpec) -> Entries:
+    low, high = detector_parts(spec).fpn.levels
+    for level in range(6, high + 1):
+        yield from _resample(f"p{level}", f"fpn.resample.{level - low}")
+    for cell in range(detector_parts(spec).fpn.cells):
+        yield from _cell(cell, low, high)
+    for head in ("class", "box"):
+        yield from _head(head, detector_parts(spec).head.repeats, range(low, high + 1))
+
+
+def _cell(cell: int, low: int, high: int) -> Entries:
+    for node in cell_nodes(low, high):
+        ours, theirs = f"fpn{cell}_node{node.index}", f"fpn.cell.{cell}.fnode.{node.index}"
+        for position, source in enumerate(node.inputs):
+            yield (f"{ours}_fuse", f"w{position}"), Entry(f"{theirs}.combine.edge_weights", index=position)
+            yield from _resample(f"{ours}_in{position}", f"{theirs}.combine.resample.{source}")
+        yield from _separable(f"{ours}_conv", f"{theirs}.after_combine.conv")
+        yield from _norm(f"{ours}_bn", f"{theirs}.after_combine.conv.bn")
+
+
+def _head(head: str, repeats: int, levels: range) -> Entries:
+    for repeat in range(repeats):
+        yield from _separable(f"{head}{repeat}_conv", f"{head}_net.conv_rep.{repeat}")
+        for index, level in enumerate(levels):
+            yield from _norm(f"{head}{repeat}_p{level}_bn", f"{head}_net.bn_rep.{repeat}.{index}.bn")
+    yield from _separable(f"{head}_predict", f"{head}_net.predict")
+
+
+def _resample(ours: str, theirs: str) -> Entries:
+    yield from _weights(f"{ours}_conv", f"{theirs}.conv.conv", "conv")
+    yield from _norm(f"{ours}_bn", f"{theirs}.conv.bn")
+
+
+def _separable(ours: str, theirs: str) -> Entries:
+    yield (ours, "depthwise_kernel"), Entry(f"{theirs}.conv_dw.weight", "depthwise")
+    yield (ours, "pointwise_kernel"), Entry(f"{theirs}.conv_pw.weight", "conv")
+    yield (ours, "bias"), Entry(f"{theirs}.conv_pw.bias")
+
+
+def _conv(ours: str, conv: str, norm: str) -> Entries:
+    yield (f"{ours}_conv", "kernel"), Entry(f"{conv}.weight", "conv")
+    yield from _norm(f"{ours}_bn", norm)
+
+
+def _weights(ours: str, theirs: str, kernel: Kernel) -> Entries:
+    yield (ours, "kernel"), Entry(f"{theirs}.weight", kernel)
+    yield (ours, "bias"), Entry(f"{theirs}.bias")
+
+
+def _norm(ours: str, theirs: str) -> Entries:
+    for weight, name in _NORM.items():
+        yield (ours, weight), Entry(f"{theirs}.{name}")
