@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
 import pytest
-from tiny import digits_folder
+from support.tiny import digits_folder
 
 # The same examples in every run, as everything else here.
 hypothesis.settings.register_profile("same", derandomize=True)

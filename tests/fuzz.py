@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from mutations import mutations, outcome
+from support.mutations import mutations, outcome
 
 from effkeras.litert import flatbuffer
 from effkeras.litert.fake_quants import relus_as_requantization, stored_kernels, strip_fake_quants
@@ -151,7 +151,7 @@ def main() -> int:
 
 
 def _small_model() -> bytes:
-    from small_tflite import small_tflite
+    from support.small_tflite import small_tflite
 
     return small_tflite()
 

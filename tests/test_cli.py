@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tiny import tiny_classifier, tiny_detector
+from support.tiny import tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import cli

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import digits_folder, tiny_classifier, tiny_detector
+from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
 from effkeras.building.models import build_spec

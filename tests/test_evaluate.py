@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import compare, measure

@@ -7,7 +7,7 @@ import gc
 import keras
 import numpy as np
 import pytest
-from proofs import BUILT, proves
+from support.proofs import BUILT, proves
 
 import effkeras
 from effkeras.building.models import build_spec

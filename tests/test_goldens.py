@@ -7,10 +7,10 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from checkpoint_writer import write_checkpoint
-from eager import outputs_of_model
-from goldens import Golden, read_golden
-from proofs import AUTHORS, proves
+from support.checkpoint_writer import write_checkpoint
+from support.eager import outputs_of_model
+from support.goldens import Golden, read_golden
+from support.proofs import AUTHORS, proves
 
 import effkeras
 from effkeras.definitions.definition import with_size

@@ -6,7 +6,7 @@ import tomllib
 
 import keras
 import pytest
-from tiny import tiny_detector
+from support.tiny import tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec

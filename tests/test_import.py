@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_writer import write_checkpoint
-from eager import outputs_of_model
-from goldens import read_golden
 from safetensors.numpy import save_file
-from torch_weights import picture, read_torch_golden
+from support.checkpoint_writer import write_checkpoint
+from support.eager import outputs_of_model
+from support.goldens import read_golden
+from support.torch_weights import picture, read_torch_golden
 
 import effkeras
 from effkeras import cli

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from proofs import EXPORTED, proven
+from support.proofs import EXPORTED, proven
 
 GIGABYTES = 14
 

@@ -9,7 +9,7 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
-from tiny import random_pictures, tiny_classifier, tiny_detector
+from support.tiny import random_pictures, tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import Regularization

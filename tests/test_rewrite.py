@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import keras_outputs, random_images, tiny_model
+from support.tiny_models import keras_outputs, random_images, tiny_model
 
 from effkeras import EffkerasError
 from effkeras.graph.rewrite import Graph, flat, key, passed_on, renewed, rewrite, with_weights

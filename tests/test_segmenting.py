@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import digits_folder, random_pictures, tiny_detector
+from support.tiny import digits_folder, random_pictures, tiny_detector
 
 import effkeras
 from effkeras import cli

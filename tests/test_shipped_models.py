@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny import digits_folder
+from support.tiny import digits_folder
 
 import effkeras
 from effkeras.data.splits import open_data

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from proofs import Proof
+from support.proofs import Proof
 
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec

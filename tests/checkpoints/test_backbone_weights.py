@@ -7,9 +7,9 @@ import logging
 
 import numpy as np
 import pytest
-from checkpoint_writer import write_checkpoint
 from safetensors.numpy import save_file
-from torch_weights import read_torch_golden
+from support.checkpoint_writer import write_checkpoint
+from support.torch_weights import read_torch_golden
 
 import effkeras
 from effkeras.building.models import build_spec

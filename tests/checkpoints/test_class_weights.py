@@ -7,7 +7,7 @@ import logging
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_classifier, tiny_detector
+from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras.building.models import build_spec
 from effkeras.definitions.definition import with_classes

@@ -12,7 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 from effkeras.building.models import build_spec
 from effkeras.cli import main

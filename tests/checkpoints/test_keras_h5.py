@@ -11,9 +11,9 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-from proofs import KERAS, proven
+from support.eager import outputs_of_model
+from support.proofs import KERAS, proven
 
 import effkeras
 from effkeras.support.errors import EffkerasError

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
-from proofs import KERAS, proves
+from support.proofs import KERAS, proves
 
 import effkeras
 from effkeras.layers.normalize import spec_of

@@ -10,8 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from checkpoint_writer import write_checkpoint
-from goldens import official_weight, read_golden
+from support.checkpoint_writer import write_checkpoint
+from support.goldens import official_weight, read_golden
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from official_variables import official_models, official_variables
-from proofs import NAMES, proven
+from support.official_variables import official_models, official_variables
+from support.proofs import NAMES, proven
 
 import effkeras
 from effkeras.graph.counting import weight_shapes

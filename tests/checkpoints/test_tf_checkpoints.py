@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from checkpoint_writer import write_checkpoint
-from goldens import official_weight
+from support.checkpoint_writer import write_checkpoint
+from support.goldens import official_weight
 
 import effkeras
 from effkeras.building.models import build_spec

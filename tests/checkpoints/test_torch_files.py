@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from proofs import TIMM, proves
 from safetensors.numpy import save_file
-from torch_weights import TorchGolden, picture, read_torch_golden
+from support.eager import outputs_of_model
+from support.proofs import TIMM, proves
+from support.torch_weights import TorchGolden, picture, read_torch_golden
 
 import effkeras
 from effkeras.graph.counting import layer_channels

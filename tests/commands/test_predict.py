@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny import tiny_detector
+from support.tiny import tiny_detector
 
 from effkeras.building.models import build
 from effkeras.cli import main

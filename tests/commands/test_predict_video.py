@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tiny import digits_folder, tiny_classifier
+from support.tiny import digits_folder, tiny_classifier
 
 from effkeras.cli import main
 from effkeras.data.formats.coco import read_coco

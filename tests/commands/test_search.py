@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 import pytest
-from fake_search import fake_job
-from space_files import shipped
-from tiny import digits_folder
+from support.fake_search import fake_job
+from support.space_files import shipped
+from support.tiny import digits_folder
 
 from effkeras.commands import search as command
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from space_files import BASE, space_from
-from tiny import digits_folder
+from support.space_files import BASE, space_from
+from support.tiny import digits_folder
 
 from effkeras import cli
 from effkeras.litert.block_latency import read_blocks

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_classifier, tiny_detector
+from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras.data.classes import classes_for, matched, matched_to
 from effkeras.data.records import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tiny import digits_folder, tiny_detector
+from support.tiny import digits_folder, tiny_detector
 
 from effkeras.data import preprocess
 from effkeras.data.formats.coco import read_coco

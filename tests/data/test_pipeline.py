@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import digits_folder, tiny_classifier, tiny_detector
+from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.masks import MaskClasses

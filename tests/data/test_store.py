@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_detector
+from support.tiny import tiny_detector
 
 from effkeras.data import store as store_module
 from effkeras.data.pictures import RecordReader, read_picture

@@ -7,7 +7,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from tiny_models import decibels, keras_outputs, random_images
+from support.tiny_models import decibels, keras_outputs, random_images
 
 import effkeras
 from effkeras.litert.runner import LiteRTModel

@@ -3,8 +3,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from fake_adb import FakePhones, benchmark
-from tiny_models import quantized
+from support.fake_adb import FakePhones, benchmark
+from support.tiny_models import quantized
 
 from effkeras.litert.block_latency import WHOLE, read_blocks
 from effkeras.support import results

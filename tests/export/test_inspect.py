@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_tflite import small_tflite
-from tiny_models import quantized
+from support.small_tflite import small_tflite
+from support.tiny_models import quantized
 
 from effkeras.cli import main
 from effkeras.litert.costs import multiply_adds

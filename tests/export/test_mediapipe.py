@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import digits_folder
+from support.tiny import digits_folder
 
 import effkeras
 from effkeras.data.pictures import read_picture

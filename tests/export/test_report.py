@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_adb import FakePhones, benchmark
-from handmade import flatbuffer
-from op_cases import unary
 from PIL import Image
+from support.fake_adb import FakePhones, benchmark
+from support.handmade import flatbuffer
+from support.op_cases import unary
 
 from effkeras.definitions import zoo
 from effkeras.litert.latency import Latency, Plan, Setting

@@ -12,8 +12,8 @@ from unittest.mock import ANY
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from tiny_models import SIDE, parts, random_images, tiny_model, tiny_spec, with_last_weights
+from support.eager import outputs_of_model
+from support.tiny_models import SIDE, parts, random_images, tiny_model, tiny_spec, with_last_weights
 
 from effkeras.building.models import build_spec
 from effkeras.data.formats.class_folders import write_folder

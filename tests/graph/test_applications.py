@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from proofs import KERAS, proves
+from support.proofs import KERAS, proves
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import random_pictures, tiny_cells, tiny_detector
+from support.tiny import random_pictures, tiny_cells, tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 
 import pytest
-from goldens import FOLDER
-from proofs import COUNTS, proven
+from support.goldens import FOLDER
+from support.proofs import COUNTS, proven
 
 import effkeras
 from effkeras.graph.counting import count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tiny_models import tiny_spec
+from support.tiny_models import tiny_spec
 
 from effkeras.building.models import build_spec
 from effkeras.detection.anchors import anchor_boxes

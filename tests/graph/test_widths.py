@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tiny import tiny_cells
-from tiny_models import tiny_spec
+from support.tiny import tiny_cells
+from support.tiny_models import tiny_spec
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from eager import outputs_of_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.eager import outputs_of_model
 
 from effkeras.layers import (
     FakeQuant,

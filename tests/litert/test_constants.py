@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
+from support.eager import outputs_of_model
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer

@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_models import CLASSIFIERS, DETECTORS, SIDE, keras_outputs, quantized, random_images, tiny_model
+from support.tiny_models import (
+    CLASSIFIERS,
+    DETECTORS,
+    SIDE,
+    keras_outputs,
+    quantized,
+    random_images,
+    tiny_model,
+)
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer

@@ -5,9 +5,9 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
-from handmade import flatbuffer
-from op_cases import conv, dense, reshape
-from tiny_models import parts, quantized, random_images, randomize
+from support.handmade import flatbuffer
+from support.op_cases import conv, dense, reshape
+from support.tiny_models import parts, quantized, random_images, randomize
 
 from effkeras import EffkerasError
 from effkeras.layers.upsample import NearestUpsample

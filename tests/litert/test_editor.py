@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from fed_heads import fed_heads, spec_with
-from tiny_models import quantized, random_images
+from support.fed_heads import fed_heads, spec_with
+from support.tiny_models import quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.editor import GraphEditor, Result

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from tiny_models import keeping_all, quantized, random_images
+from support.tiny_models import keeping_all, quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, with_outputs, with_uint8_io

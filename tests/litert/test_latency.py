@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_models import quantized
+from support.tiny_models import quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.latency import Plan, Setting, measure, measure_all

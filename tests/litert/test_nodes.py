@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from handmade import Op, Tensor, flatbuffer
-from op_cases import conv, dense, picture, unary
-from tiny_models import quantized
+from support.handmade import Op, Tensor, flatbuffer
+from support.op_cases import conv, dense, picture, unary
+from support.tiny_models import quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators

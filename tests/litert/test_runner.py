@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from handmade import Op, Tensor
-from handmade import flatbuffer as made_of
-from tiny_models import quantized, random_images, tiny_spec
+from support.handmade import Op, Tensor
+from support.handmade import flatbuffer as made_of
+from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.inference.predictor import open_predictor

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from tiny_models import parts, random_images
+from support.tiny_models import parts, random_images
 
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter

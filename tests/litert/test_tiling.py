@@ -7,10 +7,10 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
-from handmade import Op, Tensor, flatbuffer
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tiny_models import CLASSIFIERS, DETECTORS, quantized, random_images
+from support.handmade import Op, Tensor, flatbuffer
+from support.tiny_models import CLASSIFIERS, DETECTORS, quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer

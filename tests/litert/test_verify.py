@@ -11,9 +11,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from fuzz import checks
-from mutations import KINDS, mutations, outcome, places_of
-from small_tflite import small_tflite
-from tiny_models import CLASSIFIERS, DETECTORS, quantized
+from support.mutations import KINDS, mutations, outcome, places_of
+from support.small_tflite import small_tflite
+from support.tiny_models import CLASSIFIERS, DETECTORS, quantized
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from tiny import tiny_classifier, tiny_detector
+from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads

@@ -7,8 +7,8 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from tiny import digits_folder, tiny_classifier
-from tiny_models import tiny_model
+from support.tiny import digits_folder, tiny_classifier
+from support.tiny_models import tiny_model
 
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from tiny_models import quantized, random_images, tiny_model, tiny_spec, with_last_weights
+from support.eager import outputs_of_model
+from support.tiny_models import quantized, random_images, tiny_model, tiny_spec, with_last_weights
 
 from effkeras import EffkerasError
 from effkeras.data.formats.class_folders import write_folder

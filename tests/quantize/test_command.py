@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 import pytest
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 from effkeras.building.models import build_spec
 from effkeras.weights.keras_files import save

@@ -15,8 +15,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny import digits_folder, tiny_classifier
-from tiny_models import with_last_weights
+from support.tiny import digits_folder, tiny_classifier
+from support.tiny_models import with_last_weights
 
 import effkeras
 from effkeras import EffkerasError

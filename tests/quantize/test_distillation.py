@@ -7,8 +7,8 @@ import functools
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_classifier, tiny_detector
-from tiny_models import randomize
+from support.tiny import tiny_classifier, tiny_detector
+from support.tiny_models import randomize
 
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 from effkeras import EffkerasError
 from effkeras.data.formats.class_folders import write_folder

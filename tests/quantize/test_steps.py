@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 from effkeras import EffkerasError
 from effkeras.building.models import build_spec

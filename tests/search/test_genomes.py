@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_space import NETWORKS, ToySpace
+from support.toy_space import NETWORKS, ToySpace
 
 from effkeras.search import genomes
 from effkeras.search.genomes import Gene

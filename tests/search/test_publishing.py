@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fake_search import fake_job
-from space_files import shipped
+from support.fake_search import fake_job
+from support.space_files import shipped
 
 from effkeras.definitions import zoo
 from effkeras.search.folder import Publisher, winner

@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from tiny import random_pictures, tiny_cells, tiny_detector
+from support.eager import outputs_of_model
+from support.tiny import random_pictures, tiny_cells, tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from tiny import digits_folder
+from support.tiny import digits_folder
 
 import effkeras
 from effkeras.data.augment_spec import AugmentSpec

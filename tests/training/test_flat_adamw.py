@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 from effkeras.building.models import build_spec
 from effkeras.training import optimizers

@@ -14,8 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from tiny import tiny_classifier, tiny_detector
+from support.eager import outputs_of_model
+from support.tiny import tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras.data.augment_spec import AugmentSpec

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from one_file import add_module
-from tiny import tiny_detector
+from support.one_file import add_module
+from support.tiny import tiny_detector
 
 import effkeras
 from effkeras import cli

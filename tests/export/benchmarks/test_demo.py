@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny import digits_folder
+from support.tiny import digits_folder
 
 from export.benchmarks import demo
 

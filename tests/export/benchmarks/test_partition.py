@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny_models import quantized, tiny_spec
+from support.tiny_models import quantized, tiny_spec
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from tiny_models import quantized, tiny_model, tiny_spec
+from support.tiny_models import quantized, tiny_model, tiny_spec
 
 from effkeras.building.models import build_spec
 from effkeras.litert.flatbuffer import operators

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tiny_models import tiny_model
+from support.tiny_models import tiny_model
 
 from effkeras.litert.latency import Latency, Setting
 from effkeras.litert.runner import Delegation

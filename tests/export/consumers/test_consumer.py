@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from fed_heads import spec_with
+from support.fed_heads import spec_with
 
 import effkeras
 from effkeras import EffkerasError

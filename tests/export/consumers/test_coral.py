@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fed_heads import fed_heads, heads, spec_with
-from tiny_models import quantized, random_images, tiny_spec
+from support.fed_heads import fed_heads, heads, spec_with
+from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras.detection.nms import Decoder
 from effkeras.litert.runner import LiteRTModel, make_interpreter

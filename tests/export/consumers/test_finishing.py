@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import keras
 import pytest
-from tiny_models import quantized, tiny_spec
+from support.tiny_models import quantized, tiny_spec
 
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.nodes import nodes

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 
 import pytest
-from tiny_models import tiny_model
+from support.tiny_models import tiny_model
 
 from effkeras.litert.flatbuffer import attached
 from effkeras.litert.interface import interface

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import digits_folder
-from tiny_models import quantized, random_images, tiny_spec
+from support.tiny import digits_folder
+from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import Decoder

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from fake_adb import READY, FakePhones
+from support.fake_adb import READY, FakePhones
 
 from export.delegates.adb import PhoneError, find_phone
 

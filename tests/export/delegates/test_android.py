@@ -3,9 +3,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from fake_adb import READY, FakePhones, benchmark
-from handmade import flatbuffer
-from op_cases import picture, unary
+from support.fake_adb import READY, FakePhones, benchmark
+from support.handmade import flatbuffer
+from support.op_cases import picture, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.latency import Plan

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from handmade import Op, Tensor, flatbuffer
-from tiny_models import quantized, tiny_spec
+from support.handmade import Op, Tensor, flatbuffer
+from support.tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definitions.blocks import decode

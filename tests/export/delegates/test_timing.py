@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from small_tflite import small_tflite
+from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
 from effkeras.cli import main

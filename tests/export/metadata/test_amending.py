@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from small_tflite import small_tflite
-from tiny_models import quantized, tiny_spec
+from support.small_tflite import small_tflite
+from support.tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads

@@ -9,8 +9,8 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 from hypothesis import given
 from hypothesis import strategies as some
-from small_tflite import small_tflite
-from tiny_models import quantized, random_images
+from support.small_tflite import small_tflite
+from support.tiny_models import quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.archive import read_files

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import quantized, tiny_model, tiny_spec
+from support.tiny_models import quantized, tiny_model, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from ai_edge_litert.tools import flatbuffer_utils
-from small_tflite import small_tflite
+from support.small_tflite import small_tflite
 
 from effkeras.cli import main
 from effkeras.litert.runner import definition_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from handmade import Op, flatbuffer
-from op_cases import picture, unary
-from small_tflite import small_tflite
+from support.handmade import Op, flatbuffer
+from support.op_cases import picture, unary
+from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach, operators, real_constants, with_constants

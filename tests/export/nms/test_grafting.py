@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fed_heads import fed_heads, heads, run, spec_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import quantized, random_images, tiny_spec
+from support.fed_heads import fed_heads, heads, run, spec_with
+from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import ModelSpec

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldens import FOLDER
-from handmade import flatbuffer
-from op_cases import DOUBTS, GPU, judged
-from tiny_models import CLASSIFIERS, DETECTORS, quantized
+from support.goldens import FOLDER
+from support.handmade import flatbuffer
+from support.op_cases import DOUBTS, GPU, judged
+from support.tiny_models import CLASSIFIERS, DETECTORS, quantized
 
 from effkeras import EffkerasError
 from export.preflight import check_for

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from handmade import Op, flatbuffer
-from op_cases import concatenation, conv, picture, reduction, unary
-from tiny_models import quantized
+from support.handmade import Op, flatbuffer
+from support.op_cases import concatenation, conv, picture, reduction, unary
+from support.tiny_models import quantized
 
 from effkeras import cli
 from export.preflight.command import main

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from handmade import Op, flatbuffer
-from op_cases import picture, unary
+from support.handmade import Op, flatbuffer
+from support.op_cases import picture, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach

@@ -3,10 +3,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from handmade import Op, Tensor, flatbuffer
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import conv, picture, unary
+from support.handmade import Op, Tensor, flatbuffer
+from support.op_cases import conv, picture, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.nodes import nodes

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from handmade import Op
-from op_cases import DOUBTS, EDGETPU, GPU, judged, picture, unary
+from support.handmade import Op
+from support.op_cases import DOUBTS, EDGETPU, GPU, judged, picture, unary
 
 from effkeras import EffkerasError
 from export.preflight.rules import RULES

@@ -7,11 +7,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from handmade import flatbuffer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_cases import concatenation, conv, picture, reduction
-from tiny_models import quantized, randomize
+from support.handmade import flatbuffer
+from support.op_cases import concatenation, conv, picture, reduction
+from support.tiny_models import quantized, randomize
 
 import effkeras
 from effkeras import EffkerasError

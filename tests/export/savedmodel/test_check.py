@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_classifier, tiny_detector
+from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import tiny_detector
+from support.tiny import tiny_detector
 
 from effkeras.data import preprocess
 from effkeras.definitions.definition import InputSpec, ModelSpec, NmsSpec

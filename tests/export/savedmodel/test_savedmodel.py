@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import skimage
 import tensorflow as tf
-from eager import outputs_of_model
 from PIL import Image
-from tiny import digits_folder, tiny_classifier, tiny_detector
+from support.eager import outputs_of_model
+from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras.building.models import build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import decibels, random_images, randomize
+from support.tiny_models import decibels, random_images, randomize
 
 from effkeras.litert.runner import make_interpreter
 from quantize import ptq, qat

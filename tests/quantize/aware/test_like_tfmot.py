@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tfmot_qat
-from tfmot_qat import BATCHES, KERNELS
+from support import tfmot_qat
+from support.tfmot_qat import BATCHES, KERNELS
 
 from effkeras.layers.fake_quant import FakeQuant
 from effkeras.layers.fake_quant_kernels import FakeQuantConv2D

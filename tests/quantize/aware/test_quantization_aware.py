@@ -5,11 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import small_nets
-from eager import outputs_of_model
-from qat_models import kernels, numbers, prepared, small
-from tiny import tiny_cells
-from tiny_models import decibels, keras_outputs, random_images, randomize, tiny_model
+from support import small_nets
+from support.eager import outputs_of_model
+from support.qat_models import kernels, numbers, prepared, small
+from support.tiny import tiny_cells
+from support.tiny_models import decibels, keras_outputs, random_images, randomize, tiny_model
 
 import effkeras
 from effkeras import EffkerasError

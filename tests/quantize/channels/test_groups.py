@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from channel_masks import largest_error, random_stays, unheard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from support.channel_masks import largest_error, random_stays, unheard
 
 from effkeras.graph.keras_counting import count_layers
 from effkeras.graph.rewrite import flat

@@ -8,10 +8,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-from channel_masks import largest_error, outputs, random_stays, unheard
 from keras import layers
-from tiny import tiny_cells
-from tiny_models import randomize, tiny_spec
+from support.channel_masks import largest_error, outputs, random_stays, unheard
+from support.tiny import tiny_cells
+from support.tiny_models import randomize, tiny_spec
 
 import effkeras
 from effkeras.building.backbones import TappedModel

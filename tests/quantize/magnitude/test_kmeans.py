@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tfmot_clustering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tfmot_clustering import COUNTS, STARTS
+from support import tfmot_clustering
+from support.tfmot_clustering import COUNTS, STARTS
 
 from quantize.magnitude.kmeans import centroids_of, nearest, smallest_count
 from quantize.magnitude.sparsity import relative_change

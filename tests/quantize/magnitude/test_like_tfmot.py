@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tfmot_pruning
-from tfmot_pruning import RATE, SCHEDULES, STEPS, TRAINING, WAYS
+from support import tfmot_pruning
+from support.tfmot_pruning import RATE, SCHEDULES, STEPS, TRAINING, WAYS
 
 from quantize.magnitude.patterns import parse_pattern, pruning_masks
 from quantize.magnitude.pruning import PruneHook, Schedule

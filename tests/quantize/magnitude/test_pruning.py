@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from small_nets import examples, nested, plain, two_heads
-from tiny_models import keras_outputs, random_images, tiny_model
+from support.small_nets import examples, nested, plain, two_heads
+from support.tiny_models import keras_outputs, random_images, tiny_model
 
 import effkeras
 from effkeras import EffkerasError

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import keras
 import pytest
-from small_nets import nested, two_heads
-from tiny_models import tiny_model
+from support.small_nets import nested, two_heads
+from support.tiny_models import tiny_model
 
 from effkeras import EffkerasError
 from effkeras.graph.rewrite import Graph

@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from small_nets import nested, plain, two_heads
+from support.small_nets import nested, plain, two_heads
 
 from quantize.magnitude.sparsity import sparsity_of, stored_sizes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny import tiny_classifier
+from support.tiny import tiny_classifier
 
 import effkeras
 from effkeras.building.models import build_spec

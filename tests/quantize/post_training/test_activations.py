@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
-from tiny_models import keeping_all, parts, quantized, random_images
+from support.tiny_models import keeping_all, parts, quantized, random_images
 
 from effkeras.litert.flatbuffer import TensorInfo
 from quantize.post_training.activations import Observer, bytes_of, layer_errors, observe, parts_of, tensors_of

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from own_networks import outputs_of, own_network, own_pictures
-from tiny_models import decibels, keras_outputs, parts, random_images, tiny_model
+from support.eager import outputs_of_model
+from support.own_networks import outputs_of, own_network, own_pictures
+from support.tiny_models import decibels, keras_outputs, parts, random_images, tiny_model
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import parts, random_images, tiny_spec
+from support.tiny_models import parts, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.data.preprocess import network_input

@@ -7,9 +7,9 @@ import functools
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from tiny import tiny_cells
-from tiny_models import decibels, random_images, randomize
+from support.eager import outputs_of_model
+from support.tiny import tiny_cells
+from support.tiny_models import decibels, random_images, randomize
 
 from effkeras.building.models import build_spec
 from effkeras.litert.runner import LiteRTModel

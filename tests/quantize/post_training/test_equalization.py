@@ -5,9 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from own_networks import outputs_of, own_network, own_pictures
-from tiny_models import decibels
+from support.eager import outputs_of_model
+from support.own_networks import outputs_of, own_network, own_pictures
+from support.tiny_models import decibels
 
 import effkeras
 from effkeras import EffkerasError
@@ -102,7 +102,7 @@ def test_a_mended_model_needs_pictures():
 
 @pytest.mark.slow
 def test_the_shipped_detector_survives_a_rescaling(tmp_path):
-    from tiny import digits_folder
+    from support.tiny import digits_folder
 
     root = digits_folder(tmp_path / "digits", train=48, val=60, test=1, size=128)
     model = effkeras.load(MODELS / "efficientdet" / "digits.keras")

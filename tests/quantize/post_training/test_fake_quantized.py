@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 import pytest
-import small_nets
-from eager import outputs_of_model
-from qat_models import kernels, numbers, prepared, small
-from tiny import digits_folder, tiny_cells
-from tiny_models import DETECTORS, decibels, keras_outputs, random_images, randomize
+from support import small_nets
+from support.eager import outputs_of_model
+from support.qat_models import kernels, numbers, prepared, small
+from support.tiny import digits_folder, tiny_cells
+from support.tiny_models import DETECTORS, decibels, keras_outputs, random_images, randomize
 
 import effkeras
 from effkeras import EffkerasError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from in_bits import in_8_bits
+from support.in_bits import in_8_bits
 
 from quantize.post_training.ranges import BINS, Histogram, mse_range, percentile_range
 

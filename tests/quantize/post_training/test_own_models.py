@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from in_bits import in_8_bits
-from own_networks import SIDE, outputs_of, own_network, own_pictures
-from tiny_models import decibels
+from support.eager import outputs_of_model
+from support.in_bits import in_8_bits
+from support.own_networks import SIDE, outputs_of, own_network, own_pictures
+from support.tiny_models import decibels
 
 from effkeras import EffkerasError
 from effkeras.data.records import ClassificationData

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny_models import (
+from support.tiny_models import (
     CLASSIFIERS,
     DETECTORS,
     decibels,

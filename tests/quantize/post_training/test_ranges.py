@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import quantized
+from support.tiny_models import quantized
 
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.flatbuffer import layer_of, operators

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from own_networks import outputs_of
+from support.eager import outputs_of_model
+from support.own_networks import outputs_of
 
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import delegation, make_interpreter

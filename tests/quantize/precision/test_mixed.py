@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from own_networks import outputs_of, own_network, own_pictures
+from support.eager import outputs_of_model
+from support.own_networks import outputs_of, own_network, own_pictures
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators

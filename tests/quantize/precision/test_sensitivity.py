@@ -7,10 +7,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from own_networks import outputs_of, own_network, own_pictures
 from PIL import Image
-from tiny_models import tiny_model
+from support.eager import outputs_of_model
+from support.own_networks import outputs_of, own_network, own_pictures
+from support.tiny_models import tiny_model
 
 from effkeras import EffkerasError
 from effkeras.graph.keras_counting import count_layers
@@ -130,7 +130,7 @@ def test_a_recipe_that_quantizes_nothing_is_refused():
 
 
 def test_the_command_writes_rows_and_a_picture(digit_classes, tmp_path, capsys):
-    from tiny import tiny_classifier
+    from support.tiny import tiny_classifier
 
     from effkeras.building.models import build_spec
     from effkeras.data.splits import open_data
@@ -180,7 +180,7 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.slow
 def test_a_detector_has_a_unit_for_each_call_of_its_heads():
     parts = float_parts(tiny_model("efficientdet-d0"), INT8)
-    from tiny_models import random_images
+    from support.tiny_models import random_images
 
     names = {layer.name for layer in Partial.of(parts, INT8, random_images(2)[:, None], 1).layers}
     assert {"class_predict #1", "class_predict #5", "box_predict #1"} <= names

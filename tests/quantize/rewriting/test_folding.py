@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from tiny import tiny_cells
-from tiny_models import SIDE, keras_outputs, random_images, randomize, tiny_model, tiny_spec
+from support.eager import outputs_of_model
+from support.tiny import tiny_cells
+from support.tiny_models import SIDE, keras_outputs, random_images, randomize, tiny_model, tiny_spec
 
 import effkeras
 from effkeras import EffkerasError

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny_models import SIDE, random_images, randomize, tiny_model, tiny_spec
+from support.tiny_models import SIDE, random_images, randomize, tiny_model, tiny_spec
 
 import effkeras
 from effkeras.building.models import build_spec

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny_models import random_images, tiny_model
+from support.tiny_models import random_images, tiny_model
 
 import effkeras
 from effkeras.building.models import build_spec

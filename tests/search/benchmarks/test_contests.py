@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from toy_space import ToySpace
+from support.toy_space import ToySpace
 
 from effkeras.search.benchmarks.problems import (
     LandscapeProblem,

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from fake_search import FakeSpace
-from short_trials import BlockSpace
+from support.fake_search import FakeSpace
+from support.short_trials import BlockSpace
 
 from effkeras.search.benchmarks import rank_bench
 from effkeras.search.benchmarks.rank_bench import Evaluators, drawn, ranking, rankings

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from toy_space import ToySpace
+from support.toy_space import ToySpace
 
 from effkeras.search.benchmarks import strategy_bench
 from effkeras.search.benchmarks.table_space import read_table

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from fake_search import Fake, FakeSpace, fake_job
+from support.fake_search import Fake, FakeSpace, fake_job
 
 from effkeras.search.benchmarks.table_space import write_trained
 from effkeras.search.run import search

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_search import Fake, fake_job
+from support.fake_search import Fake, fake_job
 
 from effkeras.search.benchmarks.worker_bench import Pace, Trial, pace_of
 from effkeras.search.run import search

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from short_trials import BlockSpace, block_net
-from tiny import tiny_detector
+from support.short_trials import BlockSpace, block_net
+from support.tiny import tiny_detector
 
 from effkeras.graph.counting import count
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, read_blocks, write_blocks

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from short_trials import block_net
-from tiny import tiny_detector
+from support.short_trials import block_net
+from support.tiny import tiny_detector
 
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.settings import ArtifactSettings

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from short_trials import BlockSpace
+from support.short_trials import BlockSpace
 
 from effkeras.search.evaluation.evaluators import Evaluation, make_evaluator
 from effkeras.search.evaluation.protocol import Candidate

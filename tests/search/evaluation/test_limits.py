@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from space_files import shipped, space_from
+from support.space_files import shipped, space_from
 
 from effkeras.data.classes import Classes
 from effkeras.graph.counting import cost

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from short_trials import block_net
-from tiny import tiny_cells, tiny_detector
+from support.short_trials import block_net
+from support.tiny import tiny_cells, tiny_detector
 
 from effkeras.building.models import build_spec
 from effkeras.layers import Normalize

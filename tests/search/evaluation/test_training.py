@@ -7,9 +7,9 @@ import resource
 
 import numpy as np
 import pytest
-from eager import outputs_of_model
-from short_trials import BlockSpace, block_net
-from tiny import digits_folder, tiny_classifier, tiny_detector
+from support.eager import outputs_of_model
+from support.short_trials import BlockSpace, block_net
+from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras.search.evaluation import training
 from effkeras.search.evaluation.images import SearchImages, open_splits

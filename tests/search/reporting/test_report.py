@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tomli_w
-from fake_search import Fake, fake_job
+from support.fake_search import Fake, fake_job
 
 from effkeras.commands import search as search_command
 from effkeras.search.folder import description

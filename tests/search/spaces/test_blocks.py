@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from space_files import BASE, by_network, operations, shipped, space_from
+from support.space_files import BASE, by_network, operations, shipped, space_from
 
 import effkeras
 from effkeras.graph.counting import count

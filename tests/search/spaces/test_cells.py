@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from space_files import operations, raw_genomes, shipped, space_from
+from support.space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
 from effkeras.definitions import genotype

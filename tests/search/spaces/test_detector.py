@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from space_files import by_network, shipped, space_from
+from support.space_files import by_network, shipped, space_from
 
 import effkeras
 from effkeras.search import genomes

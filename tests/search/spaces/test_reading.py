@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from space_files import BASE, space_from
+from support.space_files import BASE, space_from
 
 import effkeras
 from effkeras.search.spaces.reading import read_space

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_search import Accuracy, fake_job, value
-from space_files import operations, raw_genomes, shipped, space_from
+from support.fake_search import Accuracy, fake_job, value
+from support.space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
 from effkeras.definitions.scaling import PAPER, grid, with_phi

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_space import NETWORKS, ToySpace
+from support.toy_space import NETWORKS, ToySpace
 
 from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.genomes import Gene, all_genomes, key
@@ -256,7 +256,7 @@ class LastFirst:
 
 def test_a_strategy_is_one_file(tmp_path, monkeypatch, capsys):
     """Found by its name, listed in the help, with options of its own, and used by a whole search."""
-    from fake_search import fake_job
+    from support.fake_search import fake_job
 
     from effkeras.commands.search import main
     from effkeras.search import strategies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy_space import ToySpace
+from support.toy_space import ToySpace
 
 from effkeras.search.benchmarks.problems import Landscape
 from effkeras.search.genomes import Gene, all_genomes

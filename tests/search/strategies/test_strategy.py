@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy_space import NETWORKS, ToySpace
+from support.toy_space import NETWORKS, ToySpace
 
 from effkeras.search.genomes import all_genomes, neighbours
 from effkeras.search.strategies import strategy

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fake_search import Fake, FakeSpace, fake_job, value
+from support.fake_search import Fake, FakeSpace, fake_job, value
 
 from effkeras.search.run import search
 from effkeras.search.trials.cluster import Cluster

@@ -10,11 +10,11 @@ import statistics
 import time
 import types
 
-import fake_search
 import optuna
 import pytest
-from fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
-from space_files import shipped, space_from
+from support import fake_search
+from support.fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
+from support.space_files import shipped, space_from
 
 from effkeras.search.evaluation.evaluators import Evaluation
 from effkeras.search.evaluation.limits import LimitedSpace

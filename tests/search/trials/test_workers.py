@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fake_search import Fake, FakeSpace, fake_job, value
+from support.fake_search import Fake, FakeSpace, fake_job, value
 
 from effkeras.search.run import search
 from effkeras.search.trials.job import open_ledger, replica
@@ -118,7 +118,7 @@ def test_what_cannot_be_sent_to_a_process_is_refused(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from fake_search import Fake, fake_job
+from support.fake_search import Fake, fake_job
 from effkeras.search.run import search
 from effkeras.search.trials.processes import Processes
 

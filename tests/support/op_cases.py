@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from handmade import Op, Tensor, flatbuffer
-
 from export.preflight.judgement import Verdict, check_for
+from support.handmade import Op, Tensor, flatbuffer
 
 RELU6 = 3
 

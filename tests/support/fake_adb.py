@@ -11,7 +11,7 @@ import stat
 import sys
 from pathlib import Path
 
-LOGS = Path(__file__).parent / "export" / "delegates" / "logs"
+LOGS = Path(__file__).parents[1] / "export" / "delegates" / "logs"
 
 READY = "device usb:1-1 product:oriole model:Pixel_6 device:oriole transport_id:1"
 REFUSALS = {

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from tiny import random_pictures, tiny_classifier
-
 from effkeras.building.models import build_spec
 from export.metadata import attach, of_classifier
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
+from support.tiny import random_pictures, tiny_classifier
 
 
 @functools.cache

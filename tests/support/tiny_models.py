@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-from eager import outputs_of_model
 
 import effkeras
 from effkeras.building.models import build_spec
@@ -18,6 +17,7 @@ from quantize.post_training.artifact import FloatParts, Quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
+from support.eager import outputs_of_model
 
 SIDE = 64
 DETECTORS = ("efficientdet-lite0", "efficientdet-d0")

@@ -6,13 +6,13 @@ import functools
 
 import keras
 import numpy as np
-import small_nets
-from tiny_models import random_images, tiny_model
 
 from effkeras.layers.fake_quant_kernels import FakeQuantKernel
 from quantize import qat
 from quantize.report import Compressed
 from quantize.specs import QatSpec
+from support import small_nets
+from support.tiny_models import random_images, tiny_model
 
 
 @functools.cache

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tiny import QUICK_NORM
-
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.networks import BatchNormSpec
 from effkeras.search.genomes import Gene, Genome
+from support.tiny import QUICK_NORM
 
 
 def block_net(*blocks: str, **network: object) -> ModelSpec:

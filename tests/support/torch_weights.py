@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = Path(__file__).parent / "golden" / "torch"
+FOLDER = Path(__file__).parents[1] / "golden" / "torch"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import zipfile
 
-from goldens import FOLDER
+from support.goldens import FOLDER
 
 
 def official_models() -> list[str]:

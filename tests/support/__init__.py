@@ -1,0 +1,1 @@
+"""What tests share: small models, official numbers, other libraries as judges."""
