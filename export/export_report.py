@@ -74,7 +74,7 @@ class ExportReport:
             "io": self.io,
             "nms": self.nms,
             "bytes": self.size,
-            "calibration_pictures": self.samples,
+            "calibration_images": self.samples,
             "seed": self.seed,
             **_accuracy_row(self.accuracy),
             **_validated_row(self.validated),
@@ -138,7 +138,7 @@ def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
     for name in (accuracy.metric, *accuracy.others):
         yield (
             f"{name} float",
-            f"{accuracy.model[name]:.4f} ({accuracy.pictures} pictures of {accuracy.split})",
+            f"{accuracy.model[name]:.4f} ({accuracy.images} images of {accuracy.split})",
         )
         yield f"{name} artifact", f"{accuracy.artifact[name]:.4f}"
         yield "drop", f"{accuracy.drop_of(name):.4f}"
@@ -149,7 +149,7 @@ def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
 
 def _decision_lines(validated: Accuracy | None) -> Iterator[tuple[str, str]]:
     if validated is not None:
-        yield "decided on", f"{validated.pictures} pictures of {validated.split}"
+        yield "decided on", f"{validated.images} images of {validated.split}"
         yield f"drop on {validated.split}", f"{validated.worst_drop:.4f}"
 
 
@@ -161,7 +161,7 @@ def _cost_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
     if report.nms != "none":
         yield "NMS", f"{report.nms}, on the CPU in float"
     if report.samples:
-        yield "calibrated on", f"{report.samples} pictures"
+        yield "calibrated on", f"{report.samples} images"
     yield "XNNPACK runs", str(report.delegated)
 
 
@@ -188,7 +188,7 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
     return {
         "metric": accuracy.metric,
         "split": accuracy.split,
-        "pictures": accuracy.pictures,
+        "images": accuracy.images,
         "float_metrics": accuracy.model,
         "artifact_metrics": accuracy.artifact,
         "drop": accuracy.drop,
@@ -204,5 +204,5 @@ def _validated_row(validated: Accuracy | None) -> dict[str, Any]:
     return {
         "validated_drop": validated.worst_drop,
         "validated_on": validated.split,
-        "validated_pictures": validated.pictures,
+        "validated_images": validated.images,
     }

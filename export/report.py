@@ -1,4 +1,4 @@
-"""`python -m export.report RUN...`: accuracy against size and latency, as Markdown, pictures and a page."""
+"""`python -m export.report RUN...`: accuracy against size and latency, as Markdown, images and a page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
     Args:
         runs: run folders; charts show them together.
         out: the folder to write to; by default `report` in the first run.
-        samples: at most so many of each run's drawn pictures (RUN/samples/*.png) are shown.
+        samples: at most so many of each run's drawn images (RUN/samples/*.png) are shown.
 
     Raises:
         EffkerasError: no run, a folder that is no run or holds no results, runs judged by different
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--samples",
         type=_at_least_zero,
         default=SAMPLES,
-        help=f"drawn pictures of each run (default: {SAMPLES})",
+        help=f"drawn images of each run (default: {SAMPLES})",
     )
     return options
 

@@ -50,9 +50,9 @@ class ExportOptions:
     """What to make and how to check it.
 
     `consumer` is who the file is for; `io` and `nms` are the consumer's own where they are None.
-    `data` is a folder of labelled pictures: ranges are measured on its split "train", what is decided is
+    `data` is a folder of labelled images: ranges are measured on its split "train", what is decided is
     decided on "val" (else the split that is reported), accuracy is reported on `split` (default: "test", else
-    "val"), on the first `limit` pictures of each. `max_drop` is in units of the metric: 0.01 is one point of
+    "val"), on the first `limit` images of each. `max_drop` is in units of the metric: 0.01 is one point of
     AP, of mIoU or of top-1. `ptq` says how ranges are found and by which tool. `compare_layers` also measures
     the error of every layer. With `force`, an artifact that lost most of the metric is written all the same.
     """
@@ -96,7 +96,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         metric (`ruined`), or for the reasons in `problems`.
 
     Raises:
-        EffkerasError: bad options, an artifact that the consumer does not take, no such model, or pictures
+        EffkerasError: bad options, an artifact that the consumer does not take, no such model, or images
             that are missing or do not fit the model.
     """
     with quiet():  # what checks options loads TensorFlow
@@ -124,7 +124,7 @@ def _check(options: ExportOptions) -> Target:
     target = target_for(options.consumer, plans.find(options.recipe).format, options.io, options.nms)
     check(_ptq(options, target), options.data)
     if options.data is None and options.max_drop is not None:
-        raise EffkerasError("--max-drop needs pictures to measure accuracy on: give --data DIR")
+        raise EffkerasError("--max-drop needs images to measure accuracy on: give --data DIR")
     if options.out is not None and options.out.suffix != ".tflite":
         raise EffkerasError(f"--out {options.out}: the file name must end in .tflite")
     return target
@@ -252,8 +252,8 @@ def _layer_errors(made: Made) -> tuple[LayerError, ...]:
 
     if isinstance(made.source, bytes):
         return ()
-    pictures = Reiterable(lambda: track(made.reference().pictures[:, None], "comparing layers"))
-    taken = as_taken(made.source, pictures)
+    images = Reiterable(lambda: track(made.reference().images[:, None], "comparing layers"))
+    taken = as_taken(made.source, images)
     errors = layer_errors(made.source.flatbuffer, made.best.quantized.flatbuffer, taken)
     pairs = zip(made.best.quantized.layers, errors, strict=True)
     found = [LayerError(note.name, note.op, error) for note, error in pairs if error is not None]
@@ -316,10 +316,10 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, e.g. 0.01")
     add_force(options)
     options.add_argument(
-        "--samples", type=above_zero, default=SAMPLES, help=f"calibration pictures (default: {SAMPLES})"
+        "--samples", type=above_zero, default=SAMPLES, help=f"calibration images (default: {SAMPLES})"
     )
-    options.add_argument("--seed", type=int, default=0, help="which pictures calibrate (default: 0)")
-    options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT pictures only")
+    options.add_argument("--seed", type=int, default=0, help="which images calibrate (default: 0)")
+    options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT images only")
     options.add_argument(
         "--backend", default="ai-edge-quantizer", help="or tensorflow (default: ai-edge-quantizer)"
     )

@@ -33,14 +33,14 @@ Metrics = dict[str, float]
 class Accuracy:
     """The same metrics for the model and for the artifact; `metric` counts most, `others` count too.
 
-    `pictures` is the number of images. `measured_on` is a digest of what the model's metrics depend on.
+    `images` is the number of images. `measured_on` is a digest of what the model's metrics depend on.
     `interval` holds the drop of `metric` with the probability `compare.LEVEL`; None where there is
     none, as for masks.
     """
 
     metric: str
     split: str
-    pictures: int
+    images: int
     model: Metrics
     artifact: Metrics
     others: tuple[str, ...] = ()

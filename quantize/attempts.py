@@ -252,7 +252,7 @@ class Attempts:
             return attempt
         own, found = self._metrics_of(self.original, data), self._measure(attempt.artifact, data)
         accuracy = self._accuracy(found, own, data)
-        judged = Judged(accuracy.split, accuracy.pictures)
+        judged = Judged(accuracy.split, accuracy.images)
         lost = ruined(spec_of(self.original), accuracy.counting, found.metrics, judged)
         return replace(attempt, accuracy=accuracy, measured=found, ruined=lost)
 

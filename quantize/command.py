@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "--io", choices=["float32", "uint8", "int8"], default="float32", help="inputs and outputs"
     )
     options.add_argument(
-        "--samples", type=above_zero, default=128, metavar="N", help="calibration pictures (default: 128)"
+        "--samples", type=above_zero, default=128, metavar="N", help="calibration images (default: 128)"
     )
     options.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
     options.add_argument("--backend", choices=["effkeras", "tfmot"], default="effkeras", help="what trains")
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--epochs", type=above_zero, metavar="N", help="of the training after each step (default: 3)"
     )
-    options.add_argument("--batch", type=above_zero, metavar="N", help="pictures a step (default: 16)")
+    options.add_argument("--batch", type=above_zero, metavar="N", help="images a step (default: 16)")
     options.add_argument("--learning-rate", type=float, metavar="R", help="the peak (default: 0.0005)")
     options.add_argument("--seed", type=int, metavar="N", help="default: 0")
     add_weights(options)

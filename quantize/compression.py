@@ -65,8 +65,8 @@ class Compression:
     """What a recipe made of a model.
 
     `model` is the compressed Keras model, `quantized` the artifact. `drop` is what the artifact loses on the
-    test pictures against the model that was given, with its interval; `validated` the same drop on the
-    pictures that decisions were made by, `by_steps` what of that the compressed Keras model loses already.
+    test images against the model that was given, with its interval; `validated` the same drop on the
+    images that decisions were made by, `by_steps` what of that the compressed Keras model loses already.
     `passed` says whether the artifact was written: `validated` is within the budget, `ruined` does not say
     that most of the metric is lost (or force was asked for), and a look at the file found no `problems`, such
     as an output that is not a number. `decided_on` and `reported_on` are the splits.
@@ -129,7 +129,7 @@ def compress(
         model: a trained model; it stays untouched. One that effkeras did not build must be a classifier that
             takes RGB pixels 0..255, see `effkeras.building.external.adopt`.
         recipe: a recipe's name, such as "prune50-int8", or a TOML file.
-        data: a folder of labelled pictures with the splits train, val and test, or those splits.
+        data: a folder of labelled images with the splits train, val and test, or those splits.
         options: budget, type of inputs and outputs, folder.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Digests of weights and of labelled pictures, by which work is known again."""
+"""Digests of weights and of labelled images, by which work is known again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fingerprint(model: keras.Model) -> str:
 
 
 def contents(data: LabelledData) -> str:
-    """A digest of a split's pictures by name and of their labels, wherever its folder lies."""
+    """A digest of a split's images by name and of their labels, wherever its folder lies."""
     digest = hashlib.sha256(repr(data.labels).encode())
     if isinstance(data, DetectionData) and data.map_classes is not None:
         digest.update(repr(data.map_classes).encode())

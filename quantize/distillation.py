@@ -53,7 +53,7 @@ def distill(
     Args:
         student: any functional Keras model; what comes back is a copy with averaged weights.
         teacher: a model of the same input and outputs; its layers may be quite different ones.
-        lessons: pictures, training and folder.
+        lessons: images, training and folder.
         how: the teacher's share of the loss and its temperature.
 
     Returns:
@@ -79,7 +79,7 @@ def distill(
 
 
 def approach(student: keras.Model, teacher: keras.Model, pixels: np.ndarray, how: DistillSpec) -> StepReport:
-    """How far each output of a student is from its teacher's on some pictures, float32 (B, H, W, 3)."""
+    """How far each output of a student is from its teacher's on some images, float32 (B, H, W, 3)."""
     terms = terms_for(student, teacher, how.temperature)
     apart = _distances(student, teacher, pixels)
     layers = [LayerReport(name, "output", "done", _words(terms[name]), apart[name]) for name in terms]
@@ -213,7 +213,7 @@ def _check_same(what: str, ours: tuple[int | None, ...], theirs: tuple[int | Non
     if tuple(ours[1:]) != tuple(theirs[1:]):
         raise EffkerasError(
             f"{STEP}: the student's {what} is {_shape(ours)} and the teacher's {_shape(theirs)}; "
-            "both need the same picture size and classes"
+            "both need the same image size and classes"
         )
 
 
@@ -237,7 +237,7 @@ def _words(term: Term) -> str:
 
 
 def probe(data: LabelledData, spec: ModelSpec, seed: int = 0) -> np.ndarray:
-    """A few pictures of all classes as a model takes them, float32 (B, H, W, 3), to compare outputs on."""
+    """A few images of all classes as a model takes them, float32 (B, H, W, 3), to compare outputs on."""
     records = representative(data, PROBED, seed)
     return np.concatenate(list(calibration_pixels(records, spec.input)))
 

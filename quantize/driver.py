@@ -20,7 +20,7 @@ from effkeras.support.console import note
 from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked
-from quantize.checks.pictures import pictures_of
+from quantize.checks.images import images_of
 from quantize.plans import Plan
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.options import PtqOptions, check_trained
@@ -84,7 +84,7 @@ class Made:
     def reference(self) -> Reference:
         """What the artifact is compared with."""
         spec, job = spec_of(self.model), self.job
-        shown = pictures_of(spec.input, job.splits.validation)
+        shown = images_of(spec.input, job.splits.validation)
         return Reference(self.model, shown, job.plan.format.name, job.finishing(spec).decoder)
 
 

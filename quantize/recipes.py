@@ -32,7 +32,7 @@ class Recipe:
 
     @property
     def needs_data(self) -> bool:
-        """Whether ranges have to be measured on pictures."""
+        """Whether ranges have to be measured on images."""
         return self.activations != "float32"
 
     @property

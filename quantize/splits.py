@@ -37,7 +37,7 @@ def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
     validation, test = find_split(root, "val"), find_split(root, "test")
     decides = validation or test or reported
     if decides is None:
-        raise EffkerasError(f"{root} has neither a split val nor test; accuracy needs pictures of its own")
+        raise EffkerasError(f"{root} has neither a split val nor test; accuracy needs images of its own")
     if reported is None and (validation is None or test is None):
         note(f"{root} has only the split {decides}: what is reported is what was decided by")
     return decides, reported or test or decides

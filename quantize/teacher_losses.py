@@ -85,7 +85,7 @@ def box_distance(name: str, both: Both) -> Tensor:
 
 
 def as_logits(values: Tensor, meaning: Meaning) -> Tensor:
-    """Numbers whose softmax (or sigmoid) the outputs are; of a softmax up to a constant for each picture."""
+    """Numbers whose softmax (or sigmoid) the outputs are; of a softmax up to a constant for each image."""
     values = _float(values)
     if meaning == "logits":
         return values

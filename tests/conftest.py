@@ -34,11 +34,11 @@ def seeded():
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """A few pictures of digits with boxes, 64 px."""
+    """A few images of digits with boxes, 64 px."""
     return digits_folder(tmp_path_factory.mktemp("data") / "digits", size=64, max_digits=3)
 
 
 @pytest.fixture(scope="session")
 def digit_classes(tmp_path_factory):
-    """A few pictures of digits, a folder per class."""
+    """A few images of digits, a folder per class."""
     return digits_folder(tmp_path_factory.mktemp("data") / "classes", classify=True)

@@ -53,7 +53,7 @@ def tiny(size: tuple[int, int] = (64, 64)) -> ModelSpec:
 
 def own_model(size: tuple[int | None, int | None] = (None, None), **outputs: str) -> keras.Model:
     """Five strided convolutions, c1 to c5; with `outputs`, a dict of these layers' maps."""
-    x = image = keras.Input((*size, 3), name="picture")
+    x = image = keras.Input((*size, 3), name="image")
     maps = {}
     for level in range(1, 6):
         x = L.Conv2D(4 + level, 3, strides=2, padding="same", use_bias=False, name=f"c{level}")(x)
@@ -64,13 +64,13 @@ def own_model(size: tuple[int | None, int | None] = (None, None), **outputs: str
 TAPS = {3: "r3", 4: "r4", 5: "r5"}
 
 
-def pictures(size: tuple[int, int] = (64, 64)) -> np.ndarray:
+def images(size: tuple[int, int] = (64, 64)) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
 
 
 def runs(model: keras.Model) -> dict[str, np.ndarray]:
     spec = spec_of(model)
-    outputs = {key: np.asarray(one) for key, one in model(pictures(spec.input.size)).items()}
+    outputs = {key: np.asarray(one) for key, one in model(images(spec.input.size)).items()}
     assert outputs["class_logits"].shape == (1, len(anchor_boxes(spec)), spec.classes)
     assert all(np.isfinite(one).all() for one in outputs.values())
     return outputs
@@ -96,7 +96,7 @@ def test_every_network_of_the_zoo_fits_a_pyramid(name):
     count(with_backbone(tiny((96, 160)), name))  # which refuses maps of other sizes
 
 
-def test_a_network_for_tiny_pictures_is_no_backbone():
+def test_a_network_for_tiny_images_is_no_backbone():
     with pytest.raises(EffkerasError, match=f"tiny-{CIFAR}: the network has no map of stride 8"):
         effkeras.build(tiny(), backbone=CIFAR)
 
@@ -186,7 +186,7 @@ def test_a_model_with_taps_keeps_its_weights_and_is_copied():
             strict=True,
         ):
             np.testing.assert_array_equal(ours, own)
-    pixels = pictures()
+    pixels = images()
     own = keras.Model(theirs.input, theirs.get_layer("r4").output)(pixels)
     ours = keras.Model(model.input, model.get_layer("backbone_r4").output)(pixels)
     np.testing.assert_allclose(ours, own, rtol=1e-6)  # pixels as they are
@@ -198,8 +198,8 @@ def test_a_model_with_taps_keeps_its_weights_and_is_copied():
 def test_pixels_are_normalised_on_request():
     tapped = TappedModel(weighted(), TAPS, mean=(127.5,) * 3, std=(127.5,) * 3)
     model = effkeras.build(tiny(), backbone=tapped)
-    own = keras.Model(weighted().input, weighted().get_layer("r3").output)(pictures() / 127.5 - 1)
-    ours = keras.Model(model.input, model.get_layer("backbone_r3").output)(pictures())
+    own = keras.Model(weighted().input, weighted().get_layer("r3").output)(images() / 127.5 - 1)
+    ours = keras.Model(model.input, model.get_layer("backbone_r3").output)(images())
     np.testing.assert_allclose(ours, own, rtol=1e-4, atol=1e-5)
 
 
@@ -236,8 +236,8 @@ def test_a_keras_cv_backbone_names_its_taps(tmp_path):
     levels = ("P3", "P4", "P5")
     assert spec_of(model).network.taps == tuple(theirs.pyramid_level_inputs[level] for level in levels)
     name = theirs.pyramid_level_inputs["P4"]
-    own = keras.Model(theirs.input, theirs.get_layer(name).output)(pictures())
-    ours = keras.Model(model.input, model.get_layer(f"backbone_{name}").output)(pictures())
+    own = keras.Model(theirs.input, theirs.get_layer(name).output)(images())
+    ours = keras.Model(model.input, model.get_layer(f"backbone_{name}").output)(images())
     np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-5)
     save(model, tmp_path / "model.keras")
     wanted = runs(model)
@@ -264,8 +264,8 @@ def test_a_function_keeps_what_it_refers_to():
     x = keras.Input((64, 64, 3))
     theirs = keras.Model(x, {"P3": L.AveragePooling2D(8, name="p")(L.Lambda(lambda y: y * factor)(x))})
     model = effkeras.build(tiny(), backbone=theirs)
-    ours = keras.Model(model.input, model.get_layer("backbone_p").output)(pictures())
-    np.testing.assert_allclose(ours, theirs(pictures())["P3"], rtol=1e-6)
+    ours = keras.Model(model.input, model.get_layer("backbone_p").output)(images())
+    np.testing.assert_allclose(ours, theirs(images())["P3"], rtol=1e-6)
 
 
 def test_a_model_of_fixed_size_is_built_at_the_detectors():
@@ -344,7 +344,7 @@ def test_a_detector_gives_the_model_that_it_is_built_on():
 def test_a_detector_on_a_model_is_trained_as_a_run(digits, tmp_path):
     """Through the same loop; interrupted or not, the result is in the run folder."""
     detector = effkeras.build(tiny(), backbone=TappedModel(weighted(), TAPS))
-    settings = TrainSettings(epochs=1, batch=8, validation_pictures=8, freeze="backbone")
+    settings = TrainSettings(epochs=1, batch=8, validation_images=8, freeze="backbone")
     data = open_data(digits, "train"), open_data(digits, "val")
     result = train(Job(spec_of(detector), *data, settings, tmp_path / "run", model=detector))
     assert spec_of(result).classes == 10

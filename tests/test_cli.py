@@ -100,12 +100,12 @@ def test_eval_prints_metrics(saved, digits, capsys):
     assert run("eval", saved, "--data", digits, "--limit", 4) == 0
     out = capsys.readouterr().out
     assert "AP50" in out
-    assert "4 test pictures" in out
+    assert "4 test images" in out
 
 
 def test_predict_prints_json_lines_and_draws(saved, digits, tmp_path, capsys):
-    pictures = digits / "test" / "images"
-    assert run("predict", saved, pictures, "--min-score", 0.0, "--save", tmp_path / "out") == 0
+    images = digits / "test" / "images"
+    assert run("predict", saved, images, "--min-score", 0.0, "--save", tmp_path / "out") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 8
     first = lines[0]["detections"][0]
@@ -123,12 +123,12 @@ def test_predict_names_classes(digit_classes, tmp_path, capsys):
     assert sum(one["score"] for one in record["classes"]) <= 1.001
 
 
-def test_predict_skips_a_bad_picture_among_good_ones(saved, digits, tmp_path, capsys):
+def test_predict_skips_a_bad_image_among_good_ones(saved, digits, tmp_path, capsys):
     """Two of those have the same name but for the suffix, and are both drawn."""
     some = sorted((digits / "test" / "images").glob("*.jpg"))[:2]
     (tmp_path / "p").mkdir()
-    for picture, suffix in zip(some, ("jpg", "png"), strict=True):
-        shutil.copy(picture, tmp_path / "p" / f"good.{suffix}")
+    for image, suffix in zip(some, ("jpg", "png"), strict=True):
+        shutil.copy(image, tmp_path / "p" / f"good.{suffix}")
     (tmp_path / "p" / "bad.jpg").write_bytes(b"\xff\xd8")
     assert run("predict", saved, tmp_path / "p", "--save", tmp_path / "out") == 0
     captured = capsys.readouterr()
@@ -160,7 +160,7 @@ BAD_LABELS = {
     "nan": lambda c: c["annotations"][0].update(bbox=[5, float("nan"), 9, 9]),
     "category": lambda c: c["annotations"][0].update(category_id=77),
     "no annotations": lambda c: c["annotations"].clear(),
-    "missing picture": lambda c: c["images"][0].update(file_name="gone.jpg"),
+    "missing image": lambda c: c["images"][0].update(file_name="gone.jpg"),
 }
 
 
@@ -210,8 +210,8 @@ def place(saved, digits, tmp_path) -> Place:
     (tmp_path / "corrupt.index").write_bytes(b"\x00" * 400)
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    picture = next((digits / "test" / "images").glob("*.jpg"))
-    (tmp_path / "half.jpg").write_bytes(picture.read_bytes()[:300])
+    image = next((digits / "test" / "images").glob("*.jpg"))
+    (tmp_path / "half.jpg").write_bytes(image.read_bytes()[:300])
     return Place(saved, digits, tmp_path)
 
 
@@ -249,9 +249,9 @@ BAD_CALLS = {
     "corrupt .keras": lambda p: p.eval("corrupt.keras"),
     "not a .keras": lambda p: p.eval("not.keras"),
     "corrupt .tflite": lambda p: p.eval("corrupt.tflite"),
-    "no such picture": lambda p: ["predict", p.saved, p.here / "gone.jpg"],
-    "truncated picture": lambda p: ["predict", p.saved, p.here / "half.jpg"],
-    "folder without pictures": lambda p: ["predict", p.saved, p.here / "empty"],
+    "no such image": lambda p: ["predict", p.saved, p.here / "gone.jpg"],
+    "truncated image": lambda p: ["predict", p.saved, p.here / "half.jpg"],
+    "folder without images": lambda p: ["predict", p.saved, p.here / "empty"],
     "int8 without data": lambda p: p.export("int8", p.here / "x.tflite"),
     "unknown recipe": lambda p: p.export("int9", p.here / "x.tflite"),
     "unwritable artifact": lambda p: p.export("float32", p.here / "file" / "x.tflite"),

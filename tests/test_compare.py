@@ -40,8 +40,8 @@ def test_the_same_seed_gives_the_same_interval():
     assert compare(top1(RIGHT[0]), top1(RIGHT[1]), seed=3) == compare(top1(RIGHT[0]), top1(RIGHT[1]), seed=3)
 
 
-def test_other_pictures_cannot_be_compared():
-    with pytest.raises(EffkerasError, match="the same pictures"):
+def test_other_images_cannot_be_compared():
+    with pytest.raises(EffkerasError, match="the same images"):
         compare(top1(RIGHT[0]), top1(RIGHT[1][:100]))
 
 
@@ -65,7 +65,7 @@ def test_the_first_images_are_measured(digit_classes):
     found = measure(
         KerasPredictor.of(build_spec(tiny_classifier())), open_data(digit_classes, "test"), limit=5
     )
-    assert found.outcomes.pictures == 5
+    assert found.outcomes.images == 5
     assert found.outcomes.value == pytest.approx(found.metrics["top1"])
 
 

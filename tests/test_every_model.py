@@ -46,8 +46,8 @@ def test_a_model_is_what_was_counted_and_runs(model):
     _has_what_was_counted(built, spec)
     if spec.network.needs_keras and model not in WITHOUT_BORDER:
         _taps_are_a_pyramid(built, spec)
-    pictures = np.random.default_rng(0).uniform(0, 255, (1, *spec.input.size, 3)).astype("float32")
-    outputs = built(pictures, training=False)
+    images = np.random.default_rng(0).uniform(0, 255, (1, *spec.input.size, 3)).astype("float32")
+    outputs = built(images, training=False)
     for output in outputs.values() if spec.is_detector else [outputs]:
         assert np.isfinite(np.asarray(output)).all()
     if not spec.is_detector:

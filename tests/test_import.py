@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from support.checkpoint_writer import write_checkpoint
 from support.eager import outputs_of_model
 from support.goldens import read_golden
-from support.torch_weights import picture, read_torch_golden
+from support.torch_weights import image, read_torch_golden
 
 import effkeras
 from effkeras import cli
@@ -78,7 +78,7 @@ def test_published_weights_by_name(tmp_path, capsys):
 def test_weights_bring_their_own_preprocessing():
     publish("efficientnet-b0", "advprop", "efficientnet-b0_96.npz")
     publish("efficientnet-b0", "noisy-student", "efficientnet-b0_96.npz")
-    pixels = picture(32)
+    pixels = image(32)
     names = ("advprop", "noisy-student")
     models = {name: effkeras.build("b0", weights=name, input_shape=(32, 32)) for name in names}
     assert spec_of(models["advprop"]).input.mean == (127.5,) * 3

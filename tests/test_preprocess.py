@@ -1,4 +1,4 @@
-"""Pictures reach the network as `tf.image.resize` would bring them, and boxes go there and back."""
+"""Images reach the network as `tf.image.resize` would bring them, and boxes go there and back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_resizing_is_tensorflows(height, width, rows, columns):
     assert np.abs(ours - wanted).max() <= 0.51
 
 
-def test_the_same_size_is_the_same_picture():
+def test_the_same_size_is_the_same_image():
     source = random_image(9, 7)
     np.testing.assert_array_equal(resize_bilinear(source, (9, 7)), source)
 
@@ -57,7 +57,7 @@ def test_the_same_size_is_the_same_picture():
         ((60, 77), (320, 320), (249, 320)),
     ],
 )
-def test_a_letterbox_keeps_the_shape_of_the_picture(source, size, inner):
+def test_a_letterbox_keeps_the_shape_of_the_image(source, size, inner):
     placed = place(random_image(*source), letterbox(*size))
     assert placed.content.shape == (*inner, 3)
     assert placed.placement.size == source
@@ -86,7 +86,7 @@ def test_the_filling_normalises_to_nothing():
     assert np.abs(normalised[:20]).max() > 1
 
 
-def test_a_full_picture_is_not_filled():
+def test_a_full_image_is_not_filled():
     content = random_image(40, 40)
     np.testing.assert_array_equal(fill(content, letterbox(40, 40)), content.astype(np.float32))
 
@@ -118,10 +118,10 @@ def test_boxes_go_there_and_back(height, width, is_letterbox, seed):
     placement = place(random_image(height, width), spec).placement
     corners = np.sort(np.random.default_rng(seed).uniform(0, 1, (5, 2, 2)), axis=1).reshape(5, 4)
     boxes = (corners * [height, width, height, width]).astype(np.float32)
-    np.testing.assert_allclose(placement.to_picture(placement.to_input(boxes)), boxes, atol=2e-3)
+    np.testing.assert_allclose(placement.to_image(placement.to_input(boxes)), boxes, atol=2e-3)
 
 
-def test_boxes_are_clipped_to_the_picture_on_the_way_back():
+def test_boxes_are_clipped_to_the_image_on_the_way_back():
     placement = place(random_image(50, 100), letterbox(100, 100)).placement
-    assert placement.to_picture(np.array([[-5.0, -5, 99, 120]])).tolist() == [[0, 0, 50, 100]]
+    assert placement.to_image(np.array([[-5.0, -5, 99, 120]])).tolist() == [[0, 0, 50, 100]]
     assert placement.to_input(np.array([[10.0, 20, 30, 40]])).tolist() == [[10, 20, 30, 40]]

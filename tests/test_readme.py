@@ -103,6 +103,6 @@ def test_tables_are_the_measured_ones(table):
     assert table(results.read(ROOT / "models" / "results.jsonl")) in README
 
 
-def test_pictures_exist():
+def test_images_exist():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / path).is_file()

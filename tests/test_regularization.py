@@ -9,7 +9,7 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
-from support.tiny import random_pictures, tiny_classifier, tiny_detector
+from support.tiny import random_images, tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import Regularization
@@ -70,9 +70,9 @@ def test_nothing_is_left_at_inference(model):
     assert not layers(plain, "DropBlock")
     assert not layers(plain, "Dropout")
     plain.set_weights(model.get_weights())
-    pictures = random_pictures(2, 32)
-    np.testing.assert_array_equal(model(pictures, training=False), plain(pictures, training=False))
-    assert np.abs(np.asarray(model(pictures, training=True) - plain(pictures, training=True))).max() > 0
+    images = random_images(2, 32)
+    np.testing.assert_array_equal(model(images, training=False), plain(images, training=False))
+    assert np.abs(np.asarray(model(images, training=True) - plain(images, training=True))).max() > 0
 
 
 def test_they_cost_no_weights_and_no_operations(model):
@@ -87,8 +87,8 @@ def test_they_travel_with_the_saved_model(model, tmp_path):
     assert spec_of(again).network == spec_of(model).network
     for name, layer in layers(model, "DropBlock").items():
         assert again.get_layer(name).get_config() == layer.get_config()
-    pictures = random_pictures(2, 32)
-    np.testing.assert_array_equal(again(pictures), model(pictures))
+    images = random_images(2, 32)
+    np.testing.assert_array_equal(again(images), model(images))
 
 
 def test_an_artifact_has_no_trace_of_them(model):
@@ -172,5 +172,5 @@ def test_cells_take_survival_as_scheduled_drop_path():
 def test_a_detector_takes_them_in_its_backbone():
     detector = effkeras.build(tiny_detector(), regularize=Regularization(survival=0.5, drop_block=0.9))
     assert layers(detector, "DropBlock")
-    outputs = detector(random_pictures(2, 64), training=True)
+    outputs = detector(random_images(2, 64), training=True)
     assert all(np.isfinite(value).all() for value in outputs.values())

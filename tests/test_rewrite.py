@@ -18,7 +18,7 @@ def small() -> keras.Model:
     return keras.Model(image, {"out": keras.layers.Conv2D(4, 3, name="last")(kept), "act": kept})
 
 
-def one_picture() -> np.ndarray:
+def one_image() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype("float32")
 
 
@@ -40,8 +40,8 @@ def test_a_stand_in_takes_the_place_of_its_call_only():
     graph = Graph.of(model)
     (act,) = (call for call in graph.calls if call.operation.name == "act")
     changed = rewrite(graph, {key(act): keras.layers.Activation("tanh", name="act")})
-    expected = np.tanh(model.get_layer("conv")(one_picture()))
-    np.testing.assert_allclose(changed(one_picture())["act"], expected, rtol=1e-5, atol=1e-6)
+    expected = np.tanh(model.get_layer("conv")(one_image()))
+    np.testing.assert_allclose(changed(one_image())["act"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_call_can_vanish():
@@ -50,9 +50,7 @@ def test_a_call_can_vanish():
     (act,) = (call for call in graph.calls if call.operation.name == "act")
     changed = rewrite(graph, {key(act): passed_on})
     assert "act" not in {layer.name for layer in changed.layers}
-    np.testing.assert_allclose(
-        changed(one_picture())["act"], model.get_layer("conv")(one_picture()), rtol=1e-5
-    )
+    np.testing.assert_allclose(changed(one_image())["act"], model.get_layer("conv")(one_image()), rtol=1e-5)
 
 
 def test_new_layers_get_their_weights():
@@ -81,7 +79,7 @@ def test_nested_models_become_flat_with_their_weights():
     model = keras.Model(image, keras.layers.ReLU(name="relu")(inner(image)))
     without = flat(model)
     assert [layer.name for layer in without.layers][1:] == ["inner_conv", "relu"]
-    np.testing.assert_allclose(without(one_picture()), model(one_picture()), rtol=1e-5)
+    np.testing.assert_allclose(without(one_image()), model(one_image()), rtol=1e-5)
     assert flat(without) is without
 
 

@@ -276,7 +276,7 @@ def test_networks_without_factors_are_refused():
             scale(effkeras.spec("squeezenet-1.1"))
 
 
-def test_a_pruned_network_is_not_widened_but_may_see_larger_pictures():
+def test_a_pruned_network_is_not_widened_but_may_see_larger_images():
     spec = effkeras.spec("b0").replace(channels={"stem_conv": 24})
     with pytest.raises(EffkerasError, match=r"\[channels\] fix the widths"):
         with_width(spec, 2)

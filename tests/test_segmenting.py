@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from support.tiny import digits_folder, random_pictures, tiny_detector
+from support.tiny import digits_folder, random_images, tiny_detector
 
 import effkeras
 from effkeras import cli
@@ -31,7 +31,7 @@ from effkeras.weights.keras_files import save
 from quantize.accuracy import Accuracy
 from quantize.post_training.quantization import ptq
 
-QUICK = TrainSettings(epochs=1, batch=8, learning_rate=3e-3, validation_pictures=4)
+QUICK = TrainSettings(epochs=1, batch=8, learning_rate=3e-3, validation_images=4)
 OUTPUTS = {"class_logits", "box_deltas", "mask_logits"}
 
 
@@ -50,7 +50,7 @@ def rows(folder: Path, kind: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A few pictures of digits with boxes and masks."""
+    """A few images of digits with boxes and masks."""
     return digits_folder(tmp_path_factory.mktemp("data") / "masks", size=64, max_digits=3, masks="rle")
 
 
@@ -69,7 +69,7 @@ def saved(model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def label_maps(data, tmp_path_factory) -> Path:
-    """The same pictures with a PNG of classes each, as a data set without boxes."""
+    """The same images with a PNG of classes each, as a data set without boxes."""
     root = tmp_path_factory.mktemp("data") / "maps"
     for split in ("train", "val", "test"):
         write_label_maps(data, split, root)
@@ -157,24 +157,24 @@ def test_eval_prints_both_metrics(saved, data, capsys):
 
 
 def test_predict_gives_masks_and_draws_them(model, data, tmp_path):
-    picture = next((data / "test" / "images").glob("*.jpg"))
-    (record,) = predict(KerasPredictor.of(model), [picture], 0.0)
-    assert record.keys() == {"picture", "detections", "masks"}
+    image = next((data / "test" / "images").glob("*.jpg"))
+    (record,) = predict(KerasPredictor.of(model), [image], 0.0)
+    assert record.keys() == {"image", "detections", "masks"}
     assert json.loads(json.dumps(record)) == record
     for mask in record["masks"]:
         assert mask.keys() == {"label", "class", "pixels", "segmentation"}
         assert mask["label"] == str(mask["class"] - 1)
         assert mask["segmentation"]["size"] == [64, 64]
         assert sum(mask["segmentation"]["counts"][1::2]) == mask["pixels"]
-    bright = {**record, "detections": [], "masks": [half_a_picture()]}
+    bright = {**record, "detections": [], "masks": [half_a_image()]}
     draw(bright, tmp_path / "out.png")
-    before = Image.open(picture).resize((384, 384), Image.Resampling.BICUBIC)
+    before = Image.open(image).resize((384, 384), Image.Resampling.BICUBIC)
     change = np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - np.asarray(before, int)).max(axis=-1)
     assert (change[:, :180] > 3).mean() > 0.95
     assert (change[:, 204:] > 3).mean() < 0.05
 
 
-def half_a_picture() -> dict:
+def half_a_image() -> dict:
     counts = [0, 64 * 32, 64 * 32]
     return {
         "label": "1",
@@ -185,7 +185,7 @@ def half_a_picture() -> dict:
 
 
 def test_artifacts_have_a_third_output(model):
-    pixels = random_pictures(2, 64)
+    pixels = random_images(2, 64)
     found = LiteRTModel.of_bytes(ptq(model, "float32").flatbuffer)(pixels)
     wanted = {name: np.asarray(value) for name, value in model(pixels, training=False).items()}
     assert found.keys() == wanted.keys() == OUTPUTS
@@ -266,7 +266,7 @@ def test_label_maps_have_no_boxes_to_learn(label_maps, tmp_path, capsys):
     words = ("train", "efficientdet-digits", "--data", label_maps, "--out", tmp_path / "run")
     for heads in ((), ("--heads", "detect,segment")):
         assert run(*words, *heads) == 2
-        assert "needs pictures with boxes" in one_error(capsys)
+        assert "needs images with boxes" in one_error(capsys)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_trained_detector_learns_masks(tmp_path, capsys):
     assert run("data", "digits", folder, "--masks", "rle", *counts) == 0
     config = tmp_path / "train.toml"
     config.write_text(
-        "epochs = 8\nlearning_rate = 6e-3\nwarmup_epochs = 0.5\nema = 0.98\nvalidation_pictures = 20\n"
+        "epochs = 8\nlearning_rate = 6e-3\nwarmup_epochs = 0.5\nema = 0.98\nvalidation_images = 20\n"
         "[augment]\nflip = false\nscale = [0.9, 1.1]\n"
     )
     words = ("--heads", "detect,segment", "--weights", "digits", "--config", config)

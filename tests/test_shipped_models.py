@@ -12,7 +12,7 @@ from effkeras.inference.evaluate import evaluate
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 
-# What each is at least worth on 1,000 test pictures.
+# What each is at least worth on 1,000 test images.
 DETECTORS = {"efficientdet-digits": (0.62, 0.93), "efficientdet-digits-d0": (0.62, 0.9)}
 CLASSIFIERS = {"efficientnet-digits": 0.94, "efficientnet-digits-b0": 0.94}
 SHIPPED = (*DETECTORS, *CLASSIFIERS)

@@ -26,7 +26,7 @@ One TOML file a model; `effkeras.build(name)` makes it. A leaf names its `base` 
 
 The table is generated from the tests (`make zoo-table`): each mark below is a test that runs in CI,
 or in `make nightly` for the large ones.
-Parameters are trainable ones; MACs are multiply-adds of convolutions and dense layers for one picture of
+Parameters are trainable ones; MACs are multiply-adds of convolutions and dense layers for one image of
 the model's own size; operations are what TensorFlow's profiler counts, two for each MAC.
 """
 

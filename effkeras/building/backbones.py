@@ -32,7 +32,7 @@ class TappedModel:
     models that normalise themselves.
 
     Args:
-        model: takes one picture, (B, H, W, 3).
+        model: takes one image, (B, H, W, 3).
         taps: layer names by level, from 3 on: `{3: "c3", 4: "c4", 5: "c5"}`. Default: those that a
             KerasCV backbone names; else the model's outputs, a dict with levels as keys ("P3", 3) or a list.
         mean: per-channel mean on the 0..255 scale.
@@ -59,7 +59,7 @@ def with_backbone(spec: ModelSpec, backbone: str | Path | ModelSpec) -> ModelSpe
     """The same detector on the network of another model.
 
     Pixels are normalised as that network's weights expect. Official checkpoints and figures of the detector
-    are none of the result's. Windows that leave out a picture's border pad it instead, so that maps of all
+    are none of the result's. Windows that leave out an image's border pad it instead, so that maps of all
     levels fit the pyramid; the weights stay the same.
 
     Args:

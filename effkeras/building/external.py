@@ -103,14 +103,14 @@ def adopt(
     mean: Rgb = (0.0, 0.0, 0.0),
     std: Rgb = (1.0, 1.0, 1.0),
 ) -> keras.Model:
-    """A copy of a classifier of one's own that carries a definition, so that pictures can be shown to it.
+    """A copy of a classifier of one's own that carries a definition, so that images can be shown to it.
 
     The copy takes RGB pixels 0..255, cropped to its size, and gives the model `(pixels - mean) / std`: by
     default the pixels themselves. Models inside it become flat, and logits get a softmax; what ends in a
     softmax or sigmoid stays.
 
     Args:
-        model: a functional model that takes one picture of fixed size and gives (B, classes).
+        model: a functional model that takes one image of fixed size and gives (B, classes).
         labels: names of the classes.
         mean: per RGB channel on the 0..255 scale.
         std: per RGB channel on the 0..255 scale.
@@ -122,7 +122,7 @@ def adopt(
     size, classes = tuple(part.start.shape[1:]), part.ends[0].shape[-1]
     if len(part.ends) != 1 or len(part.ends[0].shape) != 2 or len(size) != 3 or None in size or size[2] != 3:
         raise EffkerasError(
-            f"the model {model.name!r} is no classifier of pictures: it takes {size} and has outputs "
+            f"the model {model.name!r} is no classifier of images: it takes {size} and has outputs "
             f"{[tuple(end.shape[1:]) for end in part.ends]}; needed are (H, W, 3) and (classes,)"
         )
     spec = checked(

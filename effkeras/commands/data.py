@@ -1,4 +1,4 @@
-"""`effkeras data digits OUT`: the labelled pictures that ship with scikit-learn, as a data set."""
+"""`effkeras data digits OUT`: the labelled images that ship with scikit-learn, as a data set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _run(argv: Sequence[str] | None) -> None:
         classify=chosen.classify,
     )
     write_digits(chosen.out, options)
-    print(f"{chosen.out}: {options.train} train, {options.val} val and {options.test} test pictures")
+    print(f"{chosen.out}: {options.train} train, {options.val} val and {options.test} test images")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,14 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("name", choices=["digits"], help="the data set")
     options.add_argument("out", type=Path, help="the folder to write")
     defaults = DigitsOptions()
-    options.add_argument("--classify", action="store_true", help="a folder per class, one digit a picture")
+    options.add_argument("--classify", action="store_true", help="a folder per class, one digit an image")
     options.add_argument("--masks", choices=["none", "polygon", "rle"], default="none", help="digit masks")
     options.add_argument("--size", type=int, default=0, help="pixels a side (default: 128; 32 to classify)")
     for split in ("train", "val", "test"):
         count = getattr(defaults, split)
-        options.add_argument(
-            f"--{split}", type=above_zero, default=count, help=f"pictures (default: {count})"
-        )
-    options.add_argument("--max-digits", type=above_zero, default=8, help="digits a picture (default: 8)")
-    options.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
+        options.add_argument(f"--{split}", type=above_zero, default=count, help=f"images (default: {count})")
+    options.add_argument("--max-digits", type=above_zero, default=8, help="digits an image (default: 8)")
+    options.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
     return options

@@ -17,12 +17,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("eval", "Measures a model on labelled pictures: COCO metrics, mIoU or accuracy.")
+    options = parser("eval", "Measures a model on labelled images: COCO metrics, mIoU or accuracy.")
     options.add_argument("model", help=ANY_HELP)
     add_weights(options)
     add_data(options)
     add_split(options, "test")
-    options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT pictures only")
+    options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT images only")
     chosen = options.parse_args(argv)
     data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad)
 
@@ -35,7 +35,7 @@ def _run(argv: Sequence[str] | None) -> None:
     metrics = evaluate(predictor, data, limit=chosen.limit)
     count = min(len(data.records), chosen.limit or len(data.records))
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
-    table(f"{chosen.model} on {count} {chosen.split} pictures", ["metric", "value"], rows)
+    table(f"{chosen.model} on {count} {chosen.split} images", ["metric", "value"], rows)
     _record(Path(chosen.model), chosen.split, count, metrics)
 
 
@@ -46,5 +46,5 @@ def _record(model: Path, split: str, count: int, metrics: dict[str, float]) -> N
     if not (folder / "model.toml").is_file():
         return
     name = "model.keras" if is_run else model.resolve().name
-    row = {"kind": "eval", "artifact": name, "split": split, "pictures": count, "metrics": metrics}
+    row = {"kind": "eval", "artifact": name, "split": split, "images": count, "metrics": metrics}
     results.append(folder / "results.jsonl", [results.stamped(row)])

@@ -15,7 +15,7 @@ from effkeras.support.options import ANY_HELP, above_zero, add_weights, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one JSON line a picture, or a frame of a video."""
+    """Prints one JSON line an image, or a frame of a video."""
     return run_command(lambda: _run(argv))
 
 
@@ -24,18 +24,18 @@ def _run(argv: Sequence[str] | None) -> None:
 
     from effkeras.inference.video import is_video
 
-    if is_video(chosen.pictures):
+    if is_video(chosen.images):
         _of_video(chosen)
     elif chosen.every is not None:
-        raise EffkerasError(f"--every goes with a video, which {chosen.pictures} is not")
+        raise EffkerasError(f"--every goes with a video, which {chosen.images} is not")
     else:
-        _of_pictures(chosen)
+        _of_images(chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("predict", "Finds objects (or classes) in pictures and videos; one JSON line a picture.")
+    options = parser("predict", "Finds objects (or classes) in images and videos; one JSON line an image.")
     options.add_argument("model", help=ANY_HELP)
-    options.add_argument("pictures", type=Path, help="a picture, a folder of pictures, or a video")
+    options.add_argument("images", type=Path, help="an image, a folder of images, or a video")
     add_weights(options)
     options.add_argument(
         "--min-score", type=float, default=0.3, help="leave out what is less sure (default: 0.3)"
@@ -49,24 +49,24 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=Path("predictions"),
         metavar="DIR",
-        help="also write the pictures or the video with boxes drawn (default: predictions/)",
+        help="also write the images or the video with boxes drawn (default: predictions/)",
     )
     return options
 
 
-def _of_pictures(chosen: argparse.Namespace) -> None:
-    from effkeras.inference.predict import draw, pictures_in, predict
+def _of_images(chosen: argparse.Namespace) -> None:
+    from effkeras.inference.predict import draw, images_in, predict
     from effkeras.inference.predictor import open_predictor
 
-    paths = pictures_in(chosen.pictures)
+    paths = images_in(chosen.images)
     targets = one_each(chosen.save, paths, ".png") if chosen.save else {}
     predictor = open_predictor(chosen.model, chosen.weights)
     for record in predict(predictor, paths, chosen.min_score):
         print(json.dumps(record), flush=True)
         if chosen.save:
-            draw(record, targets[Path(record["picture"])])
+            draw(record, targets[Path(record["image"])])
     if chosen.save:
-        note(f"drawn pictures are in {chosen.save}/")
+        note(f"drawn images are in {chosen.save}/")
 
 
 def _of_video(chosen: argparse.Namespace) -> None:
@@ -74,9 +74,9 @@ def _of_video(chosen: argparse.Namespace) -> None:
     from effkeras.inference.predictor import open_predictor
     from effkeras.inference.video import open_video, write_video
 
-    out = one_each(chosen.save, [chosen.pictures], ".mp4")[chosen.pictures] if chosen.save else None
+    out = one_each(chosen.save, [chosen.images], ".mp4")[chosen.images] if chosen.save else None
     with ExitStack() as stack:
-        video = stack.enter_context(open_video(chosen.pictures))
+        video = stack.enter_context(open_video(chosen.images))
         predictor = open_predictor(chosen.model, chosen.weights)
         add = stack.enter_context(write_video(out, video)) if out else None
         frames = predict_video(predictor, video, chosen.min_score, chosen.every or 1)

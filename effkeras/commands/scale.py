@@ -87,7 +87,7 @@ def _title(spec: ModelSpec, factors: Coefficients) -> str:
     network = f"{factors.alpha:g}^phi deep, {factors.beta:g}^phi wide"
     if spec.is_detector:
         return f"{spec.name} by EfficientDet's law; backbone {network}"
-    return f"{spec.name}, {network}, {factors.gamma:g}^phi larger pictures"
+    return f"{spec.name}, {network}, {factors.gamma:g}^phi larger images"
 
 
 def _scaled(spec: ModelSpec, phi: float, chosen: argparse.Namespace) -> ModelSpec:
@@ -116,7 +116,7 @@ def _check(chosen: argparse.Namespace, spec: ModelSpec) -> None:
 def _parser() -> argparse.ArgumentParser:
     options = parser(
         "scale",
-        "Compound scaling: depth, width and pictures grow together with phi, from the model given. "
+        "Compound scaling: depth, width and images grow together with phi, from the model given. "
         "(b1 to b7 and d1 to d7 of the zoo are what the authors chose near this law.)",
     )
     options.add_argument(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from effkeras.search.trials.job import SearchJob
     from effkeras.search.trials.workers import WorkerPool
 
-_EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_pictures", "validation_pictures")
+_EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_images", "validation_images")
 # Costs that are counted from a definition, so that a limit on them is kept before any training.
 _COUNTED = ("parameters", "macs", "table:")
 # Draws by which the networks of a space are estimated: less than a second, and a few per cent.
@@ -283,7 +283,7 @@ def _listed() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("search", "Searches a network for labelled pictures. The same command again resumes.")
+    options = parser("search", "Searches a network for labelled images. The same command again resumes.")
     options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _listed()
     options.add_argument("space", help="what to choose from: one of the spaces below, or a TOML file")
     add_data(options)
@@ -339,12 +339,12 @@ def _add_evaluation(options: argparse.ArgumentParser) -> None:
         "--evaluation", metavar="KIND", help="train (default), or proxy:NAME, as proxy:synflow"
     )
     group.add_argument("--config", type=Path, metavar="TOML", help="its settings; options override them")
-    group.add_argument("--epochs", type=above_zero, help="passes over the pictures")
-    group.add_argument("--batch", type=above_zero, help="pictures a step")
+    group.add_argument("--epochs", type=above_zero, help="passes over the images")
+    group.add_argument("--batch", type=above_zero, help="images a step")
     group.add_argument("--learning-rate", type=float, help="the peak")
     group.add_argument("--patience", type=int, help="epochs without a gain that end a training")
-    group.add_argument("--train-pictures", type=int, metavar="N", help="at most so many; 0 is all")
-    group.add_argument("--validation-pictures", type=int, metavar="N", help="at most so many; 0 is all")
+    group.add_argument("--train-images", type=int, metavar="N", help="at most so many; 0 is all")
+    group.add_argument("--validation-images", type=int, metavar="N", help="at most so many; 0 is all")
     group.add_argument(
         "--pruner",
         choices=["none", "halving", "hyperband"],

@@ -42,7 +42,7 @@ def _run(argv: Sequence[str] | None) -> None:
     validation = _validation(chosen.data, skip_bad=chosen.skip_bad, masks=spec.segments)
     for skipped in data.skipped[:3]:
         note(f"skipped {skipped.what}: {skipped.why}")
-    note(f"{len(data.records)} pictures of {len(data.labels)} classes; loading TensorFlow")
+    note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
     with quiet():
         from effkeras.training.loop import Job, train
@@ -79,7 +79,7 @@ def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("train", "Trains a model on labelled pictures. The same command again resumes.")
+    options = parser("train", "Trains a model on labelled images. The same command again resumes.")
     options.add_argument("model", help=f"{MODEL_HELP}; training starts from the weights that are there")
     add_data(options)
     add_backbone(options)
@@ -94,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--config", type=Path, metavar="TOML", help="settings; the options below override it"
     )
-    options.add_argument("--epochs", type=above_zero, help="passes over the pictures (default: 30)")
-    options.add_argument("--batch", type=above_zero, help="pictures a step (default: 16)")
+    options.add_argument("--epochs", type=above_zero, help="passes over the images (default: 30)")
+    options.add_argument("--batch", type=above_zero, help="images a step (default: 16)")
     options.add_argument("--optimizer", choices=["adamw", "sgd"], help="default: adamw")
     options.add_argument("--learning-rate", type=float, help="the peak (default: 0.001)")
     options.add_argument("--freeze", choices=["none", "backbone"], help="what keeps its weights")

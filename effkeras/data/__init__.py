@@ -1,1 +1,1 @@
-"""Labelled pictures: readers and writers of data set formats, and the training pipeline."""
+"""Labelled images: readers and writers of data set formats, and the training pipeline."""

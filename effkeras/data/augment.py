@@ -1,7 +1,7 @@
-"""Random changes to a batch of pictures and their boxes, by Keras core's image operations.
+"""Random changes to a batch of images and their boxes, by Keras core's image operations.
 
-Every change is a pure function of a seed per picture, so that a resumed training sees exactly the
-pictures that an uninterrupted one sees.
+Every change is a pure function of a seed per image, so that a resumed training sees exactly the
+images that an uninterrupted one sees.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MIN_VISIBLE = 0.3
 
 
 class Batch(NamedTuple):
-    """Pictures and their truths.
+    """Images and their truths.
 
     `pixels` is float32 (B, H, W, 3), `boxes` float32 (B, M, 4) in pixels, `classes` int32 (B, M) with -1
     for padding, `crowd` bool (B, M), `labels` uint8 (B, H, W) with 255 for unknown, or (B, 0, 0).
@@ -33,20 +33,20 @@ class Batch(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """Output pixel = input pixel * scale + offset, per picture and axis: each (B, 2) as y, x."""
+    """Output pixel = input pixel * scale + offset, per image and axis: each (B, 2) as y, x."""
 
     scale: tf.Tensor
     offset: tf.Tensor
 
 
 def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]) -> Batch:
-    """Moves and recolours each picture by its own seed.
+    """Moves and recolours each image by its own seed.
 
     Args:
         batch: float pixels 0..255 and boxes.
         seeds: int32 (B, 2).
         spec: which changes.
-        fill: RGB colour of what comes in from outside the picture.
+        fill: RGB colour of what comes in from outside the image.
     """
     size = tuple(batch.pixels.shape[1:3])
     draws = _uniform(seeds, 11)
@@ -57,10 +57,10 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
     return Batch(pixels, boxes, classes, batch.crowd & visible, _move_labels(batch.labels, move))
 
 
-def augment_pictures(
+def augment_images(
     pixels: tf.Tensor, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]
 ) -> tf.Tensor:
-    """`augment` for pictures without boxes: float32 (B, H, W, 3) to the same."""
+    """`augment` for images without boxes: float32 (B, H, W, 3) to the same."""
     draws = _uniform(seeds, 11)
     move = _draw_move(draws, spec, tuple(pixels.shape[1:3]))
     return _recolor(_move_pixels(pixels, move, fill), draws, spec)
@@ -76,7 +76,7 @@ def _uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
 def _draw_move(draws: tf.Tensor, spec: AugmentSpec, size: tuple[int, int]) -> _Move:
     low, high = (tf.math.log(tf.constant(end, tf.float32)) for end in spec.scale)
     zoom = tf.exp(low + draws[:, 0:1] * (high - low))
-    # Where it is enlarged a window is taken, where it is shrunk the picture lies somewhere in the frame.
+    # Where it is enlarged a window is taken, where it is shrunk the image lies somewhere in the frame.
     room = tf.constant([size], tf.float32) * (1 - zoom)
     offset = room * draws[:, 1:3]
     mirrored = spec.flip & (draws[:, 3:4] < 0.5)

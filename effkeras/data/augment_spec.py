@@ -1,4 +1,4 @@
-"""Which random changes training pictures go through, as data (no TensorFlow needed to read it)."""
+"""Which random changes training images go through, as data (no TensorFlow needed to read it)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class AugmentSpec:
     """Which changes, and how large.
 
-    `scale` is the range of the zoom (log-uniform), `flip` mirrors half of the pictures, `brightness`
+    `scale` is the range of the zoom (log-uniform), `flip` mirrors half of the images, `brightness`
     shifts by up to that share of 255, `contrast` multiplies by 1 plus or minus that much, and `color`
     does so per channel.
     """

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from effkeras.data.pictures import tolerated
+from effkeras.data.images import tolerated
 from effkeras.data.records import Skipped
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
@@ -59,7 +59,7 @@ def existing_images(
     if not tolerated(len(missing), len(names)):
         identity, path = next(iter(missing.items()))
         raise EffkerasError(
-            f"{labels}: {len(missing)} of {len(names)} picture files are missing, first {str(path)!r} "
+            f"{labels}: {len(missing)} of {len(names)} image files are missing, first {str(path)!r} "
             f"(image {identity}); put them there, or take them out of the labels"
         )
     skipped = [Skipped(f"image {key}", f"no such file: {path}") for key, path in missing.items()]
@@ -72,7 +72,7 @@ def _file_names(labels: Path, folder: Path) -> frozenset[str]:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.is_file())
     except OSError as error:
-        raise EffkerasError(f"{labels}: its picture folder {folder} is missing ({error.strerror})") from error
+        raise EffkerasError(f"{labels}: its image folder {folder} is missing ({error.strerror})") from error
 
 
 def _path(labels: Path, folder: Path, identity: int, name: str) -> Path:

@@ -228,7 +228,7 @@ def _fits(spec: ModelSpec, data: LabelledData) -> bool:
 
 
 def _misfit(spec: ModelSpec, data: LabelledData) -> EffkerasError:
-    wanted = "pictures with boxes (COCO)" if spec.is_detector else "a folder per class"
+    wanted = "images with boxes (COCO)" if spec.is_detector else "a folder per class"
     return EffkerasError(f"{data.root} does not fit {spec.name}, which needs {wanted}")
 
 

@@ -1,7 +1,7 @@
 """A real data set that needs no download: scanned handwritten digits on textured backgrounds.
 
 The 1,797 scans (8 x 8 pixels) and the two photographs are the ones that scikit-learn ships: part of the
-"Optical Recognition of Handwritten Digits" set of the UCI repository, and two pictures under CC BY.
+"Optical Recognition of Handwritten Digits" set of the UCI repository, and two images under CC BY.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class DigitsOptions:
-    """What to write: pictures per split, `size` in pixels (0: 128, or 32 for classification).
+    """What to write: images per split, `size` in pixels (0: 128, or 32 for classification).
 
-    `masks` adds COCO segmentations; `classify` writes a folder per class, one digit to a picture. Raises
+    `masks` adds COCO segmentations; `classify` writes a folder per class, one digit to an image. Raises
     EffkerasError for values that make no data set.
     """
 
@@ -57,7 +57,7 @@ class DigitsOptions:
         _check_options(self)
 
     def count(self, split: str) -> int:
-        """Pictures in a split."""
+        """Images in a split."""
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 
 
@@ -89,7 +89,7 @@ def write_digits(out: Path, options: DigitsOptions) -> None:
 
 
 class Sources(NamedTuple):
-    """What pictures are made of.
+    """What images are made of.
 
     `scans` is uint8 (n, 8, 8), 0..255; `labels` int (n,); `photographs` are RGB.
     """
@@ -135,9 +135,9 @@ def _check_options(options: DigitsOptions) -> None:
     if not smallest <= options.size <= 2048:
         raise EffkerasError(f"a size of {options.size} pixels is not possible; use {smallest} to 2048")
     if min(options.train, options.val, options.test) < 1:
-        raise EffkerasError("every split needs at least one picture; use 1 or more")
+        raise EffkerasError("every split needs at least one image; use 1 or more")
     if options.max_digits < 1:
-        raise EffkerasError(f"no picture can hold {options.max_digits} digits; use 1 or more")
+        raise EffkerasError(f"no image can hold {options.max_digits} digits; use 1 or more")
     if options.seed < 0:
         raise EffkerasError(f"the seed {options.seed} is negative; use 0 or more")
     if options.masks not in ("none", "polygon", "rle"):
@@ -177,9 +177,9 @@ def _of_split(sources: Sources, split: str) -> Sources:
 
 
 def _generators(split: str, options: DigitsOptions) -> Iterator[np.random.Generator]:
-    """One generator per picture, so that a picture depends on its index alone, not on its neighbours."""
+    """One generator per image, so that an image depends on its index alone, not on its neighbours."""
     indices = range(options.count(split))
-    for index in console.track(indices, f"{split} pictures", len(indices)):
+    for index in console.track(indices, f"{split} images", len(indices)):
         yield np.random.default_rng([options.seed, SPLITS.index(split), index])
 
 
@@ -228,7 +228,7 @@ def _segmentation(item: _Placed, options: DigitsOptions) -> Segmentation:
 def _draw_many(
     rng: np.random.Generator, sources: Sources, options: DigitsOptions
 ) -> tuple[np.ndarray, list[_Placed]]:
-    """A picture, uint8 (size, size, 3), and the digits in it."""
+    """An image, uint8 (size, size, 3), and the digits in it."""
     size = options.size
     canvas = _background(rng, sources.photographs, size)
     placed: list[_Placed] = []
@@ -245,7 +245,7 @@ def _draw_many(
 
 
 def _draw_one(rng: np.random.Generator, sources: Sources, label: int, size: int) -> np.ndarray:
-    """A picture, uint8 (size, size, 3), with one digit near its middle."""
+    """An image, uint8 (size, size, 3), with one digit near its middle."""
     canvas = _background(rng, sources.photographs, size)
     scan = sources.scans[rng.choice(np.flatnonzero(sources.labels == label))]
     alpha = _stamp(rng, scan, size * rng.uniform(0.45, 0.68))[:size, :size]

@@ -57,14 +57,14 @@ def classes_of(spec: ModelSpec, data: LabelledData) -> MaskClasses | None:
 
 
 def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, int]) -> np.ndarray:
-    """The class of each pixel of a picture: uint8 (h, w), 255 where it is unknown.
+    """The class of each pixel of an image: uint8 (h, w), 255 where it is unknown.
 
     Of masks that overlap, the smaller one is on top. Crowds, and boxes without a mask, are unknown.
 
     Args:
-        record: a picture that was read with its masks.
+        record: an image that was read with its masks.
         classes: the model's mask classes.
-        size: the height and width that the picture was decoded to.
+        size: the height and width that the image was decoded to.
 
     Raises:
         EffkerasError: a label map of another size, a PNG file that is missing or damaged, or one that
@@ -92,15 +92,13 @@ def read_label_map(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             values = np.asarray(image)
     except FileNotFoundError as error:
-        raise EffkerasError(
-            f"{path}: there is no such label map; write it, or take its picture out"
-        ) from error
+        raise EffkerasError(f"{path}: there is no such label map; write it, or take its image out") from error
     except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
         raise EffkerasError(f"{path}: the label map is damaged ({error}); {_WAY_OUT}") from error
     if values.ndim == 3 and (values == values[..., :1]).all():
-        values = values[..., 0]  # a grey picture saved in colour
+        values = values[..., 0]  # a grey image saved in colour
     if values.ndim != 2:
-        raise EffkerasError(f"{path}: the label map is a colour picture; {_WAY_OUT}")
+        raise EffkerasError(f"{path}: the label map is a colour image; {_WAY_OUT}")
     if values.min() < 0 or values.max() > IGNORED:
         raise EffkerasError(
             f"{path}: the label map has values from {values.min()} to {values.max()}; {_WAY_OUT}"
@@ -109,9 +107,9 @@ def read_label_map(path: Path) -> np.ndarray:
 
 
 def to_input(labels: np.ndarray, placement: Placement, size: tuple[int, int]) -> np.ndarray:
-    """A picture's label map (h, w) in the network's input, uint8 (H, W), by nearest neighbour.
+    """An image's label map (h, w) in the network's input, uint8 (H, W), by nearest neighbour.
 
-    Outside the picture it is 255.
+    Outside the image it is 255.
     """
     rows, columns = (
         np.floor((np.arange(size[axis]) + 0.5 - placement.offset[axis]) / placement.scale[axis]).astype(int)

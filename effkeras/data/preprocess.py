@@ -1,9 +1,9 @@
-"""From a picture of any size to a network's input: the one piece of code for training, evaluation,
+"""From an image of any size to a network's input: the one piece of code for training, evaluation,
 calibration and prediction.
 
 Pixels stay on the 0..255 scale; normalisation is the model's first layer. Resizing is bilinear with
 half-pixel centres and no antialiasing, as `tf.image.resize` does it and the published networks were
-trained with; pixels are rounded, so that a float model and an 8-bit artifact see the same picture.
+trained with; pixels are rounded, so that a float model and an 8-bit artifact see the same image.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from effkeras.definitions.definition import InputSpec
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Placement:
-    """Where a picture ends up in the network's input.
+    """Where an image ends up in the network's input.
 
-    `scale` is input pixels per picture pixel, (y, x); `offset` is the picture's corner in the input,
-    (y, x), negative where it is cropped. `size` is the picture's (height, width).
+    `scale` is input pixels per image pixel, (y, x); `offset` is the image's corner in the input,
+    (y, x), negative where it is cropped. `size` is the image's (height, width).
     """
 
     scale: tuple[float, float]
@@ -35,20 +35,20 @@ class Placement:
         return Placement((scale[0], scale[1]), self.offset, size)
 
     def to_input(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes (n, 4) from picture pixels to input pixels."""
+        """Boxes (n, 4) from image pixels to input pixels."""
         return (boxes * np.tile(self.scale, 2) + np.tile(self.offset, 2)).astype(np.float32)
 
-    def to_picture(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes (n, 4) from input pixels to picture pixels, clipped to the picture."""
+    def to_image(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (n, 4) from input pixels to image pixels, clipped to the image."""
         moved = (boxes - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
         return np.clip(moved, 0, np.tile(self.size, 2)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Placed:
-    """A picture in the network's input.
+    """An image in the network's input.
 
-    `content` is uint8 (h, w, 3), the part that shows the picture; the rest, below and right of it, is
+    `content` is uint8 (h, w, 3), the part that shows the image; the rest, below and right of it, is
     filled with the mean colour, which normalises to 0.
     """
 
@@ -56,17 +56,17 @@ class Placed:
     placement: Placement
 
 
-def place(picture: np.ndarray, spec: InputSpec) -> Placed:
-    """Resizes a picture for the network.
+def place(image: np.ndarray, spec: InputSpec) -> Placed:
+    """Resizes an image for the network.
 
     Args:
-        picture: uint8 (h, w, 3) RGB.
+        image: uint8 (h, w, 3) RGB.
         spec: the input size and the way to reach it: "letterbox" keeps the aspect ratio and pads below
             and right; "center-crop" takes the central square, `crop` of the shorter side.
     """
     if spec.resize == "letterbox":
-        return _letterbox(picture, spec.size)
-    return _center_crop(picture, spec)
+        return _letterbox(image, spec.size)
+    return _center_crop(image, spec)
 
 
 def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -80,38 +80,38 @@ def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
     return pixels
 
 
-def network_input(picture: np.ndarray, spec: InputSpec) -> np.ndarray:
+def network_input(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     """`place` and `fill` in one: uint8 (h, w, 3) to float32 (H, W, 3)."""
-    return fill(place(picture, spec).content, spec)
+    return fill(place(image, spec).content, spec)
 
 
-def resize_bilinear(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (h, w, 3) to uint8 (*size, 3)."""
-    if picture.shape[:2] == size:
-        return picture
-    tops, bottoms, down = _neighbours(picture.shape[0], size[0])
-    lefts, rights, across = _neighbours(picture.shape[1], size[1])
-    rows = picture[tops] * (1 - down)[:, None, None] + picture[bottoms] * down[:, None, None]
+    if image.shape[:2] == size:
+        return image
+    tops, bottoms, down = _neighbours(image.shape[0], size[0])
+    lefts, rights, across = _neighbours(image.shape[1], size[1])
+    rows = image[tops] * (1 - down)[:, None, None] + image[bottoms] * down[:, None, None]
     pixels = rows[:, lefts] * (1 - across)[:, None] + rows[:, rights] * across[:, None]
     return np.rint(pixels).astype(np.uint8)
 
 
-def _letterbox(picture: np.ndarray, size: tuple[int, int]) -> Placed:
-    height, width = picture.shape[:2]
+def _letterbox(image: np.ndarray, size: tuple[int, int]) -> Placed:
+    height, width = image.shape[:2]
     if size[0] * width <= size[1] * height:  # whole numbers, or the full side may end a pixel short
         inner = (size[0], max(1, size[0] * width // height))
     else:
         inner = (max(1, size[1] * height // width), size[1])
     factors = (inner[0] / height, inner[1] / width)
-    return Placed(resize_bilinear(picture, inner), Placement(factors, (0.0, 0.0), (height, width)))
+    return Placed(resize_bilinear(image, inner), Placement(factors, (0.0, 0.0), (height, width)))
 
 
-def _center_crop(picture: np.ndarray, spec: InputSpec) -> Placed:
-    height, width = picture.shape[:2]
+def _center_crop(image: np.ndarray, spec: InputSpec) -> Placed:
+    height, width = image.shape[:2]
     ratio = min(height / spec.size[0], width / spec.size[1]) * spec.crop
     cut = (max(1, round(spec.size[0] * ratio)), max(1, round(spec.size[1] * ratio)))
     top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
-    content = resize_bilinear(picture[top : top + cut[0], left : left + cut[1]], spec.size)
+    content = resize_bilinear(image[top : top + cut[0], left : left + cut[1]], spec.size)
     factors = (spec.size[0] / cut[0], spec.size[1] / cut[1])
     offset = (-top * factors[0], -left * factors[1])
     return Placed(content, Placement(factors, offset, (height, width)))

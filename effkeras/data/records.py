@@ -1,4 +1,4 @@
-"""What every reader returns: labelled pictures as plain records, whatever the format on disk."""
+"""What every reader returns: labelled images as plain records, whatever the format on disk."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ Mask = Polygons | RunLengths
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DetectionRecord:
-    """One picture with its boxes.
+    """One image with its boxes.
 
     `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `classes` is int64 (n,), an index into
     the data set's categories; `crowd` is bool (n,): COCO's iscrowd; `areas` is float32 (n,): the
     annotated area in pixels, which COCO's small/medium/large split is defined on. `masks` is a mask (or
-    None) for each box, or the PNG file of the picture's label map; both only when masks were asked for.
+    None) for each box, or the PNG file of the image's label map; both only when masks were asked for.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class DetectionRecord:
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:
-    """One split of pictures with boxes.
+    """One split of images with boxes.
 
     `map_classes` has the class of each value from 1 on of the PNG label maps; None when value v is class
     v - 1.
@@ -84,7 +84,7 @@ class DetectionData:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationRecord:
-    """One picture with its class index."""
+    """One image with its class index."""
 
     path: Path
     label: int
@@ -92,7 +92,7 @@ class ClassificationRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """One split of pictures with one class each."""
+    """One split of images with one class each."""
 
     root: Path
     split: str

@@ -22,7 +22,7 @@ Segmentation = list[list[float]] | dict[str, list[int]]
 
 
 def parse_segmentation(value: Any, size: tuple[int, int]) -> Mask | None:
-    """COCO's `segmentation` of one box in a picture of `size` (height, width): polygons or run lengths.
+    """COCO's `segmentation` of one box in an image of `size` (height, width): polygons or run lengths.
 
     None when it is missing or empty. Raises EffkerasError for what is neither.
     """

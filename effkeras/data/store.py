@@ -1,4 +1,4 @@
-"""Pictures of a split in the size of the network, ready to be drawn in any order."""
+"""Images of a split in the size of the network, ready to be drawn in any order."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from effkeras.data.images import RecordReader, tolerated
 from effkeras.data.masks import MaskClasses, label_map, to_input
-from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
@@ -24,7 +24,7 @@ Record = DetectionRecord | ClassificationRecord
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sample:
-    """One picture in the network's input.
+    """One image in the network's input.
 
     `pixels` is uint8 (H, W, 3), its part outside `content` (height, width) unused. `boxes` is float32
     (M, 4) in input pixels, all that the image has; `classes` int32 (M,); `crowd` bool (M,). A classifier's
@@ -40,11 +40,11 @@ class Sample:
     labels: np.ndarray
 
 
-class PictureStore:
+class ImageStore:
     """Random access to the samples of a split.
 
-    Decodes everything up front when that fits in 2 GiB, else picture by picture. Unreadable pictures are
-    left out (picture by picture, the next readable one stands in), reported once and counted; more than one
+    Decodes everything up front when that fits in 2 GiB, else image by image. Unreadable images are
+    left out (image by image, the next readable one stands in), reported once and counted; more than one
     in a hundred is an error.
     """
 
@@ -78,13 +78,13 @@ class PictureStore:
             index = (index + 1) % len(self._records)
 
     def check(self) -> None:
-        """Raises EffkerasError when more pictures were unreadable than is tolerated."""
+        """Raises EffkerasError when more images were unreadable than is tolerated."""
         _refuse_many(list(self._bad.values()), len(self._records))
 
     def _decode_all(self) -> list[Sample]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(self._sample_or_error, self._records)
-            samples = list(track(results, "reading pictures", total=len(self._records)))
+            samples = list(track(results, "reading images", total=len(self._records)))
         kept = [sample for sample in samples if isinstance(sample, Sample)]
         bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
         _refuse_many(bad, len(samples))

@@ -44,7 +44,7 @@ MOST_MASK_CLASSES = 255  # a label map is 8 bits deep, and 255 means ignored
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """How a picture becomes the network's input; the one description used everywhere.
+    """How an image becomes the network's input; the one description used everywhere.
 
     `size` is (height, width) in pixels; `mean` and `std` are per RGB channel on the 0..255 scale.
     """
@@ -177,7 +177,7 @@ class ModelSpec:
 
     @property
     def is_detector(self) -> bool:
-        """Whether the outputs are boxes (or a mask) rather than one class per picture."""
+        """Whether the outputs are boxes (or a mask) rather than one class per image."""
         return self.family == "efficientdet"
 
     @property
@@ -284,7 +284,7 @@ def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
 
 
 def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
-    """The same model for pictures of (height, width) or (height, width, 3) pixels."""
+    """The same model for images of (height, width) or (height, width, 3) pixels."""
     sides = tuple(shape) if _is_list(shape) else ()
     height, width, *rest = (*map(whole, sides), None, None)[: max(2, len(sides))]
     if height is None or width is None or rest not in ([], [3]):

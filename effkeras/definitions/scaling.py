@@ -56,7 +56,7 @@ def finite(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Factors for a network's depth and width and for the sides of its pictures."""
+    """Factors for a network's depth and width and for the sides of its images."""
 
     depth: float = 1.0
     width: float = 1.0
@@ -101,7 +101,7 @@ class DetectorLaw:
     """EfficientDet's growth per step of phi (arXiv:1911.09070, section 4.2), relative to D0.
 
     BiFPN channels grow by `channels`^phi, its cells by phi, the heads' layers by one every `head_every`
-    steps, and the picture's sides by `sides` of D0's: 128 of 512 pixels. The zoo's D1 to D7 are the authors'
+    steps, and the image's sides by `sides` of D0's: 128 of 512 pixels. The zoo's D1 to D7 are the authors'
     table, which departs from their law: D2 has 112 channels, not 120, D5 7 cells and 1280 pixels.
     """
 
@@ -119,7 +119,7 @@ class DetectorLaw:
         return dataclasses.replace(head, repeats=head.repeats + math.floor(phi / self.head_every))
 
     def resolution(self, phi: float) -> float:
-        """The factor of the picture's sides at phi."""
+        """The factor of the image's sides at phi."""
         return 1 + self.sides * phi
 
 

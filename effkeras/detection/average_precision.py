@@ -1,7 +1,7 @@
-"""COCO's AP from matches that are made once, so that it can be had for any weighting of the pictures.
+"""COCO's AP from matches that are made once, so that it can be had for any weighting of the images.
 
-A bootstrap resamples pictures a thousand times; the matches of detections to true boxes stay the same. All
-pictures counted once, this is the AP of `coco_metrics`.
+A bootstrap resamples images a thousand times; the matches of detections to true boxes stay the same. All
+images counted once, this is the AP of `coco_metrics`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from effkeras.detection.nms import Detections
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-MOST = 100  # detections of a class in a picture that count
+MOST = 100  # detections of a class in an image that count
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassMatches:
-    """All detections of one class, best first: of which picture, and whether right at each threshold.
+    """All detections of one class, best first: of which image, and whether right at each threshold.
 
     `right` and `counts` are bool (10, n): a detection of a crowd counts neither way. `truths` is how many
-    true boxes each picture has, (pictures,).
+    true boxes each image has, (images,).
     """
 
-    pictures: Array
+    images: Array
     right: Array
     counts: Array
     truths: Array
@@ -56,10 +56,10 @@ class _Hits:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What a detector found in some pictures, matched with the truth."""
+    """What a detector found in some images, matched with the truth."""
 
     classes: tuple[ClassMatches, ...]
-    pictures: int
+    images: int
 
     @classmethod
     def of(cls, data: DetectionData, found: Mapping[int, Detections]) -> Matches:
@@ -87,8 +87,8 @@ class Matches:
         return cls(classes, len(arrays["0/truths"]))
 
     def average_precision(self, weights: Array | None = None) -> float:
-        """AP over IoU 0.5 to 0.95, each picture counted as often as `weights` (pictures,) says."""
-        weights = np.ones(self.pictures) if weights is None else weights
+        """AP over IoU 0.5 to 0.95, each image counted as often as `weights` (images,) says."""
+        weights = np.ones(self.images) if weights is None else weights
         values = [_precision(one, weights) for one in self._hits if one.of.truths @ weights > 0]
         return float(np.mean(values)) if values else 0.0
 
@@ -99,19 +99,19 @@ class Matches:
 
 def _matched(records: Sequence[DetectionRecord], found: Mapping[int, Detections], label: int) -> ClassMatches:
     """Matches one class."""
-    parts = [_match_picture(record, found[record.image_id], label) for record in records]
+    parts = [_match_image(record, found[record.image_id], label) for record in records]
     scores = np.concatenate([scores for scores, _, _ in parts])
     order = np.argsort(-scores, kind="stable")
-    pictures = np.repeat(np.arange(len(records)), [len(scores) for scores, _, _ in parts])
+    images = np.repeat(np.arange(len(records)), [len(scores) for scores, _, _ in parts])
     right, counts = (
         np.concatenate([part[position] for part in parts], axis=1)[:, order] for position in (1, 2)
     )
     truths = [int(((one.classes == label) & ~one.crowd).sum()) for one in records]
-    return ClassMatches(pictures[order], right, counts, np.array(truths))
+    return ClassMatches(images[order], right, counts, np.array(truths))
 
 
-def _match_picture(record: DetectionRecord, found: Detections, label: int) -> tuple[Array, Array, Array]:
-    """Scores (n,), and whether right and whether counting, both (10, n), of one class in one picture."""
+def _match_image(record: DetectionRecord, found: Detections, label: int) -> tuple[Array, Array, Array]:
+    """Scores (n,), and whether right and whether counting, both (10, n), of one class in one image."""
     own = np.flatnonzero(found.classes == label)
     own = own[np.argsort(-found.scores[own], kind="stable")][:MOST]
     true = np.flatnonzero(record.classes == label)
@@ -151,7 +151,7 @@ def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
 
 def _precision(hits: _Hits, weights: Array) -> float:
     """AP of one class: the mean over thresholds and recalls of the best precision at that recall or above."""
-    each = weights[hits.of.pictures]
+    each = weights[hits.of.images]
     seen, truths = np.cumsum(each), hits.of.truths @ weights
     values = []
     for places, counts in zip(hits.places, hits.counts, strict=True):

@@ -13,7 +13,7 @@ def decode(deltas: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         anchors: (N, 4) in pixels.
 
     Returns:
-        (..., N, 4) in pixels, not clipped to the picture.
+        (..., N, 4) in pixels, not clipped to the image.
     """
     sizes = anchors[:, 2:] - anchors[:, :2]
     centers = deltas[..., :2] * sizes + (anchors[:, :2] + anchors[:, 2:]) / 2
@@ -46,6 +46,6 @@ def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def clip(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes cut at the edges of a picture of (height, width)."""
+    """Boxes cut at the edges of an image of (height, width)."""
     height, width = size
     return np.clip(boxes, 0, np.array([height, width, height, width], boxes.dtype))

@@ -25,14 +25,14 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
 
     Args:
         data: the true boxes. A class without any counts neither way.
-        found: detections by image id, boxes in picture pixels, with the classes of `data`. Only these
-            pictures are judged.
+        found: detections by image id, boxes in image pixels, with the classes of `data`. Only these
+            images are judged.
 
     Returns:
         Metrics between 0 and 1; a size without any true box is left out.
 
     Raises:
-        EffkerasError: no picture to judge, or no true box in them but crowds.
+        EffkerasError: no image to judge, or no true box in them but crowds.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 

@@ -41,7 +41,7 @@ class FocalLoss(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """(B, N) targets and (B, N, C) logits to one loss per picture, (B,)."""
+        """(B, N) targets and (B, N, C) logits to one loss per image, (B,)."""
         labels = ops.cast(y_true, "int32")
         positives = ops.sum(ops.cast(labels >= 0, "float32")) + 1.0
         # Background and ignored anchors become rows of zeros.
@@ -82,7 +82,7 @@ class BoxLoss(keras.losses.Loss):
         self.weight = weight
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """(B, N, 5) targets and (B, N, 4) deltas to one loss per picture, (B,)."""
+        """(B, N, 5) targets and (B, N, 4) deltas to one loss per image, (B,)."""
         positive = y_true[..., 4]
         positives = ops.sum(positive) + 1.0
         error = ops.abs(y_true[..., :4] - ops.cast(y_pred, "float32"))

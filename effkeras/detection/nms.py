@@ -15,7 +15,7 @@ from effkeras.definitions.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.boxes import clip, decode, iou
 
-# The reference looks at no more than this many anchors of a picture (`MAX_DETECTION_POINTS`).
+# The reference looks at no more than this many anchors of an image (`MAX_DETECTION_POINTS`).
 MAX_CANDIDATES = 5000
 
 # What a detector gives for it to work on.
@@ -33,7 +33,7 @@ BOXES, SCORES, CLASSES, COUNT = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Detections:
-    """What was found in one picture, best first.
+    """What was found in one image, best first.
 
     `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `scores` float32 (n,); `classes` int64
     (n,), indices from 0.
@@ -69,12 +69,12 @@ class Decoder:
         return cls(anchor_boxes(spec), spec.input.size, detector_parts(spec).nms)
 
     def __call__(self, class_logits: np.ndarray, box_deltas: np.ndarray) -> Detections:
-        """Detections of one picture: from (N, classes) logits and (N, 4) deltas."""
+        """Detections of one image: from (N, classes) logits and (N, 4) deltas."""
         found = detect(class_logits, box_deltas, self.anchors, self.nms)
         return Detections(clip(found.boxes, self.size), found.scores, found.classes)
 
     def found(self, outputs: Mapping[str, np.ndarray]) -> Detections:
-        """Detections of one picture from all outputs: from the heads, or what the artifact's NMS kept."""
+        """Detections of one image from all outputs: from the heads, or what the artifact's NMS kept."""
         if BOXES not in outputs:
             return self(outputs["class_logits"], outputs["box_deltas"])
         rows = slice(int(outputs[COUNT]))
@@ -85,7 +85,7 @@ class Decoder:
 
 
 def detect(class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray, nms: NmsSpec) -> Detections:
-    """Detections of one picture from its head outputs, not clipped to the picture.
+    """Detections of one image from its head outputs, not clipped to the image.
 
     Args:
         class_logits: (N, classes).

@@ -14,7 +14,7 @@ _BAND = 2**22  # values that are held at a time
 
 
 def decode_mask(logits: np.ndarray, placement: Placement) -> np.ndarray:
-    """The likeliest class of each pixel: (h, w, C) logits to uint8 of the picture's height and width.
+    """The likeliest class of each pixel: (h, w, C) logits to uint8 of the image's height and width.
 
     The logits are enlarged bilinearly, by pixel centres, before classes are compared: borders run finer
     than the mask's own pixels. What the network says of the padding is left aside.
@@ -32,7 +32,7 @@ def decode_mask(logits: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def _neighbours(placement: Placement, axis: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each row (or column) of the picture the two of the mask around it, and how far from the first."""
+    """For each row (or column) of the image the two of the mask around it, and how far from the first."""
     scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
     last = min(length, int(np.ceil(round(side * scale + offset, 3) / MASK_STRIDE))) - 1
     position = ((np.arange(side) + 0.5) * scale + offset) / MASK_STRIDE - 0.5
@@ -43,7 +43,7 @@ def _neighbours(placement: Placement, axis: int, length: int) -> tuple[np.ndarra
 
 @dataclass(eq=False, slots=True)
 class Confusion:
-    """Counts of pixels by true and by predicted class, over any number of pictures."""
+    """Counts of pixels by true and by predicted class, over any number of images."""
 
     classes: int
     counts: np.ndarray = field(init=False)

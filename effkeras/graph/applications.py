@@ -27,12 +27,12 @@ KerasTensor = Any
 def feature_maps(
     x: KerasTensor, network: Application, widths: Mapping[str, int], dtype: str = "float32"
 ) -> list[tuple[KerasTensor, int]]:
-    """The maps that `network.taps` name, of new layers on the normalised picture `x`.
+    """The maps that `network.taps` name, of new layers on the normalised image `x`.
 
     `widths` are filters or units of layers that are to have others than Keras gives them; beside each map
     stand the channels that it has without them.
 
-    Raises EffkerasError for an unknown function or tap, and for a picture that is too small.
+    Raises EffkerasError for an unknown function or tap, and for an image that is too small.
     """
     model = skeleton(network.function, (x.shape[1], x.shape[2]))
     names = fresh_names(model)
@@ -57,7 +57,7 @@ def skeleton(function: str, size: tuple[int, int]) -> keras.Model:
             return build(**options)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
-        raise EffkerasError(f"{function} on pictures of {size[0]} x {size[1]}: {reason}") from error
+        raise EffkerasError(f"{function} on images of {size[0]} x {size[1]}: {reason}") from error
 
 
 def fresh_names(model: keras.Model) -> dict[str, str]:

@@ -94,7 +94,7 @@ class Flow:
 def channel_flow(model: keras.Model) -> Flow:
     """Follows the channels of a flat functional model.
 
-    Channels of the picture and of the outputs are locked, and so are those that run into an operation that
+    Channels of the image and of the outputs are locked, and so are those that run into an operation that
     is not known here, or that looks at all channels at once.
     """
     tracer = _Tracer()
@@ -145,7 +145,7 @@ class _Tracer:
 def _handler(call: Call) -> Handler:
     operation = call.operation
     if isinstance(operation, keras.layers.InputLayer):
-        return _picture
+        return _image
     found = _layers().get(type(operation))
     if found is not None:
         return found if _is_plain(operation) else _unknown
@@ -196,8 +196,8 @@ def _is_plain(layer: Any) -> bool:
     return getattr(layer, "data_format", "channels_last") in ("channels_last", None)
 
 
-def _picture(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    return _fixed(tracer, call, "they are the picture's")
+def _image(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
+    return _fixed(tracer, call, "they are the image's")
 
 
 def _unknown(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:

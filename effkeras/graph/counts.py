@@ -19,7 +19,7 @@ ACTIVATION_OPERATIONS = {"swish": 2, "silu": 2, "hard_swish": 3, "hard_silu": 3}
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a definition costs: weights, and multiply-adds for one picture."""
+    """What a definition costs: weights, and multiply-adds for one image."""
 
     trainable: int
     total: int

@@ -139,7 +139,7 @@ def check_functional(model: keras.Model) -> None:
             "make it with keras.Model(inputs, outputs)"
         )
     if len(model.inputs) != 1:
-        raise EffkerasError(f"the model {model.name!r} has {len(model.inputs)} inputs; one picture is needed")
+        raise EffkerasError(f"the model {model.name!r} has {len(model.inputs)} inputs; one image is needed")
 
 
 def copy_onto(x: KerasTensor, part: Part, rules: CopyRules) -> list[KerasTensor]:

@@ -51,7 +51,7 @@ class CountedNetwork:
 
 
 def count_layers(model: keras.Model) -> Counts:
-    """Weights, multiply-adds and operations for one picture, of any functional model.
+    """Weights, multiply-adds and operations for one image, of any functional model.
 
     Multiply-adds are those of Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D and Dense, groups
     and repeated calls included; nested models are looked into. Weights count once however often they are
@@ -69,7 +69,7 @@ def count_layers(model: keras.Model) -> Counts:
 def count_application(
     network: Application, size: tuple[int, int], widths: Mapping[str, int]
 ) -> CountedNetwork:
-    """What a network of keras.applications costs up to its last tap, for pictures of `size` pixels.
+    """What a network of keras.applications costs up to its last tap, for images of `size` pixels.
 
     `widths` are those of layers that have others than Keras gives them.
     """

@@ -156,19 +156,19 @@ def check_finite(model: keras.Model) -> None:
 
 
 def relative_errors(
-    pictures: np.ndarray,
+    images: np.ndarray,
     wanted: tuple[KerasTensor, list[KerasTensor]],
     got: tuple[KerasTensor, list[KerasTensor]],
 ) -> list[float]:
     """How far tensors of two models are apart, each as a share of the standard deviation of the wanted one.
 
     Args:
-        pictures: (B, H, W, C).
+        images: (B, H, W, C).
         wanted: a model's input, and tensors made from it.
         got: another model's input, and the tensors that correspond.
     """
     with deep_graphs():
-        outputs = (keras.Model(*one).predict_on_batch(pictures) for one in (wanted, got))
+        outputs = (keras.Model(*one).predict_on_batch(images) for one in (wanted, got))
         before, after = map(keras.tree.flatten, outputs)  # Keras gives a list of one as that one
     return [float(np.std(new - old) / (np.std(old) + TINY)) for old, new in zip(before, after, strict=True)]
 

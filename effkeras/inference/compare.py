@@ -1,4 +1,4 @@
-"""How much one model loses against another on the same pictures, and how sure that is."""
+"""How much one model loses against another on the same images, and how sure that is."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ RESAMPLES = 1000
 LEVEL = 0.95
 _METRICS = "metrics"
 
-# A model's metric when each picture counts as often as the weights (pictures,) say.
+# A model's metric when each image counts as often as the weights (images,) say.
 WeightedMetric = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
-    """What a model made of each of some pictures: its metric for any weighting of them.
+    """What a model made of each of some images: its metric for any weighting of them.
 
     `arrays` are what `weighted` is computed from.
     """
 
     metric: str
-    pictures: int
+    images: int
     weighted: WeightedMetric
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
-        """The metric, each picture counted once."""
-        return self.weighted(np.ones(self.pictures))
+        """The metric, each image counted once."""
+        return self.weighted(np.ones(self.images))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,16 +105,16 @@ def measure(
 def compare(before: Outcomes, after: Outcomes, *, resamples: int = RESAMPLES, seed: int = 0) -> Drop:
     """The drop from one model to another, with its paired bootstrap interval.
 
-    Pictures are drawn with replacement, the same for both models (Efron & Tibshirani 1993, chapter 13).
-    Raises EffkerasError when the outcomes are not of the same pictures.
+    Images are drawn with replacement, the same for both models (Efron & Tibshirani 1993, chapter 13).
+    Raises EffkerasError when the outcomes are not of the same images.
     """
-    if (before.metric, before.pictures) != (after.metric, after.pictures):
-        raise EffkerasError("only outcomes on the same pictures can be compared")
+    if (before.metric, before.images) != (after.metric, after.images):
+        raise EffkerasError("only outcomes on the same images can be compared")
     random = np.random.default_rng(seed)
-    shares = np.full(before.pictures, 1 / before.pictures)
+    shares = np.full(before.images, 1 / before.images)
     drops = [
         before.weighted(weights) - after.weighted(weights)
-        for weights in random.multinomial(before.pictures, shares, size=resamples).astype(float)
+        for weights in random.multinomial(before.images, shares, size=resamples).astype(float)
     ]
     low, high = np.quantile(drops, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Drop(before.metric, before.value, after.value, float(low), float(high))
@@ -127,7 +127,7 @@ def _of_right(arrays: Mapping[str, np.ndarray]) -> Outcomes:
 
 def _of_matches(arrays: Mapping[str, np.ndarray]) -> Outcomes:
     matches = Matches.from_arrays(arrays)
-    return Outcomes("AP", matches.pictures, matches.average_precision, arrays)
+    return Outcomes("AP", matches.images, matches.average_precision, arrays)
 
 
 _OUTCOMES = {"AP": _of_matches, "top1": _of_right}

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from effkeras.data.classes import matched
+from effkeras.data.images import RecordReader, tolerated
 from effkeras.data.masks import MaskClasses, label_map
-from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.preprocess import Placement, fill
 from effkeras.data.records import (
     ClassificationRecord,
@@ -33,7 +33,7 @@ Record = DetectionRecord | ClassificationRecord
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """Pictures as a network takes them: float32 (B, H, W, 3), and how each was placed there."""
+    """Images as a network takes them: float32 (B, H, W, 3), and how each was placed there."""
 
     records: list
     pixels: np.ndarray
@@ -67,21 +67,21 @@ def headlines(spec: ModelSpec) -> tuple[str, ...]:
 def evaluate(
     predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
 ) -> dict[str, float]:
-    """Measures a model on labelled pictures.
+    """Measures a model on labelled images.
 
     Args:
         predictor: a Keras model or an artifact.
-        data: pictures with boxes for a detector, read with their masks when it segments; with one class
+        data: images with boxes for a detector, read with their masks when it segments; with one class
             each for a classifier. Its classes are matched with the model's: by name, whatever their order.
-        limit: measure on the first `limit` pictures only.
+        limit: measure on the first `limit` images only.
         title: what the progress bar says.
 
     Returns:
         A detector's COCO metrics (`AP`, `AP50`, ...), of masks `mIoU` and `pixels` (the share with the
-        right class), judged in the pixels of the pictures; a classifier's `top1` and `top5`; all in 0..1.
+        right class), judged in the pixels of the images; a classifier's `top1` and `top5`; all in 0..1.
 
     Raises:
-        EffkerasError: the model and the data do not fit, or too many pictures cannot be read.
+        EffkerasError: the model and the data do not fit, or too many images cannot be read.
     """
     return evaluate_in_detail(predictor, data, limit=limit, title=title).metrics
 
@@ -95,7 +95,7 @@ def evaluate_in_detail(
 
 
 def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> dict[str, float]:
-    """`evaluate` for pictures that are there already: records of `data`, placed for the predictor's input.
+    """`evaluate` for images that are there already: records of `data`, placed for the predictor's input.
 
     The data is in the model's classes: see `effkeras.data.classes.matched`.
     """
@@ -121,7 +121,7 @@ def _judge_all(predictor: Predictor, data: DetectionData, batches: Iterable[Batc
 
 
 def _show_all(predictor: Predictor, judges: Sequence[_Judge], batches: Iterable[Batch]) -> None:
-    """Runs a detector on pictures and shows each judge what it says."""
+    """Runs a detector on images and shows each judge what it says."""
     for batch in batches:
         outputs = predictor(batch.pixels)
         for position, (record, placement) in enumerate(zip(batch.records, batch.placements, strict=True)):
@@ -131,7 +131,7 @@ def _show_all(predictor: Predictor, judges: Sequence[_Judge], batches: Iterable[
 
 
 class _Judge(Protocol):
-    """Gathers what a model says of one picture after the other, and measures it."""
+    """Gathers what a model says of one image after the other, and measures it."""
 
     def add(
         self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]
@@ -141,7 +141,7 @@ class _Judge(Protocol):
 
 
 class _BoxJudge:
-    """COCO's metrics of boxes, in picture pixels."""
+    """COCO's metrics of boxes, in image pixels."""
 
     def __init__(self, spec: ModelSpec, data: DetectionData):
         self._data = data
@@ -150,7 +150,7 @@ class _BoxJudge:
 
     def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
         one = self._decoder.found(outputs)
-        boxes = placement.to_picture(one.boxes)
+        boxes = placement.to_image(one.boxes)
         self.found[record.image_id] = Detections(boxes, one.scores, one.classes)
 
     def metrics(self) -> dict[str, float]:
@@ -158,7 +158,7 @@ class _BoxJudge:
 
 
 class _MaskJudge:
-    """Mean intersection over union, in picture pixels."""
+    """Mean intersection over union, in image pixels."""
 
     def __init__(self, spec: ModelSpec, data: DetectionData):
         self._classes = MaskClasses.of(spec, data)

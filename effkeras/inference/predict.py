@@ -1,4 +1,4 @@
-"""Predictions for pictures and videos, as plain records and as drawings."""
+"""Predictions for images and videos, as plain records and as drawings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from effkeras.data.pictures import is_picture, read_picture
+from effkeras.data.images import is_image, read_image
 from effkeras.data.preprocess import Placement, fill, place
 from effkeras.data.records import RunLengths
 from effkeras.data.segmentations import encode_rle, pixels_of
@@ -30,37 +30,37 @@ BEST = 5  # classes that a classifier's record names
 _Describe = Callable[[Mapping[str, np.ndarray], Placement], dict[str, Any]]
 
 
-def pictures_in(path: Path) -> list[Path]:
-    """The picture itself, or all pictures in a folder, sorted. EffkerasError when there is none."""
+def images_in(path: Path) -> list[Path]:
+    """The image itself, or all images in a folder, sorted. EffkerasError when there is none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise EffkerasError(f"there is no picture or folder {path}")
-    found = sorted(file for file in path.iterdir() if is_picture(file))
+        raise EffkerasError(f"there is no image or folder {path}")
+    found = sorted(file for file in path.iterdir() if is_image(file))
     if not found:
-        raise EffkerasError(f"the folder {path} holds no pictures (png, jpg, bmp, webp)")
+        raise EffkerasError(f"the folder {path} holds no images (png, jpg, bmp, webp)")
     return found
 
 
 def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> Iterator[dict[str, Any]]:
-    """One record a picture, in order.
+    """One record an image, in order.
 
-    A detector's record has `picture` and `detections`, each with `label`, `class`, `score` and `box`
-    (ymin, xmin, ymax, xmax in picture pixels). One that segments has `masks`, for every class but the first
+    A detector's record has `image` and `detections`, each with `label`, `class`, `score` and `box`
+    (ymin, xmin, ymax, xmax in image pixels). One that segments has `masks`, for every class but the first
     (the background) that was found, with `label`, `class`, `pixels` and `segmentation` (COCO's run lengths
-    in the picture's size). A classifier's has the five likeliest `classes`. A picture that cannot be read is
+    in the image's size). A classifier's has the five likeliest `classes`. An image that cannot be read is
     reported and left out, unless it is the only one: then EffkerasError.
     """
     describe = _describe_with(predictor, min_score)
     for path in paths:
         try:
-            picture = read_picture(path)
+            image = read_image(path)
         except EffkerasError as error:
             if len(paths) == 1:
                 raise
             note(f"skipped: {error}")
             continue
-        yield {"picture": str(path), **describe(picture)}
+        yield {"image": str(path), **describe(image)}
 
 
 def predict_video(
@@ -68,8 +68,8 @@ def predict_video(
 ) -> Iterator[tuple[Frame, dict[str, Any]]]:
     """Every frame of a video with a record, in order.
 
-    A record is like a picture's, with `video`, `frame` (its number, from 0) and `time` (seconds) in place of
-    `picture`. The predictor runs on every `every`-th frame; the others get the record of the last such frame.
+    A record is like an image's, with `video`, `frame` (its number, from 0) and `time` (seconds) in place of
+    `image`. The predictor runs on every `every`-th frame; the others get the record of the last such frame.
     """
     describe = _describe_with(predictor, min_score)
     record: dict[str, Any] = {}
@@ -84,8 +84,8 @@ def _describe_with(predictor: Predictor, min_score: float) -> Callable[[np.ndarr
     """A function from an image, uint8 (h, w, 3), to its record."""
     describe = _describer(predictor.spec, min_score)
 
-    def run(picture: np.ndarray) -> dict[str, Any]:
-        placed = place(picture, predictor.spec.input)
+    def run(image: np.ndarray) -> dict[str, Any]:
+        placed = place(image, predictor.spec.input)
         outputs = predictor(fill(placed.content, predictor.spec.input)[None])
         one = {name: values[0] for name, values in outputs.items()}
         return describe(one, placed.placement)
@@ -104,7 +104,7 @@ def _describer(spec: ModelSpec, min_score: float) -> _Describe:
         record: dict[str, Any] = {}
         if decoder is not None:
             found = decoder.found(outputs).above(min_score)
-            boxes = placement.to_picture(found.boxes)
+            boxes = placement.to_image(found.boxes)
             record["detections"] = _detections(Detections(boxes, found.scores, found.classes), spec)
         if spec.segments:
             record["masks"] = _masks(decode_mask(outputs["mask_logits"], placement), spec)
@@ -114,14 +114,14 @@ def _describer(spec: ModelSpec, min_score: float) -> _Describe:
 
 
 def draw(record: dict[str, Any], out: Path) -> None:
-    """Draws a record of `predict` onto its picture and writes that to `out`."""
-    image = Image.fromarray(drawn(record, read_picture(Path(record["picture"]))))
+    """Draws a record of `predict` onto its image and writes that to `out`."""
+    image = Image.fromarray(drawn(record, read_image(Path(record["image"]))))
     with whole_file(out) as temporary:
         image.save(temporary)
 
 
 def drawn(record: dict[str, Any], pixels: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (h, w, 3), with its record drawn on it; a small one is enlarged."""
+    """An image, uint8 (h, w, 3), with its record drawn on it; a small one is enlarged."""
     original = Image.fromarray(pixels)
     image = _enlarged(_tinted(original, record.get("masks", [])))
     factor = image.width / original.width
@@ -175,14 +175,14 @@ def _detections(found: Detections, spec: ModelSpec) -> list[dict[str, Any]]:
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
-    """Small pictures are enlarged, so that labels stay readable and do not hide what they name."""
+    """Small images are enlarged, so that labels stay readable and do not hide what they name."""
     factor = max(1, round(384 / max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
 
 
-def _tinted(picture: Image.Image, masks: Sequence[dict[str, Any]]) -> Image.Image:
-    """The picture with each mask laid over it in the colour that boxes of its class have."""
-    pixels = np.asarray(picture, np.float32)
+def _tinted(image: Image.Image, masks: Sequence[dict[str, Any]]) -> Image.Image:
+    """The image with each mask laid over it in the colour that boxes of its class have."""
+    pixels = np.asarray(image, np.float32)
     for found in masks:
         size = tuple(found["segmentation"]["size"])
         inside = pixels_of(RunLengths(np.array(found["segmentation"]["counts"])), size)

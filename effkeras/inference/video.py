@@ -27,7 +27,7 @@ _MISSED = 1  # frames that a container may promise too many
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """One picture of a video.
+    """One image of a video.
 
     `number` counts from 0 in the order they are shown, `time` is in seconds as the file states it, `pixels`
     is uint8 (height, width, 3), RGB, turned the way the file says.

@@ -48,7 +48,7 @@ def to_flatbuffer(model: keras.Model, *, skip_normalization: bool = False) -> by
 def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
     """The model as a concrete function for the converter, weights frozen in, and its outputs' names.
 
-    It takes one picture, (1, H, W, C), and computes in float32. Raises EffkerasError like `to_flatbuffer`.
+    It takes one image, (1, H, W, C), and computes in float32. Raises EffkerasError like `to_flatbuffer`.
     """
     import tensorflow as tf
 
@@ -59,18 +59,18 @@ def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
     return traced.get_concrete_function(), names
 
 
-def plain_int8(converter: Any, pictures: Sequence[np.ndarray]) -> bytes:
+def plain_int8(converter: Any, images: Sequence[np.ndarray]) -> bytes:
     """What TensorFlow's converter makes of its model when it quantizes all to int8, without help of ours.
 
     Args:
         converter: a TFLiteConverter; by default it leaves float32 at the edges.
-        pictures: what it takes ranges from, float32 (1, H, W, C) each.
+        images: what it takes ranges from, float32 (1, H, W, C) each.
     """
     import tensorflow as tf
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.representative_dataset = lambda: ([one] for one in pictures)
+    converter.representative_dataset = lambda: ([one] for one in images)
     return bytes(converter.convert())
 
 

@@ -81,7 +81,7 @@ def measure_all(jobs: Sequence[tuple[bytes, Setting]], plan: Plan, title: str = 
     """Times artifacts under settings, one inference of each in turn.
 
     All interpreters live in this process and every round runs each of them once, so that whatever else
-    the machine does hits all alike. Input is one fixed random picture; setting it is not timed.
+    the machine does hits all alike. Input is one fixed random image; setting it is not timed.
 
     Args:
         jobs: file contents, each with a setting.

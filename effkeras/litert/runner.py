@@ -74,8 +74,8 @@ class LiteRTModel:
         return cls(spec, interpreter, flatbuffer, roles)
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255, picture by picture."""
-        rows = [self._one(picture) for picture in pixels]
+        """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255, image by image."""
+        rows = [self._one(image) for image in pixels]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def delegated(self) -> Delegation:
@@ -83,14 +83,14 @@ class LiteRTModel:
         return delegation(self.interpreter, self.flatbuffer)
 
     def raw(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs of one picture (H, W, 3) in the artifact's own number format."""
+        """Outputs of one image (H, W, 3) in the artifact's own number format."""
         run = self.interpreter.get_signature_runner(SIGNATURE)
         ((name, details),) = run.get_input_details().items()
         return run(**{name: quantized_pixels(pixels[None], details["dtype"])})
 
-    def _one(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+    def _one(self, image: np.ndarray) -> dict[str, np.ndarray]:
         details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
-        values = self.raw(picture)
+        values = self.raw(image)
         return {self.roles.get(name, name): dequantized(values[name], details[name]) for name in values}
 
 

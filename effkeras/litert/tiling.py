@@ -1,6 +1,6 @@
 """Writes a .tflite so that its largest maps are computed tile by tile.
 
-XNNPACK runs an operator over its whole map before the next one starts. EfficientDet-D0 expands its picture
+XNNPACK runs an operator over its whole map before the next one starts. EfficientDet-D0 expands its image
 to 25 MB, and every operator that activates and filters these reads and writes all of them. Of a quarter of
 the rows at a time, the next operator finds what the last one left in cache. Rows that windows of two tiles
 cover are computed twice; every value is computed as before, by the same operators. Computing through layers

@@ -6,7 +6,7 @@
   -1): nothing is won by going under the target.
 - `abs`: accuracy + exponent * |cost / target - 1| (TuNAS, arXiv:2008.06120): of equally accurate networks
   the one that meets the target is the best.
-- `accuracy`: the accuracy alone. `pareto`: the same as reward, for strategies and pictures that weigh
+- `accuracy`: the accuracy alone. `pareto`: the same as reward, for strategies and images that weigh
   accuracy and cost themselves.
 """
 

@@ -1,6 +1,6 @@
-"""How pictures of measurements look: one theme on light pages, one on dark ones.
+"""How images of measurements look: one theme on light pages, one on dark ones.
 
-Everything is drawn through matplotlib's objects, so that no picture changes a setting of its caller.
+Everything is drawn through matplotlib's objects, so that no image changes a setting of its caller.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """(B,) or (B, 1) class numbers and (B, C) probabilities to one loss per picture, (B,)."""
+        """(B,) or (B, 1) class numbers and (B, C) probabilities to one loss per image, (B,)."""
         numbers = ops.cast(ops.reshape(y_true, (-1,)), "int32")
         targets = ops.one_hot(numbers, y_pred.shape[-1], dtype="float32")
         return keras.losses.categorical_crossentropy(

@@ -1,4 +1,4 @@
-"""Trains a model on labelled pictures into a run folder, and resumes where it stopped."""
+"""Trains a model on labelled images into a run folder, and resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from effkeras.building.models import build_spec
 from effkeras.data.classes import matched, spec_for_data
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
@@ -60,7 +60,7 @@ def train(job: Job) -> keras.Model:
     run = Run(job.out)
     run.check(job.spec, job.settings)
     keras.utils.set_random_seed(job.settings.seed)
-    store = PictureStore(job.train, job.spec.input, classes_of(job.spec, job.train))
+    store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
     session = session_of(job, steps_per_epoch=max(1, len(store) // job.settings.batch))
     run.start(job.spec, job.settings)  # after all that bad input could stop
     if session.is_finished():

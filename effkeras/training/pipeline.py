@@ -1,6 +1,6 @@
 """Training batches as a pure function of the step number.
 
-Which pictures a step sees, and how they are changed, follows from the seed and the step alone: a resumed
+Which images a step sees, and how they are changed, follows from the seed and the step alone: a resumed
 training continues with exactly the batches that it would have seen.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from effkeras.data.augment import Batch, augment, augment_pictures
+from effkeras.data.augment import Batch, augment, augment_images
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.masks import IGNORED
-from effkeras.data.store import NO_CLASS, PictureStore
+from effkeras.data.store import NO_CLASS, ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
@@ -28,21 +28,19 @@ _PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0), 0)
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """How batches are drawn: pictures per step, the seed, and the changes (None for none)."""
+    """How batches are drawn: images per step, the seed, and the changes (None for none)."""
 
     size: int
     seed: int
     augment: AugmentSpec | None
 
 
-def training_batches(
-    store: PictureStore, spec: ModelSpec, batches: BatchSpec, steps: range
-) -> tf.data.Dataset:
+def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, steps: range) -> tf.data.Dataset:
     """(pixels, targets) for each step of `steps`.
 
     Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for a mask
     `mask_logits`, int32 (B, h, w): each pixel's class, 255 where it is not to be learned; a classifier's
-    are int32 (B,). Each epoch visits every picture once, in an order of its own.
+    are int32 (B,). Each epoch visits every image once, in an order of its own.
     """
     to_targets = targets_of(spec, batches)
     read = _reader(store, spec)
@@ -82,7 +80,7 @@ def _seed(index: tf.Tensor, seed: int) -> tf.Tensor:
     return tf.stack([tf.constant(seed, tf.int32), tf.cast(index % (2**31 - 1), tf.int32)])
 
 
-def _reader(store: PictureStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+def _reader(store: ImageStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
     def load(index: np.ndarray) -> tuple[np.ndarray, ...]:
         sample = store[int(index)]
         return sample.pixels, sample.content, sample.boxes, sample.classes, sample.crowd, sample.labels
@@ -134,7 +132,7 @@ def _matched(spec: ModelSpec) -> Callable[[Batch], dict[str, tf.Tensor]]:
 def mask_targets(labels: tf.Tensor) -> tf.Tensor:
     """The class in the middle of each of the mask's pixels: uint8 (B, H, W) to int32 (B, h, w).
 
-    The mask may reach beyond the picture, where nothing is to be learned.
+    The mask may reach beyond the image, where nothing is to be learned.
     """
     height, width = labels.shape[1:]
     rows, columns = mask_size((height, width))
@@ -148,7 +146,7 @@ def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tu
         _, classes, _, _, seeds = rest
         filled = _filled(pixels, content, spec)
         if batches.augment is not None:
-            filled = augment_pictures(filled, seeds, batches.augment, spec.input.mean)
+            filled = augment_images(filled, seeds, batches.augment, spec.input.mean)
         return filled, classes[:, 0]
 
     return make

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headlines
 from effkeras.inference.predictor import KerasPredictor
@@ -95,7 +95,7 @@ class Session:
         """Whether all epochs are done, or early stopping has ended the training."""
         return self.progress.epoch >= self.plan.settings.epochs or self.progress.stopped
 
-    def fit(self, store: PictureStore) -> None:
+    def fit(self, store: ImageStore) -> None:
         """Trains from the last checkpoint to the end."""
         settings, first, per_epoch = self.plan.settings, self.progress.epoch, self.plan.steps_per_epoch
         batches = BatchSpec(settings.batch, settings.seed, settings.augment)
@@ -160,8 +160,8 @@ class Session:
         if self.plan.validation is None:
             return {}
         predictor = KerasPredictor(self.final, self.plan.spec)
-        pictures = spread(self.plan.validation, self.plan.settings.validation_pictures)
-        return evaluate(predictor, pictures, title="validating")
+        images = spread(self.plan.validation, self.plan.settings.validation_images)
+        return evaluate(predictor, images, title="validating")
 
 
 def _try_losses(model: keras.Model, data: tf.data.Dataset) -> None:

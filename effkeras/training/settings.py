@@ -35,7 +35,7 @@ class TrainSettings:
     early_stop: bool = False
     patience: int = 5
     mixed_precision: bool = False
-    validation_pictures: int = 300
+    validation_images: int = 300
     augment: AugmentSpec = field(default_factory=AugmentSpec)
 
     def to_table(self) -> Table:
@@ -54,7 +54,7 @@ def checked(settings: TrainSettings, where: str) -> TrainSettings:
     """The settings, refused when a value makes no sense."""
     above_zero: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("epochs", "batch", "learning_rate", "clip_norm", "patience", "validation_pictures")
+        for name in ("epochs", "batch", "learning_rate", "clip_norm", "patience", "validation_images")
     }
     for name, value in above_zero.items():
         if value <= 0:

@@ -11,7 +11,7 @@ import keras
 from effkeras.data.classes import matched
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
 from effkeras.training.callbacks import Hook
@@ -52,7 +52,7 @@ def tune(job: TuneJob) -> keras.Model:
     """
     keras.utils.set_random_seed(job.settings.seed)
     train = matched(job.train, job.spec)
-    store = PictureStore(train, job.spec.input, classes_of(job.spec, train))
+    store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
     plan = TrainingPlan(
         job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out
     )

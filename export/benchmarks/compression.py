@@ -1,7 +1,7 @@
 """`python -m export.benchmarks.compression`: what compression costs the shipped models.
 
 Runs the cases of `compression_cases.toml` one after another on drawn digits, and adds a row for each to
-`models/results.jsonl`: the drop on the 1,000 test pictures with its paired bootstrap interval, sizes, shares.
+`models/results.jsonl`: the drop on the 1,000 test images with its paired bootstrap interval, sizes, shares.
 The last case, "speed", times detectors before and after half their multiply-adds were pruned.
 Work is kept in a folder, so that a run that was interrupted goes on.
 """
@@ -43,7 +43,7 @@ class Case:
     """One thing that is measured.
 
     `rescaled` first scales channels in a way that changes no output but is hard on int8. `goal` is the
-    largest drop that would be good. Training sees `pictures` of the split train.
+    largest drop that would be good. Training sees `images` of the split train.
     """
 
     model: str
@@ -54,7 +54,7 @@ class Case:
     rescaled: bool = False
     epochs: int = 3
     learning_rate: float = 5e-4
-    pictures: int = 4000
+    images: int = 4000
 
     def plan(self) -> plans.Plan:
         """The recipe with this case's training and backend."""
@@ -165,7 +165,7 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         from quantize.splits import Splits
 
         model = effkeras.build(case.model, weights="digits")
-    splits = Splits.open(data, spec_of(model)).shortened(case.pictures)
+    splits = Splits.open(data, spec_of(model)).shortened(case.images)
     if case.rescaled:
         assert splits.train is not None
         model = rescaled(model, probe(splits.train, spec_of(model))[:, None])
@@ -179,7 +179,7 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
 
 
 def _digits(root: Path, model: str) -> Path:
-    """The pictures that the models were trained on, and others to decide and to test by."""
+    """The images that the models were trained on, and others to decide and to test by."""
     classify = model.startswith("efficientnet")
     folder = root / ("digits-classes" if classify else "digits-train")
     write_digits(

@@ -1,6 +1,6 @@
 """`python -m export.benchmarks.convert`: how long our conversion takes against TensorFlow's own way.
 
-Both make a float32 and an int8 file from the same model and pictures. They take turns in one process, so that
+Both make a float32 and an int8 file from the same model and images. They take turns in one process, so that
 whatever else the machine does hits both alike; what counts is the ratio.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConvertBenchOptions:
-    """The model (random weights), calibration pictures (random), and how often each way is timed."""
+    """The model (random weights), calibration images (random), and how often each way is timed."""
 
     model: str = "efficientdet-lite0"
     size: int | None = None
-    pictures: int = 16
+    images: int = 16
     repeats: int = 3
 
 
@@ -58,7 +58,7 @@ class Conversion:
             "kind": "conversion",
             "model": self.options.model,
             "input_size": list(self.input_size),
-            "calibration_pictures": self.options.pictures,
+            "calibration_images": self.options.images,
             "ours_s": [round(value, 2) for value in self.ours],
             "plain_s": [round(value, 2) for value in self.plain],
             "ratio": round(self.ratio, 3),
@@ -81,7 +81,7 @@ def time_conversions(options: ConvertBenchOptions) -> Conversion:
     shape = (options.size, options.size) if options.size else None
     model = build(options.model, input_shape=shape)
     size = spec_of(model).input.size
-    pixels = random_images((*size, 3), options.pictures)
+    pixels = random_images((*size, 3), options.images)
     rounds = [
         (_timed(lambda: _ours(model, pixels)), _timed(lambda: _plain(model, pixels)))
         for _ in track(range(options.repeats), "converting")
@@ -143,7 +143,7 @@ def _print(conversion: Conversion) -> None:
     height, width = conversion.input_size
     title = (
         f"{options.model} {height}x{width} to float32 and to int8 "
-        f"({options.pictures} pictures), {options.repeats} times"
+        f"({options.images} images), {options.repeats} times"
     )
     rows = [
         _cells("effkeras", conversion.ours, conversion.ours_bytes),
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     options = parser("export convert", "Times our conversion to .tflite against TensorFlow's own way.")
     options.add_argument("--model", default="efficientdet-lite0", help="default: efficientdet-lite0")
     options.add_argument("--size", type=above_zero, help="pixels a side (default: the model's own)")
-    options.add_argument("--pictures", type=above_zero, default=16, help="to calibrate with (default: 16)")
+    options.add_argument("--images", type=above_zero, default=16, help="to calibrate with (default: 16)")
     options.add_argument("--repeats", type=above_zero, default=3, help="at least 3 (default: 3)")
     options.add_argument("--out", type=Path, metavar="JSONL", help="add the row to this file")
     return options

@@ -1,4 +1,4 @@
-"""`make demo`: the whole path, from labelled pictures to a measured int8 detector and a report.
+"""`make demo`: the whole path, from labelled images to a measured int8 detector and a report.
 
 Runs the same commands that a user types, one after the other, and prints each before it runs.
 """
@@ -69,7 +69,7 @@ def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except StepError as failed:
         return failed.code
     print_table(read_run(chosen.out, samples=0))
-    print(f"The report, with pictures and charts: {shown.page}")
+    print(f"The report, with images and charts: {shown.page}")
     if shown.refused:
         print(f"refused, for the reasons above: {', '.join(shown.refused)}")
     return max(shown.refused.values(), default=0)
@@ -146,7 +146,7 @@ def _start(spec: ModelSpec) -> list[str]:
 
 
 def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
-    """Draws what the artifact finds in a few test pictures, for the report."""
+    """Draws what the artifact finds in a few test images, for the report."""
     from effkeras.inference.predict import draw, predict
     from effkeras.inference.predictor import open_predictor
 
@@ -154,12 +154,12 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
     make_folder(folder)
     targets = one_each(folder, paths, ".png")
     for record in predict(open_predictor(artifact), paths, min_score=0.3):
-        draw(record, targets[Path(record["picture"])])
+        draw(record, targets[Path(record["image"])])
 
 
 def _test_records(root: Path) -> Sequence:
     data = open_data(root, find_split(root, "test", "val") or "test")
-    if isinstance(data, DetectionData):  # busy pictures show more
+    if isinstance(data, DetectionData):  # busy images show more
         return sorted(data.records, key=lambda record: -len(record.boxes))
     return data.records
 

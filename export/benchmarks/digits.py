@@ -1,6 +1,6 @@
 """`python -m export.benchmarks.digits`: the figures of the shipped models that the README quotes.
 
-Exports both digits models in every recipe, measures each file on the 1,000 test pictures and its latency,
+Exports both digits models in every recipe, measures each file on the 1,000 test images and its latency,
 and adds the rows to `models/results.jsonl`. The README's table is `markdown` of these rows.
 """
 

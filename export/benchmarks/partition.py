@@ -38,7 +38,7 @@ COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
 FAILED = 1
 # Larger models are calibrated at this size: every level has several places, for the same operators.
 LARGEST = 512
-# Pictures that statistics are taken from.
+# Images that statistics are taken from.
 SHOWN = 2
 
 

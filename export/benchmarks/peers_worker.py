@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PICTURES = 4
+IMAGES = 4
 
 
 def main(module: str, model: str, side: int, folder: Path) -> None:
@@ -43,15 +43,15 @@ def _converted(model: Any, recipe: str, side: int) -> bytes:
     if recipe == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: _pictures(side)
+        converter.representative_dataset = lambda: _images(side)
     return converter.convert()
 
 
-def _pictures(side: int) -> Iterator[list[Any]]:
+def _images(side: int) -> Iterator[list[Any]]:
     import numpy as np
 
     random = np.random.default_rng(0)
-    for _ in range(PICTURES):
+    for _ in range(IMAGES):
         yield [random.uniform(0, 255, (1, side, side, 3)).astype(np.float32)]
 
 

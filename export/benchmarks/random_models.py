@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 IMAGES = 4
 
 
-def random_images(shape: Sequence[int], pictures: int = IMAGES, seed: int = 0) -> list[np.ndarray]:
+def random_images(shape: Sequence[int], images: int = IMAGES, seed: int = 0) -> list[np.ndarray]:
     """Random pixels 0..255, float32 (1, H, W, C) each; `shape` is (H, W, C)."""
     random = np.random.default_rng(seed)
-    return [random.integers(0, 256, (1, *shape)).astype(np.float32) for _ in range(pictures)]
+    return [random.integers(0, 256, (1, *shape)).astype(np.float32) for _ in range(images)]
 
 
 def artifacts_on_random_images(
@@ -47,7 +47,7 @@ def artifacts_on_random_images(
         recipes: names of post-training recipes.
         io: the types at the artifacts' edges.
         smaller: the same network and weights at a smaller input size, on which ranges are measured instead:
-            every activation is looked at, and those of D7x at 1,536 pixels are 35 GB a picture.
+            every activation is looked at, and those of D7x at 1,536 pixels are 35 GB an image.
 
     Raises:
         EffkerasError: a recipe that does not exist.
@@ -71,7 +71,7 @@ def _ranges(parts: FloatParts, options: Mapping[str, PtqOptions]) -> dict[str, R
 
 def rescaled(
     model: keras.Model,
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     *,
     largest: float = 256.0,
     everywhere: bool = False,
@@ -85,7 +85,7 @@ def rescaled(
 
     Args:
         model: any functional Keras model with one input; it stays as it is.
-        pictures: what the model takes, float32 (1, H, W, C) each, to see which channels reach the cap.
+        images: what the model takes, float32 (1, H, W, C) each, to see which channels reach the cap.
         largest: factors are log-uniform between 1 and this.
         everywhere: also scale what other layers than depthwise convolutions put out.
         seed: which factors.
@@ -97,7 +97,7 @@ def rescaled(
         if isinstance(one, LayerPair)
         and (everywhere or isinstance(one.producer, keras.layers.DepthwiseConv2D))
     ]
-    ranges = channel_ranges(graph.model, [pair.between for pair in pairs], list(pictures))
+    ranges = channel_ranges(graph.model, [pair.between for pair in pairs], list(images))
     random = np.random.default_rng(seed)
     changed = rewrite(graph, {})
     for pair, extent in zip(pairs, ranges, strict=True):

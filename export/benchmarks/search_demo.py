@@ -105,7 +105,7 @@ def _trained(definition: Path, data: Path, run: Path) -> Path:
 def _print_table(specs: dict[str, ModelSpec], runs: dict[str, Path]) -> None:
     rows = [_cells(name, specs[name], read_run(run, samples=0)) for name, run in runs.items()]
     columns = ["network", "M MACs", "parameters", "top-1", "int8", "kB", "median ms"]
-    table("1,000 test pictures; latency of int8 with XNNPACK, 1 thread", columns, rows)
+    table("1,000 test images; latency of int8 with XNNPACK, 1 thread", columns, rows)
 
 
 def _cells(name: str, spec: ModelSpec, run: RunData) -> list[str]:

@@ -14,7 +14,7 @@ from effkeras.litert.verify import verified
 from effkeras.support.errors import first_line
 from effkeras.support.quiet import quiet
 from export.delegates.delegate import Share, UnusableError
-from export.delegates.interpreter import picture
+from export.delegates.interpreter import image
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,7 +84,7 @@ def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
 def _with_buffers(model: Any, flatbuffer: bytes) -> CompiledSession:
     key = next(iter(model.get_signature_list()))
     inputs = {
-        name: Input(model.create_input_buffer_by_name(key, name), picture(one["shape"], one["dtype"]))
+        name: Input(model.create_input_buffer_by_name(key, name), image(one["shape"], one["dtype"]))
         for name, one in model.get_input_tensor_details(key).items()
     }
     outputs = {

@@ -30,14 +30,14 @@ class InterpreterSession:
         return Share(found.total_ops, found.delegated_ops, found.partitions, whole)
 
 
-def with_pictures(interpreter: Any, flatbuffer: bytes) -> InterpreterSession:
-    """The session of an interpreter, all inputs set to `picture`."""
+def with_images(interpreter: Any, flatbuffer: bytes) -> InterpreterSession:
+    """The session of an interpreter, all inputs set to `image`."""
     for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], picture(detail["shape"], detail["dtype"]))
+        interpreter.set_tensor(detail["index"], image(detail["shape"], detail["dtype"]))
     return InterpreterSession(interpreter, flatbuffer)
 
 
-def picture(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """One fixed random picture in the number format of an input: what every delegate is timed with."""
+def image(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """One fixed random image in the number format of an input: what every delegate is timed with."""
     pixels = np.random.default_rng(0).integers(0, 256, tuple(shape))
     return (pixels - 128 if np.dtype(dtype) == np.int8 else pixels).astype(dtype)

@@ -94,7 +94,7 @@ def time_here(jobs: Sequence[Job], plan: Plan, title: str = "timing") -> list[Ou
     """Times files on delegates of this machine; what cannot run is Absent, in its place.
 
     What runs lives in this process together, and every round runs each of it once, so that whatever else the
-    machine does hits all alike. Input is one fixed random picture.
+    machine does hits all alike. Input is one fixed random image.
 
     Args:
         jobs: files with delegates; equal files may be given again.

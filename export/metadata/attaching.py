@@ -14,7 +14,7 @@ from effkeras.litert.runner import DEFINITION, definition_of, make_interpreter, 
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
-from export.delegates.interpreter import with_pictures
+from export.delegates.interpreter import with_images
 from export.metadata.associated_files import check_labels, labels_in
 from export.metadata.coding import from_bytes, to_bytes
 from export.metadata.records import Metadata
@@ -106,7 +106,7 @@ def _check_tensors(found: Interface, metadata: Metadata) -> None:
 def write_checked(file: Path, flatbuffer: bytes, before: bytes) -> None:
     """Writes a file that differs from `before` in its metadata, entries and associated files alone.
 
-    It is read back as it lies on the disk and run on one picture, as far as LiteRT runs it here: what is
+    It is read back as it lies on the disk and run on one image, as far as LiteRT runs it here: what is
     compiled for an Edge TPU only reads back. What was there stays when the look finds something.
 
     Args:
@@ -143,7 +143,7 @@ def _verify(found: bytes, before: bytes) -> None:
 def _outputs(flatbuffer: bytes) -> list[np.ndarray]:
     interpreter = make_interpreter(flatbuffer)
     try:
-        with_pictures(interpreter, flatbuffer).run()
+        with_images(interpreter, flatbuffer).run()
     except (RuntimeError, ValueError) as error:
         raise EffkerasError(f"it does not run ({first_line(error)})") from error
     return [interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()]

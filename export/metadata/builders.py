@@ -123,7 +123,7 @@ def _model(
     extras: Extras,
 ) -> Metadata:
     if len(inputs) != 1:
-        raise EffkerasError(f"a vision model takes one picture, and this .tflite has {len(inputs)} inputs")
+        raise EffkerasError(f"a vision model takes one image, and this .tflite has {len(inputs)} inputs")
     return Metadata(
         name=spec.name,
         description=spec.summary,
@@ -137,7 +137,7 @@ def _input_note(tensor: IOTensor, normalization: Normalization) -> TensorMetadat
     low, high = _limits(tensor, normalization)
     return TensorMetadata(
         name="image",
-        description=f"RGB picture of {tensor.shape[1]} x {tensor.shape[2]} pixels, {tensor.dtype}",
+        description=f"RGB image of {tensor.shape[1]} x {tensor.shape[2]} pixels, {tensor.dtype}",
         content=Content(Image()),
         units=(_affine(tensor) or normalization,),
         low=low,

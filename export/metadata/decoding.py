@@ -47,7 +47,7 @@ def anchors_in(metadata: Metadata) -> np.ndarray | None:
     """The anchors that a detector's metadata carries; None where there are none.
 
     Returns:
-        float32 (N, 4): ymin, xmin, ymax, xmax as shares of the picture's sides.
+        float32 (N, 4): ymin, xmin, ymax, xmax as shares of the image's sides.
 
     Raises:
         EffkerasError: the entry is damaged.

@@ -37,7 +37,7 @@ class AssociatedFile:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The content is a picture; `size` is (height, width) where the tensor leaves it open."""
+    """The content is an image; `size` is (height, width) where the tensor leaves it open."""
 
     color_space: ColorSpace = "RGB"
     size: tuple[int, int] | None = None

@@ -14,7 +14,7 @@ from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.litert.editor import GraphEditor, Result, Value
 from export.nms.parts import Heads, Kept, Settings
 
-# Boxes of the same anchor but different classes are moved apart by this share of the picture, less than a
+# Boxes of the same anchor but different classes are moved apart by this share of the image, less than a
 # thousandth of a pixel: the operators cannot be told to keep two boxes that are exactly equal (a threshold
 # above 1 would make them choose a box twice), and soft suppression keeps second guesses.
 _APART = 2.0**-22

@@ -72,7 +72,7 @@ class Memory:
 
     @property
     def streamed(self) -> int:
-        """Bytes that are sent for every picture."""
+        """Bytes that are sent for every image."""
         return self.weights - self.cached
 
 

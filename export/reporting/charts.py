@@ -1,4 +1,4 @@
-"""Pictures of measurements: accuracy against a cost, and the course of a training."""
+"""Images of measurements: accuracy against a cost, and the course of a training."""
 
 from __future__ import annotations
 

@@ -22,15 +22,15 @@ from export.reporting.tables import (
 
 ACCURACY = {
     "AP": "AP is COCO's: average precision over classes and overlaps (IoU) of 0.50 to 0.95; 1 is best.",
-    "mIoU": "mIoU is the mean intersection over union of all mask classes, in picture pixels; 1 is best.",
-    "top1": "top1 is the share of pictures whose likeliest class is the right one; 1 is best.",
+    "mIoU": "mIoU is the mean intersection over union of all mask classes, in image pixels; 1 is best.",
+    "top1": "top1 is the share of images whose likeliest class is the right one; 1 is best.",
 }
 METHOD = (
-    "The Keras float model and every artifact go through the same code: the same pictures, resized and "
+    "The Keras float model and every artifact go through the same code: the same images, resized and "
     "normalised the same way, and the same metric.",
-    "Drop is the Keras float model's figure minus the artifact's on the same pictures; negative is a gain.",
+    "Drop is the Keras float model's figure minus the artifact's on the same images; negative is a gain.",
     "Ratio is the size of the float32 .tflite divided by the artifact's. 1 kB is 1000 bytes.",
-    "A latency is the time of one inference on one picture, without reading, resizing and decoding of boxes. "
+    "A latency is the time of one inference on one image, without reading, resizing and decoding of boxes. "
     "Files and settings that are measured together take turns, after untimed runs, so that whatever else "
     "the machine does hits all alike. XNNPACK is the fast CPU path that LiteRT takes by itself; plain "
     "kernels run without it. Compiled is LiteRT's CompiledModel; its time includes writing the input and "
@@ -47,7 +47,7 @@ LIMITS = (
     "Latencies are those of the machine or phone that stands beside them, with all that ran on it meanwhile. "
     "They put artifacts in order; they do not tell how fast another phone is. Measure there before deciding: "
     "effkeras export bench FILE --adb.",
-    "Accuracy holds for these pictures: the fewer they are, the more of a small difference is chance.",
+    "Accuracy holds for these images: the fewer they are, the more of a small difference is chance.",
 )
 
 
@@ -106,7 +106,7 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
     yield "Classes", str(run.spec.classes)
     yield "Parameters", f"{counts.trainable:,}"
     yield "Multiply-adds", f"{counts.macs / 1e6:,.1f} million"
-    yield "Measured on", _pictures(run)
+    yield "Measured on", _images(run)
     yield "Training", _epochs(run.epochs[-1].number) if run.epochs else "not recorded"
     yield "Folder", str(run.folder)
 
@@ -120,9 +120,9 @@ def _counts(run: RunData) -> Counts:
     return count_layers(load(run.folder))
 
 
-def _pictures(run: RunData) -> str:
+def _images(run: RunData) -> str:
     accuracies = [one.accuracy for one in _all(run) if one.accuracy]
-    said = dict.fromkeys(f"{one.pictures} pictures of {one.split}" for one in accuracies)
+    said = dict.fromkeys(f"{one.images} images of {one.split}" for one in accuracies)
     return "; ".join(said) or MISSING
 
 

@@ -34,16 +34,16 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Metrics in 0..1, and on how many pictures of which split of the data."""
+    """Metrics in 0..1, and on how many images of which split of the data."""
 
     metrics: Mapping[str, float]
     split: str
-    pictures: int
+    images: int
 
     @property
     def measured_on(self) -> tuple[str, int]:
         """Two accuracies compare only when this is the same."""
-        return self.split, self.pictures
+        return self.split, self.images
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def _is_beaten(own: tuple[float, float], others: Iterable[tuple[float, float]]) 
 
 
 def read_run(folder: Path, samples: int) -> RunData:
-    """Reads a run folder, with up to `samples` of its drawn pictures.
+    """Reads a run folder, with up to `samples` of its drawn images.
 
     Of several rows for the same artifact and setting the newest counts. A usual recipe without an
     artifact appears as one of which nothing is known.
@@ -290,7 +290,7 @@ def _phone(row: Row) -> str:
 
 
 def _accuracy(row: Row, key: str) -> Accuracy:
-    return Accuracy(row.numbers(key), row.text("split"), row.whole("pictures"))
+    return Accuracy(row.numbers(key), row.text("split"), row.whole("images"))
 
 
 def _delegated(row: Row) -> Delegated:
@@ -330,7 +330,7 @@ class _Float:
 
 
 def _float_accuracies(rows: Iterable[Row]) -> dict[tuple[str, int], _Float]:
-    """The Keras model's newest accuracy on each set of pictures, the newest last."""
+    """The Keras model's newest accuracy on each set of images, the newest last."""
     found: dict[tuple[str, int], _Float] = {}
     for row in rows:
         if row.kind == "eval" and row.text("artifact") == KERAS:
@@ -345,7 +345,7 @@ def _float_accuracies(rows: Iterable[Row]) -> dict[tuple[str, int], _Float]:
 
 
 def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], metric: str) -> Artifact:
-    """The artifact with what it loses against the Keras model on the same pictures."""
+    """The artifact with what it loses against the Keras model on the same images."""
     if artifact.accuracy is None or artifact.accuracy.measured_on not in floats:
         return artifact
     before = floats[artifact.accuracy.measured_on].accuracy.metrics.get(metric)
@@ -354,12 +354,12 @@ def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], met
 
 
 def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[Artifact]) -> Artifact:
-    """The Keras model, measured on the pictures that most artifacts were measured on."""
+    """The Keras model, measured on the images that most artifacts were measured on."""
     if not floats:
         return Artifact(KERAS)
     used = Counter(one.accuracy.measured_on for one in artifacts if one.accuracy)
     newest_first = list(floats)[::-1]
-    chosen = floats[max(newest_first, key=lambda pictures: used[pictures])]
+    chosen = floats[max(newest_first, key=lambda images: used[images])]
     return Artifact(KERAS, accuracy=chosen.accuracy, environment=chosen.environment)
 
 

@@ -40,7 +40,7 @@ class Page:
 def html(page: Page) -> str:
     """The page as HTML that needs no other file and no script."""
     pages = html_templates("export.reporting")
-    pages.filters["picture"] = lambda path: inline(_png(path))
+    pages.filters["image"] = lambda path: inline(_png(path))
     return pages.get_template("report.html.j2").render(page=page)
 
 
@@ -57,5 +57,5 @@ def _png(path: Path) -> bytes:
     except OSError as error:
         raise EffkerasError(f"cannot read {path}: {error.strerror}") from error
     if not content.startswith(b"\x89PNG"):
-        raise EffkerasError(f"{path} is no PNG picture; remove it, or leave samples out with --samples 0")
+        raise EffkerasError(f"{path} is no PNG image; remove it, or leave samples out with --samples 0")
     return content

@@ -28,7 +28,7 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
             about = f"{metric} of every artifact against its latency: {titles}"
             charts.append(drawn(name, about, partial(trade_off, latencies, metric)))
     if any(len(run.epochs) > 1 for run in runs):  # one point is no course
-        about = f"{metric} on validation pictures and loss, by epoch of training"
+        about = f"{metric} on validation images and loss, by epoch of training"
         charts.append(drawn("training", about, partial(_training, runs)))
     return tuple(charts)
 

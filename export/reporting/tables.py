@@ -40,11 +40,11 @@ def metric_table(run: RunData) -> Table:
     accuracies = [one.accuracy for one in measured if one.accuracy]
     columns = tuple(dict.fromkeys(name for accuracy in accuracies for name in accuracy.metrics))
     rows = tuple(
-        (one.name, *(metric(accuracy.metrics.get(column)) for column in columns), _pictures(accuracy))
+        (one.name, *(metric(accuracy.metrics.get(column)) for column in columns), _images(accuracy))
         for one, accuracy in zip(measured, accuracies, strict=True)
     )
     note = "APs, APm and APl are AP for small, medium and large objects." if run.spec.detects else ""
-    return Table("All metrics", ("artifact", *columns, "pictures"), rows, note)
+    return Table("All metrics", ("artifact", *columns, "images"), rows, note)
 
 
 def setup_table(setups: Sequence[Environment]) -> Table:
@@ -74,9 +74,9 @@ def notes(run: RunData) -> tuple[str, ...]:
         for one in run.artifacts
         if one.rejected is not None
     ]
-    pictures = {one.accuracy.measured_on for one in (run.keras, *run.artifacts) if one.accuracy}
-    if len(pictures) > 1:
-        said.append("Not all accuracies come from the same pictures: compare within one set only.")
+    images = {one.accuracy.measured_on for one in (run.keras, *run.artifacts) if one.accuracy}
+    if len(images) > 1:
+        said.append("Not all accuracies come from the same images: compare within one set only.")
     return tuple(said)
 
 
@@ -126,8 +126,8 @@ def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
     return (one.name, score, metric(one.drop), bytes_, _ratio(run, one), *times, taken, _optimal(run, one))
 
 
-def _pictures(accuracy: Accuracy) -> str:
-    return f"{accuracy.pictures} of {accuracy.split}"
+def _images(accuracy: Accuracy) -> str:
+    return f"{accuracy.images} of {accuracy.split}"
 
 
 def _ratio(run: RunData, one: Artifact) -> str:
@@ -171,7 +171,7 @@ def _missing_commands(run: RunData) -> Iterator[str]:
         elif run.score(one) is None:
             yield f"effkeras eval {_quoted([file])} --data DIR"
         elif one.drop is None and one.accuracy:
-            chosen = _quoted(["--split", one.accuracy.split, "--limit", one.accuracy.pictures])
+            chosen = _quoted(["--split", one.accuracy.split, "--limit", one.accuracy.images])
             yield f"effkeras eval {_quoted([run.folder])} --data DIR {chosen}"
     untimed = [one for one in run.artifacts if not all(map(one.latency, SETTINGS))]
     if untimed:

@@ -1,4 +1,4 @@
-"""`python -m export.savedmodel MODEL`: a TensorFlow SavedModel that takes pictures as they are.
+"""`python -m export.savedmodel MODEL`: a TensorFlow SavedModel that takes images as they are.
 
 Resizing, the network and what follows it are one graph of TensorFlow operations, which runs wherever
 TensorFlow does (TensorFlow Serving too), without effkeras. Importing the package loads no TensorFlow.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.data.preprocess import Placement, fill, place
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.boxes import clip, decode, iou
@@ -24,7 +24,7 @@ from effkeras.support.errors import EffkerasError
 from export.savedmodel.options import SavedModelOptions
 from quantize.post_training.calibration import representative
 
-PICTURES = 4
+IMAGES = 4
 # Both sides compute in float32 and may add in another order; equal scores may then change places.
 LARGEST_DIFFERENCE = 1e-3  # of raw outputs, in standard deviations
 SMALLEST_SHARE = 0.98  # of detections and of mask pixels that agree
@@ -39,14 +39,14 @@ class CheckFailedError(EffkerasError):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two answers agree, summed over pictures.
+    """How far two answers agree, summed over images.
 
     `difference` is the largest one of raw outputs, in standard deviations of them; `same` of `total` counts
     detections, mask pixels or scores that agree. `constant` names the raw outputs that are the same for all
-    pictures.
+    images.
     """
 
-    pictures: int
+    images: int
     difference: float
     same: int
     total: int
@@ -62,42 +62,42 @@ class Agreement:
         if self.difference > LARGEST_DIFFERENCE or (trained and self.share < SMALLEST_SHARE):
             return f"the SavedModel answers otherwise than the model: {self}"
         if trained and self.constant:
-            return f"the output {self.constant[0]} is the same for all pictures; look at its weights"
+            return f"the output {self.constant[0]} is the same for all images; look at its weights"
         return ""
 
     def to_row(self) -> dict[str, Any]:
         """For results.jsonl."""
         return {
-            "checked_pictures": self.pictures,
+            "checked_images": self.images,
             "largest_difference": self.difference,
             "agreeing_share": self.share,
         }
 
     def __str__(self) -> str:
         answers = f"{self.same:,} of {self.total:,} answers are the model's"
-        return f"{self.pictures} pictures: {answers}; raw outputs within {self.difference:.0e} std"
+        return f"{self.images} images: {answers}; raw outputs within {self.difference:.0e} std"
 
 
-def check_pictures(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
-    """Pictures to check with, uint8 (h, w, 3): the user's own, of all classes, else some of other shapes."""
+def check_images(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
+    """Images to check with, uint8 (h, w, 3): the user's own, of all classes, else some of other shapes."""
     if options.data is None:
-        return [_made_up(spec.input.size, seed) for seed in range(PICTURES)]
+        return [_made_up(spec.input.size, seed) for seed in range(IMAGES)]
     from effkeras.data.splits import find_split, open_data
 
     split = options.split or find_split(options.data, "test", "val") or "test"
     data = open_data(options.data, split, skip_bad=options.skip_bad)
-    return [read_picture(record.path) for record in representative(data, PICTURES)]
+    return [read_image(record.path) for record in representative(data, IMAGES)]
 
 
 def agreement(
-    model: Predictor, saved: SavedModel, pictures: Sequence[np.ndarray], least: float = 0.0
+    model: Predictor, saved: SavedModel, images: Sequence[np.ndarray], least: float = 0.0
 ) -> Agreement:
-    """Runs both on pictures; `least` is the score below which the SavedModel leaves detections out.
+    """Runs both on images; `least` is the score below which the SavedModel leaves detections out.
 
     Raises CheckFailedError when the SavedModel gives no numbers.
     """
-    with closing(track(pictures, "checking")) as shown:  # or the bar outlives an error
-        trials = [_tried(model, saved, picture, least) for picture in shown]
+    with closing(track(images, "checking")) as shown:  # or the bar outlives an error
+        trials = [_tried(model, saved, image, least) for image in shown]
     same, total = np.sum([one.counts for one in trials], axis=0)
     difference = max(one.difference for one in trials)
     return Agreement(len(trials), difference, int(same), int(total), _constant([one.raw for one in trials]))
@@ -105,22 +105,22 @@ def agreement(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Trial:
-    """One picture: what the SavedModel's network says, how far the model is from it, and what agrees."""
+    """One image: what the SavedModel's network says, how far the model is from it, and what agrees."""
 
     raw: Outputs
     difference: float
     counts: np.ndarray
 
 
-def _tried(model: Predictor, saved: SavedModel, picture: np.ndarray, least: float) -> _Trial:
-    placed = place(picture, saved.spec.input)
+def _tried(model: Predictor, saved: SavedModel, image: np.ndarray, least: float) -> _Trial:
+    placed = place(image, saved.spec.input)
     pixels = fill(placed.content, saved.spec.input)[None]
     raw = saved(pixels)
     for name, values in raw.items():
         if not np.isfinite(values).all():
             raise CheckFailedError(f"the output {name} is not a number; look at its weights")
     wanted = _Wanted(saved.spec, placed.placement, least)
-    counts = [wanted.agreeing(answers, raw) for answers in _answers(saved, picture)]
+    counts = [wanted.agreeing(answers, raw) for answers in _answers(saved, image)]
     return _Trial(raw, _difference(model(pixels), raw), np.sum(counts, axis=0))
 
 
@@ -135,9 +135,9 @@ def _difference(wanted: Outputs, got: Outputs) -> float:
     return max(float(np.abs(wanted[name] - got[name]).max()) / spreads[name] for name in wanted)
 
 
-def _answers(saved: SavedModel, picture: np.ndarray) -> Iterator[Outputs]:
-    """The answers for a picture: as a file, and as pixels."""
-    for signature, value in (("encoded", [_png(picture)]), (DEFAULT, picture[None])):
+def _answers(saved: SavedModel, image: np.ndarray) -> Iterator[Outputs]:
+    """The answers for an image: as a file, and as pixels."""
+    for signature, value in (("encoded", [_png(image)]), (DEFAULT, image[None])):
         yield {name: values[0] for name, values in saved.answer(signature, value).items()}
 
 
@@ -178,12 +178,12 @@ class _Wanted:
 
     def _detections(self, heads: Outputs) -> Detections:
         found = Decoder.of(self.spec)(heads["class_logits"], heads["box_deltas"]).above(self.least)
-        return Detections(self.placement.to_picture(found.boxes), found.scores, found.classes)
+        return Detections(self.placement.to_image(found.boxes), found.scores, found.classes)
 
     def _candidates(self, heads: Outputs) -> np.ndarray:
-        """All boxes (N, 4) that there are to choose from, in picture pixels."""
+        """All boxes (N, 4) that there are to choose from, in image pixels."""
         decoder = Decoder.of(self.spec)
-        return self.placement.to_picture(clip(decode(heads["box_deltas"], decoder.anchors), decoder.size))
+        return self.placement.to_image(clip(decode(heads["box_deltas"], decoder.anchors), decoder.size))
 
 
 def _same_boxes(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -200,7 +200,7 @@ def _close(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _made_up(size: tuple[int, int], seed: int) -> np.ndarray:
-    """Coloured patches; some pictures are flat, some tall, some smaller than the input."""
+    """Coloured patches; some images are flat, some tall, some smaller than the input."""
     random = np.random.default_rng(seed)
     stretch = ((1, 1), (1, 1.5), (1.5, 1), (0.4, 0.6))[seed % 4]
     height, width = (max(1, round(side * factor)) for side, factor in zip(size, stretch, strict=True))
@@ -208,7 +208,7 @@ def _made_up(size: tuple[int, int], seed: int) -> np.ndarray:
     return np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _png(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "png")
+    Image.fromarray(image).save(stream, "png")
     return stream.getvalue()

@@ -24,11 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    options = parser("export savedmodel", "Makes a TensorFlow SavedModel that takes pictures as they are.")
+    options = parser("export savedmodel", "Makes a TensorFlow SavedModel that takes images as they are.")
     options.add_argument("model", help=MODEL_HELP)
     add_weights(options)
     add_data(options, required=False)
-    options.add_argument("--split", help="check with its first pictures (default: test, else val)")
+    options.add_argument("--split", help="check with its first images (default: test, else val)")
     options.add_argument(
         "--min-score", type=float, default=0.0, help="leave out detections that are less sure (default: 0)"
     )

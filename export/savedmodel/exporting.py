@@ -23,7 +23,7 @@ from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_folder, write_text
 from effkeras.support.quiet import quiet
 from export.runs import run_folder
-from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_pictures
+from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_images
 from export.savedmodel.notes import assets, described
 from export.savedmodel.options import SavedModelOptions
 from export.savedmodel.signatures import Answering
@@ -73,7 +73,7 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
 
     Raises:
         CheckFailedError: the result answers otherwise than the model, or not at all; nothing is written.
-        EffkerasError: bad options, no such model or pictures, or no room for the result.
+        EffkerasError: bad options, no such model or images, or no room for the result.
     """
     out = options.out or _default_out(str(source))
     _check(out, options)
@@ -107,13 +107,13 @@ def _check(out: Path, options: SavedModelOptions) -> None:
 
 
 def _has_weights(source: Path, options: SavedModelOptions) -> bool:
-    """Whether weights are not random, in which case a model may well say the same of all pictures."""
+    """Whether weights are not random, in which case a model may well say the same of all images."""
     return source.is_dir() or source.suffix == ".keras" or options.weights is not None
 
 
 def _made(model: keras.Model, out: Path, options: SavedModelOptions, *, trained: bool) -> SavedModelReport:
     spec = spec_of(model)
-    pictures = check_pictures(spec, options)
+    images = check_images(spec, options)
     module = Answering(model, spec, options.min_score)
     signatures = module.signatures()
     traced = {one.name: one.traced() for one in track(signatures, "tracing")}
@@ -124,7 +124,7 @@ def _made(model: keras.Model, out: Path, options: SavedModelOptions, *, trained:
         module.assets = _assets(assets(spec, signatures, answers), beside)
         note("writing")
         _save(module, traced, aside, out)
-        agreed = agreement(KerasPredictor(model, spec), SavedModel.open(aside), pictures, options.min_score)
+        agreed = agreement(KerasPredictor(model, spec), SavedModel.open(aside), images, options.min_score)
         if problem := agreed.problem(trained=trained):
             raise CheckFailedError(f"{problem}; nothing was written")
         size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())

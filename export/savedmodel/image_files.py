@@ -1,4 +1,4 @@
-"""Image files decoded with TensorFlow operations to the pixels that `effkeras.data.pictures` reads.
+"""Image files decoded with TensorFlow operations to the pixels that `effkeras.data.images` reads.
 
 TensorFlow ignores EXIF, and photographs of phones lie on their side without it: the orientation is read from
 the header. Layouts: JPEG (ITU-T T.81, annex B), PNG (W3C, third edition, 5.3 and 11.3), EXIF (CIPA DC-008,
@@ -66,13 +66,13 @@ def png_header(contents: Any) -> PngHeader:
     return PngHeader(_byte(data, 24), _byte(data, 25), clear, _orientation_at(data, found))
 
 
-def turned(picture: Any, orientation: Any) -> Any:
-    """A picture (h, w, 3) the way up that EXIF's orientation asks for."""
-    picture = tf.cond(orientation >= 5, lambda: tf.transpose(picture, (1, 0, 2)), lambda: picture)
+def turned(image: Any, orientation: Any) -> Any:
+    """An image (h, w, 3) the way up that EXIF's orientation asks for."""
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     mirrored = tf.reduce_any(orientation == _whole([2, 3, 6, 7]))
-    picture = tf.cond(mirrored, lambda: tf.reverse(picture, [1]), lambda: picture)
+    image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
     upside_down = tf.reduce_any(orientation == _whole([3, 4, 7, 8]))
-    return tf.cond(upside_down, lambda: tf.reverse(picture, [0]), lambda: picture)
+    return tf.cond(upside_down, lambda: tf.reverse(image, [0]), lambda: image)
 
 
 def _orientation_at(data: Any, start: Any) -> Any:
@@ -120,18 +120,18 @@ def _whole(value: Any) -> Any:
 _GREY, _GREY_ALPHA, _RGB_ALPHA = 0, 4, 6  # PNG colour types
 
 
-def decode_picture(contents: Any) -> Any:
-    """The picture in a file's bytes (a scalar string) as uint8 (h, w, 3), RGB, the way up that EXIF says.
+def decode_image(contents: Any) -> Any:
+    """The image in a file's bytes (a scalar string) as uint8 (h, w, 3), RGB, the way up that EXIF says.
 
-    Greys and palettes become RGB, 16-bit greys are scaled to 8 bits, transparent pictures are laid on white.
-    JPEG and PNG; what else `tf.io.decode_image` knows (BMP, the first picture of a GIF) is decoded by it. An
+    Greys and palettes become RGB, 16-bit greys are scaled to 8 bits, transparent images are laid on white.
+    JPEG and PNG; what else `tf.io.decode_image` knows (BMP, the first image of a GIF) is decoded by it. An
     orientation is found in EXIF only (not XMP), in a PNG only before the pixels.
 
-    Raises tf.errors.InvalidArgumentError, when it runs, for bytes that are damaged or no picture.
+    Raises tf.errors.InvalidArgumentError, when it runs, for bytes that are damaged or no image.
     """
-    picture = tf.cond(tf.io.is_jpeg(contents), lambda: _jpeg(contents), lambda: _not_jpeg(contents))
-    picture.set_shape((None, None, 3))
-    return picture
+    image = tf.cond(tf.io.is_jpeg(contents), lambda: _jpeg(contents), lambda: _not_jpeg(contents))
+    image.set_shape((None, None, 3))
+    return image
 
 
 def _jpeg(contents: Any) -> Any:

@@ -35,13 +35,13 @@ def described(tensor: Any) -> str:
 
 def _readme(spec: ModelSpec, signatures: Iterable[Signature], answers: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {spec.name}: a TensorFlow SavedModel\n"
-    yield "Pictures are RGB; encoded ones are JPEG or PNG. Resizing and normalisation happen inside.\n"
+    yield "Images are RGB; encoded ones are JPEG or PNG. Resizing and normalisation happen inside.\n"
     yield "| signature | input | takes |\n| --- | --- | --- |"
     for one in signatures:
         yield f"| `{one.name}` | `{one.takes.name}` | {described(one.takes)} |"
     height, width = spec.input.size
-    yield f"\nThe caller brings pictures for `sized` and `raw` to {height} x {width} pixels; `raw` gives what"
-    yield "the network itself says. The others answer alike, without B where they take one picture:\n"
+    yield f"\nThe caller brings images for `sized` and `raw` to {height} x {width} pixels; `raw` gives what"
+    yield "the network itself says. The others answer alike, without B where they take one image:\n"
     yield "| answer | type | meaning |\n| --- | --- | --- |"
     for name, meaning in _meanings().items():
         if name in answers:

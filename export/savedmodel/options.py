@@ -10,7 +10,7 @@ from pathlib import Path
 class SavedModelOptions:
     """What to make and how to check it.
 
-    `data` is a folder of labelled pictures; the first ones of `split` (default: "test", else "val") are what
+    `data` is a folder of labelled images; the first ones of `split` (default: "test", else "val") are what
     the result is checked with, instead of made-up ones. `min_score` leaves out detections that are less sure.
     """
 

@@ -1,4 +1,4 @@
-"""What the outputs of a network mean, as TensorFlow operations on one picture at a time.
+"""What the outputs of a network mean, as TensorFlow operations on one image at a time.
 
 The same steps as `effkeras.detection` (nms, segmentation) and `effkeras.inference.predict`.
 """
@@ -16,10 +16,10 @@ from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.graph.heads import MASK_STRIDE
 from effkeras.inference.predict import BEST, label_of
-from export.savedmodel.preprocess import Placement, around, to_picture
+from export.savedmodel.preprocess import Placement, around, to_image
 
 NOTHING = -1  # the class of a row without a detection
-OUTSIDE = 255  # the class of a mask's pixels outside the picture
+OUTSIDE = 255  # the class of a mask's pixels outside the image
 
 Tensors = dict[str, Any]
 
@@ -45,7 +45,7 @@ def classes_of(scores: Any, spec: ModelSpec) -> Tensors:
 
 
 def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelSpec, least: float) -> Tensors:
-    """A detector's answer for one picture, from (N, classes) logits and (N, 4) deltas.
+    """A detector's answer for one image, from (N, classes) logits and (N, 4) deltas.
 
     Always `max_detections` rows, best first, of which `count` hold a detection with a score of at least
     `least`; the others are 0, with the class -1 and the name "".
@@ -59,7 +59,7 @@ def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelS
     boxes = _clipped(tf.gather(found.boxes, chosen), spec.input.size)
     classes = tf.gather(found.classes, chosen)
     return {
-        "boxes": tf.where(real[:, None], to_picture(boxes, placement), 0.0),
+        "boxes": tf.where(real[:, None], to_image(boxes, placement), 0.0),
         "scores": tf.where(real, scores, 0.0),
         "classes": tf.where(real, classes, NOTHING),
         "labels": tf.where(real, tf.gather(tf.constant(names_of(spec)), classes), ""),
@@ -68,7 +68,7 @@ def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelS
 
 
 def mask_of(logits: Any, placement: Placement) -> Any:
-    """The likeliest class of each pixel of the picture: (h, w, C) logits to uint8 (height, width)."""
+    """The likeliest class of each pixel of the image: (h, w, C) logits to uint8 (height, width)."""
     shape = tf.shape(logits, out_type=tf.int64)
     tops, bottoms, down = _mask_neighbours(placement, 0, shape[0])
     lefts, rights, across = _mask_neighbours(placement, 1, shape[1])
@@ -134,7 +134,7 @@ def _clipped(boxes: Any, size: tuple[int, int]) -> Any:
 
 
 def _mask_neighbours(placement: Placement, axis: int, length: Any) -> tuple[Any, Any, Any]:
-    """For each row (or column) of the picture the two of the mask around it, and how far from the first."""
+    """For each row (or column) of the image the two of the mask around it, and how far from the first."""
     scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
     end = tf.round((tf.cast(side, tf.float64) * scale + offset) * 1000) / 1000
     last = tf.minimum(length, tf.cast(tf.math.ceil(end / MASK_STRIDE), tf.int64)) - 1

@@ -1,4 +1,4 @@
-"""`effkeras.data.preprocess` as TensorFlow operations: from pictures of any size to a network's input.
+"""`effkeras.data.preprocess` as TensorFlow operations: from images of any size to a network's input.
 
 The arithmetic follows it step by step and in the same precision, so that both give the same pixels.
 """
@@ -13,9 +13,9 @@ from effkeras.definitions.definition import InputSpec
 
 
 class Placement(NamedTuple):
-    """Where a picture ends up in the input, as `effkeras.data.preprocess.Placement` says it.
+    """Where an image ends up in the input, as `effkeras.data.preprocess.Placement` says it.
 
-    `scale` and `offset` are float64 (2,), `size` is int64 (2,), the picture's height and width.
+    `scale` and `offset` are float64 (2,), `size` is int64 (2,), the image's height and width.
     """
 
     scale: Any
@@ -23,61 +23,61 @@ class Placement(NamedTuple):
     size: Any
 
 
-def place(pictures: Any, spec: InputSpec) -> tuple[Any, Placement]:
-    """Pictures of one size in the network's input.
+def place(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    """Images of one size in the network's input.
 
     Args:
-        pictures: uint8 (B, h, w, 3) RGB.
+        images: uint8 (B, h, w, 3) RGB.
         spec: the input's size and the way to reach it.
 
     Returns:
         float32 (B, H, W, 3), pixels 0..255 on a ground of the mean colour; and the placement they share.
     """
     way = _letterbox if spec.resize == "letterbox" else _center_crop
-    content, placement = way(pictures, spec)
+    content, placement = way(images, spec)
     return _fill(content, spec), placement
 
 
 def untouched(pixels: Any, spec: InputSpec) -> tuple[Any, Placement]:
-    """Pictures that have the input's size already, (B, H, W, 3), as float32, and where that puts them."""
+    """Images that have the input's size already, (B, H, W, 3), as float32, and where that puts them."""
     ones = tf.ones(2, tf.float64)
     return tf.cast(pixels, tf.float32), Placement(ones, 0 * ones, tf.constant(spec.size, tf.int64))
 
 
-def to_picture(boxes: Any, placement: Placement) -> Any:
-    """Boxes (n, 4) from input pixels to picture pixels, clipped to the picture, float32."""
+def to_image(boxes: Any, placement: Placement) -> Any:
+    """Boxes (n, 4) from input pixels to image pixels, clipped to the image, float32."""
     offset, scale = tf.tile(placement.offset, [2]), tf.tile(placement.scale, [2])
     moved = (tf.cast(boxes, tf.float64) - offset) / scale
     edges = tf.tile(tf.cast(placement.size, tf.float64), [2])
     return tf.cast(tf.clip_by_value(moved, 0.0, edges), tf.float32)
 
 
-def _letterbox(pictures: Any, spec: InputSpec) -> tuple[Any, Placement]:
-    size, target = tf.stack(_sides(pictures)), tf.constant(spec.size, tf.int64)
+def _letterbox(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    size, target = tf.stack(_sides(images)), tf.constant(spec.size, tf.int64)
     crossed = target * size[::-1]  # the side that is filled is the one with the smaller ratio
     fitting = tf.maximum(target[::-1] * size // size[::-1], 1)
     inner = tf.where(tf.stack([crossed[0] <= crossed[1], crossed[0] > crossed[1]]), target, fitting)
-    return _resized(pictures, inner), Placement(_double(inner) / _double(size), tf.zeros(2, tf.float64), size)
+    return _resized(images, inner), Placement(_double(inner) / _double(size), tf.zeros(2, tf.float64), size)
 
 
-def _center_crop(pictures: Any, spec: InputSpec) -> tuple[Any, Placement]:
-    size, target = tf.stack(_sides(pictures)), tf.constant(spec.size, tf.int64)
+def _center_crop(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
+    size, target = tf.stack(_sides(images)), tf.constant(spec.size, tf.int64)
     ratio = tf.reduce_min(_double(size) / _double(target)) * spec.crop
     cut = tf.maximum(tf.cast(tf.round(_double(target) * ratio), tf.int64), 1)
     corner = (size - cut) // 2
     ends = corner + cut
-    content = _resized(pictures[:, corner[0] : ends[0], corner[1] : ends[1]], target)
+    content = _resized(images[:, corner[0] : ends[0], corner[1] : ends[1]], target)
     scale = _double(target) / _double(cut)
     return content, Placement(scale, -_double(corner) * scale, size)
 
 
-def _resized(pictures: Any, size: Any) -> Any:
+def _resized(images: Any, size: Any) -> Any:
     """uint8 (B, h, w, 3) to float32 (B, *size, 3), whole numbers."""
-    height, width = _sides(pictures)
+    height, width = _sides(images)
     tops, bottoms, down = neighbours(height, size[0])
     lefts, rights, across = neighbours(width, size[1])
     down, across = down[:, None, None], across[:, None]
-    rows = _lines(pictures, tops, 1) * (1 - down) + _lines(pictures, bottoms, 1) * down
+    rows = _lines(images, tops, 1) * (1 - down) + _lines(images, bottoms, 1) * down
     pixels = _lines(rows, lefts, 2) * (1 - across) + _lines(rows, rights, 2) * across
     return tf.round(pixels)
 
@@ -108,12 +108,12 @@ def _fill(content: Any, spec: InputSpec) -> Any:
     return tf.ensure_shape(pixels, (None, *spec.size, 3))
 
 
-def _lines(pictures: Any, indices: Any, axis: int) -> Any:
-    return tf.cast(tf.gather(pictures, indices, axis=axis), tf.float32)
+def _lines(images: Any, indices: Any, axis: int) -> Any:
+    return tf.cast(tf.gather(images, indices, axis=axis), tf.float32)
 
 
-def _sides(pictures: Any) -> tuple[Any, Any]:
-    shape = tf.shape(pictures, out_type=tf.int64)
+def _sides(images: Any) -> tuple[Any, Any]:
+    shape = tf.shape(images, out_type=tf.int64)
     return shape[1], shape[2]
 
 

@@ -1,4 +1,4 @@
-"""The module that is saved: a network between pictures and answers, and the ways to call it."""
+"""The module that is saved: a network between images and answers, and the ways to call it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import HEADS
 from effkeras.inference.saved_model import DEFAULT, RAW
 from effkeras.litert.convert import output_names
-from export.savedmodel.image_files import decode_picture
+from export.savedmodel.image_files import decode_image
 from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of
 from export.savedmodel.preprocess import Placement, place, untouched
 
@@ -38,10 +38,10 @@ class Signature:
 
 
 class Answering(tf.Module):
-    """A model that answers for pictures as they are, in TensorFlow operations only.
+    """A model that answers for images as they are, in TensorFlow operations only.
 
     Its methods take a batch and give answers of `effkeras.inference.predict`: `detections_of` and masks for
-    a detector, `classes_of` for a classifier. Boxes are in pixels of the picture that was given.
+    a detector, `classes_of` for a classifier. Boxes are in pixels of the image that was given.
     """
 
     def __init__(self, model: keras.Model, spec: ModelSpec, least: float):
@@ -52,14 +52,14 @@ class Answering(tf.Module):
         self._variables = [variable.value for variable in model.variables]
         self._network = tf.function(_heads(model), input_signature=[pixels], autograph=False)
 
-    def pictures(self, pictures: Any) -> Tensors:
+    def images(self, images: Any) -> Tensors:
         """Answers for uint8 (B, h, w, 3) of any size."""
-        pixels, placement = place(pictures, self._spec.input)
+        pixels, placement = place(images, self._spec.input)
         return self._answers(pixels, _repeated(placement, tf.shape(pixels)[0]))
 
-    def picture(self, picture: Any) -> Tensors:
-        """The answer for one picture, uint8 (h, w, 3)."""
-        return _first(self.pictures(picture[None]))
+    def image(self, image: Any) -> Tensors:
+        """The answer for one image, uint8 (h, w, 3)."""
+        return _first(self.images(image[None]))
 
     def sized(self, pixels: Any) -> Tensors:
         """Answers for uint8 (B, H, W, 3) that somebody else brought to the network's size."""
@@ -85,8 +85,8 @@ class Answering(tf.Module):
         height, width = self._spec.input.size
         sized = (None, height, width, 3)
         return (
-            Signature(DEFAULT, tf.TensorSpec((None, None, None, 3), tf.uint8, "pictures"), self.pictures),
-            Signature("single", tf.TensorSpec((None, None, 3), tf.uint8, "picture"), self.picture),
+            Signature(DEFAULT, tf.TensorSpec((None, None, None, 3), tf.uint8, "images"), self.images),
+            Signature("single", tf.TensorSpec((None, None, 3), tf.uint8, "image"), self.image),
             Signature("encoded", tf.TensorSpec((None,), tf.string, "image_bytes"), self.encoded),
             Signature("encoded_single", tf.TensorSpec((), tf.string, "image_bytes"), self.encoded_single),
             Signature("sized", tf.TensorSpec(sized, tf.uint8, "pixels"), self.sized),
@@ -94,7 +94,7 @@ class Answering(tf.Module):
         )
 
     def _read(self, contents: Any) -> tuple[Any, Placement]:
-        pixels, placement = place(decode_picture(contents)[None], self._spec.input)
+        pixels, placement = place(decode_image(contents)[None], self._spec.input)
         return pixels[0], placement
 
     def _answers(self, pixels: Any, placements: Placement) -> Tensors:
@@ -118,7 +118,7 @@ class Answering(tf.Module):
         return tf.map_fn(one, (heads, placements), fn_output_signature=kinds)
 
     def _masks(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
-        """Masks (B, h, w), h and w of the largest picture, and each picture's own size (B, 2)."""
+        """Masks (B, h, w), h and w of the largest image, and each image's own size (B, 2)."""
         if not self._spec.segments:
             return {}
         largest = tf.reduce_max(placements.size, axis=0)

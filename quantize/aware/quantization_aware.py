@@ -48,22 +48,22 @@ def qat(
     """Prepares a trained model for quantization-aware training.
 
     The new model gives what int8 will give; train it on like any other, then `ptq(model, "int8")` makes the
-    artifact, which needs no pictures. Batch normalisation is folded and does not train; a convolution that
+    artifact, which needs no images. Batch normalisation is folded and does not train; a convolution that
     several maps share keeps one kernel, with a scale (fixed) and a bias (trained) for each of them.
 
     Args:
         model: any functional Keras model with one input.
-        data: what ranges start from: labelled pictures, for a model built by effkeras; or float32 arrays as
+        data: what ranges start from: labelled images, for a model built by effkeras; or float32 arrays as
             the model takes them, (n, H, W, C) or one (H, W, C) after another.
         spec: how ranges are found, what is preserved, what stays in float.
-        samples: how many pictures to start from, at most.
-        seed: which pictures are chosen.
+        samples: how many images to start from, at most.
+        seed: which images are chosen.
 
     Returns:
         The model, and a report with each kernel's rounding error and each layer that stays in float.
 
     Raises:
-        EffkerasError: weights or activations that are not finite, pictures that are missing or show nothing,
+        EffkerasError: weights or activations that are not finite, images that are missing or show nothing,
             a model that is fake-quantized already, or a `skip` that no layer fits.
     """
     prepared = quantizable(model, spec or QatSpec())
@@ -72,7 +72,7 @@ def qat(
 
 
 def quantizable(model: keras.Model, spec: QatSpec) -> Compressed:
-    """The same without pictures: ranges start at -6..6, where they are not known, until `calibrate`."""
+    """The same without images: ranges start at -6..6, where they are not known, until `calibrate`."""
     check_finite(model)
     if is_fake_quantized(model):
         raise EffkerasError(f"the model {model.name!r} is fake-quantized already; give the one before")
@@ -88,14 +88,14 @@ def quantizable(model: keras.Model, spec: QatSpec) -> Compressed:
 
 
 def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
-    """Starts the ranges of a fake-quantized model from what it computes in float on some pictures.
+    """Starts the ranges of a fake-quantized model from what it computes in float on some images.
 
     Args:
         model: what `quantizable` made.
         batches: what the model takes, (n, H, W, C) each.
 
     Raises:
-        EffkerasError: there are no pictures, or a layer puts out values that are not finite.
+        EffkerasError: there are no images, or a layer puts out values that are not finite.
     """
     for one in fake_quants(model):
         if one.mode != "fixed":
@@ -109,7 +109,7 @@ def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     finally:
         _observe(model, False)
     if not count:
-        raise EffkerasError("there are no pictures to start the ranges from; check the data")
+        raise EffkerasError("there are no images to start the ranges from; check the data")
     _check_ranges(model)
 
 
@@ -126,7 +126,7 @@ def _check_ranges(model: keras.Model) -> None:
                 name = layer.name.removesuffix("_range")
                 raise EffkerasError(
                     f"the layer {name!r} of {model.name!r} puts out values that are not finite; check its "
-                    "weights and the pictures"
+                    "weights and the images"
                 )
 
 
@@ -167,16 +167,16 @@ def _kernel_entry(layer: FakeQuantKernel, folds: Folds) -> LayerReport:
 
 
 def _batches(model: keras.Model, data: Calibration, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Batches of `BATCH` pictures as the model takes them."""
+    """Batches of `BATCH` images as the model takes them."""
     shape = tuple(model.inputs[0].shape[1:])
     inputs = calibration_inputs(data, _preparation(model), shape, Sampling(samples, seed))
-    pictures = iter(checked_variety(track(inputs, "calibrating")))
-    while batch := list(itertools.islice(pictures, BATCH)):
+    images = iter(checked_variety(track(inputs, "calibrating")))
+    while batch := list(itertools.islice(images, BATCH)):
         yield np.concatenate(batch)
 
 
 def _preparation(model: keras.Model) -> InputSpec | None:
-    """How a model's pictures are prepared, if it says so."""
+    """How a model's images are prepared, if it says so."""
     from effkeras.layers.normalize import spec_of
 
     try:

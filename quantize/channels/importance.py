@@ -11,7 +11,7 @@ import numpy as np
 from effkeras.data.classes import matched
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.losses import detector_losses, mask_loss
 from effkeras.graph.channel_flow import LayerFlow, Numbers, Sliced
@@ -73,7 +73,7 @@ def by_taylor(channels: Channels, loss: Loss, batches: LabelledBatches) -> np.nd
         total += change**2
         count += 1
     if count == 0:
-        raise EffkerasError('importance "taylor" needs labelled pictures; there is not one batch')
+        raise EffkerasError('importance "taylor" needs labelled images; there is not one batch')
     return total / count
 
 
@@ -141,18 +141,18 @@ def loss_of(model: keras.Model) -> Loss:
 def batches_of(model: keras.Model, data: LabelledBatches | LabelledData | None) -> LabelledBatches:
     """Batches of (pixels, targets): those given, or some from all over a data set, unchanged by chance."""
     if data is None:
-        raise EffkerasError('importance "taylor" needs labelled pictures; give data, or choose "bn-scale"')
+        raise EffkerasError('importance "taylor" needs labelled images; give data, or choose "bn-scale"')
     if not isinstance(data, LabelledData):
         return data
     spec = definition_in(model)
     if spec is None:
         raise EffkerasError(
-            f"{model.name!r} carries no definition that tells how pictures become its input; "
+            f"{model.name!r} carries no definition that tells how images become its input; "
             "give batches of (pixels, targets)"
         )
     few = spread(matched(data, spec), BATCH * BATCHES)
     size = min(BATCH, len(few.records))
-    store = PictureStore(few, spec.input, classes_of(spec, few))
+    store = ImageStore(few, spec.input, classes_of(spec, few))
     steps = range(max(1, len(few.records) // max(size, 1)))
     return training_batches(store, spec, BatchSpec(size, seed=0, augment=None), steps)
 

@@ -51,7 +51,7 @@ def prune_channels(
         spec: how much to keep, and how channels are judged. All is removed at once: `rounds` tell how often
             to train in between, see `round_of`.
         data: for importance "taylor" only: batches of (pixels, targets) as the model's loss takes them, or
-            labelled pictures for a model built by effkeras. A model of others has to be compiled.
+            labelled images for a model built by effkeras. A model of others has to be compiled.
 
     Returns:
         The model and a report: for each layer that makes channels its width before and after, and which

@@ -50,20 +50,20 @@ def agreements(wanted: Outputs, got: Outputs, decoder: Decoder | None) -> Iterat
 
     Args:
         wanted: the model's outputs, (B, ...) each.
-        got: the artifact's, for the same pictures.
+        got: the artifact's, for the same images.
         decoder: suppresses boxes as the artifact does.
     """
     for name in sorted(wanted.keys() & got.keys()):
         yield Agreement(name, _relative(wanted[name], got[name]))
     if BOXES in got and decoder is not None:
-        pairs = [_detections(wanted, got, decoder, picture) for picture in range(len(got[BOXES]))]
+        pairs = [_detections(wanted, got, decoder, image) for image in range(len(got[BOXES]))]
         sure = sum(len(one) for one, _ in pairs)
         differences = [difference for one, other in pairs for difference in _differences(one, other)]
         yield Agreement(BOXES, max(differences, default=0.0), sure, len(differences))
 
 
 def spread(values: np.ndarray) -> float:
-    """How much pictures (B, ...) differ at most in one place."""
+    """How much images (B, ...) differ at most in one place."""
     return float(np.ptp(values, axis=0).max())
 
 
@@ -72,10 +72,8 @@ def _relative(wanted: np.ndarray, got: np.ndarray) -> float:
     return float(np.sqrt(np.square(wanted - got, dtype=np.float64).mean())) / deviation
 
 
-def _detections(
-    wanted: Outputs, got: Outputs, decoder: Decoder, picture: int
-) -> tuple[Detections, Detections]:
-    model, artifact = ({name: values[picture] for name, values in one.items()} for one in (wanted, got))
+def _detections(wanted: Outputs, got: Outputs, decoder: Decoder, image: int) -> tuple[Detections, Detections]:
+    model, artifact = ({name: values[image] for name, values in one.items()} for one in (wanted, got))
     return decoder.found(model).above(SURE), decoder.found(artifact)
 
 
@@ -89,6 +87,6 @@ def _differences(wanted: Detections, got: Detections) -> Iterator[float]:
 
 
 def _nearness(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU; 1 for equal boxes without an area, as those that lie outside of the picture are."""
+    """IoU; 1 for equal boxes without an area, as those that lie outside of the image are."""
     equal = np.abs(boxes - box).max(axis=-1, initial=0) < _PIXEL
     return np.maximum(iou(box, boxes), equal)

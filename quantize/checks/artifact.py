@@ -1,7 +1,7 @@
 """Looks at a .tflite as it lies on the disk, before it gets its name.
 
-It is read back, run on pictures and compared with the Keras model. Numbers that are none, outputs that say
-the same of every picture, and a float artifact that computes something else are reasons to refuse it.
+It is read back, run on images and compared with the Keras model. Numbers that are none, outputs that say
+the same of every image, and a float artifact that computes something else are reasons to refuse it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LIMITS = {"float32": 0.01, "fp16": 0.05}
 # Steps between codes that the model may tell apart and 8 bits may not: one of rounding, one of arithmetic.
 _LOST = 2
 
-# Values of a picture from which on a model is traced: RGB of a megapixel.
+# Values of an image from which on a model is traced: RGB of a megapixel.
 _LARGE = 3 * 1024 * 1024
 
 
@@ -40,7 +40,7 @@ _LARGE = 3 * 1024 * 1024
 class Checked:
     """What a look at a file brought to light: `problems` are reasons to refuse it, `notes` are not."""
 
-    pictures: int
+    images: int
     agreements: tuple[Agreement, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ class Checked:
 class Reference:
     """What an artifact is compared with.
 
-    `pictures` is float32 (B, H, W, 3) in 0..255, `format` the recipe's. `decoder` suppresses boxes as the
+    `images` is float32 (B, H, W, 3) in 0..255, `format` the recipe's. `decoder` suppresses boxes as the
     artifact does; None when it has no NMS inside.
     """
 
     model: keras.Model
-    pictures: np.ndarray
+    images: np.ndarray
     format: str
     decoder: Decoder | None = None
 
@@ -95,21 +95,21 @@ def write_checked(
 
 def check_file(file: Path, reference: Reference) -> Checked:
     """Reads a .tflite back, runs it and compares it with its model."""
-    pictures = reference.pictures
+    images = reference.images
     try:
         runner = LiteRTModel.open(file)
-        got = {**runner(pictures), **_heads_inside(runner, pictures)}
+        got = {**runner(images), **_heads_inside(runner, images)}
     except (EffkerasError, RuntimeError, ValueError) as error:
-        return Checked(len(pictures), problems=(f"it does not run: {first_line(error)}",))
-    wanted = _outputs(reference.model, pictures)
+        return Checked(len(images), problems=(f"it does not run: {first_line(error)}",))
+    wanted = _outputs(reference.model, images)
     found = tuple(agreements(wanted, got, reference.decoder))
     problems = [*_not_numbers(got), *_constant(wanted, got, _outputs_of(runner))]
     notes = [] if problems else list(_constant_model(wanted))
     problems += [] if problems else _too_far(found, reference.format)
-    return Checked(len(pictures), found, tuple(problems), tuple(notes))
+    return Checked(len(images), found, tuple(problems), tuple(notes))
 
 
-def _heads_inside(runner: LiteRTModel, pictures: np.ndarray) -> dict[str, np.ndarray]:
+def _heads_inside(runner: LiteRTModel, images: np.ndarray) -> dict[str, np.ndarray]:
     """The heads before the NMS inside an artifact: what it computed, whatever NMS then made of near ties."""
     places = {
         tensor.name: tensor.index
@@ -120,28 +120,28 @@ def _heads_inside(runner: LiteRTModel, pictures: np.ndarray) -> dict[str, np.nda
     if not places:
         return {}
     interpreter = make_interpreter(with_outputs(runner.flatbuffer, places.values()))
-    rows = [_read(interpreter, places, picture) for picture in pictures]
+    rows = [_read(interpreter, places, image) for image in images]
     return {name: np.concatenate([row[name] for row in rows]) for name in places}
 
 
-def _read(interpreter: Any, places: dict[str, int], picture: np.ndarray) -> dict[str, np.ndarray]:
+def _read(interpreter: Any, places: dict[str, int], image: np.ndarray) -> dict[str, np.ndarray]:
     (entry,) = interpreter.get_input_details()
-    interpreter.set_tensor(entry["index"], quantized_pixels(picture[None], entry["dtype"]))
+    interpreter.set_tensor(entry["index"], quantized_pixels(image[None], entry["dtype"]))
     interpreter.invoke()
     return {name: interpreter.get_tensor(index) for name, index in places.items()}
 
 
-def _outputs(model: keras.Model, pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """What the model says, one picture after the other, as large ones would not fit into memory together."""
-    rows = [_one(model, picture) for picture in track(pictures, "comparing with the model")]
+def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the model says, one image after the other, as large ones would not fit into memory together."""
+    rows = [_one(model, image) for image in track(images, "comparing with the model")]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def _one(model: keras.Model, picture: np.ndarray) -> dict[str, np.ndarray]:
+def _one(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
     """Only a traced model forgets activations (D7x has 33 GB of them), but tracing outlasts a call."""
-    if picture.size >= _LARGE:
-        return named_outputs(model, model.predict_on_batch(picture[None]))
-    return named_outputs(model, model(picture[None], training=False))
+    if image.size >= _LARGE:
+        return named_outputs(model, model.predict_on_batch(image[None]))
+    return named_outputs(model, model(image[None], training=False))
 
 
 def _not_numbers(got: Outputs) -> Iterator[str]:
@@ -157,7 +157,7 @@ def _outputs_of(runner: LiteRTModel) -> dict[str, IOTensor]:
 
 
 def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) -> Iterator[str]:
-    """Outputs that do not depend on the picture, although the model's do by more than arithmetic loses.
+    """Outputs that do not depend on the image, although the model's do by more than arithmetic loses.
 
     What the model says counts as far as codes go: 8 bits of probabilities end at 255/256.
     """
@@ -168,18 +168,18 @@ def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) ->
             least = max(_LOST * (outputs[name].scale or 0.0), least)
             model = np.clip(model, *outputs[name].reach) if name in wanted else model
         if len(values) > 1 and spread(values) == 0 and spread(model) > least:
-            yield f"{name} is the same for all of {len(values)} pictures, and the model's is not"
+            yield f"{name} is the same for all of {len(values)} images, and the model's is not"
 
 
 def _telling(got: Outputs) -> dict[str, np.ndarray]:
-    """The outputs that have to differ between pictures: of kept boxes, the scores."""
+    """The outputs that have to differ between images: of kept boxes, the scores."""
     return {name: values for name, values in got.items() if name not in (BOXES, CLASSES, COUNT)}
 
 
 def _constant_model(wanted: Outputs) -> Iterator[str]:
     for name, values in wanted.items():
         if len(values) > 1 and spread(values) <= ROUNDING * float(np.abs(values).max()):
-            yield f"{name} of the model itself hardly depends on the picture: is it trained?"
+            yield f"{name} of the model itself hardly depends on the image: is it trained?"
 
 
 def _too_far(found: tuple[Agreement, ...], recipe: str) -> list[str]:

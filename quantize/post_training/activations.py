@@ -18,7 +18,7 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """What a layer puts out for one picture: its values, float32, and their extremes, all finite."""
+    """What a layer puts out for one image: its values, float32, and their extremes, all finite."""
 
     name: str
     values: np.ndarray
@@ -41,7 +41,7 @@ def observe(
         flatbuffer: a float .tflite.
         inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
         names: the tensors to look at; default: all.
-        at_once: bytes, at most, that a picture's activations may take at one time.
+        at_once: bytes, at most, that an image's activations may take at one time.
 
     Raises:
         EffkerasError: values are not finite.
@@ -50,7 +50,7 @@ def observe(
     parts = list(parts_of(watched, at_once))
     if len(parts) > 1:
         size = sum(map(bytes_of, watched)) / 1e9
-        note(f"a picture's activations are {size:.1f} GB: they are read in {len(parts)} parts")
+        note(f"an image's activations are {size:.1f} GB: they are read in {len(parts)} parts")
     for part in parts:
         yield from _observe(flatbuffer, part, inputs)
 
@@ -124,8 +124,8 @@ def _activation(name: str, values: np.ndarray) -> Activation:
     if not (math.isfinite(low) and math.isfinite(high)):  # of NaN among others, both are NaN
         kind = "NaN" if math.isnan(low) else "infinite values"
         raise EffkerasError(
-            f"the layer {layer_of(name)!r} puts out {kind} for a calibration picture; "
-            "check the weights and the pictures"
+            f"the layer {layer_of(name)!r} puts out {kind} for a calibration image; "
+            "check the weights and the images"
         )
     return Activation(name, values, low, high)
 
@@ -147,7 +147,7 @@ _Watched = tuple[bytes, Sequence[TensorInfo]]
 
 
 class _Errors:
-    """Sums over pictures: of a layer's values, their squares, and the squared errors."""
+    """Sums over images: of a layer's values, their squares, and the squared errors."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -180,7 +180,7 @@ def layer_errors(
         exact: the float .tflite.
         quantized: what became of it; its activations have the same names.
         inputs: what the float model takes, float32 (1, H, W, C) each; they can be gone through again.
-        at_once: bytes, at most, that a picture's activations may take at one time.
+        at_once: bytes, at most, that an image's activations may take at one time.
     """
     wanted = {tensor.name: tensor for tensor in tensors_of(exact)}
     shared = [tensor for tensor in tensors_of(quantized) if tensor.name in wanted]

@@ -87,7 +87,7 @@ class FloatParts:
     `spec` is the model's definition, None where it has none. `starts_normalized` says that the normalisation
     is left out, because the quantized input expresses it. `model` is what was converted, `before` what was
     done to it before. `trained` is what a fake-quantized model says of its artifact: such a model needs no
-    pictures.
+    images.
     """
 
     flatbuffer: bytes

@@ -197,7 +197,7 @@ def _configure(
 
 
 def _shown(inputs: Inputs, extent: Extent | None) -> Callable[[], Iterator[list[np.ndarray]]]:
-    """The converter only knows what it is shown, so one picture's corners show the input's extent."""
+    """The converter only knows what it is shown, so one image's corners show the input's extent."""
 
     def show() -> Iterator[list[np.ndarray]]:
         for position, pixels in enumerate(inputs()):

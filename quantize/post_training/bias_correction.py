@@ -1,7 +1,7 @@
 """Bias correction: rounding weights shifts the mean of a layer's outputs, and its bias can shift it back.
 
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, with
-the means of the inputs measured on pictures instead of derived from batch normalisation.
+the means of the inputs measured on images instead of derived from batch normalisation.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _pairs(exact: Iterable[Operator], quantized: Iterable[Operator]) -> Iterator
 
 
 def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean of each channel of what layers with weights take, over all pictures: float64 (C,) by name.
+    """The mean of each channel of what layers with weights take, over all images: float64 (C,) by name.
 
     Args:
         exact: the float .tflite.

@@ -1,4 +1,4 @@
-"""Which pictures ranges are measured on, and how they become what the network takes."""
+"""Which images ranges are measured on, and how they become what the network takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.data.pictures import read_picture, tolerated
+from effkeras.data.images import read_image, tolerated
 from effkeras.data.preprocess import network_input
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
@@ -18,14 +18,14 @@ from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 
 Record = DetectionRecord | ClassificationRecord
-# Labelled pictures that are prepared as the model's definition says, or what the model takes itself: float32
+# Labelled images that are prepared as the model's definition says, or what the model takes itself: float32
 # (n, H, W, C), or one (H, W, C) after the other.
 Calibration = LabelledData | np.ndarray | Iterable[np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How many pictures to measure on, at most, and which: the same seed chooses the same."""
+    """How many images to measure on, at most, and which: the same seed chooses the same."""
 
     samples: int = 128
     seed: int = 0
@@ -34,16 +34,16 @@ class Sampling:
 def calibration_inputs(
     data: Calibration, spec: InputSpec | None, shape: tuple[int, ...], sampling: Sampling
 ) -> CalibrationInputs:
-    """Pictures as the network takes them, to be gone through as often as needed.
+    """Images as the network takes them, to be gone through as often as needed.
 
     Args:
-        data: labelled pictures, chosen evenly over the classes, or arrays, of which the first are taken.
-        spec: how labelled pictures are prepared; None when the model does not say.
+        data: labelled images, chosen evenly over the classes, or arrays, of which the first are taken.
+        spec: how labelled images are prepared; None when the model does not say.
         shape: what the model takes, (H, W, C).
         sampling: how many, and which.
 
     Raises:
-        EffkerasError: no pictures, labelled ones for a model that does not say how to prepare them, or
+        EffkerasError: no images, labelled ones for a model that does not say how to prepare them, or
             arrays of another shape or with values that are not finite.
     """
     if not isinstance(data, LabelledData):
@@ -52,7 +52,7 @@ def calibration_inputs(
         )
     if spec is None:
         raise EffkerasError(
-            "the model does not say how its pictures are prepared: give them as it takes them, "
+            "the model does not say how its images are prepared: give them as it takes them, "
             f"as float32 arrays of {shape}, instead of labelled data"
         )
     return CalibrationInputs(tuple(representative(data, sampling.samples, sampling.seed)), spec)
@@ -60,7 +60,7 @@ def calibration_inputs(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationInputs:
-    """Pictures as the network takes them: float32 (1, H, W, C), pixels 0..255 where there is a definition.
+    """Images as the network takes them: float32 (1, H, W, C), pixels 0..255 where there is a definition.
 
     They are read anew each time, so that memory is bounded.
     """
@@ -90,9 +90,9 @@ class Reiterable:
 
 
 def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Passes pictures on; raises EffkerasError at their end if they were all of one and the same colour.
+    """Passes images on; raises EffkerasError at their end if they were all of one and the same colour.
 
-    Pixels of the colour `ground` do not count: it fills what a picture leaves of the input.
+    Pixels of the colour `ground` do not count: it fills what an image leaves of the input.
     """
     low: Any = np.inf
     high: Any = -np.inf
@@ -104,32 +104,32 @@ def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = No
         yield pixels
     if np.ndim(low) and not np.any(low < high):
         raise EffkerasError(
-            "the calibration pictures show one and the same colour everywhere, which says nothing about "
-            "ranges; give real pictures"
+            "the calibration images show one and the same colour everywhere, which says nothing about "
+            "ranges; give real images"
         )
 
 
-def _checked(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(picture)
+def _checked(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(image)
     if array.shape not in (shape, (1, *shape)) or array.dtype.kind not in "fiu":
-        raise EffkerasError(f"a calibration picture is {array.dtype} {array.shape}; the model takes {shape}")
+        raise EffkerasError(f"a calibration image is {array.dtype} {array.shape}; the model takes {shape}")
     array = array.astype(np.float32).reshape(1, *shape)
     if not np.isfinite(array).all():
-        raise EffkerasError("a calibration picture has values that are infinite or not a number")
+        raise EffkerasError("a calibration image has values that are infinite or not a number")
     return array
 
 
 def representative(data: LabelledData, count: int, seed: int = 0) -> list[Record]:
     """Up to `count` records that show all classes evenly.
 
-    Classes take turns, each giving a picture of its own not yet chosen; pictures without any class come
+    Classes take turns, each giving an image of its own not yet chosen; images without any class come
     last. The same data, count and seed give the same records in the same order. Raises EffkerasError
-    when there are no pictures or `count` is below 1.
+    when there are no images or `count` is below 1.
     """
     if count < 1:
-        raise EffkerasError(f"calibration needs at least 1 picture, not {count}; raise --samples")
+        raise EffkerasError(f"calibration needs at least 1 image, not {count}; raise --samples")
     if not data.records:
-        raise EffkerasError(f"{data.root}: the split {data.split!r} has no pictures to calibrate with")
+        raise EffkerasError(f"{data.root}: the split {data.split!r} has no images to calibrate with")
     order = list(range(len(data.records)))
     random.Random(seed).shuffle(order)
     chosen = list(dict.fromkeys(_by_turns(_queues(data, order))))[:count]
@@ -137,27 +137,27 @@ def representative(data: LabelledData, count: int, seed: int = 0) -> list[Record
 
 
 def calibration_pixels(records: Iterable[Record], spec: InputSpec) -> Iterator[np.ndarray]:
-    """Each record's picture as the network sees it: float32 (1, H, W, 3), pixels 0..255.
+    """Each record's image as the network sees it: float32 (1, H, W, 3), pixels 0..255.
 
-    Pictures that cannot be read are left out with a note. Raises EffkerasError when they are more
+    Images that cannot be read are left out with a note. Raises EffkerasError when they are more
     than one in a hundred (one is always tolerated when others remain).
     """
     listed = list(records)
     bad = 0
     for record in listed:
         try:
-            picture = read_picture(record.path)
+            image = read_image(record.path)
         except EffkerasError as error:
             bad += 1
             if not tolerated(bad, len(listed)) and not (bad == 1 and len(listed) > 1):
                 raise
             note(f"skipped: {error}")
             continue
-        yield network_input(picture, spec)[None]
+        yield network_input(image, spec)[None]
 
 
 def _queues(data: LabelledData, order: list[int]) -> list[list[int]]:
-    """Indices of pictures by class, in the given order; the last queue has those without a class."""
+    """Indices of images by class, in the given order; the last queue has those without a class."""
     by_class: dict[int, list[int]] = {}
     without: list[int] = []
     for index in order:

@@ -30,35 +30,35 @@ from quantize.rewriting.folding import fold
 STEP = "equalize"
 ERROR_IS = "largest range / smallest, of the output's channels before"
 
-# A capped channel that stays this far below the cap on the pictures is taken never to reach it.
+# A capped channel that stays this far below the cap on the images is taken never to reach it.
 ROOM = 0.8
 
 
-def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
+def equalize(model: keras.Model, images: Iterable[np.ndarray]) -> Compressed:
     """Evens out the ranges of channels in a model without changing what it computes.
 
     Batch normalisation is folded first. Between two layers with weights, with nothing but relu, relu6 or
     layers that keep channels apart in between, each channel is divided by a number and the next layer's
     weights are multiplied by it. Channels get ranges in proportion to the square root of what they can
     contribute to the next layer's outputs, so that activations and weights are rounded equally finely; before
-    a depthwise layer all get the same. A channel that reaches the cap of relu6 on the pictures stays as it
+    a depthwise layer all get the same. A channel that reaches the cap of relu6 on the images stays as it
     is, and no other is made to reach it.
 
     Args:
         model: any functional Keras model with one input.
-        pictures: what the model takes, float32 (1, H, W, C) each; ranges are measured on them.
+        images: what the model takes, float32 (1, H, W, C) each; ranges are measured on them.
 
     Returns:
         The new model, and a report with an entry per layer with weights: how far its channels' ranges were
         apart, or why they cannot be scaled.
 
     Raises:
-        EffkerasError: a model that is not functional, weights that are not finite, or no pictures.
+        EffkerasError: a model that is not functional, weights that are not finite, or no images.
     """
     graph = Graph.of(fold(model).model)
     found = list(layer_pairs(graph))
     pairs = [one for one in found if isinstance(one, LayerPair)]
-    shown = list(pictures)
+    shown = list(images)
     ranges = channel_ranges(graph.model, [pair.between for pair in pairs], shown)
     equal = rewrite(graph, {})
     entries = {}
@@ -77,17 +77,17 @@ def equalize(model: keras.Model, pictures: Iterable[np.ndarray]) -> Compressed:
 
 
 def channel_ranges(
-    model: keras.Model, tensors: list[keras.KerasTensor], pictures: list[np.ndarray]
+    model: keras.Model, tensors: list[keras.KerasTensor], images: list[np.ndarray]
 ) -> list[np.ndarray]:
-    """The largest absolute value of each channel of each tensor over all pictures, float64 (C,)."""
-    if not pictures:
-        raise EffkerasError("equalisation measures ranges on pictures and there are none; check --data")
+    """The largest absolute value of each channel of each tensor over all images, float64 (C,)."""
+    if not images:
+        raise EffkerasError("equalisation measures ranges on images and there are none; check --data")
     if not tensors:
         return []
     with deep_graphs():
         largest = [keras.ops.max(keras.ops.abs(x), axis=tuple(range(len(x.shape) - 1))) for x in tensors]
         meter = keras.Model(model.input, largest)
-    rows = [keras.tree.flatten(meter.predict_on_batch(pixels)) for pixels in pictures]
+    rows = [keras.tree.flatten(meter.predict_on_batch(pixels)) for pixels in images]
     return [np.max(column, axis=0) for column in zip(*rows, strict=True)]
 
 
@@ -112,7 +112,7 @@ def _scale(pair: LayerPair, consumers: list[keras.Layer], extent: np.ndarray) ->
 
 
 def _scale_of_dead(consumers: list[keras.Layer], scale: np.ndarray, live: np.ndarray) -> np.ndarray:
-    """What channels that are zero on all pictures are divided by, (C,).
+    """What channels that are zero on all images are divided by, (C,).
 
     Their weights in the next layer count for nothing, but must not stretch the range of the others'.
     """
@@ -138,6 +138,6 @@ def _report(layer: keras.Layer, what: str, why: str, error: float | None = None)
     return LayerReport(layer.name, type(layer).__name__, what, why, error)  # type: ignore[arg-type]
 
 
-def _change(before: keras.Model, after: keras.Model, pictures: list[np.ndarray]) -> float:
+def _change(before: keras.Model, after: keras.Model, images: list[np.ndarray]) -> float:
     wanted, got = (before.input, list(before.outputs)), (after.input, list(after.outputs))
-    return max(relative_errors(np.concatenate(pictures[:4]), wanted, got))
+    return max(relative_errors(np.concatenate(images[:4]), wanted, got))

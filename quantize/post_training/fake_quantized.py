@@ -1,4 +1,4 @@
-"""From a fake-quantized model to an int8 artifact: its own ranges and kernels, no pictures needed."""
+"""From a fake-quantized model to an int8 artifact: its own ranges and kernels, no images needed."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ BACKENDS = ("ai-edge-quantizer", "tensorflow")
 
 @dataclass(frozen=True, slots=True)
 class PtqOptions:
-    """Everything about a quantization but the model and its pictures."""
+    """Everything about a quantization but the model and its images."""
 
     recipe: Recipe
     io: Edges = "float32"
@@ -59,10 +59,10 @@ def check(options: PtqOptions, data: object | None) -> None:
         "the error of each layer": options.spec.errors,
     }
     for what in (what for what, is_asked in looks.items() if is_asked and data is None):
-        raise EffkerasError(f"{what} is measured on pictures: give --data DIR")
+        raise EffkerasError(f"{what} is measured on images: give --data DIR")
     if options.recipe.needs_data and data is None:
         raise EffkerasError(
-            f"the recipe {options.recipe.name} measures ranges on pictures: give --data DIR with a few "
+            f"the recipe {options.recipe.name} measures ranges on images: give --data DIR with a few "
             "hundred of them, or use --recipe dynamic, which needs none"
         )
 

@@ -55,24 +55,24 @@ def ptq(
     """Quantizes a trained model.
 
     Args:
-        model: any functional Keras model that takes one picture.
+        model: any functional Keras model that takes one image.
         recipe: a recipe or its name.
         data: what ranges are measured on, if the recipe needs them and the model is not fake-quantized:
-            labelled pictures, for a model built by effkeras; or float32 arrays as the model takes them,
+            labelled images, for a model built by effkeras; or float32 arrays as the model takes them,
             (n, H, W, C) or one (H, W, C) after another.
         io: the type of inputs and outputs; others than float32 need a model built by effkeras. An int8 input
             takes the pixel minus 128, a uint8 input the pixel, exactly; outputs are scaled, each by its own
             scale.
-        samples: how many pictures to measure on, at most.
-        seed: which pictures are chosen.
+        samples: how many images to measure on, at most.
+        seed: which images are chosen.
         spec: how ranges are found, what is corrected, and by which tool.
 
     Returns:
         The artifact with the model's definition and the recipe attached, and a note per operator.
 
     Raises:
-        EffkerasError: the recipe needs pictures and none are given, `io` does not fit the recipe, the backend
-            cannot do what is asked, weights or activations are not finite, or the pictures show nothing.
+        EffkerasError: the recipe needs images and none are given, `io` does not fit the recipe, the backend
+            cannot do what is asked, weights or activations are not finite, or the images show nothing.
     """
     options = PtqOptions(find(recipe), io, samples, seed, spec or PtqSpec())
     if is_fake_quantized(model):
@@ -117,7 +117,7 @@ def quantize_parts(parts: FloatParts, options: PtqOptions, data: Calibration | N
 
 
 def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> CalibrationInputs:
-    """The pictures that `options` choose of `data`, as the model takes them."""
+    """The images that `options` choose of `data`, as the model takes them."""
     prepared = parts.spec.input if parts.spec else None
     return calibration_inputs(data, prepared, parts.shape, _sampling(options))
 
@@ -125,7 +125,7 @@ def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Cali
 def quantize_pixels(
     parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray], ranges: Ranges | None = None
 ) -> Quantized:
-    """The same with pictures given as the model takes them, float32 (1, H, W, C) each.
+    """The same with images given as the model takes them, float32 (1, H, W, C) each.
 
     `ranges` are those of its activations, where they were measured before.
     """
@@ -146,7 +146,7 @@ def quantize_pixels(
 
 
 def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """What bias correction needs to know of the pictures; nothing where it is not asked for."""
+    """What bias correction needs to know of the images; nothing where it is not asked for."""
     if not options.spec.correct_bias:
         return {}
     return channel_means(parts.flatbuffer, as_taken(parts, Reiterable(lambda: track(pixels, "averaging"))))
@@ -166,7 +166,7 @@ def _corrected_and_measured(
 
 
 def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> Ranges:
-    """The ranges of all activations on some pictures."""
+    """The ranges of all activations on some images."""
     if parts.trained is not None:
         return dict(parts.trained.ranges)
     ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), options.range_rule())
@@ -198,7 +198,7 @@ def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:
 
 
 def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Pictures as the float conversion takes them, normalised where it starts after the normalisation."""
+    """Images as the float conversion takes them, normalised where it starts after the normalisation."""
     if parts.spec is None or not parts.starts_normalized:
         return pixels
     mean, std = (np.array(values, np.float32) for values in (parts.spec.input.mean, parts.spec.input.std))
@@ -218,7 +218,7 @@ def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.n
 
 
 def _varied(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Pictures as the float conversion takes them; an error at their end if they show nothing."""
+    """Images as the float conversion takes them; an error at their end if they show nothing."""
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
     return as_taken(parts, Reiterable(lambda: checked_variety(track(pixels, "calibrating"), ground)))
 

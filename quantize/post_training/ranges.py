@@ -1,4 +1,4 @@
-"""The ranges that activations take, measured on pictures."""
+"""The ranges that activations take, measured on images."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Ranges = dict[str, dict[str, np.ndarray]]
 METHODS = ("minmax", "percentile", "mse")
 PIXELS = (0.0, 255.0)
 
-NOTHING_SHOWN = "none of the calibration pictures could be read; check --data"
+NOTHING_SHOWN = "none of the calibration images could be read; check --data"
 
 # These hand values on as they are: clipping before them clips the model's output.
 _PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
 
-# Of one activation for one picture: over all pictures enough for a percentile, and calibration stays quick.
+# Of one activation for one image: over all images enough for a percentile, and calibration stays quick.
 _COUNTED = 2**15
 
 
@@ -59,7 +59,7 @@ class RangeRule:
 def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeRule | None = None) -> Ranges:
     """Runs a float model on `inputs` and notes every activation's range, by tensor name.
 
-    The order of the pictures does not matter. What the model puts out always keeps its extremes: they are
+    The order of the images does not matter. What the model puts out always keeps its extremes: they are
     the detections. What is only joined with others has the range of all. The result has the form that
     ai-edge-quantizer takes as a calibration result.
 

@@ -47,9 +47,9 @@ def _run(argv: Sequence[str] | None) -> None:
         make_folder(chosen.out)
     parts = float_parts(open_model(chosen.model, chosen.weights), ptq)
     judge = _metric(chosen, parts) if chosen.metric else None
-    key = digest(parts.flatbuffer, repr(ptq), str(data.root), str((chosen.pictures, chosen.limit)))
+    key = digest(parts.flatbuffer, repr(ptq), str(data.root), str((chosen.images, chosen.limit)))
     cache = MeasurementCache(chosen.out / "sensitivity.json" if chosen.out else None, key)
-    options = SensitivityOptions(chosen.pictures, judge)
+    options = SensitivityOptions(chosen.images, judge)
     found = rank(parts, ptq, inputs_of(parts, ptq, data), options, cache)
     found.show(chosen.top)
     if chosen.out:
@@ -69,11 +69,11 @@ def _metric(chosen: argparse.Namespace, parts: FloatParts) -> Metric:
 
 
 def _write(found: Sensitivity, out: Path) -> None:
-    table_file, picture = out / "sensitivity.jsonl", out / "sensitivity.png"
+    table_file, image = out / "sensitivity.jsonl", out / "sensitivity.png"
     table_file.unlink(missing_ok=True)
     results.append(table_file, [results.stamped(row) for row in found.to_rows()])
-    write_bytes(picture, chart(found))
-    print(f"{picture}: written, with {table_file.name} beside it")
+    write_bytes(image, chart(found))
+    print(f"{image}: written, with {table_file.name} beside it")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,17 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     add_data(options)
     options.add_argument("--recipe", default="int8", help="what is done to a layer (default: int8)")
     options.add_argument(
-        "--pictures", type=above_zero, default=IMAGES, help=f"outputs compared on (default: {IMAGES})"
+        "--images", type=above_zero, default=IMAGES, help=f"outputs compared on (default: {IMAGES})"
     )
-    options.add_argument(
-        "--samples", type=above_zero, default=128, help="calibration pictures (default: 128)"
-    )
-    options.add_argument("--seed", type=int, default=0, help="which pictures calibrate (default: 0)")
+    options.add_argument("--samples", type=above_zero, default=128, help="calibration images (default: 128)")
+    options.add_argument("--seed", type=int, default=0, help="which images calibrate (default: 0)")
     options.add_argument("--metric", action="store_true", help="measure the metric too, on the split val")
-    options.add_argument("--limit", type=above_zero, help="with --metric: on the first LIMIT pictures only")
+    options.add_argument("--limit", type=above_zero, help="with --metric: on the first LIMIT images only")
     options.add_argument("--top", type=above_zero, default=SHOWN, help=f"layers to print (default: {SHOWN})")
     add_weights(options)
-    options.add_argument("--out", type=Path, metavar="FOLDER", help="rows and a picture; resumes from there")
+    options.add_argument("--out", type=Path, metavar="FOLDER", help="rows and an image; resumes from there")
     return options
 
 
@@ -108,7 +106,7 @@ def chart(found: Sensitivity, most: int = CHARTED) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise EffkerasError("the picture needs matplotlib; pip install 'effkeras[report]'") from error
+        raise EffkerasError("the image needs matplotlib; pip install 'effkeras[report]'") from error
     shown = found.layers[:most]
     figure = Figure(figsize=(8.4, 1.5 + 0.25 * len(shown)), dpi=144, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -119,7 +117,7 @@ def chart(found: Sensitivity, most: int = CHARTED) -> bytes:
     )
     figure.text(0.995, 0.004, "light: layers without weights", ha="right", color=_FAINT, fontsize=8)
     axes.set_xlabel(
-        f"error / standard deviation of the outputs, {found.pictures} pictures  "
+        f"error / standard deviation of the outputs, {found.images} images  "
         f"(all layers together: {found.error:.3g})",
         color=_FAINT,
         fontsize=9,

@@ -26,7 +26,7 @@ def worst_drop(wanted: Mapping[str, float], got: Mapping[str, float]) -> float:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MetricOf:
-    """Measures artifacts on the first `limit` pictures of `data`."""
+    """Measures artifacts on the first `limit` images of `data`."""
 
     data: LabelledData
     limit: int | None = None

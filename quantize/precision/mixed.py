@@ -50,7 +50,7 @@ Metric = Callable[[bytes], Metrics]
 class MixedSets:
     """What ranges are measured on, what the search is guided by, and what its result is reported on.
 
-    `tune` and `test` are labelled pictures, for a model built by effkeras, or a function that measures an
+    `tune` and `test` are labelled images, for a model built by effkeras, or a function that measures an
     artifact.
     """
 
@@ -64,14 +64,14 @@ class MixedOptions:
     """What the search may spend and must reach.
 
     `max_drop` is in units of the metric. `ptq` says how layers are quantized and which precision the others
-    keep. Layers are compared on `pictures` pictures, artifacts measured on the first `limit` of theirs. At
+    keep. Layers are compared on `images` images, artifacts measured on the first `limit` of theirs. At
     most `give_back` artifacts are measured to return layers to int8. With a folder `work`, a killed search
     resumes from there.
     """
 
     max_drop: float
     ptq: PtqOptions
-    pictures: int = 16
+    images: int = 16
     limit: int | None = None
     give_back: int = 8
     work: Path | None = None
@@ -141,7 +141,7 @@ def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mi
         note(
             f"plain {options.ptq.recipe.name} loses {plain.drop:.4f}: searching for the layers that cause it"
         )
-        ranking = ranked(partial, SensitivityOptions(options.pictures), cache)
+        ranking = ranked(partial, SensitivityOptions(options.images), cache)
         search = KeptLayerSearch(options.max_drop, options.give_back, functools.partial(measure, partial))
         found = search.run(ranking.layers, partial, plain)
     return _result(partial, found, ranking, _Baseline(options, reference, cache, sets.test))
@@ -184,7 +184,7 @@ def _best_ranges(
     best: tuple[Partial, KeptLayers] | None = None
     for spec in _specs(options.ptq):
         ptq = dataclasses.replace(options.ptq, spec=spec)
-        partial = Partial.of(parts, ptq, inputs, options.pictures)
+        partial = Partial.of(parts, ptq, inputs, options.images)
         choice = KeptLayers((), measure(partial, ()))
         if best is None or choice.drop < best[1].drop:
             best = partial, choice
@@ -251,7 +251,7 @@ def _cache(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Measure
     if options.work is None:
         return MeasurementCache()
     make_folder(options.work)
-    asked = repr((options.ptq, options.pictures, options.limit))
+    asked = repr((options.ptq, options.images, options.limit))
     sets_used = [_name(one) for one in (sets.calibration, sets.tune, sets.test)]
     return MeasurementCache(options.work / CACHE, digest(parts.flatbuffer, asked, *sets_used))
 

@@ -19,7 +19,7 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OutputError:
-    """The float model's outputs on some pictures, to compare others with.
+    """The float model's outputs on some images, to compare others with.
 
     Of a detector, only what matters to detections counts: class scores as probabilities, so that background
     is background however sure, and boxes in proportion to their best score.
@@ -53,7 +53,7 @@ class OutputError:
         return {name: seen[1][name] - seen[0][name] for name in seen[0]}
 
     def _spreads(self) -> dict[str, float]:
-        """The sum of squared distances from the mean, of each output over all pictures."""
+        """The sum of squared distances from the mean, of each output over all images."""
         seen = [self._weighted(one, one) for one in self.wanted]
         joined = {name: np.concatenate([one[name].ravel() for one in seen]) for name in seen[0]}
         return {name: float(values.var(dtype=np.float64)) * values.size for name, values in joined.items()}

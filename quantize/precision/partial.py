@@ -64,7 +64,7 @@ class Partial:
     def of(
         cls, parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray], compared: int
     ) -> Partial:
-        """Measures ranges on all pictures, and the outputs of the first `compared` of them.
+        """Measures ranges on all images, and the outputs of the first `compared` of them.
 
         Raises EffkerasError for a backend that cannot quantize in part.
         """

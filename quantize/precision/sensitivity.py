@@ -22,7 +22,7 @@ from quantize.recipes import find
 if TYPE_CHECKING:
     import keras
 
-PICTURES = 16
+IMAGES = 16
 SHOWN = 20
 ERROR_IS = "error / std of the outputs"
 
@@ -51,13 +51,13 @@ class Sensitivity:
 
     model: str
     recipe: str
-    pictures: int
+    images: int
     error: float
     layers: tuple[LayerSensitivity, ...]
 
     def to_rows(self) -> list[results.Row]:
         """A plain record for each layer, kind "sensitivity"."""
-        own = {"kind": "sensitivity", "model": self.model, "recipe": self.recipe, "pictures": self.pictures}
+        own = {"kind": "sensitivity", "model": self.model, "recipe": self.recipe, "images": self.images}
         rows: list[results.Row] = []
         for rank, one in enumerate(self.layers, start=1):
             layer = {"layer": one.name, "ops": list(one.ops), "macs": one.macs, "error": one.error}
@@ -76,7 +76,7 @@ class Sensitivity:
                 [one.name, str(len(one.ops)), f"{one.error:.4f}", f"{100 * one.macs / total:.2f}", *drop]
             )
         title = (
-            f"{self.model}: one layer at a time as {self.recipe}, {self.pictures} pictures; all of it: "
+            f"{self.model}: one layer at a time as {self.recipe}, {self.images} images; all of it: "
             f"{self.error:.4f}\n{ERROR_IS}; the worst {len(rows)} of {len(self.layers)} layers"
         )
         table(title, columns, rows)
@@ -84,9 +84,9 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityOptions:
-    """How many pictures the outputs are compared on, and how artifacts are judged, if they are."""
+    """How many images the outputs are compared on, and how artifacts are judged, if they are."""
 
-    pictures: int = PICTURES
+    images: int = IMAGES
     judge: Metric | None = None
 
 
@@ -102,10 +102,10 @@ def sensitivity(
     """Ranks the layers of a model by what quantizing each of them alone does to the outputs.
 
     Args:
-        model: any functional Keras model that takes one picture.
+        model: any functional Keras model that takes one image.
         data: what ranges are measured on and outputs compared on; see `quantize.ptq`.
         recipe: what is done to a layer; one with integer activations or weights.
-        options: how many pictures, and a metric to judge by as well.
+        options: how many images, and a metric to judge by as well.
         ptq: how the model is quantized, in place of `recipe` with its defaults.
         cache: results kept so far; the search goes on from them.
 
@@ -125,8 +125,8 @@ def rank(
     options: SensitivityOptions,
     cache: MeasurementCache | None = None,
 ) -> Sensitivity:
-    """`sensitivity` of a float conversion, with pictures given as it takes them."""
-    partial = Partial.of(parts, ptq, pixels, options.pictures)
+    """`sensitivity` of a float conversion, with images given as it takes them."""
+    partial = Partial.of(parts, ptq, pixels, options.images)
     return ranked(partial, options, cache if cache is not None else MeasurementCache())
 
 

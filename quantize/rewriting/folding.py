@@ -104,7 +104,7 @@ def fold(model: keras.Model, *, probe: Array | None = None) -> Compressed:
 
     Args:
         model: any functional Keras model with one input.
-        probe: pictures (B, H, W, C) to measure each layer's error on.
+        probe: images (B, H, W, C) to measure each layer's error on.
 
     Returns:
         The new model without batch normalisation, and a report with an entry per normalisation.

@@ -45,7 +45,7 @@ from quantize.specs import FriendlySpec
 
 STEP = "friendly"
 ERROR_IS = "error / std of the layer's output"
-# Errors are measured on so many pictures, for the maps of a whole network have to fit in memory.
+# Errors are measured on so many images, for the maps of a whole network have to fit in memory.
 PROBED = 8
 SWISH = ("silu", "swish")
 SIGMOID = ("sigmoid",)
@@ -66,7 +66,7 @@ class Change:
 
 
 def friendly(
-    model: keras.Model, spec: FriendlySpec | None = None, *, pictures: Array | None = None
+    model: keras.Model, spec: FriendlySpec | None = None, *, images: Array | None = None
 ) -> Compressed:
     """Replaces swish and squeeze-and-excitation.
 
@@ -76,7 +76,7 @@ def friendly(
     Args:
         model: any functional Keras model with one input.
         spec: what is replaced by what; default: swish by ReLU6.
-        pictures: (B, H, W, 3), as the model takes them, to measure gates and errors on. Without them a gate
+        images: (B, H, W, 3), as the model takes them, to measure gates and errors on. Without them a gate
             counts as it is on a map of means zero, and errors are not measured.
 
     Returns:
@@ -84,25 +84,25 @@ def friendly(
         effkeras carries the definition of what it now is.
 
     Raises:
-        EffkerasError: a model that is not functional, weights or gates that are not finite, or pictures that
+        EffkerasError: a model that is not functional, weights or gates that are not finite, or images that
             are empty, all alike, or of another size.
     """
     spec = spec or FriendlySpec()
     _check_spec(spec)
     check_finite(model)
     graph = Graph.of(model)
-    if pictures is not None:
-        _check_pictures(graph.model, pictures)
+    if images is not None:
+        _check_images(graph.model, images)
     rewriter = _Rewriter(graph, spec)
     gates = find_gates(graph) if spec.squeeze != "keep" else ()
-    changes = rewriter.gates(gates, pictures)
+    changes = rewriter.gates(gates, images)
     changes += rewriter.activations(gates)
     rewriter.definition()
     new, became = watched_rewrite(graph, rewriter.plan(), [change.watched for change in changes])
     errors: list[float | None] = [None] * len(changes)
-    if pictures is not None and changes:
+    if images is not None and changes:
         wanted = graph.model.input, [change.watched for change in changes]
-        errors = list(relative_errors(pictures[:PROBED], wanted, (new.input, became)))
+        errors = list(relative_errors(images[:PROBED], wanted, (new.input, became)))
     entries = [_entry(change, error) for change, error in zip(changes, errors, strict=True)]
     skipped = (*rewriter.skipped, *_undescribed(model, new))
     return Compressed(new, StepReport(STEP, (*entries, *skipped), ERROR_IS))
@@ -119,13 +119,13 @@ class _Rewriter:
         self._stand_ins: dict[int, StandIn] = {}
         self.skipped: list[LayerReport] = []
 
-    def gates(self, gates: Sequence[Gate], pictures: Array | None) -> list[Change]:
+    def gates(self, gates: Sequence[Gate], images: Array | None) -> list[Change]:
         """Removes squeeze-and-excitations, or makes their gates hard."""
         if self._spec.squeeze == "hard":
             return [change for gate in gates for change in self._hardened(gate)]
         return [
             self._removed(gate, factor)
-            for gate, factor in zip(gates, self._factors(gates, pictures), strict=True)
+            for gate, factor in zip(gates, self._factors(gates, images), strict=True)
         ]
 
     def activations(self, gates: Sequence[Gate]) -> list[Change]:
@@ -162,10 +162,10 @@ class _Rewriter:
             return keras.layers.Activation(changes["activation"], name=layer.name)
         return with_weights(renewed(layer, **changes), *self._weights.get(id(layer), layer.get_weights()))
 
-    def _factors(self, gates: Sequence[Gate], pictures: Array | None) -> list[Array]:
-        if pictures is None:
+    def _factors(self, gates: Sequence[Gate], images: Array | None) -> list[Array]:
+        if images is None:
             return [resting_factor(self._graph, gate) for gate in gates]
-        return measured_factors(self._graph, gates, pictures)
+        return measured_factors(self._graph, gates, images)
 
     def _removed(self, gate: Gate, factor: Array) -> Change:
         call, place = gate.scale, gate.place
@@ -301,22 +301,22 @@ def _check_spec(spec: FriendlySpec) -> None:
             raise EffkerasError(f"{STEP}: there is no {name} {value!r}; {did_you_mean(str(value), known)}")
 
 
-def _check_pictures(model: keras.Model, pictures: Array) -> None:
-    problem = _picture_problem(tuple(model.input.shape[1:]), pictures)
+def _check_images(model: keras.Model, images: Array) -> None:
+    problem = _image_problem(tuple(model.input.shape[1:]), images)
     if problem:
         raise EffkerasError(f"{STEP}: {problem}")
 
 
-def _picture_problem(shape: tuple[int | None, ...], pictures: Array) -> str:
-    """What is wrong with pictures that should be (B, *shape); empty when nothing is."""
-    if pictures.ndim != 4 or any(
-        side not in (None, got) for side, got in zip(shape, pictures.shape[1:], strict=True)
+def _image_problem(shape: tuple[int | None, ...], images: Array) -> str:
+    """What is wrong with images that should be (B, *shape); empty when nothing is."""
+    if images.ndim != 4 or any(
+        side not in (None, got) for side, got in zip(shape, images.shape[1:], strict=True)
     ):
-        return f"the model takes pictures (B, H, W, C) of {shape}, not an array {pictures.shape}"
-    if len(pictures) == 0:
-        return "there are no pictures to measure on"
-    if not np.isfinite(pictures).all():
-        return "the pictures hold values that are not finite"
-    if np.ptp(pictures) == 0:
-        return "the pictures are all one colour; what is measured there means nothing"
+        return f"the model takes images (B, H, W, C) of {shape}, not an array {images.shape}"
+    if len(images) == 0:
+        return "there are no images to measure on"
+    if not np.isfinite(images).all():
+        return "the images hold values that are not finite"
+    if np.ptp(images) == 0:
+        return "the images are all one colour; what is measured there means nothing"
     return ""

@@ -65,21 +65,21 @@ def is_product(call: Call) -> bool:
     return len(call.inputs) == 2 and (is_layer or type(call.operation).__name__ == "Multiply")
 
 
-def measured_factors(graph: Graph, gates: Iterable[Gate], pictures: Array) -> list[Array]:
-    """The mean factor (C,) of each gate over pictures (B, H, W, 3)."""
+def measured_factors(graph: Graph, gates: Iterable[Gate], images: Array) -> list[Array]:
+    """The mean factor (C,) of each gate over images (B, H, W, 3)."""
     chosen = list(gates)
     if not chosen:
         return []
     with deep_graphs():
         factors = {str(index): gate.factor for index, gate in enumerate(chosen)}
-        outputs = keras.Model(graph.model.input, factors).predict(pictures, batch_size=BATCH, verbose=0)
+        outputs = keras.Model(graph.model.input, factors).predict(images, batch_size=BATCH, verbose=0)
     return [_mean(gate, outputs[str(index)]) for index, gate in enumerate(chosen)]
 
 
 def resting_factor(graph: Graph, gate: Gate) -> Array:
-    """A gate's factor (C,) for a map whose means are all zero: what it is without any pictures."""
+    """A gate's factor (C,) for a map whose means are all zero: what it is without any images."""
     if len(gate.means) != 1:
-        raise EffkerasError(f"{gate.scale.operation.name}: its gate has several means; give pictures")
+        raise EffkerasError(f"{gate.scale.operation.name}: its gate has several means; give images")
     start = gate.means[0].outputs[0]
     x = keras.Input(batch_shape=(1, *start.shape[1:]))
     ends = copy_onto(x, Part(graph.model, start, (gate.factor,)), CopyRules(weights=True))
@@ -166,6 +166,6 @@ def _mean(gate: Gate, factor: Array) -> Array:
     value = np.asarray(factor, np.float64).reshape(-1, factor.shape[-1]).mean(axis=0)
     if not np.isfinite(value).all():
         raise EffkerasError(
-            f"the gate of {gate.scale.operation.name!r} is not finite on these pictures; check the weights"
+            f"the gate of {gate.scale.operation.name!r} is not finite on these images; check the weights"
         )
     return value

@@ -26,7 +26,7 @@ import numpy as np
 
 import quantize
 from effkeras.data.classes import matched
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.rewrite import Graph, check_finite, rewrite
 from effkeras.layers.normalize import spec_of
@@ -65,13 +65,13 @@ def run_tfmot(
 ) -> Made:
     """Prunes, clusters or quantizes a classifier with tensorflow-model-optimization while it trains.
 
-    A training that is interrupted starts again: the tool cannot resume. Its pictures are those of one epoch,
+    A training that is interrupted starts again: the tool cannot resume. Its images are those of one epoch,
     augmented, in a new order each time.
 
     Args:
         model: a functional Keras classifier with one input.
         spec: which step, and how.
-        lessons: pictures and training.
+        lessons: images and training.
         io: type of the artifact's input and output.
 
     Returns:
@@ -85,12 +85,12 @@ def run_tfmot(
     definition = lessons.spec or spec_of(model)
     train = matched(lessons.train, definition)
     with _work_folder() as folder:
-        store = PictureStore(train, definition.input)
+        store = ImageStore(train, definition.input)
         steps = max(1, len(store) // lessons.tune.batch)
         task |= {"steps": steps * lessons.tune.epochs, "io": io}
         with _Worker(folder, graph, task) as worker:
             worker.expect_ready()
-            _write_pictures(folder, store, definition, lessons)
+            _write_images(folder, store, definition, lessons)
             worker.finish(task["steps"])
         after = rewrite(graph, {})
         with np.load(folder / "result.npz", allow_pickle=False) as found:
@@ -240,18 +240,18 @@ def _pattern(spec: PruneSpec) -> dict[str, tuple[int, int] | str]:
     return {}
 
 
-def _write_pictures(folder: Path, store: PictureStore, spec: ModelSpec, lessons: Lessons) -> None:
+def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, lessons: Lessons) -> None:
     tune, augment = lessons.tune, lessons.settings.augment
     steps = max(1, len(store) // tune.batch)
     size = (steps * tune.batch, *spec.input.size, 3)
     if shutil.disk_usage(folder).free < math.prod(size):  # a full disk under a memory map kills the process
         raise EffkerasError(
-            f"{folder}: no room for {math.prod(size):,} bytes of pictures; set TMPDIR to a larger disk"
+            f"{folder}: no room for {math.prod(size):,} bytes of images; set TMPDIR to a larger disk"
         )
-    pixels = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, size)
+    pixels = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, size)
     labels = np.zeros(len(pixels), np.int32)
     batches = training_batches(store, spec, BatchSpec(tune.batch, tune.seed, augment), range(steps))
-    for number, (some, theirs) in enumerate(track(batches.as_numpy_iterator(), "pictures", steps)):
+    for number, (some, theirs) in enumerate(track(batches.as_numpy_iterator(), "images", steps)):
         place = slice(number * tune.batch, (number + 1) * tune.batch)
         pixels[place], labels[place] = np.rint(np.clip(some, 0, 255)), theirs
     pixels.flush()

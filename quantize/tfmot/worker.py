@@ -2,7 +2,7 @@
 
 `python -m quantize.tfmot.worker FOLDER` reads `task.json` and `weights.npz` there, builds the model, and
 tries to wrap it. It then says on stdout, one JSON record a line, that it is ready or why it refuses, and
-waits on stdin for "go": `pictures.npy` and `labels.npy` are there by then. It trains, writes `result.npz`
+waits on stdin for "go": `images.npy` and `labels.npy` are there by then. It trains, writes `result.npz`
 and, after quantization-aware training, `model.tflite`. When stdin closes, the parent is gone, and it ends.
 
 Nothing but this module may import tensorflow-model-optimization: it changes the Keras of its process.
@@ -129,7 +129,7 @@ WRAPPERS: dict[str, Callable[[Model, Table], Model]] = {"prune": prune, "cluster
 
 
 def train(model: Model, task: Table, folder: Path) -> None:
-    """Trains on the folder's pictures, saying each step."""
+    """Trains on the folder's images, saying each step."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
@@ -165,7 +165,7 @@ def finish(wrapped: Model, order: Order, task: Table, folder: Path) -> None:
 
 
 def converted(model: Model, io: str) -> bytes:
-    """A fake-quantized model as an int8 flatbuffer for one picture at a time."""
+    """A fake-quantized model as an int8 flatbuffer for one image at a time."""
     import tensorflow as tf
     import tf_keras
 
@@ -218,7 +218,7 @@ def _short(weight: Any) -> str:
 def _batches(folder: Path, tune: Table) -> Any:
     import tf_keras
 
-    pixels = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
+    pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     size = tune["batch"]
 

@@ -58,7 +58,7 @@ def twin(name: str, **options: object) -> keras.Model:
     return model
 
 
-def pictures(seed: int) -> np.ndarray:
+def images(seed: int) -> np.ndarray:
     """Patches of one colour each: noise alone would be averaged away."""
     colours = np.random.default_rng(seed).uniform(0, 255, (2, 8, 8, 3))
     return colours.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2).astype(np.float32)
@@ -66,7 +66,7 @@ def pictures(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return pictures(0)
+    return images(0)
 
 
 def value(path: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
@@ -154,7 +154,7 @@ def small() -> keras.Model:
 def test_outputs_equal_keras_applications(name, pixels, tmp_path):
     model = twin(name)
     wanted = theirs(model, name, pixels)
-    assert np.abs(wanted[0] - wanted[1]).max() > 1e-2 * wanted.std()  # they do depend on the picture
+    assert np.abs(wanted[0] - wanted[1]).max() > 1e-2 * wanted.std()  # they do depend on the image
     path = save_v3(model, tmp_path)
     ours = effkeras.build(name, input_shape=(SIDE, SIDE), weights=path, activation=None)
     assert np.abs(outputs_of_model(ours, pixels) - wanted).max() < 1e-4 * wanted.std()

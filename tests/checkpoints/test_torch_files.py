@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from support.eager import outputs_of_model
 from support.proofs import TIMM, proves
-from support.torch_weights import TorchGolden, picture, read_torch_golden
+from support.torch_weights import TorchGolden, image, read_torch_golden
 
 import effkeras
 from effkeras.graph.counting import layer_channels
@@ -92,7 +92,7 @@ def test_outputs_equal_theirs(theirs, ours, tmp_path):
     golden = read_torch_golden(theirs)
     path = write(golden, tmp_path, architecture=theirs, **trained(golden))
     model = effkeras.build(ours, input_shape=(golden.size,) * 2, weights=path, activation=None)
-    found = outputs_of_model(model, picture(golden.size))
+    found = outputs_of_model(model, image(golden.size))
     if "logits" in golden.outputs:
         close(found, golden.outputs["logits"])
     else:

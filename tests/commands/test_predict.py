@@ -1,4 +1,4 @@
-"""`effkeras predict` says the same of a picture whatever form the model has."""
+"""`effkeras predict` says the same of an image whatever form the model has."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from effkeras.cli import main
 from effkeras.weights.keras_files import save
 
 
-def classes(model: object, picture: object, capsys, *more: object) -> list[dict]:
-    assert main(["predict", str(model), str(picture), *map(str, more)]) == 0
+def classes(model: object, image: object, capsys, *more: object) -> list[dict]:
+    assert main(["predict", str(model), str(image), *map(str, more)]) == 0
     return json.loads(capsys.readouterr().out)["classes"]
 
 
@@ -22,7 +22,7 @@ def classes(model: object, picture: object, capsys, *more: object) -> list[dict]
 def test_every_form_of_a_classifier_answers_alike(digit_classes, tmp_path, capsys):
     """A zoo name, a .keras file, a run folder, a .tflite file and a SavedModel."""
     name, named = "efficientnet-digits", ["--weights", "digits"]
-    picture = next((digit_classes / "test" / "7").iterdir())
+    image = next((digit_classes / "test" / "7").iterdir())
     run = tmp_path / "run"
     run.mkdir()
     save(build(name, weights="digits"), run / "model.keras")
@@ -30,18 +30,18 @@ def test_every_form_of_a_classifier_answers_alike(digit_classes, tmp_path, capsy
     assert main(["export", "savedmodel", str(run)]) == 0
     capsys.readouterr()
     forms = (run, run / "model.keras", run / "artifacts" / "float32.tflite", run / "artifacts" / "savedmodel")
-    wanted = classes(name, picture, capsys, *named)
+    wanted = classes(name, image, capsys, *named)
     assert wanted[0]["label"] == "7"
     for form in forms:
-        got = classes(form, picture, capsys)
+        got = classes(form, image, capsys)
         assert [one["label"] for one in got] == [one["label"] for one in wanted]
         np.testing.assert_allclose([one["score"] for one in got], [one["score"] for one in wanted], atol=2e-4)
 
 
 def test_a_definition_answers_with_random_weights(digits, tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(tiny_detector().to_toml())
-    picture = next((digits / "test" / "images").glob("*.jpg"))
-    assert main(["predict", str(tmp_path / "tiny.toml"), str(picture), "--min-score", "0"]) == 0
+    image = next((digits / "test" / "images").glob("*.jpg"))
+    assert main(["predict", str(tmp_path / "tiny.toml"), str(image), "--min-score", "0"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["detections"]
     assert "random weights" in captured.err

@@ -13,7 +13,7 @@ from support.tiny import digits_folder, tiny_classifier
 
 from effkeras.cli import main
 from effkeras.data.formats.coco import read_coco
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.data.records import DetectionRecord
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.boxes import iou
@@ -24,7 +24,7 @@ RATE = 10
 
 @dataclass(frozen=True)
 class Brightness:
-    """Says class k of a picture as bright as 25 k."""
+    """Says class k of an image as bright as 25 k."""
 
     spec: ModelSpec
 
@@ -78,7 +78,7 @@ def test_every_third_frame_and_all_frames_in_the_drawing(brightness, brighter, t
         assert video.rate == RATE
         frames = list(video)
     assert len(frames) == 10
-    assert frames[0].pixels.shape == (288, 384, 3)  # small pictures are enlarged to keep labels readable
+    assert frames[0].pixels.shape == (288, 384, 3)  # small images are enlarged to keep labels readable
 
 
 @pytest.mark.parametrize(
@@ -87,16 +87,16 @@ def test_every_third_frame_and_all_frames_in_the_drawing(brightness, brighter, t
         (["VIDEO", "--save", "HERE"], "would overwrite"),
         (["VIDEO", "--every", "0"], "not above 0"),
         (["gone.mp4"], "there is no video gone.mp4"),
-        (["PICTURE", "--every", "2"], "--every goes with a video"),
-        (["PICTURE", "--save", "HERE"], "would overwrite"),
+        (["IMAGE", "--every", "2"], "--every goes with a video"),
+        (["IMAGE", "--save", "HERE"], "would overwrite"),
         (["CUT"], "damaged at its start"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(words, message, brightness, brighter, tmp_path, capsys):
-    cut, picture = tmp_path / "cut.mp4", tmp_path / "picture.png"
+    cut, image = tmp_path / "cut.mp4", tmp_path / "image.png"
     cut.write_bytes(brighter.read_bytes()[:1000])
-    av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24").to_image().save(picture)
-    places = {"VIDEO": brighter, "HERE": tmp_path, "CUT": cut, "PICTURE": picture}
+    av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24").to_image().save(image)
+    places = {"VIDEO": brighter, "HERE": tmp_path, "CUT": cut, "IMAGE": image}
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["predict", "any", *(str(places.get(word, word)) for word in words)]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -107,13 +107,13 @@ def test_bad_input_is_one_line_and_code_2(words, message, brightness, brighter, 
 
 @pytest.mark.slow
 def test_digits_are_followed_through_a_video(tmp_path, capsys):
-    """A window that moves over a picture: its digits move the other way, and their boxes are known."""
+    """A window that moves over an image: its digits move the other way, and their boxes are known."""
     folder = digits_folder(tmp_path / "data", size=160, max_digits=8, test=12)
     shifts = [(i, 32 - 2 * i) for i in range(12)]  # rows, columns
     records = read_coco(folder, "test").records
     record = max(records, key=lambda one: sum(whole(one, shift).sum() for shift in shifts))
-    picture = read_picture(record.path)
-    video = make(tmp_path / "moving.mp4", [picture[y : y + 128, x : x + 128] for y, x in shifts])
+    image = read_image(record.path)
+    video = make(tmp_path / "moving.mp4", [image[y : y + 128, x : x + 128] for y, x in shifts])
     words = [
         "predict",
         "efficientdet-digits",

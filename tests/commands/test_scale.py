@@ -82,7 +82,7 @@ BAD = {
     "phi is NaN": ["b0", "--phi", "nan"],
     "phi is infinite": ["b0", "--phi", "inf"],
     "phi is absurd": ["b0", "--phi", "1000"],
-    "too small a picture": ["b0", "--phi", "-20"],
+    "too small an image": ["b0", "--phi", "-20"],
     "alpha below 1": ["b0", "--alpha", "0.5"],
     "no multiple": ["b0", "--size-multiple", "0"],
     "no factors": ["squeezenet-1.1"],

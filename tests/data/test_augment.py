@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from effkeras.data.augment import Batch, augment, augment_pictures
+from effkeras.data.augment import Batch, augment, augment_images
 from effkeras.data.augment_spec import AugmentSpec
 
 STILL = AugmentSpec(flip=False, scale=(1.0, 1.0), brightness=0, contrast=0, color=0)
@@ -15,7 +15,7 @@ FILL = (10.0, 20.0, 30.0)
 
 
 def batch(count: int = 16) -> Batch:
-    """Each picture shows one bright rectangle, which the box surrounds exactly and class 4 covers."""
+    """Each image shows one bright rectangle, which the box surrounds exactly and class 4 covers."""
     pixels = np.tile(np.array(FILL, np.float32), (count, 64, 96, 1))
     pixels[:, 20:44, 30:50] = 250
     boxes = np.tile(np.array([[20, 30, 44, 50], [0, 0, 0, 0]], np.float32), (count, 1, 1))
@@ -88,7 +88,7 @@ def test_both_directions_and_zooms_occur():
     assert tf.reduce_max(widths) > 24
 
 
-def test_boxes_that_leave_the_picture_are_dropped():
+def test_boxes_that_leave_the_image_are_dropped():
     far = batch(64)._replace(boxes=tf.tile([[[0.0, 0, 6, 6], [0, 0, 0, 0]]], [64, 1, 1]))
     after = augment(far, seeds(64), AugmentSpec(scale=(1.5, 1.6)), FILL)
     assert tf.reduce_any(after.classes[:, 0] < 0)
@@ -96,7 +96,7 @@ def test_boxes_that_leave_the_picture_are_dropped():
     assert (after.boxes.numpy() <= [64, 96, 64, 96]).all()
 
 
-def test_the_same_seed_gives_the_same_picture():
+def test_the_same_seed_gives_the_same_image():
     spec = AugmentSpec()
     whole = augment(batch(8), seeds(8), spec, FILL)
     part = augment(batch(4), seeds(4, start=4), spec, FILL)
@@ -121,7 +121,7 @@ def test_colours_change_and_stay_in_range(name):
         **{"flip": False, "scale": (1, 1), "brightness": 0, "contrast": 0, "color": 0, name: 0.9}
     )
     before = batch(8).pixels
-    after = augment_pictures(before, seeds(8), spec, FILL)
+    after = augment_images(before, seeds(8), spec, FILL)
     assert np.abs(after - before).max() > 5
     assert after.numpy().min() >= 0
     assert after.numpy().max() <= 255

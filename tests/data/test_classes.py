@@ -135,7 +135,7 @@ def test_without_names_ids_decide_and_else_positions(ids, classes, how, capsys):
         (boxes({1: "cat"}, [0]), model(("cat", "cat"), ()), "animals has two classes named 'cat'"),
         (boxes({1: "cat"}, [0]), nameless(), "root has 1 classes and animals 4, without names"),
         (boxes({1: "cat", 2: "ox"}, [0], Path("a.png")), model(), "has the classes 'ox'"),
-        (images(NAMES, [0]), model(), "root does not fit animals, which needs pictures with boxes"),
+        (images(NAMES, [0]), model(), "root does not fit animals, which needs images with boxes"),
     ],
 )
 def test_what_cannot_be_matched_is_refused(data, spec, message):
@@ -281,7 +281,7 @@ def test_compression_trains_towards_the_models_classes(digits, tmp_path, monkeyp
         seen.append(data)
         raise CaughtError
 
-    monkeypatch.setattr(tuning, "PictureStore", store)
+    monkeypatch.setattr(tuning, "ImageStore", store)
     root = renamed_ids(digits, "train", tmp_path / "d", numberings(digits, "train")["reversed"])
     job = tuning.TuneJob(
         None, tiny_detector(), open_data(root, "train"), None, TrainSettings(), tmp_path / "out"

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from effkeras.data.digits import DigitsOptions, load_sources, split_scans, write_digits
 from effkeras.data.formats.coco import read_coco
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.data.splits import open_data
 from effkeras.support.errors import EffkerasError
 
@@ -51,9 +51,9 @@ def test_a_longer_split_begins_with_the_shorter_one(tmp_path, classify):
     write_digits(tmp_path / "short", short)
     write_digits(tmp_path / "long", dataclasses.replace(short, train=7))
     brief, full = contents(tmp_path / "short"), contents(tmp_path / "long")
-    pictures = [name for name in brief if name.endswith(("jpg", "png"))]
-    assert len(pictures) == 5
-    assert all(brief[name] == full[name] for name in pictures)
+    images = [name for name in brief if name.endswith(("jpg", "png"))]
+    assert len(images) == 5
+    assert all(brief[name] == full[name] for name in images)
     if not classify:
         labels = [json.loads(content["train/labels.json"])["annotations"] for content in (brief, full)]
         assert labels[1][: len(labels[0])] == labels[0]
@@ -66,7 +66,7 @@ def test_reads_back_as_coco(small):
     assert len(data.records) == 6
     assert data.skipped == ()
     for record in data.records:
-        assert read_picture(record.path).shape == (128, 128, 3)
+        assert read_image(record.path).shape == (128, 128, 3)
         assert 1 <= len(record.boxes) <= 8
         np.testing.assert_array_equal(record.boxes, np.rint(record.boxes))
         sides = record.boxes[:, 2:] - record.boxes[:, :2]
@@ -82,7 +82,7 @@ def test_boxes_stand_out_from_the_background(small):
 
 
 @pytest.mark.parametrize("size", [64, 256])
-def test_digits_grow_with_the_picture(tmp_path, size):
+def test_digits_grow_with_the_image(tmp_path, size):
     write_digits(tmp_path / "out", DigitsOptions(size=size, train=12, val=1, test=1))
     boxes = np.concatenate([record.boxes for record in open_data(tmp_path / "out", "train").records])
     heights = (boxes[:, 2] - boxes[:, 0]) / size
@@ -102,7 +102,7 @@ def run_lengths(tmp_path_factory):
     return out
 
 
-def test_masks_leave_pictures_and_boxes_alone(small, run_lengths):
+def test_masks_leave_images_and_boxes_alone(small, run_lengths):
     ours, theirs = contents(small), contents(run_lengths)
     assert all(theirs[name] == content for name, content in ours.items() if name.endswith("jpg"))
     pairs = zip(read_coco(small, "train").records, read_coco(run_lengths, "train").records, strict=True)
@@ -144,7 +144,7 @@ def test_classification_is_balanced(tmp_path):
     data = open_data(tmp_path / "out", "train")
     assert data.labels == tuple("0123456789")
     assert np.bincount([record.label for record in data.records]).tolist() == [2] * 10
-    assert read_picture(data.records[0].path).shape == (32, 32, 3)
+    assert read_image(data.records[0].path).shape == (32, 32, 3)
 
 
 def test_what_is_there_already_stays(small, capsys):
@@ -193,7 +193,7 @@ def test_without_scikit_learn_it_says_what_to_install(tmp_path, monkeypatch):
     [
         ({"size": 20}, "a size of 20 pixels"),
         ({"size": 20_000}, "a size of 20000 pixels"),
-        ({"val": 0}, "at least one picture"),
+        ({"val": 0}, "at least one image"),
         ({"max_digits": 0}, "hold 0 digits"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"masks": "png"}, "unknown masks 'png'"),

@@ -77,7 +77,7 @@ def test_polygons_are_drawn_as_coco_draws_them(polygons):
     np.testing.assert_array_equal(pixels_of(parse_segmentation(written, (20, 20)), (20, 20)), theirs)
 
 
-def test_polygons_beyond_the_picture_are_cut_there():
+def test_polygons_beyond_the_image_are_cut_there():
     drawn = pixels_of(parse_segmentation([[-1e9, -1e9, 1e9, -1e9, 1e9, 5, -1e9, 5]], SIZE), SIZE)
     assert drawn[:5].all()
     assert not drawn[5:].any()
@@ -175,7 +175,7 @@ def test_bad_label_maps_are_refused(tmp_path):
     files = {
         "no such label map": tmp_path / "gone.png",
         "damaged": tmp_path / "cut.png",
-        "is a colour picture": png(tmp_path / "rgb.png", colours),
+        "is a colour image": png(tmp_path / "rgb.png", colours),
         "values from 0 to 300": png(tmp_path / "16.png", np.array([[0, 300]], np.uint16)),
     }
     for message, file in files.items():
@@ -237,10 +237,10 @@ def test_bad_coco_masks_name_their_annotation(tmp_path):
     assert len(read_coco(root, "train").records) == 1
 
 
-def test_label_maps_beside_the_pictures_win(tmp_path):
+def test_label_maps_beside_the_images_win(tmp_path):
     root = coco(tmp_path, segmentation=SQUARE)
     (root / "train" / "masks").mkdir()
-    with pytest.raises(EffkerasError, match=r"1 of 1 pictures have no label map, first .*a\.png"):
+    with pytest.raises(EffkerasError, match=r"1 of 1 images have no label map, first .*a\.png"):
         read_coco(root, "train", masks=True)
     png(root / "train" / "masks" / "a.png", np.ones(SIZE, np.uint8))
     (one,) = read_coco(root, "train", masks=True).records

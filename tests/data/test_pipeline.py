@@ -10,7 +10,7 @@ from support.tiny import digits_folder, tiny_classifier, tiny_detector
 from effkeras.data.augment_spec import AugmentSpec
 from effkeras.data.masks import MaskClasses
 from effkeras.data.splits import open_data
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import with_heads
 from effkeras.training.pipeline import BatchSpec, mask_targets, training_batches
 
@@ -19,10 +19,10 @@ PLAIN = BatchSpec(size=4, seed=1, augment=None)
 
 @pytest.fixture(scope="module")
 def store(digits):
-    return PictureStore(open_data(digits, "train"), tiny_detector().input)
+    return ImageStore(open_data(digits, "train"), tiny_detector().input)
 
 
-def pictures(store, batches: BatchSpec, steps: range) -> np.ndarray:
+def images(store, batches: BatchSpec, steps: range) -> np.ndarray:
     made = training_batches(store, tiny_detector(), batches, steps)
     return np.stack([pixels for pixels, _ in made.as_numpy_iterator()])
 
@@ -30,28 +30,28 @@ def pictures(store, batches: BatchSpec, steps: range) -> np.ndarray:
 @pytest.mark.parametrize("augment", [None, AugmentSpec()])
 def test_any_stretch_of_steps_is_the_same(store, augment):
     batches = BatchSpec(4, 1, augment)
-    whole = pictures(store, batches, range(8))
-    np.testing.assert_array_equal(whole[5:], pictures(store, batches, range(5, 8)))
+    whole = images(store, batches, range(8))
+    np.testing.assert_array_equal(whole[5:], images(store, batches, range(5, 8)))
 
 
-def test_an_epoch_shows_every_picture_once(store):
-    shown = pictures(store, PLAIN, range(6)).reshape(24, -1)
+def test_an_epoch_shows_every_image_once(store):
+    shown = images(store, PLAIN, range(6)).reshape(24, -1)
     own = np.stack([store[index].pixels.astype(np.float32).ravel() for index in range(24)])
     assert {row.tobytes() for row in shown} == {row.tobytes() for row in own}
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(store):
-    first = pictures(store, PLAIN, range(6))
-    assert not np.array_equal(first, pictures(store, PLAIN, range(6, 12)))
-    assert not np.array_equal(first, pictures(store, BatchSpec(4, 2, None), range(6)))
+    first = images(store, PLAIN, range(6))
+    assert not np.array_equal(first, images(store, PLAIN, range(6, 12)))
+    assert not np.array_equal(first, images(store, BatchSpec(4, 2, None), range(6)))
 
 
-def test_targets_belong_to_the_picture(store):
+def test_targets_belong_to_the_image(store):
     spec = tiny_detector()
     ((pixels, targets),) = training_batches(store, spec, PLAIN, range(1)).as_numpy_iterator()
-    by_picture = {store[i].pixels.astype(np.float32).tobytes(): store[i] for i in range(len(store))}
-    for picture, classes in zip(pixels, targets["class_logits"], strict=True):
-        sample = by_picture[picture.tobytes()]
+    by_image = {store[i].pixels.astype(np.float32).tobytes(): store[i] for i in range(len(store))}
+    for image, classes in zip(pixels, targets["class_logits"], strict=True):
+        sample = by_image[image.tobytes()]
         assert set(classes[classes >= 0]) == set(sample.classes[sample.classes >= 0])
     assert targets["box_deltas"].shape == (4, classes.size, 5)
 
@@ -59,7 +59,7 @@ def test_targets_belong_to_the_picture(store):
 def test_classifier_targets_are_classes(digit_classes):
     spec = tiny_classifier()
     data = open_data(digit_classes, "train")
-    store = PictureStore(data, spec.input)
+    store = ImageStore(data, spec.input)
     batches = list(training_batches(store, spec, PLAIN, range(6)).as_numpy_iterator())
     labels = np.concatenate([labels for _, labels in batches])
     assert sorted(labels) == sorted(record.label for record in data.records)
@@ -67,11 +67,11 @@ def test_classifier_targets_are_classes(digit_classes):
 
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory):
-    """A store of pictures with masks, and the definition that they are for."""
+    """A store of images with masks, and the definition that they are for."""
     folder = digits_folder(tmp_path_factory.mktemp("data") / "masks", size=64, max_digits=3, masks="rle")
     spec = with_heads(tiny_detector(), ["detect", "segment"])
     data = open_data(folder, "train", masks=True)
-    return PictureStore(data, spec.input, MaskClasses.of(spec, data)), spec
+    return ImageStore(data, spec.input, MaskClasses.of(spec, data)), spec
 
 
 def mask_batches(masked, batches: BatchSpec, steps: range) -> np.ndarray:
@@ -89,12 +89,12 @@ def test_masks_of_any_stretch_of_steps_are_the_same(masked, augment):
     np.testing.assert_array_equal(whole[5:], mask_batches(masked, batches, range(5, 8)))
 
 
-def test_masks_belong_to_the_picture(masked):
+def test_masks_belong_to_the_image(masked):
     store, spec = masked
     ((pixels, targets),) = training_batches(store, spec, PLAIN, range(1)).as_numpy_iterator()
-    by_picture = {store[i].pixels.astype(np.float32).tobytes(): store[i] for i in range(len(store))}
-    for picture, labels in zip(pixels, targets["mask_logits"], strict=True):
-        sample = by_picture[picture.tobytes()]
+    by_image = {store[i].pixels.astype(np.float32).tobytes(): store[i] for i in range(len(store))}
+    for image, labels in zip(pixels, targets["mask_logits"], strict=True):
+        sample = by_image[image.tobytes()]
         np.testing.assert_array_equal(labels, sample.labels[2::4, 2::4])
         assert set(np.unique(labels)) <= {0, *(sample.classes[sample.classes >= 0] + 1)}
 
@@ -102,7 +102,7 @@ def test_masks_belong_to_the_picture(masked):
 def test_boxes_and_pixels_are_the_same_with_and_without_masks(masked, tmp_path):
     store, spec = masked
     plain = digits_folder(tmp_path / "plain", size=64, max_digits=3)
-    bare = PictureStore(open_data(plain, "train"), spec.input)
+    bare = ImageStore(open_data(plain, "train"), spec.input)
     batches = BatchSpec(4, 1, AugmentSpec())
     ours = training_batches(store, spec, batches, range(2)).as_numpy_iterator()
     theirs = training_batches(bare, tiny_detector(), batches, range(2)).as_numpy_iterator()

@@ -1,4 +1,4 @@
-"""Samples are the pictures as the network sees them; bad pictures are counted, not fatal."""
+"""Samples are the images as the network sees them; bad images are counted, not fatal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image
 from support.tiny import tiny_detector
 
 from effkeras.data import store as store_module
-from effkeras.data.pictures import RecordReader, read_picture
+from effkeras.data.images import RecordReader, read_image
 from effkeras.data.preprocess import place
 from effkeras.data.splits import open_data
-from effkeras.data.store import PictureStore, padded
+from effkeras.data.store import ImageStore, padded
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.support.errors import EffkerasError
 from effkeras.training.pipeline import BatchSpec, training_batches
@@ -33,43 +33,43 @@ def many(digits, tmp_path):
     return dataclasses.replace(data, records=records * 1 + data.records[1:] * 8), first
 
 
-def test_sample_is_the_placed_picture(digits):
+def test_sample_is_the_placed_image(digits):
     data = open_data(digits, "train")
-    sample = PictureStore(data, SPEC)[3]
-    placed = place(read_picture(data.records[3].path), SPEC)
+    sample = ImageStore(data, SPEC)[3]
+    placed = place(read_image(data.records[3].path), SPEC)
     np.testing.assert_array_equal(sample.pixels, placed.content)
     np.testing.assert_allclose(sample.boxes, data.records[3].boxes, atol=1e-4)
     np.testing.assert_array_equal(sample.classes, data.records[3].classes)
 
 
-def test_wide_pictures_are_scaled_with_their_boxes(digits):
+def test_wide_images_are_scaled_with_their_boxes(digits):
     data = open_data(digits, "train")
     wide = dataclasses.replace(SPEC, size=(64, 128))
-    sample = PictureStore(data, wide)[0]
+    sample = ImageStore(data, wide)[0]
     assert tuple(sample.content) == (64, 64)
     assert (sample.pixels[:, 64:] == 0).all()
 
 
-def test_one_bad_picture_in_many_is_left_out(many, capsys):
+def test_one_bad_image_in_many_is_left_out(many, capsys):
     data, first = many
     first.write_bytes(first.read_bytes()[:200])
-    store = PictureStore(data, SPEC)
+    store = ImageStore(data, SPEC)
     assert len(store) == len(data.records) - 1
     assert "skipped 1 of" in capsys.readouterr().err
 
 
-def test_many_bad_pictures_are_an_error(digits, tmp_path):
+def test_many_bad_images_are_an_error(digits, tmp_path):
     data = open_data(digits, "train")
     gone = dataclasses.replace(data.records[0], path=tmp_path / "gone.jpg")
     with pytest.raises(EffkerasError, match=r"1 of 24 images cannot be used.*gone\.jpg"):
-        PictureStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
+        ImageStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
 
 
-def test_without_memory_pictures_are_read_on_demand(many, monkeypatch, capsys):
+def test_without_memory_images_are_read_on_demand(many, monkeypatch, capsys):
     data, first = many
-    whole = PictureStore(data, SPEC)
+    whole = ImageStore(data, SPEC)
     monkeypatch.setattr(store_module, "MEMORY_BUDGET", 0)
-    lazy = PictureStore(data, SPEC)
+    lazy = ImageStore(data, SPEC)
     np.testing.assert_array_equal(lazy[5].pixels, whole[5].pixels)
     first.write_bytes(b"")
     for _ in range(2):
@@ -77,11 +77,11 @@ def test_without_memory_pictures_are_read_on_demand(many, monkeypatch, capsys):
     assert capsys.readouterr().err.count("first.jpg") == 1
 
 
-def test_many_bad_pictures_are_an_error_on_demand_too(digits, tmp_path, monkeypatch):
+def test_many_bad_images_are_an_error_on_demand_too(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "MEMORY_BUDGET", 0)
     data = open_data(digits, "train")
     gone = dataclasses.replace(data.records[0], path=tmp_path / "gone.jpg")
-    lazy = PictureStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
+    lazy = ImageStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
     with pytest.raises(EffkerasError, match=r"1 of 24 images cannot be used.*gone\.jpg"):
         lazy[0]
 
@@ -98,7 +98,7 @@ def crowded(digits, count: int):
 def test_all_boxes_of_an_image_are_used(digits):
     """The trap: boxes beyond the hundredth were trained as background."""
     data = crowded(digits, 300)
-    store = PictureStore(data, SPEC)
+    store = ImageStore(data, SPEC)
     np.testing.assert_allclose(store[1].boxes, data.records[1].boxes, atol=1e-4)
     fields = padded([store[0], store[1]])
     assert [field.shape[1] for field in fields[2:5]] == [300, 300, 300]
@@ -124,7 +124,7 @@ def test_boxes_go_with_an_image_that_was_scaled(digits, tmp_path, monkeypatch, c
     monkeypatch.setattr(store_module, "MEMORY_BUDGET", memory)
     data = open_data(digits, "train")
     halved = scaled_file(data, tmp_path, (32, 32))
-    store = PictureStore(halved, SPEC)
+    store = ImageStore(halved, SPEC)
     for _ in range(2):
         np.testing.assert_allclose(store[0].boxes, data.records[0].boxes, atol=1e-4)
     assert capsys.readouterr().err.count("scaled.png has 32 x 32 pixels and its labels say 64 x 64") == 1
@@ -133,7 +133,7 @@ def test_boxes_go_with_an_image_that_was_scaled(digits, tmp_path, monkeypatch, c
 def test_an_image_of_another_shape_than_its_labels_is_refused(digits, tmp_path):
     data = scaled_file(open_data(digits, "train"), tmp_path, (48, 64))
     with pytest.raises(EffkerasError, match=r"scaled\.png has 48 x 64 pixels and its labels say 64 x 64"):
-        PictureStore(data, SPEC)
+        ImageStore(data, SPEC)
 
 
 def test_a_lost_turn_is_named(digits, tmp_path):

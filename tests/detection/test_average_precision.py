@@ -19,11 +19,11 @@ CLASSES = 3
 IDS = (4, 7, 9)
 
 
-def scene(seed: int, pictures: int = 12) -> tuple[DetectionData, dict[int, Detections]]:
+def scene(seed: int, images: int = 12) -> tuple[DetectionData, dict[int, Detections]]:
     """Random true boxes, some of them crowds, and detections that are near them, doubled, or wrong."""
     random = np.random.default_rng(seed)
     records, found = [], {}
-    for index in range(pictures):
+    for index in range(images):
         count = int(random.integers(0, 6))
         low = random.uniform(0, 60, (count, 2))
         boxes = np.concatenate([low, low + random.uniform(4, 40, (count, 2))], axis=1).astype(np.float32)
@@ -60,7 +60,7 @@ def test_it_is_cocos_ap(seed):
     assert Matches.of(data, found).average_precision() == pytest.approx(wanted, abs=1e-9)
 
 
-def test_a_weight_of_two_is_the_picture_twice_and_zero_is_without_it():
+def test_a_weight_of_two_is_the_image_twice_and_zero_is_without_it():
     data, found = scene(5)
     weights = np.random.default_rng(0).integers(0, 3, len(data.records)).astype(float)
     records, again = [], {}

@@ -101,7 +101,7 @@ def test_metrics_are_those_of_pycocotools(seed, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_only_the_pictures_looked_at_are_judged():
+def test_only_the_images_looked_at_are_judged():
     draw = np.random.default_rng(5)
     records = [record(index, draw, 5) for index in range(1, 5)]
     found = {one.image_id: guess(one, draw) for one in records[:2]}

@@ -13,12 +13,12 @@ from effkeras.detection.losses import BoxLoss, FocalLoss, detector_losses
 
 def focal(labels: np.ndarray, logits: np.ndarray, alpha=0.25, gamma=1.5, smoothing=0.0) -> float:
     total = 0.0
-    for picture, anchor in np.ndindex(labels.shape):
-        if labels[picture, anchor] == -2:
+    for image, anchor in np.ndindex(labels.shape):
+        if labels[image, anchor] == -2:
             continue
-        for index, logit in enumerate(logits[picture, anchor].astype(np.float64)):
+        for index, logit in enumerate(logits[image, anchor].astype(np.float64)):
             chance = 1 / (1 + np.exp(-logit))
-            is_true = labels[picture, anchor] == index
+            is_true = labels[image, anchor] == index
             right = chance if is_true else 1 - chance
             target = float(is_true) * (1 - smoothing) + smoothing / 2
             entropy = -target * np.log(chance) - (1 - target) * np.log(1 - chance)

@@ -21,10 +21,10 @@ def maps(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 3))
-def test_mean_iou_is_keras_mean_iou(seed, classes, pictures):
+def test_mean_iou_is_keras_mean_iou(seed, classes, images):
     ours = Confusion(classes)
     theirs = keras.metrics.MeanIoU(classes, ignore_class=255)
-    for index in range(pictures):
+    for index in range(images):
         truth, found = maps(seed + index, classes)
         ours.add(truth, found)
         theirs.update_state(truth, found)

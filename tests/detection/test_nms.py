@@ -99,7 +99,7 @@ def test_an_anchor_stands_for_its_best_class():
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp([-3, -2, 4])), rtol=1e-5)
 
 
-def test_boxes_are_clipped_to_the_picture():
+def test_boxes_are_clipped_to_the_image():
     outputs = logits((0, 1.0), (0, -9.0), (0, -9.0), (0, 2.0)), np.zeros((4, 4), np.float32)
     decoder = Decoder(ANCHORS, (50, 64), NmsSpec(method="hard"))
     found = decoder(*outputs)

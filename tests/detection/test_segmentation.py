@@ -1,4 +1,4 @@
-"""Logits become classes in the picture's own pixels, as TensorFlow's bilinear resizing would have it."""
+"""Logits become classes in the image's own pixels, as TensorFlow's bilinear resizing would have it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def logits(seed: int = 0, classes: int = 5) -> np.ndarray:
 
 
 @pytest.mark.parametrize("side", [64, 128, 32])
-def test_a_full_picture_is_resized_bilinearly(side):
+def test_a_full_image_is_resized_bilinearly(side):
     wanted = tf.image.resize(logits(), (side, side)).numpy().argmax(axis=-1)
     found = decode_mask(logits(), placement(side, side))
     assert found.dtype == np.uint8
     assert (found == wanted).mean() > 0.999  # ties of rounding apart
 
 
-def test_a_letterboxed_picture_sees_its_part_of_the_mask():
+def test_a_letterboxed_image_sees_its_part_of_the_mask():
     """32 x 64 pixels of 64 x 64: only the mask's upper 8 rows, whatever the network says below."""
     here = logits(1)
     wanted = tf.image.resize(here[:8], (32, 64)).numpy().argmax(axis=-1)
@@ -42,7 +42,7 @@ def test_a_letterboxed_picture_sees_its_part_of_the_mask():
 
 
 def test_classes_lie_where_the_objects_are():
-    """A class in the mask's pixels 4..8, 2..6 is one in the picture's pixels 4 times that, half the size."""
+    """A class in the mask's pixels 4..8, 2..6 is one in the image's pixels 4 times that, half the size."""
     marked = np.zeros((16, 16, 2), np.float32)
     marked[..., 0] = 1
     marked[4:8, 2:6] = (0, 2.9)
@@ -58,7 +58,7 @@ def test_bands_change_nothing(monkeypatch):
 
 
 def test_a_mask_that_reaches_beyond_the_input_is_cut():
-    """An input of 33 x 65 pixels has a mask of 10 x 18, of which 8.25 x 16.25 are the picture's."""
+    """An input of 33 x 65 pixels has a mask of 10 x 18, of which 8.25 x 16.25 are the image's."""
     spec = InputSpec((33, 65), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "letterbox")
     place = preprocess.place(np.zeros((33, 65, 3), np.uint8), spec).placement
     raw = np.zeros((10, 18, 2), np.float32)

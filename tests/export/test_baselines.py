@@ -16,7 +16,7 @@ from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
 
-SIDE = 64  # that of tiny_models' pictures
+SIDE = 64  # that of tiny_models' images
 # Against the Keras model, in int8, at random weights; long sums that nothing normalises are hard on int8.
 LOWEST_DECIBELS = {"mobilenet": 28, "densenet121": 12, "resnet50v2": 5, "convnexttiny": 20, "vgg16": 26}
 EVERY = [

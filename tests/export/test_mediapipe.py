@@ -1,4 +1,4 @@
-"""The `mediapipe` package opens our files and finds in pictures what we find."""
+"""The `mediapipe` package opens our files and finds in images what we find."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from support.tiny import digits_folder
 
 import effkeras
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.data.preprocess import fill, place
 from effkeras.data.splits import open_data
 from effkeras.detection.boxes import iou
@@ -42,10 +42,10 @@ def mediapipe():
     made = subprocess.run(["make", "mediapipe-env"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
 
-    def judge(task: str, flatbuffer: bytes, pictures: np.ndarray, folder: Path, enlarged: int = 1) -> list:
+    def judge(task: str, flatbuffer: bytes, images: np.ndarray, folder: Path, enlarged: int = 1) -> list:
         (folder / "judged.tflite").write_bytes(flatbuffer)
-        np.save(folder / "pictures.npy", np.rint(pictures).astype(np.uint8))
-        words = [PYTHON, JUDGE, task, folder / "judged.tflite", folder / "pictures.npy", str(enlarged)]
+        np.save(folder / "images.npy", np.rint(images).astype(np.uint8))
+        words = [PYTHON, JUDGE, task, folder / "judged.tflite", folder / "images.npy", str(enlarged)]
         said = subprocess.run(words, capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stderr
         return [json.loads(line) for line in said.stdout.splitlines()]
@@ -54,8 +54,8 @@ def mediapipe():
 
 
 def prepared(paths: list[Path], spec) -> np.ndarray:
-    """Pictures as the model takes them, whole pixels."""
-    placed = [place(read_picture(path), spec.input).content for path in paths]
+    """Images as the model takes them, whole pixels."""
+    placed = [place(read_image(path), spec.input).content for path in paths]
     return np.rint(np.stack([fill(one, spec.input) for one in placed]))
 
 
@@ -72,7 +72,7 @@ def check_top_five(outputs: dict[str, np.ndarray], labels, got: list) -> None:
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory):
-    """Pictures of digits, to calibrate on and to judge by."""
+    """Images of digits, to calibrate on and to judge by."""
     root = digits_folder(tmp_path_factory.mktemp("classes"), classify=True, train=64, test=100)
     return root, [record.path for record in open_data(root, "test", skip_bad=False).records]
 
@@ -87,9 +87,9 @@ def test_shipped_classifiers(name, recipe, io, mediapipe, classified, tmp_path):
     )
     report = export_tflite(name, options)
     assert report.passed, report.problems
-    pictures = prepared(paths, report.spec)
-    got = mediapipe("classify", file.read_bytes(), pictures, tmp_path)
-    check_top_five(LiteRTModel.open(file)(pictures), report.spec.labels, got)
+    images = prepared(paths, report.spec)
+    got = mediapipe("classify", file.read_bytes(), images, tmp_path)
+    check_top_five(LiteRTModel.open(file)(images), report.spec.labels, got)
     assert len({one[0][0] for one in got}) == 10  # every digit wins somewhere
 
 
@@ -101,12 +101,12 @@ def test_calibrated_scores(mediapipe, classified, tmp_path):
     lines = "".join(f"{scale},{slope},{offset}\n" for scale, slope, offset in parameters) + "\n"
     calibrated = with_calibration(flatbuffer, ScoreCalibration("LOG", 0.125), lines.encode())
     runner = LiteRTModel.of_bytes(calibrated)
-    pictures = prepared(paths[:30], runner.spec)
-    (scores,) = runner(pictures).values()
+    images = prepared(paths[:30], runner.spec)
+    (scores,) = runner(images).values()
     scale, slope, offset = np.transpose(parameters)
     wanted = np.full_like(scores, 0.125)
     wanted[:, :9] = scale / (1 + np.exp(-(slope * np.log(np.maximum(scores[:, :9], 1e-16)) + offset)))
-    got = mediapipe("classify", calibrated, pictures, tmp_path)
+    got = mediapipe("classify", calibrated, images, tmp_path)
     check_top_five({"scores": wanted}, runner.spec.labels, got)
 
 
@@ -122,10 +122,10 @@ def views(spec) -> np.ndarray:
     """Pieces of each photograph, as the model takes them, whole pixels."""
     random = np.random.default_rng(0)
     pieces = []
-    for picture in photographs():
+    for image in photographs():
         for _ in range(5):
-            top, left = (random.integers(0, side - 260) for side in picture.shape[:2])
-            placed = place(picture[top : top + 256, left : left + 256], spec.input)
+            top, left = (random.integers(0, side - 260) for side in image.shape[:2])
+            placed = place(image[top : top + 256, left : left + 256], spec.input)
             pieces.append(fill(placed.content, spec.input))
     return np.rint(np.stack(pieces))
 
@@ -135,27 +135,27 @@ def test_a_thousand_classes_on_photographs(recipe, io, mediapipe, tmp_path):
     """EfficientNet-Lite0 at random weights, made to tell photographs apart."""
     model = effkeras.build("efficientnet-lite0")
     spec = effkeras.spec("efficientnet-lite0")
-    pictures = views(spec)
-    sharpen(model, pictures)
+    images = views(spec)
+    sharpen(model, images)
     labels = [f"class {index}" for index in range(spec.classes)]
-    made = ptq(model, recipe, pictures[:, None] if recipe == "int8" else None, io=io).flatbuffer
+    made = ptq(model, recipe, images[:, None] if recipe == "int8" else None, io=io).flatbuffer
     flatbuffer = attach(made, of_classifier(spec, labels, made))
-    got = mediapipe("classify", flatbuffer, pictures, tmp_path)
-    check_top_five(LiteRTModel.of_bytes(flatbuffer)(pictures), labels, got)
+    got = mediapipe("classify", flatbuffer, images, tmp_path)
+    check_top_five(LiteRTModel.of_bytes(flatbuffer)(images), labels, got)
     assert len({one[0][0] for one in got}) > 5
 
 
-def sharpen(model, pictures: np.ndarray) -> None:
-    """Fits the statistics to the pictures, and scales the classifier so that probabilities differ."""
+def sharpen(model, images: np.ndarray) -> None:
+    """Fits the statistics to the images, and scales the classifier so that probabilities differ."""
     import keras
 
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.5
     for _ in range(6):
-        model(pictures, training=True)
+        model(images, training=True)
     dense = model.get_layer("logits")
-    logits = keras.Model(model.input, dense.output).predict_on_batch(pictures)
+    logits = keras.Model(model.input, dense.output).predict_on_batch(images)
     scale = 3 / logits.std(axis=0)
     dense.kernel.assign(dense.kernel * scale)
     dense.bias.assign((dense.bias - logits.mean(axis=0)) * scale)
@@ -163,7 +163,7 @@ def sharpen(model, pictures: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Gives the shipped detector as exported, each kind made once, and pictures of digits to judge by."""
+    """Gives the shipped detector as exported, each kind made once, and images of digits to judge by."""
     root = digits_folder(tmp_path_factory.mktemp("boxes"), size=128, train=32, val=8, test=48)
     folder = tmp_path_factory.mktemp("detectors")
 
@@ -195,10 +195,10 @@ def test_the_shipped_detector(recipe, io, consumer, nms, mediapipe, exported, tm
     """At least a hundred boxes at IoU 0.99 and more, with scores within 1/128 of our own evaluator's."""
     export, paths = exported
     heads = LiteRTModel.open(export(recipe, io, "raw", "none"))
-    pictures, labels = prepared(paths, heads.spec), heads.spec.labels
+    images, labels = prepared(paths, heads.spec), heads.spec.labels
     judged = export(recipe, io, consumer, nms).read_bytes()
-    got = mediapipe("detect", judged, pictures, tmp_path, ENLARGED)
-    wanted = own_detections(heads, pictures)
+    got = mediapipe("detect", judged, images, tmp_path, ENLARGED)
+    wanted = own_detections(heads, images)
     matched = sum(_matched(ours, theirs, labels) for ours, theirs in zip(wanted, got, strict=True))
     found = sum(map(len, wanted))
     assert matched >= 100
@@ -206,12 +206,12 @@ def test_the_shipped_detector(recipe, io, consumer, nms, mediapipe, exported, tm
     assert sum(one[1] >= SURE + CLOSE for theirs in got for one in theirs) <= found  # nothing invented
 
 
-def own_detections(heads: LiteRTModel, pictures: np.ndarray) -> list[Detections]:
+def own_detections(heads: LiteRTModel, images: np.ndarray) -> list[Detections]:
     """What our evaluator finds with hard suppression, which is what MediaPipe and its operator do."""
     decoder = Decoder.of(heads.spec)
     decoder = dataclasses.replace(decoder, nms=dataclasses.replace(decoder.nms, method="hard", max_inputs=0))
-    outputs = heads(pictures)
-    rows = ({name: values[i] for name, values in outputs.items()} for i in range(len(pictures)))
+    outputs = heads(images)
+    rows = ({name: values[i] for name, values in outputs.items()} for i in range(len(images)))
     return [decoder.found(row).above(SURE) for row in rows]
 
 

@@ -52,10 +52,10 @@ def export_row(recipe: str, size: int, ap: float, **changes: Any) -> Row:
         "recipe": recipe,
         "io": "float32",
         "bytes": size,
-        "calibration_pictures": 0,
+        "calibration_images": 0,
         "metric": "AP",
         "split": "test",
-        "pictures": 500,
+        "images": 500,
         "float_metrics": detector_metrics(0.8420),
         "artifact_metrics": detector_metrics(ap),
         "drop": 0.8420 - ap,
@@ -90,8 +90,8 @@ def latency_row(recipe: str, median: float, kernels: str = "XNNPACK", threads: i
     return results.stamped(row)
 
 
-def eval_row(artifact: str, ap: float, pictures: int = 500) -> Row:
-    row = {"kind": "eval", "artifact": artifact, "split": "test", "pictures": pictures}
+def eval_row(artifact: str, ap: float, images: int = 500) -> Row:
+    row = {"kind": "eval", "artifact": artifact, "split": "test", "images": images}
     return results.stamped(row | {"metrics": detector_metrics(ap)})
 
 
@@ -211,15 +211,15 @@ def test_samples_are_shown_with_their_names(full):
 
 
 @pytest.mark.parametrize("name", ["accuracy-size", "accuracy-latency", "training"])
-def test_charts_are_pictures(full, name):
+def test_charts_are_images(full, name):
     run, markdown, _ = full
     assert f"]({name}.png)" in markdown
-    with Image.open(run / "report" / f"{name}.png") as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        assert picture.width == 1160
-        assert 600 <= picture.height <= 1600
-        assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+    with Image.open(run / "report" / f"{name}.png") as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.width == 1160
+        assert 600 <= image.height <= 1600
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 20
 
 
 def test_what_is_missing_is_named_with_its_command(tmp_path):
@@ -239,7 +239,7 @@ def test_what_is_missing_is_named_with_its_command(tmp_path):
 
 def test_artifact_without_accuracy(tmp_path):
     row = export_row("int8", 498_765, 0.0)
-    for key in ("split", "pictures", "float_metrics", "artifact_metrics", "drop", "metric"):
+    for key in ("split", "images", "float_metrics", "artifact_metrics", "drop", "metric"):
         del row[key]
     run = write_run(tmp_path / "run", [row])
     markdown, _ = written(run)
@@ -291,12 +291,12 @@ def test_a_refusal_is_told_by_what_decided(told, said, tmp_path):
     assert ("The newest export" in markdown) == (said != "")
 
 
-def test_a_drop_compares_the_same_pictures_only(tmp_path):
-    rows = [export_row("int8", 498_765, 0.8391), eval_row("int8.tflite", 0.9, pictures=10)]
+def test_a_drop_compares_the_same_images_only(tmp_path):
+    rows = [export_row("int8", 498_765, 0.8391), eval_row("int8.tflite", 0.9, images=10)]
     run = write_run(tmp_path / "run", rows)
     markdown, _ = written(run)
     assert cells(markdown, "int8")[1:3] == ["0.9000", "not measured"]
-    assert "Not all accuracies come from the same pictures" in markdown
+    assert "Not all accuracies come from the same images" in markdown
     assert f"effkeras eval {run} --data DIR --split test --limit 10\n" in markdown
 
 
@@ -477,7 +477,7 @@ def test_classifier(tmp_path):
     row = eval_row("model.keras", 0.0) | {"metrics": metrics}
     markdown, html = written(write_run(tmp_path / "run", [row], "efficientnet-digits"))
     assert cells(markdown, "Keras float model")[1] == "0.9712"
-    assert "top1 is the share of pictures" in html
+    assert "top1 is the share of images" in html
 
 
 def test_rows_without_environment(tmp_path):
@@ -541,11 +541,11 @@ def test_no_run_at_all():
         write_report([])
 
 
-def test_sample_that_is_no_picture(tmp_path):
+def test_sample_that_is_no_image(tmp_path):
     run = write_run(tmp_path / "run", [eval_row("model.keras", 0.5)])
     (run / "samples").mkdir()
     (run / "samples" / "broken.png").write_bytes(b"GIF89a")
-    with pytest.raises(EffkerasError, match="is no PNG picture"):
+    with pytest.raises(EffkerasError, match="is no PNG image"):
         write_report([run])
     assert write_report([run], samples=0).is_file()
 
@@ -587,11 +587,11 @@ def test_markdown_escapes_what_markdown_reads():
 def test_a_chart_of_far_apart_and_coinciding_points(theme):
     points = [Point(f"artifact {n}", cost, 0.5, True) for n, cost in enumerate((10, 10, 11, 900, 90_000))]
     panel = Panel("a $title$ 题", "size", "kB", (Series("_run $1$", tuple(points), 0.5), Series("none", ())))
-    with Image.open(io.BytesIO(trade_off([panel], "AP", theme))) as picture:
-        assert picture.convert("RGB").getpixel((2, 2)) == tuple(bytes.fromhex(theme.paper[1:]))
+    with Image.open(io.BytesIO(trade_off([panel], "AP", theme))) as image:
+        assert image.convert("RGB").getpixel((2, 2)) == tuple(bytes.fromhex(theme.paper[1:]))
 
 
 def test_a_training_of_one_epoch():
     curves = [Curve("one", (1,), (0.5,)), Curve("two", (), ())]
-    with Image.open(io.BytesIO(training([], curves, "AP"))) as picture:
-        assert picture.width == 1160
+    with Image.open(io.BytesIO(training([], curves, "AP"))) as image:
+        assert image.width == 1160

@@ -47,13 +47,13 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures labelled with what the model says of them: its top-1 is 1 by construction."""
+    """Images labelled with what the model says of them: its top-1 is 1 by construction."""
     root = tmp_path_factory.mktemp("data")
     for split, count, seed in (("train", 24, 1), ("test", 12, 2)):
         shown = random_images(count, seed).astype(np.uint8)
-        seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
+        seen = np.array([network_input(image, tiny_spec(CLASSIFIER).input) for image in shown])
         found = outputs_of_model(tiny_model(CLASSIFIER), seen).argmax(axis=-1)
-        labelled = [(LABELS[i], picture) for i, picture in zip(found, shown, strict=True)]
+        labelled = [(LABELS[i], image) for i, image in zip(found, shown, strict=True)]
         write_folder(root, split, LABELS, labelled)
     return root
 
@@ -125,7 +125,7 @@ def unlike(tmp_path_factory):
     """Two folders, in which the damaged artifact is right on one of val and test, and wrong on the other."""
     model = tiny_model(CLASSIFIER)
     shown = random_images(90, 5).astype(np.uint8)
-    seen = np.array([network_input(picture, tiny_spec(CLASSIFIER).input) for picture in shown])
+    seen = np.array([network_input(image, tiny_spec(CLASSIFIER).input) for image in shown])
     features = outputs_of_model(keras.Model(model.input, model.get_layer("logits").input), seen)
     kernel, bias = map(np.asarray, model.get_layer("logits").weights)
     own = (features @ kernel + bias).argmax(axis=-1)
@@ -149,11 +149,11 @@ def test_val_decides_and_test_is_reported(run, unlike, tmp_path, capsys):
     assert not out.exists()
     assert main([*words, right_in_val]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"decided on +12 pictures of val\b", said)
+    assert re.search(r"decided on +12 images of val\b", said)
     assert re.search(r"drop on val +0\.[01]", said)
-    assert "12 pictures of test" in said
+    assert "12 images of test" in said
     row = results.read(run / "results.jsonl")[-1]
-    assert (row["split"], row["validated_on"], row["validated_pictures"]) == ("test", "val", 12)
+    assert (row["split"], row["validated_on"], row["validated_images"]) == ("test", "val", 12)
     assert row["drop"] > 0.8 > 0.2 > row["validated_drop"]
     low, high = row["interval"]
     assert 0.5 < low <= row["drop"] <= high <= 1
@@ -209,7 +209,7 @@ def test_too_large_a_drop_tries_remedies_and_leaves_no_file(run, data, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_when_all_pictures_are_used_the_remedy_says_so(run, data, tmp_path, capsys):
+def test_when_all_images_are_used_the_remedy_says_so(run, data, tmp_path, capsys):
     options = ["--data", str(data), "--max-drop", "-1.5", "--out", str(tmp_path / "net.tflite")]
     assert main([str(run), *options]) == 1
     assert "are used already" in " ".join(capsys.readouterr().out.split())
@@ -238,7 +238,7 @@ def test_the_function_gives_the_report(run, data, tmp_path):
     assert report.passed
     assert report.left_in_float == ()
     assert report.tensors[0] == f"image: uint8, 1 x {SIDE} x {SIDE} x 3"
-    assert report.accuracy.pictures == 5
+    assert report.accuracy.images == 5
     assert report.size == out.stat().st_size
 
 
@@ -249,7 +249,7 @@ def test_the_function_gives_the_report(run, data, tmp_path):
         (["RUN", "--recipe", "int8"], "give --data DIR"),
         (["RUN", "--recipe", "fp16", "--io", "uint8"], "computes activations in float32"),
         (["RUN", "--recipe", "fp16", "--io", "uint9"], "did you mean 'uint8'"),
-        (["RUN", "--recipe", "fp16", "--max-drop", "0.1"], "--max-drop needs pictures"),
+        (["RUN", "--recipe", "fp16", "--max-drop", "0.1"], "--max-drop needs images"),
         (["RUN", "--recipe", "fp16", "--out", "net.onnx"], "must end in .tflite"),
         (["RUN", "--recipe", "fp16", "--weights", "x.keras"], "has its own weights"),
         (["RUN", "--data", "nosuchdata"], "no such data folder"),
@@ -446,7 +446,7 @@ def test_a_file_with_problems_is_not_written(run, tmp_path, capsys, monkeypatch)
     out = tmp_path / "net.tflite"
     assert main([str(run), "--recipe", "float32", "--out", str(out)]) == 1
     said = capsys.readouterr().out
-    assert "failed: probabilities is the same for all of 4 pictures" in said
+    assert "failed: probabilities is the same for all of 4 images" in said
     assert "nothing was written" in said
     assert list(tmp_path.iterdir()) == []
 

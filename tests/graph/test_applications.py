@@ -51,7 +51,7 @@ def preprocessing(spec: ModelSpec):
     return getattr(keras.applications, PREPROCESSING[key]).preprocess_input
 
 
-def pictures(size: tuple[int, int], count: int = 2) -> np.ndarray:
+def images(size: tuple[int, int], count: int = 2) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (count, *size, 3)).astype(np.float32)
 
 
@@ -102,7 +102,7 @@ def test_outputs_are_those_of_keras(name):
     theirs, ours = original(spec), build_spec(spec)
     assert ours.count_params() == theirs.count_params()
     copy_weights(theirs, ours)
-    pixels = pictures(spec.input.size)
+    pixels = images(spec.input.size)
     wanted = np.asarray(theirs(preprocessing(spec)(pixels.copy()), training=False))
     got = np.asarray(ours(pixels, training=False))
     assert wanted.std() > 1e-5
@@ -127,7 +127,7 @@ def test_vgg_has_its_three_dense_layers():
 @pytest.mark.parametrize("name", MODELS)
 def test_pixels_are_normalised_as_keras_does(name):
     spec = effkeras.spec(name)
-    pixels = pictures((2, 2), count=1)
+    pixels = images((2, 2), count=1)
     wanted = preprocessing(spec)(pixels.copy())
     if name.startswith("convnext"):  # inside the model
         layer = keras.applications.convnext.preprocess_input
@@ -165,7 +165,7 @@ def test_a_saved_model_is_the_same_again(tmp_path):
     save(model, tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")
     assert spec_of(again) == small("mobilenet")
-    pixels = pictures((64, 64))
+    pixels = images((64, 64))
     np.testing.assert_allclose(again(pixels), model(pixels), rtol=1e-6)
 
 
@@ -195,8 +195,8 @@ def test_impossible_networks_are_refused(changes, message):
         build_spec(small("mobilenet", **changes))
 
 
-def test_a_picture_that_is_too_small_is_refused():
-    with pytest.raises(EffkerasError, match="InceptionV3 on pictures of 64 x 64"):
+def test_a_image_that_is_too_small_is_refused():
+    with pytest.raises(EffkerasError, match="InceptionV3 on images of 64 x 64"):
         build_spec(small("inceptionv3"))
 
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tiny import random_pictures, tiny_cells, tiny_detector
+from support.tiny import random_images, tiny_cells, tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec
@@ -93,7 +93,7 @@ def test_every_operation_but_the_identity_is_dropped(base):
 
 def test_paths_drop_in_training_only():
     model = build_spec(tiny_cells("pnasnet-mobile", survival=0.2, dropout=0.0), activation=None)
-    pixels = np.repeat(random_pictures(1, 32), 16, axis=0)
+    pixels = np.repeat(random_images(1, 32), 16, axis=0)
 
     def rows(training: bool) -> int:
         return len(np.unique(np.round(np.asarray(model(pixels, training=training)), 3), axis=0))
@@ -123,7 +123,7 @@ def assert_counted(spec: ModelSpec) -> None:
     assert counts.total == model.count_params()
     built = {(layer.name, weight.name): weight.shape for layer in model.layers for weight in layer.weights}
     assert built.keys() == weight_shapes(spec).keys()
-    outputs = np.asarray(model(random_pictures(2, 64)[:, : spec.input.size[0], : spec.input.size[1]]))
+    outputs = np.asarray(model(random_images(2, 64)[:, : spec.input.size[0], : spec.input.size[1]]))
     np.testing.assert_allclose(outputs.sum(axis=1), 1, rtol=1e-4)
 
 
@@ -183,7 +183,7 @@ def test_a_detector_may_have_cells_for_a_backbone():
     for size, padding in ((64, "valid"), (75, "same")):
         spec = with_size(tiny_detector(), (size, 64))
         spec = spec.replace(network=dataclasses.replace(network, padding=padding))
-        outputs = build_spec(spec)(random_pictures(1, 75)[:, :size, :64], training=False)
+        outputs = build_spec(spec)(random_images(1, 75)[:, :size, :64], training=False)
         assert outputs["box_deltas"].shape == (1, len(anchor_boxes(spec)), 4)
 
 
@@ -198,7 +198,7 @@ def test_a_saved_network_is_the_same(tmp_path):
     save(model, tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")
     assert spec_of(again) == tiny_cells(survival=0.5)
-    pixels = random_pictures(2, 32)
+    pixels = random_images(2, 32)
     np.testing.assert_array_equal(again(pixels, training=False), model(pixels, training=False))
 
 
@@ -206,7 +206,7 @@ def test_a_saved_network_is_the_same(tmp_path):
 def test_mobile_is_built_for_other_classes_and_sizes(tmp_path):
     model = effkeras.build("nasnet-mobile", classes=5, input_shape=(96, 96))
     save(model, tmp_path / "model.keras")
-    pixels = random_pictures(1, 96)
+    pixels = random_images(1, 96)
     wanted = np.asarray(model(pixels, training=False))
     assert wanted.shape == (1, 5)
     np.testing.assert_array_equal(load(tmp_path / "model.keras")(pixels, training=False), wanted)

@@ -85,9 +85,9 @@ def model() -> keras.Model:
 
 
 def test_nothing_happens_at_inference(model):
-    pictures = np.random.default_rng(0).normal(size=(2, 6, 8, 3)).astype("float32")
-    assert (np.asarray(model(pictures, training=False)) == pictures).all()
-    assert (np.asarray(DropBlock(1.0)(pictures, training=True)) == pictures).all()
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 3)).astype("float32")
+    assert (np.asarray(model(images, training=False)) == images).all()
+    assert (np.asarray(DropBlock(1.0)(images, training=True)) == images).all()
 
 
 def test_no_weights_and_the_same_after_saving(model, tmp_path):

@@ -26,7 +26,7 @@ def test_pixels_of_any_type_are_normalised(dtype):
     np.testing.assert_allclose(ours, normalised(), atol=1e-5)
 
 
-def test_pictures_of_any_size_are_normalised():
+def test_images_of_any_size_are_normalised():
     entry = keras.Input((None, None, 3))
     model = keras.Model(entry, Normalize(MEAN, STD)(entry))
     np.testing.assert_allclose(model(pixels().astype("float32")), normalised(), atol=1e-5)

@@ -33,8 +33,8 @@ def test_the_share_follows_the_progress(model, progress, survival):
 
 
 def test_nothing_happens_at_inference(model):
-    pictures = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype("float32")
-    assert (np.asarray(model(pictures, training=False)) == pictures).all()
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype("float32")
+    assert (np.asarray(model(images, training=False)) == images).all()
 
 
 def test_progress_is_no_weight_and_survives_saving(model, tmp_path):

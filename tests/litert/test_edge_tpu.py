@@ -30,8 +30,8 @@ def test_results_stay_bit_equal(name):
     after = for_edge_tpu(before)
     for xnnpack in (True, False):
         one, other = (LiteRTModel.of_bytes(content, xnnpack=xnnpack) for content in (before, after))
-        for picture in random_images(3):
-            wanted, got = one.raw(picture), other.raw(picture)
+        for image in random_images(3):
+            wanted, got = one.raw(image), other.raw(image)
             assert len(np.unique(wanted[next(iter(wanted))])) > 2
             for output, values in wanted.items():
                 np.testing.assert_array_equal(got[output], values)

@@ -72,8 +72,8 @@ def test_operators_say_what_they_are():
 def test_uint8_edges_change_no_result():
     int8 = LiteRTModel.of_bytes(quantized(NAME, "int8", "int8").flatbuffer)
     uint8 = LiteRTModel.of_bytes(with_uint8_io(int8.flatbuffer))
-    for picture in random_images(3):
-        wanted, got = int8.raw(picture), uint8.raw(picture)
+    for image in random_images(3):
+        wanted, got = int8.raw(image), uint8.raw(image)
         assert wanted.keys() == got.keys()
         for name, values in wanted.items():
             assert got[name].dtype == np.uint8

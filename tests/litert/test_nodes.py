@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.handmade import Op, Tensor, flatbuffer
-from support.op_cases import conv, dense, picture, unary
+from support.op_cases import conv, dense, image, unary
 from support.tiny_models import quantized
 
 from effkeras import EffkerasError
@@ -33,7 +33,7 @@ def test_an_input_that_is_left_out_keeps_its_place():
 
 
 def test_open_sides_and_custom_operators():
-    (node,) = nodes(flatbuffer(Op("Own", [picture(open=True)], [picture()])))
+    (node,) = nodes(flatbuffer(Op("Own", [image(open=True)], [image()])))
     assert (node.is_custom, node.name) == (True, "Own")
     assert [tensor.is_static for tensor in (*node.given, *node.outputs)] == [False, True]
 
@@ -42,13 +42,13 @@ def test_open_sides_and_custom_operators():
     ("dtype", "bytes_each"), [("float32", 4), ("float16", 2), ("int64", 8), ("uint8", 1)]
 )
 def test_sizes(dtype, bytes_each):
-    (node,) = nodes(flatbuffer(unary("RELU", picture(1, 3, 5, dtype=dtype))))
+    (node,) = nodes(flatbuffer(unary("RELU", image(1, 3, 5, dtype=dtype))))
     assert node.given[0].size == 15 * bytes_each
 
 
 def test_integer_constants():
     axes = Tensor.constant([1, -2], "int64")
-    (node,) = nodes(flatbuffer(Op("MEAN", [picture(), axes], [picture()])))
+    (node,) = nodes(flatbuffer(Op("MEAN", [image(), axes], [image()])))
     np.testing.assert_array_equal(node.inputs[1].integers(), [1, -2])
     with pytest.raises(EffkerasError, match="no integer constant"):
         node.inputs[0].integers()

@@ -30,8 +30,8 @@ def names(content: bytes) -> Counter[str]:
 def same_results(before: bytes, after: bytes, pixels: np.ndarray, xnnpack: bool = True) -> None:
     """`pixels` are (count, H, W, C)."""
     one, other = (make_interpreter(c, xnnpack=xnnpack).get_signature_runner() for c in (before, after))
-    for picture in pixels[:, None]:
-        wanted, got = one(image=picture), other(image=picture)
+    for image in pixels[:, None]:
+        wanted, got = one(image=image), other(image=image)
         assert all(values.std() > 0 for values in wanted.values())
         for output, values in wanted.items():
             np.testing.assert_array_equal(got[output], values)

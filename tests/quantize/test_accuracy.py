@@ -1,4 +1,4 @@
-"""A model is measured once on the same pictures, and again when what its metrics depend on has changed."""
+"""A model is measured once on the same images, and again when what its metrics depend on has changed."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_what_the_metrics_depend_on_is_in_the_digest(data, monkeypatch):
     monkeypatch.setattr(accuracy, "spec_of", lambda _: dataclasses.replace(spec_of(model), name="another"))
     found.append(digest_of(model, data, None))
     monkeypatch.undo()
-    with data.records[0].path.open("ab") as picture:
-        picture.write(b"\0")
+    with data.records[0].path.open("ab") as image:
+        image.write(b"\0")
     found.append(digest_of(model, data, None))
     monkeypatch.setattr(results, "environment", lambda: {"versions": {"keras": "0"}})
     found.append(digest_of(model, data, None))

@@ -21,7 +21,7 @@ from export.consumers.target import target_for
 from export.nms.grafting import grafted
 from quantize.checks.agreement import Agreement, agreements
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked
-from quantize.checks.pictures import drawn_pictures, pictures_of
+from quantize.checks.images import drawn_images, images_of
 from quantize.post_training.calibration import representative
 from quantize.recipes import find as recipe
 
@@ -42,7 +42,7 @@ def look(tmp_path: Path, flatbuffer: bytes, name: str, made_as: str = "float32")
 @pytest.mark.parametrize("name", [CLASSIFIER, DETECTOR])
 def test_a_float_file_computes_what_the_model_computes(name, tmp_path):
     checked = look(tmp_path, quantized(name, "float32").flatbuffer, name)
-    assert (checked.problems, checked.notes, checked.pictures) == ((), (), 4)
+    assert (checked.problems, checked.notes, checked.images) == ((), (), 4)
     assert {one.output for one in checked.agreements} == (
         {"probabilities"} if name == CLASSIFIER else {"class_logits", "box_deltas"}
     )
@@ -63,14 +63,14 @@ def test_nan_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("made_as", ["float32", "int8"])
-def test_the_same_for_every_picture_is_refused(made_as, tmp_path):
+def test_the_same_for_every_image_is_refused(made_as, tmp_path):
     broken = with_last_weights(quantized(CLASSIFIER, made_as).flatbuffer, np.zeros_like)
     problems = look(tmp_path, broken, CLASSIFIER, made_as).problems
-    assert problems == ("probabilities is the same for all of 4 pictures, and the model's is not",)
+    assert problems == ("probabilities is the same for all of 4 images, and the model's is not",)
 
 
 def sure_of(index: int, shown: np.ndarray, least: float):
-    """A classifier that gives every picture `least` and more for one class."""
+    """A classifier that gives every image `least` and more for one class."""
     import keras
 
     model = keras.models.clone_model(tiny_model(CLASSIFIER))
@@ -85,7 +85,7 @@ def sure_of(index: int, shown: np.ndarray, least: float):
     return model
 
 
-def test_the_same_top_code_for_every_picture_is_no_reason_to_refuse(tmp_path):
+def test_the_same_top_code_for_every_image_is_no_reason_to_refuse(tmp_path):
     """8-bit probabilities end at 255/256, which stands for all from 0.9941 on."""
     flatbuffer = quantized(CLASSIFIER, "int8", "int8").flatbuffer
     dense = next(op for op in operators(flatbuffer) if op.name == "FULLY_CONNECTED")
@@ -157,14 +157,14 @@ def test_agreements_read_well():
 
 
 def write(file: Path, flatbuffer: bytes) -> Checked:
-    return write_checked(file, flatbuffer, reference(CLASSIFIER), lambda found: f"{found.pictures} pictures")
+    return write_checked(file, flatbuffer, reference(CLASSIFIER), lambda found: f"{found.images} images")
 
 
 def test_both_files_appear(tmp_path):
     flatbuffer = quantized(CLASSIFIER, "float32").flatbuffer
     assert write(tmp_path / "net.tflite", flatbuffer).problems == ()
     assert (tmp_path / "net.tflite").read_bytes() == flatbuffer
-    assert (tmp_path / "net.json").read_text() == "4 pictures"
+    assert (tmp_path / "net.json").read_text() == "4 images"
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -215,34 +215,34 @@ def test_a_full_disk_leaves_neither_file(full, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_drawn_pictures_are_always_the_same_and_differ():
-    shown = drawn_pictures((48, 64))
+def test_drawn_images_are_always_the_same_and_differ():
+    shown = drawn_images((48, 64))
     assert (shown.shape, shown.dtype) == ((4, 48, 64, 3), np.float32)
-    np.testing.assert_array_equal(shown, drawn_pictures((48, 64)))
+    np.testing.assert_array_equal(shown, drawn_images((48, 64)))
     np.testing.assert_array_equal(shown, np.clip(np.rint(shown), 0, 255))
     assert all(np.abs(shown[0] - other).mean() > 5 for other in shown[1:])
 
 
-def test_pictures_of_data_are_those_that_can_be_read(digits, tmp_path):
+def test_images_of_data_are_those_that_can_be_read(digits, tmp_path):
     root = shutil.copytree(digits, tmp_path / "digits")
     spec = tiny_spec(DETECTOR).input
     data = open_data(root, "test", skip_bad=False)
-    wanted = pictures_of(spec, data)
-    representative(data, 1)[0].path.write_bytes(b"no picture")
-    np.testing.assert_array_equal(pictures_of(spec, data)[:3], wanted[1:])
+    wanted = images_of(spec, data)
+    representative(data, 1)[0].path.write_bytes(b"no image")
+    np.testing.assert_array_equal(images_of(spec, data)[:3], wanted[1:])
     for record in data.records:
-        record.path.write_bytes(b"no picture")
-    with pytest.raises(EffkerasError, match="no picture of the split 'test'"):
-        pictures_of(spec, data)
+        record.path.write_bytes(b"no image")
+    with pytest.raises(EffkerasError, match="no image of the split 'test'"):
+        images_of(spec, data)
 
 
-def test_pictures_of_a_class_folder_are_of_different_classes(tmp_path):
-    """The class folders come one after the other; each picture here is of its class's grey."""
+def test_images_of_a_class_folder_are_of_different_classes(tmp_path):
+    """The class folders come one after the other; each image here is of its class's grey."""
     for index, label in enumerate("abc"):
         shown = [np.full((8, 8, 3), 60 * index, np.uint8)] * 5
         write_folder(tmp_path, "test", "abc", [(label, one) for one in shown])
-    found = pictures_of(tiny_spec(CLASSIFIER).input, open_data(tmp_path, "test"))
-    assert {0, 60, 120} <= {int(picture.max()) for picture in found}
+    found = images_of(tiny_spec(CLASSIFIER).input, open_data(tmp_path, "test"))
+    assert {0, 60, 120} <= {int(image.max()) for image in found}
 
 
 def test_what_an_untrained_network_whispers_is_no_disagreement():

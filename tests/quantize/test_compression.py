@@ -201,7 +201,7 @@ def zeros(monkeypatch):
 @pytest.mark.usefixtures("zeros")
 @pytest.mark.parametrize("recipe", ["int8", "prune50-float32"])
 def test_an_artifact_that_says_the_same_of_all_is_not_written(recipe, model, digit_classes, tmp_path, capsys):
-    problem = "probabilities is the same for all of 4 pictures, and the model's is not"
+    problem = "probabilities is the same for all of 4 images, and the model's is not"
     save(model, tmp_path / "tiny.keras")
     words = [str(tmp_path / "tiny.keras"), "--recipe", recipe, "--data", str(digit_classes)]
     out = tmp_path / "work"
@@ -289,10 +289,10 @@ def test_an_adopted_classifier_gives_what_it_gave():
     assert spec_of(adopted).labels == tuple("0123456789")
 
 
-def test_only_classifiers_of_pictures_are_adopted():
+def test_only_classifiers_of_images_are_adopted():
     image = keras.Input((32, 32, 1))
     flat = keras.layers.Flatten()(image)
-    with pytest.raises(EffkerasError, match="no classifier of pictures"):
+    with pytest.raises(EffkerasError, match="no classifier of images"):
         adopt(keras.Model(image, keras.layers.Dense(2)(flat)))
 
 

@@ -12,7 +12,7 @@ from support.tiny_models import randomize
 
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.data.store import PictureStore
+from effkeras.data.store import ImageStore
 from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import compile_for
@@ -24,7 +24,7 @@ from quantize.lessons import Lessons
 from quantize.specs import DistillSpec, TuneSpec
 
 ALL = DistillSpec(weight=1.0)
-QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=4)
+QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=4)
 
 
 def network(kind: str, seed: int = 0) -> keras.Model:
@@ -51,7 +51,7 @@ def dense(activation: str | None, classes: int = 3) -> keras.Model:
     return keras.Model(image, keras.layers.Dense(classes, activation=activation, name="end")(image))
 
 
-def picture_free(count: int = 16) -> np.ndarray:
+def image_free(count: int = 16) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
 
 
@@ -62,7 +62,7 @@ def batch(digits, digit_classes):
     def read(kind: str):
         folder = digit_classes if kind == "classifier" else digits
         spec = _spec(kind)
-        store = PictureStore(open_data(folder, "train"), spec.input)
+        store = ImageStore(open_data(folder, "train"), spec.input)
         return next(iter(training_batches(store, spec, BatchSpec(8, 0, None), range(1))))
 
     return functools.cache(read)
@@ -140,7 +140,7 @@ def test_temperature_and_divergence_are_the_papers(ours, theirs):
     student, master = dense(ours), dense(theirs)
     wrapped = DistilledModel(student, master, DistillSpec(1.0, temperature=3.0))
     wrapped.compile("sgd", loss="mse")
-    x = picture_free()
+    x = image_free()
 
     def softened(model):
         layer = model.get_layer("end")
@@ -158,7 +158,7 @@ def test_chances_of_their_own_are_compared_one_by_one(activation, classes):
     student, master = dense(activation, classes), dense(activation, classes)
     wrapped = DistilledModel(student, master, DistillSpec(1.0, temperature=1.0))
     wrapped.compile("sgd", loss="mse")
-    x = picture_free()
+    x = image_free()
     p, q = (np.asarray(one(x), np.float64) for one in (student, master))
     if activation is None:
         p, q = (1 / (1 + np.exp(-one)) for one in (p, q))
@@ -178,7 +178,7 @@ def test_evaluation_knows_no_teacher():
     wrapped = DistilledModel(student, dense("softmax"), ALL)
     for model in (student, wrapped):
         model.compile("sgd", loss="sparse_categorical_crossentropy")
-    x, y = picture_free(), np.arange(16) % 3
+    x, y = image_free(), np.arange(16) % 3
     assert wrapped.evaluate(x, y, verbose=0) == pytest.approx(student.evaluate(x, y, verbose=0), rel=1e-6)
 
 

@@ -23,7 +23,7 @@ def test_every_recipe_is_found_and_explained(name):
     assert recipe(name) == found
 
 
-def test_recipes_with_integer_activations_need_pictures():
+def test_recipes_with_integer_activations_need_images():
     assert {name for name in names() if find(name).needs_data} >= {"w8a16", "int8", "int4"}
     assert not any(find(name).needs_data for name in ("float32", "fp16", "dynamic", "dynamic-int4"))
 

@@ -37,7 +37,7 @@ def outputs(model: keras.Model, pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def largest_error(model: keras.Model, other: keras.Model, seed: int = 0) -> float:
-    """The largest difference of two models' outputs on random pictures, in standard deviations."""
+    """The largest difference of two models' outputs on random images, in standard deviations."""
     random = np.random.default_rng(seed)
     pixels = random.uniform(0, 255, (2, *model.inputs[0].shape[1:])).astype(np.float32)
     pairs = zip(outputs(model, pixels), outputs(other, pixels), strict=True)

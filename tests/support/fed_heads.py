@@ -17,7 +17,7 @@ CLASSES = 4
 
 
 def spec_with(**nms: object) -> ModelSpec:
-    """A detector's definition for pictures of 64 x 96 pixels."""
+    """A detector's definition for images of 64 x 96 pixels."""
     spec = effkeras.spec("efficientdet-lite0")
     return spec.replace(
         input=dataclasses.replace(spec.input, size=(64, 96)),
@@ -69,7 +69,7 @@ def fed_heads(spec: ModelSpec) -> bytes:
 
 
 def run(flatbuffer: bytes, logits: np.ndarray, deltas: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of one picture by what they hold, for heads (N, classes) and (N, 4)."""
+    """The outputs of one image by what they hold, for heads (N, classes) and (N, 4)."""
     answer = make_interpreter(flatbuffer).get_signature_runner()
     given = answer(class_logits_fed=logits[None], box_deltas_fed=deltas[None])
     roles = roles_of(flatbuffer)

@@ -18,11 +18,11 @@ from export.delegates.host.compiled_gpu import CompiledGpu
 def main(file: Path) -> None:
     """Prints, for every output, the largest difference as a share of the output's spread."""
     gpu, cpu = (one.open(file.read_bytes(), 1) for one in (CompiledGpu(), CompiledCpu()))
-    pictures = np.random.default_rng(0).uniform(0, 255, next(iter(cpu.inputs.values())).values.shape)
+    images = np.random.default_rng(0).uniform(0, 255, next(iter(cpu.inputs.values())).values.shape)
     differences = {}
     for session in (gpu, cpu):
         for given in session.inputs.values():
-            given.values[...] = pictures.astype(given.values.dtype)
+            given.values[...] = images.astype(given.values.dtype)
         session.run()
     for name, made in gpu.outputs.items():
         ours, theirs = (one.buffer.read(one.size, one.dtype) for one in (made, cpu.outputs[name]))

@@ -32,140 +32,134 @@ def judged(op: Op, target: str) -> Verdict:
     return verdict
 
 
-def picture(*shape: int, dtype: str = "int8", **others: Any) -> Tensor:
+def image(*shape: int, dtype: str = "int8", **others: Any) -> Tensor:
     return Tensor(shape or (1, 8, 8, 4), dtype, **others)
 
 
 def unary(name: str, source: Tensor | None = None, result: Tensor | None = None, version: int = 1) -> Op:
-    source = source or picture()
-    return Op(name, [source], [result or picture(*source.shape, dtype=source.dtype)], version=version)
+    source = source or image()
+    return Op(name, [source], [result or image(*source.shape, dtype=source.dtype)], version=version)
 
 
 def binary(name: str, one: Tensor, other: Tensor, result: Tensor | None = None) -> Op:
     kind = {"ADD": "AddOptions", "MUL": "MulOptions", "SUB": "SubOptions"}.get(name, "")
-    return Op(name, [one, other], [result or picture(*one.shape, dtype=one.dtype)], kind)
+    return Op(name, [one, other], [result or image(*one.shape, dtype=one.dtype)], kind)
 
 
 def conv(dtype: str = "int8", kernel: Tensor | None = None, **options: Any) -> Op:
     bias = Tensor.weights(4, dtype="int32" if dtype == "int8" else dtype)
-    given = [picture(dtype=dtype), kernel or Tensor.weights(4, 1, 1, 4, dtype=dtype), bias]
+    given = [image(dtype=dtype), kernel or Tensor.weights(4, 1, 1, 4, dtype=dtype), bias]
     strides = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
-    return Op("CONV_2D", given, [picture(dtype=dtype)], "Conv2DOptions", strides | options, version=1)
+    return Op("CONV_2D", given, [image(dtype=dtype)], "Conv2DOptions", strides | options, version=1)
 
 
 def depthwise(dtype: str = "int8", multiplier: int = 1, **options: Any) -> Op:
     deep = 4 * multiplier
     bias = Tensor.weights(deep, dtype="int32" if dtype == "int8" else dtype)
-    given = [picture(dtype=dtype), Tensor.weights(1, 1, 1, deep, dtype=dtype), bias]
+    given = [image(dtype=dtype), Tensor.weights(1, 1, 1, deep, dtype=dtype), bias]
     strides = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
     both = strides | {"depthMultiplier": multiplier} | options
-    return Op(
-        "DEPTHWISE_CONV_2D", given, [picture(1, 8, 8, deep, dtype=dtype)], "DepthwiseConv2DOptions", both
-    )
+    return Op("DEPTHWISE_CONV_2D", given, [image(1, 8, 8, deep, dtype=dtype)], "DepthwiseConv2DOptions", both)
 
 
 def dense(dtype: str = "int8", rows: int = 1, scales: int = 1, **options: Any) -> Op:
     kernel = Tensor.weights(6, 4, dtype=dtype, scales=[0.5] * scales)
-    source, result = picture(rows, 4, dtype=dtype), picture(rows, 6, dtype=dtype)
+    source, result = image(rows, 4, dtype=dtype), image(rows, 6, dtype=dtype)
     return Op("FULLY_CONNECTED", [source, kernel, None], [result], "FullyConnectedOptions", options)
 
 
 def pool(name: str = "MAX_POOL_2D", dtype: str = "int8", **options: Any) -> Op:
     sizes = {"filterHeight": 1, "filterWidth": 1, "strideH": 1, "strideW": 1}
-    return Op(name, [picture(dtype=dtype)], [picture(dtype=dtype)], "Pool2DOptions", sizes | options)
+    return Op(name, [image(dtype=dtype)], [image(dtype=dtype)], "Pool2DOptions", sizes | options)
 
 
 def concatenation(*inputs: Tensor, axis: int = 3, **options: Any) -> Op:
     shape = list(inputs[0].shape)
     shape[axis] = sum(tensor.shape[axis] for tensor in inputs)
-    result = picture(*shape, dtype=inputs[0].dtype)
+    result = image(*shape, dtype=inputs[0].dtype)
     return Op("CONCATENATION", list(inputs), [result], "ConcatenationOptions", {"axis": axis} | options)
 
 
 def reduction(name: str, axes: Any, *shape: int, dtype: str = "int8") -> Op:
-    source = picture(*shape, dtype=dtype)
+    source = image(*shape, dtype=dtype)
     axes = axes if isinstance(axes, Tensor) else Tensor.constant(axes)
     kept = [] if axes.data is None else [int(axis) % len(source.shape) for axis in axes.data]
     result = [1 if axis in kept else side for axis, side in enumerate(source.shape)]
-    return Op(name, [source, axes], [picture(*result, dtype=dtype)], "ReducerOptions", {"keepDims": True})
+    return Op(name, [source, axes], [image(*result, dtype=dtype)], "ReducerOptions", {"keepDims": True})
 
 
 def padding(amounts: Any, dtype: str = "int8", *shape: int) -> Op:
     amounts = amounts if isinstance(amounts, Tensor) else Tensor.constant(amounts)
-    return Op("PAD", [picture(*shape, dtype=dtype), amounts], [picture(*shape, dtype=dtype)], "PadOptions")
+    return Op("PAD", [image(*shape, dtype=dtype), amounts], [image(*shape, dtype=dtype)], "PadOptions")
 
 
 def strided(strides: Any = (1, 1, 1, 1), dtype: str = "int8", **masks: int) -> Op:
     limits = [Tensor.constant(values) for values in ([0] * 4, [1, 8, 8, 4], strides)]
     return Op(
-        "STRIDED_SLICE", [picture(dtype=dtype), *limits], [picture(dtype=dtype)], "StridedSliceOptions", masks
+        "STRIDED_SLICE", [image(dtype=dtype), *limits], [image(dtype=dtype)], "StridedSliceOptions", masks
     )
 
 
 def resize(name: str, dtype: str = "int8", size: Tensor | None = None, *shape: int, **options: Any) -> Op:
     kind = {"RESIZE_BILINEAR": "ResizeBilinearOptions"}.get(name, "ResizeNearestNeighborOptions")
-    given = [picture(*shape, dtype=dtype), size or Tensor.constant([8, 8])]
-    return Op(name, given, [picture(*shape, dtype=dtype)], kind, options)
+    given = [image(*shape, dtype=dtype), size or Tensor.constant([8, 8])]
+    return Op(name, given, [image(*shape, dtype=dtype)], kind, options)
 
 
 def reshape(dtype: str = "int8", shape: Tensor | None = None) -> Op:
     return Op(
         "RESHAPE",
-        [picture(dtype=dtype), shape or Tensor.constant([1, 64, 4])],
-        [picture(1, 64, 4, dtype=dtype)],
+        [image(dtype=dtype), shape or Tensor.constant([1, 64, 4])],
+        [image(1, 64, 4, dtype=dtype)],
         "ReshapeOptions",
     )
 
 
 def softmax(*shape: int, dtype: str = "int8", beta: float = 1.0) -> Op:
-    source, result = picture(*shape, dtype=dtype), picture(*shape, dtype=dtype)
+    source, result = image(*shape, dtype=dtype), image(*shape, dtype=dtype)
     return Op("SOFTMAX", [source], [result], "SoftmaxOptions", {"beta": beta})
 
 
 def squeeze(source: tuple[int, ...], result: tuple[int, ...]) -> Op:
-    return Op("SQUEEZE", [picture(*source)], [picture(*result)], "SqueezeOptions")
+    return Op("SQUEEZE", [image(*source)], [image(*result)], "SqueezeOptions")
 
 
 def pack(axis: int) -> Op:
-    rows = [picture(1, 8, 4), picture(1, 8, 4)]
+    rows = [image(1, 8, 4), image(1, 8, 4)]
     shape = [1, 8, 4]
     shape.insert(axis, 2)
-    return Op("PACK", rows, [picture(*shape)], "PackOptions", {"axis": axis, "valuesCount": 2})
+    return Op("PACK", rows, [image(*shape)], "PackOptions", {"axis": axis, "valuesCount": 2})
 
 
 def split(axis: int) -> Op:
-    return Op("SPLIT", [Tensor.constant([axis]), picture()], [picture(1, 8, 8, 2), picture(1, 8, 8, 2)])
+    return Op("SPLIT", [Tensor.constant([axis]), image()], [image(1, 8, 8, 2), image(1, 8, 8, 2)])
 
 
 def prelu(*alpha: int) -> Op:
-    return Op("PRELU", [picture(), Tensor.weights(*alpha)], [picture()])
+    return Op("PRELU", [image(), Tensor.weights(*alpha)], [image()])
 
 
 def slicing(dtype: str, *shape: int, begin: Tensor | None = None) -> Op:
     limits = [begin or Tensor.constant([0] * len(shape)), Tensor.constant(list(shape))]
-    return Op(
-        "SLICE", [picture(*shape, dtype=dtype), *limits], [picture(*shape, dtype=dtype)], "SliceOptions"
-    )
+    return Op("SLICE", [image(*shape, dtype=dtype), *limits], [image(*shape, dtype=dtype)], "SliceOptions")
 
 
 def transposed_conv(kernel: Tensor) -> Op:
-    given = [Tensor.constant([1, 8, 8, 4]), kernel, picture()]
-    return Op("TRANSPOSE_CONV", given, [picture()], "TransposeConvOptions", {"strideH": 1, "strideW": 1})
+    given = [Tensor.constant([1, 8, 8, 4]), kernel, image()]
+    return Op("TRANSPOSE_CONV", given, [image()], "TransposeConvOptions", {"strideH": 1, "strideW": 1})
 
 
 LARGE = (1, 1024, 1024, 5)  # 5 MB
 RUNTIME = Tensor((2,), "int32")  # what is no constant
 
 EDGETPU = [
-    Case(
-        "edgetpu", "RELU", "dtypes", unary("RELU"), unary("RELU", picture(dtype="float32")), "takes float32"
-    ),
+    Case("edgetpu", "RELU", "dtypes", unary("RELU"), unary("RELU", image(dtype="float32")), "takes float32"),
     Case(
         "edgetpu",
         "QUANTIZE",
         "dtypes",
-        unary("QUANTIZE", picture(dtype="uint8"), picture()),
-        unary("QUANTIZE", picture(), picture(dtype="int16")),
+        unary("QUANTIZE", image(dtype="uint8"), image()),
+        unary("QUANTIZE", image(), image(dtype="int16")),
         "gives int16",
     ),
     Case(
@@ -180,8 +174,8 @@ EDGETPU = [
         "edgetpu",
         "ADD",
         "static",
-        binary("ADD", picture(), picture()),
-        binary("ADD", picture(open=True), picture()),
+        binary("ADD", image(), image()),
+        binary("ADD", image(open=True), image()),
         "is open",
     ),
     Case(
@@ -189,7 +183,7 @@ EDGETPU = [
         "RELU6",
         "inner-dimensions",
         unary("RELU6"),
-        unary("RELU6", picture(2, 8, 8, 4)),
+        unary("RELU6", image(2, 8, 8, 4)),
         "2 x 8 x 8 x 4",
     ),
     Case(
@@ -213,7 +207,7 @@ EDGETPU = [
         "CONV_2D",
         "constant",
         conv(),
-        conv(kernel=picture(4, 1, 1, 4)),
+        conv(kernel=image(4, 1, 1, 4)),
         "input 1 (t) is no constant",
     ),
     Case(
@@ -244,24 +238,24 @@ EDGETPU = [
         "edgetpu",
         "CONCATENATION",
         "no-fused-activation",
-        concatenation(picture(), picture()),
-        concatenation(picture(), picture(), fusedActivationFunction=RELU6),
+        concatenation(image(), image()),
+        concatenation(image(), image(), fusedActivationFunction=RELU6),
         "fused RELU6",
     ),
     Case(
         "edgetpu",
         "CONCATENATION",
         "zero-constant",
-        concatenation(picture(), Tensor.constant([[[[3] * 4] * 8] * 8], "int8", zero_point=3)),
-        concatenation(picture(), Tensor.weights(1, 8, 8, 4)),
+        concatenation(image(), Tensor.constant([[[[3] * 4] * 8] * 8], "int8", zero_point=3)),
+        concatenation(image(), Tensor.weights(1, 8, 8, 4)),
         "not all zero",
     ),
     Case(
         "edgetpu",
         "CONCATENATION",
         "zero-constant-of-three",
-        concatenation(picture(), picture(), picture()),
-        concatenation(picture(), picture(), Tensor.constant([[[[0] * 4] * 8] * 8], "int8")),
+        concatenation(image(), image(), image()),
+        concatenation(image(), image(), Tensor.constant([[[[0] * 4] * 8] * 8], "int8")),
         "more than two inputs",
     ),
     Case("edgetpu", "FULLY_CONNECTED", "option", dense(), dense(weightsFormat=1), "weightsFormat is 1"),
@@ -363,14 +357,14 @@ EDGETPU = [
         "TRANSPOSE_CONV",
         "constant",
         transposed_conv(Tensor.weights(4, 1, 1, 4)),
-        transposed_conv(picture(4, 1, 1, 4)),
+        transposed_conv(image(4, 1, 1, 4)),
         "no constant",
     ),
 ]
 
 DOUBTS = [
-    Case("edgetpu", "RESHAPE", "traffic", reshape(), unary("RESHAPE", picture(*LARGE)), "10.5 MB"),
-    Case("edgetpu", "LOGISTIC", "traffic", unary("LOGISTIC"), unary("LOGISTIC", picture(*LARGE)), "10.5 MB"),
+    Case("edgetpu", "RESHAPE", "traffic", reshape(), unary("RESHAPE", image(*LARGE)), "10.5 MB"),
+    Case("edgetpu", "LOGISTIC", "traffic", unary("LOGISTIC"), unary("LOGISTIC", image(*LARGE)), "10.5 MB"),
     Case(
         "edgetpu",
         "MEAN",
@@ -384,21 +378,19 @@ DOUBTS = [
         "gpu",
         "MUL",
         "plain-broadcast",
-        binary("MUL", picture(dtype="float32"), picture(1, 4, dtype="float32")),
-        binary("MUL", picture(dtype="float32"), picture(8, 4, dtype="float32")),
+        binary("MUL", image(dtype="float32"), image(1, 4, dtype="float32")),
+        binary("MUL", image(dtype="float32"), image(8, 4, dtype="float32")),
         "repeats 8 x 4 to 1 x 8 x 8 x 4",
     ),
 ]
 
 
 def real(*shape: int, **others: Any) -> Tensor:
-    return picture(*shape, dtype="float32", **others)
+    return image(*shape, dtype="float32", **others)
 
 
 GPU = [
-    Case(
-        "gpu", "RELU", "dtypes", unary("RELU", real()), unary("RELU", picture(dtype="int16")), "takes int16"
-    ),
+    Case("gpu", "RELU", "dtypes", unary("RELU", real()), unary("RELU", image(dtype="int16")), "takes int16"),
     Case("gpu", "RELU", "static", unary("RELU", real()), unary("RELU", real(open=True)), "is open"),
     Case(
         "gpu",

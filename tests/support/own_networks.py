@@ -40,7 +40,7 @@ def block(x, layer, activation):
     return x if activation is None else keras.layers.Activation(activation, name=f"{layer.name}_act")(x)
 
 
-def own_pictures(count: int, seed: int = 0) -> np.ndarray:
+def own_images(count: int, seed: int = 0) -> np.ndarray:
     """float32 (count, SIDE, SIDE, 3): smooth, each of its own tint."""
     random = np.random.default_rng(seed)
     coarse = random.uniform(0, 255, (count, 6, 6, 3)) * 0.6 + random.uniform(0, 100, (count, 1, 1, 3))

@@ -49,8 +49,8 @@ def plain(units: int = 24) -> keras.Model:
 
 
 def examples(count: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (count, SIDE, SIDE, 3) and classes that a network can learn from them."""
+    """Images (count, SIDE, SIDE, 3) and classes that a network can learn from them."""
     random = np.random.default_rng(3)
     labels = np.arange(count) % 3
-    pictures = random.normal(size=(count, SIDE, SIDE, 3)) + 2 * labels[:, None, None, None]
-    return pictures.astype(np.float32), labels
+    images = random.normal(size=(count, SIDE, SIDE, 3)) + 2 * labels[:, None, None, None]
+    return images.astype(np.float32), labels

@@ -10,7 +10,7 @@ from export.metadata import attach, of_classifier
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
-from support.tiny import random_pictures, tiny_classifier
+from support.tiny import random_images, tiny_classifier
 
 
 @functools.cache
@@ -20,5 +20,5 @@ def small_tflite() -> bytes:
     network = dataclasses.replace(spec.network, blocks=spec.network.blocks[:1], head=16)
     spec = dataclasses.replace(spec, network=network)
     options = PtqOptions(find("int8"), "int8")
-    made = quantize_pixels(float_parts(build_spec(spec), options), options, random_pictures(4, 32)[:, None])
+    made = quantize_pixels(float_parts(build_spec(spec), options), options, random_images(4, 32)[:, None])
     return attach(made.flatbuffer, of_classifier(spec, [f"class {i}" for i in range(10)], made.flatbuffer))

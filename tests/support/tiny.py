@@ -39,13 +39,13 @@ def tiny_classifier() -> ModelSpec:
 
 
 def digits_folder(out: Path, **options: object) -> Path:
-    """A few digits pictures as a COCO folder (or a folder per class)."""
+    """A few digits images as a COCO folder (or a folder per class)."""
     few = {"train": 24, "val": 8, "test": 8}
     write_digits(out, DigitsOptions(**{**few, **options}))  # type: ignore[arg-type]
     return out
 
 
-def random_pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
+def random_images(count: int, size: int, seed: int = 0) -> np.ndarray:
     """float32 (count, size, size, 3), whole numbers in 0..255."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, size, size, 3)).astype(np.float32)

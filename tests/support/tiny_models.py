@@ -58,7 +58,7 @@ def randomize(model: keras.Model, gain: float = 1.5) -> None:
 
 
 def _balance(model: keras.Model) -> None:
-    """Lets every class win sometimes: an untrained classifier says the same of all pictures."""
+    """Lets every class win sometimes: an untrained classifier says the same of all images."""
     last = model.get_layer("logits")
     logits = outputs_of_model(
         keras.Model(model.input, last.output), random_images(24, side=model.input.shape[1])
@@ -83,7 +83,7 @@ def _value(weight, random, gain: float) -> np.ndarray:
 
 
 def random_images(count: int, seed: int = 0, side: int = SIDE) -> np.ndarray:
-    """Coarse random pictures, float32 (count, side, side, 3), whole pixels 0..255, each of its own tint."""
+    """Coarse random images, float32 (count, side, side, 3), whole pixels 0..255, each of its own tint."""
     random = np.random.default_rng(seed)
     tint = random.uniform(0, 255, (count, 1, 1, 3))
     coarse = (random.uniform(0, 255, (count, 8, 8, 3)) + tint) / 2

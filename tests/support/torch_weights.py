@@ -1,7 +1,7 @@
-"""Weights, pictures and outputs of the PyTorch goldens: timm's and effdet's models, seeded by name.
+"""Weights, images and outputs of the PyTorch goldens: timm's and effdet's models, seeded by name.
 
 `tests/golden/torch/*.npz` hold the names and shapes of a model's state dict and, for some models, what
-it computes from `torch_weight` of each name and `picture`. They were written with timm 1.0.31 and effdet
+it computes from `torch_weight` of each name and `image`. They were written with timm 1.0.31 and effdet
 0.4.1; neither is needed here.
 """
 
@@ -40,14 +40,14 @@ def read_torch_golden(name: str) -> TorchGolden:
     return TorchGolden(name, shapes, meta["size"], meta["gain"], mean, std, outputs)
 
 
-def picture(size: int) -> np.ndarray:
+def image(size: int) -> np.ndarray:
     """Patches of one colour each, (1, size, size, 3): noise alone would be averaged away."""
     colours = np.random.default_rng(size).integers(0, 256, (1, 8, 8, 3))
     return colours.repeat(size // 8, axis=1).repeat(size // 8, axis=2).astype(np.float32)
 
 
 def torch_weight(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
-    """`gain` keeps the signal alive from block to block, so that outputs depend on the picture."""
+    """`gain` keeps the signal alive from block to block, so that outputs depend on the image."""
     if name.endswith("num_batches_tracked"):
         return np.array(5, np.int64)
     draw = np.random.default_rng([1, zlib.crc32(name.encode())])

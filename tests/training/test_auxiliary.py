@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from support.eager import outputs_of_model
-from support.tiny import random_pictures, tiny_cells, tiny_detector
+from support.tiny import random_images, tiny_cells, tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec
@@ -25,7 +25,7 @@ from effkeras.training.loop import Job, train
 from effkeras.training.settings import TrainSettings
 from quantize import ptq
 
-QUICK = TrainSettings(epochs=3, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
+QUICK = TrainSettings(epochs=3, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=8)
 SMALL = ("sep3x3(h) + max3x3(p)", "avg3x3(n0) + h")
 
 
@@ -44,7 +44,7 @@ def test_the_trained_model_shares_all_weights_with_the_plain_one():
     extra = [weight.path for weight in model.weights if id(weight) not in shared]
     assert all(path.startswith("auxiliary_") for path in extra)
     assert len(model.weights) - len(extra) == len(plain.weights)
-    pixels = random_pictures(2, 32)
+    pixels = random_images(2, 32)
     np.testing.assert_array_equal(model(pixels)["probabilities"], plain(pixels))
     assert spec_of(model) == spec_of(plain)
 
@@ -58,7 +58,7 @@ def test_the_head_has_what_was_counted_at_any_size(base, size):
     built = {(layer.name, w.name): tuple(w.shape) for layer in model.layers for w in layer.weights}
     assert {key: shape for key, shape in built.items() if key[0].startswith("auxiliary_")} == net.shapes
     assert tap[1:3] == plain.get_layer("cell1_concat").output.shape[1:3]
-    assert np.isfinite(np.asarray(model(random_pictures(1, 75)[:, : size[0], : size[1]])["auxiliary"])).all()
+    assert np.isfinite(np.asarray(model(random_images(1, 75)[:, : size[0], : size[1]])["auxiliary"])).all()
 
 
 def test_at_the_published_size_it_is_the_published_head():
@@ -79,7 +79,7 @@ def test_plain_compile_and_fit_train_both_outputs():
     assert weighted["loss_weights"] == {"probabilities": 1.0, "auxiliary": 0.4}
     model.compile(keras.optimizers.Adam(1e-3), **weighted)
     labels = np.arange(12) % 3
-    pixels = random_pictures(12, 32) / 8 + 100.0 * labels[:, None, None, None]
+    pixels = random_images(12, 32) / 8 + 100.0 * labels[:, None, None, None]
     targets = {"probabilities": labels, "auxiliary": labels}
     before = [np.asarray(w) for w in plain.trainable_weights]
     history = model.fit(pixels, targets, epochs=8, batch_size=12, verbose=0).history
@@ -101,7 +101,7 @@ def test_the_auxiliary_loss_alone_reaches_the_early_cells_only():
     model.compile(keras.optimizers.SGD(1.0), **weighted)
     before = {layer.name: layer.get_weights() for layer in plain.layers}
     labels = np.arange(8) % 3
-    model.train_on_batch(random_pictures(8, 32), {"probabilities": labels, "auxiliary": labels})
+    model.train_on_batch(random_images(8, 32), {"probabilities": labels, "auxiliary": labels})
     changed = {
         layer.name
         for layer in plain.layers
@@ -154,7 +154,7 @@ def test_the_head_is_not_exported(run, tmp_path):
     plain = effkeras.load(run)
     with_auxiliary(plain).save(tmp_path / "both.keras")
     both = effkeras.load(tmp_path / "both.keras")
-    pixels = random_pictures(2, 32)
+    pixels = random_images(2, 32)
     wanted = outputs_of_model(plain, pixels)
     artifact = LiteRTModel.of_bytes(ptq(both, "float32").flatbuffer)
     assert artifact.delegated().share == 1

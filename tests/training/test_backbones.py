@@ -42,7 +42,7 @@ def test_a_detector_on_a_classifier_finds_digits(tmp_path):
         learning_rate=4e-3,
         warmup_epochs=0.5,
         ema=0.98,
-        validation_pictures=100,
+        validation_images=100,
         augment=AugmentSpec(flip=False, scale=(0.9, 1.1)),
     )
     sets = open_data(data, "train"), open_data(data, "val")

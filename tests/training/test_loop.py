@@ -19,7 +19,7 @@ from support.tiny import tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras.data.augment_spec import AugmentSpec
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.data.preprocess import network_input
 from effkeras.data.splits import open_data, spread
 from effkeras.definitions.networks import BatchNormSpec
@@ -31,7 +31,7 @@ from effkeras.training.optimizers import FlatAdamW
 from effkeras.training.run import Progress, load_checkpoint
 from effkeras.training.settings import TrainSettings
 
-QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=8)
+QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=8)
 
 
 def job(data: Path, out: Path, settings: TrainSettings = QUICK, *, classify: bool = True) -> Job:
@@ -81,7 +81,7 @@ def test_saved_statistics_are_those_of_the_images(digit_classes, tmp_path):
         job(digit_classes, tmp_path / "run", settings), spec=spec.replace(network=network)
     )
     model = train(made)
-    images = [network_input(read_picture(one.path), spec.input) for one in made.train.records]
+    images = [network_input(read_image(one.path), spec.input) for one in made.train.records]
     maps = outputs_of_model(keras.Model(model.input, model.get_layer("stem_conv").output), np.stack(images))
     norm = model.get_layer("stem_bn")
     np.testing.assert_allclose(norm.moving_mean, maps.mean((0, 1, 2)), rtol=0.01, atol=1e-5)
@@ -194,12 +194,12 @@ def test_data_of_the_other_kind_is_refused(digits, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_pictures_found_while_training_are_one_clear_error(digit_classes, tmp_path, monkeypatch):
+def test_bad_images_found_while_training_are_one_clear_error(digit_classes, tmp_path, monkeypatch):
     from effkeras.data import store
 
     monkeypatch.setattr(store, "MEMORY_BUDGET", 0)
     made = job(digit_classes, tmp_path / "run")
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     broken = dataclasses.replace(made.train.records[0], path=tmp_path / "bad.png")
     data = dataclasses.replace(made.train, records=(broken, *made.train.records[1:]))
     with pytest.raises(EffkerasError, match=r"1 of 24 images cannot be used.*bad\.png"):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
-from effkeras.data.pictures import is_picture, list_folder, subfolders
+from effkeras.data.images import is_image, list_folder, subfolders
 from effkeras.data.records import ClassificationData, ClassificationRecord
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
@@ -29,7 +29,7 @@ class ClassFolders(DataFormat):
     def splits(self, root: Path) -> list[str]:
         """The folders in `root` that hold class folders with images."""
         return [
-            split.name for split in subfolders(root) if any(_has_pictures(path) for path in subfolders(split))
+            split.name for split in subfolders(root) if any(_has_images(path) for path in subfolders(split))
         ]
 
     def read(self, root: Path, split: str, options: ReadOptions) -> ClassificationData:
@@ -38,11 +38,11 @@ class ClassFolders(DataFormat):
 
 
 def read_folder(root: Path, split: str) -> ClassificationData:
-    """Reads one split: `root`/`split`/<class>/<pictures>; hidden and other files are ignored.
+    """Reads one split: `root`/`split`/<class>/<images>; hidden and other files are ignored.
 
     The classes are the lines of `root`/labels.txt when there is one, else the class folders of all splits in
     natural order (2 before 10). Raises EffkerasError for a missing split, a split without class folders, a
-    class folder without pictures or one that labels.txt does not name.
+    class folder without images or one that labels.txt does not name.
     """
     root = Path(root)
     folders = _class_folders(root, split)
@@ -52,12 +52,12 @@ def read_folder(root: Path, split: str) -> ClassificationData:
     for folder in folders:
         if folder.name not in index:
             raise EffkerasError(f"{folder}: {root / LABELS} does not name this class; add it there")
-        records += [ClassificationRecord(path, index[folder.name]) for path in _pictures(folder)]
+        records += [ClassificationRecord(path, index[folder.name]) for path in _images(folder)]
     return ClassificationData(root, split, labels, tuple(records))
 
 
 def write_folder(
-    root: Path, split: str, labels: Sequence[str], pictures: Iterable[tuple[str, np.ndarray]]
+    root: Path, split: str, labels: Sequence[str], images: Iterable[tuple[str, np.ndarray]]
 ) -> None:
     """Writes (label, uint8 (height, width, 3)) pairs as numbered PNG files, and `root`/labels.txt.
 
@@ -66,9 +66,9 @@ def write_folder(
     for label in labels:
         _check_label(label)
     root = Path(root)
-    for position, (label, pixels) in enumerate(pictures):
+    for position, (label, pixels) in enumerate(images):
         if label not in labels:
-            raise EffkerasError(f"picture {position}: its label {label!r} is unknown; add it to the labels")
+            raise EffkerasError(f"image {position}: its label {label!r} is unknown; add it to the labels")
         with files.whole_file(files.inside(root, split) / label / f"{position:06d}.png") as path:
             Image.fromarray(pixels).save(path)
     files.write_text(root / LABELS, "".join(f"{label}\n" for label in labels))
@@ -89,16 +89,16 @@ def _class_folders(root: Path, split: str) -> list[Path]:
     return sorted(folders, key=lambda folder: _natural(folder.name))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found = [path for path in list_folder(folder) if is_picture(path)]
+def _images(folder: Path) -> list[Path]:
+    found = [path for path in list_folder(folder) if is_image(path)]
     if not found:
-        raise EffkerasError(f"{folder}: a class without pictures; add some, or remove the folder")
+        raise EffkerasError(f"{folder}: a class without images; add some, or remove the folder")
     return found
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     try:
-        return any(is_picture(path) for path in folder.iterdir())
+        return any(is_image(path) for path in folder.iterdir())
     except OSError:
         return False
 

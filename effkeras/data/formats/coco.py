@@ -18,7 +18,7 @@ import numpy as np
 from effkeras.data.checks import Corners, clipped_box, existing_images
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.formats.label_maps import IMAGES, MASKS, map_files
-from effkeras.data.pictures import subfolders
+from effkeras.data.images import subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, Skipped
 from effkeras.data.segmentations import Segmentation, parse_segmentation
 from effkeras.support import files
@@ -49,10 +49,10 @@ class Coco(DataFormat):
 
 
 def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> DetectionData:
-    """Reads the labels of one split; pictures without boxes are kept as background.
+    """Reads the labels of one split; images without boxes are kept as background.
 
-    Class indices count the categories in order of their ids. Boxes up to 1 pixel outside their picture are
-    clipped. `skip_bad` leaves bad annotations out and lists them in `.skipped`; so are missing picture
+    Class indices count the categories in order of their ids. Boxes up to 1 pixel outside their image are
+    clipped. `skip_bad` leaves bad annotations out and lists them in `.skipped`; so are missing image
     files, when they are at most 1 in 100. Raises EffkerasError for everything else that is wrong.
     `masks` also reads each box's segmentation, or the PNG label maps in `masks/` beside `images/`.
     """
@@ -60,15 +60,15 @@ def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = F
     labels, folder = _locate(root, split)
     content = _load(labels)
     categories = _categories(labels, content["categories"])
-    pictures = _pictures(labels, content["images"])
+    images = _images(labels, content["images"])
     maps = _map_folder(folder) if masks else None
-    parser = _Parser(pictures, categories, masks=masks and maps is None)
+    parser = _Parser(images, categories, masks=masks and maps is None)
     boxes, skipped = _boxes(labels, content["annotations"], parser, skip_bad=skip_bad)
-    names = {identity: picture.name for identity, picture in pictures.items()}
+    names = {identity: image.name for identity, image in images.items()}
     present, missing = existing_images(labels, folder, names)
     label_maps = map_files(present.values(), maps) if maps else {}
     records = tuple(
-        _record(path, identity, pictures[identity], boxes.get(identity, []), label_maps.get(path, ()))
+        _record(path, identity, images[identity], boxes.get(identity, []), label_maps.get(path, ()))
         for identity, path in present.items()
     )
     return DetectionData(root, split, categories, records, (*skipped, *missing))
@@ -80,7 +80,7 @@ def write_coco(
     records: Iterable[DetectionRecord],
     segmentations: Mapping[int, Sequence[Segmentation]] | None = None,
 ) -> None:
-    """Writes `folder`/labels.json for pictures that lie in `folder`/images.
+    """Writes `folder`/labels.json for images that lie in `folder`/images.
 
     `segmentations` holds one mask per box by image id. Raises EffkerasError when the file cannot be written.
     """
@@ -94,13 +94,13 @@ def write_coco(
 
 
 def _locate(root: Path, split: str) -> tuple[Path, Path]:
-    """The label file and the picture folder of a split."""
+    """The label file and the image folder of a split."""
     folder = files.inside(root, split)
     if (folder / LABEL_FILE).is_file():
         return folder / LABEL_FILE, folder / "images"
     official = _official(root)
     name = _choose(root, split, official)
-    return official[name], _picture_folder(root, name)
+    return official[name], _image_folder(root, name)
 
 
 def _official(root: Path) -> dict[str, Path]:
@@ -120,15 +120,15 @@ def _choose(root: Path, split: str, official: Mapping[str, Path]) -> str:
     raise Coco().missing_split(root, split)
 
 
-def _picture_folder(root: Path, name: str) -> Path:
+def _image_folder(root: Path, name: str) -> Path:
     nested = root / "images" / name
     return nested if nested.is_dir() else root / name
 
 
-def _map_folder(pictures: Path) -> Path | None:
-    """The folder of PNG label maps beside a folder of pictures, if there is one."""
-    maps = pictures.parent / MASKS
-    return maps if pictures.name == IMAGES and maps.is_dir() else None
+def _map_folder(images: Path) -> Path | None:
+    """The folder of PNG label maps beside a folder of images, if there is one."""
+    maps = images.parent / MASKS
+    return maps if images.name == IMAGES and maps.is_dir() else None
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -173,7 +173,7 @@ def _category(entry: object) -> Category | None:
     return Category(identity, name.strip())
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     name: str
     height: int
     width: int
@@ -188,27 +188,27 @@ class _Box(NamedTuple):
     mask: Mask | None
 
 
-def _pictures(path: Path, entries: list[Any]) -> dict[int, _Picture]:
-    found: dict[int, _Picture] = {}
+def _images(path: Path, entries: list[Any]) -> dict[int, _Image]:
+    found: dict[int, _Image] = {}
     for position, entry in enumerate(entries):
         identity = _whole(entry.get("id")) if isinstance(entry, dict) else None
         if identity is None:
             raise EffkerasError(f"{path}: image at position {position} has no whole 'id'; give it one")
         if identity in found:
-            raise EffkerasError(f"{path}: image id {identity} occurs twice; give each picture its own id")
-        found[identity] = _picture(path, identity, entry)
+            raise EffkerasError(f"{path}: image id {identity} occurs twice; give each image its own id")
+        found[identity] = _image(path, identity, entry)
     return found
 
 
-def _picture(path: Path, identity: int, entry: Mapping[str, Any]) -> _Picture:
+def _image(path: Path, identity: int, entry: Mapping[str, Any]) -> _Image:
     name, height, width = entry.get("file_name"), _whole(entry.get("height")), _whole(entry.get("width"))
     if not isinstance(name, str) or not name:
-        raise EffkerasError(f"{path}: image {identity} has no 'file_name'; name its picture file")
+        raise EffkerasError(f"{path}: image {identity} has no 'file_name'; name its image file")
     if not all(side is not None and 1 <= side <= LARGEST_SIDE for side in (height, width)):
         raise EffkerasError(f"{path}: image {identity} needs 'height' and 'width' in pixels; correct them")
     assert height is not None
     assert width is not None
-    return _Picture(name, height, width)
+    return _Image(name, height, width)
 
 
 def _boxes(
@@ -240,8 +240,8 @@ def _name(position: int, entry: object) -> str:
 class _Parser:
     """Reads annotations: what they may refer to, and whether their masks are wanted."""
 
-    def __init__(self, pictures: Mapping[int, _Picture], categories: Sequence[Category], *, masks: bool):
-        self._pictures = pictures
+    def __init__(self, images: Mapping[int, _Image], categories: Sequence[Category], *, masks: bool):
+        self._images = images
         self._index = {category.id: position for position, category in enumerate(categories)}
         self._masks = masks
 
@@ -249,11 +249,11 @@ class _Parser:
         """One annotation; EffkerasError says what is wrong with it."""
         if not isinstance(entry, dict):
             raise EffkerasError(f"{reprlib.repr(entry)} is not an object")
-        image_id = _known(entry, "image_id", self._pictures)
+        image_id = _known(entry, "image_id", self._images)
         category_id = _known(entry, "category_id", self._index)
-        picture = self._pictures[image_id]
-        size = (picture.height, picture.width)
-        corners = _corners(_numbers(entry.get("bbox")), f"picture {image_id}", size)
+        image = self._images[image_id]
+        size = (image.height, image.width)
+        corners = _corners(_numbers(entry.get("bbox")), f"image {image_id}", size)
         area = _annotated_area(entry.get("area"), corners)
         mask = parse_segmentation(entry.get("segmentation"), size) if self._masks else None
         return _Box(image_id, self._index[category_id], corners, entry.get("iscrowd") == 1, area, mask)
@@ -310,12 +310,12 @@ def _number(value: object) -> float:
 
 
 def _record(
-    path: Path, identity: int, picture: _Picture, own: Sequence[_Box], label_map: Path | tuple[()]
+    path: Path, identity: int, image: _Image, own: Sequence[_Box], label_map: Path | tuple[()]
 ) -> DetectionRecord:
     return DetectionRecord(
         path=path,
         image_id=identity,
-        size=(picture.height, picture.width),
+        size=(image.height, image.width),
         boxes=np.array([box.corners for box in own], np.float32).reshape(-1, 4),
         classes=np.array([box.label for box in own], np.int64),
         crowd=np.array([box.crowd for box in own], bool),

@@ -1,4 +1,4 @@
-"""Pictures with a PNG label map each: the class of every pixel, and no boxes."""
+"""Images with a PNG label map each: the class of every pixel, and no boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.formats.class_folders import LABELS, read_labels
-from effkeras.data.pictures import is_picture, list_folder, subfolders
+from effkeras.data.images import is_image, list_folder, subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
@@ -55,24 +55,24 @@ def read_label_maps(root: Path, split: str) -> DetectionData:
     names = read_labels(root / LABELS)
     if len(names) < 2:
         raise EffkerasError(f"{root / LABELS}: label maps need two classes or more, the background first")
-    pictures = [path for path in list_folder(folder / IMAGES) if is_picture(path)]
-    if not pictures:
-        raise EffkerasError(f"{folder / IMAGES}: there are no pictures; add some")
-    maps = map_files(pictures, folder / MASKS)
-    records = tuple(_record(path, identity, maps[path]) for identity, path in enumerate(pictures))
+    images = [path for path in list_folder(folder / IMAGES) if is_image(path)]
+    if not images:
+        raise EffkerasError(f"{folder / IMAGES}: there are no images; add some")
+    maps = map_files(images, folder / MASKS)
+    records = tuple(_record(path, identity, maps[path]) for identity, path in enumerate(images))
     categories = tuple(Category(value, name) for value, name in enumerate(names) if value)
     return DetectionData(root, split, categories, records)
 
 
-def map_files(pictures: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """The label map of each picture: the PNG of its name in `folder`; EffkerasError if one is missing."""
+def map_files(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """The label map of each image: the PNG of its name in `folder`; EffkerasError if one is missing."""
     there = {path.name for path in list_folder(folder)}
-    found = {picture: folder / f"{picture.stem}.png" for picture in pictures}
+    found = {image: folder / f"{image.stem}.png" for image in images}
     missing = [path for path in found.values() if path.name not in there]
     if missing:
         raise EffkerasError(
-            f"{len(missing)} of {len(found)} pictures have no label map, first {missing[0]}; write it, "
-            "or take its picture out"
+            f"{len(missing)} of {len(found)} images have no label map, first {missing[0]}; write it, "
+            "or take its image out"
         )
     return found
 

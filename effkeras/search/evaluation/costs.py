@@ -17,7 +17,7 @@ def cost_of(
 
     Args:
         spec: the definition, with the classes and the input size of the data.
-        names: of "parameters" (trainable weights), "macs" (multiply-adds for one picture), "bytes" (of the
+        names: of "parameters" (trainable weights), "macs" (multiply-adds for one image), "bytes" (of the
             .tflite), "latency_ms" (the median of single inferences by XNNPACK, measured now and here) and
             "table:FILE" (milliseconds by a table of the space, which `effkeras search table` writes). The
             first two and the last need no TensorFlow.

@@ -24,7 +24,7 @@ class Evaluation:
 
 
 def make_evaluator(settings: EvaluationSettings, data: EvaluationData, space: ModelSpace) -> Evaluator:
-    """Makes an evaluator; loads TensorFlow and lists the pictures, which are read at the first candidate.
+    """Makes an evaluator; loads TensorFlow and lists the images, which are read at the first candidate.
 
     Raises EffkerasError for settings that make no sense, and for data without the splits train and val.
     """
@@ -34,11 +34,11 @@ def make_evaluator(settings: EvaluationSettings, data: EvaluationData, space: Mo
 
     masks = space.base.segments
     splits = open_splits(data.root, skip_bad=data.skip_bad, masks=masks)
-    pictures = SearchImages(splits, settings.train_pictures, settings.validation_pictures)
+    images = SearchImages(splits, settings.train_images, settings.validation_images)
     if settings.kind == "train":
         from effkeras.search.evaluation.training import ShortTraining
 
-        return ShortTraining(space, pictures, settings)
+        return ShortTraining(space, images, settings)
     from effkeras.search.evaluation.proxies import ProxyEvaluator
 
-    return ProxyEvaluator(space, pictures, settings)
+    return ProxyEvaluator(space, images, settings)

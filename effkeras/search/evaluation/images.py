@@ -1,4 +1,4 @@
-"""The pictures of a search: read once by each process, and held in memory for all candidates."""
+"""The images of a search: read once by each process, and held in memory for all candidates."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.data.classes import matched_to
+from effkeras.data.images import RecordReader, tolerated
 from effkeras.data.masks import MaskClasses, classes_of
-from effkeras.data.pictures import RecordReader, tolerated
 from effkeras.data.preprocess import Placed, fill
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.data.splits import find_split, open_data, spread
-from effkeras.data.store import PictureStore, padded
+from effkeras.data.store import ImageStore, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.inference.evaluate import BATCH, Batch
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 
-# Input sizes of which pictures are held at once; a space may let the search choose between some.
+# Input sizes of which images are held at once; a space may let the search choose between some.
 _SIZES = 3
 
 Samples = tuple[tf.Tensor, ...]
@@ -59,7 +59,7 @@ class _Loaded:
 class SearchImages:
     """Both splits in the size of any network; what was read for a size is kept.
 
-    At most so many pictures of each are used, spread over the data; 0 is all.
+    At most so many images of each are used, spread over the data; 0 is all.
     """
 
     splits: Splits
@@ -68,14 +68,14 @@ class SearchImages:
     _loaded: dict[tuple[InputSpec, MaskClasses | None], _Loaded] = field(default_factory=dict)
 
     def training(self, spec: ModelSpec) -> Samples:
-        """All training pictures: the fields of `Sample`, each with the picture as first axis.
+        """All training images: the fields of `Sample`, each with the image as first axis.
 
         Raises EffkerasError when they do not fit into memory or cannot be read.
         """
         return self._load(spec).samples
 
     def validation(self, spec: ModelSpec) -> list[Batch]:
-        """All validation pictures, float pixels: made anew, as they take four times the memory."""
+        """All validation images, float pixels: made anew, as they take four times the memory."""
         placed = self._load(spec).placed
         chunks = [placed[start : start + BATCH] for start in range(0, len(placed), BATCH)]
         return [_batch(chunk, spec.input) for chunk in chunks]
@@ -92,23 +92,23 @@ class SearchImages:
         train = _limited(self.splits.train, self.train_limit)
         validation = _limited(self.splits.validation, self.validation_limit)
         _check_size(len(train.records) + len(validation.records), spec)
-        return _Loaded(_stacked(PictureStore(train, spec, masks)), _placed(validation, spec))
+        return _Loaded(_stacked(ImageStore(train, spec, masks)), _placed(validation, spec))
 
 
 def _limited(data: LabelledData, limit: int) -> LabelledData:
     return spread(data, limit) if limit else data
 
 
-def _check_size(pictures: int, spec: InputSpec) -> None:
-    needed = pictures * spec.size[0] * spec.size[1] * 4
+def _check_size(images: int, spec: InputSpec) -> None:
+    needed = images * spec.size[0] * spec.size[1] * 4
     if needed > MEMORY_BUDGET:
         raise EffkerasError(
-            f"{pictures:,} pictures of {spec.size[0]} x {spec.size[1]} need {needed / 2**30:.1f} GiB, and a "
-            f"search holds {MEMORY_BUDGET // 2**30} in memory; use fewer pictures or smaller ones"
+            f"{images:,} images of {spec.size[0]} x {spec.size[1]} need {needed / 2**30:.1f} GiB, and a "
+            f"search holds {MEMORY_BUDGET // 2**30} in memory; use fewer images or smaller ones"
         )
 
 
-def _stacked(store: PictureStore) -> Samples:
+def _stacked(store: ImageStore) -> Samples:
     return tuple(map(tf.constant, padded([store[index] for index in range(len(store))])))
 
 

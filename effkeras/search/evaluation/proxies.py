@@ -39,7 +39,7 @@ class ProxyEvaluator:
     """
 
     space: Definitions
-    pictures: SearchImages
+    images: SearchImages
     settings: EvaluationSettings
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
@@ -59,7 +59,7 @@ class ProxyEvaluator:
         return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
 
     def _definition(self, candidate: Candidate) -> ModelSpec:
-        return spec_for_data(self.space.spec(candidate.genome), self.pictures.splits.train)
+        return spec_for_data(self.space.spec(candidate.genome), self.images.splits.train)
 
 
 def proxies_of(spec: ModelSpec, seed: int = 0) -> dict[str, float]:
@@ -129,7 +129,7 @@ def _kernels(model: keras.Model) -> list[Any]:
 
 
 def _body(model: keras.Model) -> keras.Model:
-    """From the normalised picture to the logits: a classifier's last activation is float32 in any case."""
+    """From the normalised image to the logits: a classifier's last activation is float32 in any case."""
     first = next(layer for layer in model.layers if isinstance(layer, Normalize))
     is_classifier = not isinstance(model.output, dict)
     outputs = model.get_layer(model.output_names[0]).input if is_classifier else model.output

@@ -43,8 +43,8 @@ class EvaluationSettings:
     from a table of blocks (a path relative to the file of the settings).
 
     `learning_rate` is the peak, for the batch size given. `patience` counts epochs without a better accuracy
-    before a training ends; 0 always trains to the end. At most `train_pictures` and `validation_pictures`
-    are used, spread over the data; 0 is all. `augment` are the changes that pictures go through; None leaves
+    before a training ends; 0 always trains to the end. At most `train_images` and `validation_images`
+    are used, spread over the data; 0 is all. `augment` are the changes that images go through; None leaves
     them as they are, which is faster.
     """
 
@@ -55,8 +55,8 @@ class EvaluationSettings:
     learning_rate: float = 4e-3
     weight_decay: float = 1e-3
     patience: int = 0
-    train_pictures: int = 0
-    validation_pictures: int = 0
+    train_images: int = 0
+    validation_images: int = 0
     augment: AugmentSpec | None = None
     artifact: ArtifactSettings = ArtifactSettings()
 
@@ -105,11 +105,11 @@ def checked(settings: EvaluationSettings, where: str = "evaluation") -> Evaluati
 
 _LEAST = {
     "epochs": 1,
-    "batch": 2,  # batch normalisation of a single picture says nothing
+    "batch": 2,  # batch normalisation of a single image says nothing
     "weight_decay": 0,
     "patience": 0,
-    "train_pictures": 0,
-    "validation_pictures": 0,
+    "train_images": 0,
+    "validation_images": 0,
 }
 
 

@@ -38,7 +38,7 @@ from effkeras.training.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """How a model is trained: its definition, the settings, and whether pictures are changed at random."""
+    """How a model is trained: its definition, the settings, and whether images are changed at random."""
 
     spec: ModelSpec
     settings: TrainSettings
@@ -46,18 +46,18 @@ class FitPlan:
 
 
 class ShortFit:
-    """Trains one model epoch by epoch on pictures in memory.
+    """Trains one model epoch by epoch on images in memory.
 
     The learning rate rises and falls over all epochs of the settings, as in `effkeras train`. Batches are
-    drawn from the settings' seed; with fewer pictures than a batch has, one batch is all of them.
+    drawn from the settings' seed; with fewer images than a batch has, one batch is all of them.
     """
 
     def __init__(self, model: keras.Model, course: FitPlan, samples: Samples):
         self._model, self._settings = model, course.settings
         self._samples = samples
-        self._pictures = len(samples[0])
-        self._batch = min(course.settings.batch, self._pictures)
-        self._steps = self._pictures // self._batch
+        self._images = len(samples[0])
+        self._batch = min(course.settings.batch, self._images)
+        self._steps = self._images // self._batch
         augment = course.settings.augment if course.augmented else None
         self._targets = targets_of(course.spec, BatchSpec(self._batch, course.settings.seed, augment))
         self._momentum = RisingMomentum(model)
@@ -72,7 +72,7 @@ class ShortFit:
         """
         set_progress(self._model, number / self._settings.epochs)
         random = np.random.default_rng([self._settings.seed, number])
-        order = random.permutation(self._pictures)[: self._steps * self._batch]
+        order = random.permutation(self._images)[: self._steps * self._batch]
         seeds = random.integers(0, 2**31 - 1, (self._steps, self._batch, 2))
         shape = (self._steps, self._batch)
         loss = float(self._graph(tf.constant(order.reshape(shape)), tf.constant(seeds, tf.int32)))
@@ -134,7 +134,7 @@ class ShortTraining:
     """
 
     space: Definitions
-    pictures: SearchImages
+    images: SearchImages
     settings: EvaluationSettings
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
@@ -156,19 +156,19 @@ class ShortTraining:
         return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
 
     def _definition(self, candidate: Candidate) -> ModelSpec:
-        return spec_for_data(self.space.spec(candidate.genome), self.pictures.splits.train)
+        return spec_for_data(self.space.spec(candidate.genome), self.images.splits.train)
 
     def _train(self, spec: ModelSpec, seed: int, report: Report) -> list[float]:
         """The accuracy after each epoch."""
         keras.utils.set_random_seed(seed)
         model = build_spec(spec)
         course = FitPlan(spec, self.settings.training(seed), self.settings.augment is not None)
-        fitting = ShortFit(model, course, self.pictures.training(spec))
+        fitting = ShortFit(model, course, self.images.training(spec))
         predictor = GraphPredictor(model, spec)
         found: list[float] = []
         for number in range(self.settings.epochs):
             fitting.epoch(number)
-            found.append(accuracy(predictor, self.pictures))
+            found.append(accuracy(predictor, self.images))
             report(number + 1, found[-1])
             if self._is_over(found):
                 break
@@ -179,9 +179,9 @@ class ShortTraining:
         return 0 < self.settings.patience <= since_best
 
 
-def accuracy(predictor: Predictor, pictures: SearchImages) -> float:
+def accuracy(predictor: Predictor, images: SearchImages) -> float:
     """The metric that a model is judged by, 0..1, on the validation split; the mean where it has several."""
     spec = predictor.spec
-    metrics = evaluate_batches(predictor, pictures.splits.validation, pictures.validation(spec))
+    metrics = evaluate_batches(predictor, images.splits.validation, images.validation(spec))
     judged = [metrics[name] for name in headlines(spec)]
     return sum(judged) / len(judged)

@@ -43,11 +43,11 @@ BEST, FRONT = "best.toml", "front"
 RANDOM = "random"
 READING = (
     "The reward is what the objective makes of accuracy and cost. Accuracy is that of the short evaluation, "
-    "on validation pictures, and not what a full training reaches.",
-    "The best of many candidates owes some of its figure to luck: train it in full, and judge it on pictures "
+    "on validation images, and not what a full training reaches.",
+    "The best of many candidates owes some of its figure to luck: train it in full, and judge it on images "
     "that the search has not seen.",
     "One search of a strategy says little about the strategy; searches from other seeds may end elsewhere.",
-    "Candidates that failed or were pruned have no point in the pictures and are not counted there.",
+    "Candidates that failed or were pruned have no point in the images and are not counted there.",
     "Importance is PED-ANOVA's (arXiv:2304.10255): how far the choices of the best tenth of the candidates "
     "are from those of all. It says what mattered among the candidates that this search tried.",
 )
@@ -208,7 +208,7 @@ def _winner(subject: _Subject) -> Section:
     said = f"Trial {first.best.trial} of {first.name}, of reward {first.best.reward:.4f}."
     return Section(
         "The winner",
-        says=(f"{said} To train it in full, and to judge it on the test pictures:" if is_there else said,),
+        says=(f"{said} To train it in full, and to judge it on the test images:" if is_there else said,),
         warns=tuple(_better(subject)),
         facts=tuple(_facts(file)) if is_there else (),
         charts=(_network(file, first.best.trial),) if is_there else (),

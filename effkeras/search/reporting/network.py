@@ -1,4 +1,4 @@
-"""A network drawn: its parts from the picture to the answer, how wide they are and where the work is."""
+"""A network drawn: its parts from the image to the answer, how wide they are and where the work is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROW = 0.27  # inches
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution or dense layer: the multiply-adds of one picture, and the map that it makes."""
+    """A convolution or dense layer: the multiply-adds of one image, and the map that it makes."""
 
     name: str
     what: str

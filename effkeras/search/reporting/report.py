@@ -1,4 +1,4 @@
-"""`effkeras search report OUT...`: searches as one HTML page, as Markdown and as pictures."""
+"""`effkeras search report OUT...`: searches as one HTML page, as Markdown and as images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGE = "effkeras.search.reporting"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Sentences, warnings, pictures, tables and commands under one title; only what there is."""
+    """Sentences, warnings, images, tables and commands under one title; only what there is."""
 
     title: str
     says: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Page:
 
     @property
     def charts(self) -> tuple[Chart, ...]:
-        """All pictures."""
+        """All images."""
         return tuple(chart for section in self.sections for chart in section.charts)
 
 
@@ -92,7 +92,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     written = write_report(chosen.searches, chosen.out)
-    print(f"{written}: written, with report.md and the pictures beside it")
+    print(f"{written}: written, with report.md and the images beside it")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,8 +19,8 @@ _OPTIONS = {
     "batch": "--batch",
     "learning_rate": "--learning-rate",
     "patience": "--patience",
-    "train_pictures": "--train-pictures",
-    "validation_pictures": "--validation-pictures",
+    "train_images": "--train-images",
+    "validation_images": "--validation-images",
 }
 
 
@@ -56,7 +56,7 @@ def summary_of(settings: Mapping[str, Any]) -> str:
 
 
 def data_of(settings: Mapping[str, Any]) -> str:
-    """The folder of the labelled pictures, or a word that stands for it."""
+    """The folder of the labelled images, or a word that stands for it."""
     return str(_inner(settings, "evaluation", "data").get("root", "DIR"))
 
 
@@ -148,7 +148,7 @@ def _evaluation_facts(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     evaluation = _inner(settings, "evaluation", "settings")
     if evaluation:
         yield "Evaluation", _evaluation(evaluation)
-        many = {name: evaluation.get(f"{name}_pictures", 0) for name in ("train", "validation")}
+        many = {name: evaluation.get(f"{name}_images", 0) for name in ("train", "validation")}
         if any(many.values()):
             used = (f"{count or 'all'} of {name}" for name, count in many.items())
             yield "SearchImages used", ", ".join(used)

@@ -20,7 +20,7 @@ A list is a gene, a scalar is fixed, and what is not said stays as the base has 
 - `kernel` (3, or "3.5" for two of half the channels each), `expand`, `squeeze`, `outputs`, `repeats` (0 is a
   skip), `stride`, `activation`, and `shortcut`: whether the input is added where it fits.
 
-Keys of the network: `size` (side of the picture in pixels), `width` (factor of all outputs, and of stem and
+Keys of the network: `size` (side of the image in pixels), `width` (factor of all outputs, and of stem and
 head where the family scales them), `stem`, `head` and `activation`.
 """
 

@@ -11,7 +11,7 @@ A base network of cells whose genotypes are searched:
     repeats = 2
     filters = [16, 32]
 
-`repeats`, `filters`, `stem` and `size` (side of the picture in pixels) may be lists to choose from.
+`repeats`, `filters`, `stem` and `size` (side of the image in pixels) may be lists to choose from.
 """
 
 from __future__ import annotations

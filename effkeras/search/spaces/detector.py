@@ -13,7 +13,7 @@
     repeats = [2, 3]
 
 A list is a gene, a scalar is fixed, and what is not said stays as the base has it. `size` is the side of
-the picture in pixels; the pyramid has the levels 3 to `last_level`.
+the image in pixels; the pyramid has the levels 3 to `last_level`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What pages are made of: tables of text, and pictures for light and for dark pages."""
+"""What pages are made of: tables of text, and images for light and for dark pages."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def markdown_templates(package: str) -> Environment:
 
 
 def inline(png: bytes) -> str:
-    """A picture as the address of an <img>."""
+    """An image as the address of an <img>."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

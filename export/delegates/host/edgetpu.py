@@ -57,7 +57,7 @@ class EdgeTpu:
         """Loads a file. Raises UnusableError when it is not compiled or there is no device."""
         from effkeras.litert.edge_tpu import COMPILED
         from effkeras.litert.flatbuffer import operators
-        from export.delegates.interpreter import with_pictures
+        from export.delegates.interpreter import with_images
 
         graph = operators(flatbuffer)
         compiled = sum(op.name == COMPILED for op in graph)
@@ -66,7 +66,7 @@ class EdgeTpu:
                 "the file is not compiled for the Edge TPU; run edgetpu_compiler on it, or "
                 "`effkeras export preflight FILE --compile COMPILED.tflite`"
             )
-        session = with_pictures(_interpreter(flatbuffer, threads), flatbuffer)
+        session = with_images(_interpreter(flatbuffer, threads), flatbuffer)
         return EdgeTpuSession(session, compiled, len(graph))
 
 

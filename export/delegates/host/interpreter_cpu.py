@@ -24,10 +24,10 @@ class InterpreterCpu:
     def open(self, flatbuffer: bytes, threads: int) -> Session:
         """Loads a file. Raises EffkerasError for a corrupt one."""
         from effkeras.litert.runner import make_interpreter
-        from export.delegates.interpreter import with_pictures
+        from export.delegates.interpreter import with_images
 
         interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=self.xnnpack)
-        return with_pictures(interpreter, flatbuffer)
+        return with_images(interpreter, flatbuffer)
 
 
 XNNPACK = DELEGATES.register("xnnpack")(InterpreterCpu("xnnpack", "XNNPACK", xnnpack=True))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from effkeras.data.formats.class_folders import ClassFolders, read_folder, write_folder
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.support.errors import EffkerasError
 
 
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path):
     data = read_folder(tmp_path, "train")
     assert data.labels == ("newt", "cat")
     assert names(data) == [("000000.png", "cat"), ("000001.png", "newt")]
-    np.testing.assert_array_equal(read_picture(data.records[0].path), pixels)
+    np.testing.assert_array_equal(read_image(data.records[0].path), pixels)
 
 
 def test_classes_come_in_natural_order_over_all_splits(tmp_path):
@@ -62,7 +62,7 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
     [
         ("test", "no split 'test'; splits found: train, val; layout: SPLIT/CLASS"),
         ("flat", "flat: no class folders"),
-        ("val", "val/dog: a class without pictures; add some, or remove the folder"),
+        ("val", "val/dog: a class without images; add some, or remove the folder"),
         ("../x", "leads out"),
     ],
 )
@@ -95,7 +95,7 @@ def test_unknown_labels_are_refused(tmp_path):
         write_folder(tmp_path, "train", ("cat",), [("dog", pixels)])
 
 
-def test_a_failed_write_leaves_no_half_picture(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_half_image(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 

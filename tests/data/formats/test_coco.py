@@ -26,7 +26,7 @@ CATEGORIES = (Category(3, "cat"), Category(7, "dog"), Category(90, "newt"))
 
 
 def document(**changes):
-    """Labels of two pictures, one of them background, with `changes` to the only annotation."""
+    """Labels of two images, one of them background, with `changes` to the only annotation."""
     annotation = {"id": 5, "image_id": 1, "category_id": 7, "bbox": [2, 3, 10, 20], "area": 150, "iscrowd": 0}
     return {
         "images": [
@@ -67,8 +67,8 @@ def store_official(root, names=("val2017",), nested=False):
         (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(document()))
         folder = root / "images" / name if nested else root / name
         folder.mkdir(parents=True)
-        for picture in ("a.jpg", "b.jpg"):
-            (folder / picture).touch()
+        for image in ("a.jpg", "b.jpg"):
+            (folder / image).touch()
     return root
 
 
@@ -100,9 +100,9 @@ def test_a_split_may_not_lead_out(tmp_path):
 
 
 BAD_ANNOTATIONS = {
-    "outside": ({"bbox": [25, 3, 10, 20]}, r"lies outside picture 1 \(30 x 40\)"),
-    "left of it": ({"bbox": [-1.5, 3, 10, 20]}, "lies outside picture 1"),
-    "beyond it": ({"bbox": [30.2, 3, 0.5, 20]}, "lies outside picture 1"),
+    "outside": ({"bbox": [25, 3, 10, 20]}, r"lies outside image 1 \(30 x 40\)"),
+    "left of it": ({"bbox": [-1.5, 3, 10, 20]}, "lies outside image 1"),
+    "beyond it": ({"bbox": [30.2, 3, 0.5, 20]}, "lies outside image 1"),
     "no width": ({"bbox": [2, 3, 0, 20]}, "has no area"),
     "negative": ({"bbox": [2, 3, 10, -20]}, "has no area"),
     "nan": ({"bbox": [2, float("nan"), 10, 20]}, "not a finite number"),
@@ -113,7 +113,7 @@ BAD_ANNOTATIONS = {
     "no box": ({"bbox": None}, "not x, y, width, height"),
     "class": ({"category_id": 8}, "category_id is 8, which the file does not define"),
     "class type": ({"category_id": [7]}, "category_id is"),
-    "picture": ({"image_id": 9}, "image_id is 9, which the file does not define"),
+    "image": ({"image_id": 9}, "image_id is 9, which the file does not define"),
     "area": ({"area": -1}, "area is -1, not a positive number"),
     "area nan": ({"area": float("nan")}, "area is nan, not a positive number"),
 }
@@ -180,8 +180,8 @@ BAD_FILES = {
     "leads out": (with_image(file_name="../../b.jpg"), "image 2: .* leads out"),
     "parent": (with_image(file_name=".."), "image 2: .* leads out"),
     "null byte": (with_image(file_name="x/\0"), "image 2: "),
-    "missing": (with_image(file_name="c.jpg"), r"1 of 2 picture files are missing.*c\.jpg' \(image 2\)"),
-    "folder": (with_image(file_name="sub"), "1 of 2 picture files are missing"),
+    "missing": (with_image(file_name="c.jpg"), r"1 of 2 image files are missing.*c\.jpg' \(image 2\)"),
+    "folder": (with_image(file_name="sub"), "1 of 2 image files are missing"),
 }
 
 
@@ -200,15 +200,15 @@ def test_nothing_usable_is_an_error(tmp_path):
         read_coco(store(tmp_path, document(bbox=[0, 0, 0, 0])), "train", skip_bad=True)
 
 
-def test_a_missing_picture_folder_is_an_error(tmp_path):
+def test_a_missing_image_folder_is_an_error(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "labels.json").write_text(json.dumps(document()))
-    with pytest.raises(EffkerasError, match=r"its picture folder .* is missing"):
+    with pytest.raises(EffkerasError, match=r"its image folder .* is missing"):
         read_coco(tmp_path, "train")
 
 
 @pytest.mark.parametrize(("total", "missing", "fine"), [(99, 1, False), (100, 1, True), (199, 2, False)])
-def test_one_missing_picture_in_a_hundred_is_tolerated(tmp_path, total, missing, fine):
+def test_one_missing_image_in_a_hundred_is_tolerated(tmp_path, total, missing, fine):
     names = [f"{index}.jpg" for index in range(total)]
     content = document(image_id=total - 1)
     content["images"] = [
@@ -216,7 +216,7 @@ def test_one_missing_picture_in_a_hundred_is_tolerated(tmp_path, total, missing,
     ]
     store(tmp_path, content, names[missing:])
     if not fine:
-        with pytest.raises(EffkerasError, match=f"{missing} of {total} picture files"):
+        with pytest.raises(EffkerasError, match=f"{missing} of {total} image files"):
             read_coco(tmp_path, "train")
         return
     data = read_coco(tmp_path, "train")
@@ -224,7 +224,7 @@ def test_one_missing_picture_in_a_hundred_is_tolerated(tmp_path, total, missing,
     assert data.skipped[0].what == "image 0"
 
 
-def test_pictures_in_subfolders_and_links_are_found(tmp_path):
+def test_images_in_subfolders_and_links_are_found(tmp_path):
     content = with_image(file_name="sub/b.jpg")
     store(tmp_path, content)
     images = tmp_path / "train" / "images"
@@ -242,7 +242,7 @@ def test_a_byte_order_mark_is_harmless(tmp_path):
 
 @st.composite
 def some_records(draw):
-    """Pictures with boxes at least a pixel large, in float32, somewhere inside."""
+    """Images with boxes at least a pixel large, in float32, somewhere inside."""
     records = []
     for identity in range(draw(st.integers(1, 3))):
         size = (draw(st.integers(4, 3000)), draw(st.integers(4, 3000)))

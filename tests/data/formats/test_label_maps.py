@@ -1,4 +1,4 @@
-"""Pictures with a PNG label map each, read as data for a model that only segments."""
+"""Images with a PNG label map each, read as data for a model that only segments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def test_reads_pictures_and_maps(root):
+def test_reads_images_and_maps(root):
     data = open_data(root, "train")
     assert data.labels == ("road", "car")
     assert [category.id for category in data.categories] == [1, 2]
@@ -52,20 +52,20 @@ def test_the_class_list_is_needed(root):
     refused(root, r"labels\.txt is missing; write the classes")
 
 
-def test_every_picture_needs_its_map(root):
+def test_every_image_needs_its_map(root):
     (root / "train" / "masks" / "b.png").unlink()
-    refused(root, r"1 of 2 pictures have no label map, first .*b\.png")
+    refused(root, r"1 of 2 images have no label map, first .*b\.png")
 
 
 def test_a_damaged_map_is_named(root):
-    (root / "train" / "masks" / "b.png").write_bytes(b"no picture")
+    (root / "train" / "masks" / "b.png").write_bytes(b"no image")
     refused(root, r"b\.png: not a label map that Pillow can read")
 
 
-def test_no_pictures_at_all(root):
+def test_no_images_at_all(root):
     for path in (root / "train" / "images").iterdir():
         path.unlink()
-    refused(root, "there are no pictures")
+    refused(root, "there are no images")
 
 
 def test_class_folders_stay_class_folders(tmp_path, digit_classes):

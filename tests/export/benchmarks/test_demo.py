@@ -30,14 +30,14 @@ def test_own_data(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.nightly("demo")
 def test_demo_keeps_its_promises(tmp_path, capsys):
-    """As `make demo` runs it: int8 loses at most 0.01 AP on 1,000 pictures."""
+    """As `make demo` runs it: int8 loses at most 0.01 AP on 1,000 images."""
     run = tmp_path / "runs" / "demo"
     assert demo.main(["--out", str(run)]) == 0
     out = capsys.readouterr().out
     assert str(run / "report" / "report.html") in out
     exports = {row["recipe"]: row for row in rows(run) if row["kind"] == "export"}
     assert set(exports) == set(demo.RECIPES)
-    assert all(row["pictures"] == 1000 for row in exports.values())
+    assert all(row["images"] == 1000 for row in exports.values())
     assert exports["float32"]["float_metrics"]["AP"] >= 0.62
     assert abs(exports["float32"]["drop"]) <= 0.001
     assert exports["int8"]["drop"] <= 0.01

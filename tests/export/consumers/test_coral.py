@@ -67,10 +67,10 @@ def test_get_objects_are_the_evaluators(artifact, read):
     interpreter = make_interpreter(artifact)
     (entry,) = interpreter.get_input_details()
     assert entry["dtype"] == np.uint8
-    for picture in shown:
-        interpreter.set_tensor(entry["index"], picture[None].astype(np.uint8))
+    for image in shown:
+        interpreter.set_tensor(entry["index"], image[None].astype(np.uint8))
         interpreter.invoke()
-        one = {name: values[0] for name, values in model(picture[None]).items()}
+        one = {name: values[0] for name, values in model(image[None]).items()}
         wanted = decoder.found(one).above(0.05)
         seen = objects(interpreter, read, 0.05)
         assert len(seen) == len(wanted) > 0
@@ -100,14 +100,14 @@ def test_get_scores_of_a_classifier():
     flatbuffer = quantized("efficientnet-lite0", "int8", "uint8").flatbuffer
     interpreter, model = make_interpreter(flatbuffer), LiteRTModel.of_bytes(flatbuffer)
     (entry,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for picture in random_images(2):
-        interpreter.set_tensor(entry["index"], picture[None].astype(np.uint8))
+    for image in random_images(2):
+        interpreter.set_tensor(entry["index"], image[None].astype(np.uint8))
         interpreter.invoke()
         scale, zero_point = answer["quantization"]
         codes = interpreter.get_tensor(answer["index"]).ravel().astype(np.int64)
         assert answer["dtype"] == np.uint8
         assert (scale, zero_point) == (1 / 256, 0)
-        np.testing.assert_allclose((codes - zero_point) * scale, model(picture[None])["probabilities"][0])
+        np.testing.assert_allclose((codes - zero_point) * scale, model(image[None])["probabilities"][0])
 
 
 def test_the_contract_is_written_down_with_its_source():

@@ -108,10 +108,10 @@ def test_boxes_and_scores_are_those_of_our_own_suppression(shipped, consumer):
     hard = dataclasses.replace(heads.spec.nms, method="hard", max_inputs=0)
     wanted = evaluate_in_detail(dataclasses.replace(heads, spec=heads.spec.replace(nms=hard)), data).found
     got = evaluate_in_detail(own, data).found
-    sure = {picture: one.above(0.3) for picture, one in wanted.items()}
+    sure = {image: one.above(0.3) for image, one in wanted.items()}
     assert sum(map(len, sure.values())) >= 100
-    for picture, one in sure.items():
-        other = got[picture].above(0.3)
+    for image, one in sure.items():
+        other = got[image].above(0.3)
         assert len(other) == len(one)
         np.testing.assert_array_equal(other.classes, one.classes)
         np.testing.assert_allclose(other.scores, one.scores, atol=1e-6)
@@ -126,6 +126,6 @@ def test_the_commands_take_such_files(shipped, capsys):
     file = str(made["coral"].file)
     assert main(["eval", file, "--data", str(root)]) == 0
     assert f"{made['coral'].accuracy.artifact['AP']:.4f}" in capsys.readouterr().out
-    picture = open_data(root, "test", skip_bad=False).records[0].path
-    assert main(["predict", file, str(picture)]) == 0
+    image = open_data(root, "test", skip_bad=False).records[0].path
+    assert main(["predict", file, str(image)]) == 0
     assert '"detections": [{"label"' in capsys.readouterr().out

@@ -5,7 +5,7 @@ import os
 import pytest
 from support.fake_adb import READY, FakePhones, benchmark
 from support.handmade import flatbuffer
-from support.op_cases import picture, unary
+from support.op_cases import image, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.latency import Plan
@@ -38,7 +38,7 @@ def binary(tmp_path):
 @pytest.fixture(scope="module")
 def content() -> bytes:
     """Three operators, as the logs say."""
-    first, second = picture(), picture()
+    first, second = image(), image()
     chain = [unary("RELU", result=first), unary("TANH", first, second), unary("RELU", second)]
     return flatbuffer(*chain)
 

@@ -34,9 +34,9 @@ def test_a_wrong_length_names_file_and_both_numbers(tmp_path):
 def test_no_file_and_no_text(tmp_path):
     with pytest.raises(EffkerasError, match="cannot read"):
         read_labels(tmp_path / "nosuch.txt", 1)
-    (tmp_path / "picture").write_bytes(b"\x89PNG\xff")
+    (tmp_path / "image").write_bytes(b"\x89PNG\xff")
     with pytest.raises(EffkerasError, match="not UTF-8"):
-        read_labels(tmp_path / "picture", 1)
+        read_labels(tmp_path / "image", 1)
 
 
 def test_a_label_over_two_lines_is_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.handmade import Op, flatbuffer
-from support.op_cases import picture, unary
+from support.op_cases import image, unary
 from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
@@ -40,12 +40,12 @@ def test_what_a_look_finds_is_not_written_and_the_old_file_stays(made, message, 
 
 @pytest.mark.parametrize("operator", ["edgetpu-custom-op", "Somebodys"])
 def test_what_cannot_run_here_is_read_back(operator, tmp_path):
-    content = flatbuffer(Op(operator, [picture()], [picture()]))
+    content = flatbuffer(Op(operator, [image()], [image()]))
     write_checked(tmp_path / "net.tflite", attach(content, "note", b"new"), content)
     assert operators((tmp_path / "net.tflite").read_bytes())[0].name == operator
 
 
 def test_a_compiled_file_need_not_run_although_its_original_does(tmp_path):
-    compiled = flatbuffer(Op("edgetpu-custom-op", [picture()], [picture()]))
+    compiled = flatbuffer(Op("edgetpu-custom-op", [image()], [image()]))
     write_checked(tmp_path / "net.tflite", compiled, flatbuffer(unary("RELU")))
     assert (tmp_path / "net.tflite").read_bytes() == compiled

@@ -92,7 +92,7 @@ def test_nothing_found_is_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_boxes_stay_inside_the_picture(kind):
+def test_boxes_stay_inside_the_image(kind):
     spec = spec_with()
     logits, deltas = heads(spec)
     outputs = run(grafted(fed_heads(spec), spec, target("coral", kind)), logits, deltas + 0.8)
@@ -122,9 +122,9 @@ def test_the_network_stays_as_it_was_quantized(recipe, io, kind):
     shown = random_images(2)
     wanted, got = plain(shown), own(shown)
     decoder = evaluator(spec, kind)
-    for picture in range(len(shown)):
-        one = decoder.found({name: values[picture] for name, values in wanted.items()})
-        other = decoder.found({name: values[picture] for name, values in got.items()})
+    for image in range(len(shown)):
+        one = decoder.found({name: values[image] for name, values in wanted.items()})
+        other = decoder.found({name: values[image] for name, values in got.items()})
         # Equal 8-bit logits have no order in the built-in operators, and each choice has consequences.
         count = min(len(one), len(other), 5 if kind == "soft" and recipe == "int8" else 100)
         np.testing.assert_allclose(other.scores[:count], one.scores[:count], atol=1e-5)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from support.handmade import Op, flatbuffer
-from support.op_cases import concatenation, conv, picture, reduction, unary
+from support.op_cases import concatenation, conv, image, reduction, unary
 from support.tiny_models import quantized
 
 from effkeras import cli
@@ -14,12 +14,12 @@ from export.preflight.command import main
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    first = unary("TANH", picture(1, 256, 128, 4))
+    first = unary("TANH", image(1, 256, 128, 4))
     mean = reduction("MEAN", [1, 2], 1, 256, 128, 4)
     mean.inputs[0] = first.outputs[0]
     contents = {
         "good": flatbuffer(conv()),
-        "doubtful": flatbuffer(concatenation(picture(1, 1024, 1024, 2), picture(1, 1024, 1024, 3))),
+        "doubtful": flatbuffer(concatenation(image(1, 1024, 1024, 2), image(1, 1024, 1024, 3))),
         "mean": flatbuffer(first, mean, unary("RELU", mean.outputs[0])),
         "d0": quantized("efficientdet-d0", "int8").flatbuffer,
     }
@@ -84,7 +84,7 @@ def test_the_verb_and_the_gpu(files, capsys):
 
 @pytest.mark.parametrize("more", [[], ["--ops"]])
 def test_a_custom_operator_of_any_name_is_printed(more, tmp_path, capsys):
-    evil = Op("edgetpu[/x]\x1b[2J", [picture(1, 8, 8, 4)], [picture(1, 8, 8, 4)])
+    evil = Op("edgetpu[/x]\x1b[2J", [image(1, 8, 8, 4)], [image(1, 8, 8, 4)])
     (tmp_path / "evil.tflite").write_bytes(flatbuffer(evil))
     assert main([str(tmp_path / "evil.tflite"), "--no-compiler", *more]) == 1
     text = said(capsys)

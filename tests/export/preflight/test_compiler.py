@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.handmade import Op, flatbuffer
-from support.op_cases import picture, unary
+from support.op_cases import image, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import attach
@@ -63,14 +63,14 @@ def talk(said: str, *, makes: bytes | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    middle = picture()
+    middle = image()
     return attach(flatbuffer(unary("RELU", result=middle), unary("TANH", middle)), "labels", b"cat")
 
 
 @pytest.fixture(scope="module")
 def result() -> bytes:
     """What the compiler would make: one custom operator, without the metadata."""
-    return flatbuffer(Op("edgetpu-custom-op", [picture()], [picture()]))
+    return flatbuffer(Op("edgetpu-custom-op", [image()], [image()]))
 
 
 def test_without_the_compiler_the_table_alone_judges(content, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.handmade import Op, Tensor, flatbuffer
-from support.op_cases import conv, picture, unary
+from support.op_cases import conv, image, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.nodes import nodes
@@ -16,7 +16,7 @@ from export.preflight.partition import partitions
 
 def line(*names: str, dtype: str = "int8") -> bytes:
     """Operators one after the other."""
-    tensors = [picture(dtype=dtype) for _ in range(len(names) + 1)]
+    tensors = [image(dtype=dtype) for _ in range(len(names) + 1)]
     return flatbuffer(*(Op(name, [tensors[i]], [tensors[i + 1]]) for i, name in enumerate(names)))
 
 
@@ -45,12 +45,12 @@ def test_it_begins_behind_what_stands_before():
 
 
 def test_what_nothing_unsupported_leads_to_is_in_the_first_part_wherever_it_stands():
-    source, left, right = picture(), picture(), picture()
+    source, left, right = image(), image(), image()
     branches = flatbuffer(
         unary("ABS", source, left),
-        Op("RELU", [left], [picture()]),
+        Op("RELU", [left], [image()]),
         Op("TANH", [source], [right]),
-        Op("RELU6", [right], [picture()]),
+        Op("RELU6", [right], [image()]),
     )
     assert statuses(branches) == ["does not map", "after the partition", "maps", "maps"] or statuses(
         branches
@@ -59,10 +59,10 @@ def test_what_nothing_unsupported_leads_to_is_in_the_first_part_wherever_it_stan
 
 def test_a_gpu_takes_the_largest_part():
     wide = conv("float32")
-    first, last = Tensor((1, 8, 8, 4), "float32"), picture(dtype="float32")
+    first, last = Tensor((1, 8, 8, 4), "float32"), image(dtype="float32")
     content = flatbuffer(
-        Op("RELU", [first], [picture(dtype="float32")]),
-        Op("NON_MAX_SUPPRESSION_V5", [picture(dtype="float32")], [last]),
+        Op("RELU", [first], [image(dtype="float32")]),
+        Op("NON_MAX_SUPPRESSION_V5", [image(dtype="float32")], [last]),
         Op(wide.name, [last, *wide.inputs[1:]], wide.outputs, wide.kind, wide.options),
     )
     found = check_for(content, "gpu")
@@ -82,9 +82,7 @@ def test_multiply_adds_and_weights_of_the_partition():
 
 def test_weights_beyond_8_mib_stream_in():
     kernel = Tensor.weights(3000, 3000)
-    dense = Op(
-        "FULLY_CONNECTED", [picture(1, 3000), kernel, None], [picture(1, 3000)], "FullyConnectedOptions"
-    )
+    dense = Op("FULLY_CONNECTED", [image(1, 3000), kernel, None], [image(1, 3000)], "FullyConnectedOptions")
     memory = check_for(flatbuffer(dense), "edgetpu").memory
     assert (memory.weights, memory.cached, memory.streamed) == (9_000_000, 2**23, 9_000_000 - 2**23)
     assert "0.6 MB of weights stream in" in check_for(flatbuffer(dense), "edgetpu").summary()
@@ -93,18 +91,18 @@ def test_weights_beyond_8_mib_stream_in():
 def test_weights_that_operators_share_count_once():
     kernel = Tensor.weights(4, 1, 1, 4)
     first = conv(kernel=kernel)
-    again = Op("CONV_2D", [first.outputs[0], *first.inputs[1:]], [picture()], first.kind, first.options)
+    again = Op("CONV_2D", [first.outputs[0], *first.inputs[1:]], [image()], first.kind, first.options)
     assert check_for(flatbuffer(first, again), "edgetpu").memory.weights == 16 + 4 * 4
 
 
 def test_an_operator_without_its_inputs_is_damage():
-    bare = Op("CONV_2D", [], [picture()], "Conv2DOptions")
+    bare = Op("CONV_2D", [], [image()], "Conv2DOptions")
     with pytest.raises(EffkerasError, match=r"operator 0 \(CONV_2D\) lacks what it needs"):
         check_for(flatbuffer(bare), "edgetpu")
 
 
 def test_operators_that_wait_for_each_other_are_in_no_part():
-    one, other = picture(), picture()
+    one, other = image(), image()
     content = flatbuffer(Op("RELU", [one], [other]), Op("TANH", [other], [one]))
     assert statuses(content) == ["after the partition"] * 2
 
@@ -122,8 +120,8 @@ def graphs(draw):
 
 
 def built(reads: list[set[int]]) -> bytes:
-    outputs = [picture() for _ in reads]
-    entry = picture()
+    outputs = [image() for _ in reads]
+    entry = image()
     return flatbuffer(
         *(Op("ADD", [entry, *(outputs[i] for i in sorted(of))], [outputs[at]]) for at, of in enumerate(reads))
     )

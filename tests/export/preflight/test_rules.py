@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from support.handmade import Op
-from support.op_cases import DOUBTS, EDGETPU, GPU, judged, picture, unary
+from support.op_cases import DOUBTS, EDGETPU, GPU, image, judged, unary
 
 from effkeras import EffkerasError
 from export.preflight.rules import RULES
@@ -32,7 +32,7 @@ def test_every_rule_has_a_case():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_operator_that_no_table_lists_does_not_map(target):
-    for op in (unary("NON_MAX_SUPPRESSION_V5"), Op("TFLite_Detection_PostProcess", [picture()], [picture()])):
+    for op in (unary("NON_MAX_SUPPRESSION_V5"), Op("TFLite_Detection_PostProcess", [image()], [image()])):
         assert (judged(op, target).status, judged(op, target).why) == (
             "does not map",
             "operator not supported",
@@ -40,7 +40,7 @@ def test_an_operator_that_no_table_lists_does_not_map(target):
 
 
 def test_a_custom_operator_does_not_pass_for_the_builtin_of_its_name():
-    named = Op("CONV_2D_", [picture()], [picture()])
+    named = Op("CONV_2D_", [image()], [image()])
     assert judged(named, "edgetpu").is_custom
     assert not judged(named, "edgetpu").on_device
 

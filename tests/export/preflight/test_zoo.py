@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.handmade import flatbuffer
-from support.op_cases import concatenation, conv, picture, reduction
+from support.op_cases import concatenation, conv, image, reduction
 from support.tiny_models import quantized, randomize
 
 import effkeras
@@ -112,7 +112,7 @@ def test_d0_ends_at_its_first_gate():
 SMALL = flatbuffer(
     conv(),
     reduction("MEAN", [1, 2]),
-    concatenation(picture(), picture()),
+    concatenation(image(), image()),
 )
 
 

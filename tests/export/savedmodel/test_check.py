@@ -14,7 +14,7 @@ from support.tiny import tiny_classifier, tiny_detector
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
-from export.savedmodel.check import CheckFailedError, agreement, check_pictures
+from export.savedmodel.check import CheckFailedError, agreement, check_images
 from export.savedmodel.options import SavedModelOptions
 
 DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()
@@ -22,7 +22,7 @@ DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()
 
 @dataclass(frozen=True)
 class Fake:
-    """Stands for a SavedModel whose answers depend on the picture, which has the network's size.
+    """Stands for a SavedModel whose answers depend on the image, which has the network's size.
 
     `spoil` changes raw outputs; `shift` moves the boxes of its answers, of which only `kept` are given;
     `noise` spoils the answers for files, not those for pixels.
@@ -71,7 +71,7 @@ def checked(saved: Fake, model: Fake):
 @pytest.mark.parametrize("spec", [DETECTOR, CLASSIFIER], ids=["detector", "classifier"])
 def test_equal_answers_agree(spec):
     found = checked(Fake(spec), Fake(spec))
-    assert (found.pictures, found.difference, found.share, found.constant) == (3, 0, 1, ())
+    assert (found.images, found.difference, found.share, found.constant) == (3, 0, 1, ())
     assert found.problem(trained=True) == ""
     assert found.total >= 30
 
@@ -105,7 +105,7 @@ def test_what_is_no_number_is_refused(saved, name):
 
 def test_outputs_that_never_change_are_refused_of_a_trained_model():
     dead = Fake(DETECTOR, spoil=np.zeros_like)
-    assert "class_logits is the same for all pictures" in checked(dead, dead).problem(trained=True)
+    assert "class_logits is the same for all images" in checked(dead, dead).problem(trained=True)
     assert checked(dead, dead).problem(trained=False) == ""
 
 
@@ -122,12 +122,12 @@ def test_scores_that_are_nearly_equal_may_change_places():
     assert found.total >= 600
 
 
-def test_made_up_pictures_differ_in_shape_and_content():
-    pictures = check_pictures(DETECTOR, SavedModelOptions())
-    assert len({picture.shape for picture in pictures}) == len(pictures)
-    assert all(picture.std() > 20 for picture in pictures)
+def test_made_up_images_differ_in_shape_and_content():
+    images = check_images(DETECTOR, SavedModelOptions())
+    assert len({image.shape for image in images}) == len(images)
+    assert all(image.std() > 20 for image in images)
 
 
-def test_labelled_pictures_are_used_when_there_are_some(digits):
-    pictures = check_pictures(DETECTOR, SavedModelOptions(data=digits, split="val"))
-    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 4
+def test_labelled_images_are_used_when_there_are_some(digits):
+    images = check_images(DETECTOR, SavedModelOptions(data=digits, split="val"))
+    assert [image.shape for image in images] == [(64, 64, 3)] * 4

@@ -54,7 +54,7 @@ def test_detections(kind, least):
     assert len(found["scores"]) == NMS[kind].max_detections
     np.testing.assert_array_equal(found["classes"][:count], wanted.classes)
     np.testing.assert_allclose(found["scores"][:count], wanted.scores, rtol=1e-4)
-    np.testing.assert_allclose(found["boxes"][:count], own.to_picture(wanted.boxes), atol=1e-3)
+    np.testing.assert_allclose(found["boxes"][:count], own.to_image(wanted.boxes), atol=1e-3)
     assert [name.decode() for name in found["labels"][:count]] == [names_of(spec)[i] for i in wanted.classes]
     assert not found["boxes"][count:].any()
     assert not found["scores"][count:].any()

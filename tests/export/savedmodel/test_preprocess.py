@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from effkeras.data import preprocess
 from effkeras.definitions.definition import InputSpec
-from export.savedmodel.preprocess import Placement, place, to_picture
+from export.savedmodel.preprocess import Placement, place, to_image
 
 MEAN = (123.675, 116.28, 103.53)
 SPECS = {
@@ -18,9 +18,9 @@ SPECS = {
     "crop": InputSpec((96, 96), MEAN, (1.0, 1.0, 1.0), "center-crop", 0.875),
     "all": InputSpec((33, 47), MEAN, (1.0, 1.0, 1.0), "center-crop"),
 }
-PICTURES = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
+IMAGES = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
 PLACE = {
-    name: tf.function(lambda pictures, spec=spec: place(pictures, spec), PICTURES, autograph=False)
+    name: tf.function(lambda images, spec=spec: place(images, spec), IMAGES, autograph=False)
     for name, spec in SPECS.items()
 }
 
@@ -31,26 +31,26 @@ PLACE = {
 @example(height=64, width=96, seed=0)
 @example(height=1, width=1, seed=0)
 @example(height=300, width=1, seed=0)
-def test_pictures_of_any_size(name, height, width, seed):
-    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    wanted = preprocess.place(picture, SPECS[name])
-    pixels, placement = PLACE[name](picture[None])
+def test_images_of_any_size(name, height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    wanted = preprocess.place(image, SPECS[name])
+    pixels, placement = PLACE[name](image[None])
     np.testing.assert_array_equal(pixels[0], preprocess.fill(wanted.content, SPECS[name]))
     for side in ("scale", "offset", "size"):
         np.testing.assert_array_equal(getattr(placement, side), getattr(wanted.placement, side))
 
 
-def test_a_batch_is_its_pictures():
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), np.uint8)
-    together, _ = PLACE["letterbox"](pictures)
-    for one, picture in zip(together, pictures, strict=True):
-        np.testing.assert_array_equal(one, PLACE["letterbox"](picture[None])[0][0])
+def test_a_batch_is_its_images():
+    images = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), np.uint8)
+    together, _ = PLACE["letterbox"](images)
+    for one, image in zip(together, images, strict=True):
+        np.testing.assert_array_equal(one, PLACE["letterbox"](image[None])[0][0])
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_boxes_go_back_to_the_picture(name):
+def test_boxes_go_back_to_the_image(name):
     wanted = preprocess.place(np.zeros((130, 75, 3), np.uint8), SPECS[name]).placement
     boxes = np.random.default_rng(0).uniform(-20, 120, (50, 4)).astype(np.float32)
     tensors = (tf.constant(values, tf.float64) for values in (wanted.scale, wanted.offset))
     placement = Placement(*tensors, tf.constant(wanted.size, tf.int64))
-    np.testing.assert_array_equal(to_picture(tf.constant(boxes), placement), wanted.to_picture(boxes))
+    np.testing.assert_array_equal(to_image(tf.constant(boxes), placement), wanted.to_image(boxes))

@@ -58,11 +58,11 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def encoded(*pictures: np.ndarray) -> list[bytes]:
+def encoded(*images: np.ndarray) -> list[bytes]:
     contents = []
-    for picture in pictures:
+    for image in images:
         stream = io.BytesIO()
-        Image.fromarray(picture).save(stream, "png")
+        Image.fromarray(image).save(stream, "png")
         contents.append(stream.getvalue())
     return contents
 
@@ -86,7 +86,7 @@ def test_the_report_is_short_and_recorded(run, exported):
     rows = results.read(run / "results.jsonl")
     assert (rows[0]["kind"], rows[0]["artifact"], rows[0]["passed"]) == ("savedmodel", "savedmodel", True)
     assert rows[0]["bytes"] == sum(file.stat().st_size for file in exported.rglob("*") if file.is_file())
-    assert {"checked_pictures", "largest_difference", "agreeing_share", "environment"} <= rows[0].keys()
+    assert {"checked_images", "largest_difference", "agreeing_share", "environment"} <= rows[0].keys()
 
 
 def test_labels_definition_and_instructions_travel_along(exported):
@@ -101,16 +101,16 @@ def test_labels_definition_and_instructions_travel_along(exported):
 def test_all_signatures_answer_alike(run, exported, tmp_path):
     saved = SavedModel.open(exported)
     model = load(run)
-    picture = noise(50, 40)
-    wanted = saved.answer("serving_default", picture[None])
-    (record,) = predict(KerasPredictor.of(model), [write(picture, tmp_path / "one.png")], 0.0)
+    image = noise(50, 40)
+    wanted = saved.answer("serving_default", image[None])
+    (record,) = predict(KerasPredictor.of(model), [write(image, tmp_path / "one.png")], 0.0)
     assert wanted["classes"][0].tolist() == [one["class"] for one in record["classes"]]
     np.testing.assert_allclose(wanted["scores"][0], [one["score"] for one in record["classes"]], atol=1e-4)
-    for name, values in saved.answer("single", picture).items():
+    for name, values in saved.answer("single", image).items():
         np.testing.assert_array_equal(values, wanted[name][0])
-    both = saved.answer("encoded", encoded(picture, noise(9, 99)))
+    both = saved.answer("encoded", encoded(image, noise(9, 99)))
     np.testing.assert_allclose(both["all_scores"][0], wanted["all_scores"][0], atol=1e-6)
-    for name, values in saved.answer("encoded_single", encoded(picture)[0]).items():
+    for name, values in saved.answer("encoded_single", encoded(image)[0]).items():
         np.testing.assert_array_equal(values, wanted[name][0])
     pixels = noise(3, 32, 32)
     sized = saved.answer("sized", pixels)["all_scores"]
@@ -118,8 +118,8 @@ def test_all_signatures_answer_alike(run, exported, tmp_path):
     np.testing.assert_array_equal(saved(pixels)["probabilities"], sized)
 
 
-def write(picture: np.ndarray, file: Path) -> Path:
-    Image.fromarray(picture).save(file)
+def write(image: np.ndarray, file: Path) -> Path:
+    Image.fromarray(image).save(file)
     return file
 
 
@@ -150,7 +150,7 @@ def test_a_result_that_says_nothing_is_not_written(tmp_path, capsys):
     save(model, tmp_path / "constant.keras")
     model.get_layer("logits").bias.assign(model.get_layer("logits").bias * np.nan)
     save(model, tmp_path / "nan.keras")
-    for name, message in (("constant", "the same for all pictures"), ("nan", "is not a number")):
+    for name, message in (("constant", "the same for all images"), ("nan", "is not a number")):
         assert main([str(tmp_path / f"{name}.keras"), "--out", str(tmp_path / "out")]) == 1
         said = capsys.readouterr().err.splitlines()[-1]
         assert said.startswith("failed: ")
@@ -194,10 +194,10 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, run, exported, tmp
 
 
 def test_eval_and_predict_take_the_folder(run, exported, digit_classes, capsys):
-    picture = next((digit_classes / "test" / "3").iterdir())
+    image = next((digit_classes / "test" / "3").iterdir())
     answers = []
     for model in (run, exported):
-        assert effkeras_main(["predict", str(model), str(picture)]) == 0
+        assert effkeras_main(["predict", str(model), str(image)]) == 0
         answers.append(json.loads(capsys.readouterr().out))
         assert effkeras_main(["eval", str(model), "--data", str(digit_classes)]) == 0
         assert "top1" in capsys.readouterr().out
@@ -245,18 +245,18 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.slow
-def test_boxes_and_masks_of_a_batch_of_different_pictures(tmp_path):
+def test_boxes_and_masks_of_a_batch_of_different_images(tmp_path):
     model = build(tiny_detector(), heads=["detect", "segment"])
     save(model, tmp_path / "model.keras")
     assert main([str(tmp_path / "model.keras"), "--out", str(tmp_path / "saved")]) == 0
-    pictures = [noise(50, 80), noise(64, 64), noise(20, 30)]
+    images = [noise(50, 80), noise(64, 64), noise(20, 30)]
     saved = SavedModel.open(tmp_path / "saved")
-    together = saved.answer("encoded", encoded(*pictures))
-    np.testing.assert_array_equal(together["sizes"], [picture.shape[:2] for picture in pictures])
+    together = saved.answer("encoded", encoded(*images))
+    np.testing.assert_array_equal(together["sizes"], [image.shape[:2] for image in images])
     assert together["masks"].shape == (3, 64, 80)
-    for position, picture in enumerate(pictures):
-        alone = saved.answer("single", picture)
-        height, width = picture.shape[:2]
+    for position, image in enumerate(images):
+        alone = saved.answer("single", image)
+        height, width = image.shape[:2]
         mask = together["masks"][position]
         assert (mask[:height, :width] == alone["masks"]).mean() > 0.999
         assert (mask[height:] == 255).all()
@@ -269,12 +269,12 @@ def test_boxes_and_masks_of_a_batch_of_different_pictures(tmp_path):
 def test_photographs_and_digits_are_answered_as_by_our_predictor(name, tmp_path):
     """Run where effkeras and Keras cannot be imported."""
     shown = digits_folder(tmp_path / "data", size=160, test=6) / "test" / "images"
-    pictures = [*sorted(shown.glob("*.jpg")), *(PHOTOGRAPHS / one for one in ("astronaut.png", "rocket.jpg"))]
+    images = [*sorted(shown.glob("*.jpg")), *(PHOTOGRAPHS / one for one in ("astronaut.png", "rocket.jpg"))]
     assert main([name, "--weights", "digits", "--out", str(tmp_path / "saved"), "--min-score", "0.1"]) == 0
     shutil.move(tmp_path / "saved", tmp_path / "elsewhere")
-    answers = answers_of_another_process(tmp_path / "elsewhere", pictures)
+    answers = answers_of_another_process(tmp_path / "elsewhere", images)
     predictor = open_predictor(name, "digits")
-    wanted = list(predict(predictor, pictures, 0.1))
+    wanted = list(predict(predictor, images, 0.1))
     assert len(answers) == len(wanted)
     for got, record in zip(answers, wanted, strict=True):
         assert got["labels"] == [one["label"] for one in entries(record)]
@@ -304,8 +304,8 @@ for file in sys.argv[2:]:
 """
 
 
-def answers_of_another_process(folder: Path, pictures: list[Path]) -> list[dict]:
-    command = [sys.executable, "-I", "-c", ALONE, str(folder), *map(str, pictures)]
+def answers_of_another_process(folder: Path, images: list[Path]) -> list[dict]:
+    command = [sys.executable, "-I", "-c", ALONE, str(folder), *map(str, images)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False

@@ -197,7 +197,7 @@ def test_what_cannot_be_prepared_is_refused():
         qat(small().model, small_nets.examples()[0])
     with pytest.raises(EffkerasError, match="one and the same colour"):
         qat(small_nets.plain(), np.ones((4, 8, 8, 3)))
-    with pytest.raises(EffkerasError, match="no pictures"):
+    with pytest.raises(EffkerasError, match="no images"):
         qat(small_nets.plain(), np.ones((0, 8, 8, 3)))
     with pytest.raises(EffkerasError, match="nothing_like_it"):
         small(QatSpec(skip=("nothing_like_it",)))

@@ -17,7 +17,7 @@ from quantize.channels.costs import MACS, costs_of
 from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
 
 
-def picture() -> keras.KerasTensor:
+def image() -> keras.KerasTensor:
     return keras.Input((8, 8, 3))
 
 
@@ -49,7 +49,7 @@ def heard(channels: Channels, name: str) -> list[int]:
     "combine", [layers.Add(), layers.Multiply(), layers.Maximum(), FastFusion(), lambda xs: xs[0] + xs[1]]
 )
 def test_maps_that_are_combined_go_together(combine):
-    x = picture()
+    x = image()
     a, b = conv(x, 4, "a"), conv(x, 4, "b")
     channels = channels_of(x, end(combine([a, b])))
     assert units(channels, "a") == units(channels, "b") == heard(channels, "end")
@@ -58,7 +58,7 @@ def test_maps_that_are_combined_go_together(combine):
 
 
 def test_a_gate_goes_with_what_it_scales():
-    x = picture()
+    x = image()
     a = conv(x, 6, "a")
     squeezed = conv(layers.GlobalAveragePooling2D(keepdims=True)(a), 2, "reduce")
     gate = layers.Activation("sigmoid")(conv(squeezed, 6, "expand"))
@@ -68,7 +68,7 @@ def test_a_gate_goes_with_what_it_scales():
 
 
 def test_maps_side_by_side_are_told_apart():
-    x = picture()
+    x = image()
     a, b = conv(x, 2, "a"), conv(x, 3, "b")
     channels = channels_of(x, end(layers.Concatenate()([b, a])))
     assert heard(channels, "end") == units(channels, "b") + units(channels, "a")
@@ -76,21 +76,21 @@ def test_maps_side_by_side_are_told_apart():
 
 
 def test_a_depthwise_multiplier_repeats_channels():
-    x = picture()
+    x = image()
     y = layers.DepthwiseConv2D(3, depth_multiplier=2, name="deep")(conv(x, 3, "a"))
     channels = channels_of(x, end(y))
     assert heard(channels, "end") == np.repeat(units(channels, "a"), 2).tolist()
 
 
 def test_flattening_repeats_channels_at_every_place():
-    x = picture()
+    x = image()
     y = layers.MaxPooling2D(4)(conv(x, 3, "a"))
     channels = channels_of(x, layers.Dense(2, name="end")(layers.Flatten()(y)))
     assert heard(channels, "end") == units(channels, "a") * 4
 
 
 def test_a_layer_called_twice_ties_what_it_is_called_on():
-    x = picture()
+    x = image()
     shared = layers.SeparableConv2D(5, 3, name="shared")
     norm = layers.BatchNormalization()
     a, b = shared(norm(conv(x, 4, "a"))), shared(conv(x, 4, "b"))
@@ -129,7 +129,7 @@ def stranger(x):
     ],
 )
 def test_what_is_not_understood_locks_channels(operation, why):
-    x = picture()
+    x = image()
     y = operation(conv(x, 4, "before"))
     channels = channels_of(x, layers.Dense(2, name="end")(layers.Flatten()(y)))
     made = channels.flow.layers["before"].made
@@ -138,7 +138,7 @@ def test_what_is_not_understood_locks_channels(operation, why):
 
 
 def test_outputs_and_skipped_layers_are_locked():
-    x = picture()
+    x = image()
     a = conv(x, 4, "a")
     model = keras.Model(x, conv(conv(a, 4, "b"), 4, "c"))
     channels = find_channels(model, locked_by(["a", "b", "c"], ["^b$"]))
@@ -147,7 +147,7 @@ def test_outputs_and_skipped_layers_are_locked():
 
 
 def test_a_gate_of_one_channel_stays():
-    x = picture()
+    x = image()
     a, gate = conv(x, 4, "a"), conv(x, 1, "gate", activation="sigmoid")
     channels = channels_of(x, end(layers.Multiply()([a, gate])))
     assert "spreads it over all channels" in channels.why_locked(channels.flow.layers["gate"].made)

@@ -284,7 +284,7 @@ def test_taylor_takes_batches_or_a_data_set(digits):
         ({"divisor": 0}, "divisor must be at least 1, not 0"),
         ({"smallest": 0}, "smallest must be at least 1, not 0"),
         ({"keep": 0.01}, r"1% of the multiply-adds cannot be reached; .* \d+% is the least"),
-        ({"importance": "taylor"}, "needs labelled pictures"),
+        ({"importance": "taylor"}, "needs labelled images"),
         ({"skip": (r"(",)}, r"skip = '\(' is no regular expression"),
     ],
 )

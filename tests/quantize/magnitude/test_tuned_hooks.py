@@ -1,4 +1,4 @@
-"""Pruning and clustering in a training on pictures: averaged, checkpointed, resumed."""
+"""Pruning and clustering in a training on images: averaged, checkpointed, resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from quantize.specs import ClusterSpec, PruneSpec
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = TrainSettings(epochs=2, batch=4, learning_rate=3e-3, warmup_epochs=0.5, validation_pictures=4)
+SETTINGS = TrainSettings(epochs=2, batch=4, learning_rate=3e-3, warmup_epochs=0.5, validation_images=4)
 PRUNING = PruneSpec(sparsity=0.7, every=2, end=0.8, scope="layer")
 CLUSTERING = ClusterSpec(clusters=8)
 

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 from support.eager import outputs_of_model
-from support.own_networks import outputs_of, own_network, own_pictures
+from support.own_networks import outputs_of, own_images, own_network
 from support.tiny_models import decibels, keras_outputs, parts, random_images, tiny_model
 
 from effkeras import EffkerasError
@@ -21,29 +21,29 @@ from quantize.specs import PtqSpec
 
 LITE = "efficientdet-lite0"
 BACKENDS = ("ai-edge-quantizer", "tensorflow")
-# Against the Keras model, on pictures that calibration has seen.
+# Against the Keras model, on images that calibration has seen.
 LOWEST_DECIBELS = {"fp16": 54, "dynamic": 24, "int8": 22, "w8a16": 26}
 
 
 @functools.cache
 def made(recipe: str, backend: str) -> bytes:
     spec = PtqSpec(backend=backend)
-    return ptq(own_network(), recipe, own_pictures(16), spec=spec).flatbuffer
+    return ptq(own_network(), recipe, own_images(16), spec=spec).flatbuffer
 
 
 @pytest.mark.parametrize("recipe", LOWEST_DECIBELS)
 def test_both_tools_stay_close_to_the_model_and_to_one_another(recipe):
-    wanted = outputs_of_model(own_network(), own_pictures(16))
-    ours, theirs = (outputs_of(made(recipe, backend), own_pictures(16)) for backend in BACKENDS)
+    wanted = outputs_of_model(own_network(), own_images(16))
+    ours, theirs = (outputs_of(made(recipe, backend), own_images(16)) for backend in BACKENDS)
     for first, second in ((wanted, ours), (wanted, theirs), (ours, theirs)):
         assert decibels(first, second) > LOWEST_DECIBELS[recipe]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_more_bits_are_closer(backend):
-    wanted = outputs_of_model(own_network(), own_pictures(16))
+    wanted = outputs_of_model(own_network(), own_images(16))
     found = {
-        recipe: decibels(wanted, outputs_of(made(recipe, backend), own_pictures(16)))
+        recipe: decibels(wanted, outputs_of(made(recipe, backend), own_images(16)))
         for recipe in LOWEST_DECIBELS
     }
     assert found["fp16"] > found["w8a16"] > found["int8"] + 1
@@ -61,8 +61,8 @@ def test_int4_weights_where_there_are_kernels():
         (op.name, op.inputs[1].dtype) for op in graph if "CONV" in op.name or op.name == "FULLY_CONNECTED"
     }
     assert kinds == {("CONV_2D", "int4"), ("FULLY_CONNECTED", "int4"), ("DEPTHWISE_CONV_2D", "int8")}
-    wanted = outputs_of_model(own_network(), own_pictures(16))
-    assert decibels(wanted, outputs_of(made("int4", BACKENDS[0]), own_pictures(16))) > 8
+    wanted = outputs_of_model(own_network(), own_images(16))
+    assert decibels(wanted, outputs_of(made("int4", BACKENDS[0]), own_images(16))) > 8
 
 
 def test_dynamic_int4_computes_in_float():
@@ -97,12 +97,12 @@ def test_tensorflow_takes_the_pixel_itself_too(io):
 def test_what_tensorflow_cannot_do_is_said(recipe, changes, what):
     spec = PtqSpec(backend="tensorflow", **changes)
     with pytest.raises(EffkerasError, match=f"backend tensorflow cannot do .*{what}.*ai-edge-quantizer"):
-        ptq(own_network(), recipe, own_pictures(2), spec=spec)
+        ptq(own_network(), recipe, own_images(2), spec=spec)
 
 
 def test_an_unknown_backend_gets_a_hint():
     with pytest.raises(EffkerasError, match="did you mean 'tensorflow'"):
-        ptq(own_network(), "int8", own_pictures(2), spec=PtqSpec(backend="tensorflo"))
+        ptq(own_network(), "int8", own_images(2), spec=PtqSpec(backend="tensorflo"))
 
 
 def test_the_model_stays_as_it_is():
@@ -121,4 +121,4 @@ def test_quantizing_runs_no_network(monkeypatch):
         raise AssertionError("an interpreter was made")
 
     monkeypatch.setattr(tfl_interpreter_utils, "create_tfl_interpreter", refused)
-    assert ptq(own_network(), "int8", own_pictures(2)).flatbuffer
+    assert ptq(own_network(), "int8", own_images(2)).flatbuffer

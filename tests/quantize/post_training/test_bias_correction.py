@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.eager import outputs_of_model
-from support.own_networks import outputs_of, own_network, own_pictures
+from support.own_networks import outputs_of, own_images, own_network
 
 from quantize import ptq
 from quantize.post_training.bias_correction import channel_means, corrected
@@ -15,7 +15,7 @@ from quantize.specs import PtqSpec
 
 @pytest.mark.parametrize("recipe", ["int4", "dynamic-int4"])
 def test_the_mean_error_of_each_output_shrinks(recipe):
-    shown = own_pictures(24)
+    shown = own_images(24)
     wanted = outputs_of_model(own_network(), shown).mean(axis=0)
 
     def shift(spec: PtqSpec) -> float:
@@ -27,14 +27,14 @@ def test_the_mean_error_of_each_output_shrinks(recipe):
 
 def test_nothing_to_correct_changes_nothing():
     exact = float_parts(own_network(), PtqOptions(find("float32"))).flatbuffer
-    means = channel_means(exact, own_pictures(4)[:, None])
+    means = channel_means(exact, own_images(4)[:, None])
     again = corrected(exact, exact, means)
-    np.testing.assert_array_equal(outputs_of(again, own_pictures(4)), outputs_of(exact, own_pictures(4)))
+    np.testing.assert_array_equal(outputs_of(again, own_images(4)), outputs_of(exact, own_images(4)))
 
 
 def test_means_are_those_of_the_channels():
     exact = float_parts(own_network(), PtqOptions(find("float32"))).flatbuffer
-    pixels = own_pictures(5)
+    pixels = own_images(5)
     means = channel_means(exact, pixels[:, None])
     scaled = pixels.mean(axis=(0, 1, 2), dtype=float) / 127.5 - 1
     assert any(len(one) == 3 and np.allclose(one, scaled, atol=1e-4) for one in means.values())
@@ -42,7 +42,7 @@ def test_means_are_those_of_the_channels():
 
 def test_the_size_stays():
     plain, better = (
-        ptq(own_network(), "int8", own_pictures(4), spec=spec)
+        ptq(own_network(), "int8", own_images(4), spec=spec)
         for spec in (PtqSpec(), PtqSpec(correct_bias=True))
     )
     assert abs(len(better.flatbuffer) - len(plain.flatbuffer)) < 200

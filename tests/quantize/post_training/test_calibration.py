@@ -51,7 +51,7 @@ def test_small_classes_run_out_and_the_others_go_on():
     assert counts == {0: 5, 1: 1}
 
 
-def test_no_picture_twice_and_all_when_asked_for_more():
+def test_no_image_twice_and_all_when_asked_for_more():
     data = detected([[0, 1], [0], [1], [], [0, 0, 1]])
     chosen = representative(data, 100)
     assert sorted(record.image_id for record in chosen) == [0, 1, 2, 3, 4]
@@ -70,23 +70,23 @@ def test_fewer_are_the_start_of_more():
 
 
 def test_nothing_to_choose_from():
-    with pytest.raises(EffkerasError, match="no pictures"):
+    with pytest.raises(EffkerasError, match="no images"):
         representative(classified([]), 3)
-    with pytest.raises(EffkerasError, match="at least 1 picture"):
+    with pytest.raises(EffkerasError, match="at least 1 image"):
         representative(classified([0]), 0)
 
 
 def test_pixels_are_what_the_network_sees(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
-    Image.fromarray(picture).save(tmp_path / "a.png")
+    image = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
     spec = tiny_spec(NAME).input
     (pixels,) = calibration_pixels([ClassificationRecord(tmp_path / "a.png", 0)], spec)
-    np.testing.assert_array_equal(pixels[0], network_input(picture, spec))
+    np.testing.assert_array_equal(pixels[0], network_input(image, spec))
 
 
-def test_one_bad_picture_is_noted_and_many_are_refused(tmp_path, capsys):
+def test_one_bad_image_is_noted_and_many_are_refused(tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     good = ClassificationRecord(tmp_path / "a.png", 0)
     bad = ClassificationRecord(tmp_path / "b.png", 0)
     spec = tiny_spec(NAME).input
@@ -98,7 +98,7 @@ def test_one_bad_picture_is_noted_and_many_are_refused(tmp_path, capsys):
         list(calibration_pixels([bad], spec))
 
 
-def test_ranges_span_all_pictures_in_any_order():
+def test_ranges_span_all_images_in_any_order():
     flatbuffer = parts(NAME, "float32").flatbuffer
     inputs = list(random_images(3)[:, None])
     ranges = measure_ranges(flatbuffer, inputs)
@@ -108,6 +108,6 @@ def test_ranges_span_all_pictures_in_any_order():
     assert measure_ranges(flatbuffer, inputs[::-1]) == ranges
 
 
-def test_ranges_need_a_picture():
+def test_ranges_need_a_image():
     with pytest.raises(EffkerasError, match="check --data"):
         measure_ranges(parts(NAME, "float32").flatbuffer, [])

@@ -1,4 +1,4 @@
-"""Quantizing networks without a definition, and pictures that say nothing."""
+"""Quantizing networks without a definition, and images that say nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.eager import outputs_of_model
 from support.in_bits import in_8_bits
-from support.own_networks import SIDE, outputs_of, own_network, own_pictures
+from support.own_networks import SIDE, outputs_of, own_images, own_network
 from support.tiny_models import decibels
 
 from effkeras import EffkerasError
@@ -29,14 +29,14 @@ def flatbuffer() -> bytes:
 @pytest.mark.parametrize(
     "given", [lambda x: x, list, iter, lambda x: x.astype(np.uint8), lambda x: x[:, None]]
 )
-def test_pictures_in_any_form_give_the_same_artifact(given):
-    wanted = ptq(own_network(), "int8", own_pictures(6)).flatbuffer
-    assert ptq(own_network(), "int8", given(own_pictures(6))).flatbuffer == wanted
+def test_images_in_any_form_give_the_same_artifact(given):
+    wanted = ptq(own_network(), "int8", own_images(6)).flatbuffer
+    assert ptq(own_network(), "int8", given(own_images(6))).flatbuffer == wanted
 
 
-def test_only_so_many_pictures_are_taken():
-    first = ptq(own_network(), "int8", own_pictures(6), samples=3).flatbuffer
-    other = ptq(own_network(), "int8", own_pictures(6)[:3], samples=3).flatbuffer
+def test_only_so_many_images_are_taken():
+    first = ptq(own_network(), "int8", own_images(6), samples=3).flatbuffer
+    other = ptq(own_network(), "int8", own_images(6)[:3], samples=3).flatbuffer
     assert first == other
 
 
@@ -63,26 +63,26 @@ def test_a_sequential_model_too():
 
 
 @pytest.mark.parametrize(
-    ("pictures", "message"),
+    ("images", "message"),
     [
         (np.full((4, SIDE, SIDE, 3), 90.0), "one and the same colour"),
         (np.full((4, SIDE, SIDE, 3), (255.0, 128.0, 0.0)), "one and the same colour"),
-        (np.zeros((0, SIDE, SIDE, 3)), "none of the calibration pictures"),
+        (np.zeros((0, SIDE, SIDE, 3)), "none of the calibration images"),
         (np.full((4, SIDE, SIDE, 3), np.nan), "not a number"),
         (np.zeros((4, SIDE, SIDE, 1)), "the model takes"),
         (np.zeros((4, SIDE, SIDE, 3), complex), "complex"),
-        (ClassificationData("data", "train", ("a",), ()), "does not say how its pictures are prepared"),
+        (ClassificationData("data", "train", ("a",), ()), "does not say how its images are prepared"),
     ],
 )
 @pytest.mark.parametrize("backend", ["ai-edge-quantizer", "tensorflow"])
-def test_pictures_that_say_nothing_are_refused(pictures, message, backend):
+def test_images_that_say_nothing_are_refused(images, message, backend):
     with pytest.raises(EffkerasError, match=message):
-        ptq(own_network(), "int8", pictures, spec=PtqSpec(backend=backend))
+        ptq(own_network(), "int8", images, spec=PtqSpec(backend=backend))
 
 
 def test_edges_in_integers_need_a_definition():
     with pytest.raises(EffkerasError, match="use --io float32"):
-        ptq(own_network(), "int8", own_pictures(2), io="uint8")
+        ptq(own_network(), "int8", own_images(2), io="uint8")
 
 
 def test_weights_that_are_not_finite_are_named():
@@ -97,11 +97,11 @@ def test_activations_that_overflow_are_named():
     model.set_weights(own_network().get_weights())
     model.get_layer("project_bn").gamma.assign(np.full(12, 3e38))
     with pytest.raises(EffkerasError, match=r"layer '(project|project_bn)' puts out (NaN|infinite)"):
-        ptq(model, "int8", own_pictures(2))
+        ptq(model, "int8", own_images(2))
 
 
 def test_ranges_by_mse_round_best_and_percentiles_are_narrower():
-    shown = own_pictures(8)[:, None]
+    shown = own_images(8)[:, None]
     ranges = {
         method: measure_ranges(flatbuffer(), shown, RangeRule(method, 0.99))
         for method in ("minmax", "percentile", "mse")
@@ -142,7 +142,7 @@ def test_ranges_by_mse_round_best_and_percentiles_are_narrower():
     ],
 )
 def test_ranges_that_nobody_chose_clip_where_there_are_few_bits(recipe, backend, method):
-    shown = own_pictures(4)
+    shown = own_images(4)
     made = ptq(own_network(), recipe, shown, spec=PtqSpec(backend=backend))
     chosen = ptq(own_network(), recipe, shown, spec=PtqSpec(method, backend=backend))
     assert made.flatbuffer == chosen.flatbuffer
@@ -150,17 +150,17 @@ def test_ranges_that_nobody_chose_clip_where_there_are_few_bits(recipe, backend,
 
 def test_a_method_that_does_not_exist_gets_a_hint():
     with pytest.raises(EffkerasError, match="did you mean 'percentile'"):
-        ptq(own_network(), "int8", own_pictures(2), spec=PtqSpec(ranges="percentil"))
+        ptq(own_network(), "int8", own_images(2), spec=PtqSpec(ranges="percentil"))
     with pytest.raises(EffkerasError, match="above 0 and at most 1"):
-        ptq(own_network(), "int8", own_pictures(2), spec=PtqSpec(ranges="percentile", percentile=99.9))
+        ptq(own_network(), "int8", own_images(2), spec=PtqSpec(ranges="percentile", percentile=99.9))
 
 
 def test_the_report_names_every_layer_and_its_error():
-    made = ptq(own_network(), "int8", own_pictures(8), spec=PtqSpec(errors=True))
+    made = ptq(own_network(), "int8", own_images(8), spec=PtqSpec(errors=True))
     errors = {layer.name: layer.error for layer in made.report.layers if layer.error is not None}
     assert {"first_act", "depthwise_act", "join", "last"} <= errors.keys()
-    wanted = outputs_of_model(own_network(), own_pictures(8))
-    got = outputs_of(made.flatbuffer, own_pictures(8))
+    wanted = outputs_of_model(own_network(), own_images(8))
+    got = outputs_of(made.flatbuffer, own_images(8))
     own = np.sqrt(np.square(wanted - got).mean()) / wanted.std()
     assert errors["last"] == pytest.approx(own, rel=0.15)  # XNNPACK against plain kernels
-    assert ptq(own_network(), "int8", own_pictures(8)).report.layers[0].error is None
+    assert ptq(own_network(), "int8", own_images(8)).report.layers[0].error is None

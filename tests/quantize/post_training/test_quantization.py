@@ -23,7 +23,7 @@ from quantize import ptq
 from quantize.post_training.quantization import is_absorbable
 
 LITE, SWISH = DETECTORS
-# Against the Keras model, on pictures that calibration has seen.
+# Against the Keras model, on images that calibration has seen.
 LOWEST_DECIBELS = {"float32": 110, "fp16": 54, "dynamic": 26, "int8": 22}
 
 

@@ -45,8 +45,8 @@ def test_more_steps_leave_less_out():
 @pytest.mark.parametrize("method", ["percentile", "mse"])
 def test_a_loud_channel_is_in_the_range(method, loud):
     flatbuffer = scaling(16, loud)
-    picture = np.random.default_rng(0).uniform(-1, 1, (1, 128, 128, 16)).astype(np.float32)
-    ranges = measure_ranges(flatbuffer, [picture], RangeRule(method))
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 128, 128, 16)).astype(np.float32)
+    ranges = measure_ranges(flatbuffer, [image], RangeRule(method))
     (found,) = [one for name, one in ranges.items() if "scaled" in name]
     assert -10 <= found["min"][0] < -9.5
     assert 9.5 < found["max"][0] <= 10
@@ -69,13 +69,13 @@ def joined(outputs: bool) -> bytes:
 def test_what_is_joined_is_made_in_the_range_of_all(outputs):
     """It is rounded once then; what something else reads, or is given to the caller, keeps its own range."""
     flatbuffer = joined(outputs)
-    picture = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
-    found = measure_ranges(flatbuffer, [picture])
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)
+    found = measure_ranges(flatbuffer, [image])
     most = {layer_of(name): float(one["max"][0]) for name, one in found.items()}
-    whole = 10 * picture.max()
+    whole = 10 * image.max()
     assert most["large"] == pytest.approx(whole)
-    assert most["small"] == pytest.approx(0.1 * picture.max() if outputs else whole)
-    assert most["shared"] == pytest.approx(picture.max())
+    assert most["small"] == pytest.approx(0.1 * image.max() if outputs else whole)
+    assert most["shared"] == pytest.approx(image.max())
     assert sum(one == pytest.approx(whole) for one in most.values()) == (3 if outputs else 5)
 
 

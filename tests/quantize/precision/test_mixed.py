@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.eager import outputs_of_model
-from support.own_networks import outputs_of, own_network, own_pictures
+from support.own_networks import outputs_of, own_images, own_network
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
@@ -15,8 +15,8 @@ from quantize.precision.partial import Partial
 from quantize.recipes import find
 from quantize.specs import PtqSpec
 
-PICTURES = own_pictures(12)
-CHECK = own_pictures(12, seed=5)
+IMAGES = own_images(12)
+CHECK = own_images(12, seed=5)
 
 
 class Judge:
@@ -37,8 +37,8 @@ class Judge:
 
 def search(max_drop: float, judge: Judge | None = None, **changes) -> Mixed:
     spec = PtqSpec(precision=changes.pop("precision", "float32"))
-    options = MixedOptions(max_drop, PtqOptions(find("int8"), spec=spec), pictures=6, **changes)
-    return mixed_precision(own_network("swish"), MixedSets(PICTURES, judge or Judge(), Judge()), options)
+    options = MixedOptions(max_drop, PtqOptions(find("int8"), spec=spec), images=6, **changes)
+    return mixed_precision(own_network("swish"), MixedSets(IMAGES, judge or Judge(), Judge()), options)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_what_is_kept_is_shown(half, capsys):
 
 def test_int16_activations_are_another_way_to_keep():
     options = PtqOptions(find("int8"), spec=PtqSpec(precision="w8a16"))
-    partial = Partial.of(float_parts(own_network(), options), options, PICTURES[:, None], 2)
+    partial = Partial.of(float_parts(own_network(), options), options, IMAGES[:, None], 2)
     graph = operators(partial.all_but(["separable"]).flatbuffer)
     dtypes = {op.outputs[0].dtype for op in graph if "/separable" in op.outputs[0].name}
     assert "int16" in dtypes
@@ -116,10 +116,10 @@ def test_a_killed_search_measures_nothing_twice(half, plain_drop, tmp_path):
 def test_the_other_backend_cannot_mix():
     options = MixedOptions(0.1, PtqOptions(find("int8"), spec=PtqSpec(backend="tensorflow")))
     with pytest.raises(EffkerasError, match="use the backend ai-edge-quantizer"):
-        mixed_precision(own_network("swish"), MixedSets(PICTURES, Judge()), options)
+        mixed_precision(own_network("swish"), MixedSets(IMAGES, Judge()), options)
 
 
 def test_float_activations_leave_nothing_to_mix():
     options = MixedOptions(0.1, PtqOptions(find("dynamic")))
     with pytest.raises(EffkerasError, match="use --recipe int8"):
-        mixed_precision(own_network(), MixedSets(PICTURES, Judge()), options)
+        mixed_precision(own_network(), MixedSets(IMAGES, Judge()), options)

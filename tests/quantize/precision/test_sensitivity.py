@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.eager import outputs_of_model
-from support.own_networks import outputs_of, own_network, own_pictures
+from support.own_networks import outputs_of, own_images, own_network
 from support.tiny_models import tiny_model
 
 from effkeras import EffkerasError
@@ -31,12 +31,12 @@ INT8 = PtqOptions(find("int8"))
 
 @pytest.fixture(scope="module")
 def ranking() -> Sensitivity:
-    return sensitivity(own_network(), own_pictures(12), options=SensitivityOptions(pictures=8))
+    return sensitivity(own_network(), own_images(12), options=SensitivityOptions(images=8))
 
 
 @pytest.fixture(scope="module")
 def partial() -> Partial:
-    return Partial.of(float_parts(own_network(), INT8), INT8, own_pictures(12)[:, None], 8)
+    return Partial.of(float_parts(own_network(), INT8), INT8, own_images(12)[:, None], 8)
 
 
 def test_every_layer_is_ranked_once_the_worst_first(ranking):
@@ -72,8 +72,8 @@ def test_a_layer_s_error_is_what_quantizing_it_alone_does(ranking, partial):
     made = partial.only(layer.scopes)
     integer = [op for op in operators(made) if op.arithmetic == "integer"]
     assert {op.outputs[0].name for op in integer} == set(layer.scopes)
-    wanted = outputs_of_model(own_network(), own_pictures(8))
-    own = np.sqrt(np.square(outputs_of(made, own_pictures(8)) - wanted).mean()) / wanted.std()
+    wanted = outputs_of_model(own_network(), own_images(8))
+    own = np.sqrt(np.square(outputs_of(made, own_images(8)) - wanted).mean()) / wanted.std()
     (found,) = (one.error for one in ranking.layers if one.name == "separable")
     assert found == pytest.approx(own, rel=0.05)  # on XNNPACK against Keras
 
@@ -88,22 +88,22 @@ def test_a_layer_that_is_made_worse_is_ranked_worse(ranking):
     kernel, *others = reader.get_weights()
     kernel[:, :, :2] /= 200
     reader.set_weights([kernel, *others])
-    found = sensitivity(model, own_pictures(12), options=SensitivityOptions(pictures=8))
+    found = sensitivity(model, own_images(12), options=SensitivityOptions(images=8))
     assert {"project", "join"} <= {one.name for one in found.layers[:3]}
 
 
 def test_a_metric_is_measured_if_asked_for():
-    wanted = outputs_of_model(own_network(), own_pictures(8))
+    wanted = outputs_of_model(own_network(), own_images(8))
 
     def judge(flatbuffer: bytes) -> float:
-        return -float(np.abs(outputs_of(flatbuffer, own_pictures(8)) - wanted).mean())
+        return -float(np.abs(outputs_of(flatbuffer, own_images(8)) - wanted).mean())
 
-    found = sensitivity(own_network(), own_pictures(8), options=SensitivityOptions(4, judge))
+    found = sensitivity(own_network(), own_images(8), options=SensitivityOptions(4, judge))
     assert all(one.drop > 0 for one in found.layers)
 
 
 def test_a_killed_ranking_goes_on(ranking, tmp_path, monkeypatch):
-    options = SensitivityOptions(pictures=8)
+    options = SensitivityOptions(images=8)
     cache = MeasurementCache(tmp_path / "m.json", "key")
     calls = []
 
@@ -116,9 +116,9 @@ def test_a_killed_ranking_goes_on(ranking, tmp_path, monkeypatch):
     original = Partial.only
     monkeypatch.setattr(Partial, "only", dies)
     with pytest.raises(KeyboardInterrupt):
-        sensitivity(own_network(), own_pictures(12), options=options, cache=cache)
+        sensitivity(own_network(), own_images(12), options=options, cache=cache)
     again = sensitivity(
-        own_network(), own_pictures(12), options=options, cache=MeasurementCache(tmp_path / "m.json", "key")
+        own_network(), own_images(12), options=options, cache=MeasurementCache(tmp_path / "m.json", "key")
     )
     assert again == ranking
     assert len(calls) == 4 + len(ranking.layers) - 3 + 1
@@ -126,10 +126,10 @@ def test_a_killed_ranking_goes_on(ranking, tmp_path, monkeypatch):
 
 def test_a_recipe_that_quantizes_nothing_is_refused():
     with pytest.raises(EffkerasError, match="float32 quantizes no layer"):
-        sensitivity(own_network(), own_pictures(2), "float32")
+        sensitivity(own_network(), own_images(2), "float32")
 
 
-def test_the_command_writes_rows_and_a_picture(digit_classes, tmp_path, capsys):
+def test_the_command_writes_rows_and_a_image(digit_classes, tmp_path, capsys):
     from support.tiny import tiny_classifier
 
     from effkeras.building.models import build_spec
@@ -143,7 +143,7 @@ def test_the_command_writes_rows_and_a_picture(digit_classes, tmp_path, capsys):
         str(digit_classes),
         "--out",
         str(out),
-        "--pictures",
+        "--images",
         "2",
     ]
     assert main(arguments) == 0
@@ -152,8 +152,8 @@ def test_the_command_writes_rows_and_a_picture(digit_classes, tmp_path, capsys):
     rows = [json.loads(line) for line in (out / "sensitivity.jsonl").read_text().splitlines()]
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
     assert {"layer", "ops", "macs", "error", "environment"} <= rows[0].keys()
-    with Image.open(out / "sensitivity.png") as picture:
-        assert picture.size[0] > 800
+    with Image.open(out / "sensitivity.png") as image:
+        assert image.size[0] > 800
     assert open_data(digit_classes, "train").records
     assert main([*arguments, "--metric", "--limit", "4"]) == 0
     assert "drop" in capsys.readouterr().out

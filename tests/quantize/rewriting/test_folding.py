@@ -51,7 +51,7 @@ def test_outputs_stay_the_same_for_whole_networks(name):
 
 @pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("name", ["xception", "inceptionv3"])
-def test_outputs_stay_the_same_for_networks_that_take_no_small_pictures(name):
+def test_outputs_stay_the_same_for_networks_that_take_no_small_images(name):
     _folds_without_a_trace(_randomized(with_size(effkeras.spec(name), (96, 96))))
 
 

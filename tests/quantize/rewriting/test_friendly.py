@@ -13,7 +13,7 @@ from support.tiny_models import SIDE, random_images, randomize, tiny_model, tiny
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import calls_of
 from effkeras.layers.normalize import spec_of
@@ -122,7 +122,7 @@ def test_widths_of_layers_that_are_gone_leave_the_definition():
 def test_the_original_stays_as_it_is():
     model = tiny_model("efficientnet-b0")
     before, kinds = model.get_weights(), activations(model)
-    friendly(model, BARE, pictures=random_images(4))
+    friendly(model, BARE, images=random_images(4))
     assert all(map(np.array_equal, before, model.get_weights()))
     assert activations(model) == kinds
 
@@ -130,7 +130,7 @@ def test_the_original_stays_as_it_is():
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_users_own_ways_to_write_it(by_hand):
     model = users_own(by_hand=by_hand)
-    made = friendly(model, BARE, pictures=random_images(4))
+    made = friendly(model, BARE, images=random_images(4))
     assert {layer.name for layer in made.model.layers}.isdisjoint({"squeeze", "excite", "scaled"})
     assert activations(made.model) & {"silu", "sigmoid"} == {"sigmoid"}  # the output's own
     assert [one.name for one in made.report.done if "removed" in one.why] != []
@@ -143,7 +143,7 @@ def test_a_constant_gate_moves_into_the_next_convolution_exactly(by_hand):
     excite = model.get_layer("excite")
     excite.kernel.assign(np.zeros_like(excite.kernel))
     excite.bias.assign(np.linspace(-3, 3, 8))
-    made = friendly(model, FriendlySpec("keep", "remove"), pictures=random_images(2))
+    made = friendly(model, FriendlySpec("keep", "remove"), images=random_images(2))
     assert_same(model, made.model, 1e-5)
     without = friendly(model, FriendlySpec("keep", "remove"))
     assert_same(model, without.model, 1e-5)
@@ -156,7 +156,7 @@ def test_slices_and_groups_take_their_share_of_a_constant_gate():
     for layer in model.layers:
         if layer.name.endswith("_se_expand"):
             layer.kernel.assign(np.zeros_like(layer.kernel))
-    made = friendly(model, FriendlySpec("keep", "remove"), pictures=random_images(2)).model
+    made = friendly(model, FriendlySpec("keep", "remove"), images=random_images(2)).model
     assert_same(model, made)
 
 
@@ -166,7 +166,7 @@ def test_a_gate_that_no_convolution_can_hold_becomes_one():
     mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
     factor = keras.layers.Conv2D(4, 1, activation="sigmoid", kernel_initializer="zeros")(mean)
     model = keras.Model(image, keras.layers.Multiply(name="scaled")([x, factor]))
-    made = friendly(model, BARE, pictures=random_images(2))
+    made = friendly(model, BARE, images=random_images(2))
     assert isinstance(made.model.get_layer("scaled"), keras.layers.DepthwiseConv2D)
     assert_same(model, made.model, 1e-6)
 
@@ -174,11 +174,11 @@ def test_a_gate_that_no_convolution_can_hold_becomes_one():
 @pytest.mark.slow
 def test_measured_gates_stay_closer_than_a_guess(digit_classes):
     model = effkeras.load(MODELS / "efficientnet" / "digits-b0.keras")
-    pixels = np.stack([read_picture(path) for path in sorted(digit_classes.glob("train/*/*"))]).astype(
+    pixels = np.stack([read_image(path) for path in sorted(digit_classes.glob("train/*/*"))]).astype(
         "float32"
     )
     keep = FriendlySpec("keep", "remove")
-    made = (friendly(model, keep, pictures=pixels).model, friendly(model, keep).model)
+    made = (friendly(model, keep, images=pixels).model, friendly(model, keep).model)
     logits = [
         np.asarray(keras.Model(one.input, one.get_layer("logits").output)(pixels)) for one in (model, *made)
     ]
@@ -257,16 +257,16 @@ def test_a_definition_that_cannot_say_it_is_reported():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.zeros((0, SIDE, SIDE, 3), np.float32), "no pictures"),
+        (np.zeros((0, SIDE, SIDE, 3), np.float32), "no images"),
         (np.full((2, SIDE, SIDE, 3), 7, np.float32), "all one colour"),
         (np.full((2, SIDE, SIDE, 3), np.nan, np.float32), "not finite"),
-        (np.zeros((2, SIDE, SIDE), np.float32), "takes pictures"),
-        (np.zeros((2, 32, 32, 3), np.float32), "takes pictures"),
+        (np.zeros((2, SIDE, SIDE), np.float32), "takes images"),
+        (np.zeros((2, 32, 32, 3), np.float32), "takes images"),
     ],
 )
-def test_bad_pictures(bad, message):
+def test_bad_images(bad, message):
     with pytest.raises(EffkerasError, match=message):
-        friendly(users_own(), BARE, pictures=bad)
+        friendly(users_own(), BARE, images=bad)
 
 
 def test_weights_that_are_not_finite():
@@ -280,7 +280,7 @@ def test_weights_that_are_not_finite():
 @pytest.mark.parametrize("name", ["EfficientNetB0", "EfficientNetV2B0", "MobileNetV3Small"])
 def test_networks_of_keras_applications(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(SIDE, SIDE, 3), classes=3)
-    made = friendly(model, BARE, pictures=random_images(2))
+    made = friendly(model, BARE, images=random_images(2))
     gates = [layer for layer in model.layers if layer.name.endswith(("se_reduce", "squeeze_excite_conv"))]
     assert len([one for one in made.report.done if "removed" in one.why]) == len(gates) > 8
     left = {layer.name for layer in made.model.layers}

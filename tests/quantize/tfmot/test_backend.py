@@ -16,7 +16,7 @@ from support.tiny_models import random_images, tiny_model
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.data.pictures import read_picture
+from effkeras.data.images import read_image
 from effkeras.data.splits import open_data
 from effkeras.graph.rewrite import Graph
 from effkeras.litert.runner import LiteRTModel
@@ -107,11 +107,11 @@ def test_clustering(lessons):
 
 @pytest.mark.slow
 def test_quantization_aware_training(lessons):
-    # Random weights say much the same of all pictures, and agree with anything by chance.
+    # Random weights say much the same of all images, and agree with anything by chance.
     trained = effkeras.build("efficientnet-digits", weights="digits")
     made = run_tfmot(trained, QatSpec(skip=("logits",)), lessons)
     artifact = LiteRTModel.of_bytes(made.flatbuffer)
-    pixels = np.stack([read_picture(one.path) for one in lessons.train.records]).astype(np.float32)
+    pixels = np.stack([read_image(one.path) for one in lessons.train.records]).astype(np.float32)
     wanted = made.compressed.model.predict_on_batch(pixels)
     (got,) = artifact(pixels).values()
     # A few steps leave the tool's ranges about where they start, at -6 to 6: close is all that can be asked.
@@ -163,7 +163,7 @@ def test_settings_that_the_tool_lacks(spec, message):
         check_tfmot(lite(), spec)
 
 
-def test_pictures_with_boxes_are_refused(digits, lessons):
+def test_images_with_boxes_are_refused(digits, lessons):
     boxes = dataclasses.replace(lessons, train=open_data(digits, "train"))
     with pytest.raises(EffkerasError, match="needs a folder per class"):
         run_tfmot(lite(), PruneSpec(), boxes)

@@ -22,7 +22,7 @@ from effkeras.search.evaluation.settings import (
 )
 from effkeras.support.errors import EffkerasError
 
-SMALL = EvaluationSettings(epochs=1, batch=12, train_pictures=12, validation_pictures=8)
+SMALL = EvaluationSettings(epochs=1, batch=12, train_images=12, validation_images=8)
 GENOME = (0,) * 6
 
 

@@ -38,7 +38,7 @@ def quiet(step: int, accuracy: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(digit_classes):
+def images(digit_classes):
     return SearchImages(open_splits(digit_classes))
 
 
@@ -56,34 +56,34 @@ def two_tones(tmp_path_factory):
     return SearchImages(open_splits(root))
 
 
-def test_a_candidate_is_trained_and_measured(pictures):
+def test_a_candidate_is_trained_and_measured(images):
     told = []
     settings = EvaluationSettings(epochs=2, batch=8, costs=("macs",))
     space = Single(block_net("r1_k3_s2_e1_i8_o8"))
-    outcome = ShortTraining(space, pictures, settings)(
+    outcome = ShortTraining(space, images, settings)(
         CANDIDATE, lambda step, accuracy: told.append((step, accuracy))
     )
     assert [step for step, _ in told] == [1, 2]
     assert outcome.accuracy == max(accuracy for _, accuracy in told)
-    assert set(ShortTraining(space, pictures, settings).costs(CANDIDATE)) == {"macs"}
+    assert set(ShortTraining(space, images, settings).costs(CANDIDATE)) == {"macs"}
     assert outcome.metrics["epochs"] == 2
-    again = ShortTraining(space, pictures, settings)(CANDIDATE, quiet)
+    again = ShortTraining(space, images, settings)(CANDIDATE, quiet)
     assert again.accuracy == outcome.accuracy
 
 
-def test_the_seed_decides(pictures):
-    one, other = (_fitting(block_net("r1_k3_s2_e1_i8_o8"), pictures, seed).epoch(0) for seed in (0, 1))
+def test_the_seed_decides(images):
+    one, other = (_fitting(block_net("r1_k3_s2_e1_i8_o8"), images, seed).epoch(0) for seed in (0, 1))
     assert one != other
 
 
-def _fitting(spec, pictures, seed):
+def _fitting(spec, images, seed):
     import keras
 
     from effkeras.building.models import build_spec
 
     keras.utils.set_random_seed(seed)
     course = FitPlan(spec, TrainSettings(epochs=2, batch=8, seed=seed))
-    return ShortFit(build_spec(spec), course, pictures.training(spec))
+    return ShortFit(build_spec(spec), course, images.training(spec))
 
 
 def _slow_norm():
@@ -95,7 +95,7 @@ def _slow_norm():
 
 
 @pytest.mark.parametrize("is_fixed", [False, True], ids=["ours", "fixed"])
-def test_the_statistics_are_those_of_the_pictures(two_tones, monkeypatch, is_fixed):
+def test_the_statistics_are_those_of_the_images(two_tones, monkeypatch, is_fixed):
     """The trap: after six steps a momentum of 0.99 is near its start, and accuracies mean nothing."""
     from effkeras.building.models import build_spec
 
@@ -130,12 +130,12 @@ def test_what_is_easy_is_learned_and_the_training_ends_when_nothing_improves(two
     assert 3 <= outcome.metrics["epochs"] < 30
 
 
-def test_whoever_listens_may_end_it(pictures):
+def test_whoever_listens_may_end_it(images):
     def prune(step: int, accuracy: float) -> None:
         raise Pruned
 
     with pytest.raises(Pruned):
-        ShortTraining(Single(block_net("r1_k3_s2_e1_i8_o8")), pictures, SETTINGS)(CANDIDATE, prune)
+        ShortTraining(Single(block_net("r1_k3_s2_e1_i8_o8")), images, SETTINGS)(CANDIDATE, prune)
 
 
 def test_a_diverged_training_is_a_failure(two_tones):
@@ -144,48 +144,48 @@ def test_a_diverged_training_is_a_failure(two_tones):
         ShortTraining(Single(_slow_norm()), two_tones, settings)(CANDIDATE, quiet)
 
 
-def test_a_model_that_says_nan_is_never_right(pictures):
+def test_a_model_that_says_nan_is_never_right(images):
     from effkeras.building.models import build_spec
     from effkeras.data.classes import spec_for_data
 
-    spec = spec_for_data(BlockSpace().base, pictures.splits.train)
+    spec = spec_for_data(BlockSpace().base, images.splits.train)
     model = build_spec(spec)
     model.get_layer("logits").bias.assign(np.full(10, np.nan))
-    assert accuracy(GraphPredictor(model, spec), pictures) == 0
+    assert accuracy(GraphPredictor(model, spec), images) == 0
 
 
-def test_the_measure_is_that_of_evaluate(pictures):
+def test_the_measure_is_that_of_evaluate(images):
     from effkeras.building.models import build_spec
     from effkeras.data.classes import spec_for_data
     from effkeras.inference.evaluate import evaluate
     from effkeras.inference.predictor import KerasPredictor
 
-    spec = spec_for_data(tiny_classifier(), pictures.splits.train)
+    spec = spec_for_data(tiny_classifier(), images.splits.train)
     model = build_spec(spec)
-    wanted = evaluate(KerasPredictor(model, spec), pictures.splits.validation)
-    assert accuracy(GraphPredictor(model, spec), pictures) == wanted["top1"]
+    wanted = evaluate(KerasPredictor(model, spec), images.splits.validation)
+    assert accuracy(GraphPredictor(model, spec), images) == wanted["top1"]
 
 
 @pytest.mark.slow
 def test_a_detector_is_trained_on_its_boxes(digits):
-    pictures = SearchImages(open_splits(digits), train_limit=8, validation_limit=4)
+    images = SearchImages(open_splits(digits), train_limit=8, validation_limit=4)
     settings = EvaluationSettings(epochs=1, batch=4)
-    outcome = ShortTraining(Single(tiny_detector()), pictures, settings)(CANDIDATE, quiet)
+    outcome = ShortTraining(Single(tiny_detector()), images, settings)(CANDIDATE, quiet)
     assert 0 <= outcome.accuracy < 1
-    assert len(pictures.training(tiny_detector())[0]) == 8
-    assert sum(len(batch.records) for batch in pictures.validation(tiny_detector())) == 4
+    assert len(images.training(tiny_detector())[0]) == 8
+    assert sum(len(batch.records) for batch in images.validation(tiny_detector())) == 4
 
 
-def test_pictures_are_read_once_for_each_size(pictures, monkeypatch):
+def test_images_are_read_once_for_each_size(images, monkeypatch):
     spec = BlockSpace().base
-    samples = pictures.training(spec)
-    monkeypatch.setattr("effkeras.search.evaluation.images.PictureStore", None)
-    assert pictures.training(spec) is samples
+    samples = images.training(spec)
+    monkeypatch.setattr("effkeras.search.evaluation.images.ImageStore", None)
+    assert images.training(spec) is samples
 
 
-def test_too_many_pictures_are_refused(digit_classes, monkeypatch):
+def test_too_many_images_are_refused(digit_classes, monkeypatch):
     monkeypatch.setattr("effkeras.search.evaluation.images.MEMORY_BUDGET", 50_000)
-    with pytest.raises(EffkerasError, match="use fewer pictures"):
+    with pytest.raises(EffkerasError, match="use fewer images"):
         SearchImages(open_splits(digit_classes)).training(BlockSpace().base)
 
 
@@ -198,14 +198,14 @@ def test_data_without_a_validation_split_is_refused(tmp_path):
         open_splits(root)
 
 
-def test_data_of_another_task_is_refused(pictures):
+def test_data_of_another_task_is_refused(images):
     with pytest.raises(EffkerasError, match="does not fit"):
-        ShortTraining(Single(tiny_detector()), pictures, SETTINGS)(CANDIDATE, quiet)
+        ShortTraining(Single(tiny_detector()), images, SETTINGS)(CANDIDATE, quiet)
 
 
 @pytest.mark.slow
-def test_candidates_leave_no_memory_behind(pictures):
-    evaluate = ShortTraining(BlockSpace(), pictures, EvaluationSettings(epochs=1, batch=8))
+def test_candidates_leave_no_memory_behind(images):
+    evaluate = ShortTraining(BlockSpace(), images, EvaluationSettings(epochs=1, batch=8))
     used = []
     for seed in range(14):
         evaluate(Candidate((seed % 2, 1, 1, seed % 2, 1, 1), seed), quiet)

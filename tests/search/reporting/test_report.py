@@ -1,4 +1,4 @@
-"""A search's report: pictures and a page from the rows that it keeps."""
+"""A search's report: images and a page from the rows that it keeps."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SETTINGS = {
             "kind": "train",
             "epochs": 4,
             "batch": 64,
-            "train_pictures": 500,
+            "train_images": 500,
         },
         "data": {"is": "EvaluationData", "root": "/my data/digits", "skip_bad": False},
     },
@@ -136,10 +136,10 @@ def test_the_gene_that_decides_is_the_most_important(searched):
 
 def test_everything_is_drawn(searched):
     markdown, html = written(searched)
-    pictures = {file.stem for file in (searched / "report").glob("*.png")}
-    assert pictures == {"progress", "pareto-macs", "importance", "winner"}
-    assert all(f"]({name}.png)" in markdown for name in pictures)
-    assert all(f'<figure class="{name}">' in html for name in pictures)
+    images = {file.stem for file in (searched / "report").glob("*.png")}
+    assert images == {"progress", "pareto-macs", "importance", "winner"}
+    assert all(f"]({name}.png)" in markdown for name in images)
+    assert all(f'<figure class="{name}">' in html for name in images)
     assert "| mine | random | 62 | 1 | 1 | 0.9060 | 0.9000 |" in markdown
     assert "| mine | it was too large | 1 |" in markdown
 
@@ -204,7 +204,7 @@ def test_without_random_search_the_page_says_how_to_get_one(tmp_path):
     chosen = search_command._parser().parse_args(baseline[2:])
     assert (chosen.space, chosen.strategy, chosen.trials, chosen.seed) == ("digits-blocks", "random", 20, 5)
     assert (chosen.objective, chosen.cost, chosen.target) == ("mnas-hard", "macs", 1.5e6)
-    assert (chosen.limit, chosen.epochs, chosen.train_pictures) == (["parameters=500000"], 4, 500)
+    assert (chosen.limit, chosen.epochs, chosen.train_images) == (["parameters=500000"], 4, 500)
     assert str(chosen.out) == f"{mine}-random"
     assert chosen.config is None
 
@@ -290,8 +290,8 @@ def test_reasons_that_differ_in_numbers_are_one(tmp_path):
 def test_one_candidate_without_costs(tmp_path, best):
     mine = write_search(tmp_path / "mine", rows_of(1, costs={}), best=best)
     markdown, html = written(mine)
-    pictures = {file.stem for file in (mine / "report").glob("*.png")}
-    assert pictures == {"progress", *(["winner"] if best else [])}
+    images = {file.stem for file in (mine / "report").glob("*.png")}
+    assert images == {"progress", *(["winner"] if best else [])}
     assert "The only candidate that succeeded" in html
     assert "Accuracy against cost" not in html
     assert any("train" in one for one in commands(markdown)) == best

@@ -1,4 +1,4 @@
-"""Picture files: found in folders, decoded to one form whatever they hold, and put into a network's input."""
+"""Image files: found in folders, decoded to one form whatever they hold, and put into a network's input."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _WAY_OUT = "replace the file, or take it out of the data set"
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """The picture in `path` as uint8 (height, width, 3), RGB, turned the way EXIF says.
+def read_image(path: Path) -> np.ndarray:
+    """The image in `path` as uint8 (height, width, 3), RGB, turned the way EXIF says.
 
-    Palettes and greys become RGB, 16-bit greys are scaled to 8 bits, and transparent pictures are laid on
-    white. Raises EffkerasError when the file is missing, cut short, too large or not a picture.
+    Palettes and greys become RGB, 16-bit greys are scaled to 8 bits, and transparent images are laid on
+    white. Raises EffkerasError when the file is missing, cut short, too large or not an image.
     """
     path = Path(path)
     if not path.is_file():
-        raise EffkerasError(f"{path}: there is no such picture file; correct the path or the labels")
+        raise EffkerasError(f"{path}: there is no such image file; correct the path or the labels")
     try:
         return _decode(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise EffkerasError(f"{path}: the picture is too large to decode safely; scale it down") from error
+        raise EffkerasError(f"{path}: the image is too large to decode safely; scale it down") from error
     except EffkerasError as error:
         raise EffkerasError(f"{path}: {error}") from error
     except Image.UnidentifiedImageError as error:
-        raise EffkerasError(f"{path}: not a picture that Pillow can read; {_WAY_OUT}") from error
+        raise EffkerasError(f"{path}: not an image that Pillow can read; {_WAY_OUT}") from error
     except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
-        raise EffkerasError(f"{path}: the picture is cut short or damaged ({error}); {_WAY_OUT}") from error
+        raise EffkerasError(f"{path}: the image is cut short or damaged ({error}); {_WAY_OUT}") from error
 
 
 class RecordReader:
@@ -55,7 +55,7 @@ class RecordReader:
 
         Raises EffkerasError when it cannot be read, or is of another shape than the labels state.
         """
-        placed = place(read_picture(record.path), self._spec)
+        placed = place(read_image(record.path), self._spec)
         decoded = placed.placement.size
         if isinstance(record, ClassificationRecord) or record.size == decoded:
             return placed
@@ -84,12 +84,12 @@ def _sides(size: tuple[int, int]) -> str:
 
 
 def tolerated(bad: int, total: int) -> bool:
-    """Whether `bad` unreadable pictures among `total` are few enough to go on: one in a hundred."""
+    """Whether `bad` unreadable images among `total` are few enough to go on: one in a hundred."""
     return bad <= total // 100
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's name says that it is a picture; hidden files are not."""
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image; hidden files are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
@@ -123,7 +123,7 @@ def _refuse_bomb(image: Image.Image) -> None:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise EffkerasError("the picture holds floating-point values; save it with 8 bits per channel")
+        raise EffkerasError("the image holds floating-point values; save it with 8 bits per channel")
     if image.mode.startswith("I"):
         return _from_16_bits(np.asarray(image)).convert("RGB")
     if image.has_transparency_data:

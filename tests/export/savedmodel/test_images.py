@@ -1,4 +1,4 @@
-"""Picture files decoded in the graph are the pixels that our own reader sees, bit for bit."""
+"""Image files decoded in the graph are the pixels that our own reader sees, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from effkeras.data.pictures import read_picture
-from export.savedmodel.image_files import decode_picture
+from effkeras.data.images import read_image
+from export.savedmodel.image_files import decode_image
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
-DECODE = tf.function(decode_picture, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+DECODE = tf.function(decode_image, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 
 
 def same(file: Path) -> None:
-    np.testing.assert_array_equal(DECODE(file.read_bytes()).numpy(), read_picture(file))
+    np.testing.assert_array_equal(DECODE(file.read_bytes()).numpy(), read_image(file))
 
 
-def picture(mode: str = "RGB") -> Image.Image:
+def image(mode: str = "RGB") -> Image.Image:
     patches = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
     return Image.fromarray(np.kron(patches, np.ones((5, 7, 1), np.uint8)), "RGBA").convert(mode)
 
@@ -48,11 +48,11 @@ def test_photographs(name):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("orientation", range(9))
-def test_pictures_are_turned_as_exif_says(orientation, suffix, tmp_path):
+def test_images_are_turned_as_exif_says(orientation, suffix, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "a maker, so that orientation is not the first entry"
-    picture().save(tmp_path / f"turned.{suffix}", exif=exif)
+    image().save(tmp_path / f"turned.{suffix}", exif=exif)
     same(tmp_path / f"turned.{suffix}")
 
 
@@ -60,28 +60,28 @@ def test_exif_in_the_other_byte_order(tmp_path):
     exif = Image.Exif()
     exif.endian = "<"
     exif[0x0112] = 6
-    picture().save(tmp_path / "little.jpg", exif=exif)
+    image().save(tmp_path / "little.jpg", exif=exif)
     assert b"Exif\0\0II" in (tmp_path / "little.jpg").read_bytes()
     same(tmp_path / "little.jpg")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_png_kinds(mode, tmp_path):
-    picture(mode).save(tmp_path / "kind.png")
+    image(mode).save(tmp_path / "kind.png")
     same(tmp_path / "kind.png")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("clear", [None, 1, bytes([200, 0])])
 def test_palettes(bits, clear, tmp_path):
-    drawn = picture().quantize(2**bits if bits < 8 else 200)
+    drawn = image().quantize(2**bits if bits < 8 else 200)
     more = {} if clear is None else {"transparency": clear}
     drawn.save(tmp_path / "palette.png", bits=bits, **more)
     same(tmp_path / "palette.png")
 
 
 def test_a_colour_that_stands_for_clear(tmp_path):
-    picture().save(tmp_path / "clear.png", transparency=picture().getpixel((0, 0)))
+    image().save(tmp_path / "clear.png", transparency=image().getpixel((0, 0)))
     same(tmp_path / "clear.png")
 
 
@@ -110,20 +110,20 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"quality": 30}])
 def test_jpeg_kinds(options, tmp_path):
-    picture().save(tmp_path / "kind.jpg", **options)
+    image().save(tmp_path / "kind.jpg", **options)
     same(tmp_path / "kind.jpg")
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_jpeg_colours(mode, tmp_path):
-    picture(mode).save(tmp_path / "colour.jpg")
+    image(mode).save(tmp_path / "colour.jpg")
     same(tmp_path / "colour.jpg")
 
 
 def test_a_large_block_before_exif_is_stepped_over(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 8
-    picture().save(tmp_path / "block.jpg", exif=exif)
+    image().save(tmp_path / "block.jpg", exif=exif)
     content = (tmp_path / "block.jpg").read_bytes()
     block = b"\xff\xe2" + (60_000).to_bytes(2, "big") + b"\xff" * 59_998
     (tmp_path / "block.jpg").write_bytes(content[:2] + block + content[2:])
@@ -131,8 +131,8 @@ def test_a_large_block_before_exif_is_stepped_over(tmp_path):
 
 
 def test_cut_and_foreign_bytes_are_refused(tmp_path):
-    picture().save(tmp_path / "whole.jpg")
-    picture().save(tmp_path / "whole.png")
+    image().save(tmp_path / "whole.jpg")
+    image().save(tmp_path / "whole.png")
     jpeg, png = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
     for content in (b"", b"hello", jpeg[:3], jpeg[:300], png[:20], png[:100], b"\xff\xd8\xff" + b"\xff" * 50):
         with pytest.raises(tf.errors.InvalidArgumentError):
@@ -143,13 +143,13 @@ def encoded(suffix: str) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     stream = io.BytesIO()
-    picture().save(stream, suffix, exif=exif)
+    image().save(stream, suffix, exif=exif)
     return stream.getvalue()
 
 
 @given(st.data())
 def test_damaged_headers_neither_hang_nor_read_outside(data):
-    """Whatever the header says, the answer is a picture or an error."""
+    """Whatever the header says, the answer is an image or an error."""
     suffix = data.draw(st.sampled_from(["jpeg", "png"]))
     content = bytearray(encoded(suffix))
     for _ in range(data.draw(st.integers(1, 8))):

@@ -1,4 +1,4 @@
-"""Pictures of every kind come out as RGB; what cannot be read says so."""
+"""Images of every kind come out as RGB; what cannot be read says so."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from effkeras.data.pictures import is_picture, read_picture, subfolders, tolerated
+from effkeras.data.images import is_image, read_image, subfolders, tolerated
 from effkeras.support.errors import EffkerasError
 
 COLOURS = np.array(
@@ -29,7 +29,7 @@ def test_colours_survive(tmp_path, mode):
     image = Image.fromarray(COLOURS).convert(mode if mode != "PA" else "P")
     suffix = ".tif" if mode == "PA" else ".png"
     image = image.convert("PA") if mode == "PA" else image
-    pixels = read_picture(stored(tmp_path / f"a{suffix}", image))
+    pixels = read_image(stored(tmp_path / f"a{suffix}", image))
     assert (pixels.dtype, pixels.shape) == (np.uint8, (2, 3, 3))
     np.testing.assert_array_equal(pixels, COLOURS)
     assert pixels.flags.writeable
@@ -39,33 +39,33 @@ def test_colours_survive(tmp_path, mode):
 def test_other_modes_become_rgb(tmp_path, mode):
     grey = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("RGB").convert(mode)
     path = stored(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), grey)
-    np.testing.assert_array_equal(read_picture(path), [[[0] * 3, [255] * 3]])
+    np.testing.assert_array_equal(read_image(path), [[[0] * 3, [255] * 3]])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
 def test_sixteen_bits_are_scaled(tmp_path, suffix):
     image = Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))
     path = stored(tmp_path / f"a{suffix}", image)
-    np.testing.assert_array_equal(read_picture(path)[0, :, 0], [0, 1, 128, 255])
+    np.testing.assert_array_equal(read_image(path)[0, :, 0], [0, 1, 128, 255])
 
 
 def test_transparent_pixels_become_white(tmp_path):
     image = Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], np.uint8))
-    np.testing.assert_array_equal(read_picture(stored(tmp_path / "a.png", image))[0, :, 0], [255, 0])
+    np.testing.assert_array_equal(read_image(stored(tmp_path / "a.png", image))[0, :, 0], [255, 0])
 
 
 def test_a_palette_may_be_transparent(tmp_path):
     image = Image.fromarray(COLOURS).convert("P")
     corner = image.getpixel((0, 0))
-    pixels = read_picture(stored(tmp_path / "a.png", image, transparency=corner))
+    pixels = read_image(stored(tmp_path / "a.png", image, transparency=corner))
     assert pixels[0, 0].tolist() == [255, 255, 255]
 
 
-def test_exif_turns_the_picture(tmp_path):
+def test_exif_turns_the_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = stored(tmp_path / "a.png", Image.fromarray(COLOURS), exif=exif)
-    np.testing.assert_array_equal(read_picture(path), np.rot90(COLOURS, -1))
+    np.testing.assert_array_equal(read_image(path), np.rot90(COLOURS, -1))
 
 
 def whole(kind):
@@ -78,8 +78,8 @@ def whole(kind):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a picture"),
-        (b"hello", "not a picture"),
+        (b"", "not an image"),
+        (b"hello", "not an image"),
         (whole("JPEG")[:900], "cut short or damaged"),
         (whole("PNG")[:900], "cut short or damaged"),
     ],
@@ -88,15 +88,15 @@ def test_bad_files_are_named(tmp_path, content, message):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(EffkerasError, match=message) as error:
-        read_picture(path)
+        read_image(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "take it out of the data set" in str(error.value)
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
     for path in (tmp_path / "a.jpg", tmp_path):
-        with pytest.raises(EffkerasError, match="no such picture file"):
-            read_picture(path)
+        with pytest.raises(EffkerasError, match="no such image file"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("limit", [5, 2])
@@ -104,13 +104,13 @@ def test_bombs_are_refused(tmp_path, monkeypatch, limit):
     path = stored(tmp_path / "a.png", Image.fromarray(COLOURS))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(EffkerasError, match="too large to decode safely"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_floating_point_is_refused(tmp_path):
     path = stored(tmp_path / "a.tif", Image.fromarray(np.zeros((2, 2), np.float32)))
     with pytest.raises(EffkerasError, match="floating-point"):
-        read_picture(path)
+        read_image(path)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -124,7 +124,7 @@ def test_damaged_bytes_raise_nothing_else(tmp_path, kind, data):
     path = tmp_path / "a"
     path.write_bytes(content)
     with contextlib.suppress(EffkerasError):
-        assert read_picture(path).shape[2] == 3
+        assert read_image(path).shape[2] == 3
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,4 @@ def test_listing_leaves_hidden_things_out(tmp_path):
     (tmp_path / "file").touch()
     assert [path.name for path in subfolders(tmp_path)] == ["a", "b"]
     assert subfolders(tmp_path / "none") == []
-    assert [is_picture(tmp_path / name) for name in ("a.JPG", "a.txt", ".a.png")] == [True, False, False]
+    assert [is_image(tmp_path / name) for name in ("a.JPG", "a.txt", ".a.png")] == [True, False, False]
