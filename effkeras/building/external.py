@@ -181,7 +181,8 @@ def _from_first_level(by_level: Taps, model: keras.Model) -> tuple[Any, ...]:
     if not levels or levels != list(range(FIRST_LEVEL, FIRST_LEVEL + len(levels))):
         raise EffkerasError(
             f"the model {model.name!r} names maps of levels {sorted(by_level)} and a detector needs 3 to 5 "
-            "(strides 8 to 32): give effkeras.building.backbones.TappedModel(model, {3: LAYER, 4: LAYER, 5: LAYER})"
+            "(strides 8 to 32): give effkeras.building.backbones.TappedModel(model, "
+            "{3: LAYER, 4: LAYER, 5: LAYER})"
         )
     return tuple(by_level[level] for level in levels)
 

@@ -62,7 +62,7 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
 
 
 def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
-    """The predictor for a `.tflite` file, a SavedModel of ours or what `effkeras.building.sources.open_model` takes.
+    """The predictor for a `.tflite` file, a SavedModel of ours or what `open_model` takes.
 
     Raises EffkerasError when it is missing or corrupt, or when `weights` has no place there.
     """

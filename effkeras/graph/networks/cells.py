@@ -34,9 +34,9 @@ class CellNetwork(Network):
     """A network of cells (NASNet, arXiv:1707.07012; PNASNet, arXiv:1712.00559).
 
     Three groups of `repeats` cells (the papers' N) with `filters` (F), twice and four times as many. `normal`
-    and `reduction` are genotypes, see `effkeras.definitions.genotype`. Where the resolution halves stands a reduction
-    cell; without that genotype, the group's first cell strides instead (PNASNet). With `skip_reduction` the
-    cell after a reduction takes as p what the reduction took.
+    and `reduction` are genotypes, see `effkeras.definitions.genotype`. A reduction cell halves the
+    resolution; without that genotype, the group's first cell strides instead (PNASNet). With
+    `skip_reduction` the cell after a reduction takes as p what the reduction took.
 
     `stem_cells` of 2 is the ImageNet stem, a strided convolution of `stem` filters and two reducing cells;
     0 is CIFAR's, a convolution that keeps the resolution. `padding` is that of the strided convolution: a

@@ -10,7 +10,6 @@ from typing import Any
 
 from effkeras.search.reporting import charts
 from effkeras.search.reporting.network import draw_network
-from effkeras.search.reporting.report import Page, Section
 from effkeras.search.reporting.searches import LEAST, Search, best_so_far, expected_best, importances
 from effkeras.search.reporting.settings import (
     baseline_command,
@@ -37,7 +36,7 @@ from effkeras.search.reporting.tables import (
     search_table,
     slug,
 )
-from effkeras.support.pages.parts import Chart, drawn
+from effkeras.support.pages.parts import Chart, Page, Section, drawn
 
 BEST, FRONT = "best.toml", "front"
 RANDOM = "random"

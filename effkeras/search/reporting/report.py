@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes, write_text
 from effkeras.support.options import parser
-from effkeras.support.pages.parts import Chart, Table
+from effkeras.support.pages.parts import Page
 from effkeras.support.pages.rendering import html_templates, markdown_templates
 
 _PACKAGE = "effkeras.search.reporting"
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """Sentences, warnings, images, tables and commands under one title; only what there is."""
-
-    title: str
-    says: tuple[str, ...] = ()
-    warns: tuple[str, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    charts: tuple[Chart, ...] = ()
-    tables: tuple[Table, ...] = ()
-    commands: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Everything that a report shows, in order; `highlights` are the figures to see first."""
-
-    title: str
-    intro: str
-    highlights: tuple[tuple[str, str], ...]
-    sections: tuple[Section, ...]
-    reading: tuple[str, ...]
-
-    @property
-    def charts(self) -> tuple[Chart, ...]:
-        """All images."""
-        return tuple(chart for section in self.sections for chart in section.charts)
 
 
 def html(page: Page) -> str:
@@ -73,7 +43,6 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
             or Optuna is missing.
     """
     from effkeras.search.reporting.content import page_of
-    from effkeras.search.reporting.report import html, markdown
     from effkeras.search.reporting.searches import read_searches
 
     if not folders:

@@ -38,3 +38,32 @@ class Chart:
 def drawn(name: str, about: str, draw: Callable[[Theme], bytes]) -> Chart:
     """A chart, drawn in both themes."""
     return Chart(name, about, draw(LIGHT), draw(DARK))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Sentences, warnings, images, tables and commands under one title; only what there is."""
+
+    title: str
+    says: tuple[str, ...] = ()
+    warns: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything that a report shows, in order; `highlights` are the figures to see first."""
+
+    title: str
+    intro: str
+    highlights: tuple[tuple[str, str], ...]
+    sections: tuple[Section, ...]
+    reading: tuple[str, ...]
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All images."""
+        return tuple(chart for section in self.sections for chart in section.charts)

@@ -1,4 +1,4 @@
-"""Preprocessing in the graph gives the pixels and the placement of `effkeras.data.preprocess`, bit for bit."""
+"""Preprocessing in the graph gives the pixels and placement of `effkeras.data.preprocess`, bit for bit."""
 
 from __future__ import annotations
 
