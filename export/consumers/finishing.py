@@ -26,7 +26,7 @@ class Finish:
 
     def __call__(self, network: bytes) -> bytes:
         """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""
-        from export.nms.grafting import grafted
+        from export.consumers.nms.grafting import grafted
 
         artifact = grafted(network, self.spec, self.target)
         return _with_metadata(artifact, self.spec) if self.target.consumer.metadata else artifact
@@ -65,8 +65,8 @@ class Finish:
 
 
 def _with_metadata(artifact: bytes, spec: ModelSpec) -> bytes:
+    from export.consumers.nms.grafting import by_role
     from export.metadata import attach, of_classifier, of_detector
-    from export.nms.grafting import by_role
 
     describe = of_detector if spec.is_detector else of_classifier
     return attach(artifact, describe(spec, spec.labels, by_role(artifact)))

@@ -435,7 +435,7 @@ def test_layers_are_compared_on_request(run, tmp_path, capsys):
 def test_a_file_with_problems_is_not_written(run, tmp_path, capsys, monkeypatch):
     """The converter is made to lose the last layer's weights."""
     from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-    from export.nms import grafting
+    from export.consumers.nms import grafting
 
     def deaf(flatbuffer: bytes, spec, target) -> bytes:
         last = [op for op in operators(flatbuffer) if op.name in ("FULLY_CONNECTED", "CONV_2D")][-1]

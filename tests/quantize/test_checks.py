@@ -17,8 +17,8 @@ from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
+from export.consumers.nms.grafting import grafted
 from export.consumers.target import target_for
-from export.nms.grafting import grafted
 from quantize.checks.agreement import Agreement, agreements
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked
 from quantize.checks.images import drawn_images, images_of

@@ -13,8 +13,8 @@ from support.tiny_models import quantized, random_images, tiny_spec
 from effkeras.detection.nms import Decoder
 from effkeras.litert.runner import LiteRTModel, make_interpreter
 from export.consumers.consumer import CONSUMERS
+from export.consumers.nms.grafting import grafted
 from export.consumers.target import target_for
-from export.nms.grafting import grafted
 from quantize.recipes import find as recipe
 
 NAME = "efficientdet-lite0"

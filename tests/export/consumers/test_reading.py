@@ -15,8 +15,8 @@ from effkeras.detection.nms import Decoder
 from effkeras.inference.evaluate import evaluate, evaluate_in_detail
 from effkeras.inference.predict import predict
 from effkeras.litert.runner import LiteRTModel
+from export.consumers.nms.grafting import grafted
 from export.consumers.target import target_for
-from export.nms.grafting import grafted
 from export.tflite import ExportOptions, export_tflite
 from quantize.recipes import find as recipe
 

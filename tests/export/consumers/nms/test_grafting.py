@@ -17,8 +17,8 @@ from effkeras.litert.interface import interface
 from effkeras.litert.runner import OUTPUTS, LiteRTModel
 from export.consumers import consumer as known
 from export.consumers.consumer import Nms
+from export.consumers.nms.grafting import by_role, grafted
 from export.consumers.target import Target, nms_settings
-from export.nms.grafting import by_role, grafted
 
 NAME = "efficientdet-lite0"
 KINDS: tuple[Nms, ...] = ("postprocess", "soft", "hard")

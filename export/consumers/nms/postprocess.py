@@ -8,7 +8,7 @@ Its source, detection_postprocess.cc of LiteRT, settles what is not documented:
   scores that are left: exact, thousands of times less work than on every anchor and class, and finer than an
   8-bit sigmoid, whose steps of 1/256 would make ties of most scores. On an Edge TPU, the heads are the
   last thing before the CPU takes over either way.
-- In fast mode rows after the last detection are not written; `export.nms.grafting` clears them.
+- In fast mode rows after the last detection are not written; `export.consumers.nms.grafting` clears them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 from effkeras.litert.editor import GraphEditor, Result
-from export.nms.parts import Heads, Kept, Settings
+from export.consumers.nms.parts import Heads, Kept, Settings
 
 OPERATOR = "TFLite_Detection_PostProcess"
 _NEVER = -1e30

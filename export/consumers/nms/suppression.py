@@ -12,7 +12,7 @@ import numpy as np
 
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.litert.editor import GraphEditor, Result, Value
-from export.nms.parts import Heads, Kept, Settings
+from export.consumers.nms.parts import Heads, Kept, Settings
 
 # Boxes of the same anchor but different classes are moved apart by this share of the image, less than a
 # thousandth of a pixel: the operators cannot be told to keep two boxes that are exactly equal (a threshold
