@@ -24,7 +24,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.keras_files import load, save
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OUTPUTS = ("class_logits", "box_deltas")
 FRESH = """
 import sys
