@@ -159,7 +159,7 @@ def test_eval_prints_both_metrics(saved, data, capsys):
 def test_predict_gives_masks_and_draws_them(model, data, tmp_path):
     image = next((data / "test" / "images").glob("*.jpg"))
     (record,) = predict(KerasPredictor.of(model), [image], 0.0)
-    assert record.keys() == {"image", "detections", "masks"}
+    assert record.keys() == {"image", "picture", "detections", "masks"}
     assert json.loads(json.dumps(record)) == record
     for mask in record["masks"]:
         assert mask.keys() == {"label", "class", "pixels", "segmentation"}

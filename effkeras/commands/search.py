@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import above_zero, add_data, explained, parser
+from effkeras.support.options import above_zero, add_data, add_old_name, explained, parser
 
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes
@@ -345,6 +345,8 @@ def _add_evaluation(options: argparse.ArgumentParser) -> None:
     group.add_argument("--patience", type=int, help="epochs without a gain that end a training")
     group.add_argument("--train-images", type=int, metavar="N", help="at most so many; 0 is all")
     group.add_argument("--validation-images", type=int, metavar="N", help="at most so many; 0 is all")
+    add_old_name(group, "--train-pictures", "--train-images")
+    add_old_name(group, "--validation-pictures", "--validation-images")
     group.add_argument(
         "--pruner",
         choices=["none", "halving", "hyperband"],

@@ -60,7 +60,8 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
                 raise
             note(f"skipped: {error}")
             continue
-        yield {"image": str(path), **describe(image)}
+        # "picture" is the name of "image" in the version before.
+        yield {"image": str(path), "picture": str(path), **describe(image)}
 
 
 def predict_video(

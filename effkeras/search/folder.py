@@ -20,7 +20,7 @@ from effkeras.search.trials.records import Result, Trial, best_of, front_of
 from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
-from effkeras.support.tables import Table, read_toml
+from effkeras.support.tables import Table, current_names, read_toml
 
 FILE = "search.toml"
 # What else the file says of the space; its digest tells whether it is the same.
@@ -54,9 +54,8 @@ def description(job: SearchJob) -> Table:
 
 
 def _compare(path: Path, ours: Table) -> None:
-    theirs = _without_removed(
-        flat({key: value for key, value in read_toml(path).items() if key not in _SPACE_FACTS})
-    )
+    table = {key: value for key, value in read_toml(path).items() if key not in _SPACE_FACTS}
+    theirs = current_names(_without_removed(flat(table)), str(path))
     mine = flat(_plain(ours))
     for name in dict.fromkeys([*theirs, *mine]):
         if theirs.get(name) != mine.get(name):

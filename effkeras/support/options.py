@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 
 MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
@@ -53,6 +54,22 @@ def add_split(to: argparse.ArgumentParser, default: str) -> None:
 def add_weights(to: argparse.ArgumentParser) -> None:
     """--weights."""
     to.add_argument("--weights", help="for a zoo name or TOML file: weights by name, or a file")
+
+
+def add_old_name(to: argparse.ArgumentParser | argparse._ArgumentGroup, old: str, new: str) -> None:
+    """The name that an option had in the version before; it works and says what it is called now."""
+    new_option = next(action for action in to._actions if new in action.option_strings)
+
+    class Renamed(argparse.Action):
+        def __call__(
+            self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+        ) -> None:
+            note(f"{old} is now {new}; the next version will not read the old name")
+            setattr(namespace, new_option.dest, values)
+
+    to.add_argument(
+        old, action=Renamed, dest=new_option.dest, type=new_option.type or str, help=argparse.SUPPRESS
+    )
 
 
 def above_zero(text: str) -> int:

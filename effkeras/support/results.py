@@ -13,6 +13,7 @@ from typing import Any
 
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
+from effkeras.support.tables import current_names
 
 _TOOLS = ("tensorflow", "keras", "numpy", "ai-edge-litert", "ai-edge-quantizer", "effkeras")
 
@@ -66,7 +67,14 @@ def read(path: Path) -> list[Row]:
         if not isinstance(row, dict):
             raise EffkerasError(f"{path}, line {number} is not a table; remove the line")
         rows.append(row)
-    return rows
+    return _with_current_names(rows, path)
+
+
+def _with_current_names(rows: list[Row], path: Path) -> list[Row]:
+    """Rows with the keys of this version; one note for all rows with older ones."""
+    old = {key: None for row in rows for key in row if "picture" in key}
+    new = dict(zip(old, current_names(old, str(path)), strict=True))
+    return [{new.get(key, key): value for key, value in row.items()} for row in rows]
 
 
 def _cpu_name() -> str:

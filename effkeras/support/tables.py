@@ -8,14 +8,18 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError, did_you_mean
 
 Record = TypeVar("Record")
 Table = dict[str, Any]
+
+# A word in the names of keys before, and now.
+_RENAMED = ("picture", "image")
 
 
 def read_toml(path: Path) -> Table:
@@ -45,6 +49,7 @@ def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Recor
     """
     hints = _hints(kind)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    table = current_names(table, where, known=fields)
     for key in table:
         if key not in fields:
             hint = did_you_mean(key, fields)
@@ -53,6 +58,20 @@ def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Recor
         if key not in table and _is_required(field):
             raise EffkerasError(f"{where}: the key {key!r} is missing")
     return kind(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def current_names(table: Mapping[str, Any], where: str, known: Container[str] | None = None) -> Table:
+    """A table whose keys have the names of this version: `validation_pictures` is `validation_images`.
+
+    Names of the version before are still read, with a one-line note. Where `known` is given, only names in
+    it are taken.
+    """
+    new = {key: key.replace(*_RENAMED) for key in table if _RENAMED[0] in key}
+    new = {old: now for old, now in new.items() if (known is None or now in known) and now not in table}
+    if new:
+        names = ", ".join(f"{old} is now {name}" for old, name in new.items())
+        note(f"{where}: {names}; the next version will not read the old name")
+    return {new.get(key, key): value for key, value in table.items()}
 
 
 def to_table(record: Any) -> Table:

@@ -12,7 +12,7 @@ from effkeras.support import results
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes
-from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, parser
+from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_old_name, add_weights, parser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--images", type=above_zero, default=IMAGES, help=f"outputs compared on (default: {IMAGES})"
     )
+    add_old_name(options, "--pictures", "--images")
     options.add_argument("--samples", type=above_zero, default=128, help="calibration images (default: 128)")
     options.add_argument("--seed", type=int, default=0, help="which images calibrate (default: 0)")
     options.add_argument("--metric", action="store_true", help="measure the metric too, on the split val")
