@@ -16,11 +16,10 @@ from effkeras.graph.counting import backbone_layers
 from effkeras.graph.heads import MASK_PREFIX
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.backbone_weights import open_for
 from effkeras.weights.cards import locate
-from effkeras.weights.class_weights import CLASS_PREDICTORS, by_class_name, class_names
 from effkeras.weights.keras_files import weights_of
 from effkeras.weights.sources import Demands, Padding, Source, Wanted, adapted
+from effkeras.weights.transfer import CLASS_PREDICTORS, by_class_name, class_names, open_for
 
 _LISTED = 8
 _EXTRA = "extra"

@@ -1,19 +1,21 @@
-"""A classifier's weights, in any format, are those of a detector's backbone."""
+"""A classifier's weights in a detector's backbone, and class predictors matched by class name."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 
+import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support.checkpoint_writer import write_checkpoint
+from support.tiny import tiny_classifier, tiny_detector
 from support.torch_weights import read_torch_golden
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import with_size
+from effkeras.definitions.definition import with_classes, with_size
 from effkeras.graph.counting import backbone_layers
 from effkeras.support.errors import EffkerasError
 from effkeras.weights import load_weights
@@ -98,3 +100,66 @@ def test_timms_classifier_brings_its_padding(tmp_path):
     detector = effkeras.build("efficientdet-lite0", classes=2, input_shape=(64, 64), weights=path)
     stem = golden.weights()["conv_stem.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(detector.get_layer("stem_conv").get_weights()[0], stem)
+
+
+LAYERS = {"classifier": ("logits", "kernel"), "detector": ("class_predict", "pointwise_kernel")}
+
+
+@pytest.fixture(scope="module", params=["classifier", "detector"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def spec(kind):
+    return tiny_classifier() if kind == "classifier" else tiny_detector()
+
+
+@pytest.fixture(scope="module")
+def given(spec, tmp_path_factory):
+    """A model of the classes a, b and c, and its file."""
+    model = build_spec(with_classes(spec, ["a", "b", "c"]))
+    path = tmp_path_factory.mktemp("given") / "abc.keras"
+    save(model, path)
+    return model, path
+
+
+def by_class(model: keras.Model, kind: str) -> np.ndarray:
+    """(features, anchors, classes) of the predictor's kernel."""
+    layer, weight = LAYERS[kind]
+    kernel = next(one for one in model.get_layer(layer).weights if one.name == weight).numpy()
+    return kernel.reshape(
+        kernel.shape[-2], -1, model.output_shape[-1] if kind == "classifier" else len("abc")
+    )
+
+
+def test_classes_go_by_name_not_by_position(kind, spec, given, caplog):
+    theirs, path = given
+    model = build_spec(with_classes(spec, ["c", "new", "a"]))
+    start = by_class(model, kind)
+    with caplog.at_level(logging.WARNING, "effkeras"):
+        load_weights(model, path)
+    ours, known = by_class(model, kind), by_class(theirs, kind)
+    np.testing.assert_array_equal(ours[..., 0], known[..., 2])
+    np.testing.assert_array_equal(ours[..., 1], start[..., 1])
+    np.testing.assert_array_equal(ours[..., 2], known[..., 0])
+    assert "by name are taken over: c, a" in caplog.text
+
+
+def test_unknown_classes_start_at_random(kind, spec, given, caplog):
+    _, path = given
+    model = build_spec(with_classes(spec, ["x", "y", "z"]))
+    start = by_class(model, kind)
+    with caplog.at_level(logging.WARNING, "effkeras"):
+        load_weights(model, path)
+    np.testing.assert_array_equal(by_class(model, kind), start)
+    assert "keeps its random start" in caplog.text
+
+
+def test_the_same_classes_are_taken_whole(kind, spec, given, caplog):
+    theirs, path = given
+    model = build_spec(with_classes(spec, ["a", "b", "c"]))
+    with caplog.at_level(logging.WARNING, "effkeras"):
+        load_weights(model, path)
+    np.testing.assert_array_equal(by_class(model, kind), by_class(theirs, kind))
+    assert not caplog.records
