@@ -28,7 +28,7 @@ from export.runs import run_folder
 from quantize import plans
 from quantize.checks.acceptance import Verdict, announce, beyond_budget
 from quantize.command import add_force, recipe_help, settings_of, work_folder
-from quantize.recipes import Edges
+from quantize.recipes import IoType
 from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ExportOptions:
     """
 
     recipe: str = "int8"
-    io: Edges | None = None
+    io: IoType | None = None
     data: Path | None = None
     split: str | None = None
     samples: int = SAMPLES

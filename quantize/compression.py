@@ -33,7 +33,7 @@ from quantize.post_training.artifact import Quantized
 from quantize.post_training.options import SAMPLES, PtqOptions, check
 from quantize.precision.mixed import KEPT
 from quantize.precision.partial import check_can_mix
-from quantize.recipes import Edges
+from quantize.recipes import IoType
 from quantize.report import StepReport
 from quantize.splits import Splits
 from quantize.work_folder import Trainer, Work
@@ -51,7 +51,7 @@ class CompressOptions:
     """
 
     max_drop: float | None = None
-    io: Edges = "float32"
+    io: IoType = "float32"
     samples: int = SAMPLES
     strict: bool = False
     backend: Trainer = "effkeras"
@@ -240,7 +240,7 @@ def _keep(made: Compression, folder: Path) -> None:
     results.append(run.results, [row])
 
 
-def artifact_file(folder: Path, plan: Plan, io: Edges) -> Path:
+def artifact_file(folder: Path, plan: Plan, io: IoType) -> Path:
     """Where a recipe's artifact with inputs and outputs of this type goes."""
     name = safe_name(plan.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
     return Run(folder).artifacts / f"{name}.tflite"

@@ -23,10 +23,10 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.training.tuning import TuneJob, tune
-from quantize.lessons import Lessons
 from quantize.post_training.calibration import calibration_pixels, representative
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import DistillSpec
+from quantize.splits import StepTraining
 from quantize.teacher_losses import (
     BOXES,
     CLASSES,
@@ -46,14 +46,14 @@ Tensor = Any
 
 
 def distill(
-    student: keras.Model, teacher: keras.Model, lessons: Lessons, how: DistillSpec | None = None
+    student: keras.Model, teacher: keras.Model, training: StepTraining, how: DistillSpec | None = None
 ) -> Compressed:
     """Trains a student towards labels and a teacher's outputs.
 
     Args:
         student: any functional Keras model; what comes back is a copy with averaged weights.
         teacher: a model of the same input and outputs; its layers may be quite different ones.
-        lessons: images, training and folder.
+        training: images, training and folder.
         how: the teacher's share of the loss and its temperature.
 
     Returns:
@@ -66,11 +66,10 @@ def distill(
     wrap = teaching(teacher, how)
     terms_for(student, teacher, how.temperature)  # refuses outputs that do not match before the training
     check_finite(student)
-    spec = lessons.spec or spec_of(student)
-    made = tune(
-        TuneJob(student, spec, lessons.train, lessons.validation, lessons.settings, lessons.out, wrap=wrap)
-    )
-    pixels = probe(lessons.validation or lessons.train, spec)
+    spec = training.spec or spec_of(student)
+    train, validation = training.train, training.validation
+    made = tune(TuneJob(student, spec, train, validation, training.settings, training.out, wrap=wrap))
+    pixels = probe(validation or train, spec)
     before, report = _distances(student, teacher, pixels), approach(made, teacher, pixels, how)
     after = {one.name: one.error or 0.0 for one in report.layers}
     note(f"{STEP}: distance from the teacher {_mean(before):.3g} -> {_mean(after):.3g}")

@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("recipes.toml")
 
 Weights = Literal["float32", "float16", "int8", "int4"]
 Activations = Literal["float32", "int8", "int16"]
-Edges = Literal["float32", "uint8", "int8"]
+IoType = Literal["float32", "uint8", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Recipe:
         return self.activations != "float32"
 
     @property
-    def io_types(self) -> tuple[Edges, ...]:
+    def io_types(self) -> tuple[IoType, ...]:
         """The input and output types that the artifact can have."""
         return ("float32", "uint8", "int8") if self.activations == "int8" else ("float32",)
 
@@ -60,7 +60,7 @@ def names() -> list[str]:
     return list(_read())
 
 
-def check_edges(recipe: Recipe, io: str) -> None:
+def check_io(recipe: Recipe, io: str) -> None:
     """Raises EffkerasError when an artifact of this recipe cannot have inputs and outputs of type `io`."""
     if io in recipe.io_types:
         return

@@ -1,8 +1,8 @@
-"""The parts of a data set that compression and export need, each for one thing only."""
+"""The splits of a data set, each with its own purpose, and what a step trains on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from effkeras.data.classes import matched
@@ -11,6 +11,8 @@ from effkeras.data.splits import check_exists, find_split, open_data, spread
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
+from effkeras.training.settings import TrainSettings
+from quantize.specs import TuneSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +30,28 @@ class SplitsOptions:
 
 
 def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
-    """The names of the split to decide by and of that to report on: val and test, where there are both.
+    """The names of the split that decides and of the split to report on: val and test, where both exist.
 
-    Where a folder has only one of them, it is both, and that is said. `reported` is a split that was asked
-    for to report on. Raises EffkerasError when there is no such folder, or nothing to measure on in it.
+    Where a folder has only one of them, it serves as both, with a note. `reported` names the split to report
+    on. Raises EffkerasError when the folder does not exist or has no split to measure on.
     """
     check_exists(root)
     validation, test = find_split(root, "val"), find_split(root, "test")
     decides = validation or test or reported
     if decides is None:
-        raise EffkerasError(f"{root} has neither a split val nor test; accuracy needs images of its own")
+        raise EffkerasError(
+            f"{root} has neither a split val nor a split test; add one to measure accuracy on"
+        )
     if reported is None and (validation is None or test is None):
-        note(f"{root} has only the split {decides}: what is reported is what was decided by")
+        note(f"{root} has only the split {decides}: it decides, and the report is of it too")
     return decides, reported or test or decides
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Splits:
-    """Images to train and calibrate on, to decide by, and to report on; None where there are none.
+    """Images to train and calibrate on, images that decide, and images to report on; None where missing.
 
-    `validation` and `test` are the same when a data set has only one of them; what is reported is then what
-    was decided by.
+    `validation` and `test` are the same when a data set has only one of them.
     """
 
     train: LabelledData | None = None
@@ -57,10 +60,10 @@ class Splits:
 
     @classmethod
     def open(cls, root: Path, spec: ModelSpec, options: SplitsOptions | None = None) -> Splits:
-        """The splits of a folder; those to measure on in the classes of a model.
+        """Opens the splits of a folder; `validation` and `test` with the classes of the model.
 
-        Raises EffkerasError when a split that is needed is missing, labels are bad, or the classes are not
-        the model's.
+        Raises EffkerasError when a needed split is missing, labels are bad, or the classes differ from the
+        model's.
         """
         options = options or SplitsOptions()
 
@@ -76,5 +79,26 @@ class Splits:
         return cls(train, validation, validation if is_one else matched(test, spec))
 
     def shortened(self, count: int) -> Splits:
-        """The same with at most `count` images to train on, from all over the split."""
+        """These splits with at most `count` images to train on, spread over the whole split."""
         return self if self.train is None else replace(self, train=spread(self.train, count))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StepTraining:
+    """What a step trains a model on, with which settings, and the folder of the training.
+
+    `spec` defines inputs and classes; by default it is the definition in the model. `like` are the settings
+    that the model was trained with: the step keeps the augmentation.
+    """
+
+    train: LabelledData
+    out: Path
+    validation: LabelledData | None = None
+    tune: TuneSpec = field(default_factory=TuneSpec)
+    spec: ModelSpec | None = None
+    like: TrainSettings = field(default_factory=TrainSettings)
+
+    @property
+    def settings(self) -> TrainSettings:
+        """All settings of the training."""
+        return self.tune.settings(self.like)

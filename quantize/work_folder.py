@@ -23,11 +23,10 @@ from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
 from effkeras.weights.keras_files import load, save
 from quantize.digests import contents, fingerprint
-from quantize.lessons import Lessons
 from quantize.plans import Plan
-from quantize.recipes import Edges
+from quantize.recipes import IoType
 from quantize.report import Compressed, LayerReport, StepReport
-from quantize.splits import Splits
+from quantize.splits import Splits, StepTraining
 from quantize.steps.step import Context, Stage, Wrap
 from quantize.tfmot.graph import TOOL
 
@@ -53,7 +52,7 @@ class Work:
     settings: TrainSettings
     strict: bool = False
     backend: Trainer = "effkeras"
-    io: Edges = "float32"
+    io: IoType = "float32"
 
 
 def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> list[Compressed]:
@@ -66,13 +65,13 @@ def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> lis
     check_finite(model)
     assert splits.train is not None
     stages = stages_of(plan, model, splits.train)
-    lessons = Lessons(splits.train, work.folder, splits.validation, plan.tune, like=work.settings)
+    training = StepTraining(splits.train, work.folder, splits.validation, plan.tune, like=work.settings)
     if work.backend == "tfmot":
         _check_by_tfmot(model, plan, stages, work)
-        carry_out = _by_tfmot(lessons, work.io)
+        carry_out = _by_tfmot(training, work.io)
     else:
-        carry_out = _by_ourselves(_wrapper(plan, model), lessons)
-    _claim(work, plan, model, lessons)
+        carry_out = _by_ourselves(_wrapper(plan, model), training)
+    _claim(work, plan, model, training)
     done: list[Compressed] = []
     for number, stage in enumerate(stages, start=1):
         folder = work.folder / "steps" / f"{number}-{stage.name}"
@@ -99,15 +98,15 @@ def _carried_out(carry_out: CarryOut, stage: Stage, before: keras.Model, folder:
     return finished
 
 
-def _by_ourselves(wrap: Wrap, lessons: Lessons) -> CarryOut:
+def _by_ourselves(wrap: Wrap, training: StepTraining) -> CarryOut:
     def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
         begun = _begun(stage, before, folder)
         job = TuneJob(
             model=begun.model,
             spec=spec_of(begun.model),
-            train=lessons.train,
-            validation=lessons.validation,
-            settings=lessons.settings,
+            train=training.train,
+            validation=training.validation,
+            settings=training.settings,
             out=folder,
             hooks=stage.hooks(),
             wrap=wrap,
@@ -129,14 +128,14 @@ def _check_by_tfmot(model: keras.Model, plan: Plan, stages: list[Stage], work: W
         check_tfmot(model, stage.spec)
 
 
-def _by_tfmot(lessons: Lessons, io: Edges) -> CarryOut:
+def _by_tfmot(training: StepTraining, io: IoType) -> CarryOut:
     """The steps by tensorflow-model-optimization."""
     from quantize.tfmot.backend import run_tfmot
 
     artifact_io: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
 
     def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
-        made = run_tfmot(before, stage.spec, replace(lessons, out=folder), artifact_io)
+        made = run_tfmot(before, stage.spec, replace(training, out=folder), artifact_io)
         if made.flatbuffer is not None:
             write_bytes(folder / ARTIFACT, made.flatbuffer)
         return made.compressed
@@ -175,11 +174,11 @@ def _wrapper(plan: Plan, original: keras.Model) -> Wrap:
     return lambda model: functools.reduce(lambda inner, wrap: wrap(inner), wraps, model)
 
 
-def _claim(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> None:
+def _claim(work: Work, plan: Plan, model: keras.Model, training: StepTraining) -> None:
     """Makes the folder this work's, or raises EffkerasError when it holds another's."""
     folder = work.folder
     check_can_make(folder)
-    table, source = plan.to_table(), _source(work, plan, model, lessons)
+    table, source = plan.to_table(), _source(work, plan, model, training)
     recipe, origin = folder / RECIPE, folder / SOURCE
     if recipe.is_file() and read_toml(recipe) != table:
         raise EffkerasError(f"{folder} holds the work of another recipe; give another --out, or delete it")
@@ -192,11 +191,11 @@ def _claim(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> None
     write_text(origin, json.dumps(source, indent=1) + "\n")
 
 
-def _source(work: Work, plan: Plan, model: keras.Model, lessons: Lessons) -> dict[str, Any]:
+def _source(work: Work, plan: Plan, model: keras.Model, training: StepTraining) -> dict[str, Any]:
     """What the steps' results depend on beside the recipe, as JSON keeps it."""
     source: dict[str, Any] = {"weights": fingerprint(model), "backend": work.backend}
     if plan.trains:
-        source |= {"data": contents(lessons.train), "training settings": to_table(lessons.settings)}
+        source |= {"data": contents(training.train), "training settings": to_table(training.settings)}
     if work.backend == "tfmot" and plan.trains_ranges:
         source["--io"] = work.io
     return json.loads(json.dumps(source))  # type: ignore[no-any-return]

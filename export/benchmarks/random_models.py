@@ -21,7 +21,7 @@ from quantize.rewriting.folding import fold
 if TYPE_CHECKING:
     import keras
 
-    from quantize.recipes import Edges
+    from quantize.recipes import IoType
 
 
 IMAGES = 4
@@ -36,7 +36,7 @@ def random_images(shape: Sequence[int], images: int = IMAGES, seed: int = 0) -> 
 def artifacts_on_random_images(
     model: keras.Model,
     recipes: Sequence[str],
-    io: Edges = "float32",
+    io: IoType = "float32",
     *,
     smaller: keras.Model | None = None,
 ) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from effkeras.support.registry import Registry
-from quantize.recipes import Edges
+from quantize.recipes import IoType
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
@@ -71,7 +71,7 @@ class Consumer:
     name: str
     summary: str
     models: tuple[Kind, ...]
-    io: tuple[Edges, ...]
+    io: tuple[IoType, ...]
     nms: tuple[Nms, ...]
     outputs: tuple[Output, ...]
     formats: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from effkeras.support.errors import EffkerasError, did_you_mean
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Nms, kind_of
-from quantize.recipes import Edges, Recipe, check_edges
+from quantize.recipes import IoType, Recipe, check_io
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec, NmsSpec
@@ -18,7 +18,7 @@ class Target:
     """A consumer, the type of inputs and outputs, and the NMS behind a detector."""
 
     consumer: Consumer
-    io: Edges = "float32"
+    io: IoType = "float32"
     nms: Nms = "none"
 
     def fitting(self, spec: ModelSpec) -> Target:
@@ -65,12 +65,12 @@ def nms_settings(own: NmsSpec, nms: Nms) -> NmsSpec:
     return replace(own, method="gaussian" if nms == "soft" else "hard")
 
 
-def _io(consumer: Consumer, recipe: Recipe, io: str | None) -> Edges:
+def _io(consumer: Consumer, recipe: Recipe, io: str | None) -> IoType:
     fitting = [one for one in consumer.io if one in recipe.io_types]
     if io is None and fitting:
         return fitting[0]
     asked = io or consumer.io[0]
-    check_edges(recipe, asked)
+    check_io(recipe, asked)
     for one in consumer.io:
         if one == asked:
             return one

@@ -16,7 +16,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.quiet import quiet
 from quantize.post_training.range_widening import widened_for_addends, widened_for_biases
 from quantize.post_training.ranges import Ranges
-from quantize.recipes import Edges, Recipe
+from quantize.recipes import IoType, Recipe
 from quantize.specs import Precision, PtqSpec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Rules:
     """
 
     recipe: Recipe
-    io: Edges = "float32"
+    io: IoType = "float32"
     kept: tuple[str, ...] = ()
     precision: Precision = "float32"
     only: tuple[str, ...] | None = None
@@ -150,7 +150,7 @@ def check_tensorflow_can(recipe: Recipe, spec: PtqSpec) -> None:
 
 
 def quantize_with_tensorflow(
-    model: keras.Model, recipe: Recipe, io: Edges, inputs: Inputs, extent: Extent | None
+    model: keras.Model, recipe: Recipe, io: IoType, inputs: Inputs, extent: Extent | None
 ) -> bytes:
     """Converts and quantizes a model.
 
@@ -178,7 +178,7 @@ def _converter(model: keras.Model) -> tuple[Any, list[str]]:
 
 
 def _configure(
-    converter: Any, recipe: Recipe, io: Edges, inputs: Callable[[], Iterator[list[np.ndarray]]]
+    converter: Any, recipe: Recipe, io: IoType, inputs: Callable[[], Iterator[list[np.ndarray]]]
 ) -> None:
     import tensorflow as tf
 

@@ -10,7 +10,7 @@ from quantize.post_training.backends import (
     check_tensorflow_can,
 )
 from quantize.post_training.ranges import RangeRule
-from quantize.recipes import Edges, Recipe, check_edges
+from quantize.recipes import IoType, Recipe, check_io
 from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class PtqOptions:
     """Everything about a quantization but the model and its images."""
 
     recipe: Recipe
-    io: Edges = "float32"
+    io: IoType = "float32"
     samples: int = SAMPLES
     seed: int = 0
     spec: PtqSpec = field(default_factory=PtqSpec)
@@ -46,7 +46,7 @@ def check(options: PtqOptions, data: object | None) -> None:
 
     Of the data it only matters whether there are any.
     """
-    check_edges(options.recipe, options.io)
+    check_io(options.recipe, options.io)
     options.range_rule()
     if options.spec.backend not in BACKENDS:
         hint = did_you_mean(options.spec.backend, BACKENDS)
@@ -69,7 +69,7 @@ def check(options: PtqOptions, data: object | None) -> None:
 
 def check_trained(options: PtqOptions) -> None:
     """Raises EffkerasError for options that a fake-quantized model, whose ranges are set, cannot follow."""
-    check_edges(options.recipe, options.io)
+    check_io(options.recipe, options.io)
     if (options.recipe.weights, options.recipe.activations) != ("int8", "int8"):
         raise EffkerasError(f"the model is fake-quantized for int8; {options.recipe.name} cannot use that")
     spec = options.spec

@@ -32,7 +32,7 @@ from quantize.post_training.calibration import (
 from quantize.post_training.fake_quantized import quantized_as_trained, trained_parts
 from quantize.post_training.options import SAMPLES, PtqOptions, check, check_trained
 from quantize.post_training.ranges import PIXELS, Ranges, as_range, check_shown, measure_ranges
-from quantize.recipes import Edges, Recipe, find
+from quantize.recipes import IoType, Recipe, find
 from quantize.report import StepReport
 from quantize.specs import PtqSpec
 
@@ -47,7 +47,7 @@ def ptq(
     recipe: str | Recipe,
     data: Calibration | None = None,
     *,
-    io: Edges = "float32",
+    io: IoType = "float32",
     samples: int = SAMPLES,
     seed: int = 0,
     spec: PtqSpec | None = None,
@@ -184,7 +184,7 @@ def _sampling(options: PtqOptions) -> Sampling:
     return Sampling(options.samples, options.seed)
 
 
-def _definition(model: keras.Model, io: Edges) -> ModelSpec | None:
+def _definition(model: keras.Model, io: IoType) -> ModelSpec | None:
     from effkeras.layers.normalize import spec_of
 
     try:

@@ -169,7 +169,7 @@ _CANDIDATES = 65
 class Histogram:
     """Counts of values in bins whose width is a power of two.
 
-    Edges are whole multiples of the width, which is the smallest that needs at most `BINS` bins. So when
+    IoType are whole multiples of the width, which is the smallest that needs at most `BINS` bins. So when
     the range grows, pairs of bins merge exactly, and the order of the data does not matter.
     """
 

@@ -36,13 +36,13 @@ from effkeras.support.console import note, progress, track
 from effkeras.support.errors import EffkerasError
 from effkeras.training.pipeline import BatchSpec, training_batches
 from quantize.distillation import meaning
-from quantize.lessons import Lessons
 from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
 from quantize.magnitude.pruning import finish_pruning, select_prunable
 from quantize.magnitude.selection import KernelFilter, Selection, select
 from quantize.magnitude.sparsity import relative_change, sparsity_of
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
+from quantize.splits import StepTraining
 from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
 
 WORKER = "quantize.tfmot.worker"
@@ -61,7 +61,7 @@ class Made:
 
 
 def run_tfmot(
-    model: keras.Model, spec: StepSpec, lessons: Lessons, io: Literal["float32", "int8"] = "float32"
+    model: keras.Model, spec: StepSpec, training: StepTraining, io: Literal["float32", "int8"] = "float32"
 ) -> Made:
     """Prunes, clusters or quantizes a classifier with tensorflow-model-optimization while it trains.
 
@@ -71,7 +71,7 @@ def run_tfmot(
     Args:
         model: a functional Keras classifier with one input.
         spec: which step, and how.
-        lessons: images and training.
+        training: images and training.
         io: type of the artifact's input and output.
 
     Returns:
@@ -81,16 +81,16 @@ def run_tfmot(
     Raises:
         EffkerasError: the tool refuses the model, its process ends early, or the training diverges.
     """
-    graph, task = _prepared(model, spec, lessons.tune)
-    definition = lessons.spec or spec_of(model)
-    train = matched(lessons.train, definition)
+    graph, task = _prepared(model, spec, training.tune)
+    definition = training.spec or spec_of(model)
+    train = matched(training.train, definition)
     with _work_folder() as folder:
         store = ImageStore(train, definition.input)
-        steps = max(1, len(store) // lessons.tune.batch)
-        task |= {"steps": steps * lessons.tune.epochs, "io": io}
+        steps = max(1, len(store) // training.tune.batch)
+        task |= {"steps": steps * training.tune.epochs, "io": io}
         with _Worker(folder, graph, task) as worker:
             worker.expect_ready()
-            _write_images(folder, store, definition, lessons)
+            _write_images(folder, store, definition, training)
             worker.finish(task["steps"])
         after = rewrite(graph, {})
         with np.load(folder / "result.npz", allow_pickle=False) as found:
@@ -240,8 +240,8 @@ def _pattern(spec: PruneSpec) -> dict[str, tuple[int, int] | str]:
     return {}
 
 
-def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, lessons: Lessons) -> None:
-    tune, augment = lessons.tune, lessons.settings.augment
+def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, training: StepTraining) -> None:
+    tune, augment = training.tune, training.settings.augment
     steps = max(1, len(store) // tune.batch)
     size = (steps * tune.batch, *spec.input.size, 3)
     if shutil.disk_usage(folder).free < math.prod(size):  # a full disk under a memory map kills the process

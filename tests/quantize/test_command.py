@@ -74,7 +74,7 @@ def test_a_model_of_others_is_taken(digit_classes, tmp_path):
 def test_a_folder_without_images_to_judge_by_is_refused(tiny_file, tmp_path, capsys):
     (tmp_path / "data" / "train").mkdir(parents=True)
     assert main([str(tiny_file), "--recipe", "int8", "--data", str(tmp_path / "data")]) == 2
-    assert "has neither a split val nor test" in capsys.readouterr().err
+    assert "has neither a split val nor a split test" in capsys.readouterr().err
 
 
 def test_settings_are_those_of_the_training():

@@ -20,8 +20,8 @@ from effkeras.training.pipeline import BatchSpec, training_batches
 from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, copy_of, tune
 from quantize.distillation import DistilledModel, distill, teaching, terms_for
-from quantize.lessons import Lessons
 from quantize.specs import DistillSpec, TuneSpec
+from quantize.splits import StepTraining
 
 ALL = DistillSpec(weight=1.0)
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=4)
@@ -236,10 +236,10 @@ def test_distillation_from_data_to_report(kind, digits, digit_classes, tmp_path)
     folder = digit_classes if kind == "classifier" else digits
     student = network(kind)
     before = student.get_weights()
-    lessons = Lessons(
+    training = StepTraining(
         open_data(folder, "train"), tmp_path, open_data(folder, "val"), TuneSpec(epochs=2, batch=8)
     )
-    made = distill(student, teacher(kind), lessons, ALL)
+    made = distill(student, teacher(kind), training, ALL)
     assert all(map(np.array_equal, before, student.get_weights()))
     assert not all(map(np.array_equal, before, made.model.get_weights()))
     assert {one.name for one in made.report.done} == set(terms_for(student, teacher(kind), 1.0))

@@ -19,7 +19,7 @@ SPEC = tiny_classifier().replace(classes=1, labels=("a",))
         ("train val test", None, "val", "test", ""),
         ("val test", None, "val", "test", ""),
         ("train val", None, "val", "val", "has only the split val"),
-        ("train test", None, "test", "test", "has only the split test: what is reported is what was decided"),
+        ("train test", None, "test", "test", "has only the split test: it decides, and"),
         ("train val test", "train", "val", "train", ""),
         ("train val test", "val", "val", "val", ""),
         ("train test", "train", "test", "train", ""),
@@ -39,5 +39,5 @@ def test_val_decides_and_test_is_reported_where_they_are(
 
 def test_a_folder_without_either_is_refused(tmp_path):
     write_folder(tmp_path, "train", ("a",), [("a", np.zeros((8, 8, 3), np.uint8))])
-    with pytest.raises(EffkerasError, match="neither a split val nor test"):
+    with pytest.raises(EffkerasError, match="neither a split val nor a split test"):
         Splits.open(tmp_path, SPEC)

@@ -22,9 +22,9 @@ from effkeras.graph.rewrite import Graph
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.errors import EffkerasError
 from quantize import prune
-from quantize.lessons import Lessons
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
+from quantize.splits import StepTraining
 from quantize.tfmot import backend as tfmot_backend
 from quantize.tfmot.backend import check_tfmot, run_tfmot
 from quantize.tfmot.graph import described, weights_of, with_weights_from
@@ -42,8 +42,8 @@ def lite() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def lessons(digit_classes, tmp_path_factory):
-    return Lessons(open_data(digit_classes, "train"), tmp_path_factory.mktemp("out"), tune=TUNE)
+def training(digit_classes, tmp_path_factory):
+    return StepTraining(open_data(digit_classes, "train"), tmp_path_factory.mktemp("out"), tune=TUNE)
 
 
 @pytest.fixture
@@ -85,10 +85,10 @@ def test_both_versions_of_keras_compute_the_same(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
-def test_pruning(lessons, pattern):
+def test_pruning(training, pattern):
     model, spec = lite(), PruneSpec(sparsity=0.5, pattern=pattern, every=1)
     before = model.get_weights()
-    made = run_tfmot(model, spec, lessons).compressed
+    made = run_tfmot(model, spec, training).compressed
     assert all(map(np.array_equal, before, model.get_weights()))
     zeros = {one.layer: one.share for one in sparsity_of(made.model, pattern).kernels if one.zeros}
     assert set(zeros) == {one.name for one in made.report.done}
@@ -98,20 +98,20 @@ def test_pruning(lessons, pattern):
 
 
 @pytest.mark.slow
-def test_clustering(lessons):
-    made = run_tfmot(lite(), ClusterSpec(clusters=8), lessons).compressed
+def test_clustering(training):
+    made = run_tfmot(lite(), ClusterSpec(clusters=8), training).compressed
     counts = {one.name: len(np.unique(made.model.get_layer(one.name).kernel)) for one in made.report.done}
     assert set(counts.values()) <= set(range(2, 9))
     assert len(counts) > 3
 
 
 @pytest.mark.slow
-def test_quantization_aware_training(lessons):
+def test_quantization_aware_training(training):
     # Random weights say much the same of all images, and agree with anything by chance.
     trained = effkeras.build("efficientnet-digits", weights="digits")
-    made = run_tfmot(trained, QatSpec(skip=("logits",)), lessons)
+    made = run_tfmot(trained, QatSpec(skip=("logits",)), training)
     artifact = LiteRTModel.of_bytes(made.flatbuffer)
-    pixels = np.stack([read_image(one.path) for one in lessons.train.records]).astype(np.float32)
+    pixels = np.stack([read_image(one.path) for one in training.train.records]).astype(np.float32)
     wanted = made.compressed.model.predict_on_batch(pixels)
     (got,) = artifact(pixels).values()
     # A few steps leave the tool's ranges about where they start, at -6 to 6: close is all that can be asked.
@@ -121,9 +121,9 @@ def test_quantization_aware_training(lessons):
 
 
 @pytest.mark.slow
-def test_what_was_pruned_stays_zero_in_quantization_aware_training(lessons):
+def test_what_was_pruned_stays_zero_in_quantization_aware_training(training):
     pruned = prune(lite(), PruneSpec(sparsity=0.7)).model
-    made = run_tfmot(pruned, QatSpec(), lessons).compressed.model
+    made = run_tfmot(pruned, QatSpec(), training).compressed.model
     for before, after in zip(sparsity_of(pruned).kernels, sparsity_of(made).kernels, strict=True):
         assert after.share >= before.share
     assert sparsity_of(made).share > 0.4
@@ -163,8 +163,8 @@ def test_settings_that_the_tool_lacks(spec, message):
         check_tfmot(lite(), spec)
 
 
-def test_images_with_boxes_are_refused(digits, lessons):
-    boxes = dataclasses.replace(lessons, train=open_data(digits, "train"))
+def test_images_with_boxes_are_refused(digits, training):
+    boxes = dataclasses.replace(training, train=open_data(digits, "train"))
     with pytest.raises(EffkerasError, match="needs a folder per class"):
         run_tfmot(lite(), PruneSpec(), boxes)
 
@@ -192,12 +192,12 @@ def test_a_worker_that_never_gets_ready(worker, program, message):
         (READY + 'print(\'{"event": "step", "at": 1, "loss": 2.0}\')', "ended with code 0"),
     ],
 )
-def test_a_worker_that_dies_at_work(worker, lessons, program, message):
+def test_a_worker_that_dies_at_work(worker, training, program, message):
     worker(program)
     model = lite()
     before = model.get_weights()
     with pytest.raises(EffkerasError, match=message):
-        run_tfmot(model, PruneSpec(), lessons)
+        run_tfmot(model, PruneSpec(), training)
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
