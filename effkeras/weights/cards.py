@@ -13,8 +13,7 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.files import inside, safe_name
-from effkeras.weights.download import download
-from effkeras.weights.unpack import is_archive, unpack
+from effkeras.weights.download import download, is_archive, unpack
 
 
 class Located(NamedTuple):

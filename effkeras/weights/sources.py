@@ -159,7 +159,7 @@ _MODULES = {
     "tensorflow": "tf_checkpoints",
     "keras": "keras_files",
     "hdf5": "keras_h5",
-    "safetensors": "torch_files",
+    "safetensors": "timm",
 }
 
 

@@ -15,7 +15,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.weights import load_weights
 from effkeras.weights.keras_files import save
-from effkeras.weights.official_names import official_names
+from effkeras.weights.tf_checkpoints import official_names
 
 BOTH = ["detect", "segment"]
 

@@ -1,8 +1,10 @@
-"""Downloads resume, are checked, and appear whole or not at all; a real server breaks off on purpose."""
+"""Downloads resume and appear whole or not at all; archives unpack below their folder, or not at all."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import pytest
 from effkeras.definitions.definition import WeightsSpec
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.cards import check
-from effkeras.weights.download import download
+from effkeras.weights.download import download, unpack
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -153,3 +155,48 @@ def test_without_network_it_says_where_to_put_the_file(tmp_path):
 def test_only_http_is_fetched(url, tmp_path):
     with pytest.raises(EffkerasError, match="not an http or https address"):
         download(url, tmp_path / "w.h5")
+
+
+def archive(path: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            member.size = 3 if kind == tarfile.REGTYPE else 0
+            tar.addfile(member, io.BytesIO(b"abc"))
+    return path
+
+
+def test_files_and_folders(tmp_path):
+    path = archive(tmp_path / "a.tgz", ("d0", tarfile.DIRTYPE), ("d0/model.index", tarfile.REGTYPE))
+    unpack(path, tmp_path / "out")
+    assert (tmp_path / "out" / "d0" / "model.index").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "why"),
+    [
+        ("../evil", tarfile.REGTYPE, "leads out"),
+        ("/tmp/evil", tarfile.REGTYPE, "leads out"),
+        ("a/../../evil", tarfile.REGTYPE, "leads out"),
+        ("link", tarfile.SYMTYPE, "link or a device"),
+        ("link", tarfile.LNKTYPE, "link or a device"),
+        ("device", tarfile.CHRTYPE, "link or a device"),
+        ("pipe", tarfile.FIFOTYPE, "link or a device"),
+    ],
+)
+def test_hostile_members_are_refused_and_nothing_is_unpacked(name, kind, why, tmp_path):
+    path = archive(tmp_path / "a.tgz", ("good", tarfile.REGTYPE), (name, kind))
+    with pytest.raises(EffkerasError, match=f"not safe to unpack.*{why}"):
+        unpack(path, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tgz"]
+
+
+@pytest.mark.parametrize("keep", [0, 20, 0.3, 0.6])
+def test_a_cut_archive_is_refused(keep, tmp_path):
+    path = archive(tmp_path / "a.tgz", *((f"f{index}", tarfile.REGTYPE) for index in range(40)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(EffkerasError, match="cannot unpack"):
+        unpack(path, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tgz"]

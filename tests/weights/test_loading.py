@@ -21,8 +21,7 @@ from effkeras.graph.counting import layer_channels
 from effkeras.support.errors import EffkerasError
 from effkeras.weights import load_weights
 from effkeras.weights.keras_files import save
-from effkeras.weights.official_names import official_names
-from effkeras.weights.tf_checkpoints import EMA_SUFFIX
+from effkeras.weights.tf_checkpoints import EMA_SUFFIX, official_names
 
 HAVE_BIAS = ("/se/", "resample_", "op_after_combine", "class_net/", "box_net/", "/dense/")
 STEM = "efficientnet-b0/stem/conv2d/kernel"

@@ -1,4 +1,4 @@
-"""Object-based checkpoints load by the names that their object graph keeps."""
+"""TensorFlow checkpoints of both kinds load, and every weight has the name that the authors gave it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import pytest
 import tensorflow as tf
 from support.checkpoint_writer import write_checkpoint
 from support.goldens import official_weight
+from support.official_variables import official_models, official_variables
+from support.proofs import NAMES, proven
 
 import effkeras
 from effkeras.building.models import build_spec
 from effkeras.definitions.definition import ModelSpec, with_classes
+from effkeras.graph.counting import weight_shapes
 from effkeras.support.errors import EffkerasError
 from effkeras.weights import load_weights
-from effkeras.weights.official_names import official_names
-from effkeras.weights.tf_checkpoints import EMA_SUFFIX, OBJECT_GRAPH
+from effkeras.weights.tf_checkpoints import EMA_SUFFIX, OBJECT_GRAPH, official_names
 
 
 @functools.cache
@@ -160,3 +162,16 @@ def test_the_networks_name_may_be_another(model, official, tmp_path):
     renamed = {name.replace(scope, "mine/"): value for name, value in official.items()}
     load_weights(model, write_checkpoint(tmp_path, {f"{n}{EMA_SUFFIX}": v for n, v in renamed.items()}))
     assert_loaded(model, official)
+
+
+@pytest.mark.parametrize("model", proven(official_models(), NAMES))
+def test_names_and_shapes_are_those_of_the_authors(model):
+    spec = effkeras.spec(model)
+    names = official_names(spec)
+    ours = {names[weight]: shape for weight, shape in weight_shapes(spec).items()}
+    assert ours == official_variables(model)
+
+
+def test_a_network_without_such_checkpoints_says_so():
+    with pytest.raises(EffkerasError, match=r"squeezenet-1\.1: no TensorFlow checkpoint"):
+        official_names(effkeras.spec("squeezenet-1.1"))

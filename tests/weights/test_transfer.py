@@ -20,7 +20,7 @@ from effkeras.graph.counting import backbone_layers
 from effkeras.support.errors import EffkerasError
 from effkeras.weights import load_weights
 from effkeras.weights.keras_files import save
-from effkeras.weights.official_names import official_names
+from effkeras.weights.tf_checkpoints import official_names
 
 SMALL = {"width": 0.35, "depth": 0.3}
 

@@ -17,7 +17,7 @@ import effkeras
 from effkeras.graph.counting import layer_channels
 from effkeras.support.errors import EffkerasError
 from effkeras.weights import load_weights, open_weights
-from effkeras.weights.timm_names import torch_entries
+from effkeras.weights.timm import torch_entries
 
 QUICK = {
     "tf_efficientnet_b0": "efficientnet-b0",
