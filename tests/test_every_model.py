@@ -15,21 +15,19 @@ from effkeras.definitions.definition import ModelSpec, with_size
 from effkeras.graph.counting import count, layer_channels
 
 CLASSIFIER_SIDES, DETECTOR_SIDES, APPLICATION_SIDES = (64, 96), (128, 96), (96, 128)
+# A small one for each way to build blocks; tests/graph/ has cells and those that Keras builds.
+QUICK = (
+    *("efficientnet-digits", "efficientnet-digits-b0", "efficientnet-edgetpu-s", "efficientnet-lite0"),
+    *("efficientnetv2-b0", "efficientdet-digits", "efficientdet-digits-d0", "mnasnet-a1-0.35"),
+    *("mobilenet-v2-0.35", "mobilenet-v3-small", "mobilenet-v3-small-minimalistic", "squeezenet-1.1"),
+)
 # Their windows leave out the border unless they are a detector's; tests/test_backbones.py builds those.
 WITHOUT_BORDER = ("inceptionresnetv2", "inceptionv3", "xception")
 
 
 def _param(model: str) -> object:
-    is_small = _is_small(effkeras.spec(model))
-    return pytest.param(
-        model, marks=[proves(model, BUILT), *([] if is_small else [pytest.mark.nightly("zoo")])], id=model
-    )
-
-
-def _is_small(spec: ModelSpec) -> bool:
-    if spec.network.needs_keras:
-        return False  # to count it is to build it; tests/graph/test_applications.py has quick ones
-    return len(layer_channels(spec)) < 160 and count(spec).total < 10e6
+    nightly = [] if model in QUICK else [pytest.mark.nightly("zoo")]
+    return pytest.param(model, marks=[proves(model, BUILT), *nightly], id=model)
 
 
 def _sides(spec: ModelSpec) -> tuple[int, int]:

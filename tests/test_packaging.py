@@ -42,6 +42,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
     assert not [name for name in names if name.startswith(("tests/", "models/"))]
 
 
+@pytest.mark.slow
 def test_wheel_works_outside_the_checkout(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

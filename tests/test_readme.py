@@ -61,6 +61,7 @@ def test_there_are_five_calls():
     assert len(console_calls()) + len(python_blocks()) >= 5
 
 
+@pytest.mark.slow
 def test_calls_print_what_the_readme_shows(checkout, monkeypatch, capfd):
     """One call in a process of its own, in which TensorFlow is loaded anew; the others spare its start."""
     monkeypatch.chdir(checkout)
@@ -91,6 +92,7 @@ def _in_a_process(words: list[str]) -> int:
     return subprocess.run(words, env={**os.environ, "PATH": path}).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", python_blocks())
 def test_python_prints_what_its_comments_say(block, checkout, monkeypatch, capsys):
     monkeypatch.chdir(checkout)

@@ -194,6 +194,7 @@ def test_artifacts_have_a_third_output(model):
     assert found["mask_logits"].shape == (2, 16, 16, 11)
 
 
+@pytest.mark.slow
 def test_int8_masks_are_those_of_the_model(data):
     """Randomised so that classes differ: 8 of 10 pixels keep theirs."""
     keras.utils.set_random_seed(0)

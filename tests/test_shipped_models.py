@@ -32,8 +32,13 @@ def test_weights_are_small_and_belong_to_the_definition(name):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("efficientdet-digits", marks=pytest.mark.slow),
+        pytest.param("efficientdet-digits-d0", marks=pytest.mark.nightly("training")),
+    ],
+)
 def test_detectors_find_digits(name, tmp_path):
     folder = digits_folder(tmp_path / "d", train=1, val=1, test=1000)
     model = effkeras.build(name, weights="digits")

@@ -196,6 +196,7 @@ def test_a_saved_model_is_built_with_its_weights(detector, file):
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_the_model(detector, file):
     np.save(file.parent / "pixels.npy", pixels())
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -272,7 +273,7 @@ def loss_by_hand(targets: dict, outputs: dict) -> float:
     return focal[labels != -2].sum() / positives + 50 * huber[labels >= 0].sum() / (4 * positives)
 
 
-@pytest.mark.parametrize("classes", [3, 1])
+@pytest.mark.parametrize("classes", [pytest.param(3, marks=pytest.mark.slow), 1])
 def test_a_detector_trains_with_plain_keras(classes):
     import tensorflow as tf
 

@@ -20,7 +20,7 @@ SIDE = 64  # that of tiny_models' images
 # Against the Keras model, in int8, at random weights; long sums that nothing normalises are hard on int8.
 LOWEST_DECIBELS = {"mobilenet": 28, "densenet121": 12, "resnet50v2": 5, "convnexttiny": 20, "vgg16": 26}
 EVERY = [
-    pytest.param(name, marks=[] if name == "mobilenet" else [pytest.mark.nightly("zoo")])
+    pytest.param(name, marks=pytest.mark.slow if name == "mobilenet" else pytest.mark.nightly("zoo"))
     for name in LOWEST_DECIBELS
 ]
 

@@ -291,6 +291,7 @@ def test_a_zoo_name_is_exported_with_random_weights(tmp_path, capsys):
     assert out.is_file()
 
 
+@pytest.mark.slow
 def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path, capsys, monkeypatch):
     """With a metric that sees every error, int8 is never good enough and mixed precision is."""
     from quantize import accuracy, attempts
@@ -318,6 +319,7 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
     assert (tmp_path / "net.search" / "mixed.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["w8a16", "int4", "dynamic-int4"])
 def test_every_recipe_makes_a_file(recipe, run, data, tmp_path, capsys):
     out = tmp_path / f"{recipe}.tflite"
@@ -325,6 +327,7 @@ def test_every_recipe_makes_a_file(recipe, run, data, tmp_path, capsys):
     assert LiteRTModel.open(out).spec.name == CLASSIFIER
 
 
+@pytest.mark.slow
 def test_how_ranges_are_found_can_be_said(run, data, tmp_path):
     out = tmp_path / "net.tflite"
     options = ["--ranges", "mse", "--correct-bias", "--equalize", "--samples", "4", "--limit", "2"]
@@ -354,7 +357,13 @@ DECODED = ["location", "category", "score", "number of detections"]
     [
         (["--for", "mediapipe"], "fp16-mediapipe-float32", DECODED, DECODED),
         (["--for", "raw"], "fp16", ["box_deltas", "class_logits"], ["location", "score"]),
-        (["--for", "xnnpack", "--nms", "soft"], "fp16-xnnpack-soft", FOUR, DECODED),
+        pytest.param(
+            ["--for", "xnnpack", "--nms", "soft"],
+            "fp16-xnnpack-soft",
+            FOUR,
+            DECODED,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_detector_for_each_consumer(options, file, outputs, notes, detector, capsys):

@@ -45,7 +45,7 @@ def test_other_images_cannot_be_compared():
         compare(top1(RIGHT[0]), top1(RIGHT[1][:100]))
 
 
-@pytest.mark.parametrize("kind", ["efficientdet", "efficientnet"])
+@pytest.mark.parametrize("kind", [pytest.param("efficientdet", marks=pytest.mark.slow), "efficientnet"])
 def test_outcomes_have_the_value_that_evaluation_has(kind, digits, digit_classes, tmp_path):
     import effkeras
 

@@ -20,10 +20,10 @@ from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter
 from effkeras.litert.verify import verified
 
-COUNT = 300
+COUNT = 120
 
 
-@pytest.mark.parametrize("name", [DETECTORS[0], CLASSIFIERS[0]])
+@pytest.mark.parametrize("name", [pytest.param(DETECTORS[0], marks=pytest.mark.slow), CLASSIFIERS[0]])
 @pytest.mark.parametrize("recipe", ["fp16", "int8"])
 def test_sound_files_pass(name, recipe):
     flatbuffer = quantized(name, recipe).flatbuffer

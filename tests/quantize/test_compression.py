@@ -93,6 +93,7 @@ def test_the_same_again_does_nothing_twice(pruned, model, digit_classes, capsys)
     assert again.quantized.flatbuffer == made.quantized.flatbuffer
 
 
+@pytest.mark.slow
 def test_a_step_goes_on_after_its_last_epoch(pruned, model, digit_classes, tmp_path, monkeypatch):
     """Masks, schedule, optimizer and averages included: the result is the same to the bit."""
 
@@ -170,6 +171,7 @@ def test_what_a_budget_may_need_is_asked_before_any_work(model, digit_classes, t
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_equalisation_and_what_distillation_reached_are_reported(model, digit_classes):
     made = compress(model, plan("distill-equalize-int8"), digit_classes)
     assert [one.step for one in made.reports] == ["distill", "equalize", "ptq"]
@@ -199,7 +201,7 @@ def zeros(monkeypatch):
 
 
 @pytest.mark.usefixtures("zeros")
-@pytest.mark.parametrize("recipe", ["int8", "prune50-float32"])
+@pytest.mark.parametrize("recipe", ["int8", pytest.param("prune50-float32", marks=pytest.mark.slow)])
 def test_an_artifact_that_says_the_same_of_all_is_not_written(recipe, model, digit_classes, tmp_path, capsys):
     problem = "probabilities is the same for all of 4 images, and the model's is not"
     save(model, tmp_path / "tiny.keras")
@@ -296,9 +298,14 @@ def test_only_classifiers_of_images_are_adopted():
         adopt(keras.Model(image, keras.layers.Dense(2)(flat)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "recipe", ["channels30-qat-int8", "friendly-distill-int8", "cluster8-dynamic", "prune2of4-qat-int8"]
+    "recipe",
+    [
+        pytest.param("channels30-qat-int8", marks=pytest.mark.slow),
+        pytest.param("friendly-distill-int8", marks=pytest.mark.slow),
+        pytest.param("cluster8-dynamic", marks=pytest.mark.slow),
+        pytest.param("prune2of4-qat-int8", marks=pytest.mark.nightly("training")),
+    ],
 )
 def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
     spec = effkeras.spec("efficientnet-digits-b0")
@@ -312,8 +319,7 @@ def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_steps_can_be_tfmots(digit_classes, tmp_path, capsys):
-    model = effkeras.build("efficientnet-digits", weights="digits")
+def test_the_steps_can_be_tfmots(model, digit_classes, tmp_path, capsys):
     eager = dataclasses.replace(plan("prune50-int8"), steps={"prune": PruneSpec(every=1)})  # of few steps
     options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
     made = compress(model, eager, digit_classes, options)

@@ -103,7 +103,13 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn(kind, batch):
     assert loss_of(DistilledModel(copy, teacher(kind), ALL), kind, batch(kind)) == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["classifier", pytest.param("detector", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("classifier", marks=pytest.mark.slow),
+        pytest.param("detector", marks=pytest.mark.nightly("training")),
+    ],
+)
 def test_a_random_student_approaches_its_teacher(kind, batch):
     student, master = network(kind), teacher(kind)
     before = master.get_weights()

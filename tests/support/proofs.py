@@ -31,7 +31,6 @@ def proves(model: str, proof: Proof) -> pytest.MarkDecorator:
     return pytest.mark.proves(model, proof)
 
 
-def proven(models: Iterable[str], proof: Proof, *, nightly: bool = False) -> list:
-    """Parameters, one a model, each marked with what its test proves."""
-    marks = [pytest.mark.nightly("zoo")] if nightly else []
-    return [pytest.param(model, marks=[proves(model, proof), *marks], id=model) for model in models]
+def proven(models: Iterable[str], proof: Proof, *more: pytest.MarkDecorator) -> list:
+    """Parameters, one a model, each marked with what its test proves, and as said."""
+    return [pytest.param(model, marks=[proves(model, proof), *more], id=model) for model in models]

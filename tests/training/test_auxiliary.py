@@ -140,6 +140,7 @@ def run(digit_classes, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_training_improves_and_leaves_a_plain_model(run):
     losses = [json.loads(line)["loss"] for line in (run / "results.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
@@ -149,6 +150,7 @@ def test_training_improves_and_leaves_a_plain_model(run):
     assert spec_of(model).network.auxiliary == 0.4  # training it further has the head again
 
 
+@pytest.mark.slow
 def test_the_head_is_not_exported(run, tmp_path):
     """Neither from a run folder nor from a file that still has it, as a checkpoint callback saves it."""
     plain = effkeras.load(run)

@@ -29,7 +29,7 @@ def small_detector() -> ModelSpec:
     return spec.replace(name="small", fpn=fpn, head=HeadSpec(repeats=1))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("training")
 def test_a_detector_on_a_classifier_finds_digits(tmp_path):
     """The shipped classifier of single digits, with its weights, becomes a detector of many."""
     data = digits_folder(tmp_path / "data", size=SIDE, train=1200, val=100, max_digits=4)

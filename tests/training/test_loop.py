@@ -151,6 +151,7 @@ def test_a_finished_run_is_left_alone(classifier_run, digit_classes, capsys):
     assert (classifier_run / "checkpoint.npz").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_path, monkeypatch):
     """Interrupted after the first checkpoint; dropout, stochastic depth, DropBlock and averages included."""
     from effkeras.training import session

@@ -21,12 +21,14 @@ from effkeras.weights import load_weights, open_weights
 
 SIDE = 64
 QUICK: dict[str, Callable] = {
-    "efficientnet-b0": keras.applications.EfficientNetB0,
-    "efficientnetv2-b0": keras.applications.EfficientNetV2B0,
     "mobilenet-v2": keras.applications.MobileNetV2,
     "mobilenet-v3-small": keras.applications.MobileNetV3Small,
 }
 SLOW: dict[str, Callable] = {
+    "efficientnet-b0": keras.applications.EfficientNetB0,
+    "efficientnetv2-b0": keras.applications.EfficientNetV2B0,
+}
+NIGHTLY: dict[str, Callable] = {
     "efficientnet-b3": keras.applications.EfficientNetB3,
     "efficientnetv2-s": keras.applications.EfficientNetV2S,
     "efficientnetv2-b3": keras.applications.EfficientNetV2B3,
@@ -44,7 +46,7 @@ SLOW: dict[str, Callable] = {
 
 def twin(name: str, **options: object) -> keras.Model:
     """keras.applications' model, every weight random and none that a layer could do without."""
-    build = (QUICK | SLOW)[name]
+    build = (QUICK | SLOW | NIGHTLY)[name]
     # Layers without a name of their own are numbered; a fresh count makes that as in a fresh process.
     keras.backend.clear_session()
     model = build(weights=None, classifier_activation=None, input_shape=(SIDE, SIDE, 3), **options)
@@ -150,7 +152,14 @@ def small() -> keras.Model:
     return twin("mobilenet-v3-small")
 
 
-@pytest.mark.parametrize("name", [*proven(QUICK, KERAS), *proven(SLOW, KERAS, nightly=True)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *proven(QUICK, KERAS),
+        *proven(SLOW, KERAS, pytest.mark.slow),
+        *proven(NIGHTLY, KERAS, pytest.mark.nightly("zoo")),
+    ],
+)
 def test_outputs_equal_keras_applications(name, pixels, tmp_path):
     model = twin(name)
     wanted = theirs(model, name, pixels)

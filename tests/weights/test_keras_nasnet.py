@@ -54,13 +54,14 @@ def assert_equal(ours: keras.Model, reference: keras.Model) -> None:
 
 # An odd size beside an even one: every stride pads on one side or on both.
 @proves("nasnet-mobile", KERAS)
+@pytest.mark.slow
 def test_mobile_is_keras_applications():
     ours = effkeras.build("nasnet-mobile", input_shape=(75, 64), classes=7, activation=None)
     assert_equal(ours, theirs(keras.applications.NASNetMobile, (75, 64), 7))
 
 
 @proves("nasnet-large", KERAS)
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 def test_large_is_keras_applications():
     ours = effkeras.build("nasnet-large", input_shape=(64, 75), classes=7, activation=None)
     assert_equal(ours, theirs(keras.applications.NASNetLarge, (64, 75), 7))

@@ -20,13 +20,15 @@ from effkeras.weights import load_weights, open_weights
 from effkeras.weights.timm import torch_entries
 
 QUICK = {
-    "tf_efficientnet_b0": "efficientnet-b0",
     "efficientnet_b0": "efficientnet-b0",
-    "tf_mixnet_s": "mixnet-s",
     "tf_mobilenetv3_large_100": "mobilenet-v3-large",
-    "tf_efficientdet_lite0": "efficientdet-lite0",
 }
 SLOW = {
+    "tf_mixnet_s": "mixnet-s",
+    "tf_efficientdet_lite0": "efficientdet-lite0",
+}
+NIGHTLY = {
+    "tf_efficientnet_b0": "efficientnet-b0",
     "tf_efficientnet_lite0": "efficientnet-lite0",
     "tf_efficientnetv2_b0": "efficientnetv2-b0",
     "tf_efficientnetv2_s": "efficientnetv2-s",
@@ -82,9 +84,10 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> None:
     ("theirs", "ours"),
     [
         *(pytest.param(*pair, marks=proves(pair[1], TIMM)) for pair in QUICK.items()),
+        *(pytest.param(*pair, marks=[proves(pair[1], TIMM), pytest.mark.slow]) for pair in SLOW.items()),
         *(
             pytest.param(*pair, marks=[proves(pair[1], TIMM), pytest.mark.nightly("zoo")])
-            for pair in SLOW.items()
+            for pair in NIGHTLY.items()
         ),
     ],
 )
@@ -100,7 +103,7 @@ def test_outputs_equal_theirs(theirs, ours, tmp_path):
         close(np.asarray(found["box_deltas"]), golden.outputs["box"])
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [*QUICK.items(), *SLOW.items(), *LISTED.items()])
+@pytest.mark.parametrize(("theirs", "ours"), (QUICK | SLOW | NIGHTLY | LISTED).items())
 def test_names_are_those_of_their_state_dicts(theirs, ours):
     stored = {name for name in read_torch_golden(theirs).shapes if not name.endswith("num_batches_tracked")}
     spec = effkeras.spec(ours)

@@ -20,6 +20,7 @@ from export.benchmarks.size import draw_statistics
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
 
+@pytest.mark.slow
 def test_a_lite_network_is_taken_whole_by_both():
     recipes = (("float32", "float32"), ("int8", "float32"), ("int8", "uint8"))
     made = Made((64, 64), *(quantized(CLASSIFIER, recipe, io).flatbuffer for recipe, io in recipes))
@@ -36,6 +37,7 @@ def test_a_lite_network_is_taken_whole_by_both():
     assert device.split(" / ")[0] == device.split(" / ")[1]
 
 
+@pytest.mark.slow
 def test_batch_norms_get_the_statistics_of_what_they_see():
     keras.utils.set_random_seed(0)
     model = build_spec(tiny_spec(DETECTOR))

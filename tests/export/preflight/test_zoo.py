@@ -74,19 +74,23 @@ def test_partitions_are_those_that_litert_cuts():
     assert sum(len(piece.operators) for piece in pieces if piece.taken) == delegated.delegated_ops
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("efficientdet-lite0", 320),
-        ("efficientdet-lite1", 128),
-        ("efficientdet-lite2", 128),
-        ("efficientdet-lite3", 128),
-        ("efficientdet-lite4", 128),
-        ("efficientnet-lite1", 64),
-        ("efficientnet-lite2", 64),
-        ("efficientnet-lite3", 64),
-        ("efficientnet-lite4", 64),
+        pytest.param("efficientdet-lite0", 320, marks=pytest.mark.slow),
+        pytest.param("efficientnet-lite1", 64, marks=pytest.mark.slow),
+        *(
+            pytest.param(name, size, marks=pytest.mark.nightly("zoo"))
+            for name, size in (
+                ("efficientdet-lite1", 128),
+                ("efficientdet-lite2", 128),
+                ("efficientdet-lite3", 128),
+                ("efficientdet-lite4", 128),
+                ("efficientnet-lite2", 64),
+                ("efficientnet-lite3", 64),
+                ("efficientnet-lite4", 64),
+            )
+        ),
     ],
 )
 def test_all_lite_models_map(name, size):
@@ -99,7 +103,7 @@ def test_all_lite_models_map(name, size):
         assert counts == GOOGLES_LITE0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 def test_d0_ends_at_its_first_gate():
     """Its squeeze-and-excitation averages over 256 x 256 positions."""
     found = check_for(built("efficientdet-d0", 512), "edgetpu")

@@ -264,8 +264,13 @@ def test_boxes_and_masks_of_a_batch_of_different_images(tmp_path):
         np.testing.assert_allclose(together["scores"][position], alone["scores"], atol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientdet-digits", "efficientnet-digits"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("efficientdet-digits", marks=pytest.mark.slow),
+        pytest.param("efficientnet-digits", marks=pytest.mark.nightly("zoo")),
+    ],
+)
 def test_photographs_and_digits_are_answered_as_by_our_predictor(name, tmp_path):
     """Run where effkeras and Keras cannot be imported."""
     shown = digits_folder(tmp_path / "data", size=160, test=6) / "test" / "images"

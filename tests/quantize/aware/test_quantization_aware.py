@@ -64,8 +64,13 @@ def test_one_range_spans_all_levels_of_an_output():
     assert ranges["stem_act_range"].mode == "ema"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [LITE, SWISH])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(LITE, marks=pytest.mark.slow),
+        pytest.param(SWISH, marks=pytest.mark.nightly("zoo")),
+    ],
+)
 def test_detectors_saved_loaded_and_cloned_it_is_the_same(name, tmp_path):
     check_kept(prepared(name).model, random_images(2), tmp_path)
 
@@ -165,7 +170,7 @@ def test_layers_of_ones_own_are_left_and_named():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly("zoo")
 @pytest.mark.parametrize("base", ["nasnet-mobile", "pnasnet-mobile"])
 def test_cells(base):
     model = build_spec(tiny_cells(base, (64, 64), survival=0.7), activation=None)

@@ -31,9 +31,16 @@ from quantize.channels.search import CLOSE, bisect
 from quantize.specs import ChannelSpec
 
 HALF = ChannelSpec(divisor=2, smallest=2)
-QUICK = ("efficientnet-lite0", "efficientnet-b0", "mobilenet-v3-small", "efficientdet-d0")
+QUICK = ("efficientnet-lite0", "mobilenet-v3-small", pytest.param("efficientdet-d0", marks=pytest.mark.slow))
 LONG = (
-    *("efficientnetv2-b0", "mixnet-s", "squeezenet-1.1", "nasnet-mobile", "pnasnet-mobile"),
+    *(
+        "efficientnet-b0",
+        "efficientnetv2-b0",
+        "mixnet-s",
+        "squeezenet-1.1",
+        "nasnet-mobile",
+        "pnasnet-mobile",
+    ),
     *("efficientdet-lite0", "segmenting"),
 )
 OURS = (*QUICK, *(pytest.param(name, marks=pytest.mark.nightly("zoo")) for name in LONG))
@@ -99,7 +106,13 @@ def test_the_result_is_what_its_definition_builds(name, tmp_path):
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.nightly("zoo"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("MobileNetV2", marks=pytest.mark.slow),
+        pytest.param("ResNet50", marks=pytest.mark.nightly("zoo")),
+    ],
+)
 def test_a_model_without_definition_is_pruned_alike(name):
     model = foreign(name)
     check_masks(model)

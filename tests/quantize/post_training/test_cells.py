@@ -18,7 +18,10 @@ from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
 from quantize.recipes import find
 
-BASES = ("nasnet-mobile", pytest.param("pnasnet-mobile", marks=pytest.mark.slow))
+BASES = (
+    pytest.param("nasnet-mobile", marks=pytest.mark.slow),
+    pytest.param("pnasnet-mobile", marks=pytest.mark.nightly("zoo")),
+)
 
 
 @functools.cache
@@ -41,7 +44,6 @@ def test_float_computes_the_same_in_one_partition(base):
     assert (made.delegated().share, made.delegated().partitions) == (1, 1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_int8_leaves_nothing_in_float_and_stays_close(base):
     made = artifact(base, "int8", "int8")

@@ -27,8 +27,14 @@ LITE, SWISH = DETECTORS
 LOWEST_DECIBELS = {"float32": 110, "fp16": 54, "dynamic": 26, "int8": 22}
 
 
-@pytest.mark.parametrize("recipe", LOWEST_DECIBELS)
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        *((LITE, recipe) for recipe in LOWEST_DECIBELS),
+        *(pytest.param(SWISH, recipe, marks=pytest.mark.slow) for recipe in ("float32", "int8")),
+        *(pytest.param(SWISH, recipe, marks=pytest.mark.nightly("zoo")) for recipe in ("fp16", "dynamic")),
+    ],
+)
 def test_outputs_stay_close(name, recipe):
     wanted = keras_outputs(tiny_model(name), random_images(8))
     got = LiteRTModel.of_bytes(quantized(name, recipe).flatbuffer)(random_images(8))
@@ -42,7 +48,7 @@ def test_sizes_shrink_recipe_by_recipe():
     assert sizes["fp16"] < 0.7 * sizes["float32"]
 
 
-@pytest.mark.parametrize("name", DETECTORS + CLASSIFIERS[:1])
+@pytest.mark.parametrize("name", [LITE, CLASSIFIERS[0], pytest.param(SWISH, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_int8_has_no_float_at_all(name, io):
     made = quantized(name, "int8", io)
@@ -72,7 +78,10 @@ def test_dynamic_keeps_depthwise_in_float_and_says_why():
     assert not [layer for layer in left if layer.op == "CONV_2D"]
 
 
-@pytest.mark.parametrize(("name", "scale", "zero_point"), [(LITE, 1 / 128, -1), (SWISH, 1.0, -128)])
+@pytest.mark.parametrize(
+    ("name", "scale", "zero_point"),
+    [(LITE, 1 / 128, -1), pytest.param(SWISH, 1.0, -128, marks=pytest.mark.slow)],
+)
 def test_the_input_is_the_pixel_itself(name, scale, zero_point):
     spec = tiny_spec(name).input
     for io, shift in (("int8", 0), ("uint8", 128)):

@@ -101,6 +101,7 @@ def test_out_of_reach_gives_the_best_and_says_so(plain_drop):
     assert "beyond the budget" in found.report.skipped[0].why
 
 
+@pytest.mark.slow
 def test_a_killed_search_measures_nothing_twice(half, plain_drop, tmp_path):
     whole = Judge()
     search(plain_drop * 0.4, whole, work=tmp_path / "whole")

@@ -18,7 +18,13 @@ from quantize import fold
 
 # Of the outputs' standard deviation.
 TOLERANCE = 1e-3
-QUICK = ("efficientdet-lite0", "efficientdet-d0", "efficientnet-b0", "mixnet-s", "mobilenet-v3-small")
+QUICK = (
+    "efficientdet-lite0",
+    "mobilenet-v3-small",
+    pytest.param("efficientdet-d0", marks=pytest.mark.slow),
+    pytest.param("mixnet-s", marks=pytest.mark.slow),
+    pytest.param("efficientnet-b0", marks=pytest.mark.nightly("zoo")),
+)
 FAMILIES = (
     "efficientnet-lite0",
     "efficientnet-edgetpu-s",
@@ -39,6 +45,7 @@ def test_outputs_stay_the_same(name):
     _folds_without_a_trace(tiny_model(name) if name in tiny_names() else _randomized(tiny_spec(name)))
 
 
+@pytest.mark.slow
 def test_cells_fold():
     _folds_without_a_trace(_randomized(tiny_cells(size=(SIDE, SIDE))))
 

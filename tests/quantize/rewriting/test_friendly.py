@@ -86,9 +86,9 @@ def users_own(gate: str = "sigmoid", *, by_hand: bool = False) -> keras.Model:
         ("efficientnet-b0", RELU6),
         ("efficientnet-b0", HARD),
         pytest.param("efficientnet-b0", BARE, marks=pytest.mark.slow),
-        pytest.param("efficientdet-d0", RELU6, marks=pytest.mark.slow),
-        pytest.param("efficientdet-d0", HARD, marks=pytest.mark.slow),
-        ("efficientdet-d0", BARE),
+        pytest.param("efficientdet-d0", RELU6, marks=pytest.mark.nightly("zoo")),
+        pytest.param("efficientdet-d0", HARD, marks=pytest.mark.nightly("zoo")),
+        pytest.param("efficientdet-d0", BARE, marks=pytest.mark.slow),
     ],
 )
 def test_the_definition_says_what_the_model_now_is(name, how):

@@ -83,8 +83,13 @@ def test_both_versions_of_keras_compute_the_same(name, tmp_path):
     np.testing.assert_allclose(other_keras(model, random_images(4), tmp_path), wanted, atol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param("unstructured", marks=pytest.mark.slow),
+        pytest.param("2:4", marks=pytest.mark.nightly("training")),
+    ],
+)
 def test_pruning(training, pattern):
     model, spec = lite(), PruneSpec(sparsity=0.5, pattern=pattern, every=1)
     before = model.get_weights()

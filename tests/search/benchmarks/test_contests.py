@@ -56,8 +56,14 @@ def test_it_beats_random_search(strategy, seeds, wins, regret):
     assert found.regret.value <= regret
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "wins"), [("evolution", 0.95), ("logits", 0.93), ("controller", 0.90)])
+@pytest.mark.parametrize(
+    ("strategy", "wins"),
+    [
+        pytest.param("evolution", 0.95, marks=pytest.mark.slow),
+        pytest.param("logits", 0.93, marks=pytest.mark.slow),
+        pytest.param("controller", 0.90, marks=pytest.mark.nightly("training")),
+    ],
+)
 def test_it_beats_random_search_in_so_many_of_200_seeds(strategy, wins):
     assert contest(strategy, range(200)).wins.value >= wins
 

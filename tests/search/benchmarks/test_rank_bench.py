@@ -79,6 +79,7 @@ def words(digit_classes, tmp_path, monkeypatch):
     return [str(word) for word in made]
 
 
+@pytest.mark.slow
 def test_from_a_table_to_rows(words, tmp_path, capsys):
     """The real proxies and trainings of four small networks."""
     assert rank_bench.main(words) == 0

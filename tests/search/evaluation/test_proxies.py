@@ -38,7 +38,7 @@ def test_synflow_is_the_flow_through_positive_weights():
     "spec",
     [
         block_net("r1_k3_s2_e3_i8_o8_se0.25", "r1_k5_s2_e3_i8_o16", survival=0.5),
-        pytest.param(tiny_cells(), marks=pytest.mark.slow),
+        pytest.param(tiny_cells(), marks=pytest.mark.nightly("zoo")),
         pytest.param(tiny_detector(), marks=pytest.mark.slow),
     ],
     ids=["blocks", "cells", "detector"],
