@@ -6,16 +6,20 @@ images that an uninterrupted one sees.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import Augmentation, AugmentSpec, Move, Recolor
 from effkeras.data.masks import IGNORED
 
 # A box that is mostly cut off teaches the wrong extent: below this visible share it is dropped.
 _MIN_VISIBLE = 0.3
+# The length of the stream that the first augmentations share, a part for each.
+_SHARED_DRAWS = 11
 
 
 class Batch(NamedTuple):
@@ -32,13 +36,6 @@ class Batch(NamedTuple):
     labels: tf.Tensor
 
 
-class _Move(NamedTuple):
-    """Output pixel = input pixel * scale + offset, per image and axis: each (B, 2) as y, x."""
-
-    scale: tf.Tensor
-    offset: tf.Tensor
-
-
 def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]) -> Batch:
     """Moves and recolours each image by its own seed.
 
@@ -49,10 +46,10 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
         fill: RGB colour of what comes in from outside the image.
     """
     size = tuple(batch.pixels.shape[1:3])
-    draws = _uniform(seeds, 11)
-    move = _draw_move(draws, spec, size)
+    drawn = _draw(seeds, spec)
+    move = _move(drawn, size)
     boxes, visible = _move_boxes(batch.boxes, move, size)
-    pixels = _recolor(_move_pixels(batch.pixels, move, fill), draws, spec)
+    pixels = _change_pixels(batch.pixels, move, drawn, fill)
     classes = tf.where(visible, batch.classes, -1)
     return Batch(pixels, boxes, classes, batch.crowd & visible, _move_labels(batch.labels, move))
 
@@ -61,9 +58,25 @@ def augment_images(
     pixels: tf.Tensor, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]
 ) -> tf.Tensor:
     """`augment` for images without boxes: float32 (B, H, W, 3) to the same."""
-    draws = _uniform(seeds, 11)
-    move = _draw_move(draws, spec, tuple(pixels.shape[1:3]))
-    return _recolor(_move_pixels(pixels, move, fill), draws, spec)
+    drawn = _draw(seeds, spec)
+    return _change_pixels(pixels, _move(drawn, tuple(pixels.shape[1:3])), drawn, fill)
+
+
+class _Drawn(NamedTuple):
+    """An augmentation with the random numbers of a batch, (B, draws), and the seeds that they are from."""
+
+    augmentation: Augmentation
+    numbers: tf.Tensor
+    seeds: tf.Tensor
+
+
+def _draw(seeds: tf.Tensor, spec: AugmentSpec) -> list[_Drawn]:
+    shared = _uniform(seeds, _SHARED_DRAWS)
+    drawn = []
+    for name, one in spec.by_name:
+        own = seeds if one.shared else _own_seeds(seeds, name)
+        drawn.append(_Drawn(one, shared[:, one.shared] if one.shared else _uniform(own, one.draws), own))
+    return drawn
 
 
 def _uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
@@ -73,19 +86,32 @@ def _uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
     )
 
 
-def _draw_move(draws: tf.Tensor, spec: AugmentSpec, size: tuple[int, int]) -> _Move:
-    low, high = (tf.math.log(tf.constant(end, tf.float32)) for end in spec.scale)
-    zoom = tf.exp(low + draws[:, 0:1] * (high - low))
-    # Where it is enlarged a window is taken, where it is shrunk the image lies somewhere in the frame.
-    room = tf.constant([size], tf.float32) * (1 - zoom)
-    offset = room * draws[:, 1:3]
-    mirrored = spec.flip & (draws[:, 3:4] < 0.5)
-    sign = tf.where(mirrored, [[1.0, -1.0]], [[1.0, 1.0]])
-    width = tf.constant([[0.0, float(size[1])]])
-    return _Move(zoom * sign, tf.where(mirrored, width, 0.0) + sign * offset)
+def _own_seeds(seeds: tf.Tensor, name: str) -> tf.Tensor:
+    """Seeds for one augmentation, int32 (B, 2)."""
+    stream = zlib.crc32(name.encode()) & 0x7FFFFFFF
+    return tf.map_fn(lambda seed: tf.random.experimental.stateless_fold_in(seed, stream), seeds)
 
 
-def _move_boxes(boxes: tf.Tensor, move: _Move, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+def _move(drawn: Iterable[_Drawn], size: tuple[int, int]) -> Move:
+    """All moves in one."""
+    whole = Move(tf.constant([[1.0, 1.0]]), tf.constant([[0.0, 0.0]]))
+    for one in drawn:
+        move = one.augmentation.move(one.numbers, size)
+        whole = whole.then(move) if move else whole
+    return whole
+
+
+def _change_pixels(
+    pixels: tf.Tensor, move: Move, drawn: Iterable[_Drawn], fill: tuple[float, ...]
+) -> tf.Tensor:
+    """The moved pixels, recoloured, and then changed by whatever else there is."""
+    pixels = _recolored(_move_pixels(pixels, move, fill), drawn)
+    for one in drawn:
+        pixels = one.augmentation.change(pixels, one.seeds)
+    return pixels
+
+
+def _move_boxes(boxes: tf.Tensor, move: Move, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Boxes moved and clipped, and which are still visible."""
     scale, offset = (tf.tile(part, [1, 2])[:, None] for part in move)
     corners = boxes * scale + offset
@@ -102,7 +128,7 @@ def _area(boxes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
 
 
-def _move_pixels(pixels: tf.Tensor, move: _Move, fill: tuple[float, ...]) -> tf.Tensor:
+def _move_pixels(pixels: tf.Tensor, move: Move, fill: tuple[float, ...]) -> tf.Tensor:
     # The operation wants the map from output to input, by pixel centres, as a row of eight numbers.
     scale = 1.0 / move.scale
     offset = -move.offset / move.scale + 0.5 * scale - 0.5
@@ -114,7 +140,7 @@ def _move_pixels(pixels: tf.Tensor, move: _Move, fill: tuple[float, ...]) -> tf.
     return moved + list(fill)
 
 
-def _move_labels(labels: tf.Tensor, move: _Move) -> tf.Tensor:
+def _move_labels(labels: tf.Tensor, move: Move) -> tf.Tensor:
     """Label maps moved by nearest neighbour, unknown where something from outside comes in."""
     rows, inside_rows = _sources(labels.shape[1], move, axis=0)
     columns, inside_columns = _sources(labels.shape[2], move, axis=1)
@@ -124,7 +150,7 @@ def _move_labels(labels: tf.Tensor, move: _Move) -> tf.Tensor:
     return tf.where(inside, moved, tf.constant(IGNORED, tf.uint8))
 
 
-def _sources(length: int, move: _Move, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _sources(length: int, move: Move, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Which input row (or column) each output one shows, and whether there is one: both (B, length)."""
     centers = tf.range(length, dtype=tf.float32)[None] + 0.5
     scale, offset = move.scale[:, axis, None], move.offset[:, axis, None]
@@ -132,9 +158,11 @@ def _sources(length: int, move: _Move, axis: int) -> tuple[tf.Tensor, tf.Tensor]
     return tf.clip_by_value(indices, 0, max(length - 1, 0)), (indices >= 0) & (indices < length)
 
 
-def _recolor(pixels: tf.Tensor, draws: tf.Tensor, spec: AugmentSpec) -> tf.Tensor:
-    signed = (2 * draws - 1)[:, None, None, :]
+def _recolored(pixels: tf.Tensor, drawn: Iterable[_Drawn]) -> tf.Tensor:
+    """The pixels after all recolourings in one."""
+    whole = Recolor()
+    for one in drawn:
+        recolor = one.augmentation.recolor(one.numbers)
+        whole = whole.then(recolor) if recolor else whole
     mean = tf.reduce_mean(pixels, axis=(1, 2), keepdims=True)
-    factor = (1 + spec.contrast * signed[..., 4:5]) * (1 + spec.color * signed[..., 5:8])
-    shift = 255 * (spec.brightness * signed[..., 8:9])
-    return tf.clip_by_value((pixels - mean) * factor + mean + shift, 0.0, 255.0)
+    return tf.clip_by_value((pixels - mean) * whole.factor + mean + whole.shift, 0.0, 255.0)

@@ -8,9 +8,10 @@ import math
 import tomllib
 import types
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError, did_you_mean
@@ -20,6 +21,21 @@ Table = dict[str, Any]
 
 # A word in the names of keys before, and now.
 _RENAMED = ("picture", "image")
+
+
+class TableValue(ABC):
+    """A value in a record that reads and writes its own table."""
+
+    __slots__ = ()
+
+    @classmethod
+    @abstractmethod
+    def from_table(cls, table: Mapping[str, Any], where: str) -> Self:
+        """The value in a table; EffkerasError, naming `where` and key, when there is none."""
+
+    @abstractmethod
+    def to_table(self) -> Table:
+        """The value as a plain table."""
 
 
 def read_toml(path: Path) -> Table:
@@ -44,7 +60,8 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Table:
 def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Record:
     """Builds the dataclass `kind` from a table.
 
-    A field's type may be a base class that says by `for_table(table, where)` which dataclass a table is of.
+    A field's type may be a base class that says by `for_table(table, where)` which dataclass a table is of,
+    or a `TableValue`.
     Unknown and missing keys and values of another type raise EffkerasError naming `where` and key.
     """
     hints = _hints(kind)  # type: ignore[arg-type]
@@ -57,7 +74,7 @@ def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Recor
     for key, field in fields.items():
         if key not in table and _is_required(field):
             raise EffkerasError(f"{where}: the key {key!r} is missing")
-    return kind(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    return kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
 
 
 def current_names(table: Mapping[str, Any], where: str, known: Container[str] | None = None) -> Table:
@@ -77,7 +94,7 @@ def current_names(table: Mapping[str, Any], where: str, known: Container[str] | 
 def to_table(record: Any) -> Table:
     """A dataclass as a plain table, without keys that are None or empty."""
     return {
-        field.name: _plain(value)
+        field.name: plain(value)
         for field in dataclasses.fields(record)
         if (value := getattr(record, field.name)) is not None and value not in ((), {}, "")
     }
@@ -93,23 +110,29 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return no_default and field.default_factory is dataclasses.MISSING
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as TOML and JSON have it: tables, lists and scalars."""
+    if isinstance(value, TableValue):
+        return value.to_table()
     if dataclasses.is_dataclass(value):
         return to_table(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
-def _convert(kind: Any, value: Any, where: str) -> Any:
+def convert(kind: Any, value: Any, where: str) -> Any:
+    """A value of a table as the type `kind`; EffkerasError, which names `where`, for another type."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [choice for choice in typing.get_args(kind) if choice is not type(None)]
-        return None if value is None else _convert(choices[0], value, where)
+        return None if value is None else convert(choices[0], value, where)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         _expect(isinstance(value, Mapping), where, "a table", value)
+        if issubclass(kind, TableValue):
+            return kind.from_table(value, where)
         choose = getattr(kind, "for_table", None)
         return to_record(choose(value, where) if choose else kind, value, where)
     if origin is tuple:
@@ -117,7 +140,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin in (dict, Mapping) or origin is typing.get_origin(Mapping[str, int]):
         _expect(isinstance(value, Mapping), where, "a table", value)
         item = typing.get_args(kind)[1]
-        return {key: _convert(item, entry, f"{where}.{key}") for key, entry in value.items()}
+        return {key: convert(item, entry, f"{where}.{key}") for key, entry in value.items()}
     if origin is typing.Literal:
         choices = list(typing.get_args(kind))
         _expect(value in choices, where, f"one of {', '.join(map(str, choices))}", value)
@@ -128,9 +151,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     _expect(isinstance(value, list | tuple), where, "a list", value)
     if len(items) == 2 and items[1] is Ellipsis:
-        return tuple(_convert(items[0], entry, where) for entry in value)
+        return tuple(convert(items[0], entry, where) for entry in value)
     _expect(len(value) == len(items), where, f"a list of {len(items)}", value)
-    return tuple(_convert(item, entry, where) for item, entry in zip(items, value, strict=True))
+    return tuple(convert(item, entry, where) for item, entry in zip(items, value, strict=True))
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.data.augment import Batch, augment, augment_images
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.masks import IGNORED
 from effkeras.data.store import NO_CLASS, ImageStore
 from effkeras.definitions.definition import ModelSpec

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table, read_toml, to_record, to_table
 

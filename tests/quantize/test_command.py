@@ -78,8 +78,8 @@ def test_a_folder_without_images_to_judge_by_is_refused(tiny_file, tmp_path, cap
 
 
 def test_settings_are_those_of_the_training():
-    assert not settings_of("efficientdet-digits", None).augment.flip
-    assert settings_of("b0", None).augment.flip
+    assert not settings_of("efficientdet-digits", None).augment["flip"]
+    assert settings_of("b0", None).augment["flip"]
 
 
 def test_work_goes_into_the_run(tmp_path):

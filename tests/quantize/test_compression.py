@@ -22,7 +22,7 @@ import effkeras
 from effkeras import EffkerasError
 from effkeras.building.external import adopt
 from effkeras.building.models import build_spec
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.records import Polygons, RunLengths
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import measure as measured
@@ -128,7 +128,7 @@ def test_other_work_in_the_folder_is_refused(pruned, model, digit_classes):
     fewer = Splits.open(digit_classes, spec_of(model)).shortened(10)
     with pytest.raises(EffkerasError, match="holds work of other data"):
         compress(model, plan("prune50-int8"), fewer, CompressOptions(folder=folder))
-    options = CompressOptions(folder=folder, settings=TrainSettings(augment=AugmentSpec(flip=False)))
+    options = CompressOptions(folder=folder, settings=TrainSettings(augment=AugmentSpec({"flip": False})))
     with pytest.raises(EffkerasError, match="holds work of other training settings"):
         compress(model, plan("prune50-int8"), digit_classes, options)
 

@@ -9,7 +9,7 @@ import pytest
 from support.tiny import digits_folder
 
 import effkeras
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.splits import open_data
 from effkeras.definitions.definition import HeadSpec, ModelSpec, with_size
 from effkeras.definitions.networks import BatchNormSpec
@@ -43,7 +43,7 @@ def test_a_detector_on_a_classifier_finds_digits(tmp_path):
         warmup_epochs=0.5,
         ema=0.98,
         validation_images=100,
-        augment=AugmentSpec(flip=False, scale=(0.9, 1.1)),
+        augment=AugmentSpec({"flip": False, "scale": (0.9, 1.1)}),
     )
     sets = open_data(data, "train"), open_data(data, "val")
     train(Job(spec, *sets, settings, tmp_path / "run", str(tmp_path / "start.keras")))

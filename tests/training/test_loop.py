@@ -18,7 +18,7 @@ from support.eager import outputs_of_model
 from support.tiny import tiny_classifier, tiny_detector
 
 import effkeras
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.images import read_image
 from effkeras.data.preprocess import network_input
 from effkeras.data.splits import open_data, spread
@@ -75,7 +75,9 @@ def test_saved_statistics_are_those_of_the_images(digit_classes, tmp_path):
     """The trap: after twelve steps, a momentum of 0.99 has left 89 % of the statistics at their start."""
     spec = tiny_classifier()
     network = dataclasses.replace(spec.network, batch_norm=BatchNormSpec(momentum=0.99))
-    unchanged = AugmentSpec(flip=False, scale=(1.0, 1.0), brightness=0.0, contrast=0.0, color=0.0)
+    unchanged = AugmentSpec(
+        {"flip": False, "scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "color": 0.0}
+    )
     settings = TrainSettings(epochs=12, batch=24, learning_rate=1e-9, augment=unchanged)
     made = dataclasses.replace(
         job(digit_classes, tmp_path / "run", settings), spec=spec.replace(network=network)

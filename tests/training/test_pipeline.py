@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.masks import MaskClasses
 from effkeras.data.splits import open_data
 from effkeras.data.store import ImageStore

@@ -16,7 +16,7 @@ def test_options_override_the_file(tmp_path):
     file = tmp_path / "t.toml"
     file.write_text("epochs = 7\nbatch = 4\n[augment]\nflip = false\n")
     settings = read_settings(file, {"batch": 2})
-    assert (settings.epochs, settings.batch, settings.augment.flip) == (7, 2, False)
+    assert (settings.epochs, settings.batch, settings.augment["flip"]) == (7, 2, False)
 
 
 def test_round_trip(tmp_path):
@@ -53,4 +53,4 @@ def test_difference_names_the_setting():
 
 @pytest.mark.parametrize("file", sorted(zoo.zoo_folder().glob("*/*.train.toml")), ids=lambda p: p.parent.name)
 def test_shipped_recipes_are_valid(file):
-    assert not read_settings(file, {}).augment.flip
+    assert not read_settings(file, {}).augment["flip"]

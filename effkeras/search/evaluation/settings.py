@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from effkeras.data.augment_spec import AugmentSpec
+from effkeras.data.augmentations import AugmentSpec
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.training.settings import TrainSettings
 

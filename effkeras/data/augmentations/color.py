@@ -1,0 +1,59 @@
+"""Augmentations that change the colours of an image: contrast, color and brightness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from effkeras.data.augmentations import AUGMENTATIONS, Augmentation, Recolor
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@AUGMENTATIONS.register("contrast")
+@dataclass(frozen=True)
+class Contrast(Augmentation):
+    """Multiplies the distance to the mean colour by 1 plus or minus up to the amount."""
+
+    shared = slice(4, 5)
+
+    amount: float = 0.2
+
+    def recolor(self, draws: tf.Tensor) -> Recolor:
+        """See `Augmentation.recolor`."""
+        return Recolor(factor=1 + self.amount * _signed(draws))
+
+
+@AUGMENTATIONS.register("color")
+@dataclass(frozen=True)
+class Color(Augmentation):
+    """Does the same as `Contrast` for each channel apart."""
+
+    draws = 3
+    shared = slice(5, 8)
+
+    amount: float = 0.05
+
+    def recolor(self, draws: tf.Tensor) -> Recolor:
+        """See `Augmentation.recolor`."""
+        return Recolor(factor=1 + self.amount * _signed(draws))
+
+
+@AUGMENTATIONS.register("brightness")
+@dataclass(frozen=True)
+class Brightness(Augmentation):
+    """Adds up to the amount, a share of 255, or subtracts it."""
+
+    shared = slice(8, 9)
+
+    amount: float = 0.1
+
+    def recolor(self, draws: tf.Tensor) -> Recolor:
+        """See `Augmentation.recolor`."""
+        return Recolor(shift=255 * (self.amount * _signed(draws)))
+
+
+def _signed(draws: tf.Tensor) -> tf.Tensor:
+    """(B, n) numbers in 0..1 as (B, 1, 1, n) in -1..1."""
+    return (2 * draws - 1)[:, None, None, :]
