@@ -1,34 +1,23 @@
-"""One metric for every kind of model: a Keras model and its artifacts go through the same code."""
+"""Measures a model on labelled images; a Keras model and its artifacts go through the same code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from effkeras.data.classes import matched
 from effkeras.data.images import RecordReader, tolerated
-from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.preprocess import Placement, fill
-from effkeras.data.records import (
-    ClassificationRecord,
-    DetectionData,
-    DetectionRecord,
-    LabelledData,
-)
+from effkeras.data.records import LabelledData
 from effkeras.definitions.definition import ModelSpec
-from effkeras.detection.coco_metrics import coco_metrics
-from effkeras.detection.nms import Decoder, Detections
-from effkeras.detection.segmentation import Confusion, decode_mask
 from effkeras.inference.predictor import Predictor
+from effkeras.inference.task import Judge, Record, tasks_of
 from effkeras.support.console import note, track
 from effkeras.support.errors import EffkerasError
 
 BATCH = 32
-
-Record = DetectionRecord | ClassificationRecord
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,26 +31,23 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
-    """The metrics of a model on some images, and what they are made of, image by image.
+    """The metrics of a model on some images, and the judges that computed them, by task.
 
-    `ranks` are those of the true classes under a classifier; images that cannot be used are left out. `found`
-    is what a detector finds, by image id, in image pixels.
+    Images that cannot be used are left out.
     """
 
     metrics: dict[str, float]
-    ranks: ClassRanks | None = None
-    found: Mapping[int, Detections] | None = None
+    judges: Mapping[str, Judge]
 
 
 def headline(spec: ModelSpec) -> str:
-    """The metric that a model is judged by, above all."""
+    """The metric that a model is judged by first."""
     return headlines(spec)[0]
 
 
 def headlines(spec: ModelSpec) -> tuple[str, ...]:
-    """The metrics that a model is judged by, one for each of a detector's heads."""
-    by_head = {"AP": spec.detects, "mIoU": spec.segments}
-    return tuple(name for name, counts in by_head.items() if counts) or ("top1",)
+    """The metrics that a model is judged by, one for each task."""
+    return tuple(task.metric for task in tasks_of(spec).values())
 
 
 def evaluate(
@@ -74,7 +60,7 @@ def evaluate(
         data: images with boxes for a detector, read with their masks when it segments; with one class
             each for a classifier. Its classes are matched with the model's: by name, whatever their order.
         limit: measure on the first `limit` images only.
-        title: what the progress bar says.
+        title: the text of the progress bar.
 
     Returns:
         A detector's COCO metrics (`AP`, `AP50`, ...), of masks `mIoU` and `pixels` (the share with the
@@ -103,111 +89,16 @@ def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable
 
 
 def _evaluated(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> Evaluation:
-    if isinstance(data, DetectionData):
-        return _judge_all(predictor, data, batches)
-    ranks = _class_ranks(predictor, batches)
-    metrics = {f"top{count}": float(ranks.top(count).mean()) for count in (1, 5)}
-    return Evaluation(metrics, ranks=ranks)
-
-
-def _judge_all(predictor: Predictor, data: DetectionData, batches: Iterable[Batch]) -> Evaluation:
     spec = predictor.spec
-    boxes = _BoxJudge(spec, data) if spec.detects else None
-    judges: list[_Judge] = [] if boxes is None else [boxes]
-    judges += [_MaskJudge(spec, data)] if spec.segments else []
-    _show_all(predictor, judges, batches)
-    metrics = {name: value for judge in judges for name, value in judge.metrics().items()}
-    return Evaluation(metrics, found=None if boxes is None else boxes.found)
-
-
-def _show_all(predictor: Predictor, judges: Sequence[_Judge], batches: Iterable[Batch]) -> None:
-    """Runs a detector on images and shows each judge what it says."""
+    judges = {name: task.judge(spec, data) for name, task in tasks_of(spec).items()}
     for batch in batches:
         outputs = predictor(batch.pixels)
         for position, (record, placement) in enumerate(zip(batch.records, batch.placements, strict=True)):
             one = {name: values[position] for name, values in outputs.items()}
-            for judge in judges:
+            for judge in judges.values():
                 judge.add(record, placement, one)
-
-
-class _Judge(Protocol):
-    """Gathers what a model says of one image after the other, and measures it."""
-
-    def add(
-        self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]
-    ) -> None: ...
-
-    def metrics(self) -> dict[str, float]: ...
-
-
-class _BoxJudge:
-    """COCO's metrics of boxes, in image pixels."""
-
-    def __init__(self, spec: ModelSpec, data: DetectionData):
-        self._data = data
-        self._decoder = Decoder.of(spec)
-        self.found: dict[int, Detections] = {}
-
-    def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
-        one = self._decoder.found(outputs)
-        boxes = placement.to_image(one.boxes)
-        self.found[record.image_id] = Detections(boxes, one.scores, one.classes)
-
-    def metrics(self) -> dict[str, float]:
-        return coco_metrics(self._data, self.found)
-
-
-class _MaskJudge:
-    """Mean intersection over union, in image pixels."""
-
-    def __init__(self, spec: ModelSpec, data: DetectionData):
-        self._classes = MaskClasses.of(spec, data)
-        self._confusion = Confusion(spec.mask_classes)
-
-    def add(self, record: DetectionRecord, placement: Placement, outputs: Mapping[str, np.ndarray]) -> None:
-        truth = label_map(record, self._classes, placement.size)
-        self._confusion.add(truth, decode_mask(outputs["mask_logits"], placement))
-
-    def metrics(self) -> dict[str, float]:
-        return self._confusion.metrics()
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class ClassRanks:
-    """Where a classifier puts the true class of each image.
-
-    `better` (images,) counts the classes with a higher score, `tied` (images,) those with the same score,
-    the true one among them. Scores of which one is NaN have no order: all classes count as better.
-    """
-
-    better: np.ndarray
-    tied: np.ndarray
-
-    @classmethod
-    def of(cls, scores: np.ndarray, labels: np.ndarray) -> ClassRanks:
-        """Of scores (images, classes) and true classes (images,)."""
-        own = np.take_along_axis(scores, labels[:, None], axis=-1)
-        broken = np.isnan(scores).any(axis=-1)
-        better = np.where(broken, np.inf, (scores > own).sum(axis=-1))
-        return cls(better, np.maximum((scores == own).sum(axis=-1), 1))
-
-    def top(self, count: int) -> np.ndarray:
-        """The share of each image, float64 (images,), that is right among the `count` best classes.
-
-        Classes that tie share the places that are left: few steps of an 8-bit output make ties common, and a
-        constant output must be right by chance, not always or never.
-        """
-        return np.clip((count - self.better) / self.tied, 0.0, 1.0)
-
-
-def _class_ranks(predictor: Predictor, batches: Iterable[Batch]) -> ClassRanks:
-    found = []
-    for batch in batches:
-        (scores,) = predictor(batch.pixels).values()
-        found.append(ClassRanks.of(scores, np.array([record.label for record in batch.records])))
-    return ClassRanks(
-        np.concatenate([one.better for one in found]), np.concatenate([one.tied for one in found])
-    )
+    metrics = {name: value for judge in judges.values() for name, value in judge.metrics().items()}
+    return Evaluation(metrics, judges)
 
 
 def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[Batch]:

@@ -1,18 +1,22 @@
-"""What evaluation and prediction run: a Keras model or an artifact made of one, behind one call."""
+"""Predictors: a Keras model or an artifact behind one call.
+
+A module of `effkeras.inference.artifacts` adds a file format.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from effkeras.building.sources import is_saved_model, open_model
+from effkeras.building.sources import open_model
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.networks import AUXILIARY
-from effkeras.inference.saved_model import SavedModel
 from effkeras.support.errors import EffkerasError
+from effkeras.support.registry import Registry
 
 if TYPE_CHECKING:
     import keras
@@ -55,25 +59,35 @@ class KerasPredictor:
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
-    """What a call of a model gave, float32 by name, as a `Predictor` gives it."""
+    """The outputs of a model's call as a `Predictor` returns them: float32 by name."""
     if not isinstance(outputs, dict):
         outputs = {model.output_names[0]: outputs}
     return {name: np.asarray(value, np.float32) for name, value in outputs.items() if name != AUXILIARY}
 
 
-def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
-    """The predictor for a `.tflite` file, a SavedModel of ours or what `open_model` takes.
+@dataclass(frozen=True, slots=True)
+class ArtifactFormat:
+    """A file format of artifacts: `is_one` says whether a path is of the format, `open` makes its predictor.
 
-    Raises EffkerasError when it is missing or corrupt, or when `weights` has no place there.
+    `open` raises EffkerasError for a file that is missing, corrupt or not exported by effkeras.
+    """
+
+    is_one: Callable[[Path], bool]
+    open: Callable[[Path], Predictor]
+
+
+ARTIFACTS: Registry[ArtifactFormat] = Registry("artifact format", "effkeras.inference.artifacts")
+
+
+def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
+    """The predictor for an artifact that effkeras exported, or for what `open_model` takes.
+
+    Raises EffkerasError when it is missing or corrupt, or when `weights` are given for an artifact.
     """
     path = Path(source)
-    is_tflite = path.suffix == ".tflite"
-    if not is_tflite and not is_saved_model(path):
+    artifact = next((one for one in ARTIFACTS.entries().values() if one.is_one(path)), None)
+    if artifact is None:
         return KerasPredictor.of(open_model(str(source), weights))
     if weights is not None:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
-    if not is_tflite:
-        return SavedModel.open(path)
-    from effkeras.litert.runner import LiteRTModel
-
-    return LiteRTModel.open(path)
+    return artifact.open(path)

@@ -17,8 +17,8 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.boxes import clip, decode, iou
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.segmentation import decode_mask
+from effkeras.inference.artifacts.saved_model import DEFAULT, SavedModel
 from effkeras.inference.predictor import Predictor
-from effkeras.inference.saved_model import DEFAULT, SavedModel
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 from export.savedmodel.options import SavedModelOptions

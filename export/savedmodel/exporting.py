@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from effkeras.building.sources import SAVED_MODEL, called, is_saved_model, open_model
 from effkeras.definitions.definition import ModelSpec
+from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, SavedModel
 from effkeras.inference.predictor import KerasPredictor
-from effkeras.inference.saved_model import DEFAULT, DEFINITION, SavedModel
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
 from effkeras.support.console import note, track

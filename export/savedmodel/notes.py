@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.inference.saved_model import DEFINITION, LABELS
+from effkeras.inference.artifacts.saved_model import DEFINITION, LABELS
 from export.savedmodel.postprocess import names_of
 from export.savedmodel.signatures import Signature
 

@@ -15,7 +15,8 @@ from effkeras.definitions.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.graph.heads import MASK_STRIDE
-from effkeras.inference.predict import BEST, label_of
+from effkeras.inference.task import label_of
+from effkeras.inference.tasks.classification import BEST
 from export.savedmodel.preprocess import Placement, around, to_image
 
 NOTHING = -1  # the class of a row without a detection

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import HEADS
-from effkeras.inference.saved_model import DEFAULT, RAW
+from effkeras.inference.artifacts.saved_model import DEFAULT, RAW
 from effkeras.litert.convert import output_names
 from export.savedmodel.image_files import decode_image
 from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of

@@ -11,9 +11,10 @@ from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
 from effkeras.definitions.definition import with_heads
 from effkeras.definitions.zoo import definition_path
-from effkeras.inference.compare import Measured, Outcomes, compare, measure
+from effkeras.inference.compare import Measured, compare, measure
 from effkeras.inference.evaluate import evaluate
 from effkeras.inference.predictor import KerasPredictor
+from effkeras.inference.task import Outcomes
 
 RIGHT = np.random.default_rng(0).uniform(size=(2, 400)) < [[0.9], [0.8]]
 
@@ -41,7 +42,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 def test_other_images_cannot_be_compared():
-    with pytest.raises(EffkerasError, match="the same images"):
+    with pytest.raises(EffkerasError, match="on the same images"):
         compare(top1(RIGHT[0]), top1(RIGHT[1][:100]))
 
 

@@ -13,7 +13,8 @@ from support.tiny import tiny_classifier
 
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import compare, measure
-from effkeras.inference.evaluate import ClassRanks, evaluate
+from effkeras.inference.evaluate import evaluate
+from effkeras.inference.tasks.classification import ClassRanks
 
 CLASSES = 10
 

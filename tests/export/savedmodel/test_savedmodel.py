@@ -22,9 +22,9 @@ from support.tiny import digits_folder, tiny_classifier, tiny_detector
 import effkeras
 from effkeras.building.models import build
 from effkeras.cli import main as effkeras_main
+from effkeras.inference.artifacts.saved_model import SavedModel
 from effkeras.inference.predict import predict
 from effkeras.inference.predictor import KerasPredictor, open_predictor
-from effkeras.inference.saved_model import SavedModel
 from effkeras.support import results
 from effkeras.weights.keras_files import load, save
 from export.reporting.data import read_run

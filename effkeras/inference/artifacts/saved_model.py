@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effkeras.building.sources import is_saved_model
 from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.inference.predictor import ARTIFACTS, ArtifactFormat
 from effkeras.support.errors import EffkerasError
 from effkeras.support.quiet import quiet
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFINITION = "assets/model.toml"
 LABELS = "assets/labels.txt"
-DEFAULT = "serving_default"  # the signature that TensorFlow Serving calls when it is told none
+DEFAULT = "serving_default"  # the signature that TensorFlow Serving calls when a request names none
 RAW = "raw"
 
 
@@ -52,12 +54,15 @@ class SavedModel:
         return self.answer(RAW, pixels)
 
     def answer(self, signature: str, value: Any) -> dict[str, np.ndarray]:
-        """What a signature answers to its one input."""
+        """The outputs of a signature for its one input."""
         import tensorflow as tf
 
         call = self.loaded.signatures[signature]
         ((name, kind),) = call.structured_input_signature[1].items()
         return {key: found.numpy() for key, found in call(**{name: tf.constant(value, kind.dtype)}).items()}
+
+
+ARTIFACTS.register("saved_model")(ArtifactFormat(is_saved_model, SavedModel.open))
 
 
 def definition_of(folder: Path) -> ModelSpec:

@@ -1,0 +1,1 @@
+"""What opens an exported artifact: one module per file format."""

@@ -1,0 +1,1 @@
+"""What models predict: one module per task."""

@@ -1,0 +1,114 @@
+"""Classification: one class per image, judged by top-1 and top-5 accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from effkeras.data.preprocess import Placement
+from effkeras.data.records import ClassificationRecord, LabelledData
+from effkeras.definitions.definition import ModelSpec
+from effkeras.inference.drawing import Drawing
+from effkeras.inference.task import TASKS, Describe, Judge, Outcomes, Outputs, Record, Task, label_of
+
+BEST = 5  # classes in a predict record
+COUNTS = (1, 5)
+
+
+class Classification(Task):
+    """The classes with the highest scores."""
+
+    metric = "top1"
+
+    def applies(self, spec: ModelSpec) -> bool:
+        """See `Task`."""
+        return not spec.is_detector
+
+    def describe(self, spec: ModelSpec, min_score: float) -> Describe:
+        """See `Task`."""
+
+        def run(outputs: Outputs, placement: Placement) -> dict[str, Any]:
+            (scores,) = outputs.values()
+            best = np.argsort(-scores)[:BEST]
+            return {
+                "classes": [
+                    {"label": label_of(spec, i), "class": int(i), "score": round(float(scores[i]), 4)}
+                    for i in best
+                ]
+            }
+
+        return run
+
+    def draw(self, record: Mapping[str, Any], drawing: Drawing) -> None:
+        """See `Task`."""
+        for one in record.get("classes", [])[:1]:
+            drawing.add_line(f"{one['label']} {one['score']:.2f}")
+
+    def judge(self, spec: ModelSpec, data: LabelledData) -> Judge:
+        """See `Task`."""
+        return _Judge(self)
+
+    def outcomes(self, arrays: Mapping[str, np.ndarray]) -> Outcomes:
+        """See `Task`."""
+        right = arrays["right"]
+        return Outcomes(
+            self.metric, len(right), lambda weights: float(right @ weights / weights.sum()), arrays
+        )
+
+
+TASKS.register("classification")(Classification())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClassRanks:
+    """The rank of the true class of each image.
+
+    `better` (images,) counts the classes with a higher score, `tied` (images,) those with the same score,
+    the true one among them. NaN among the scores leaves no order: all classes count as better.
+    """
+
+    better: np.ndarray
+    tied: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, labels: np.ndarray) -> ClassRanks:
+        """Of scores (images, classes) and true classes (images,)."""
+        own = np.take_along_axis(scores, labels[:, None], axis=-1)
+        broken = np.isnan(scores).any(axis=-1)
+        better = np.where(broken, np.inf, (scores > own).sum(axis=-1))
+        return cls(better, np.maximum((scores == own).sum(axis=-1), 1))
+
+    def top(self, count: int) -> np.ndarray:
+        """The share of each image, float64 (images,), that is right among the `count` best classes.
+
+        Classes that tie share the places that are left. The few steps of an 8-bit output make ties common,
+        and a constant output must be right by chance, not always or never.
+        """
+        return np.clip((count - self.better) / self.tied, 0.0, 1.0)
+
+
+@dataclass(eq=False, slots=True)
+class _Judge:
+    """Accuracy among the 1 and the 5 best classes."""
+
+    task: Classification
+    found: list[ClassRanks] = field(default_factory=list)
+
+    def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
+        assert isinstance(record, ClassificationRecord)
+        (scores,) = outputs.values()
+        self.found.append(ClassRanks.of(scores[None], np.array([record.label])))
+
+    def metrics(self) -> dict[str, float]:
+        ranks = self._ranks()
+        return {f"top{count}": float(ranks.top(count).mean()) for count in COUNTS}
+
+    def outcomes(self) -> Outcomes:
+        return self.task.outcomes({"right": self._ranks().top(1)})
+
+    def _ranks(self) -> ClassRanks:
+        better, tied = ([getattr(one, name) for one in self.found] for name in ("better", "tied"))
+        return ClassRanks(np.concatenate(better), np.concatenate(tied))

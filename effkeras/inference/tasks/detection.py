@@ -1,0 +1,95 @@
+"""Detection: bounding boxes, judged by COCO's AP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from effkeras.data.preprocess import Placement
+from effkeras.data.records import DetectionData, DetectionRecord, LabelledData
+from effkeras.definitions.definition import ModelSpec
+from effkeras.detection.average_precision import Matches
+from effkeras.detection.coco_metrics import coco_metrics
+from effkeras.detection.nms import Decoder, Detections
+from effkeras.inference.drawing import Drawing
+from effkeras.inference.task import TASKS, Describe, Judge, Outcomes, Outputs, Record, Task, label_of
+
+
+class Detection(Task):
+    """Bounding boxes after non-maximum suppression, in image pixels."""
+
+    metric = "AP"
+
+    def applies(self, spec: ModelSpec) -> bool:
+        """See `Task`."""
+        return spec.detects
+
+    def describe(self, spec: ModelSpec, min_score: float) -> Describe:
+        """See `Task`."""
+        decoder = Decoder.of(spec)
+
+        def run(outputs: Outputs, placement: Placement) -> dict[str, Any]:
+            found = _in_image(decoder.found(outputs).above(min_score), placement)
+            return {"detections": _rows(found, spec)}
+
+        return run
+
+    def draw(self, record: Mapping[str, Any], drawing: Drawing) -> None:
+        """See `Task`."""
+        for one in record.get("detections", []):
+            drawing.add_box(one["box"], f"{one['label']} {one['score']:.2f}", one["class"])
+
+    def judge(self, spec: ModelSpec, data: LabelledData) -> Judge:
+        """See `Task`."""
+        assert isinstance(data, DetectionData)
+        return DetectionJudge(self, Decoder.of(spec), data)
+
+    def outcomes(self, arrays: Mapping[str, np.ndarray]) -> Outcomes:
+        """See `Task`."""
+        matches = Matches.from_arrays(arrays)
+        return Outcomes(self.metric, matches.images, matches.average_precision, arrays)
+
+
+TASKS.register("detection")(Detection())
+
+
+@dataclass(eq=False, slots=True)
+class DetectionJudge:
+    """COCO's metrics of bounding boxes; `found` are the detections by image id, in image pixels."""
+
+    task: Detection
+    decoder: Decoder
+    data: DetectionData
+    found: dict[int, Detections] = field(default_factory=dict)
+
+    def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
+        """See `Judge`."""
+        assert isinstance(record, DetectionRecord)
+        self.found[record.image_id] = _in_image(self.decoder.found(outputs), placement)
+
+    def metrics(self) -> dict[str, float]:
+        """See `Judge`."""
+        return coco_metrics(self.data, self.found)
+
+    def outcomes(self) -> Outcomes:
+        """See `Judge`."""
+        return self.task.outcomes(Matches.of(self.data, self.found).to_arrays())
+
+
+def _in_image(found: Detections, placement: Placement) -> Detections:
+    return Detections(placement.to_image(found.boxes), found.scores, found.classes)
+
+
+def _rows(found: Detections, spec: ModelSpec) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": label_of(spec, int(label)),
+            "class": int(label),
+            "score": round(float(score), 4),
+            "box": [round(float(value), 1) for value in box],
+        }
+        for box, score, label in zip(found.boxes, found.scores, found.classes, strict=True)
+    ]

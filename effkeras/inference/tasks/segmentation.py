@@ -1,0 +1,84 @@
+"""Segmentation: a class for each pixel, judged by the mean intersection over union."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effkeras.data.masks import MaskClasses, label_map
+from effkeras.data.preprocess import Placement
+from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, RunLengths
+from effkeras.data.segmentations import encode_rle, pixels_of
+from effkeras.definitions.definition import ModelSpec
+from effkeras.detection.segmentation import Confusion, decode_mask
+from effkeras.inference.drawing import Drawing
+from effkeras.inference.task import TASKS, Describe, Judge, Outputs, Record, Task
+
+
+class Segmentation(Task):
+    """One mask per class, in the size of the image."""
+
+    metric = "mIoU"
+
+    def applies(self, spec: ModelSpec) -> bool:
+        """See `Task`."""
+        return spec.segments
+
+    def describe(self, spec: ModelSpec, min_score: float) -> Describe:
+        """See `Task`."""
+
+        def run(outputs: Outputs, placement: Placement) -> dict[str, Any]:
+            return {"masks": _rows(decode_mask(outputs["mask_logits"], placement), spec)}
+
+        return run
+
+    def draw(self, record: Mapping[str, Any], drawing: Drawing) -> None:
+        """See `Task`. A mask has the colour that bounding boxes of its class have."""
+        for one in record.get("masks", []):
+            size = tuple(one["segmentation"]["size"])
+            inside = pixels_of(RunLengths(np.array(one["segmentation"]["counts"])), size)
+            drawing.add_mask(inside, one["class"] - 1)
+
+    def judge(self, spec: ModelSpec, data: LabelledData) -> Judge:
+        """See `Task`."""
+        assert isinstance(data, DetectionData)
+        return _Judge(MaskClasses.of(spec, data), Confusion(spec.mask_classes))
+
+
+TASKS.register("segmentation")(Segmentation())
+
+
+@dataclass(eq=False, slots=True)
+class _Judge:
+    """Mean intersection over union, in image pixels."""
+
+    classes: MaskClasses
+    confusion: Confusion
+
+    def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
+        assert isinstance(record, DetectionRecord)
+        truth = label_map(record, self.classes, placement.size)
+        self.confusion.add(truth, decode_mask(outputs["mask_logits"], placement))
+
+    def metrics(self) -> dict[str, float]:
+        return self.confusion.metrics()
+
+    def outcomes(self) -> None:
+        """The metric is computed from pixels of all images together."""
+
+
+def _rows(labels: np.ndarray, spec: ModelSpec) -> list[dict[str, Any]]:
+    names = spec.mask_labels
+    return [
+        {
+            "label": names[value] if names else str(value),
+            "class": int(value),
+            "pixels": int((labels == value).sum()),
+            "segmentation": encode_rle(labels == value),
+        }
+        for value in np.unique(labels)
+        if value > 0
+    ]
