@@ -43,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> None:
     specs = list(map(classes.given_to, _covering(chosen, space)))
     note(f"{_made_of(chosen, len(specs))} of {space.name}; loading TensorFlow")
     with quiet():
-        from effkeras.search.evaluation.block_timing import write_table
+        from effkeras.search.evaluation.artifacts import write_table
     settings = ArtifactSettings(chosen.precision, chosen.threads, chosen.runs)
     table = write_table(chosen.out, specs, settings, space.name)
     whole = list(map(classes.given_to, _whole(chosen, space)))
@@ -110,7 +110,7 @@ def _show(table: BlockTable, whole: list[ModelSpec], chosen: argparse.Namespace)
 
 
 def _compare(table: BlockTable, whole: list[ModelSpec], settings: ArtifactSettings) -> None:
-    from effkeras.search.evaluation.block_tables import check_table
+    from effkeras.search.evaluation.artifacts import check_table
 
     found = check_table(table, whole, settings)
     order = "no order, as all are alike" if math.isnan(found.kendall) else f"{found.kendall:.2f}"

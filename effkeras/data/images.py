@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,19 @@ def _sides(size: tuple[int, int]) -> str:
 def tolerated(bad: int, total: int) -> bool:
     """Whether `bad` unreadable images among `total` are few enough to go on: one in a hundred."""
     return bad <= total // 100
+
+
+def refuse_bad(bad: Sequence[str], total: int) -> None:
+    """Raises EffkerasError when more images than tolerated cannot be used; `bad` holds the errors."""
+    if not tolerated(len(bad), total):
+        raise EffkerasError(f"{len(bad)} of {total} images cannot be used; the first: {bad[0]}")
+
+
+def note_skipped(bad: Sequence[str], total: int) -> None:
+    """Notes how many images were skipped, if any; EffkerasError when they are more than tolerated."""
+    refuse_bad(bad, total)
+    if bad:
+        note(f"skipped {len(bad)} of {total} images that cannot be used; the first: {bad[0]}")
 
 
 def is_image(path: Path) -> bool:

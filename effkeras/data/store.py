@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.data.images import RecordReader, tolerated
+from effkeras.data.images import RecordReader, note_skipped, refuse_bad
 from effkeras.data.masks import MaskClasses, label_map, to_input
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
@@ -79,7 +79,7 @@ class ImageStore:
 
     def check(self) -> None:
         """Raises EffkerasError when more images were unreadable than is tolerated."""
-        _refuse_many(list(self._bad.values()), len(self._records))
+        refuse_bad(list(self._bad.values()), len(self._records))
 
     def _decode_all(self) -> list[Sample]:
         with ThreadPoolExecutor() as pool:
@@ -87,9 +87,7 @@ class ImageStore:
             samples = list(track(results, "reading images", total=len(self._records)))
         kept = [sample for sample in samples if isinstance(sample, Sample)]
         bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
-        _refuse_many(bad, len(samples))
-        if bad:
-            note(f"skipped {len(bad)} of {len(samples)} images that cannot be used; the first: {bad[0]}")
+        note_skipped(bad, len(samples))
         self._reader.tell(len(samples))
         return kept
 
@@ -122,11 +120,6 @@ class ImageStore:
             return np.zeros((0, 0), np.uint8)
         labels = label_map(record, self._masks, placement.size)
         return to_input(labels, placement, self._spec.size)
-
-
-def _refuse_many(bad: Sequence[str], total: int) -> None:
-    if not tolerated(len(bad), total):
-        raise EffkerasError(f"{len(bad)} of {total} images cannot be used; the first: {bad[0]}")
 
 
 def padded(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:

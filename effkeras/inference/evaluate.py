@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.data.classes import matched
-from effkeras.data.images import RecordReader, tolerated
+from effkeras.data.images import RecordReader, note_skipped, refuse_bad
 from effkeras.data.preprocess import Placement, fill
 from effkeras.data.records import LabelledData
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.predictor import Predictor
 from effkeras.inference.task import Judge, Record, tasks_of
-from effkeras.support.console import note, track
+from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 
 BATCH = 32
@@ -107,12 +107,10 @@ def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator
     chunks = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
     for chunk in track(chunks, title):
         batch = _read(reader, spec, chunk, bad)
-        if not tolerated(len(bad), len(records)):
-            raise EffkerasError(f"{len(bad)} of {len(records)} images cannot be used; the first: {bad[0]}")
+        refuse_bad(bad, len(records))
         if batch.records:
             yield batch
-    if bad:
-        note(f"skipped {len(bad)} of {len(records)} images that cannot be used; the first: {bad[0]}")
+    note_skipped(bad, len(records))
     reader.tell(len(records))
 
 

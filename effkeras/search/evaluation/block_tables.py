@@ -8,7 +8,7 @@ the borders between blocks, so a table is checked against whole networks before 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from effkeras.graph.networks.blocks import (
     scale_stem,
 )
 from effkeras.litert.block_latency import BlockLatency, BlockTable, Shape, read_blocks
-from effkeras.search.evaluation.ranking import kendall_tau, spearman
-from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.search.genomes import Genome, Space, sample
 from effkeras.support.errors import EffkerasError
 
@@ -142,50 +140,6 @@ def distinct(specs: Iterable[ModelSpec]) -> list[Place]:
         for place in places_of(spec):
             found.setdefault(place.piece, place)
     return list(found.values())
-
-
-@dataclass(frozen=True, slots=True)
-class TableCheck:
-    """Whole networks, as a table predicts them and as they were measured, in milliseconds."""
-
-    names: tuple[str, ...]
-    predicted: tuple[float, ...]
-    measured: tuple[float, ...]
-
-    @property
-    def error(self) -> float:
-        """The mean of |predicted / measured - 1|."""
-        return float(np.mean(np.abs(self._ratios() - 1)))
-
-    @property
-    def bias(self) -> float:
-        """The median of predicted / measured: what borders cost; it does not change an order."""
-        return float(np.median(self._ratios()))
-
-    @property
-    def kendall(self) -> float:
-        """Kendall's tau between the two, 1 for the same order."""
-        return kendall_tau(self.predicted, self.measured)
-
-    @property
-    def spearman(self) -> float:
-        """Spearman's rank correlation between the two."""
-        return spearman(self.predicted, self.measured)
-
-    def _ratios(self) -> np.ndarray:
-        return np.array(self.predicted) / np.array(self.measured)
-
-
-def check_table(table: BlockTable, specs: Sequence[ModelSpec], settings: ArtifactSettings) -> TableCheck:
-    """Measures whole networks, taking turns, and compares them with what the table says.
-
-    Raises EffkerasError when the table lacks a block of them.
-    """
-    from effkeras.search.evaluation.artifacts import artifact_of, median_ms
-
-    predicted = tuple(predicted_ms(spec, table, settings.threads) for spec in specs)
-    measured = median_ms([artifact_of(spec, settings.precision) for spec in specs], settings)
-    return TableCheck(tuple(spec.name for spec in specs), predicted, tuple(measured))
 
 
 def _times(table: BlockTable, threads: int) -> _Times:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.data.classes import matched_to
-from effkeras.data.images import RecordReader, tolerated
+from effkeras.data.images import RecordReader, note_skipped
 from effkeras.data.masks import MaskClasses, classes_of
 from effkeras.data.preprocess import Placed, fill
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
@@ -19,7 +19,6 @@ from effkeras.data.store import ImageStore, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.inference.evaluate import BATCH, Batch
-from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 
 # Input sizes of which images are held at once; a space may let the search choose between some.
@@ -119,10 +118,7 @@ def _placed(data: LabelledData, spec: InputSpec) -> list[PlacedRecord]:
             placed.append((record, reader.read(record)))
         except EffkerasError as error:
             bad.append(str(error))
-    if not tolerated(len(bad), len(data.records)):
-        raise EffkerasError(f"{len(bad)} of {len(data.records)} images cannot be used; the first: {bad[0]}")
-    if bad:
-        note(f"skipped {len(bad)} of {len(data.records)} images that cannot be used; the first: {bad[0]}")
+    note_skipped(bad, len(data.records))
     reader.tell(len(data.records))
     return placed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +24,38 @@ def spearman(first: Values, second: Values) -> float:
     """The correlation of the ranks, -1..1, ties sharing their mean rank; NaN where one does not vary."""
     one, other = (_centred(np.asarray(values, np.float64)) for values in (first, second))
     return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """Whole networks, as a table predicts them and as they were measured, in milliseconds."""
+
+    names: tuple[str, ...]
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """The mean of |predicted / measured - 1|."""
+        return float(np.mean(np.abs(self._ratios() - 1)))
+
+    @property
+    def bias(self) -> float:
+        """The median of predicted / measured: what borders cost; it does not change an order."""
+        return float(np.median(self._ratios()))
+
+    @property
+    def kendall(self) -> float:
+        """Kendall's tau between the two, 1 for the same order."""
+        return kendall_tau(self.predicted, self.measured)
+
+    @property
+    def spearman(self) -> float:
+        """Spearman's rank correlation between the two."""
+        return spearman(self.predicted, self.measured)
+
+    def _ratios(self) -> np.ndarray:
+        return np.array(self.predicted) / np.array(self.measured)
 
 
 def _orders(values: np.ndarray) -> np.ndarray:

@@ -221,7 +221,7 @@ def _facts(file: Path) -> Iterator[tuple[str, str]]:
 
     winner = spec(file)
     height, width = winner.input.size
-    yield "SearchImages", f"{height} x {width} px"
+    yield "Images", f"{height} x {width} px"
     yield "Classes", str(winner.classes)
 
 

@@ -151,7 +151,7 @@ def _evaluation_facts(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         many = {name: evaluation.get(f"{name}_images", 0) for name in ("train", "validation")}
         if any(many.values()):
             used = (f"{count or 'all'} of {name}" for name, count in many.items())
-            yield "SearchImages used", ", ".join(used)
+            yield "Images used", ", ".join(used)
     if "root" in _inner(settings, "evaluation", "data"):
         yield "Data", data_of(settings)
 

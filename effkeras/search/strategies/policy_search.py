@@ -1,8 +1,11 @@
-"""Search by policy gradient: draws genomes from a policy, and makes more likely what was good."""
+"""Search by policy gradient: draws genomes from a policy and raises the probability of good ones.
+
+The strategy `logits` learns a softmax per gene (TuNAS, arXiv:2008.06120); that of `controller` is an LSTM.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,14 +15,17 @@ from effkeras.search.genomes import Genome, Space, sample
 from effkeras.search.strategies.policies import (
     FAILED,
     Adam,
+    Arrays,
     Baseline,
     Drawn,
     Policy,
+    draw_choices,
     log_softmax,
+    mask,
     of_choices,
     slopes,
 )
-from effkeras.search.strategies.strategy import Feedback, ProposedGenomes
+from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
 from effkeras.support.errors import EffkerasError
 
 # Genomes drawn in one pass, and passes without a valid one until the policy is passed over.
@@ -155,3 +161,52 @@ def _genome(choices: np.ndarray) -> Genome:
 def is_within(ratios: np.ndarray, advantages: np.ndarray, clip: float) -> np.ndarray:
     """Where PPO's clipped objective still has a slope (Schulman et al., arXiv:1707.06347, equation 7)."""
     return np.where(advantages >= 0, ratios < 1 + clip, ratios > 1 - clip)
+
+
+@dataclass(frozen=True, slots=True)
+class LogitsOptions(Learning):
+    """See `Learning`. Adam without momentum is TuNAS'.
+
+    Its rate of 3e-4, baseline of 0.95 and entropy weight of 0 are for a reward at every step of one
+    training that all networks share; the defaults are for some hundred candidates.
+    """
+
+    update: Literal["reinforce", "ppo"] = "reinforce"
+    rate: float = 0.2
+    momentum: float = 0.0
+    baseline: float = 0.9
+    entropy: float = 0.05
+    batch: int = 1
+    epochs: int = 4
+    clip: float = 0.2
+    redraws: int = 20
+
+
+class Independent:
+    """A policy whose genes know nothing of each other; parameters "logits" (genes, choices) start at 0."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._mask = mask(sizes)
+        self.parameters: Arrays = {"logits": np.zeros(self._mask.shape)}
+
+    def draw(self, random: np.random.Generator, count: int) -> Drawn:
+        """So many genomes, gene by gene."""
+        return draw_choices(np.broadcast_to(self._masked(), (count, *self._mask.shape)), random)
+
+    def logits(self, choices: np.ndarray) -> tuple[np.ndarray, None]:
+        """The same logits (batch, genes, choices) for all."""
+        return np.broadcast_to(self._masked(), (len(choices), *self._mask.shape)), None
+
+    def gradients(self, passed: None, slopes: np.ndarray) -> Arrays:
+        """The sum over the batch."""
+        return {"logits": slopes.sum(axis=0)}
+
+    def _masked(self) -> np.ndarray:
+        return np.where(self._mask, self.parameters["logits"], -np.inf)
+
+
+@register("logits", "independent logits, policy gradient (TuNAS)", LogitsOptions)
+def logits(space: Space, seed: int, options: LogitsOptions) -> PolicySearch:
+    """The strategy."""
+    policy = Independent([len(gene.choices) for gene in space.genes])
+    return PolicySearch(space, policy, np.random.default_rng(seed), options)

@@ -9,14 +9,13 @@ from support.tiny import tiny_detector
 from effkeras.graph.counting import count
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, read_blocks, write_blocks
 from effkeras.search.evaluation.block_tables import (
-    TableCheck,
-    check_table,
     distinct,
     draw_specs,
     places_of,
     predicted_ms,
 )
 from effkeras.search.evaluation.costs import cost_of
+from effkeras.search.evaluation.ranking import TableCheck
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.support.errors import EffkerasError
 
@@ -116,7 +115,7 @@ def test_a_space_is_drawn_without_repeats_of_chance():
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_table_is_made_and_checked(tmp_path, precision):
-    from effkeras.search.evaluation.block_timing import write_table
+    from effkeras.search.evaluation.artifacts import check_table, write_table
 
     settings = ArtifactSettings(precision, runs=5)
     spec = block_net("r1_k3_s2_e3_i8_o16_se0.25")

@@ -57,7 +57,8 @@ def test_the_int8_file_has_every_layer_in_int8():
 
 def test_counting_needs_no_tensorflow():
     code = (
-        "import sys; from effkeras import zoo; from effkeras.search.evaluation.costs import cost_of;"
+        "import sys; from effkeras.definitions import zoo;"
+        "from effkeras.search.evaluation.costs import cost_of;"
         "cost_of(zoo.spec('b0'), ['parameters', 'macs']); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

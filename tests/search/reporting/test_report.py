@@ -169,9 +169,9 @@ def test_the_page_says_what_was_searched(tmp_path):
         "Objective accuracy x min((multiply-adds / 1,500,000)^-1, 1)",
         "Limits parameters &lt;= 500,000",
         "Evaluation a training of 4 epochs, batch 64",
-        "SearchImages used 500 of train, all of validation",
+        "Images used 500 of train, all of validation",
         "Data /my data/digits",
-        "SearchImages 32 x 32 px",
+        "Images 32 x 32 px",
         "Classes 10",
         "No candidate failed.",
     ):

@@ -7,9 +7,8 @@ import pytest
 from support.toy_space import ToySpace
 
 from effkeras.search.benchmarks.problems import Landscape
-from effkeras.search.strategies.logits import Independent, LogitsOptions
 from effkeras.search.strategies.policies import log_softmax
-from effkeras.search.strategies.policy_search import PolicySearch
+from effkeras.search.strategies.policy_search import Independent, LogitsOptions, PolicySearch
 from effkeras.search.strategies.strategy import Feedback, make_strategy
 
 LANDSCAPE = Landscape(0)
