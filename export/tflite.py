@@ -25,10 +25,10 @@ from export.consumers.consumer import CONSUMERS, NMS, RAW
 from export.consumers.target import Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from export.runs import run_folder
-from quantize import plans
+from quantize import recipes
 from quantize.checks.acceptance import Verdict, announce, beyond_budget
 from quantize.command import add_force, recipe_help, settings_of, work_folder
-from quantize.recipes import IoType
+from quantize.formats import IoType
 from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _check(options: ExportOptions) -> Target:
     """What the artifact is made for; an error for options that cannot work."""
     from quantize.post_training.options import check
 
-    target = target_for(options.consumer, plans.find(options.recipe).format, options.io, options.nms)
+    target = target_for(options.consumer, recipes.find(options.recipe).format, options.io, options.nms)
     check(_ptq(options, target), options.data)
     if options.data is None and options.max_drop is not None:
         raise EffkerasError("--max-drop needs images to measure accuracy on: give --data DIR")
@@ -134,11 +134,11 @@ def _check_data(options: ExportOptions) -> None:
     """Raises EffkerasError, before the model is loaded, for data that are not there and a need for them."""
     from effkeras.data.splits import check_exists
 
-    plan = plans.find(options.recipe)
+    recipe = recipes.find(options.recipe)
     if options.data is not None:
         check_exists(options.data)
-    elif plan.trains:
-        raise EffkerasError(f"the recipe {plan.name} trains: give --data DIR with the splits train and val")
+    elif recipe.trains:
+        raise EffkerasError(f"the recipe {recipe.name} trains: give --data DIR with the splits train and val")
 
 
 def _job(model: keras.Model, source: str, options: ExportOptions, target: Target, file: Path) -> Job:
@@ -148,7 +148,7 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
     from quantize.driver import Job
     from quantize.work_folder import Work
 
-    spec, plan, run = spec_of(model), plans.find(options.recipe), run_folder(source)
+    spec, recipe, run = spec_of(model), recipes.find(options.recipe), run_folder(source)
     target = target.fitting(spec)
     budget = Budget(
         options.max_drop,
@@ -160,11 +160,11 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
     )
     return Job(
         model,
-        plan,
+        recipe,
         _ptq(options, target),
         _splits(options, spec),
         budget,
-        Work(work_folder(source, plan.name), settings_of(source, None)) if plan.trains else None,
+        Work(work_folder(source, recipe.name), settings_of(source, None)) if recipe.trains else None,
         lambda made: Finish(made, target),
     )
 
@@ -174,25 +174,25 @@ def _splits(options: ExportOptions, spec: ModelSpec) -> Splits:
 
     if options.data is None:
         return Splits()
-    plan = plans.find(options.recipe)
+    recipe = recipes.find(options.recipe)
     ptq = options.ptq
-    calibrates = plan.format.needs_data or ptq.equalize or ptq.correct_bias or ptq.errors
-    how = SplitsOptions(calibrates or plan.trains, plan.trains, options.split, options.skip_bad)
+    calibrates = recipe.format.needs_data or ptq.equalize or ptq.correct_bias or ptq.errors
+    how = SplitsOptions(calibrates or recipe.trains, recipe.trains, options.split, options.skip_bad)
     return Splits.open(options.data, spec, how)
 
 
 def _ptq(options: ExportOptions, target: Target) -> PtqOptions:
     from quantize.post_training.options import PtqOptions
 
-    plan = plans.find(options.recipe)
-    spec = options.ptq if plan.ptq == PtqSpec() else plan.ptq
-    return PtqOptions(plan.format, target.io, options.samples, options.seed, spec)
+    recipe = recipes.find(options.recipe)
+    spec = options.ptq if recipe.ptq == PtqSpec() else recipe.ptq
+    return PtqOptions(recipe.format, target.io, options.samples, options.seed, spec)
 
 
 def _out(source: str, options: ExportOptions, target: Target) -> Path:
     if options.out is not None:
         return options.out
-    name = "-".join([safe_name(plans.find(options.recipe).name, "the recipe's name"), *target.words()])
+    name = "-".join([safe_name(recipes.find(options.recipe).name, "the recipe's name"), *target.words()])
     run = run_folder(source)
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from quantize.channels.pruning import prune_channels
     from quantize.compression import compress
     from quantize.distillation import distill
+    from quantize.formats import find as recipe
     from quantize.magnitude.clustering import cluster
     from quantize.magnitude.pruning import prune
     from quantize.post_training.equalization import equalize
     from quantize.post_training.quantization import ptq
     from quantize.precision.mixed import mixed_precision
     from quantize.precision.sensitivity import sensitivity
-    from quantize.recipes import find as recipe
     from quantize.rewriting.folding import fold
     from quantize.rewriting.friendly import friendly
 
@@ -51,7 +51,7 @@ _HOMES = {
     "prune_channels": ("quantize.channels.pruning", "prune_channels"),
     "ptq": ("quantize.post_training.quantization", "ptq"),
     "qat": ("quantize.aware.quantization_aware", "qat"),
-    "recipe": ("quantize.recipes", "find"),
+    "recipe": ("quantize.formats", "find"),
     "sensitivity": ("quantize.precision.sensitivity", "sensitivity"),
 }
 

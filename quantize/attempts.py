@@ -214,7 +214,7 @@ class Attempts:
     def _plain(self, ptq: PtqOptions) -> Attempt:
         """What the recipe says."""
         used = self._used(ptq)
-        what = f"{used} calibration images" if used else f"the recipe {ptq.recipe.name}"
+        what = f"{used} calibration images" if used else f"the recipe {ptq.format.name}"
         if isinstance(self.source, bytes):
             return self._measured(Attempt(read_quantized(self.source, ptq), b"", used, what))
         return self._measured(Attempt(quantize_parts(self.source, ptq, self.splits.train), b"", used, what))
@@ -222,7 +222,7 @@ class Attempts:
     def _can_mix(self, ptq: PtqOptions, parts: FloatParts) -> bool:
         """Whether layers at higher precision could help: they cannot make it better than the model."""
         able = self.finishing.takes_mixed and parts.trained is None
-        fits = ptq.recipe.needs_data and ptq.spec.backend == "ai-edge-quantizer"
+        fits = ptq.format.needs_data and ptq.spec.backend == "ai-edge-quantizer"
         return able and fits and self.budget.max_drop is not None and self.budget.max_drop >= 0
 
     def _left(self) -> float:
@@ -269,12 +269,12 @@ class Attempts:
     def _used(self, ptq: PtqOptions) -> int:
         """How many images calibrate."""
         data = self.splits.train
-        return min(ptq.samples, len(data.records)) if data is not None and ptq.recipe.needs_data else 0
+        return min(ptq.samples, len(data.records)) if data is not None and ptq.format.needs_data else 0
 
     def _has_more(self, ptq: PtqOptions) -> bool:
         """Whether there are more images to calibrate on, and they could change anything."""
         data = self.splits.train
-        measures = ptq.recipe.needs_data and not isinstance(self.source, bytes) and not self.source.trained
+        measures = ptq.format.needs_data and not isinstance(self.source, bytes) and not self.source.trained
         return measures and data is not None and len(data.records) > ptq.samples
 
 
@@ -287,6 +287,6 @@ def _described(found: Mixed) -> str:
 
 
 def _what_is_left(ptq: PtqOptions) -> str:
-    if ptq.recipe.needs_data:
+    if ptq.format.needs_data:
         return "left to try: --recipe dynamic or fp16, or training with quantization (QAT)"
     return "left to try: --recipe float32, which computes what the model computes"

@@ -14,7 +14,7 @@ from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
 from effkeras.support.quiet import quiet
 from effkeras.training.settings import TrainSettings, read_settings
-from quantize import plans, recipes
+from quantize import formats, recipes
 
 if TYPE_CHECKING:
     from quantize.compression import Compression
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
-    plan = _tuned(plans.find(chosen.recipe), chosen)
-    folder = chosen.out or work_folder(chosen.model, plan.name)
+    recipe = _tuned(recipes.find(chosen.recipe), chosen)
+    folder = chosen.out or work_folder(chosen.model, recipe.name)
     settings = settings_of(chosen.model, chosen.config)
     opened = open_model(chosen.model, chosen.weights)
     with quiet():
@@ -50,9 +50,9 @@ def _run(argv: Sequence[str] | None) -> int:
         folder=folder,
         force=chosen.force,
     )
-    made = compress(model, plan, splits, options)
+    made = compress(model, recipe, splits, options)
     show(made)
-    artifact = artifact_file(folder, plan, chosen.io)
+    artifact = artifact_file(folder, recipe, chosen.io)
     over = beyond_budget(made.decided_on, made.validated, chosen.max_drop)
     verdict = Verdict(made.passed, made.problems or ((over,) if over else ()), made.ruined)
     earlier = f", and {artifact} is an earlier one" if artifact.exists() else ""
@@ -75,7 +75,7 @@ def show(made: Compression) -> None:
         ("in int8", f"{figures['int8_macs']:.1%} of the multiply-adds"),
         ("XNNPACK runs", str(made.delegated)),
     ]
-    facts(f"{made.plan.name}", rows)
+    facts(f"{made.recipe.name}", rows)
 
 
 def settings_of(source: str, config: Path | None) -> TrainSettings:
@@ -104,11 +104,11 @@ def work_folder(source: str, name: str) -> Path:
     return path / "compressed" / name if is_run else Path(f"{called(source)}-{name}")
 
 
-def _tuned(plan: plans.Plan, chosen: argparse.Namespace) -> plans.Plan:
-    """The plan with the training that was asked for on the command line."""
+def _tuned(recipe: recipes.Recipe, chosen: argparse.Namespace) -> recipes.Recipe:
+    """The recipe with the training that was asked for on the command line."""
     given = {name: getattr(chosen, name) for name in ("epochs", "batch", "learning_rate", "seed")}
     said = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(plan, tune=dataclasses.replace(plan.tune, **said))
+    return dataclasses.replace(recipe, tune=dataclasses.replace(recipe.tune, **said))
 
 
 def add_force(options: argparse.ArgumentParser) -> None:
@@ -118,9 +118,9 @@ def add_force(options: argparse.ArgumentParser) -> None:
 
 def recipe_help() -> str:
     """All words and formats that a recipe's name is made of, at most 80 columns wide."""
-    words = [explained(word, meaning) for word, meaning in plans.words().items()]
-    formats = [explained(name, recipes.find(name).summary) for name in recipes.names()]
-    return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *formats])
+    words = [explained(word, meaning) for word, meaning in recipes.words().items()]
+    of_formats = [explained(name, formats.find(name).summary) for name in formats.names()]
+    return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *of_formats])
 
 
 def _parser() -> argparse.ArgumentParser:

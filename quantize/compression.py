@@ -23,17 +23,17 @@ from effkeras.support.files import safe_name, write_text
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
-from quantize import plans
+from quantize import recipes
 from quantize.attempts import Attempt, Budget
 from quantize.checks.artifact import Checked
 from quantize.driver import Job, Made, make, write
+from quantize.formats import IoType
 from quantize.magnitude.sparsity import sparsity_of
-from quantize.plans import Plan
 from quantize.post_training.artifact import Quantized
 from quantize.post_training.options import SAMPLES, PtqOptions, check
 from quantize.precision.mixed import KEPT
 from quantize.precision.partial import check_can_mix
-from quantize.recipes import IoType
+from quantize.recipes import Recipe
 from quantize.report import StepReport
 from quantize.splits import Splits
 from quantize.work_folder import Trainer, Work
@@ -72,7 +72,7 @@ class Compression:
     as an output that is not a number. `decided_on` and `reported_on` are the splits.
     """
 
-    plan: Plan
+    recipe: Recipe
     model: keras.Model
     quantized: Quantized
     reports: tuple[StepReport, ...]
@@ -92,7 +92,7 @@ class Compression:
         return {
             "kind": "compression",
             "model": spec_of(self.model).name,
-            "recipe": self.plan.to_table() | {"name": self.plan.name},
+            "recipe": self.recipe.to_table() | {"name": self.recipe.name},
             "metric": self.drop.metric,
             "before": self.drop.before,
             "after": self.drop.after,
@@ -115,7 +115,7 @@ class Compression:
 
 def compress(
     model: keras.Model,
-    recipe: str | Path | Plan,
+    recipe: str | Path | Recipe,
     data: Path | str | Splits,
     options: CompressOptions | None = None,
 ) -> Compression:
@@ -137,30 +137,30 @@ def compress(
             folder that holds other work.
     """
     options = options or CompressOptions()
-    plan = plans.find(recipe)
+    recipe = recipes.find(recipe)
     model = adopted(model)
     splits = data if isinstance(data, Splits) else Splits.open(Path(data), spec_of(model))
-    _check(plan, options, splits)
+    _check(recipe, options, splits)
     if options.folder is not None:
-        return _compress(model, plan, splits, options, options.folder)
+        return _compress(model, recipe, splits, options, options.folder)
     with tempfile.TemporaryDirectory() as folder:
-        return _compress(model, plan, splits, options, Path(folder))
+        return _compress(model, recipe, splits, options, Path(folder))
 
 
-def _check(plan: Plan, options: CompressOptions, splits: Splits) -> None:
-    check(_ptq_options(plan, options), splits.train)
-    may_mix = plan.format.needs_data and not plan.trains_ranges
+def _check(recipe: Recipe, options: CompressOptions, splits: Splits) -> None:
+    check(_ptq_options(recipe, options), splits.train)
+    may_mix = recipe.format.needs_data and not recipe.trains_ranges
     if options.max_drop is not None and may_mix:
-        check_can_mix(plan.ptq)
+        check_can_mix(recipe.ptq)
 
 
 def _compress(
-    model: keras.Model, plan: Plan, splits: Splits, options: CompressOptions, folder: Path
+    model: keras.Model, recipe: Recipe, splits: Splits, options: CompressOptions, folder: Path
 ) -> Compression:
     job = Job(
         model,
-        plan,
-        _ptq_options(plan, options),
+        recipe,
+        _ptq_options(recipe, options),
         splits,
         Budget(options.max_drop, options.force, work=folder / "mixed"),
         Work(folder, options.settings, options.strict, options.backend, options.io),
@@ -168,14 +168,14 @@ def _compress(
     made = make(job)
     _show(made.best)
     if options.strict and options.max_drop is None:  # within a budget layers are left in float on purpose
-        made.best.quantized.check_strict(plan.format)
+        made.best.quantized.check_strict(recipe.format)
     done = _compression(made)
     if made.passed:
 
         def seen(checked: Checked) -> Compression:
             return replace(done, passed=not checked.problems, problems=checked.problems)
 
-        file = artifact_file(folder, plan, options.io)
+        file = artifact_file(folder, recipe, options.io)
         done = seen(write(made, file, lambda checked: {"report": seen(checked).to_row()}))
     _keep(done, folder)
     return done
@@ -197,7 +197,7 @@ def _compression(made: Made) -> Compression:
     low, high = reported.interval or (drop, drop)
     before, after = (metrics[reported.metric] for metrics in (reported.model, reported.artifact))
     return Compression(
-        plan=made.job.plan,
+        recipe=made.job.recipe,
         model=made.model,
         quantized=quantized,
         reports=(*made.steps, *quantized.before, best.report),
@@ -213,8 +213,8 @@ def _compression(made: Made) -> Compression:
     )
 
 
-def _ptq_options(plan: Plan, options: CompressOptions) -> PtqOptions:
-    return PtqOptions(plan.format, options.io, options.samples, plan.tune.seed, plan.ptq)
+def _ptq_options(recipe: Recipe, options: CompressOptions) -> PtqOptions:
+    return PtqOptions(recipe.format, options.io, options.samples, recipe.tune.seed, recipe.ptq)
 
 
 def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
@@ -240,7 +240,7 @@ def _keep(made: Compression, folder: Path) -> None:
     results.append(run.results, [row])
 
 
-def artifact_file(folder: Path, plan: Plan, io: IoType) -> Path:
+def artifact_file(folder: Path, recipe: Recipe, io: IoType) -> Path:
     """Where a recipe's artifact with inputs and outputs of this type goes."""
-    name = safe_name(plan.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
+    name = safe_name(recipe.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
     return Run(folder).artifacts / f"{name}.tflite"

@@ -21,10 +21,10 @@ from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked
 from quantize.checks.images import images_of
-from quantize.plans import Plan
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.options import PtqOptions, check_trained
 from quantize.post_training.quantization import float_parts
+from quantize.recipes import Recipe
 from quantize.report import StepReport
 from quantize.splits import Splits
 from quantize.work_folder import Work, artifact_of_steps, run_steps
@@ -49,7 +49,7 @@ class Job:
     """
 
     model: keras.Model
-    plan: Plan
+    recipe: Recipe
     ptq: PtqOptions
     splits: Splits
     budget: Budget
@@ -85,7 +85,7 @@ class Made:
         """What the artifact is compared with."""
         spec, job = spec_of(self.model), self.job
         shown = images_of(spec.input, job.splits.validation)
-        return Reference(self.model, shown, job.plan.format.name, job.finishing(spec).decoder)
+        return Reference(self.model, shown, job.recipe.format.name, job.finishing(spec).decoder)
 
 
 def make(job: Job) -> Made:
@@ -93,7 +93,7 @@ def make(job: Job) -> Made:
 
     Raises EffkerasError as `run_steps` and `quantize.ptq` do.
     """
-    steps = run_steps(job.model, job.plan, job.splits, job.work) if job.work else []
+    steps = run_steps(job.model, job.recipe, job.splits, job.work) if job.work else []
     model = steps[-1].model if steps else job.model
     source = _source(model, job)
     finishing = job.finishing(spec_of(model))
@@ -120,7 +120,7 @@ def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -
 
     def beside(checked: Checked) -> str:
         said = record(checked)
-        said = {"recipe": made.job.plan.to_table(), **said, "report": results.stamped(said["report"])}
+        said = {"recipe": made.job.recipe.to_table(), **said, "report": results.stamped(said["report"])}
         return json.dumps(said, indent=2) + "\n"
 
     return write_checked(file, made.best.artifact, made.reference(), beside)

@@ -1,80 +1,212 @@
-"""Recipes: named ways to compress a model, read from `recipes.toml`."""
+"""From a recipe's name, or a TOML file, to everything that it does.
+
+A name is words joined by "-": steps, then the format: `int8`, `prune50-int8`, `channels30-qat-int8`.
+A file says the same with every option open: `base` names a recipe, tables override it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from effkeras.support.errors import EffkerasError, did_you_mean
-from effkeras.support.tables import Table, read_toml, to_record, to_table
+from effkeras.support.files import safe_name
+from effkeras.support.tables import Table, merge, read_toml, to_record, to_table
+from quantize import formats
+from quantize.formats import Format
+from quantize.specs import RANGE_WORDS, PtqSpec, TuneSpec
+from quantize.steps.step import RecipeStep, Word, steps_in_order
 
-FILE = Path(__file__).with_name("recipes.toml")
+FORMAT = "float32"
 
-Weights = Literal["float32", "float16", "int8", "int4"]
-Activations = Literal["float32", "int8", "int16"]
-IoType = Literal["float32", "uint8", "int8"]
+_RANGE_WORDS = (
+    Word("equalize", "the ranges of neighbouring layers are evened out", lambda: {"equalize": True}),
+    Word("unbias", "the mean error of each channel is corrected", lambda: {"correct_bias": True}),
+    Word("minmax", "ranges hold all values", lambda: {"ranges": "minmax"}),
+    Word(
+        "percentile",
+        "ranges leave out the outermost values: what int8 does",
+        lambda: {"ranges": "percentile"},
+    ),
+    Word("mse", "ranges of least squared error", lambda: {"ranges": "mse"}),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How an artifact stores its weights and computes its activations.
+    """All that a recipe does: steps that change the model, each with a training, and the artifact made of it.
 
-    Operators named in `float_ops` stay in float, for the reason `float_why`.
+    `steps` are what it says of each step, by the step's name; `tune` is the training after each.
     """
 
     name: str
-    summary: str
-    weights: Weights
-    activations: Activations
-    float_ops: tuple[str, ...] = ()
-    float_why: str = ""
+    format: Format
+    steps: Mapping[str, Any] = field(default_factory=dict)
+    tune: TuneSpec = field(default_factory=TuneSpec)
+    ptq: PtqSpec = field(default_factory=PtqSpec)
+    summary: str = ""
 
     @property
-    def needs_data(self) -> bool:
-        """Whether ranges have to be measured on images."""
-        return self.activations != "float32"
+    def trains(self) -> bool:
+        """Whether there are steps before the artifact, which take training data and time."""
+        return bool(self.steps)
 
     @property
-    def io_types(self) -> tuple[IoType, ...]:
-        """The input and output types that the artifact can have."""
-        return ("float32", "uint8", "int8") if self.activations == "int8" else ("float32",)
+    def trains_ranges(self) -> bool:
+        """Whether a step finds the ranges that the artifact is quantized with."""
+        return any(step.trains_ranges for step in self.in_order())
+
+    def in_order(self) -> list[RecipeStep[Any]]:
+        """The steps as they are carried out."""
+        known = steps_in_order()
+        return [known[name](name, self.steps[name]) for name in known if name in self.steps]
 
     def to_table(self) -> Table:
-        """The recipe as a plain table, for reports."""
-        return to_table(self)
+        """The recipe with every option, as `find` reads it from a file."""
+        about = {"name": self.name, "format": self.format.name, "summary": self.summary}
+        steps = {step.name: to_table(step.spec) for step in self.in_order()}
+        return {**about, **steps, "tune": to_table(self.tune), "ptq": to_table(self.ptq)}
 
 
-def find(name: str | Recipe) -> Recipe:
-    """The recipe of this name; EffkerasError for an unknown one."""
-    if isinstance(name, Recipe):
-        return name
-    recipes = _read()
-    if name not in recipes:
-        raise EffkerasError(f"there is no recipe {name!r}; {did_you_mean(name, recipes)}")
-    return recipes[name]
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What a recipe's table says beside its steps."""
+
+    name: str
+    format: str = FORMAT
+    summary: str = ""
+    tune: TuneSpec = field(default_factory=TuneSpec)
+    ptq: PtqSpec = field(default_factory=PtqSpec)
 
 
-def names() -> list[str]:
-    """All recipes' names, from no compression to most."""
-    return list(_read())
+def find(recipe: str | Path | Recipe | Format) -> Recipe:
+    """Finds a recipe by its name, or reads it from a `.toml` file.
+
+    Raises EffkerasError for an unknown word, a word twice, steps that exclude each other, or a broken file.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Format):
+        return Recipe(recipe.name, recipe)
+    if str(recipe).endswith(".toml"):
+        return _from_file(Path(recipe))
+    return _checked(_from_table(str(recipe), _table_of(str(recipe)), str(recipe)))
 
 
-def check_io(recipe: Recipe, io: str) -> None:
-    """Raises EffkerasError when an artifact of this recipe cannot have inputs and outputs of type `io`."""
-    if io in recipe.io_types:
-        return
-    known: tuple[str, ...] = ("float32", "uint8", "int8")
-    if io not in known:
-        raise EffkerasError(f"there is no i/o type {io!r}; {did_you_mean(io, known)}")
-    raise EffkerasError(
-        f"the recipe {recipe.name} computes activations in {recipe.activations}, so its input and output "
-        f"cannot be {io}; use --io float32, or --recipe int8"
-    )
+def _from_file(file: Path) -> Recipe:
+    own = read_toml(file)
+    base = own.pop("base", FORMAT)
+    if not isinstance(base, str):
+        raise EffkerasError(f"{file}: base must be a recipe's name, not {base!r}")
+    return _checked(_from_table(file.stem, merge(_table_of(base), own), str(file)))
 
 
-def _read() -> dict[str, Recipe]:
-    tables = read_toml(FILE)
+def _from_table(name: str, table: Mapping[str, Any], where: str) -> Recipe:
+    rest = _with_defaults(dict(table))
+    names = [item.name for item in dataclasses.fields(_About)]
+    about = to_record(_About, {"name": name, **{key: rest.pop(key) for key in names if key in rest}}, where)
+    safe_name(about.name, f"{where}: the name")
+    format_ = formats.find(about.format)
+    return Recipe(about.name, format_, _specs(rest, where), about.tune, about.ptq, about.summary)
+
+
+def _specs(tables: Table, where: str) -> dict[str, Any]:
+    """What a recipe's tables say of its steps, by their names."""
+    known = steps_in_order()
+    for name, table in tables.items():
+        if name not in known:
+            hint = did_you_mean(name, [*known, *(item.name for item in dataclasses.fields(_About))])
+            raise EffkerasError(f"{where}: unknown key {name!r}; {hint}")
+        if not isinstance(table, Mapping):
+            raise EffkerasError(f"{where}: {name} must be a table, not {table!r}")
     return {
-        name: to_record(Recipe, {"name": name, **table}, f"{FILE}: {name}") for name, table in tables.items()
+        name: to_record(step.spec_class, tables[name], f"{where}: {name}")
+        for name, step in known.items()
+        if name in tables
     }
+
+
+def _table_of(name: str) -> Table:
+    """What a name's words say, as a table."""
+    format_ = _format_of(name)
+    words = name.removesuffix(format_).rstrip("-") if format_ else name
+    table: Table = {"format": format_ or FORMAT}
+    said: dict[str, str] = {}
+    for word in words.split("-") if words or not format_ else ():
+        change = _meaning(word, name)
+        _check_new(word, change, said, name)
+        table = merge(table, change)
+    return table
+
+
+def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> None:
+    """Notes what a word is about; EffkerasError when a word before it was about the same."""
+    kind = re.sub(r"\d.*", "", word)
+    if kind in said:
+        raise EffkerasError(f"the recipe {name!r} says {kind!r} twice")
+    options = [f"{step}.{option}" for step, chosen in change.items() for option in chosen]
+    other = next((said[option] for option in options if option in said), "")
+    if other:
+        raise EffkerasError(f"the recipe {name!r}: {other} and {word} exclude each other")
+    said |= dict.fromkeys([kind, *options], word)
+
+
+def _with_defaults(table: Table) -> Table:
+    """The tables of a recipe, with what steps mean beside each other where nothing is said of it."""
+    known = steps_in_order()
+    own = {name: known[name].defaults(table) for name in table if name in known}
+    return merge({name: options for name, options in own.items() if options}, table)
+
+
+def _format_of(name: str) -> str:
+    """The longest format's name that a recipe ends with."""
+    fits = [one for one in formats.names() if name == one or name.endswith(f"-{one}")]
+    return max(fits, key=len, default="")
+
+
+def words() -> dict[str, str]:
+    """All words that names of recipes may have before their format, and what they mean."""
+    return {word.name: word.meaning for _, word in _words()}
+
+
+def _words() -> list[tuple[str, Word]]:
+    """All words, each with the table whose options it sets."""
+    of_steps = [(name, word) for name, step in steps_in_order().items() for word in step.words]
+    return [*of_steps, *(("ptq", word) for word in _RANGE_WORDS)]
+
+
+def _meaning(word: str, name: str) -> Table:
+    for table, known in _words():
+        match = re.fullmatch(known.pattern, word)
+        if match:
+            return {table: known.options(*match.groups())}
+    if word in formats.names():
+        raise EffkerasError(f"the recipe {name!r}: the format, {word}, comes last, and there is only one")
+    hint = did_you_mean(word, [*words(), *formats.names()])
+    raise EffkerasError(f"the recipe {name!r}: there is no word {word!r}; {hint}")
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    of_steps = (problem for step in recipe.in_order() for problem in step.problems(recipe.format, recipe.ptq))
+    problem = next(itertools.chain(of_steps, _problems(recipe)), "")
+    if problem:
+        raise EffkerasError(f"the recipe {recipe.name!r}: {problem}")
+    return recipe
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    """What makes no sense beside the steps."""
+    tune, ptq = recipe.tune, recipe.ptq
+    if tune.epochs < 1 or tune.batch < 1:
+        yield "tune needs at least one epoch and a batch of one"
+    if not tune.learning_rate > 0:
+        yield "tune needs a learning_rate above 0"
+    if not 0.5 < ptq.percentile <= 1:
+        yield "percentile must lie above 0.5 and up to 1"
+    if ptq.says_ranges and not recipe.format.needs_data:
+        yield f"{recipe.format.name} measures no ranges: {RANGE_WORDS} have no effect"

@@ -23,8 +23,8 @@ from effkeras.training.settings import TrainSettings
 from effkeras.training.tuning import TuneJob, tune
 from effkeras.weights.keras_files import load, save
 from quantize.digests import contents, fingerprint
-from quantize.plans import Plan
-from quantize.recipes import IoType
+from quantize.formats import IoType
+from quantize.recipes import Recipe
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.splits import Splits, StepTraining
 from quantize.steps.step import Context, Stage, Wrap
@@ -55,7 +55,7 @@ class Work:
     io: IoType = "float32"
 
 
-def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> list[Compressed]:
+def run_steps(model: keras.Model, recipe: Recipe, splits: Splits, work: Work) -> list[Compressed]:
     """What each step of a recipe left behind, in order; the model that is given stays untouched.
 
     The same call again goes on after the last epoch that was finished. Raises EffkerasError for weights that
@@ -64,14 +64,14 @@ def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> lis
     """
     check_finite(model)
     assert splits.train is not None
-    stages = stages_of(plan, model, splits.train)
-    training = StepTraining(splits.train, work.folder, splits.validation, plan.tune, like=work.settings)
+    stages = stages_of(recipe, model, splits.train)
+    training = StepTraining(splits.train, work.folder, splits.validation, recipe.tune, like=work.settings)
     if work.backend == "tfmot":
-        _check_by_tfmot(model, plan, stages, work)
+        _check_by_tfmot(model, recipe, stages, work)
         carry_out = _by_tfmot(training, work.io)
     else:
-        carry_out = _by_ourselves(_wrapper(plan, model), training)
-    _claim(work, plan, model, training)
+        carry_out = _by_ourselves(_wrapper(recipe, model), training)
+    _claim(work, recipe, model, training)
     done: list[Compressed] = []
     for number, stage in enumerate(stages, start=1):
         folder = work.folder / "steps" / f"{number}-{stage.name}"
@@ -84,10 +84,10 @@ def run_steps(model: keras.Model, plan: Plan, splits: Splits, work: Work) -> lis
     return done
 
 
-def stages_of(plan: Plan, model: keras.Model, train: LabelledData) -> list[Stage]:
+def stages_of(recipe: Recipe, model: keras.Model, train: LabelledData) -> list[Stage]:
     """The stages of a recipe's steps in order; none when it only makes an artifact."""
-    context = Context(model, train, plan.tune.seed, alone=len(plan.steps) == 1)
-    return [stage for step in plan.in_order() for stage in step.stages(context)]
+    context = Context(model, train, recipe.tune.seed, alone=len(recipe.steps) == 1)
+    return [stage for step in recipe.in_order() for stage in step.stages(context)]
 
 
 def _carried_out(carry_out: CarryOut, stage: Stage, before: keras.Model, folder: Path) -> Compressed:
@@ -116,11 +116,11 @@ def _by_ourselves(wrap: Wrap, training: StepTraining) -> CarryOut:
     return carry_out
 
 
-def _check_by_tfmot(model: keras.Model, plan: Plan, stages: list[Stage], work: Work) -> None:
+def _check_by_tfmot(model: keras.Model, recipe: Recipe, stages: list[Stage], work: Work) -> None:
     """Raises EffkerasError, before any work, when tensorflow-model-optimization cannot do a step."""
     from quantize.tfmot.backend import check_tfmot
 
-    for step in plan.in_order():
+    for step in recipe.in_order():
         problem = step.tfmot_problem(work.io)
         if problem:
             raise EffkerasError(f"{TOOL} {problem}")
@@ -168,35 +168,35 @@ def _finished(folder: Path) -> Compressed | None:
     return Compressed(load(folder / "model.keras"), _read_report(report))
 
 
-def _wrapper(plan: Plan, original: keras.Model) -> Wrap:
+def _wrapper(recipe: Recipe, original: keras.Model) -> Wrap:
     """What wraps the model in every training."""
-    wraps = [wrap for step in plan.in_order() if (wrap := step.wrap(original)) is not None]
+    wraps = [wrap for step in recipe.in_order() if (wrap := step.wrap(original)) is not None]
     return lambda model: functools.reduce(lambda inner, wrap: wrap(inner), wraps, model)
 
 
-def _claim(work: Work, plan: Plan, model: keras.Model, training: StepTraining) -> None:
+def _claim(work: Work, recipe: Recipe, model: keras.Model, training: StepTraining) -> None:
     """Makes the folder this work's, or raises EffkerasError when it holds another's."""
     folder = work.folder
     check_can_make(folder)
-    table, source = plan.to_table(), _source(work, plan, model, training)
-    recipe, origin = folder / RECIPE, folder / SOURCE
-    if recipe.is_file() and read_toml(recipe) != table:
+    table, source = recipe.to_table(), _source(work, recipe, model, training)
+    kept, origin = folder / RECIPE, folder / SOURCE
+    if kept.is_file() and read_toml(kept) != table:
         raise EffkerasError(f"{folder} holds the work of another recipe; give another --out, or delete it")
     known = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
     for what, value in source.items():
         if known.get(what, value) != value:
             raise EffkerasError(f"{folder} holds work of other {what}; give another --out, or delete it")
     make_folder(folder)
-    write_text(recipe, tomli_w.dumps(table))
+    write_text(kept, tomli_w.dumps(table))
     write_text(origin, json.dumps(source, indent=1) + "\n")
 
 
-def _source(work: Work, plan: Plan, model: keras.Model, training: StepTraining) -> dict[str, Any]:
+def _source(work: Work, recipe: Recipe, model: keras.Model, training: StepTraining) -> dict[str, Any]:
     """What the steps' results depend on beside the recipe, as JSON keeps it."""
     source: dict[str, Any] = {"weights": fingerprint(model), "backend": work.backend}
-    if plan.trains:
+    if recipe.trains:
         source |= {"data": contents(training.train), "training settings": to_table(training.settings)}
-    if work.backend == "tfmot" and plan.trains_ranges:
+    if work.backend == "tfmot" and recipe.trains_ranges:
         source["--io"] = work.io
     return json.loads(json.dumps(source))  # type: ignore[no-any-return]
 

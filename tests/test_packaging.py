@@ -36,7 +36,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
         "export/metadata/schema.toml",
         "export/reporting/templates/report.html.j2",
         "export/tflite.py",
-        "quantize/recipes.toml",
+        "quantize/formats.toml",
     ):
         assert name in names
     assert not [name for name in names if name.startswith(("tests/", "models/"))]

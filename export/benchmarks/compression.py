@@ -23,7 +23,7 @@ from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.options import parser
 from effkeras.support.quiet import quiet
 from effkeras.support.tables import read_toml, to_record
-from quantize import plans
+from quantize import recipes
 from quantize.command import settings_of
 from quantize.specs import Backend
 
@@ -56,11 +56,13 @@ class Case:
     learning_rate: float = 5e-4
     images: int = 4000
 
-    def plan(self) -> plans.Plan:
+    def tuned_recipe(self) -> recipes.Recipe:
         """The recipe with this case's training and backend."""
-        plan = plans.find(self.recipe)
-        tune = dataclasses.replace(plan.tune, epochs=self.epochs, learning_rate=self.learning_rate)
-        return dataclasses.replace(plan, tune=tune, ptq=dataclasses.replace(plan.ptq, backend=self.backend))
+        recipe = recipes.find(self.recipe)
+        tune = dataclasses.replace(recipe.tune, epochs=self.epochs, learning_rate=self.learning_rate)
+        return dataclasses.replace(
+            recipe, tune=tune, ptq=dataclasses.replace(recipe.ptq, backend=self.backend)
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -175,7 +177,7 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         folder=folder,
         force=True,  # a case shows what is lost, however much that is
     )
-    return compress(model, case.plan(), splits, options).to_row()
+    return compress(model, case.tuned_recipe(), splits, options).to_row()
 
 
 def _digits(root: Path, model: str) -> Path:

@@ -98,9 +98,9 @@ def time_conversions(options: ConvertBenchOptions) -> Conversion:
 
 
 def _ours(model: keras.Model, pixels: Sequence[np.ndarray]) -> bytes:
+    from quantize.formats import find
     from quantize.post_training.options import PtqOptions
     from quantize.post_training.quantization import float_parts, quantize_pixels
-    from quantize.recipes import find
 
     options = PtqOptions(find("int8"))
     parts = float_parts(model, options)

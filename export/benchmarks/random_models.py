@@ -9,19 +9,19 @@ import keras
 import numpy as np
 
 from effkeras.graph.rewrite import Graph, rewrite
+from quantize.formats import find
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.equalization import ROOM, channel_ranges
 from quantize.post_training.layer_pairs import CAP, LayerPair, divide_outputs, layer_pairs, multiply_inputs
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels, ranges_of
 from quantize.post_training.ranges import Ranges
-from quantize.recipes import find
 from quantize.rewriting.folding import fold
 
 if TYPE_CHECKING:
     import keras
 
-    from quantize.recipes import IoType
+    from quantize.formats import IoType
 
 
 IMAGES = 4
@@ -66,7 +66,7 @@ def artifacts_on_random_images(
 def _ranges(parts: FloatParts, options: Mapping[str, PtqOptions]) -> dict[str, Ranges]:
     """For each recipe that needs some."""
     pixels = random_images(parts.shape)
-    return {name: ranges_of(parts, one, pixels) for name, one in options.items() if one.recipe.needs_data}
+    return {name: ranges_of(parts, one, pixels) for name, one in options.items() if one.format.needs_data}
 
 
 def rescaled(

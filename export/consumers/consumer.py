@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from effkeras.support.registry import Registry
-from quantize.recipes import IoType
+from quantize.formats import IoType
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec

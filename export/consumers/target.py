@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from effkeras.support.errors import EffkerasError, did_you_mean
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Nms, kind_of
-from quantize.recipes import IoType, Recipe, check_io
+from quantize.formats import Format, IoType, check_io
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec, NmsSpec
@@ -40,16 +40,16 @@ class Target:
         return tuple(word for word in (name, io, own) if word)
 
 
-def target_for(name: str, recipe: Recipe, io: str | None = None, nms: str | None = None) -> Target:
+def target_for(name: str, format_: Format, io: str | None = None, nms: str | None = None) -> Target:
     """What an artifact of a recipe is made for; what is not given is the consumer's default.
 
     Raises EffkerasError when the consumer does not take such an artifact.
     """
     consumer = CONSUMERS.get(name)
-    if consumer.formats and recipe.name not in consumer.formats:
+    if consumer.formats and format_.name not in consumer.formats:
         formats = " or ".join(consumer.formats)
-        raise EffkerasError(f"--for {name} runs {formats} only, not {recipe.name}; use --recipe {formats}")
-    return Target(consumer, _io(consumer, recipe, io), _nms(consumer, nms))
+        raise EffkerasError(f"--for {name} runs {formats} only, not {format_.name}; use --recipe {formats}")
+    return Target(consumer, _io(consumer, format_, io), _nms(consumer, nms))
 
 
 def nms_settings(own: NmsSpec, nms: Nms) -> NmsSpec:
@@ -65,12 +65,12 @@ def nms_settings(own: NmsSpec, nms: Nms) -> NmsSpec:
     return replace(own, method="gaussian" if nms == "soft" else "hard")
 
 
-def _io(consumer: Consumer, recipe: Recipe, io: str | None) -> IoType:
-    fitting = [one for one in consumer.io if one in recipe.io_types]
+def _io(consumer: Consumer, format_: Format, io: str | None) -> IoType:
+    fitting = [one for one in consumer.io if one in format_.io_types]
     if io is None and fitting:
         return fitting[0]
     asked = io or consumer.io[0]
-    check_io(recipe, asked)
+    check_io(format_, asked)
     for one in consumer.io:
         if one == asked:
             return one

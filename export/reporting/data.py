@@ -14,7 +14,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import read_toml
 from effkeras.training.run import Run
 from export.reporting.rows import Row, is_number, read_rows
-from quantize.recipes import names
+from quantize.formats import names
 
 KERAS = "model.keras"
 USUAL = ("float32", "fp16", "dynamic", "int8")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, with_uint8_io
 from effkeras.litert.runner import DEFINITION, RECIPE
+from quantize.formats import Format
 from quantize.post_training.fake_quantized import UNTRAINED, Trained
 from quantize.post_training.options import PtqOptions
-from quantize.recipes import Recipe
 from quantize.report import LayerReport, StepReport
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ class Quantized:
         metadata = attached(self.flatbuffer, RECIPE)
         return "" if metadata is None else str(json.loads(metadata).get("ranges", ""))
 
-    def check_strict(self, recipe: Recipe) -> None:
+    def check_strict(self, format_: Format) -> None:
         """Raises EffkerasError for a layer in float that neither recipe nor float outputs ask for."""
-        wanted = (EXACT_INPUT, EXACT_OUTPUT, recipe.float_why)
-        if recipe.needs_data:
+        wanted = (EXACT_INPUT, EXACT_OUTPUT, format_.float_why)
+        if format_.needs_data:
             self.report.check_strict(wanted)
 
     @property
@@ -124,10 +124,10 @@ def read_quantized(flatbuffer: bytes, options: PtqOptions) -> Quantized:
 
 
 def _metadata(parts: FloatParts, options: PtqOptions) -> dict[str, bytes]:
-    is_measured = options.recipe.needs_data and parts.trained is None
+    is_measured = options.format.needs_data and parts.trained is None
     method = options.range_rule().method if is_measured else ""
     used: dict[str, Any] = {
-        **options.recipe.to_table(),
+        **options.format.to_table(),
         "io": options.io,
         "samples": options.samples if is_measured else 0,
         "seed": options.seed,
@@ -148,11 +148,11 @@ def _note(op: Operator, options: PtqOptions, left: Sequence[str]) -> LayerNote:
 
 
 def _why_float(op: Operator, name: str, options: PtqOptions) -> str:
-    recipe = options.recipe
-    if op.name in recipe.float_ops:
-        return recipe.float_why
-    if not recipe.needs_data:
-        return f"the recipe {recipe.name} computes activations in float32"
+    format_ = options.format
+    if op.name in format_.float_ops:
+        return format_.float_why
+    if not format_.needs_data:
+        return f"the recipe {format_.name} computes activations in float32"
     if options.io == "float32" and name == "normalize":
         return EXACT_INPUT
     if options.io == "float32" and op.name == "SOFTMAX":

@@ -14,9 +14,9 @@ from effkeras.litert.convert import INPUT, traced_call
 from effkeras.litert.flatbuffer import Operator, name_interface
 from effkeras.support.errors import EffkerasError
 from effkeras.support.quiet import quiet
+from quantize.formats import Format, IoType
 from quantize.post_training.range_widening import widened_for_addends, widened_for_biases
 from quantize.post_training.ranges import Ranges
-from quantize.recipes import IoType, Recipe
 from quantize.specs import Precision, PtqSpec
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Rules:
     says; `only`, when given, those of the only operators that follow the recipe, all others stay in float.
     """
 
-    recipe: Recipe
+    format: Format
     io: IoType = "float32"
     kept: tuple[str, ...] = ()
     precision: Precision = "float32"
@@ -45,7 +45,7 @@ class Rules:
     @property
     def most_bits(self) -> int:
         """Bits of the activations that have most."""
-        in_16 = self.recipe.activations == "int16" or (self.kept and self.precision == "w8a16")
+        in_16 = self.format.activations == "int16" or (self.kept and self.precision == "w8a16")
         return 16 if in_16 else 8
 
 
@@ -56,7 +56,7 @@ def scope_of(op: Operator) -> str:
 
 def quantize_with_ai_edge(flatbuffer: bytes, ranges: Ranges | None, rules: Rules) -> bytes:
     """Quantizes a float .tflite by `rules`; `ranges` are needed where activations are quantized."""
-    if rules.recipe.weights == "float32":
+    if rules.format.weights == "float32":
         return flatbuffer
     if ranges is not None:
         if rules.most_bits == 8:
@@ -81,32 +81,32 @@ def _tool(flatbuffer: bytes) -> Any:
 
 
 def _set_rules(tool: Any, rules: Rules) -> None:
-    _follow(tool, rules.recipe, _EVERYWHERE if rules.only is None else _exactly(rules.only))
+    _follow(tool, rules.format, _EVERYWHERE if rules.only is None else _exactly(rules.only))
     if rules.kept and rules.precision == "w8a16":
         _static(tool, _exactly(rules.kept), bits=(16, 8))
     elif rules.kept and rules.precision == "float32":
         _leave(tool, _exactly(rules.kept), ["*"])
-    _leave(tool, _EVERYWHERE, rules.recipe.float_ops)
-    if rules.recipe.needs_data and rules.io == "float32":
+    _leave(tool, _EVERYWHERE, rules.format.float_ops)
+    if rules.format.needs_data and rules.io == "float32":
         _leave(tool, _EVERYWHERE, ["INPUT", "OUTPUT", "SOFTMAX"])
         _leave(tool, _NORMALIZATION, ["*"])
 
 
-def _follow(tool: Any, recipe: Recipe, scope: str) -> None:
+def _follow(tool: Any, format_: Format, scope: str) -> None:
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
     from ai_edge_quantizer.quantizer import AlgorithmName
 
-    if recipe.weights == "float16":
+    if format_.weights == "float16":
         cast = AlgorithmName.FLOAT_CASTING
         tool.add_weight_only_config(scope, Op.ALL_SUPPORTED, 16, algorithm_key=cast)
-    elif recipe.activations == "float32":
+    elif format_.activations == "float32":
         tool.add_dynamic_config(scope, Op.ALL_SUPPORTED, 8)
-        for name in _int4_ops(recipe):
+        for name in _int4_ops(format_):
             tool.add_dynamic_config(scope, Op(name), 4)
     else:
-        bits = 16 if recipe.activations == "int16" else 8
+        bits = 16 if format_.activations == "int16" else 8
         _static(tool, scope, bits=(bits, 8))
-        for name in _int4_ops(recipe):
+        for name in _int4_ops(format_):
             tool.add_static_config(scope, Op(name), bits, 4)
 
 
@@ -124,8 +124,8 @@ def _leave(tool: Any, scope: str, operations: Iterable[str]) -> None:
         tool.update_quantization_recipe(scope, Op(name), algorithm_key=AlgorithmName.NO_QUANTIZE)
 
 
-def _int4_ops(recipe: Recipe) -> tuple[str, ...]:
-    return _INT4_OPS if recipe.weights == "int4" else ()
+def _int4_ops(format_: Format) -> tuple[str, ...]:
+    return _INT4_OPS if format_.weights == "int4" else ()
 
 
 def _exactly(names: Iterable[str]) -> str:
@@ -137,10 +137,10 @@ Extent = tuple[float, float]
 Inputs = Callable[[], Iterable[np.ndarray]]
 
 
-def check_tensorflow_can(recipe: Recipe, spec: PtqSpec) -> None:
+def check_tensorflow_can(format_: Format, spec: PtqSpec) -> None:
     """Raises EffkerasError for what this backend cannot do."""
     asked = {
-        f"the recipe {recipe.name} (4-bit weights)": recipe.weights == "int4",
+        f"the recipe {format_.name} (4-bit weights)": format_.weights == "int4",
         f"ranges by {spec.ranges}": spec.ranges not in ("auto", "minmax"),
         "correct_bias": spec.correct_bias,
     }
@@ -150,13 +150,13 @@ def check_tensorflow_can(recipe: Recipe, spec: PtqSpec) -> None:
 
 
 def quantize_with_tensorflow(
-    model: keras.Model, recipe: Recipe, io: IoType, inputs: Inputs, extent: Extent | None
+    model: keras.Model, format_: Format, io: IoType, inputs: Inputs, extent: Extent | None
 ) -> bytes:
     """Converts and quantizes a model.
 
     Args:
         model: what is converted, with float32 arithmetic.
-        recipe: float16, dynamic, int8 or int16 activations.
+        format_: float16, dynamic, int8 or int16 activations.
         io: number format of inputs and outputs; uint8 ones are made of int8 ones afterwards.
         inputs: gives what the model takes, float32 (1, H, W, C) each; called when the recipe needs data.
         extent: what the input can be, lowest and highest; None when that is what `inputs` show.
@@ -165,7 +165,7 @@ def quantize_with_tensorflow(
         # It expects the input's range where there is a whole data set to measure it on.
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         converter, names = _converter(model)
-        _configure(converter, recipe, io, _shown(inputs, extent))
+        _configure(converter, format_, io, _shown(inputs, extent))
         converted = converter.convert()
     return name_interface(converted, [INPUT], names)
 
@@ -178,17 +178,17 @@ def _converter(model: keras.Model) -> tuple[Any, list[str]]:
 
 
 def _configure(
-    converter: Any, recipe: Recipe, io: IoType, inputs: Callable[[], Iterator[list[np.ndarray]]]
+    converter: Any, format_: Format, io: IoType, inputs: Callable[[], Iterator[list[np.ndarray]]]
 ) -> None:
     import tensorflow as tf
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if recipe.weights == "float16":
+    if format_.weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if not recipe.needs_data:
+    if not format_.needs_data:
         return
     converter.representative_dataset = inputs
-    if recipe.activations == "int16":
+    if format_.activations == "int16":
         ops = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [ops]
     if io != "float32":

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from effkeras.support.errors import EffkerasError, did_you_mean
+from quantize.formats import Format, IoType, check_io
 from quantize.post_training.backends import (
     check_tensorflow_can,
 )
 from quantize.post_training.ranges import RangeRule
-from quantize.recipes import IoType, Recipe, check_io
 from quantize.specs import PtqSpec
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ BACKENDS = ("ai-edge-quantizer", "tensorflow")
 class PtqOptions:
     """Everything about a quantization but the model and its images."""
 
-    recipe: Recipe
+    format: Format
     io: IoType = "float32"
     samples: int = SAMPLES
     seed: int = 0
@@ -35,9 +35,9 @@ class PtqOptions:
         """How ranges are found. Raises EffkerasError for an unknown method or a percentile out of range."""
         chosen = self.spec.ranges
         if chosen == "auto":
-            clips = self.recipe.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
+            clips = self.format.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
             chosen = "percentile" if clips else "minmax"
-        steps = 2**16 - 1 if self.recipe.activations == "int16" else 2**8 - 1
+        steps = 2**16 - 1 if self.format.activations == "int16" else 2**8 - 1
         return RangeRule(chosen, self.spec.percentile, steps)
 
 
@@ -46,13 +46,13 @@ def check(options: PtqOptions, data: object | None) -> None:
 
     Of the data it only matters whether there are any.
     """
-    check_io(options.recipe, options.io)
+    check_io(options.format, options.io)
     options.range_rule()
     if options.spec.backend not in BACKENDS:
         hint = did_you_mean(options.spec.backend, BACKENDS)
         raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
     if options.spec.backend == "tensorflow":
-        check_tensorflow_can(options.recipe, options.spec)
+        check_tensorflow_can(options.format, options.spec)
     looks = {
         "equalisation": options.spec.equalize,
         "bias correction": options.spec.correct_bias,
@@ -60,18 +60,18 @@ def check(options: PtqOptions, data: object | None) -> None:
     }
     for what in (what for what, is_asked in looks.items() if is_asked and data is None):
         raise EffkerasError(f"{what} is measured on images: give --data DIR")
-    if options.recipe.needs_data and data is None:
+    if options.format.needs_data and data is None:
         raise EffkerasError(
-            f"the recipe {options.recipe.name} measures ranges on images: give --data DIR with a few "
+            f"the recipe {options.format.name} measures ranges on images: give --data DIR with a few "
             "hundred of them, or use --recipe dynamic, which needs none"
         )
 
 
 def check_trained(options: PtqOptions) -> None:
     """Raises EffkerasError for options that a fake-quantized model, whose ranges are set, cannot follow."""
-    check_io(options.recipe, options.io)
-    if (options.recipe.weights, options.recipe.activations) != ("int8", "int8"):
-        raise EffkerasError(f"the model is fake-quantized for int8; {options.recipe.name} cannot use that")
+    check_io(options.format, options.io)
+    if (options.format.weights, options.format.activations) != ("int8", "int8"):
+        raise EffkerasError(f"the model is fake-quantized for int8; {options.format.name} cannot use that")
     spec = options.spec
     if spec.backend != BACKENDS[0] or spec.equalize or spec.correct_bias or spec.errors:
         raise EffkerasError(

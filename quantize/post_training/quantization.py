@@ -13,6 +13,7 @@ from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
 from effkeras.litert.sharing import share_constants
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
+from quantize.formats import Format, IoType, find
 from quantize.post_training.activations import layer_errors
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.backends import (
@@ -32,7 +33,6 @@ from quantize.post_training.calibration import (
 from quantize.post_training.fake_quantized import quantized_as_trained, trained_parts
 from quantize.post_training.options import SAMPLES, PtqOptions, check, check_trained
 from quantize.post_training.ranges import PIXELS, Ranges, as_range, check_shown, measure_ranges
-from quantize.recipes import IoType, Recipe, find
 from quantize.report import StepReport
 from quantize.specs import PtqSpec
 
@@ -44,7 +44,7 @@ EQUALIZED_ON = 64
 
 def ptq(
     model: keras.Model,
-    recipe: str | Recipe,
+    recipe: str | Format,
     data: Calibration | None = None,
     *,
     io: IoType = "float32",
@@ -110,7 +110,7 @@ def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | Non
 
 def quantize_parts(parts: FloatParts, options: PtqOptions, data: Calibration | None) -> Quantized:
     """Quantizes a float conversion; see `ptq`."""
-    needed = options.recipe.needs_data or options.spec.correct_bias or options.spec.errors
+    needed = options.format.needs_data or options.spec.correct_bias or options.spec.errors
     return quantize_pixels(
         parts, options, inputs_of(parts, options, data) if needed and data is not None else ()
     )
@@ -130,17 +130,17 @@ def quantize_pixels(
     `ranges` are those of its activations, where they were measured before.
     """
     if parts.trained is not None:
-        rules = Rules(options.recipe, options.io)
+        rules = Rules(options.format, options.io)
         return finished(parts, options, share_constants(quantized_as_trained(parts.trained, rules)))
     pixels = list(pixels) if iter(pixels) is pixels else pixels
-    if options.recipe.weights == "float32":
+    if options.format.weights == "float32":
         return finished(parts, options, parts.flatbuffer)
     if options.spec.backend == "tensorflow":
         flatbuffer = _by_tensorflow(parts, options, pixels)
     else:
-        if ranges is None and options.recipe.needs_data:
+        if ranges is None and options.format.needs_data:
             ranges = ranges_of(parts, options, pixels)
-        flatbuffer = quantize_with_ai_edge(parts.flatbuffer, ranges, Rules(options.recipe, options.io))
+        flatbuffer = quantize_with_ai_edge(parts.flatbuffer, ranges, Rules(options.format, options.io))
     flatbuffer = share_constants(flatbuffer)
     return _corrected_and_measured(parts, options, flatbuffer, pixels)
 
@@ -208,13 +208,13 @@ def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.nda
 def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> bytes:
     model = without_normalization(parts.model) if parts.starts_normalized else parts.model
     extent = None if parts.spec is None else _extent(parts, parts.spec.input)
-    if options.recipe.needs_data:
+    if options.format.needs_data:
         check_shown(parts.flatbuffer, _varied(parts, pixels))
 
     def inputs() -> Iterable[np.ndarray]:
         return as_taken(parts, pixels)
 
-    return quantize_with_tensorflow(model, options.recipe, options.io, inputs, extent)
+    return quantize_with_tensorflow(model, options.format, options.io, inputs, extent)
 
 
 def _varied(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:

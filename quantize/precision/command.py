@@ -34,11 +34,11 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     from effkeras.building.sources import open_model
     from effkeras.data.splits import open_data
+    from quantize.formats import find
     from quantize.post_training.options import PtqOptions, check
     from quantize.post_training.quantization import float_parts, inputs_of
     from quantize.precision.measurements import MeasurementCache, digest
     from quantize.precision.sensitivity import SensitivityOptions, rank
-    from quantize.recipes import find
 
     data = open_data(chosen.data, "train", skip_bad=chosen.skip_bad)
     ptq = PtqOptions(find(chosen.recipe), samples=chosen.samples, seed=chosen.seed)

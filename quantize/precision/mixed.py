@@ -21,6 +21,7 @@ from effkeras.litert.runner import Delegation, delegation, make_interpreter
 from effkeras.support.console import facts, note, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
+from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.options import PtqOptions, check
 from quantize.post_training.quantization import float_parts, inputs_of
@@ -28,7 +29,6 @@ from quantize.precision.measurements import MeasurementCache, MetricOf, digest, 
 from quantize.precision.partial import Partial, QuantizableLayer, conversions
 from quantize.precision.search import KeptLayers, KeptLayerSearch
 from quantize.precision.sensitivity import Sensitivity, SensitivityOptions, ranked
-from quantize.recipes import find
 from quantize.report import LayerReport, StepReport
 from quantize.specs import PtqSpec, RangeMethod
 
@@ -116,9 +116,9 @@ def mixed_precision(model: keras.Model, sets: MixedSets, options: MixedOptions) 
     Raises:
         EffkerasError: as `quantize.ptq`, or a recipe whose activations stay in float.
     """
-    if not options.ptq.recipe.needs_data:
+    if not options.ptq.format.needs_data:
         raise EffkerasError(
-            f"mixed precision needs a recipe with integer activations; {options.ptq.recipe.name} has none: "
+            f"mixed precision needs a recipe with integer activations; {options.ptq.format.name} has none: "
             "use --recipe int8"
         )
     check(options.ptq, sets.calibration)
@@ -139,7 +139,7 @@ def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mi
         found, ranking = plain, None
     else:
         note(
-            f"plain {options.ptq.recipe.name} loses {plain.drop:.4f}: searching for the layers that cause it"
+            f"plain {options.ptq.format.name} loses {plain.drop:.4f}: searching for the layers that cause it"
         )
         ranking = ranked(partial, SensitivityOptions(options.images), cache)
         search = KeptLayerSearch(options.max_drop, options.give_back, functools.partial(measure, partial))

@@ -13,6 +13,7 @@ from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import Operator, layer_of, operators, without_final_activation
 from effkeras.litert.sharing import share_constants
 from effkeras.support.errors import EffkerasError
+from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.backends import Rules, quantize_with_ai_edge, scope_of
 from quantize.post_training.bias_correction import corrected
@@ -20,7 +21,6 @@ from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import as_taken, means_of, ranges_of
 from quantize.post_training.ranges import Ranges
 from quantize.precision.output_error import OutputError
-from quantize.recipes import find
 from quantize.specs import Precision, PtqSpec
 
 
@@ -70,11 +70,11 @@ class Partial:
         """
         check_can_mix(options.spec)
         pixels = list(pixels) if iter(pixels) is pixels else pixels
-        ranges = ranges_of(parts, options, pixels) if options.recipe.needs_data else None
+        ranges = ranges_of(parts, options, pixels) if options.format.needs_data else None
         core = without_final_activation(parts.flatbuffer)
         shown = as_taken(parts, itertools.islice(pixels, compared))
         reference = OutputError.of(core, shown, parts.spec)
-        made = operators(quantize_with_ai_edge(core, ranges, Rules(options.recipe)))
+        made = operators(quantize_with_ai_edge(core, ranges, Rules(options.format)))
         quantized = [scope_of(op) for op in made if op.arithmetic in ("integer", "hybrid")]
         layers = tuple(quantizable_layers(operators(core), quantized))
         means = means_of(parts, options, pixels)
@@ -82,11 +82,11 @@ class Partial:
 
     def only(self, scopes: tuple[str, ...] | None) -> bytes:
         """The core with float inputs and outputs, and only these operators quantized; None quantizes all."""
-        return quantize_with_ai_edge(self.core, self.ranges, Rules(self.options.recipe, only=scopes))
+        return quantize_with_ai_edge(self.core, self.ranges, Rules(self.options.format, only=scopes))
 
     def only_whole(self, scopes: tuple[str, ...]) -> bytes:
         """The same with all of the model, as an artifact with float inputs and outputs."""
-        rules = Rules(self.options.recipe, only=scopes)
+        rules = Rules(self.options.format, only=scopes)
         return self._finished(quantize_with_ai_edge(self.parts.flatbuffer, self.ranges, rules))
 
     def unquantized(self) -> bytes:
@@ -114,11 +114,11 @@ class Partial:
     def _all_but(self, kept: Iterable[str]) -> bytes:
         names = set(kept)
         scopes = tuple(scope for layer in self.layers if layer.name in names for scope in layer.scopes)
-        rules = Rules(self.options.recipe, self.options.io, scopes, kept_precision(self.options.spec))
+        rules = Rules(self.options.format, self.options.io, scopes, kept_precision(self.options.spec))
         return quantize_with_ai_edge(self.parts.flatbuffer, self.ranges, rules)
 
     def _finished(self, flatbuffer: bytes) -> bytes:
-        options = dataclasses.replace(self.options, recipe=find("float32"), io="float32")
+        options = dataclasses.replace(self.options, format=find("float32"), io="float32")
         return finished(self.parts, options, flatbuffer).flatbuffer
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from effkeras.support import results
 from effkeras.support.console import table, track
 from effkeras.support.errors import EffkerasError
+from quantize.formats import find
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.calibration import Calibration
 from quantize.post_training.options import PtqOptions, check
 from quantize.post_training.quantization import float_parts, inputs_of
 from quantize.precision.measurements import MeasurementCache
 from quantize.precision.partial import Partial, QuantizableLayer
-from quantize.recipes import find
 
 if TYPE_CHECKING:
     import keras
@@ -134,7 +134,7 @@ def ranked(partial: Partial, options: SensitivityOptions, cache: MeasurementCach
     """`sensitivity` with ranges measured already."""
     parts, ptq = partial.parts, partial.options
     if not partial.layers:
-        raise EffkerasError(f"the recipe {ptq.recipe.name} quantizes no layer of {parts.model.name}")
+        raise EffkerasError(f"the recipe {ptq.format.name} quantizes no layer of {parts.model.name}")
     before = options.judge(partial.unquantized()) if options.judge else None
     layers = [
         _measured(partial, layer, options.judge, before, cache)
@@ -143,7 +143,7 @@ def ranked(partial: Partial, options: SensitivityOptions, cache: MeasurementCach
     layers.sort(key=lambda one: (-one.error, one.name))
     name = parts.spec.name if parts.spec else parts.model.name
     shown = len(partial.reference.inputs)
-    return Sensitivity(name, ptq.recipe.name, shown, partial.reference(partial.only(None)), tuple(layers))
+    return Sensitivity(name, ptq.format.name, shown, partial.reference(partial.only(None)), tuple(layers))
 
 
 def _measured(

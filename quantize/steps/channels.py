@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from quantize.recipes import Recipe
+from quantize.formats import Format
 from quantize.specs import ChannelSpec, PtqSpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
 
@@ -24,7 +24,7 @@ class Channels(RecipeStep[ChannelSpec]):
         ),
     )
 
-    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+    def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
         """It must remove something and leave something."""
         if not 0 < self.spec.keep < 1:
             yield "channels must remove more than 0 and less than 100 %"

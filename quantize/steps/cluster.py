@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from quantize.recipes import Recipe
+from quantize.formats import Format
 from quantize.specs import ClusterSpec, PtqSpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
 
@@ -21,7 +21,7 @@ class Cluster(RecipeStep[ClusterSpec]):
         ),
     )
 
-    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+    def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
         """One value alone would say nothing."""
         if self.spec.clusters < 2:
             yield "cluster needs at least 2 values"

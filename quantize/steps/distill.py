@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from quantize.recipes import Recipe
+from quantize.formats import Format
 from quantize.report import Compressed
 from quantize.specs import DistillSpec, PtqSpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word, Wrap, unchanged
@@ -24,7 +24,7 @@ class Distill(RecipeStep[DistillSpec]):
         Word("distill", "every training also follows the original model's outputs", lambda: {"weight": 0.5}),
     )
 
-    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+    def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
         """The teacher must count."""
         if not 0 < self.spec.weight <= 1:
             yield "distill weight must lie above 0 and up to 1"

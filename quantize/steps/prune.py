@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from quantize.recipes import Recipe
+from quantize.formats import Format
 from quantize.specs import PruneSpec, PtqSpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word, unchanged
 
@@ -36,7 +36,7 @@ class Prune(RecipeStep[PruneSpec]):
         ),
     )
 
-    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+    def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
         """It must make some zeros, in a pattern that there is; EffkerasError for others."""
         from quantize.magnitude.patterns import parse_pattern
 

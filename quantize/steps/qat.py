@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from effkeras.support.tables import Table
-from quantize.recipes import Recipe
+from quantize.formats import Format
 from quantize.specs import RANGE_WORDS, PtqSpec, QatSpec
 from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
 
@@ -24,7 +24,7 @@ class Qat(RecipeStep[QatSpec]):
         """What was clustered stays so."""
         return {"keep_clusters": True} if "cluster" in recipe else {}
 
-    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+    def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
         """The artifact must be int8 throughout, with the ranges that were trained."""
         if not format_.activations == format_.weights == "int8":
             yield "qat trains for int8: end it with -int8"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from effkeras.support.registry import Registry
 from effkeras.support.tables import Table
-from quantize.recipes import Recipe
+from quantize.formats import Format
 from quantize.report import Compressed, StepReport
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class RecipeStep(ABC, Generic[Spec]):
         """Options of the step that other tables of a recipe ask for, where it says nothing of them."""
         return {}
 
-    def problems(self, format_: Recipe, ptq: PtqSpec) -> Iterable[str]:
+    def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
         """Why a recipe with this format makes no sense."""
         return ()
 

@@ -12,9 +12,9 @@ from support.tiny_models import decibels, keras_outputs, random_images
 import effkeras
 from effkeras.litert.runner import LiteRTModel
 from export.tflite import ExportOptions, export_tflite
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
-from quantize.recipes import find
 
 SIDE = 64  # that of tiny_models' images
 # Against the Keras model, in int8, at random weights; long sums that nothing normalises are hard on int8.

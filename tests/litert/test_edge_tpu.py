@@ -15,9 +15,9 @@ from effkeras.litert.edge_tpu import for_edge_tpu
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import LiteRTModel, make_interpreter
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
-from quantize.recipes import find
 
 
 def names(content: bytes) -> Counter[str]:

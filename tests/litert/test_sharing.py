@@ -12,10 +12,10 @@ from support.tiny_models import parts, random_images
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import make_interpreter
 from effkeras.litert.sharing import share_constants
+from quantize.formats import find
 from quantize.post_training.backends import Rules, quantize_with_ai_edge
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import quantize_pixels, ranges_of
-from quantize.recipes import find
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def unshared() -> bytes:
     """A detector whose heads have batch norms of their own for every level, as the quantizer makes it."""
     given, options = parts("efficientdet-lite0", "float32"), PtqOptions(find("int8"))
     ranges = ranges_of(given, options, random_images(2)[:, None])
-    return quantize_with_ai_edge(given.flatbuffer, ranges, Rules(options.recipe, options.io))
+    return quantize_with_ai_edge(given.flatbuffer, ranges, Rules(options.format, options.io))
 
 
 def tree(flatbuffer: bytes):

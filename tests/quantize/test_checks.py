@@ -22,8 +22,8 @@ from export.consumers.target import target_for
 from quantize.checks.agreement import Agreement, agreements
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked
 from quantize.checks.images import drawn_images, images_of
+from quantize.formats import find as recipe
 from quantize.post_training.calibration import representative
-from quantize.recipes import find as recipe
 
 CLASSIFIER = "efficientnet-lite0"
 DETECTOR = "efficientdet-lite0"

@@ -33,7 +33,7 @@ from effkeras.support import results
 from effkeras.training import session
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
-from quantize import accuracy, attempts, compress, plans
+from quantize import accuracy, attempts, compress, recipes
 from quantize.command import main
 from quantize.compression import CompressOptions
 from quantize.digests import contents
@@ -45,8 +45,8 @@ from quantize.splits import Splits
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 
 
-def plan(name: str) -> plans.Plan:
-    found = plans.find(name)
+def tuned(name: str) -> recipes.Recipe:
+    found = recipes.find(name)
     return dataclasses.replace(found, tune=QUICK)
 
 
@@ -59,7 +59,7 @@ def model():
 @pytest.fixture(scope="module")
 def pruned(model, digit_classes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("work") / "prune50-int8"
-    return folder, compress(model, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+    return folder, compress(model, tuned("prune50-int8"), digit_classes, CompressOptions(folder=folder))
 
 
 def test_a_recipe_leaves_a_run_folder(pruned, digit_classes):
@@ -75,7 +75,7 @@ def test_a_recipe_leaves_a_run_folder(pruned, digit_classes):
     assert reports["steps"][0]["figures"]["sparsity"] == pytest.approx(0.5, abs=0.01)
     assert {layer["what"] for step in reports["steps"] for layer in step["layers"]} == {"done", "skipped"}
     beside = json.loads((folder / "artifacts" / "prune50-int8.json").read_text())
-    assert beside["recipe"] == plan("prune50-int8").to_table()
+    assert beside["recipe"] == tuned("prune50-int8").to_table()
     assert beside["report"]["drop"] == row["drop"]
     assert made.problems == ()
 
@@ -87,7 +87,7 @@ def test_the_model_that_is_given_stays(model, pruned):
 def test_the_same_again_does_nothing_twice(pruned, model, digit_classes, capsys):
     folder, made = pruned
     before = (folder / "steps" / "1-prune" / "model.keras").stat().st_mtime_ns
-    again = compress(model, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+    again = compress(model, tuned("prune50-int8"), digit_classes, CompressOptions(folder=folder))
     assert "done before" in capsys.readouterr().err
     assert (folder / "steps" / "1-prune" / "model.keras").stat().st_mtime_ns == before
     assert again.quantized.flatbuffer == made.quantized.flatbuffer
@@ -109,11 +109,11 @@ def test_a_step_goes_on_after_its_last_epoch(pruned, model, digit_classes, tmp_p
     monkeypatch.setattr(session.Session, "end_epoch", interrupted)
     options = CompressOptions(folder=tmp_path / "work")
     with pytest.raises(StopError):
-        compress(model, plan("prune50-int8"), digit_classes, options)
+        compress(model, tuned("prune50-int8"), digit_classes, options)
     assert not (tmp_path / "work" / "model.keras").exists()
     monkeypatch.undo()
     keras.utils.set_random_seed(99)
-    resumed = compress(model, plan("prune50-int8"), digit_classes, options)
+    resumed = compress(model, tuned("prune50-int8"), digit_classes, options)
     for ours, theirs in zip(resumed.model.get_weights(), pruned[1].model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -121,16 +121,16 @@ def test_a_step_goes_on_after_its_last_epoch(pruned, model, digit_classes, tmp_p
 def test_other_work_in_the_folder_is_refused(pruned, model, digit_classes):
     folder, _ = pruned
     with pytest.raises(EffkerasError, match="holds the work of another recipe"):
-        compress(model, plan("prune60-int8"), digit_classes, CompressOptions(folder=folder))
+        compress(model, tuned("prune60-int8"), digit_classes, CompressOptions(folder=folder))
     other = build_spec(tiny_classifier())
     with pytest.raises(EffkerasError, match="holds work of other weights"):
-        compress(other, plan("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+        compress(other, tuned("prune50-int8"), digit_classes, CompressOptions(folder=folder))
     fewer = Splits.open(digit_classes, spec_of(model)).shortened(10)
     with pytest.raises(EffkerasError, match="holds work of other data"):
-        compress(model, plan("prune50-int8"), fewer, CompressOptions(folder=folder))
+        compress(model, tuned("prune50-int8"), fewer, CompressOptions(folder=folder))
     options = CompressOptions(folder=folder, settings=TrainSettings(augment=AugmentSpec({"flip": False})))
     with pytest.raises(EffkerasError, match="holds work of other training settings"):
-        compress(model, plan("prune50-int8"), digit_classes, options)
+        compress(model, tuned("prune50-int8"), digit_classes, options)
 
 
 def test_data_that_was_moved_is_the_same(digit_classes, tmp_path):
@@ -164,7 +164,7 @@ def test_other_labels_are_other_data(digits):
 
 
 def test_what_a_budget_may_need_is_asked_before_any_work(model, digit_classes, tmp_path):
-    other = dataclasses.replace(plan("prune50-int8"), ptq=PtqSpec(backend="tensorflow"))
+    other = dataclasses.replace(tuned("prune50-int8"), ptq=PtqSpec(backend="tensorflow"))
     options = CompressOptions(max_drop=0.01, folder=tmp_path / "work")
     with pytest.raises(EffkerasError, match="use the backend ai-edge-quantizer"):
         compress(model, other, digit_classes, options)
@@ -173,7 +173,7 @@ def test_what_a_budget_may_need_is_asked_before_any_work(model, digit_classes, t
 
 @pytest.mark.slow
 def test_equalisation_and_what_distillation_reached_are_reported(model, digit_classes):
-    made = compress(model, plan("distill-equalize-int8"), digit_classes)
+    made = compress(model, tuned("distill-equalize-int8"), digit_classes)
     assert [one.step for one in made.reports] == ["distill", "equalize", "ptq"]
     (output,) = made.reports[0].layers
     assert (output.name, output.kind) == ("probabilities", "output")
@@ -183,7 +183,7 @@ def test_equalisation_and_what_distillation_reached_are_reported(model, digit_cl
 
 def test_beyond_the_budget_no_artifact_is_written(model, digit_classes, tmp_path):
     options = CompressOptions(max_drop=-1.0, folder=tmp_path / "work")
-    made = compress(model, plan("fp16"), digit_classes, options)
+    made = compress(model, tuned("fp16"), digit_classes, options)
     assert not made.passed
     assert not (tmp_path / "work" / "artifacts").exists()
     assert (tmp_path / "work" / "report.json").is_file()
@@ -247,7 +247,7 @@ def test_weights_that_are_not_finite_are_refused_before_any_work(digit_classes, 
     broken = build_spec(tiny_classifier())
     broken.get_layer("head_conv").kernel.assign(np.full(broken.get_layer("head_conv").kernel.shape, np.nan))
     with pytest.raises(EffkerasError, match=r"head_conv/kernel of .* is not finite"):
-        compress(broken, plan("prune50-int8"), digit_classes, CompressOptions(folder=tmp_path / "work"))
+        compress(broken, tuned("prune50-int8"), digit_classes, CompressOptions(folder=tmp_path / "work"))
     assert not (tmp_path / "work").exists()
 
 
@@ -275,7 +275,7 @@ def own_classifier() -> keras.Model:
 
 def test_a_classifier_of_ones_own_is_taken(digit_classes):
     model = own_classifier()
-    made = compress(model, plan("prune50-int8"), digit_classes)
+    made = compress(model, tuned("prune50-int8"), digit_classes)
     assert made.drop.metric == "top1"
     assert spec_of(made.model).name == "own"
     assert sparsity_of(made.model).kernel("second").share == pytest.approx(0.5, abs=0.01)
@@ -311,7 +311,7 @@ def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
     spec = effkeras.spec("efficientnet-digits-b0")
     short = dataclasses.replace(spec.network, blocks=spec.network.blocks[:3], head=64)
     model = build_spec(spec.replace(network=short, weights={}))
-    made = compress(model, plan(recipe), digit_classes, CompressOptions(folder=tmp_path / "work"))
+    made = compress(model, tuned(recipe), digit_classes, CompressOptions(folder=tmp_path / "work"))
     assert (tmp_path / "work" / "artifacts" / f"{recipe}.tflite").is_file()
     assert made.figures["int8_macs"] == (1.0 if recipe.endswith("int8") else pytest.approx(0, abs=1))
     if "prune" in recipe:
@@ -320,7 +320,7 @@ def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
 
 @pytest.mark.slow
 def test_the_steps_can_be_tfmots(model, digit_classes, tmp_path, capsys):
-    eager = dataclasses.replace(plan("prune50-int8"), steps={"prune": PruneSpec(every=1)})  # of few steps
+    eager = dataclasses.replace(tuned("prune50-int8"), steps={"prune": PruneSpec(every=1)})  # of few steps
     options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
     made = compress(model, eager, digit_classes, options)
     assert sparsity_of(made.model).kernel("head_conv").share == pytest.approx(0.5, abs=0.01)
@@ -334,7 +334,7 @@ def test_what_tfmot_cannot_do_is_refused_before_any_work(digit_classes, tmp_path
     model = effkeras.build("efficientnet-digits-b0", weights="digits")
     options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
     with pytest.raises(EffkerasError, match=r"tensorflow-model-optimization cannot .*Multiply"):
-        compress(model, plan("qat-int8"), digit_classes, options)
+        compress(model, tuned("qat-int8"), digit_classes, options)
     assert not (tmp_path / "work").exists()
 
 

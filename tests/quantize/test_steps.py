@@ -14,7 +14,7 @@ from support.tiny import tiny_classifier
 from effkeras import EffkerasError
 from effkeras.building.models import build_spec
 from effkeras.weights.keras_files import save
-from quantize import plans
+from quantize import recipes
 from quantize.command import main
 from quantize.steps.step import STEPS, steps_in_order
 
@@ -87,19 +87,19 @@ def test_one_file_adds_a_step(digit_classes, tmp_path, capsys):
 
 @pytest.mark.usefixtures("round_step")
 def test_its_words_and_options_are_those_of_any_step(tmp_path, capsys):
-    assert [step.name for step in plans.find("qat-round5-prune50-int8").in_order()] == [
+    assert [step.name for step in recipes.find("qat-round5-prune50-int8").in_order()] == [
         "prune",
         "round",
         "qat",
     ]
     with pytest.raises(EffkerasError, match="round needs a digit"):
-        plans.find("round0")
+        recipes.find("round0")
     file = tmp_path / "mine.toml"
     file.write_text("[round]\ndigit = 3\n")
     with pytest.raises(EffkerasError, match=r"unknown key 'digit'; did you mean 'digits'\?"):
-        plans.find(file)
+        recipes.find(file)
     file.write_text("[round]\ndigits = 3\n")
-    assert plans.find(file).to_table()["round"] == {"digits": 3}
+    assert recipes.find(file).to_table()["round"] == {"digits": 3}
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "roundN" in capsys.readouterr().out

@@ -7,9 +7,9 @@ import functools
 
 from effkeras.building.models import build_spec
 from export.metadata import attach, of_classifier
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
-from quantize.recipes import find
 from support.tiny import random_images, tiny_classifier
 
 

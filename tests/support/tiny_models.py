@@ -13,10 +13,10 @@ import effkeras
 from effkeras.building.models import build_spec
 from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
+from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
-from quantize.recipes import find
 from support.eager import outputs_of_model
 
 SIDE = 64

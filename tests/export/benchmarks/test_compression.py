@@ -30,15 +30,15 @@ def test_cases_name_shipped_models_and_recipes_that_exist(name):
     case = read_cases()[name]
     assert case.model in list_models()
     assert "digits" in spec(case.model).weights
-    plan = case.plan()
-    assert plan.name == case.recipe
-    assert plan.ptq.backend == case.backend
-    assert plan.tune.epochs == case.epochs
+    recipe = case.tuned_recipe()
+    assert recipe.name == case.recipe
+    assert recipe.ptq.backend == case.backend
+    assert recipe.tune.epochs == case.epochs
 
 
 def test_a_case_says_what_it_is():
     case = Case("efficientdet-digits", "prune50-int8", epochs=7, learning_rate=0.25)
-    tune = case.plan().tune
+    tune = case.tuned_recipe().tune
     assert (tune.epochs, tune.learning_rate) == (7, 0.25)
 
 

@@ -9,7 +9,7 @@ from effkeras.definitions.definition import NmsSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
 from export.consumers.consumer import CONSUMERS, NMS, kind_of
 from export.consumers.target import nms_settings, target_for
-from quantize import recipes
+from quantize import formats
 
 
 @pytest.mark.parametrize("name", ["raw", "mediapipe", "coral", "xnnpack"])
@@ -19,7 +19,7 @@ def test_every_consumer_is_whole(name):
     assert set(one.nms) <= set(NMS)
     assert [output.holds for output in one.outputs] == [BOXES, CLASSES, SCORES, COUNT]
     assert len({output.signature for output in one.outputs}) == 4
-    assert set(one.formats) <= set(recipes.names())
+    assert set(one.formats) <= set(formats.names())
     assert one.sources or name in ("raw", "xnnpack")  # what others want is cited
 
 
@@ -35,12 +35,12 @@ def test_every_consumer_is_whole(name):
     ],
 )
 def test_what_is_not_said_is_the_consumers_own(name, recipe, io, nms):
-    target = target_for(name, recipes.find(recipe))
+    target = target_for(name, formats.find(recipe))
     assert (target.io, target.nms) == (io, nms)
 
 
 def test_what_is_said_holds():
-    target = target_for("mediapipe", recipes.find("int8"), "float32", "soft")
+    target = target_for("mediapipe", formats.find("int8"), "float32", "soft")
     assert (target.io, target.nms, target.words()) == ("float32", "soft", ("mediapipe", "float32", "soft"))
 
 
@@ -62,20 +62,20 @@ def test_what_is_said_holds():
 def test_what_a_consumer_does_not_take_is_one_clear_error(arguments, message):
     name, recipe, *rest = arguments
     with pytest.raises(EffkerasError, match=message):
-        target_for(name, recipes.find(recipe), *rest)
+        target_for(name, formats.find(recipe), *rest)
 
 
 def test_a_segmentation_model_is_not_for_mediapipe():
     spec = effkeras.definitions.definition.with_heads(spec_with(), ["detect", "segment"])
     assert kind_of(spec) == "segmenter"
     with pytest.raises(EffkerasError, match="use --for with one of raw, xnnpack"):
-        target_for("mediapipe", recipes.find("int8")).fitting(spec)
-    assert target_for("raw", recipes.find("int8"), nms="soft").fitting(spec).nms == "soft"
+        target_for("mediapipe", formats.find("int8")).fitting(spec)
+    assert target_for("raw", formats.find("int8"), nms="soft").fitting(spec).nms == "soft"
 
 
 def test_a_classifier_has_no_nms():
     spec = effkeras.spec("efficientnet-lite0")
-    assert target_for("coral", recipes.find("int8")).fitting(spec).nms == "none"
+    assert target_for("coral", formats.find("int8")).fitting(spec).nms == "none"
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_the_evaluators_words_for_each_nms(kind, method, inputs):
 
 
 def test_files_of_different_targets_have_different_names():
-    target = target_for("raw", recipes.find("int8"))
+    target = target_for("raw", formats.find("int8"))
     assert target.words() == ()
     made = {
-        target_for(name, recipes.find("int8"), io, nms).words()
+        target_for(name, formats.find("int8"), io, nms).words()
         for name, one in CONSUMERS.entries().items()
         for io in one.io
         for nms in one.nms

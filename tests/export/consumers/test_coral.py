@@ -15,7 +15,7 @@ from effkeras.litert.runner import LiteRTModel, make_interpreter
 from export.consumers.consumer import CONSUMERS
 from export.consumers.nms.grafting import grafted
 from export.consumers.target import target_for
-from quantize.recipes import find as recipe
+from quantize.formats import find as recipe
 
 NAME = "efficientdet-lite0"
 

@@ -10,7 +10,7 @@ from effkeras.litert.runner import LiteRTModel
 from export.consumers.finishing import Finish
 from export.consumers.target import target_for
 from export.metadata import read
-from quantize.recipes import find as recipe
+from quantize.formats import find as recipe
 
 DETECTOR = "efficientdet-lite0"
 CLASSIFIER = "efficientnet-lite0"

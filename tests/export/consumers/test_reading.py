@@ -18,7 +18,7 @@ from effkeras.litert.runner import LiteRTModel
 from export.consumers.nms.grafting import grafted
 from export.consumers.target import target_for
 from export.tflite import ExportOptions, export_tflite
-from quantize.recipes import find as recipe
+from quantize.formats import find as recipe
 
 NAME = "efficientdet-lite0"
 

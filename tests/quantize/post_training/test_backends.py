@@ -14,9 +14,9 @@ from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import LiteRTModel
 from quantize import ptq
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import quantize_pixels
-from quantize.recipes import find
 from quantize.specs import PtqSpec
 
 LITE = "efficientdet-lite0"

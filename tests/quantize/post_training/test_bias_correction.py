@@ -6,10 +6,10 @@ from support.eager import outputs_of_model
 from support.own_networks import outputs_of, own_images, own_network
 
 from quantize import ptq
+from quantize.formats import find
 from quantize.post_training.bias_correction import channel_means, corrected
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
-from quantize.recipes import find
 from quantize.specs import PtqSpec
 
 

@@ -13,10 +13,10 @@ from support.tiny_models import decibels, random_images, randomize
 
 from effkeras.building.models import build_spec
 from effkeras.litert.runner import LiteRTModel
+from quantize.formats import find
 from quantize.post_training.artifact import Quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels
-from quantize.recipes import find
 
 BASES = (
     pytest.param("nasnet-mobile", marks=pytest.mark.slow),

@@ -13,12 +13,12 @@ from support.tiny_models import decibels
 from effkeras import EffkerasError
 from effkeras.data.records import ClassificationData
 from quantize import ptq
+from quantize.formats import find
 from quantize.post_training.activations import observe
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
 from quantize.post_training.ranges import RangeRule, measure_ranges
 from quantize.precision.output_error import run_all
-from quantize.recipes import find
 from quantize.specs import PtqSpec
 
 

@@ -9,9 +9,9 @@ from support.tiny_models import quantized
 
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.flatbuffer import layer_of, operators
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.ranges import Histogram, RangeRule, measure_ranges
-from quantize.recipes import find
 from quantize.specs import PtqSpec
 
 

@@ -11,11 +11,11 @@ from support.own_networks import outputs_of
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import delegation, make_interpreter
 from quantize import ptq
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
 from quantize.post_training.range_widening import widened_for_addends
 from quantize.post_training.ranges import scale_of
-from quantize.recipes import find
 
 L = keras.layers
 

@@ -8,11 +8,11 @@ from support.own_networks import outputs_of, own_images, own_network
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from quantize import mixed_precision
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
 from quantize.precision.mixed import Mixed, MixedOptions, MixedSets
 from quantize.precision.partial import Partial
-from quantize.recipes import find
 from quantize.specs import PtqSpec
 
 IMAGES = own_images(12)

@@ -18,13 +18,13 @@ from effkeras.litert.costs import integer_share, multiply_adds
 from effkeras.litert.flatbuffer import operators
 from effkeras.weights.keras_files import save
 from quantize import sensitivity
+from quantize.formats import find
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
 from quantize.precision.command import main
 from quantize.precision.measurements import MeasurementCache
 from quantize.precision.partial import Partial
 from quantize.precision.sensitivity import Sensitivity, SensitivityOptions
-from quantize.recipes import find
 
 INT8 = PtqOptions(find("int8"))
 
