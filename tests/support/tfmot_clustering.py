@@ -1,6 +1,6 @@
 """Clustered kernels by tensorflow-model-optimization; run as a program of its own.
 
-Importing it changes the Keras of the whole process. Reads kernels from one .npz file, writes another.
+Importing it changes the Keras of the whole process. Writes an .npz file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,17 @@ import numpy as np
 
 STARTS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS"}
 COUNTS = (4, 16)
+
+
+def kernels() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(2)
+    normal = random.normal(size=(40, 30)).astype(np.float32)
+    return {
+        "normal": normal,
+        "heavy": normal**3,
+        "shifted": normal + 2,
+        "pruned": np.where(np.abs(normal) > 0.7, normal, 0),
+    }
 
 
 def clustered(keras, wrapper, kernel: np.ndarray, count: int, start: str) -> np.ndarray:
@@ -34,22 +45,20 @@ def clustered(keras, wrapper, kernel: np.ndarray, count: int, start: str) -> np.
     return np.array(wrapped.layer.kernel)
 
 
-def main(source: str, target: str) -> None:
+def main(target: str) -> None:
     import tf_keras as keras
     from tensorflow_model_optimization.python.core.clustering.keras.cluster_config import (
         CentroidInitialization,
     )
     from tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper import ClusterWeights
 
-    with np.load(source) as file:
-        given = dict(file)
-    np.savez(
+    np.savez_compressed(
         target,
         **{
             f"{name}.{count}.{start}": clustered(
                 keras, ClusterWeights, kernel, count, CentroidInitialization[theirs]
             )
-            for name, kernel in given.items()
+            for name, kernel in kernels().items()
             for count in COUNTS
             for start, theirs in STARTS.items()
         },

@@ -1,6 +1,6 @@
 """Masks, schedules and a training by tensorflow-model-optimization; run as a program of its own.
 
-Importing it changes the Keras of the whole process. Reads kernels from one .npz file, writes another.
+Importing it changes the Keras of the whole process. Writes an .npz file.
 """
 
 from __future__ import annotations
@@ -38,6 +38,24 @@ WAYS = {
 # A training of one dense layer: schedule as above, rate of plain gradient descent.
 TRAINING = (0.0, 0.75, 1, 13, 3, 3.0)
 RATE = 0.05
+SHAPES = {
+    "dense.even": (24, 16),
+    "dense.odd": (13, 10),
+    "dense.ties": (16, 12),
+    "conv.3x3": (3, 3, 16, 8),
+    "conv.rgb": (3, 3, 3, 8),
+    "conv.1x1": (1, 1, 30, 10),
+    "separable": (1, 1, 10, 6),
+    "transposed": (2, 2, 8, 12),
+}
+
+
+def given() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(5)
+    kernels = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    kernels["dense.ties"] = np.round(kernels["dense.ties"] * 2) / 2
+    shapes = {"training.kernel": (12, 8), "training.x": (32, 12), "training.y": (32, 8)}
+    return kernels | {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def layer_for(keras, kind: str, shape):
@@ -101,14 +119,12 @@ def trained(tfmot, keras, given) -> np.ndarray:
     return np.array([*masks, wrapped.prunable_weights[0].numpy()])
 
 
-def main(source: str, target: str) -> None:
+def main(target: str) -> None:
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
-    with np.load(source) as file:
-        given = dict(file)
-    found = {"schedules": schedules(tfmot), "training": trained(tfmot, keras, given)}
-    for name, kernel in given.items():
+    found = {"schedules": schedules(tfmot), "training": trained(tfmot, keras, given())}
+    for name, kernel in given().items():
         kind = name.split(".")[0]
         if kind == "training":
             continue
@@ -116,7 +132,7 @@ def main(source: str, target: str) -> None:
             if "x" in way and kind != "dense":
                 continue  # blocks of dense layers only
             found[f"{name}.{way}"] = mask_of(tfmot, keras, kind, kernel, way)
-    np.savez(target, **found)
+    np.savez_compressed(target, **found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Quantizers and a whole quantized model of tensorflow-model-optimization; run as a program of its own.
 
-Importing it changes the Keras of the whole process. Reads arrays from one .npz file, writes another.
+Importing it changes the Keras of the whole process. Writes an .npz file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,24 @@ import tensorflow as tf
 BATCHES = 5
 # Layers of the whole model, in order: those with a kernel, and what is rounded.
 KERNELS = ("expand", "depthwise", "project", "logits")
+SHAPES = {"expand": (3, 3, 3, 8), "depthwise": (3, 3, 8, 1), "project": (1, 1, 8, 8), "logits": (8, 4)}
+
+
+def given() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(3)
+    arrays = {
+        "kernel": random.normal(size=(3, 3, 4, 6)),
+        "batches": random.normal(size=(BATCHES, 16, 3)),
+        "images": random.uniform(-1, 1, (BATCHES, 4, 8, 8, 3)),
+    }
+    for name, shape in SHAPES.items():
+        kernel = random.normal(size=shape)
+        channels = -2 if name == "depthwise" else -1
+        others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim + channels)
+        # The reference rounds these two per tensor: with equal ends of all channels that is per channel.
+        arrays[f"{name}.kernel"] = kernel / np.abs(kernel).max(axis=others, keepdims=True)
+        arrays[f"{name}.bias"] = random.normal(size=8 if name == "depthwise" else shape[-1])
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def quantizers(tfmot):
@@ -78,18 +96,18 @@ def quantized_model(tfmot, keras, given) -> dict[str, np.ndarray]:
     return {"outputs": made(given["images"][0], training=False).numpy(), **found}
 
 
-def main(source: str, target: str) -> None:
+def main(target: str) -> None:
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
-    with np.load(source) as file:
-        given = dict(file)
-    found = {"kernel": rounded_kernel(tfmot, keras, given["kernel"])}
+    found = {"kernel": rounded_kernel(tfmot, keras, given()["kernel"])}
     for name, quantizer in quantizers(tfmot).items():
-        one = observed(keras, quantizer, given["batches"])
+        one = observed(keras, quantizer, given()["batches"])
         found |= {f"{name}.{key}": value for key, value in one.items()}
-    made = quantized_model(tfmot, keras, given)
-    np.savez(target, **found, **{f"model.{key.replace('/', '|')}": value for key, value in made.items()})
+    made = quantized_model(tfmot, keras, given())
+    np.savez_compressed(
+        target, **found, **{f"model.{key.replace('/', '|')}": value for key, value in made.items()}
+    )
 
 
 if __name__ == "__main__":

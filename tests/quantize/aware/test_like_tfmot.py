@@ -1,23 +1,19 @@
-"""Rounding, ranges and a whole model against tensorflow-model-optimization, in a process of its own."""
+"""Rounding, ranges and a whole model against what tensorflow-model-optimization made."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from support import tfmot_qat
-from support.tfmot_qat import BATCHES, KERNELS
+from support.tfmot_answers import SOURCES, answers
+from support.tfmot_qat import KERNELS, given
 
 from effkeras.layers.fake_quant import FakeQuant
 from effkeras.layers.fake_quant_kernels import FakeQuantConv2D
 from quantize.aware.quantization_aware import quantizable
 from quantize.specs import QatSpec
 
-SHAPES = {"expand": (3, 3, 3, 8), "depthwise": (3, 3, 8, 1), "project": (1, 1, 8, 8), "logits": (8, 4)}
 # What the reference calls the ranges of what these layers put out.
 RANGES = {
     "expand_range": "quant_expand|post_activation",
@@ -30,32 +26,9 @@ RANGES = {
 MOMENTUM = 0.999
 
 
-def given() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(3)
-    arrays = {
-        "kernel": random.normal(size=(3, 3, 4, 6)),
-        "batches": random.normal(size=(BATCHES, 16, 3)),
-        "images": random.uniform(-1, 1, (BATCHES, 4, 8, 8, 3)),
-    }
-    for name, shape in SHAPES.items():
-        kernel = random.normal(size=shape)
-        channels = -2 if name == "depthwise" else -1
-        others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim + channels)
-        # The reference rounds these two per tensor: with equal ends of all channels that is per channel.
-        arrays[f"{name}.kernel"] = kernel / np.abs(kernel).max(axis=others, keepdims=True)
-        arrays[f"{name}.bias"] = random.normal(size=8 if name == "depthwise" else shape[-1])
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
-
-
-@pytest.fixture(scope="module")
-def wanted(tmp_path_factory) -> dict[str, np.ndarray]:
-    folder = tmp_path_factory.mktemp("tfmot")
-    source, target = folder / "given.npz", folder / "found.npz"
-    np.savez(source, **given())
-    script = Path(tfmot_qat.__file__)
-    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True)
-    with np.load(target) as found:
-        return dict(found)
+@pytest.fixture(scope="module", params=SOURCES)
+def wanted(request, tmp_path_factory) -> dict[str, np.ndarray]:
+    return answers("qat", request.param, tmp_path_factory.mktemp("tfmot"))
 
 
 def numbers(x) -> np.ndarray:

@@ -1,18 +1,14 @@
-"""k-means of numbers, also against tensorflow-model-optimization in a process of its own."""
+"""k-means of numbers, also against what tensorflow-model-optimization made."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from support import tfmot_clustering
-from support.tfmot_clustering import COUNTS, STARTS
+from support.tfmot_answers import SOURCES, answers
+from support.tfmot_clustering import COUNTS, STARTS, kernels
 
 from quantize.magnitude.kmeans import centroids_of, nearest, smallest_count
 from quantize.magnitude.sparsity import relative_change
@@ -21,26 +17,9 @@ numbers = arrays(np.float32, st.integers(1, 60), elements=st.floats(-10, 10, wid
 starts = st.sampled_from(list(STARTS))
 
 
-def kernels() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(2)
-    normal = random.normal(size=(40, 30)).astype(np.float32)
-    return {
-        "normal": normal,
-        "heavy": normal**3,
-        "shifted": normal + 2,
-        "pruned": np.where(np.abs(normal) > 0.7, normal, 0),
-    }
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory) -> dict[str, np.ndarray]:
-    folder = tmp_path_factory.mktemp("tfmot")
-    source, target = folder / "given.npz", folder / "found.npz"
-    np.savez(source, **kernels())
-    script = Path(tfmot_clustering.__file__)
-    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True)
-    with np.load(target) as found:
-        return dict(found)
+@pytest.fixture(scope="module", params=SOURCES)
+def theirs(request, tmp_path_factory) -> dict[str, np.ndarray]:
+    return answers("clustering", request.param, tmp_path_factory.mktemp("tfmot"))
 
 
 def clustered(values: np.ndarray, count: int, start: str = "linear") -> np.ndarray:
@@ -48,7 +27,6 @@ def clustered(values: np.ndarray, count: int, start: str = "linear") -> np.ndarr
     return centroids[nearest(values, centroids)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", kernels())

@@ -1,52 +1,24 @@
-"""Masks, schedules and a whole training against tensorflow-model-optimization, in a process of its own."""
+"""Masks, schedules and a whole training against what tensorflow-model-optimization made."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from support import tfmot_pruning
-from support.tfmot_pruning import RATE, SCHEDULES, STEPS, TRAINING, WAYS
+from support.tfmot_answers import SOURCES, answers
+from support.tfmot_pruning import RATE, SCHEDULES, SHAPES, STEPS, TRAINING, WAYS, given
 
 from quantize.magnitude.patterns import parse_pattern, pruning_masks
 from quantize.magnitude.pruning import PruneHook, Schedule
 from quantize.specs import PruneSpec
 
-SHAPES = {
-    "dense.even": (24, 16),
-    "dense.odd": (13, 10),
-    "dense.ties": (16, 12),
-    "conv.3x3": (3, 3, 16, 8),
-    "conv.rgb": (3, 3, 3, 8),
-    "conv.1x1": (1, 1, 30, 10),
-    "separable": (1, 1, 10, 6),
-    "transposed": (2, 2, 8, 12),
-}
 # The reference has blocks of dense layers only.
 CASES = [(name, way) for name in SHAPES for way in WAYS if "x" not in way or name.startswith("dense")]
 
 
-def given() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(5)
-    kernels = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-    kernels["dense.ties"] = np.round(kernels["dense.ties"] * 2) / 2
-    shapes = {"training.kernel": (12, 8), "training.x": (32, 12), "training.y": (32, 8)}
-    return kernels | {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-@pytest.fixture(scope="module")
-def wanted(tmp_path_factory) -> dict[str, np.ndarray]:
-    folder = tmp_path_factory.mktemp("tfmot")
-    source, target = folder / "given.npz", folder / "found.npz"
-    np.savez(source, **given())
-    script = Path(tfmot_pruning.__file__)
-    subprocess.run([sys.executable, script, source, target], check=True, capture_output=True)
-    with np.load(target) as found:
-        return dict(found)
+@pytest.fixture(scope="module", params=SOURCES)
+def wanted(request, tmp_path_factory) -> dict[str, np.ndarray]:
+    return answers("pruning", request.param, tmp_path_factory.mktemp("tfmot"))
 
 
 def spec_for(way: str) -> PruneSpec:
