@@ -71,7 +71,7 @@ def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
 
 def own_part(detector: keras.Model, spec: ModelSpec) -> Part | None:
     """The Keras model inside a detector that was built on one, to build the next detector with."""
-    network = ExternalNetwork.of(spec.network)
+    network = ExternalNetwork.match(spec.network)
     if network is None:
         return None
     first = next(layer.name for layer in detector.layers if isinstance(layer, Normalize))

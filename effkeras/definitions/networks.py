@@ -125,8 +125,8 @@ class Network(ABC):
         return kinds[kind]
 
     @classmethod
-    def of(cls: type[Kind], network: Network) -> Kind | None:
-        """The network itself when it is of this kind, else None; for what makes sense for one kind only."""
+    def match(cls: type[Kind], network: Network) -> Kind | None:
+        """The network if it is of this kind, else None; for code that serves one kind only."""
         return network if isinstance(network, cls) else None
 
     def problem(self) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from effkeras.graph.applications import feature_maps
 from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.functional import (
     Call,
@@ -21,6 +20,7 @@ from effkeras.graph.functional import (
     is_functional,
     whole,
 )
+from effkeras.graph.keras_applications import feature_maps
 from effkeras.graph.vocabulary import Application
 from effkeras.layers import FastFusion
 from effkeras.support.errors import EffkerasError

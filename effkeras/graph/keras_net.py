@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from effkeras.definitions.networks import BatchNormSpec
-from effkeras.graph.applications import feature_maps
 from effkeras.graph.functional import CopyRules, Part, copy_onto
+from effkeras.graph.keras_applications import feature_maps
 from effkeras.graph.vocabulary import Application, Conv, Depthwise, Pool, Vocabulary, concatenated, symmetric
 from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
 from effkeras.support.errors import EffkerasError

@@ -15,8 +15,8 @@ from effkeras.graph.functional import deep_graphs
 from effkeras.layers.normalize import definition_in
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
+from effkeras.weights.formats import Demands, Padding, Wanted
 from effkeras.weights.hdf5_safety import check_file
-from effkeras.weights.sources import Demands, Padding, Wanted
 
 
 def load(path: str | Path) -> keras.Model:

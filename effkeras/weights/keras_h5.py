@@ -15,9 +15,9 @@ import numpy as np
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.errors import EffkerasError
+from effkeras.weights.formats import Demands, Padding, Triple, Wanted, reading
 from effkeras.weights.hdf5_safety import check_hdf5
 from effkeras.weights.keras_names import KerasLayer, keras_layers, top_layers
-from effkeras.weights.sources import Demands, Padding, Triple, Wanted, reading
 
 _WHAT = "HDF5 file of Keras weights"
 _ROOTS = ("layers", "_layer_checkpoint_dependencies")  # the second was TensorFlow 2.12 to 2.15

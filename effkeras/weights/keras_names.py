@@ -156,7 +156,7 @@ def nasnet_names(spec: ModelSpec) -> dict[tuple[str, str], str]:
     Raises:
         EffkerasError: the definition's cells or stem are not those of NASNetMobile and NASNetLarge.
     """
-    network = CellNetwork.of(spec.network)
+    network = CellNetwork.match(spec.network)
     if network is None:
         raise EffkerasError(f"{spec.name} is no network of cells; only NASNets have these names")
     theirs = zoo.spec("nasnet-mobile").network

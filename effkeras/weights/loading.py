@@ -17,8 +17,8 @@ from effkeras.graph.heads import MASK_PREFIX
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.cards import locate
+from effkeras.weights.formats import Demands, Padding, Source, Wanted, adapted
 from effkeras.weights.keras_files import weights_of
-from effkeras.weights.sources import Demands, Padding, Source, Wanted, adapted
 from effkeras.weights.transfer import CLASS_PREDICTORS, by_class_name, class_names, open_for
 
 _LISTED = 8

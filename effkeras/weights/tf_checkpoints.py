@@ -17,7 +17,7 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.sources import Entry, NamedSource, Padding, reading
+from effkeras.weights.formats import Entry, NamedSource, Padding, reading
 
 EMA_SUFFIX = "/ExponentialMovingAverage"
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -174,7 +174,7 @@ def official_names(spec: ModelSpec, scope: str | None = None) -> dict[tuple[str,
 def _backbone(spec: ModelSpec, prefix: str) -> Named:
     yield "stem_conv", f"{prefix}/stem/conv2d", _CONV
     yield "stem_bn", f"{prefix}/stem/{_BN}", _BATCH_NORM
-    network = BlockNetwork.of(spec.network)
+    network = BlockNetwork.match(spec.network)
     if network is None:
         raise EffkerasError(f"{spec.name}: no TensorFlow checkpoint with names was published for it")
     for index, block in enumerate(blocks_of(network)):

@@ -20,7 +20,7 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.sources import Demands, Entry, NamedSource, Padding, Triple, reading
+from effkeras.weights.formats import Demands, Entry, NamedSource, Padding, Triple, reading
 
 _WHAT = "safetensors file"
 _COUNTER = "num_batches_tracked"
@@ -141,7 +141,7 @@ def torch_entries(spec: ModelSpec, names: Iterable[str]) -> dict[tuple[str, str]
 
     Raises EffkerasError for a network that timm has not, and when the dict has other blocks.
     """
-    network = BlockNetwork.of(spec.network)
+    network = BlockNetwork.match(spec.network)
     if network is None:
         raise EffkerasError(f"{spec.name}: only networks of MBConv blocks load from timm's weights")
     scope = "backbone." if spec.is_detector else ""

@@ -15,7 +15,7 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import backbone_layers, weight_shapes
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.sources import Padding, Source, Wanted, open_source
+from effkeras.weights.formats import Padding, Source, Wanted, open_source
 
 
 def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tuple[Source, bool]:

@@ -12,19 +12,19 @@ import numpy as np
 from effkeras.graph.functional import Call
 from effkeras.graph.rewrite import Graph, StandIn, key, passed_on
 from effkeras.layers import FastFusion, NearestUpsample
-from effkeras.layers.fake_quant import FakeQuant
+from effkeras.layers.fake_quant import (
+    FakeQuant,
+    FakeQuantFusion,
+    FakeQuantHardSigmoid,
+    FakeQuantSum,
+    FakeQuantSwish,
+)
 from effkeras.layers.fake_quant_kernels import (
     FakeQuantConv2D,
     FakeQuantConv2DTranspose,
     FakeQuantDense,
     FakeQuantDepthwiseConv2D,
     FakeQuantKernel,
-)
-from effkeras.layers.fake_quant_steps import (
-    FakeQuantFusion,
-    FakeQuantHardSigmoid,
-    FakeQuantSum,
-    FakeQuantSwish,
 )
 from quantize.aware.operations import activation_name, activation_of, class_name
 from quantize.aware.placement import RELU6, Group, Placement, Spot, is_standalone

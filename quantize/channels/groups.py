@@ -14,9 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from effkeras.graph.applications import narrowed
 from effkeras.graph.channel_flow import Flow, LayerFlow, Numbers, channel_flow
 from effkeras.graph.functional import Config, CopyRules
+from effkeras.graph.keras_applications import narrowed
 from effkeras.graph.rewrite import copied
 from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError

@@ -161,7 +161,7 @@ def _locked(model: keras.Model, spec: ChannelSpec) -> dict[str, str]:
 def _taps(model: keras.Model) -> dict[str, str]:
     """Layers whose width decides what a pyramid on a model of one's own consists of."""
     own = definition_in(model)
-    network = None if own is None else ExternalNetwork.of(own.network)
+    network = None if own is None else ExternalNetwork.match(own.network)
     if network is None:
         return {}
     return {external_name((tap,)): "a pyramid starts from it" for tap in network.taps}

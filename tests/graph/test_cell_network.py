@@ -22,8 +22,8 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.networks.cells import cells_of
 from effkeras.graph.vocabulary import Conv, Pool
 from effkeras.layers import DropPath
+from effkeras.layers.drop import set_progress
 from effkeras.layers.normalize import spec_of
-from effkeras.layers.scheduled import set_progress
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.keras_files import load, save
 

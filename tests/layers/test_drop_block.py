@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from effkeras.layers import DropBlock, FollowTraining
-from effkeras.layers.scheduled import set_progress
+from effkeras.layers.drop import set_progress
 
 SHAPES = [(9, 9), (7, 7), (5, 5), (1, 1), (6, 10), (3, 12)]
 

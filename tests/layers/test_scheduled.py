@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from effkeras.layers import DropPath, FollowTraining
-from effkeras.layers.scheduled import set_progress
+from effkeras.layers.drop import set_progress
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from support.op_cases import conv, dense, reshape
 from support.tiny_models import parts, quantized, random_images, randomize
 
 from effkeras import EffkerasError
-from effkeras.layers.upsample import NearestUpsample
+from effkeras.layers.feature_maps import NearestUpsample
 from effkeras.litert.edge_tpu import for_edge_tpu
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.nodes import nodes

@@ -124,12 +124,18 @@ class BlockNetwork(Network):
         if not self.squeeze_excite:
             stages = [dataclasses.replace(stage, squeeze=0.0) for stage in stages]
         return dataclasses.replace(
-            with_ends(self, self.width),
+            self.with_ends(self.width),
             blocks=tuple(map(encode, stages)),
             width=1.0,
             depth=1.0,
             squeeze_excite=True,
         )
+
+    def with_ends(self, width: float) -> BlockNetwork:
+        """The network with stem and head `width` times as wide, where the family scales them."""
+        scaled = dataclasses.replace(self, width=width)
+        stem, head, hidden = scale_stem(scaled), scale_head(scaled), scale_hidden(scaled)
+        return dataclasses.replace(self, stem=stem, head=head, hidden=hidden)
 
     def with_activations(self, change: Callable[[Activation], Activation]) -> BlockNetwork:
         """The network and its blocks with each activation replaced by `change` of it."""
@@ -153,7 +159,31 @@ class BlockNetwork(Network):
 
     def block_strings(self) -> dict[str, str]:
         """The block string of each block as built, by the block's name."""
-        return {block.name: block_string(block, self) for block in blocks_of(self)}
+        return {block.name: self.block_string(block) for block in blocks_of(self)}
+
+    def block_string(self, block: Block) -> str:
+        """The block string of one of the network's blocks as it is built; equal strings are equal blocks.
+
+        It always names the activation, its ratios are those after rounding, and it says `noskip` only where
+        the input could be added.
+        """
+        stage, expands = block.stage, block.stage.expand != 1
+        ratio = block.expanded / block.inputs if expands else 1.0
+        squeezed = block.expanded if expands and self.squeeze.of == "expanded" else block.inputs
+        alone = dataclasses.replace(
+            stage,
+            repeats=1,
+            inputs=block.inputs,
+            outputs=block.outputs,
+            stride=block.stride,
+            expand=stage.expand if ratio == 1 else ratio,  # an expansion to as many channels is one too
+            squeeze=block.squeeze / squeezed,
+            skip=block.has_skip or block.stride != 1 or block.inputs != block.outputs,
+            expand_groups=stage.expand_groups if expands and not stage.fused else 1,
+            project_groups=stage.project_groups if expands or not stage.fused else 1,
+            activation=stage.activation or self.activation,
+        )
+        return encode(alone)
 
     def description(self) -> list[tuple[str, str]]:
         """Rows of `effkeras info`."""
@@ -179,31 +209,6 @@ def blocks_of(network: BlockNetwork) -> list[Block]:
         inputs = blocks[-1].outputs if blocks else scale_stem(network)
         blocks.append(_block(network, stage, (index, repeat, inputs), drop * index / total))
     return blocks
-
-
-def block_string(block: Block, network: BlockNetwork) -> str:
-    """The block string of one block as it is built; blocks of one network's rules are the same when it is.
-
-    The activation is always there, ratios are those after rounding, and `noskip` is there only where the
-    input could be added.
-    """
-    stage, expands = block.stage, block.stage.expand != 1
-    ratio = block.expanded / block.inputs if expands else 1.0
-    squeezed = block.expanded if expands and network.squeeze.of == "expanded" else block.inputs
-    alone = dataclasses.replace(
-        stage,
-        repeats=1,
-        inputs=block.inputs,
-        outputs=block.outputs,
-        stride=block.stride,
-        expand=stage.expand if ratio == 1 else ratio,  # an expansion to as many channels is one too
-        squeeze=block.squeeze / squeezed,
-        skip=block.has_skip or block.stride != 1 or block.inputs != block.outputs,
-        expand_groups=stage.expand_groups if expands and not stage.fused else 1,
-        project_groups=stage.project_groups if expands or not stage.fused else 1,
-        activation=stage.activation or network.activation,
-    )
-    return encode(alone)
 
 
 def _positions(stages: list[Stage]) -> Iterator[tuple[Stage, int]]:
@@ -271,13 +276,6 @@ def scale_hidden(network: BlockNetwork) -> int:
 
 def _filters(network: BlockNetwork, filters: int) -> int:
     return round_filters(filters, network.width, network.round_limit)
-
-
-def with_ends(network: BlockNetwork, width: float) -> BlockNetwork:
-    """The network with stem and head `width` times as wide, as far as its family scales them."""
-    scaled = dataclasses.replace(network, width=width)
-    stem, head, hidden = scale_stem(scaled), scale_head(scaled), scale_hidden(scaled)
-    return dataclasses.replace(network, stem=stem, head=head, hidden=hidden)
 
 
 def _with_activation(text: str, change: Callable[[Activation], Activation]) -> str:

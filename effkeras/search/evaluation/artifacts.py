@@ -115,7 +115,7 @@ def piece_model(place: Place) -> keras.Model:
 
 
 def _graph(x: Any, place: Place) -> Any:
-    net, network = KerasNet(), BlockNetwork.of(place.spec.network)
+    net, network = KerasNet(), BlockNetwork.match(place.spec.network)
     assert network is not None  # `places_of` has checked it
     if place.block is not None:
         return mbconv(net, x, place.block, network.style)

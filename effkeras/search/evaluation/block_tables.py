@@ -18,7 +18,6 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import (
     BlockNetwork,
-    block_string,
     blocks_of,
     scale_head,
     scale_hidden,
@@ -65,7 +64,7 @@ def places_of(spec: ModelSpec) -> list[Place]:
 
     Raises EffkerasError for any other model.
     """
-    network = BlockNetwork.of(spec.network)
+    network = BlockNetwork.match(spec.network)
     if network is None or not is_of_blocks(spec):
         raise EffkerasError(
             f"{spec.name} is no plain classifier of MBConv blocks, which a table of blocks can add up; "
@@ -77,7 +76,7 @@ def places_of(spec: ModelSpec) -> list[Place]:
     for block in blocks_of(network):
         height, width = (_halved(side) if block.stride == 2 else side for side in x[1:3])
         y: Shape = (1, height, width, block.outputs)
-        places.append(Place(Piece(block_string(block, network), x, y), spec, block))
+        places.append(Place(Piece(network.block_string(block), x, y), spec, block))
         x = y
     return [*places, Place(Piece(_head(network), x, (1, spec.classes)), spec)]
 

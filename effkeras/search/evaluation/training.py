@@ -23,7 +23,7 @@ from effkeras.data.classes import spec_for_data
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate_batches, headlines
 from effkeras.inference.predictor import Predictor, named_outputs
-from effkeras.layers.scheduled import set_progress
+from effkeras.layers.drop import set_progress
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import Samples, SearchImages
 from effkeras.search.evaluation.protocol import Candidate, Outcome, Report

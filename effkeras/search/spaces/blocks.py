@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 from effkeras.definitions.blocks import decode, encode
 from effkeras.definitions.definition import InputSpec, ModelSpec
-from effkeras.graph.networks.blocks import BlockNetwork, with_ends
+from effkeras.graph.networks.blocks import BlockNetwork
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces import choices
 from effkeras.search.spaces.choices import Rules, read_group
@@ -129,7 +129,7 @@ class BlockSpace(TomlSpace):
 
     def encode(self, spec: ModelSpec) -> Genome | None:
         """The canonical genome that builds a definition's blocks, stem and head; None when none does."""
-        network = BlockNetwork.of(spec.network)
+        network = BlockNetwork.match(spec.network)
         if network is None or spec.channels:
             return None
         network = network.as_built()
@@ -165,7 +165,7 @@ class BlockSpace(TomlSpace):
         values = self.groups[0].values(part)
         own: dict[str, Any] = {key: values[key] for key in ("stem", "head", "activation") if key in values}
         width = float(values.get("width", 1.0))
-        network = with_ends(dataclasses.replace(self.network, **own), width)
+        network = dataclasses.replace(self.network, **own).with_ends(width)
         return _Setting(part, sized(self.base, values.get("size")), Frame(network, width))
 
     def _decided(self, genome: Genome) -> tuple[Any, ...]:
@@ -234,7 +234,7 @@ def read_blocks(file: SpaceFile) -> BlockSpace:
     """
     file.check_keys((*NETWORK_RULES, "every", "stage"))
     base = file.base
-    network = BlockNetwork.of(base.network)
+    network = BlockNetwork.match(base.network)
     if network is None:
         raise EffkerasError(f"{file.path}: {base.name} is no network of blocks; choose an MBConv family")
     file.check_widths()

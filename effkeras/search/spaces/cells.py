@@ -75,7 +75,7 @@ class CellSpace(TomlSpace):
 
     def encode(self, spec: ModelSpec) -> Genome | None:
         """The canonical genome of a definition's cells, size, repeats, filters and stem; None without one."""
-        network = CellNetwork.of(spec.network)
+        network = CellNetwork.match(spec.network)
         if network is None or bool(network.reduction) != (len(self.cells) > 1):
             return None
         values = {"size": spec.input.size[0], **{key: getattr(network, key) for key in _OWN}}
@@ -117,7 +117,7 @@ def read_cells(file: SpaceFile) -> CellSpace:
     """
     file.check_keys((*NETWORK_RULES, "nodes", "ops", "output", "reduction"))
     base = file.base
-    network = CellNetwork.of(base.network)
+    network = CellNetwork.match(base.network)
     if network is None:
         raise EffkerasError(
             f"{file.path}: {base.name} is no network of cells; choose nasnet or pnasnet as base"

@@ -11,7 +11,7 @@ from support.space_files import BASE, by_network, operations, shipped, space_fro
 
 import effkeras
 from effkeras.graph.counting import count
-from effkeras.graph.networks.blocks import block_string, blocks_of
+from effkeras.graph.networks.blocks import blocks_of
 from effkeras.search import genomes
 from effkeras.search.evaluation.block_tables import places_of
 from effkeras.search.spaces.stages import built
@@ -269,7 +269,7 @@ def test_blocks_have_the_same_string_when_they_are_the_same(space):
         network = space.spec(genome).network
         for block, record in zip(blocks_of(network), built(network), strict=True):
             records.add(record)
-            words.add((record, block_string(block, network)))
+            words.add((record, network.block_string(block)))
     assert len({word for _, word in words}) == len(records) == len(words)
 
 

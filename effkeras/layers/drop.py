@@ -1,4 +1,4 @@
-"""Layers that disturb training the more the further it has come, and do nothing at inference."""
+"""DropPath and DropBlock: layers that drop more the further training has come, and nothing at inference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 
 class _Holder:
@@ -101,3 +103,68 @@ class FollowTraining(keras.callbacks.Callback):
         """Sets the progress before each step."""
         set_progress(self.model, self._step / self._total)
         self._step += 1
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class DropBlock(Scheduled):
+    """Zeroes `size` x `size` squares, each channel of each sample its own, and scales up what is left.
+
+    At progress p squares are drawn so that about `1 - p * (1 - keep)` of the values stay. Their centres lie
+    where the whole square fits, each drawn with the probability
+
+        gamma = drop * (H * W) / (h * w) / ((H - h + 1) * (W - w + 1))
+
+    for squares of h x w = min(size, H) x min(size, W) in a map of H x W: the authors' code
+    (tensorflow/tpu resnet), which takes square maps only, with each axis for itself. What is left is
+    divided by the share that is left in the whole batch.
+
+    Args:
+        keep: the share kept at the end of training.
+        size: side of the squares in cells of the map.
+        seed: makes the choices repeatable.
+        **kwargs: `name` and what else `keras.layers.Layer` takes.
+    """
+
+    def __init__(self, keep: float, size: int = 7, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not 0 < keep <= 1:
+            raise ValueError(f"{self.name}: keep must lie above 0 and up to 1, not {keep}")
+        if size < 1:
+            raise ValueError(f"{self.name}: size must be at least 1, not {size}")
+        self.keep = keep
+        self.size = size
+        self.seed = seed
+        self._generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """(B, H, W, C) to the same shape."""
+        if not training or self.keep == 1:
+            return x
+        noise = keras.random.uniform(ops.shape(x), dtype="float32", seed=self._generator)
+        mask = self._mask(noise, x.shape[1], x.shape[2])
+        # Where nothing at all is left (the reference divides zero by zero) the map is zero.
+        share = ops.maximum(ops.mean(mask), 1e-6)
+        return x * ops.cast(mask / share, x.dtype)
+
+    def _mask(self, noise: Any, height: int, width: int) -> Any:
+        """1 where values stay, 0 in the squares around the centres that the noise in [0, 1) chooses."""
+        square = min(self.size, height), min(self.size, width)
+        places = (height - square[0] + 1) * (width - square[1] + 1)
+        gamma = self.progress * (1.0 - self.keep) * height * width / (square[0] * square[1]) / places
+        fits = _fits(height, square[0])[:, None, None] * _fits(width, square[1])[None, :, None]
+        centres = ops.cast(noise < gamma, "float32") * fits
+        return 1.0 - ops.max_pool(centres, square, strides=1, padding="same", data_format="channels_last")
+
+    def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
+        """Same as the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Share, side and seed."""
+        return {**super().get_config(), "keep": self.keep, "size": self.size, "seed": self.seed}
+
+
+def _fits(length: int, side: int) -> np.ndarray:
+    """1 at the centres of windows of `side` that lie inside `length`, else 0."""
+    places = np.arange(length)
+    return ((places >= side // 2) & (places < length - (side - 1) // 2)).astype(np.float32)
