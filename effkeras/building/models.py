@@ -21,7 +21,7 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.limits import check_memory
 from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import open_weights
+from effkeras.weights.loading import open_weights
 
 NORMALIZE = "normalize"
 _DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")

@@ -15,7 +15,7 @@ from effkeras.support.options import above_zero, parser
 from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
-    from effkeras.weights import LoadReport, Opened
+    from effkeras.weights.loading import LoadReport, Opened
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,8 +32,8 @@ def _run(argv: Sequence[str] | None) -> None:
         spec = with_classes(spec, chosen.classes)
     with quiet():
         from effkeras.building.models import build_spec
-        from effkeras.weights import open_weights
         from effkeras.weights.keras_files import save
+        from effkeras.weights.loading import open_weights
 
         folder = zoo.definition_folder(chosen.model)
         opened = open_weights(spec, chosen.source, padding=chosen.padding, folder=folder)

@@ -22,7 +22,7 @@ from effkeras.training.auxiliary import auxiliary_targets, auxiliary_weight, wit
 from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.training.settings import TrainSettings
-from effkeras.weights import load_weights, open_weights
+from effkeras.weights.loading import load_weights, open_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from effkeras.building.models import build_spec
 from effkeras.definitions.definition import SegmentSpec, spec_from_table, with_classes, with_heads
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import load_weights
 from effkeras.weights.keras_files import save
+from effkeras.weights.loading import load_weights
 from effkeras.weights.tf_checkpoints import official_names
 
 BOTH = ["detect", "segment"]

@@ -17,9 +17,10 @@ from support.tiny import tiny_classifier
 from effkeras.building.models import build_spec
 from effkeras.cli import main
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import hdf5_safety, load_weights
+from effkeras.weights import hdf5_safety
 from effkeras.weights.hdf5_safety import check_file
 from effkeras.weights.keras_files import load, load_weights_of, weights_of
+from effkeras.weights.loading import load_weights
 
 SECRET = 1234.5
 MEMBER = "model.weights.h5"

@@ -17,7 +17,7 @@ from support.proofs import KERAS, proven
 
 import effkeras
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import load_weights, open_weights
+from effkeras.weights.loading import load_weights, open_weights
 
 SIDE = 64
 QUICK: dict[str, Callable] = {

@@ -19,8 +19,8 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec, WeightsSpec, with_classes
 from effkeras.graph.counting import layer_channels
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import load_weights
 from effkeras.weights.keras_files import save
+from effkeras.weights.loading import load_weights
 from effkeras.weights.tf_checkpoints import EMA_SUFFIX, official_names
 
 HAVE_BIAS = ("/se/", "resample_", "op_after_combine", "class_net/", "box_net/", "/dense/")

@@ -21,7 +21,7 @@ from effkeras.building.models import build_spec
 from effkeras.definitions.definition import ModelSpec, with_classes
 from effkeras.graph.counting import weight_shapes
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import load_weights
+from effkeras.weights.loading import load_weights
 from effkeras.weights.tf_checkpoints import EMA_SUFFIX, OBJECT_GRAPH, official_names
 
 

@@ -16,7 +16,7 @@ from support.torch_weights import TorchGolden, image, read_torch_golden
 import effkeras
 from effkeras.graph.counting import layer_channels
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import load_weights, open_weights
+from effkeras.weights.loading import load_weights, open_weights
 from effkeras.weights.timm import torch_entries
 
 QUICK = {

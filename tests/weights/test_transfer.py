@@ -18,8 +18,8 @@ from effkeras.building.models import build_spec
 from effkeras.definitions.definition import with_classes, with_size
 from effkeras.graph.counting import backbone_layers
 from effkeras.support.errors import EffkerasError
-from effkeras.weights import load_weights
 from effkeras.weights.keras_files import save
+from effkeras.weights.loading import load_weights
 from effkeras.weights.tf_checkpoints import official_names
 
 SMALL = {"width": 0.35, "depth": 0.3}
