@@ -1,45 +1,45 @@
-"""The `effkeras` command: one verb for each thing that a user does."""
+"""The `effkeras` command: finds the module of a verb and runs it."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from effkeras.support.console import BAD_INPUT
 from effkeras.support.errors import did_you_mean
 
-# Each verb's module has `main(argv) -> int` and reads its own options; only the one asked for is imported.
-# `export` lies above this package: its verbs are reached from here only.
-VERBS = {
-    "list": ("effkeras.commands.list", "all models of the zoo, with parameters and MACs"),
-    "info": ("effkeras.commands.info", "what one model is made of"),
-    "scale": ("effkeras.commands.scale", "a model scaled by phi, with parameters and MACs"),
-    "weights": ("effkeras.commands.weights", "the weights that a model knows by name; downloads them"),
-    "import": ("effkeras.commands.import_weights", "make a .keras file of weights in another format"),
-    "data": ("effkeras.commands.data", "write a data set that ships: `effkeras data digits OUT`"),
-    "search": ("effkeras.commands.search", "find a network for labelled images and a limit"),
-    "train": ("effkeras.commands.train", "train a model on labelled images"),
-    "eval": ("effkeras.commands.eval", "measure a run, a .keras file or an artifact"),
-    "search report": (
-        "effkeras.search.reporting.report",
-        "draw searches: progress, Pareto front, genes",
-    ),
-    "search table": ("effkeras.commands.search_table", "time the blocks of a space, for `--cost table:FILE`"),
-    "sensitivity": (
-        "quantize.precision.command",
-        "which layers suffer most from few bits",
-    ),
-    "predict": ("effkeras.commands.predict", "find objects or classes in images and videos"),
-    "quantize": ("quantize.command", "compress a model by a recipe: pruning, channels, QAT, int8"),
-    "export tflite": ("export.tflite", "make a LiteRT .tflite file and check it"),
-    "export inspect": ("export.inspect", "what is in a .tflite file, made by whatever tool"),
-    "export metadata": ("export.metadata.command", "put metadata back after edgetpu_compiler; set labels"),
-    "export savedmodel": ("export.savedmodel", "make a SavedModel that takes images as they are"),
-    "export bench": ("export.bench", "measure latencies of .tflite files"),
-    "export preflight": ("export.preflight.command", "what an Edge TPU or a GPU runs of a .tflite"),
-    "export report": ("export.report", "accuracy against size and latency, as a page"),
-}
+# Where modules of verbs lie. quantize and export lie above this package: only this module reaches them.
+_PACKAGES = ("effkeras.commands", "effkeras.search.reporting", "quantize", "export")
+_VERB = re.compile(r'^VERB = Verb\(\s*"([^"\n]+)",\s*"([^"\n]+)",?\s*\)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The module of a verb, which has `main(argv) -> int` and reads its own options, and the verb's help."""
+
+    module: str
+    help: str
+
+
+def commands() -> dict[str, Command]:
+    """The command of each verb, in the order of the verbs.
+
+    A module is a command by a line `VERB = Verb("train", "train a model on labelled images")`. The line is
+    read as text, so that only the module of the verb that runs is imported.
+    """
+    found = {}
+    for name in _PACKAGES:
+        for folder in importlib.import_module(name).__path__:
+            for file in Path(folder).rglob("*.py"):
+                line = _VERB.search(file.read_text(encoding="utf-8"))
+                if line:
+                    module = ".".join((name, *file.relative_to(folder).with_suffix("").parts))
+                    found[line[1]] = Command(module, line[2])
+    return dict(sorted(found.items()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,20 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    known = commands()
     for length in (2, 1):
         verb = " ".join(words[:length])
-        if verb in VERBS:
-            module = importlib.import_module(VERBS[verb][0])
-            return module.main(words[length:])
+        if verb in known:
+            return importlib.import_module(known[verb].module).main(words[length:])  # type: ignore[no-any-return]
     if words[0] == "export":
         print(_usage("export"))
         return 0 if words[1:] in ([], ["-h"], ["--help"]) else BAD_INPUT
-    print(f"error: there is no command {words[0]!r}; {did_you_mean(words[0], VERBS)}", file=sys.stderr)
+    print(f"error: there is no command {words[0]!r}; {did_you_mean(words[0], known)}", file=sys.stderr)
     return BAD_INPUT
 
 
 def _usage(group: str = "") -> str:
-    width = max(map(len, VERBS))
-    verbs = [f"  {verb:<{width}}  {about}" for verb, (_, about) in VERBS.items() if verb.startswith(group)]
-    intro = "usage: effkeras COMMAND [options]     (COMMAND --help tells its options)\n"
-    return "\n".join([intro, *verbs])
+    known = commands()
+    width = max(map(len, known))
+    lines = [f"  {verb:<{width}}  {one.help}" for verb, one in known.items() if verb.startswith(group)]
+    intro = "usage: effkeras COMMAND [options]     (COMMAND --help shows its options)\n"
+    return "\n".join([intro, *lines])

@@ -13,7 +13,7 @@ from effkeras.support import results
 from effkeras.support.console import facts, note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import told_apart
-from effkeras.support.options import above_zero, parser
+from effkeras.support.options import Verb, above_zero, parser
 from export.delegates.delegate import DEFAULT, Absent
 from export.delegates.names import ANDROID, known_names
 from export.runs import run_of_artifact
@@ -72,6 +72,9 @@ class Benched:
 
     timed: list[Timed]
     absent: list[Absent]
+
+
+VERB = Verb("export bench", "measure latencies of .tflite files")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -222,7 +225,7 @@ def _words(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export bench", "Times .tflite files on delegates, here and on a phone.")
+    options = parser(VERB.name, "Times .tflite files on delegates, here and on a phone.")
     options.add_argument("files", nargs="+", type=Path, metavar="F.tflite", help="files to compare")
     options.add_argument("--threads", type=_threads, default=(1, 2), help="such as 1,2 (the default)")
     options.add_argument("--runs", type=above_zero, default=50, help="timed runs of each (default: 50)")

@@ -11,12 +11,15 @@ from typing import Any
 
 from effkeras.support.console import facts, printable, run_command, table
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import parser
+from effkeras.support.options import Verb, parser
 from effkeras.support.tables import Table
 
 LONGEST = 160  # characters of a text that the file chose
 
 Lines = Iterator[tuple[str, str]]
+
+
+VERB = Verb("export inspect", "what is in a .tflite file, made by whatever tool")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +44,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export inspect", "What is in a .tflite file: edges, operators, metadata, labels.")
+    options = parser(VERB.name, "What is in a .tflite file: edges, operators, metadata, labels.")
     options.add_argument("file", type=Path, metavar="F.tflite", help="made by whatever tool")
     options.add_argument("--json", action="store_true", help="print everything that is known as JSON")
     return options

@@ -10,9 +10,12 @@ from pathlib import Path
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes, write_text
-from effkeras.support.options import parser
+from effkeras.support.options import Verb, parser
 
 SAMPLES = 8
+
+
+VERB = Verb("export report", "accuracy against size and latency, as a page")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +59,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export report", "Accuracy against size and latency, as report.html, report.md and PNG.")
+    options = parser(VERB.name, "Accuracy against size and latency, as report.html, report.md and PNG.")
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders to show together")
     options.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: report in the first RUN)"

@@ -19,7 +19,7 @@ from effkeras.support import results
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name
-from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
+from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
 from effkeras.support.quiet import quiet
 from export.consumers.consumer import CONSUMERS, NMS, RAW
 from export.consumers.target import Target, target_for
@@ -73,6 +73,9 @@ class ExportOptions:
     nms: str | None = None
     compare_layers: bool = False
     force: bool = False
+
+
+VERB = Verb("export tflite", "make a LiteRT .tflite file and check it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -298,7 +301,7 @@ def _epilog() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("export tflite", "Makes a LiteRT .tflite and says what it costs in accuracy and bytes.")
+    options = parser(VERB.name, "Makes a LiteRT .tflite and says what it costs in accuracy and bytes.")
     options.add_argument("model", help=MODEL_HELP)
     options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _epilog()
     options.add_argument("--recipe", default="int8", help="such as prune50-int8, or a TOML (default: int8)")

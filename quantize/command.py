@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from effkeras.building.sources import called, open_model
 from effkeras.support.console import facts, run_command
 from effkeras.support.files import safe_name
-from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_weights, explained, parser
+from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
 from effkeras.support.quiet import quiet
 from effkeras.training.settings import TrainSettings, read_settings
 from quantize import formats, recipes
 
 if TYPE_CHECKING:
     from quantize.compression import Compression
+
+
+VERB = Verb("quantize", "compress a model by a recipe: pruning, channels, QAT, int8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +127,7 @@ def recipe_help() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("quantize", "Compresses a model by a recipe. The same command again resumes.")
+    options = parser(VERB.name, "Compresses a model by a recipe. The same command again resumes.")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     options.epilog = recipe_help()
     options.add_argument("model", help=MODEL_HELP)

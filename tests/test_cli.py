@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from effkeras import cli
 from effkeras.weights.keras_files import save
 
 HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "rich")
-HELPS = [[], ["--help"], ["--version"], ["export"], *([*verb.split(), "--help"] for verb in cli.VERBS)]
+HELPS = [[], ["--help"], ["--version"], ["export"], *([*verb.split(), "--help"] for verb in cli.commands())]
 
 
 def run(*words: object) -> int:
@@ -52,6 +54,41 @@ def test_light_commands_load_nothing_heavy():
     code += f"\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_verb_is_one_file(tmp_path, monkeypatch, capsys):
+    source = """
+from effkeras.support.options import Verb
+
+VERB = Verb("greet", "greet somebody")
+
+
+def main(argv=None):
+    print("hello", *argv)
+    return 0
+"""
+    (tmp_path / "greet.py").write_text(source)
+    folders = [*importlib.import_module("effkeras.commands").__path__, str(tmp_path)]
+    monkeypatch.setattr("effkeras.commands.__path__", folders)
+    assert run("--help") == 0
+    assert "greet somebody" in capsys.readouterr().out
+    assert "effkeras.commands.greet" not in sys.modules
+    assert run("greet", "you") == 0
+    assert capsys.readouterr().out == "hello you\n"
+    sys.modules.pop("effkeras.commands.greet")
+
+
+def test_every_command_module_is_found():
+    """Its VERB is read as text: a line of another form would be overlooked."""
+    root = Path(effkeras.__file__).parents[1]
+    written = {
+        str(file.relative_to(root).with_suffix("")).replace("/", ".")
+        for folder in ("effkeras", "quantize", "export")
+        for file in (root / folder).rglob("*.py")
+        if re.search(r"^VERB\b", file.read_text(), re.MULTILINE)
+    }
+    assert {command.module for command in cli.commands().values()} == written
+    assert len(written) == 21
 
 
 def test_import_is_light():

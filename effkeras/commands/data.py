@@ -8,7 +8,9 @@ from pathlib import Path
 
 from effkeras.data.digits import DigitsOptions, write_digits
 from effkeras.support.console import run_command
-from effkeras.support.options import above_zero, parser
+from effkeras.support.options import Verb, above_zero, parser
+
+VERB = Verb("data", "write a data set that ships: `effkeras data digits OUT`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
-        "data", "Writes real handwritten digits on textured backgrounds, as COCO or class folders."
+        VERB.name, "Writes real handwritten digits on textured backgrounds, as COCO or class folders."
     )
     options.add_argument("name", choices=["digits"], help="the data set")
     options.add_argument("out", type=Path, help="the folder to write")

@@ -8,7 +8,9 @@ from pathlib import Path
 from effkeras.data.splits import open_data
 from effkeras.support import results
 from effkeras.support.console import run_command, table
-from effkeras.support.options import ANY_HELP, above_zero, add_data, add_split, add_weights, parser
+from effkeras.support.options import ANY_HELP, Verb, above_zero, add_data, add_split, add_weights, parser
+
+VERB = Verb("eval", "measure a run, a .keras file or an artifact")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("eval", "Measures a model on labelled images: COCO metrics, mIoU or accuracy.")
+    options = parser(VERB.name, "Measures a model on labelled images: COCO metrics, mIoU or accuracy.")
     options.add_argument("model", help=ANY_HELP)
     add_weights(options)
     add_data(options)

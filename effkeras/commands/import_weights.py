@@ -11,11 +11,14 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import with_classes
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import above_zero, parser
+from effkeras.support.options import Verb, above_zero, parser
 from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     from effkeras.weights.loading import LoadReport, Opened
+
+
+VERB = Verb("import", "make a .keras file of weights in another format")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("import", "Makes a .keras file from weights in another format, found out by content.")
+    options = parser(VERB.name, "Makes a .keras file from weights in another format, found out by content.")
     options.add_argument(
         "source",
         help="weights that MODEL knows by name, a TensorFlow checkpoint (prefix or folder), Keras weights "

@@ -9,7 +9,9 @@ from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.graph.counting import count
 from effkeras.graph.heads import mask_size
 from effkeras.support.console import facts, run_command
-from effkeras.support.options import MODEL_HELP, add_backbone, parser
+from effkeras.support.options import MODEL_HELP, Verb, add_backbone, parser
+
+VERB = Verb("info", "what one model is made of")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("info", "What one model is made of, and what it costs.")
+    options = parser(VERB.name, "What one model is made of, and what it costs.")
     options.add_argument("model", help=MODEL_HELP)
     options.add_argument("--toml", action="store_true", help="print the resolved definition instead")
     add_backbone(options)

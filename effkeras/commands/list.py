@@ -9,7 +9,9 @@ from effkeras.definitions.zoo import Family, specs_by_family
 from effkeras.graph.counting import cost
 from effkeras.support.console import run_command, table
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import parser
+from effkeras.support.options import Verb, parser
+
+VERB = Verb("list", "all models of the zoo, with parameters and MACs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("list", "Models of the zoo, with trainable parameters and multiply-adds.")
+    options = parser(VERB.name, "Models of the zoo, with trainable parameters and multiply-adds.")
     options.add_argument("part", nargs="?", default="", help="only models with this in their names")
     part = options.parse_args(argv).part
     columns = ["model", "input", "params", "MACs", "weights"]

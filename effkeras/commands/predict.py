@@ -11,7 +11,9 @@ from pathlib import Path
 from effkeras.support.console import note, run_command, track
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import one_each
-from effkeras.support.options import ANY_HELP, above_zero, add_weights, parser
+from effkeras.support.options import ANY_HELP, Verb, above_zero, add_weights, parser
+
+VERB = Verb("predict", "find objects or classes in images and videos")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("predict", "Finds objects (or classes) in images and videos; one JSON line an image.")
+    options = parser(VERB.name, "Finds objects (or classes) in images and videos; one JSON line an image.")
     options.add_argument("model", help=ANY_HELP)
     options.add_argument("images", type=Path, help="an image, a folder of images, or a video")
     add_weights(options)

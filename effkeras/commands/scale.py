@@ -13,11 +13,14 @@ from effkeras.graph.counting import count
 from effkeras.support.console import note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
-from effkeras.support.options import above_zero, parser
+from effkeras.support.options import Verb, above_zero, parser
 
 _STEPS = tuple(map(float, range(8)))
 
 BASE = "efficientnet-b0"  # what the papers scale
+
+
+VERB = Verb("scale", "a model scaled by phi, with parameters and MACs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,7 +118,7 @@ def _check(chosen: argparse.Namespace, spec: ModelSpec) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
-        "scale",
+        VERB.name,
         "Compound scaling: depth, width and images grow together with phi, from the model given. "
         "(b1 to b7 and d1 to d7 of the zoo are what the authors chose near this law.)",
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import above_zero, add_data, add_old_name, explained, parser
+from effkeras.support.options import Verb, above_zero, add_data, add_old_name, explained, parser
 
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes
@@ -30,6 +30,9 @@ _COUNTED = ("parameters", "macs", "table:")
 _DRAWS = 2000
 _WORDS = 19  # columns for the names that --help lists
 _OBJECTIVES = ["accuracy", "mnas", "mnas-hard", "abs", "pareto"]
+
+
+VERB = Verb("search", "find a network for labelled images and a limit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -283,7 +286,7 @@ def _listed() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("search", "Searches a network for labelled images. The same command again resumes.")
+    options = parser(VERB.name, "Searches a network for labelled images. The same command again resumes.")
     options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _listed()
     options.add_argument("space", help="what to choose from: one of the spaces below, or a TOML file")
     add_data(options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from effkeras.commands.search import classes_in
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import above_zero, add_data, parser
+from effkeras.support.options import Verb, above_zero, add_data, parser
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _SHOWN = 100
 # The seed of the networks that are measured whole, which are others than those of --networks.
 _CHECK = 1
+
+
+VERB = Verb("search table", "time the blocks of a space, for `--cost table:FILE`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +135,7 @@ def _next(chosen: argparse.Namespace) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
-        "search table",
+        VERB.name,
         "Times every block that networks of a space are made of, on this machine: what a search adds up by "
         "--cost table:FILE, instead of measuring each candidate.",
     )

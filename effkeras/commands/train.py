@@ -15,13 +15,16 @@ from effkeras.definitions.regularization import Regularization, regularized
 from effkeras.definitions.zoo import saved_weights
 from effkeras.support.console import note, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import MODEL_HELP, above_zero, add_backbone, add_data, parser
+from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_backbone, add_data, parser
 from effkeras.support.quiet import quiet
 from effkeras.training.settings import read_settings
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
 _REGULARIZERS = ("dropout", "survival", "drop_block")
 _SWITCHES = ("early_stop", "mixed_precision")
+
+
+VERB = Verb("train", "train a model on labelled images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +82,7 @@ def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("train", "Trains a model on labelled images. The same command again resumes.")
+    options = parser(VERB.name, "Trains a model on labelled images. The same command again resumes.")
     options.add_argument("model", help=f"{MODEL_HELP}; training starts from the weights that are there")
     add_data(options)
     add_backbone(options)

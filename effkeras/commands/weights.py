@@ -8,8 +8,10 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.support.console import facts, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import parser
+from effkeras.support.options import Verb, parser
 from effkeras.weights.cards import cached_file, fetch
+
+VERB = Verb("weights", "the weights that a model knows by name; downloads them")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    options = parser("weights", "The weights that a model knows by name; downloads them when asked to.")
+    options = parser(VERB.name, "The weights that a model knows by name; downloads them when asked to.")
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     options.add_argument("name", nargs="?", help="show or download these only")
     options.add_argument("--download", action="store_true", help="fetch the file, or what is missing of it")

@@ -1,9 +1,10 @@
-"""Command-line options that several verbs share, so that they are named and explained once."""
+"""What the verbs of the command line share: their names, their parsers and common options."""
 
 from __future__ import annotations
 
 import argparse
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,14 @@ from effkeras.support.errors import EffkerasError
 
 MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
 ANY_HELP = f"{MODEL_HELP}; or an artifact: a .tflite file, a SavedModel folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What a module of `effkeras.commands` is run as, and its line in `effkeras --help`."""
+
+    name: str
+    help: str
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from effkeras.support.console import note, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import parser
+from effkeras.support.options import Verb, parser
 
 if TYPE_CHECKING:
     from export.metadata.records import ScoreTransformation
@@ -20,6 +20,9 @@ TRANSFORMATIONS: dict[str, ScoreTransformation] = {
     "log": "LOG",
     "inverse-logistic": "INVERSE_LOGISTIC",
 }
+
+
+VERB = Verb("export metadata", "put metadata back after edgetpu_compiler; set labels")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +81,7 @@ def _amended(flatbuffer: bytes, chosen: argparse.Namespace) -> bytes:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
-        "export metadata", "Puts metadata into a .tflite that lacks it, or gives it labels and a calibration."
+        VERB.name, "Puts metadata into a .tflite that lacks it, or gives it labels and a calibration."
     )
     options.add_argument("file", type=Path, metavar="F.tflite", help="the file to complete")
     options.add_argument(

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import above_zero, parser
+from effkeras.support.options import Verb, above_zero, parser
 
 if TYPE_CHECKING:
     from export.preflight.judgement import Preflight
     from export.preflight.report import SecondOpinion
 
 FAILED = 1
+
+
+VERB = Verb("export preflight", "what an Edge TPU or a GPU runs of a .tflite")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +78,7 @@ def _show(found: Preflight, extra: SecondOpinion | None, chosen: argparse.Namesp
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
-        "export preflight",
+        VERB.name,
         "Says which operators of a .tflite an Edge TPU or a GPU runs, which not, and why. "
         "Exit code: 0 it runs all, 1 it does not, 2 bad input.",
     )

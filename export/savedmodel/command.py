@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.support.console import facts, run_command
-from effkeras.support.options import MODEL_HELP, add_data, add_weights, parser
+from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
 from effkeras.support.quiet import quiet
 from export.savedmodel.options import SavedModelOptions
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
+VERB = Verb("export savedmodel", "make a SavedModel that takes images as they are")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; exit code 1 when what was made does not answer as the model does."""
     return run_command(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    options = parser("export savedmodel", "Makes a TensorFlow SavedModel that takes images as they are.")
+    options = parser(VERB.name, "Makes a TensorFlow SavedModel that takes images as they are.")
     options.add_argument("model", help=MODEL_HELP)
     add_weights(options)
     add_data(options, required=False)

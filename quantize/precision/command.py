@@ -12,7 +12,7 @@ from effkeras.support import results
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes
-from effkeras.support.options import MODEL_HELP, above_zero, add_data, add_old_name, add_weights, parser
+from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_old_name, add_weights, parser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 IMAGES = 16
 SHOWN = 20
 CHARTED = 30
+
+
+VERB = Verb("sensitivity", "which layers suffer most from few bits")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +80,7 @@ def _write(found: Sensitivity, out: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser("sensitivity", "Ranks the layers of a model by what quantizing each alone does.")
+    options = parser(VERB.name, "Ranks the layers of a model by what quantizing each alone does.")
     options.add_argument("model", help=MODEL_HELP)
     add_data(options)
     options.add_argument("--recipe", default="int8", help="what is done to a layer (default: int8)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes, write_text
-from effkeras.support.options import parser
+from effkeras.support.options import Verb, parser
 from effkeras.support.pages.parts import Page
 from effkeras.support.pages.rendering import html_templates, markdown_templates
 
@@ -24,6 +24,9 @@ def html(page: Page) -> str:
 def markdown(page: Page) -> str:
     """The page as Markdown beside the charts NAME.png; EffkerasError without jinja2."""
     return markdown_templates(_PACKAGE).get_template("search.md.j2").render(page=page)
+
+
+VERB = Verb("search report", "draw searches: progress, Pareto front, genes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +69,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
-        "search report", "Draws searches as report.html: progress, accuracy against cost, genes, the winner."
+        VERB.name, "Draws searches as report.html: progress, accuracy against cost, genes, the winner."
     )
     options.add_argument("searches", nargs="+", type=Path, metavar="OUT", help="--out folders of searches")
     options.add_argument("--out", type=Path, metavar="DIR", help="default: report in the first folder")
