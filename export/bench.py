@@ -21,8 +21,9 @@ from export.runs import run_of_artifact
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
     from effkeras.litert.latency import Plan
+    from effkeras.support.measurements import Latency
     from export.delegates.choice import Choice
-    from export.delegates.timing import Outcome, Timing
+    from export.delegates.timing import Outcome
 
 COLUMNS = ("file", "kernels", "thr", "min ms", "median", "p95", "delegated", "MB")
 
@@ -57,7 +58,7 @@ class Timed:
 
     file: Path
     model: str
-    latency: Timing
+    latency: Latency
 
     def to_row(self) -> results.Row:
         """The measurement as a plain record, kind "latency"; `kernels` tells what ran it."""
@@ -201,13 +202,12 @@ def _options(chosen: argparse.Namespace) -> BenchOptions:
 
 def _cells(name: str, timed: Timed) -> list[str]:
     latency = timed.latency
-    times = latency.distribution
     return [
         name,
         latency.kernels,
         str(latency.threads),
-        *(_figure(value, 2) for value in (times.min_ms, times.median_ms, times.p95_ms)),
-        str(latency.share),
+        *(_figure(value, 2) for value in (latency.min_ms, latency.median_ms, latency.p95_ms)),
+        latency.delegation.short(),
         _figure(None if latency.peak_bytes is None else latency.peak_bytes / 1e6, 1),
     ]
 

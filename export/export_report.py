@@ -14,7 +14,7 @@ from export.consumers.consumer import RAW
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
     from effkeras.litert.interface import IOTensor
-    from effkeras.litert.runner import Delegation
+    from effkeras.support.measurements import Delegation
     from quantize.accuracy import Accuracy
     from quantize.checks.artifact import Checked
     from quantize.post_training.artifact import LayerNote
@@ -79,9 +79,7 @@ class ExportReport:
             **_accuracy_row(self.accuracy),
             **_validated_row(self.validated),
             "ruined": self.ruined,
-            "total_ops": self.delegated.total_ops,
-            "delegated_ops": self.delegated.delegated_ops,
-            "partitions": self.delegated.partitions,
+            **self.delegated.to_row(),
             "float_ops": [{"op": one.op, "layer": one.name, "why": one.why} for one in self.left_in_float],
             "remedies": list(self.remedies),
             "looks": list(self.looks),

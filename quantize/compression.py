@@ -17,9 +17,10 @@ from effkeras.inference.compare import Drop
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
-from effkeras.litert.runner import Delegation, LiteRTModel
+from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.support.files import safe_name, write_text
+from effkeras.support.measurements import Delegation
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
@@ -106,9 +107,7 @@ class Compression:
             "problems": list(self.problems),
             "layers_kept": int(self.reports[-1].figures.get(KEPT, 0)),
             "ranges": self.quantized.ranges,
-            "total_ops": self.delegated.total_ops,
-            "delegated_ops": self.delegated.delegated_ops,
-            "partitions": self.delegated.partitions,
+            **self.delegated.to_row(),
             **self.figures,
         }
 

@@ -14,6 +14,7 @@ import tomli_w
 
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
+from effkeras.support.measurements import Latency
 from effkeras.support.tables import read_toml, to_record, to_table
 
 SCHEMA = 1
@@ -54,6 +55,20 @@ class BlockLatency:
     mean_ms: float
     median_ms: float | None = None
     p95_ms: float | None = None
+
+    @classmethod
+    def of(cls, block: str, latency: Latency) -> BlockLatency:
+        """The latency of a block, to the microsecond."""
+        times = latency.times()
+        return cls(
+            block,
+            latency.kernels,
+            latency.threads,
+            round(latency.min_ms, 3),
+            round(latency.mean_ms, 3),
+            times["median_ms"],
+            times["p95_ms"],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from effkeras.litert.runner import Delegation, delegation, make_interpreter, read_flatbuffer
+from effkeras.litert.runner import delegation, make_interpreter, read_flatbuffer
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import Delegation, Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,39 +24,14 @@ class Setting:
     threads: int
 
     @property
+    def delegate(self) -> str:
+        """The name on the command line."""
+        return "xnnpack" if self.xnnpack else "plain"
+
+    @property
     def kernels(self) -> str:
         """The name of the kernels."""
         return "XNNPACK" if self.xnnpack else "plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """The distribution of single inferences, in milliseconds, and how much of the graph XNNPACK ran."""
-
-    setting: Setting
-    runs: int
-    warmup: int
-    min_ms: float
-    median_ms: float
-    p95_ms: float
-    mean_ms: float
-    delegated: Delegation
-
-    def to_row(self) -> dict[str, Any]:
-        """The measurement as a plain record."""
-        return {
-            "kernels": self.setting.kernels,
-            "threads": self.setting.threads,
-            "runs": self.runs,
-            "warmup": self.warmup,
-            "min_ms": round(self.min_ms, 3),
-            "median_ms": round(self.median_ms, 3),
-            "p95_ms": round(self.p95_ms, 3),
-            "mean_ms": round(self.mean_ms, 3),
-            "total_ops": self.delegated.total_ops,
-            "delegated_ops": self.delegated.delegated_ops,
-            "partitions": self.delegated.partitions,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +40,44 @@ class Plan:
 
     runs: int = 50
     warmup: int = 10
+
+    def check(self, threads: Iterable[int]) -> None:
+        """Raises EffkerasError for fewer than 1 run or thread, and for a negative warm-up."""
+        if self.runs < 1 or self.warmup < 0 or any(number < 1 for number in threads):
+            raise EffkerasError("timing needs at least 1 run and 1 thread, and no negative warm-up")
+
+
+class Session(Protocol):
+    """A loaded file whose input is set: `run` is what is timed."""
+
+    def run(self) -> None:
+        """One inference; its result can be read when this returns."""
+
+    def delegation(self) -> Delegation:
+        """How much of the graph the delegate runs."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class InterpreterSession:
+    """An interpreter with its tensors allocated and its input set."""
+
+    interpreter: Any
+    flatbuffer: bytes
+
+    @classmethod
+    def of(cls, interpreter: Any, flatbuffer: bytes) -> InterpreterSession:
+        """Sets all inputs to `random_image`."""
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], random_image(detail["shape"], detail["dtype"]))
+        return cls(interpreter, flatbuffer)
+
+    def run(self) -> None:
+        """One inference; the interpreter returns when the outputs are there."""
+        self.interpreter.invoke()
+
+    def delegation(self) -> Delegation:
+        """What the graph of the interpreter says."""
+        return delegation(self.interpreter, self.flatbuffer)
 
 
 def measure(
@@ -78,55 +92,63 @@ def measure(
 
 
 def measure_all(jobs: Sequence[tuple[bytes, Setting]], plan: Plan, title: str = "timing") -> list[Latency]:
-    """Times artifacts under settings, one inference of each in turn.
-
-    All interpreters live in this process and every round runs each of them once, so that whatever else
-    the machine does hits all alike. Input is one fixed random image; setting it is not timed.
+    """Times artifacts on this machine's CPU, one inference of each in turn; see `rounds`.
 
     Args:
         jobs: file contents, each with a setting.
         plan: how many rounds.
         title: what the progress bar says.
     """
-    if plan.runs < 1 or plan.warmup < 0 or any(setting.threads < 1 for _, setting in jobs):
-        raise EffkerasError("timing needs at least 1 run and 1 thread, and no negative warm-up")
-    interpreters = [_ready(content, setting) for content, setting in jobs]
-    rounds = _rounds(interpreters, track(range(plan.warmup + plan.runs), title))
-    times = np.array(rounds[plan.warmup :])
+    plan.check(setting.threads for _, setting in jobs)
+    sessions = [_open(content, setting) for content, setting in jobs]
+    times = rounds(sessions, plan, title)
     return [
-        _latency(setting, times[:, position], plan, delegation(interpreters[position], content))
-        for position, (content, setting) in enumerate(jobs)
+        Latency(
+            setting.delegate,
+            setting.kernels,
+            setting.threads,
+            plan.runs,
+            plan.warmup,
+            *distribution(times[:, position]),
+            sessions[position].delegation(),
+        )
+        for position, (_, setting) in enumerate(jobs)
     ]
 
 
-def _ready(content: bytes, setting: Setting) -> Any:
-    interpreter = make_interpreter(content, threads=setting.threads, xnnpack=setting.xnnpack)
-    random = np.random.default_rng(0)
-    for detail in interpreter.get_input_details():
-        pixels = random.integers(0, 256, detail["shape"])
-        values = pixels - 128 if detail["dtype"] == np.int8 else pixels
-        interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
-    return interpreter
+def rounds(sessions: Sequence[Session], plan: Plan, title: str) -> np.ndarray:
+    """Milliseconds (runs, sessions): every round runs each session once; warm-up rounds are left out.
+
+    All sessions live in this process, so that whatever else the machine does hits all alike. Input is one
+    fixed random image; setting it is not timed.
+    """
+    number = plan.warmup + plan.runs if sessions else 0
+    times = [[_milliseconds(session) for session in sessions] for _ in track(range(number), title)]
+    return np.array(times[plan.warmup :]).reshape(plan.runs if sessions else 0, len(sessions))
 
 
-def _rounds(interpreters: Sequence[Any], rounds: Iterable[int]) -> list[list[float]]:
-    return [[_milliseconds(interpreter) for interpreter in interpreters] for _ in rounds]
-
-
-def _milliseconds(interpreter: Any) -> float:
-    start = time.perf_counter()
-    interpreter.invoke()
-    return (time.perf_counter() - start) * 1e3
-
-
-def _latency(setting: Setting, times: np.ndarray, plan: Plan, delegated: Delegation) -> Latency:
-    return Latency(
-        setting,
-        plan.runs,
-        plan.warmup,
+def distribution(times: np.ndarray) -> tuple[float, float, float, float]:
+    """The shortest, the mean, the median and the 95th percentile of milliseconds (runs,)."""
+    return (
         float(times.min()),
+        float(times.mean()),
         float(np.median(times)),
         float(np.percentile(times, 95)),
-        float(times.mean()),
-        delegated,
     )
+
+
+def random_image(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """One fixed random image in the number format of an input: what every delegate is timed with."""
+    pixels = np.random.default_rng(0).integers(0, 256, tuple(shape))
+    return (pixels - 128 if np.dtype(dtype) == np.int8 else pixels).astype(dtype)
+
+
+def _open(content: bytes, setting: Setting) -> InterpreterSession:
+    interpreter = make_interpreter(content, threads=setting.threads, xnnpack=setting.xnnpack)
+    return InterpreterSession.of(interpreter, content)
+
+
+def _milliseconds(session: Session) -> float:
+    start = time.perf_counter()
+    session.run()
+    return (time.perf_counter() - start) * 1e3

@@ -16,6 +16,7 @@ from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.measurements import Delegation
 from effkeras.support.quiet import quiet
 
 DEFINITION = "effkeras.definition"
@@ -24,24 +25,6 @@ OUTPUTS = "effkeras.outputs"
 RECIPE = "effkeras.recipe"
 
 TOO_LARGE = "the network does not fit into memory; use a smaller input size, or a machine with more memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Delegation:
-    """How much of a graph XNNPACK runs: operators in all, those it took, and in how many pieces."""
-
-    total_ops: int
-    delegated_ops: int
-    partitions: int
-
-    @property
-    def share(self) -> float:
-        """The part of the operators that XNNPACK took, 0..1."""
-        return self.delegated_ops / max(self.total_ops, 1)
-
-    def __str__(self) -> str:
-        pieces = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
-        return f"{self.delegated_ops} of {self.total_ops} ops, {pieces}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +172,7 @@ def delegation(interpreter: Any, flatbuffer: bytes) -> Delegation:
                 continue
             taken.add(op.index)
             pending.extend(tensor.index for tensor in op.inputs if tensor.index not in edge)
-    return Delegation(len(graph), len(taken), len(partitions))
+    return Delegation(len(graph), len(taken), len(partitions), len(taken) == len(graph))
 
 
 def quantized_pixels(pixels: np.ndarray, dtype: type) -> np.ndarray:

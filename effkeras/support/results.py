@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,63 @@ from effkeras.support.tables import current_names
 _TOOLS = ("tensorflow", "keras", "numpy", "ai-edge-litert", "ai-edge-quantizer", "effkeras")
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRow:
+    """A row and the file that holds it; the getters raise EffkerasError for a value of the wrong kind."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    @property
+    def kind(self) -> str:
+        """What the row is about, "" where it does not say."""
+        return str(self.values.get("kind", ""))
+
+    def text(self, key: str) -> str:
+        """A text that must be there."""
+        return str(self._value(key, lambda value: isinstance(value, str), "a text"))
+
+    def number(self, key: str) -> float:
+        """A finite number that must be there."""
+        return float(self._value(key, is_number, "a number"))
+
+    def number_or_none(self, key: str) -> float | None:
+        """A finite number; None where the row has none."""
+        return self.number(key) if self.has(key) else None
+
+    def whole(self, key: str) -> int:
+        """A whole number that must be there."""
+        return int(self._value(key, lambda value: is_number(value) and value == int(value), "a whole number"))
+
+    def whole_or_none(self, key: str) -> int | None:
+        """A whole number; None where the row has none."""
+        return self.whole(key) if self.has(key) else None
+
+    def numbers(self, key: str) -> dict[str, float]:
+        """Finite numbers by name."""
+
+        def fits(value: Any) -> bool:
+            return isinstance(value, dict) and all(map(is_number, value.values()))
+
+        return {name: float(value) for name, value in self._value(key, fits, "a table of numbers").items()}
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        """A table; an empty one where the row has none."""
+        value = self.values.get(key)
+        return value if isinstance(value, dict) else {}
+
+    def has(self, key: str) -> bool:
+        """Whether the row says anything of it; null says nothing."""
+        return self.values.get(key) is not None
+
+    def _value(self, key: str, fits: Callable[[Any], bool], wanted: str) -> Any:
+        value = self.values.get(key)
+        if fits(value):
+            return value
+        found = f"{key} = {value!r}, not {wanted}" if key in self.values else f"no {key!r}"
+        raise EffkerasError(f"{self.where}: a row of kind {self.kind!r} has {found}; remove that row")
 
 
 def environment() -> Row:
@@ -68,6 +127,11 @@ def read(path: Path) -> list[Row]:
             raise EffkerasError(f"{path}, line {number} is not a table; remove the line")
         rows.append(row)
     return _with_current_names(rows, path)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _with_current_names(rows: list[Row], path: Path) -> list[Row]:

@@ -108,7 +108,7 @@ def print_table(run: RunData) -> None:
 
 
 def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
-    score, time, share = run.score(artifact), artifact.latency(setting), artifact.delegated
+    score, time, delegation = run.score(artifact), artifact.latency(setting), artifact.delegation
     return [
         artifact.name,
         "-" if score is None else f"{score:.4f}",
@@ -116,7 +116,7 @@ def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
         "-" if artifact.size is None else f"{artifact.size / 1000:.0f}",
         "-" if time is None else f"{time.median_ms:.2f}",
         "-" if time is None else f"{time.p95_ms:.2f}",
-        "-" if share is None else f"{share.ops}/{share.total}",
+        "-" if delegation is None else f"{delegation.delegated_ops}/{delegation.total_ops}",
     ]
 
 

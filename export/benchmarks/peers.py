@@ -22,7 +22,7 @@ from effkeras.support.quiet import quiet
 from effkeras.support.tables import read_toml, to_record
 
 if TYPE_CHECKING:
-    from effkeras.litert.latency import Latency
+    from effkeras.support.measurements import Latency
 
 PEERS = Path(__file__).with_name("peers.toml")
 WORKER = Path(__file__).with_name("peers_worker.py")
@@ -68,11 +68,11 @@ class Pair:
             "recipe": self.recipe,
             "peer": f"{self.peer.module}.{self.peer.model}",
             "side": self.peer.side,
-            "threads": self.ours.setting.threads,
+            "threads": self.ours.threads,
             "ours": self.ours.to_row(),
             "theirs": self.theirs.to_row(),
             "ratio": round(self.ratio, 3),
-            "ratio_median": round(self.ours.median_ms / self.theirs.median_ms, 3),
+            "ratio_median": round(self.ours.typical_ms / self.theirs.typical_ms, 3),
             "at_most": self.peer.at_most,
         }
 
@@ -165,12 +165,12 @@ def _run(argv: Sequence[str] | None) -> None:
 def _cells(pair: Pair) -> list[str]:
     return [
         pair.recipe,
-        str(pair.ours.setting.threads),
+        str(pair.ours.threads),
         f"{pair.ours.min_ms:.1f}",
         f"{pair.theirs.min_ms:.1f}",
         f"{pair.ratio:.2f}",
         f"{pair.peer.at_most:.2f}",
-        f"{pair.ours.delegated.partitions} / {pair.theirs.delegated.partitions}",
+        f"{pair.ours.delegation.partitions} / {pair.theirs.delegation.partitions}",
     ]
 
 

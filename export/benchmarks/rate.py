@@ -22,7 +22,7 @@ from effkeras.support.quiet import quiet
 if TYPE_CHECKING:
     import keras
 
-    from effkeras.litert.latency import Latency
+    from effkeras.support.measurements import Latency
 
 RECIPES = ("float32", "int8")
 MODEL = "efficientdet-lite0"

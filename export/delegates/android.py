@@ -15,7 +15,7 @@ from export.delegates.benchmark_log import BenchmarkLog
 from export.delegates.delegate import Absent
 from export.delegates.names import ANDROID
 from export.delegates.phone_bench import Bench, Entry, Turn
-from export.delegates.timing import Job, Outcome, Timing, checked_plan
+from export.delegates.timing import Job, Outcome
 
 TURNS = 5
 HOW_TO_GET = (
@@ -40,7 +40,7 @@ def time_on_phone(jobs: Sequence[Job], plan: Plan, options: AndroidOptions) -> l
 
     Raises EffkerasError for a plan without runs, and for a binary that cannot be read.
     """
-    checked_plan(plan, (job.threads for job in jobs))
+    plan.check(job.threads for job in jobs)
     try:
         phone = find_phone(options.serial)
         binary = _checked_binary(options.binary)
@@ -92,13 +92,5 @@ def _timing(bench: Bench, entry: Entry, plan: Plan, logs: Sequence[BenchmarkLog]
     if broken is not None:
         return _absent(entry, f"it broke off: {broken}")
     profile = bench.profile(entry, _turns(plan)[0])
-    return Timing(
-        entry.accelerator.name,
-        entry.accelerator.title,
-        entry.job.threads,
-        plan,
-        phone_figures.distribution(logs),
-        phone_figures.share(logs[0], entry.accelerator, entry.job.flatbuffer),
-        phone_figures.peak_bytes(logs),
-        {**bench.facts, **phone_figures.details(logs, profile)},
-    )
+    details = {**bench.facts, **phone_figures.details(logs, profile)}
+    return phone_figures.latency(entry.job, entry.accelerator, plan, logs, details)

@@ -9,9 +9,10 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.block_latency import WHOLE, BlockLatency, BlockTable
 from effkeras.litert.latency import Plan
 from effkeras.support import results
+from effkeras.support.measurements import Latency
 from export.delegates.blocks import BlockFile, cut
 from export.delegates.choice import Choice, time_all
-from export.delegates.timing import Outcome, Timing
+from export.delegates.timing import Outcome
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,7 +45,7 @@ def _table(
     plan: Plan,
     outcomes: Sequence[tuple[str, Sequence[Outcome]]],
 ) -> BlockTable:
-    timed = [(name, one) for name, found in outcomes for one in found if isinstance(one, Timing)]
+    timed = [(name, one) for name, found in outcomes for one in found if isinstance(one, Latency)]
     environment = results.environment()
     return BlockTable(
         network.model,
@@ -53,15 +54,11 @@ def _table(
         {"python": environment["python"], **environment["versions"]},
         plan.runs,
         tuple(one.shape for one in blocks),
-        tuple(_latency(name, one) for name, one in timed),
+        tuple(BlockLatency.of(name, one) for name, one in timed),
     )
 
 
-def _latency(name: str, timing: Timing) -> BlockLatency:
-    return BlockLatency(name, timing.kernels, timing.threads, **timing.distribution.to_row())
-
-
-def _device(timing: Timing, cpu: str) -> str:
+def _device(latency: Latency, cpu: str) -> str:
     """What ran it: a phone tells its model and system, everything else is this machine."""
-    phone = timing.details.get("phone")
+    phone = latency.details.get("phone")
     return f"{phone['model']}, Android {phone['android']}" if phone else cpu

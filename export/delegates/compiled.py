@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from effkeras.litert.flatbuffer import operators
+from effkeras.litert.latency import random_image
 from effkeras.litert.verify import verified
 from effkeras.support.errors import first_line
+from effkeras.support.measurements import Delegation
 from effkeras.support.quiet import quiet
-from export.delegates.delegate import Share, UnusableError
-from export.delegates.interpreter import image
+from export.delegates.delegate import UnusableError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,10 +58,10 @@ class CompiledSession:
         for made in self.outputs.values():
             made.buffer.read(made.size, made.dtype)
 
-    def share(self) -> Share:
+    def delegation(self) -> Delegation:
         """CompiledModel tells whether everything is accelerated, not how much."""
         whole, total = bool(self.model.is_fully_accelerated()), len(operators(self.flatbuffer))
-        return Share(total, total if whole else None, 1 if whole else None, whole)
+        return Delegation(total, total if whole else None, 1 if whole else None, whole)
 
 
 def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
@@ -84,7 +85,7 @@ def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
 def _with_buffers(model: Any, flatbuffer: bytes) -> CompiledSession:
     key = next(iter(model.get_signature_list()))
     inputs = {
-        name: Input(model.create_input_buffer_by_name(key, name), image(one["shape"], one["dtype"]))
+        name: Input(model.create_input_buffer_by_name(key, name), random_image(one["shape"], one["dtype"]))
         for name, one in model.get_input_tensor_details(key).items()
     }
     outputs = {

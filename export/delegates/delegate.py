@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from effkeras.litert.latency import Session
 from effkeras.support.errors import EffkerasError
 from effkeras.support.registry import Registry
 
@@ -28,37 +29,6 @@ class Absent:
     def advice(self) -> str:
         """Why, and how to get it."""
         return f"{self.reason}. To get it: {self.how_to_get}" if self.how_to_get else self.reason
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How much of a graph a delegate runs; None is what it does not tell.
-
-    `whole` says whether it runs everything, which a runtime may tell where it does not count.
-    """
-
-    total_ops: int
-    delegated_ops: int | None = None
-    partitions: int | None = None
-    whole: bool | None = None
-
-    def __str__(self) -> str:
-        """Short, for a column: "63/65 in 2", "all", "part"; "-" where nothing is delegated or known."""
-        if self.delegated_ops is not None and self.partitions:
-            return f"{self.delegated_ops}/{self.total_ops} in {self.partitions}"
-        if self.delegated_ops == 0 or self.whole is None:
-            return "-"
-        return "all" if self.whole else f"part in {self.partitions}" if self.partitions else "part"
-
-
-class Session(Protocol):
-    """A file that is loaded and has its input: `run` is what is timed."""
-
-    def run(self) -> None:
-        """One inference; its result can be read when this returns."""
-
-    def share(self) -> Share:
-        """How much of the graph the delegate runs."""
 
 
 class Delegate(Protocol):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from effkeras.litert.flatbuffer import operators
+from effkeras.litert.latency import Plan
+from effkeras.support.measurements import Delegation, Latency
 from export.delegates.accelerators import Accelerator
 from export.delegates.benchmark_log import BenchmarkLog
-from export.delegates.delegate import Share
-from export.delegates.timing import Distribution
+from export.delegates.timing import Job
 
 
 def failure(log: BenchmarkLog, accelerator: Accelerator) -> str | None:
@@ -27,25 +28,43 @@ def failure(log: BenchmarkLog, accelerator: Accelerator) -> str | None:
     return log.complaint or "the log does not say that it was used"
 
 
-def distribution(logs: Sequence[BenchmarkLog]) -> Distribution:
-    """Of all turns: the least, the mean of all runs, and the medians of the turns' medians and p95."""
+def latency(
+    job: Job,
+    accelerator: Accelerator,
+    plan: Plan,
+    logs: Sequence[BenchmarkLog],
+    details: Mapping[str, Any],
+) -> Latency:
+    """Of all turns: the shortest, the mean of all runs, and the medians of the turns' medians and p95."""
     turns = [log.statistics for log in logs if log.statistics is not None]
     runs = sum(one.count for one in turns)
     mean = sum(one.mean_us * one.count for one in turns) / runs
     medians = [one.median_us for one in turns if one.median_us is not None]
     p95s = [one.p95_us for one in turns if one.p95_us is not None]
-    middle = [statistics.median(values) / 1e3 if values else None for values in (medians, p95s)]
-    return Distribution(min(one.min_us for one in turns) / 1e3, mean / 1e3, *middle)
+    return Latency(
+        accelerator.name,
+        accelerator.title,
+        job.threads,
+        plan.runs,
+        plan.warmup,
+        min(one.min_us for one in turns) / 1e3,
+        mean / 1e3,
+        statistics.median(medians) / 1e3 if medians else None,
+        statistics.median(p95s) / 1e3 if p95s else None,
+        delegation(logs[0], accelerator, job.flatbuffer),
+        peak_bytes(logs),
+        details,
+    )
 
 
-def share(log: BenchmarkLog, accelerator: Accelerator, flatbuffer: bytes) -> Share:
+def delegation(log: BenchmarkLog, accelerator: Accelerator, flatbuffer: bytes) -> Delegation:
     """What the lines of a log about the delegate say, together."""
     own = [one for one in log.applied if one.name in accelerator.logged]
     total = len(operators(flatbuffer))
     whole = next((one.whole for one in own if one.whole is not None), None)
     nodes = next((one.nodes for one in own if one.nodes is not None), total if whole else None)
     partitions = next((one.partitions for one in own if one.partitions is not None), None)
-    return Share(total, nodes, partitions, whole)
+    return Delegation(total, nodes, partitions, whole)
 
 
 def peak_bytes(logs: Sequence[BenchmarkLog]) -> int | None:

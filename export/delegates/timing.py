@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.litert.latency import Plan
+from effkeras.litert.latency import Plan, Session, distribution, rounds
 from effkeras.support.console import track
-from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import Latency
 from effkeras.support.quiet import quiet
-from export.delegates.delegate import Absent, Session, Share, UnusableError
+from export.delegates.delegate import Absent, UnusableError
 from export.delegates.names import host_delegates
 from export.delegates.trial import Trial, try_out
 
@@ -31,70 +29,13 @@ class Job:
     in_advance: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """Milliseconds of single inferences; None is what a tool does not tell."""
-
-    min_ms: float
-    mean_ms: float
-    median_ms: float | None = None
-    p95_ms: float | None = None
-
-    def to_row(self) -> dict[str, Any]:
-        """The figures as a plain record, to the microsecond."""
-        values = {name: getattr(self, name) for name in ("min_ms", "median_ms", "p95_ms", "mean_ms")}
-        return {name: None if value is None else round(value, 3) for name, value in values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """A file on a delegate: the distribution and everything that one needs to know to read it.
-
-    `kernels` is the delegate's title. `peak_bytes` is the memory that file and delegate add to the process at
-    most. `details` is what else the delegate tells, such as which phone it was.
-    """
-
-    delegate: str
-    kernels: str
-    threads: int
-    plan: Plan
-    distribution: Distribution
-    share: Share
-    peak_bytes: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_row(self) -> dict[str, Any]:
-        """The measurement as a plain record."""
-        return {
-            "delegate": self.delegate,
-            "kernels": self.kernels,
-            "threads": self.threads,
-            "runs": self.plan.runs,
-            "warmup": self.plan.warmup,
-            **self.distribution.to_row(),
-            "total_ops": self.share.total_ops,
-            "delegated_ops": self.share.delegated_ops,
-            "partitions": self.share.partitions,
-            "wholly_delegated": self.share.whole,
-            "peak_bytes": self.peak_bytes,
-            **self.details,
-        }
-
-
-Outcome = Timing | Absent
-
-
-def checked_plan(plan: Plan, threads: Iterable[int]) -> None:
-    """Raises EffkerasError for fewer than 1 run or thread, and for a negative warm-up."""
-    if plan.runs < 1 or plan.warmup < 0 or any(number < 1 for number in threads):
-        raise EffkerasError("timing needs at least 1 run and 1 thread, and no negative warm-up")
+Outcome = Latency | Absent
 
 
 def time_here(jobs: Sequence[Job], plan: Plan, title: str = "timing") -> list[Outcome]:
     """Times files on delegates of this machine; what cannot run is Absent, in its place.
 
-    What runs lives in this process together, and every round runs each of it once, so that whatever else the
-    machine does hits all alike. Input is one fixed random image.
+    Everything takes turns; see `rounds`.
 
     Args:
         jobs: files with delegates; equal files may be given again.
@@ -103,32 +44,19 @@ def time_here(jobs: Sequence[Job], plan: Plan, title: str = "timing") -> list[Ou
 
     Raises EffkerasError for a plan without runs.
     """
-    checked_plan(plan, (job.threads for job in jobs))
+    plan.check(job.threads for job in jobs)
     trials = _trials(jobs)
     opened = [_opened(job, trials.get(i)) for i, job in enumerate(jobs)]
     sessions = {i: one for i, one in enumerate(opened) if not isinstance(one, Absent)}
     times = dict(zip(sessions, rounds(list(sessions.values()), plan, title).T, strict=True))
     outcomes = [
-        one if isinstance(one, Absent) else _timing(jobs[i], one, times[i], plan, trials.get(i))
+        one if isinstance(one, Absent) else _latency(jobs[i], one, times[i], plan, trials.get(i))
         for i, one in enumerate(opened)
     ]
     with quiet():  # LiteRT tells of everything that it takes down
         opened.clear()
         sessions.clear()
     return outcomes
-
-
-def rounds(sessions: Sequence[Session], plan: Plan, title: str) -> np.ndarray:
-    """Milliseconds (runs, sessions): every round runs each session once; warm-up rounds are left out."""
-    number = plan.warmup + plan.runs if sessions else 0
-    times = [[_milliseconds(session) for session in sessions] for _ in track(range(number), title)]
-    return np.array(times[plan.warmup :]).reshape(plan.runs if sessions else 0, len(sessions))
-
-
-def distribution_of(times: np.ndarray) -> Distribution:
-    """The distribution of milliseconds (runs,)."""
-    median, p95 = float(np.median(times)), float(np.percentile(times, 95))
-    return Distribution(float(times.min()), float(times.mean()), median, p95)
 
 
 def _trials(jobs: Sequence[Job]) -> dict[int, Trial | Absent]:
@@ -161,21 +89,16 @@ def _opened(job: Job, trial: Trial | Absent | None) -> Session | Absent:
         return Absent(delegate.name, str(error), delegate.how_to_get)
 
 
-def _timing(
+def _latency(
     job: Job, session: Session, times: np.ndarray, plan: Plan, trial: Trial | Absent | None
-) -> Timing:
-    return Timing(
+) -> Latency:
+    return Latency(
         job.delegate,
         host_delegates()[job.delegate].title,
         job.threads,
-        plan,
-        distribution_of(times),
-        session.share(),
+        plan.runs,
+        plan.warmup,
+        *distribution(times),
+        session.delegation(),
         trial.peak_bytes if isinstance(trial, Trial) else None,
     )
-
-
-def _milliseconds(session: Session) -> float:
-    start = time.perf_counter()
-    session.run()
-    return (time.perf_counter() - start) * 1e3

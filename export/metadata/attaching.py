@@ -10,11 +10,11 @@ from effkeras.litert.archive import append_files, read_files, without_files
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import attach_all, attached
 from effkeras.litert.interface import Interface, interface
+from effkeras.litert.latency import InterpreterSession
 from effkeras.litert.runner import DEFINITION, definition_of, make_interpreter, read_flatbuffer
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
-from export.delegates.interpreter import with_images
 from export.metadata.associated_files import check_labels, labels_in
 from export.metadata.coding import from_bytes, to_bytes
 from export.metadata.records import Metadata
@@ -143,7 +143,7 @@ def _verify(found: bytes, before: bytes) -> None:
 def _outputs(flatbuffer: bytes) -> list[np.ndarray]:
     interpreter = make_interpreter(flatbuffer)
     try:
-        with_images(interpreter, flatbuffer).run()
+        InterpreterSession.of(interpreter, flatbuffer).run()
     except (RuntimeError, ValueError) as error:
         raise EffkerasError(f"it does not run ({first_line(error)})") from error
     return [interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()]

@@ -131,7 +131,7 @@ def _setups(runs: Sequence[RunData]) -> list[Environment]:
     found: dict[Environment, None] = {}
     for run in runs:
         for one in _all(run):
-            stamps = [one.environment, *(latency.environment for latency in one.latencies)]
+            stamps = [one.environment, *(other.environment for other in one.measured)]
             found.update(dict.fromkeys(stamp for stamp in stamps if stamp))
     return list(found)
 

@@ -1,4 +1,4 @@
-"""What a run folder's results.jsonl says, read into records; the one place that knows the rows' keys."""
+"""Reads what a run folder's results.jsonl says of its artifacts into records."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.evaluate import headline
+from effkeras.support import results
 from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import Delegation, Latency
+from effkeras.support.results import CheckedRow, is_number
 from effkeras.support.tables import read_toml
 from effkeras.training.run import Run
-from export.reporting.rows import Row, is_number, read_rows
 from quantize.formats import names
 
 KERAS = "model.keras"
@@ -46,19 +48,6 @@ class Accuracy:
         return self.split, self.images
 
 
-@dataclass(frozen=True, slots=True)
-class Delegated:
-    """How many of a graph's operators a delegate runs, and in how many pieces; None is what it does not tell.
-
-    `whole` says whether it runs everything, which a runtime may tell where it does not count.
-    """
-
-    ops: int | None
-    total: int
-    partitions: int | None
-    whole: bool | None = None
-
-
 @dataclass(frozen=True, order=True, slots=True)
 class Setting:
     """What ran an artifact; `phone` is which one in words, "" where it ran on this machine."""
@@ -74,21 +63,14 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
-    """A distribution of latencies in milliseconds, with everything that one needs to know to read it.
+class Measured:
+    """A latency and what it was measured with.
 
-    None is what the tool that measured does not tell. `tool` is its version where that is no package of this
-    machine, "" otherwise.
+    `tool` is the version of the measuring tool where that is no package of this machine, "" otherwise.
     """
 
     setting: Setting
-    runs: int
-    min_ms: float
-    mean_ms: float | None
-    median_ms: float | None
-    p95_ms: float | None
-    delegated: Delegated
-    peak_bytes: int | None = None
+    latency: Latency
     environment: Environment | None = None
     tool: str = ""
 
@@ -106,8 +88,8 @@ class Artifact:
     size: int | None = None
     accuracy: Accuracy | None = None
     drop: float | None = None
-    delegated: Delegated | None = None
-    latencies: tuple[Latency, ...] = ()
+    delegation: Delegation | None = None
+    measured: tuple[Measured, ...] = ()
     environment: Environment | None = None
     rejected: float | None = None
 
@@ -121,7 +103,7 @@ class Artifact:
 
     def latency(self, setting: Setting) -> Latency | None:
         """The latency under a setting, if it was measured."""
-        return next((one for one in self.latencies if one.setting == setting), None)
+        return next((one.latency for one in self.measured if one.setting == setting), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +177,7 @@ def read_run(folder: Path, samples: int) -> RunData:
             f"{folder} is no run folder: it has no model.toml; give the --out of `effkeras train`"
         )
     spec = spec_from_table(read_toml(run.definition), str(run.definition))
-    rows = read_rows(run.results)
+    rows = _rows(run.results)
     floats = _float_accuracies(rows)
     artifacts = [_with_drop(one, floats, headline(spec)) for one in _artifacts(rows)]
     size = run.model.stat().st_size if run.model.is_file() else None
@@ -209,7 +191,19 @@ def read_run(folder: Path, samples: int) -> RunData:
     )
 
 
-def _artifacts(rows: Iterable[Row]) -> list[Artifact]:
+def _rows(file: Path) -> list[CheckedRow]:
+    """The rows of a file. Raises EffkerasError when it is missing, empty, or not one JSON table a line."""
+    if not file.is_file():
+        raise EffkerasError(
+            f"{file.parent} has no results yet; `effkeras eval {file.parent} --data DIR` makes some"
+        )
+    rows = results.read(file)
+    if not rows:
+        raise EffkerasError(f"{file} is empty; `effkeras eval {file.parent} --data DIR` makes results")
+    return [CheckedRow(row, str(file)) for row in rows]
+
+
+def _artifacts(rows: Iterable[CheckedRow]) -> list[Artifact]:
     """Every artifact, row after row laid over what earlier rows said of it."""
     readers = {"export": _exported, "savedmodel": _saved, "eval": _evaluated, "latency": _timed}
     readers["delegate-latency"] = _timed  # as delegates' rows were once called
@@ -229,59 +223,46 @@ def _recipe_in(file: str) -> str:
     return next((recipe for recipe in names() if stem == recipe or stem.startswith(f"{recipe}-")), "")
 
 
-def _exported(before: Artifact, row: Row) -> Artifact:
+def _exported(before: Artifact, row: CheckedRow) -> Artifact:
     """A new file: what was measured of the one that it replaces says nothing about it."""
     if row.values.get("passed") is False:
         decided = "validated_drop" if row.has("validated_drop") else "drop"
-        return replace(before, recipe=row.text("recipe"), rejected=row.number_if_told(decided))
+        return replace(before, recipe=row.text("recipe"), rejected=row.number_or_none(decided))
     return Artifact(
         file=before.file,
         recipe=row.text("recipe"),
         io=row.text("io"),
         size=row.whole("bytes"),
         accuracy=_accuracy(row, "artifact_metrics") if row.has("artifact_metrics") else None,
-        delegated=_delegated(row),
+        delegation=Delegation.from_row(row),
         environment=_environment(row),
     )
 
 
-def _saved(before: Artifact, row: Row) -> Artifact:
+def _saved(before: Artifact, row: CheckedRow) -> Artifact:
     """A new SavedModel; like a new file."""
     return Artifact(before.file, size=row.whole("bytes"), environment=_environment(row))
 
 
-def _evaluated(before: Artifact, row: Row) -> Artifact:
+def _evaluated(before: Artifact, row: CheckedRow) -> Artifact:
     return replace(before, accuracy=_accuracy(row, "metrics"), environment=_environment(row))
 
 
-def _timed(before: Artifact, row: Row) -> Artifact:
-    latency = _latency(row)
-    others = tuple(one for one in before.latencies if one.setting != latency.setting)
-    by_xnnpack = latency.setting.kernels == XNNPACK and not latency.setting.is_delegate
+def _timed(before: Artifact, row: CheckedRow) -> Artifact:
+    latency = Latency.from_row(row)
+    tool = row.text("benchmark_version") if row.has("benchmark_version") else ""
+    setting = Setting(latency.kernels, latency.threads, _phone(row))
+    others = tuple(one for one in before.measured if one.setting != setting)
+    by_xnnpack = latency.kernels == XNNPACK and not setting.is_delegate
     return replace(
         before,
         size=row.whole("bytes") if row.has("bytes") else before.size,
-        delegated=latency.delegated if by_xnnpack else before.delegated,
-        latencies=(*others, latency),
+        delegation=latency.delegation if by_xnnpack else before.delegation,
+        measured=(*others, Measured(setting, latency, _environment(row), tool)),
     )
 
 
-def _latency(row: Row) -> Latency:
-    return Latency(
-        setting=Setting(row.text("kernels"), row.whole("threads"), _phone(row)),
-        runs=row.whole("runs"),
-        min_ms=row.number("min_ms"),
-        mean_ms=row.number_if_told("mean_ms"),
-        median_ms=row.number_if_told("median_ms"),
-        p95_ms=row.number_if_told("p95_ms"),
-        delegated=_delegated(row),
-        peak_bytes=row.whole_if_told("peak_bytes"),
-        environment=_environment(row),
-        tool=row.text("benchmark_version") if row.has("benchmark_version") else "",
-    )
-
-
-def _phone(row: Row) -> str:
+def _phone(row: CheckedRow) -> str:
     """Such as "Pixel 6, Android 14, Tensor"; the serial number of one that tells nothing of itself."""
     told = {key: " ".join(str(value).split()) for key, value in row.table("phone").items() if value}
     android = f"Android {told['android']}" if "android" in told else ""
@@ -289,21 +270,11 @@ def _phone(row: Row) -> str:
     return ", ".join(filter(None, words)) or (row.text("serial") if row.has("serial") else "")
 
 
-def _accuracy(row: Row, key: str) -> Accuracy:
+def _accuracy(row: CheckedRow, key: str) -> Accuracy:
     return Accuracy(row.numbers(key), row.text("split"), row.whole("images"))
 
 
-def _delegated(row: Row) -> Delegated:
-    whole = row.values.get("wholly_delegated")
-    return Delegated(
-        row.whole_if_told("delegated_ops"),
-        row.whole("total_ops"),
-        row.whole_if_told("partitions"),
-        whole if isinstance(whole, bool) else None,
-    )
-
-
-def _environment(row: Row) -> Environment | None:
+def _environment(row: CheckedRow) -> Environment | None:
     said = row.values.get("environment")
     if not isinstance(said, dict):
         return None
@@ -329,7 +300,7 @@ class _Float:
     environment: Environment | None
 
 
-def _float_accuracies(rows: Iterable[Row]) -> dict[tuple[str, int], _Float]:
+def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Float]:
     """The Keras model's newest accuracy on each set of images, the newest last."""
     found: dict[tuple[str, int], _Float] = {}
     for row in rows:
@@ -374,7 +345,7 @@ def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
     return sorted(artifacts, key=lambda one: (order.get(one.recipe, len(order)), one.io, one.file))
 
 
-def _epochs(rows: Iterable[Row]) -> tuple[Epoch, ...]:
+def _epochs(rows: Iterable[CheckedRow]) -> tuple[Epoch, ...]:
     """The training by epoch; an epoch that was trained again counts once."""
     found = {}
     for row in rows:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from effkeras.support.measurements import Delegation
 from effkeras.support.pages.parts import NOT_TOLD, Table
-from export.reporting.data import XNNPACK, Artifact, Delegated, Environment, Latency, RunData, Setting
-from export.reporting.tables import milliseconds, share, size
+from export.reporting.data import XNNPACK, Artifact, Environment, Measured, RunData, Setting
+from export.reporting.tables import milliseconds, size
 
 _FIGURES = ("min ms", "median ms", "p95 ms", "mean ms", "runs", "ops delegated", "peak memory")
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """A latency and the artifact that it is of."""
-
-    artifact: Artifact
-    latency: Latency
 
 
 def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
     """One line for every latency that was measured on a computer."""
     rows = tuple(
-        (*_cells(one), _setup(one.latency, setups)) for one in _measured(run) if not one.latency.setting.phone
+        (*_cells(artifact, one), _setup(one, setups))
+        for artifact, one in _measured(run)
+        if not one.setting.phone
     )
     return Table("Latencies", ("artifact", "kernels", "threads", *_FIGURES, "setup"), rows)
 
@@ -31,9 +25,9 @@ def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
 def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
     """One line for every latency that was measured on a phone, with which one; the setup is its host."""
     rows = tuple(
-        (*_cells(one), phone, one.latency.tool or NOT_TOLD, _setup(one.latency, setups))
-        for one in _measured(run)
-        if (phone := one.latency.setting.phone)
+        (*_cells(artifact, one), phone, one.tool or NOT_TOLD, _setup(one, setups))
+        for artifact, one in _measured(run)
+        if (phone := one.setting.phone)
     )
     columns = ("artifact", "kernels", "threads", *_FIGURES, "phone", "benchmark_model", "setup")
     note = (
@@ -43,42 +37,42 @@ def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
     return Table("Latencies on phones", columns, rows, note)
 
 
-def sorted_latencies(artifact: Artifact) -> list[Latency]:
+def sorted_measured(artifact: Artifact) -> list[Measured]:
     """XNNPACK before the plain kernels, then delegates; few threads before many."""
 
-    def order(one: Latency) -> tuple[bool, bool, Setting]:
+    def order(one: Measured) -> tuple[bool, bool, Setting]:
         return one.setting.is_delegate, one.setting.kernels != XNNPACK, one.setting
 
-    return sorted(artifact.latencies, key=order)
+    return sorted(artifact.measured, key=order)
 
 
-def _measured(run: RunData) -> Iterator[_Measured]:
-    return (_Measured(artifact, one) for artifact in run.artifacts for one in sorted_latencies(artifact))
+def _measured(run: RunData) -> Iterator[tuple[Artifact, Measured]]:
+    return ((artifact, one) for artifact in run.artifacts for one in sorted_measured(artifact))
 
 
-def _cells(one: _Measured) -> tuple[str, ...]:
+def _cells(artifact: Artifact, one: Measured) -> tuple[str, ...]:
     latency = one.latency
     times = (latency.min_ms, latency.median_ms, latency.p95_ms, latency.mean_ms)
     return (
-        one.artifact.name,
-        latency.setting.kernels,
-        str(latency.setting.threads),
+        artifact.name,
+        one.setting.kernels,
+        str(one.setting.threads),
         *map(milliseconds, times),
         str(latency.runs),
-        _delegated(latency.delegated),
+        _delegated(latency.delegation),
         NOT_TOLD if latency.peak_bytes is None else size(latency.peak_bytes),
     )
 
 
-def _delegated(delegated: Delegated) -> str:
+def _delegated(found: Delegation) -> str:
     """Such as "182 of 182: 100 %, 1 partition"; without a count, whether it is everything."""
-    if delegated.ops is None:
-        words = {True: f"all {delegated.total}", False: f"not all {delegated.total}", None: NOT_TOLD}
-        return words[delegated.whole]
-    if not delegated.ops:
-        return f"none of {delegated.total}"
-    return f"{delegated.ops} of {delegated.total}: {share(delegated)}"
+    if found.delegated_ops is None:
+        words = {True: f"all {found.total_ops}", False: f"not all {found.total_ops}", None: NOT_TOLD}
+        return words[found.whole]
+    if not found.delegated_ops:
+        return f"none of {found.total_ops}"
+    return f"{found.delegated_ops} of {found.total_ops}: {found.percent()}"
 
 
-def _setup(latency: Latency, setups: Sequence[Environment]) -> str:
-    return str(setups.index(latency.environment) + 1) if latency.environment else "unknown"
+def _setup(one: Measured, setups: Sequence[Environment]) -> str:
+    return str(setups.index(one.environment) + 1) if one.environment else "unknown"

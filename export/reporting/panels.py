@@ -9,7 +9,7 @@ from effkeras.support.drawing import Theme
 from effkeras.support.pages.parts import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
-from export.reporting.latency_tables import sorted_latencies
+from export.reporting.latency_tables import sorted_measured
 from export.reporting.tables import SETTINGS, setting_name
 
 
@@ -71,8 +71,8 @@ def _delegates(runs: Sequence[RunData]) -> list[Setting]:
 
 def _measured(runs: Sequence[RunData]) -> list[Setting]:
     """The settings that anything has a median under."""
-    found = (one for run in runs for file in run.artifacts for one in sorted_latencies(file))
-    return list(dict.fromkeys(one.setting for one in found if one.median_ms is not None))
+    found = (one for run in runs for file in run.artifacts for one in sorted_measured(file))
+    return list(dict.fromkeys(one.setting for one in found if one.latency.median_ms is not None))
 
 
 def _latency_panels(runs: Sequence[RunData], settings: Sequence[Setting]) -> list[Panel]:

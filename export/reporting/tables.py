@@ -5,15 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
+from effkeras.support.measurements import Latency
 from effkeras.support.pages.parts import MISSING, NOT_TOLD, Table
 from export.reporting.data import (
     PLAIN,
     XNNPACK,
     Accuracy,
     Artifact,
-    Delegated,
     Environment,
-    Latency,
     RunData,
     Setting,
 )
@@ -104,25 +103,13 @@ def milliseconds(value: float | None) -> str:
     return NOT_TOLD if value is None else f"{value:.2f}"
 
 
-def share(delegated: Delegated) -> str:
-    """Which part of a graph's operators a delegate runs, and in how many pieces as far as that is told."""
-    if delegated.ops is None:
-        return NOT_TOLD
-    if not delegated.ops:
-        return "none"
-    part = f"{100 * delegated.ops / max(delegated.total, 1):.0f} %"
-    if delegated.partitions is None:
-        return part
-    return f"{part}, {delegated.partitions} partition" + ("s" if delegated.partitions != 1 else "")
-
-
 def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
     score, bytes_ = metric(run.score(one)), size(one.size)
     if one is run.keras:
         bytes_ = bytes_ if one.size else NOT_APPLICABLE
         return (one.name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (len(SETTINGS) + 3))
     times = (_median(one.latency(setting)) for setting in SETTINGS)
-    taken = share(one.delegated) if one.delegated else MISSING
+    taken = (one.delegation.percent() or NOT_TOLD) if one.delegation else MISSING
     return (one.name, score, metric(one.drop), bytes_, _ratio(run, one), *times, taken, _optimal(run, one))
 
 

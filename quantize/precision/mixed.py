@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from effkeras.data.records import LabelledData
 from effkeras.litert.costs import integer_share
 from effkeras.litert.flatbuffer import operators
-from effkeras.litert.runner import Delegation, delegation, make_interpreter
+from effkeras.litert.runner import delegation, make_interpreter
 from effkeras.support.console import facts, note, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
+from effkeras.support.measurements import Delegation
 from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.options import PtqOptions, check

@@ -18,16 +18,15 @@ from support.handmade import flatbuffer
 from support.op_cases import unary
 
 from effkeras.definitions import zoo
-from effkeras.litert.latency import Latency, Plan, Setting
-from effkeras.litert.runner import Delegation
+from effkeras.litert.latency import Plan
 from effkeras.support import results
 from effkeras.support.drawing import DARK, LIGHT
 from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import Delegation, Latency
 from effkeras.support.pages.rendering import escaped
 from export.bench import Timed
 from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.delegate import Share
-from export.delegates.timing import Distribution, Job, Timing
+from export.delegates.timing import Job
 from export.export_report import ExportReport
 from export.report import main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
@@ -317,7 +316,7 @@ def test_rows_of_the_other_commands_are_understood(tmp_path):
         seed=0,
         accuracy=Accuracy("AP", "test", 500, *metrics),
     )
-    timed = Latency(Setting(True, 1), 50, 10, 1.1, 1.21, 1.43, 1.25, taken)
+    timed = Latency("xnnpack", "XNNPACK", 1, 50, 10, 1.1, 1.25, 1.21, 1.43, taken)
     own = {"kind": "latency", "artifact": "int8.tflite"}
     run = write_run(tmp_path / "run", [report.to_row(), own | timed.to_row()])
     markdown, _ = written(run)
@@ -326,19 +325,19 @@ def test_rows_of_the_other_commands_are_understood(tmp_path):
     assert cells(markdown, "int8")[8] == "99 %, 3 partitions"
 
 
-def benched_row(timing: Timing, recipe: str, folder: Path) -> Row:
+def benched_row(latency: Latency, recipe: str, folder: Path) -> Row:
     """A row as `export.bench` writes it."""
     file = folder / f"{recipe}.tflite"
     file.write_bytes(bytes(498_765))
-    return results.stamped(Timed(file, "efficientdet-digits", timing).to_row())
+    return results.stamped(Timed(file, "efficientdet-digits", latency).to_row())
 
 
-def on_host(delegate: str, title: str, share: Share, peak: int | None = 11_534_336) -> Timing:
-    return Timing(delegate, title, 1, Plan(50, 10), Distribution(0.51, 0.62, 0.6, 0.83), share, peak)
+def on_host(delegate: str, title: str, taken: Delegation, peak: int | None = 11_534_336) -> Latency:
+    return Latency(delegate, title, 1, 50, 10, 0.51, 0.62, 0.6, 0.83, taken, peak)
 
 
 @pytest.fixture(scope="module")
-def on_phone(tmp_path_factory: pytest.TempPathFactory) -> list[Timing]:
+def on_phone(tmp_path_factory: pytest.TempPathFactory) -> list[Latency]:
     """A CPU and a GPU that tell all, and an old NNAPI whose tool prints no median, no p95 and no memory."""
     folder = tmp_path_factory.mktemp("bench")
     phones = FakePhones(folder / "phones")
@@ -349,7 +348,7 @@ def on_phone(tmp_path_factory: pytest.TempPathFactory) -> list[Timing]:
         patch.setenv("PATH", str(phones.home / "path"), prepend=os.pathsep)
         patch.delenv("ANDROID_SERIAL", raising=False)
         timed = time_on_phone([Job(content, name) for name in logs], Plan(50, 3), options)
-    return [one for one in timed if isinstance(one, Timing)]
+    return [one for one in timed if isinstance(one, Latency)]
 
 
 PIXEL = "Pixel 6, Android 14, Tensor"
@@ -358,9 +357,9 @@ PIXEL = "Pixel 6, Android 14, Tensor"
 @pytest.mark.parametrize("kind", ["latency", "delegate-latency"])
 def test_delegates_of_this_machine_stand_among_the_latencies(kind, tmp_path):
     timings = [
-        on_host("compiled-gpu", "compiled GPU", Share(182, None, None, False)),
-        on_host("compiled-cpu", "compiled CPU", Share(182, 182, 1, True), peak=None),
-        on_host("edgetpu", "Edge TPU", Share(4, 1, 1, False)),
+        on_host("compiled-gpu", "compiled GPU", Delegation(182, None, None, False)),
+        on_host("compiled-cpu", "compiled CPU", Delegation(182, 182, 1, True), peak=None),
+        on_host("edgetpu", "Edge TPU", Delegation(4, 1, 1, False)),
     ]
     rows = [{**benched_row(one, "int8", tmp_path), "kind": kind} for one in timings]
     run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), latency_row("int8", 1.21), *rows])
@@ -408,7 +407,7 @@ def test_the_same_accelerator_on_two_phones_is_two_settings(tmp_path, on_phone):
 
 
 def test_delegates_with_medians_have_panels_of_their_own(tmp_path, on_phone):
-    timings = [on_host("compiled-cpu", "compiled CPU", Share(182, 182, 1, True)), *on_phone]
+    timings = [on_host("compiled-cpu", "compiled CPU", Delegation(182, 182, 1, True)), *on_phone]
     rows = [benched_row(one, "int8", tmp_path) for one in timings]
     more = {**rows[0], "threads": 2}
     run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), more, *rows])

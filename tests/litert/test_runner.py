@@ -12,7 +12,6 @@ from effkeras.inference.predictor import open_predictor
 from effkeras.litert.flatbuffer import attach
 from effkeras.litert.runner import (
     DEFINITION,
-    Delegation,
     LiteRTModel,
     delegation,
     make_interpreter,
@@ -102,11 +101,6 @@ def test_an_operator_that_xnnpack_lacks_splits_the_graph():
     share = delegation(make_interpreter(flatbuffer), flatbuffer)
     assert share.partitions == 2
     assert share.delegated_ops == share.total_ops - 1  # all but CUMSUM
-
-
-def test_delegation_reads_well():
-    assert str(Delegation(10, 9, 2)) == "9 of 10 ops, 2 partitions"
-    assert str(Delegation(10, 10, 1)) == "10 of 10 ops, 1 partition"
 
 
 def test_a_missing_file_is_named(tmp_path):

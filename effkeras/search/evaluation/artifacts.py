@@ -25,7 +25,7 @@ from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, 
 from effkeras.litert.convert import INPUT, plain_int8, to_flatbuffer, traced_call
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import name_interface, operators
-from effkeras.litert.latency import Latency, Plan, Setting, measure_all
+from effkeras.litert.latency import Plan, Setting, measure_all
 from effkeras.search.evaluation.block_tables import HEAD, KERNELS, STEM, Place, distinct, predicted_ms
 from effkeras.search.evaluation.ranking import TableCheck
 from effkeras.search.evaluation.settings import ArtifactSettings
@@ -54,7 +54,7 @@ def median_ms(flatbuffers: Sequence[bytes], settings: ArtifactSettings) -> list[
     """The median milliseconds of one inference by XNNPACK of each file, taking turns."""
     setting = Setting(xnnpack=True, threads=settings.threads)
     plan = Plan(settings.runs, max(1, settings.runs // 5))
-    return [one.median_ms for one in measure_all([(file, setting) for file in flatbuffers], plan)]
+    return [one.typical_ms for one in measure_all([(file, setting) for file in flatbuffers], plan)]
 
 
 def _int8(model: keras.Model) -> bytes:
@@ -104,7 +104,7 @@ def time_pieces(places: Sequence[Place], settings: ArtifactSettings, name: str) 
         {"python": environment["python"], **environment["versions"]},
         settings.runs,
         tuple(map(_shape, names, places, files)),
-        tuple(map(_latency, names, timed)),
+        tuple(map(BlockLatency.of, names, timed)),
     )
 
 
@@ -141,12 +141,6 @@ def _shape(name: str, place: Place, file: bytes) -> BlockShape:
     macs = sum(map(multiply_adds, graph))
     dtype = graph[-1].outputs[0].dtype
     return BlockShape(name, dtype, (piece.inputs,), (piece.outputs,), len(graph), macs, piece.stage)
-
-
-def _latency(name: str, one: Latency) -> BlockLatency:
-    return BlockLatency(
-        name, KERNELS, one.setting.threads, one.min_ms, one.mean_ms, one.median_ms, one.p95_ms
-    )
 
 
 def check_table(table: BlockTable, specs: Sequence[ModelSpec], settings: ArtifactSettings) -> TableCheck:

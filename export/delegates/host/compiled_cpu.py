@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from export.delegates.delegate import DELEGATES, Session
+from effkeras.litert.latency import Session
+from export.delegates.delegate import DELEGATES
 
 
 @dataclass(frozen=True, slots=True)

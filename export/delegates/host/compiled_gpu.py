@@ -7,7 +7,8 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 
-from export.delegates.delegate import DELEGATES, Session
+from effkeras.litert.latency import Session
+from export.delegates.delegate import DELEGATES
 
 # The loader that LiteRT's accelerator opens at run time, on Linux.
 LOADER = "libvulkan.so.1"

@@ -7,8 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from effkeras.litert.latency import Session
+from effkeras.support.measurements import Delegation
 from effkeras.support.quiet import quiet
-from export.delegates.delegate import DELEGATES, Session, Share, UnusableError
+from export.delegates.delegate import DELEGATES, UnusableError
 
 # As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).
 LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
@@ -26,10 +28,10 @@ class EdgeTpuSession:
         """One inference."""
         self.inner.run()
 
-    def share(self) -> Share:
+    def delegation(self) -> Delegation:
         """The compiler has put everything that maps into one operator each partition."""
         whole = self.compiled_ops == self.total_ops
-        return Share(self.total_ops, self.compiled_ops, self.compiled_ops, whole)
+        return Delegation(self.total_ops, self.compiled_ops, self.compiled_ops, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class EdgeTpu:
         """Loads a file. Raises UnusableError when it is not compiled or there is no device."""
         from effkeras.litert.edge_tpu import COMPILED
         from effkeras.litert.flatbuffer import operators
-        from export.delegates.interpreter import with_images
+        from effkeras.litert.latency import InterpreterSession
 
         graph = operators(flatbuffer)
         compiled = sum(op.name == COMPILED for op in graph)
@@ -66,7 +68,7 @@ class EdgeTpu:
                 "the file is not compiled for the Edge TPU; run edgetpu_compiler on it, or "
                 "`effkeras export preflight FILE --compile COMPILED.tflite`"
             )
-        session = with_images(_interpreter(flatbuffer, threads), flatbuffer)
+        session = InterpreterSession.of(_interpreter(flatbuffer, threads), flatbuffer)
         return EdgeTpuSession(session, compiled, len(graph))
 
 

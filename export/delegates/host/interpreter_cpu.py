@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from export.delegates.delegate import DELEGATES, Session
+from effkeras.litert.latency import Session
+from export.delegates.delegate import DELEGATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,11 @@ class InterpreterCpu:
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
         """Loads a file. Raises EffkerasError for a corrupt one."""
+        from effkeras.litert.latency import InterpreterSession
         from effkeras.litert.runner import make_interpreter
-        from export.delegates.interpreter import with_images
 
         interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=self.xnnpack)
-        return with_images(interpreter, flatbuffer)
+        return InterpreterSession.of(interpreter, flatbuffer)
 
 
 XNNPACK = DELEGATES.register("xnnpack")(InterpreterCpu("xnnpack", "XNNPACK", xnnpack=True))

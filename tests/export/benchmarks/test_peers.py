@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 import effkeras
-from effkeras.litert.latency import Latency, Setting
-from effkeras.litert.runner import Delegation
+from effkeras.support.measurements import Delegation, Latency
 from export.benchmarks.peers import Pair, Places, main, read_peers, timed
 
 
 def latency(fastest: float) -> Latency:
-    return Latency(Setting(True, 1), 50, 5, fastest, 2 * fastest, 3 * fastest, fastest, Delegation(10, 10, 1))
+    return Latency(
+        "xnnpack", "XNNPACK", 1, 50, 5, fastest, fastest, 2 * fastest, 3 * fastest, Delegation(10, 10, 1)
+    )
 
 
 @pytest.mark.parametrize("name", read_peers())

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from support.tiny_models import tiny_model
 
-from effkeras.litert.latency import Latency, Setting
-from effkeras.litert.runner import Delegation
+from effkeras.support.measurements import Delegation, Latency
 from export.benchmarks.rate import Rate, row_of
 from export.benchmarks.size import draw_statistics
 
 
 def rate(name: str, macs: int, fastest: float) -> Rate:
     latency = Latency(
-        Setting(True, 1), 50, 5, fastest, 2 * fastest, 3 * fastest, fastest, Delegation(10, 10, 1)
+        "xnnpack", "XNNPACK", 1, 50, 5, fastest, fastest, 2 * fastest, 3 * fastest, Delegation(10, 10, 1)
     )
     return Rate(name, "int8", macs, latency)
 

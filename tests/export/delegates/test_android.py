@@ -9,9 +9,10 @@ from support.op_cases import image, unary
 
 from effkeras import EffkerasError
 from effkeras.litert.latency import Plan
+from effkeras.support.measurements import Delegation, Latency
 from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.delegate import Absent, Share
-from export.delegates.timing import Distribution, Job, Timing
+from export.delegates.delegate import Absent
+from export.delegates.timing import Job
 
 SERIAL = "14151FDF6"
 PLAN = Plan(runs=50, warmup=3)
@@ -47,22 +48,26 @@ def jobs(content, *names):
     return [Job(content, name) for name in names]
 
 
+def times(latency):
+    return latency.min_ms, latency.mean_ms, latency.median_ms, latency.p95_ms
+
+
 def test_every_accelerator_is_timed_with_what_ran_it(phones, binary, content):
     options = AndroidOptions(binary=binary)
     cpu, gpu, nnapi = time_on_phone(jobs(content, "xnnpack", "gpu", "nnapi"), PLAN, options)
-    assert cpu.distribution == Distribution(4.069, 4.069, 4.069, 4.069)
-    assert cpu.share == Share(3, 2, 1, False)
+    assert times(cpu) == (4.069, 4.069, 4.069, 4.069)
+    assert cpu.delegation == Delegation(3, 2, 1, False)
     assert cpu.peak_bytes == round(2.5 * 2**20)
     assert [node["op"] for node in cpu.details["profile"]] == [
         "TfLiteXNNPackDelegate",
         "RESIZE_NEAREST_NEIGHBOR",
     ]
-    assert gpu.distribution == Distribution(111.842, 115.246, 115.35, 116.62)
-    assert gpu.share == Share(3, 1, 1, False)
+    assert times(gpu) == (111.842, 115.246, 115.35, 116.62)
+    assert gpu.delegation == Delegation(3, 1, 1, False)
     assert gpu.details["benchmark_version"] == "2.18.0"
     assert gpu.details["load_ms"] == 1361.236
-    assert nnapi.distribution == Distribution(1.171, pytest.approx(1.88574))
-    assert (nnapi.share, nnapi.distribution.median_ms) == (Share(3, 3, 1, True), None)
+    assert times(nnapi) == (1.171, pytest.approx(1.88574), None, None)
+    assert (nnapi.delegation, nnapi.median_ms) == (Delegation(3, 3, 1, True), None)
     phone = {"model": "Pixel 6", "android": "14", "chip": "Tensor", "platform": "", "abi": ""}
     assert (cpu.details["phone"], cpu.details["serial"]) == (phone, SERIAL)
     assert (cpu.delegate, cpu.kernels) == ("android-xnnpack", "phone XNNPACK")
@@ -109,7 +114,7 @@ def test_figures_of_the_cpu_are_not_taken_for_those_of_an_accelerator(
     assert isinstance(found, Absent)
     assert reason in found.reason
     assert found.how_to_get
-    assert isinstance(other, Absent if way == "gpu" else Timing)
+    assert isinstance(other, Absent if way == "gpu" else Latency)
 
 
 @pytest.mark.parametrize(

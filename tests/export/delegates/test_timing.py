@@ -13,15 +13,16 @@ from support.small_tflite import small_tflite
 from effkeras import EffkerasError
 from effkeras.cli import main
 from effkeras.litert.flatbuffer import operators
-from effkeras.litert.latency import Plan
+from effkeras.litert.latency import Plan, distribution, rounds
 from effkeras.support import results
+from effkeras.support.measurements import Delegation, Latency
 from export.delegates import trial
-from export.delegates.delegate import DELEGATES, Absent, Share, UnusableError
+from export.delegates.delegate import DELEGATES, Absent, UnusableError
 from export.delegates.host.compiled_gpu import CompiledGpu
 from export.delegates.host.edgetpu import EdgeTpu, EdgeTpuSession
 from export.delegates.host.interpreter_cpu import PLAIN
 from export.delegates.names import checked_names, host_delegates
-from export.delegates.timing import Job, Timing, distribution_of, rounds, time_here
+from export.delegates.timing import Job, time_here
 from export.delegates.trial import Trial, try_out
 
 PLAN = Plan(runs=4, warmup=1)
@@ -35,14 +36,13 @@ def test_the_delegates_of_every_machine_are_timed():
     total = len(operators(small_tflite()))
     fast, plain, compiled = time_here(in_process("xnnpack", "plain", "compiled-cpu"), PLAN)
     for one in (fast, plain, compiled):
-        times = one.distribution
-        assert 0 < times.min_ms <= times.median_ms <= times.p95_ms
-        assert times.min_ms <= times.mean_ms
-        assert one.plan == PLAN
-        assert one.share.total_ops == total
-    assert fast.share.partitions == 1
-    assert 0 < fast.share.delegated_ops <= total
-    assert plain.share == Share(total, 0, 0, False)
+        assert 0 < one.min_ms <= one.median_ms <= one.p95_ms
+        assert one.min_ms <= one.mean_ms
+        assert (one.runs, one.warmup) == (PLAN.runs, PLAN.warmup)
+        assert one.delegation.total_ops == total
+    assert fast.delegation.partitions == 1
+    assert 0 < fast.delegation.delegated_ops <= total
+    assert plain.delegation == Delegation(total, 0, 0, False)
     assert (fast.kernels, plain.kernels, compiled.kernels) == ("XNNPACK", "plain", "compiled CPU")
 
 
@@ -62,8 +62,8 @@ def test_what_is_absent_keeps_its_place_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
     jobs = [*in_process("plain"), Job(small_tflite(), "edgetpu"), *in_process("edgetpu", "plain")]
     first, absent, follows, last = time_here(jobs, PLAN)
-    assert isinstance(first, Timing)
-    assert isinstance(last, Timing)
+    assert isinstance(first, Latency)
+    assert isinstance(last, Latency)
     assert absent == follows == Absent("edgetpu", "libnosuch.so.1 is not installed", EdgeTpu().how_to_get)
     assert "libedgetpu1-std" in absent.advice
 
@@ -112,8 +112,8 @@ def test_the_edge_tpus_library_without_a_device_gives_its_own_reason(tmp_path, m
 
 def test_the_compiled_operators_are_the_edge_tpus_share():
     inner = PLAIN.open(small_tflite(), 1)
-    assert EdgeTpuSession(inner, 1, 1).share() == Share(1, 1, 1, True)
-    assert str(EdgeTpuSession(inner, 1, 4).share()) == "1/4 in 1"
+    assert EdgeTpuSession(inner, 1, 1).delegation() == Delegation(1, 1, 1, True)
+    assert EdgeTpuSession(inner, 1, 4).delegation().short() == "1/4 in 1"
 
 
 def test_a_gpu_without_a_loader_is_absent(monkeypatch):
@@ -128,7 +128,7 @@ def test_a_gpu_runs_or_is_absent():
     if isinstance(found, Absent):
         assert found.reason
     else:
-        assert found.distribution.min_ms > 0
+        assert found.min_ms > 0
 
 
 def test_a_trial_tells_the_memory_that_a_file_takes():
@@ -168,8 +168,8 @@ def test_sessions_take_turns():
         def run(self):
             order.append(self.name)
 
-        def share(self):
-            return Share(1)
+        def delegation(self):
+            return Delegation(1)
 
     times = rounds([Noted("a"), Noted("b")], Plan(runs=2, warmup=1), "timing")
     assert order == ["a", "b"] * 3
@@ -178,10 +178,9 @@ def test_sessions_take_turns():
 
 
 def test_a_distribution_is_numpys():
-    times = np.arange(1.0, 101.0)
-    found = distribution_of(times)
-    assert (found.min_ms, found.mean_ms, found.median_ms) == (1, 50.5, 50.5)
-    assert found.p95_ms == pytest.approx(95.05)
+    shortest, mean, median, p95 = distribution(np.arange(1.0, 101.0))
+    assert (shortest, mean, median) == (1, 50.5, 50.5)
+    assert p95 == pytest.approx(95.05)
 
 
 OWN_DELEGATE = """
@@ -231,21 +230,6 @@ def test_names_are_checked():
     assert checked_names(["plain", "xnnpack", "plain"]) == ("plain", "xnnpack")
     with pytest.raises(EffkerasError, match=r"no delegate 'xnnpak'; did you mean 'xnnpack'"):
         checked_names(["xnnpak"])
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (Share(65, 63, 2, False), "63/65 in 2"),
-        (Share(65, 0, 0, False), "-"),
-        (Share(65), "-"),
-        (Share(65, None, None, True), "all"),
-        (Share(65, None, 3, False), "part in 3"),
-        (Share(65, None, None, False), "part"),
-    ],
-)
-def test_a_share_is_short(share, text):
-    assert str(share) == text
 
 
 @pytest.mark.parametrize("plan", [Plan(runs=0), Plan(warmup=-1)])
