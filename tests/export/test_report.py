@@ -268,7 +268,7 @@ def test_a_new_export_outdates_what_was_measured_of_the_old_file(tmp_path):
         one for one in read_run(write_run(tmp_path / "run", rows), 0).artifacts if one.recipe == "int8"
     ]
     assert int8.size == 498_765
-    assert int8.latencies == ()
+    assert int8.measured == ()
 
 
 def test_an_export_that_was_not_written_leaves_the_old_file_in_place(tmp_path):
