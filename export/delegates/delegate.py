@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from effkeras.litert.latency import Session
 from effkeras.support.errors import EffkerasError
 from effkeras.support.registry import Registry
+
+if TYPE_CHECKING:
+    from effkeras.litert.latency import Session
 
 # What runs wherever LiteRT does: its CPU kernels with XNNPACK and without.
 DEFAULT = ("xnnpack", "plain")

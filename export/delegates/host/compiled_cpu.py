@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from effkeras.litert.latency import Session
 from export.delegates.delegate import DELEGATES
+
+if TYPE_CHECKING:
+    from effkeras.litert.latency import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,12 @@ import ctypes
 import importlib.util
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from effkeras.litert.latency import Session
 from export.delegates.delegate import DELEGATES
+
+if TYPE_CHECKING:
+    from effkeras.litert.latency import Session
 
 # The loader that LiteRT's accelerator opens at run time, on Linux.
 LOADER = "libvulkan.so.1"

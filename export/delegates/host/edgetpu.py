@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from effkeras.litert.latency import Session
 from effkeras.support.measurements import Delegation
 from effkeras.support.quiet import quiet
 from export.delegates.delegate import DELEGATES, UnusableError
+
+if TYPE_CHECKING:
+    from effkeras.litert.latency import Session
 
 # As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).
 LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
