@@ -403,7 +403,7 @@ def test_the_same_accelerator_on_two_phones_is_two_settings(tmp_path, on_phone):
     rows = [row, row, other, nameless]
     run = read_run(write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391), *rows]), 0)
     (int8,) = [one for one in run.artifacts if one.recipe == "int8"]
-    assert [one.setting.phone for one in int8.latencies] == [PIXEL, "Galaxy S24, Android 15, pineapple", "A1"]
+    assert [one.setting.phone for one in int8.measured] == [PIXEL, "Galaxy S24, Android 15, pineapple", "A1"]
 
 
 def test_delegates_with_medians_have_panels_of_their_own(tmp_path, on_phone):
