@@ -63,8 +63,8 @@ def _check(chosen: argparse.Namespace) -> None:
 
 def _amended(flatbuffer: bytes, chosen: argparse.Namespace) -> bytes:
     from effkeras.litert.runner import definition_of
-    from export.metadata.amending import with_calibration, with_labels
     from export.metadata.associated_files import read_calibration, read_labels
+    from export.metadata.attaching import with_calibration, with_labels
     from export.metadata.records import ScoreCalibration
 
     classes = definition_of(flatbuffer).classes

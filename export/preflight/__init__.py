@@ -4,6 +4,7 @@
 name their source.
 """
 
-from export.preflight.judgement import Preflight, check_for
+from export.preflight.judgement import check_for
+from export.preflight.verdicts import Preflight
 
 __all__ = ["Preflight", "check_for"]

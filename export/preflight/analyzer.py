@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.support.errors import EffkerasError
-from export.preflight.judgement import Preflight
+from export.preflight.verdicts import Preflight
 
 _OPERATOR = re.compile(r"^\s*Op#(\d+) (\S+)\(")
 _WARNING = re.compile(r"^\s*GPU COMPATIBILITY WARNING: (.*)")

@@ -17,7 +17,7 @@ from typing import Any
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from export.preflight.compiler_log import CompilerLog, read_log
-from export.preflight.judgement import Preflight, Verdict
+from export.preflight.verdicts import Preflight, Verdict
 
 COMMAND = "edgetpu_compiler"
 HOW_TO_GET = (

@@ -1,158 +1,20 @@
-"""Judges the operators of a .tflite by a table, and finds what runs on the device."""
+"""Judges the operators of a .tflite by a table, and finds the partitions that run on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import layer_of
 from effkeras.litert.nodes import Node, nodes
 from effkeras.support.errors import EffkerasError
-from export.preflight.partition import Partition, partitions
 from export.preflight.rules import RULES
 from export.preflight.tables import OpTable, Rule, table_of
-
-Status = Literal["maps", "may not map", "does not map", "after the partition"]
+from export.preflight.verdicts import Memory, Preflight, Reason, Status, Verdict
 
 NOT_LISTED = "operator not supported"
 LIST = "list"  # every table has this source: the list of operators
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why an operator does not map, or may not.
-
-    `source` is the key of who says so in the table's sources, `helps` what to do about it.
-    """
-
-    text: str
-    source: str
-    helps: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of one operator.
-
-    `layer` is the Keras layer that it comes from; `macs` are its multiply-adds.
-    """
-
-    index: int
-    op: str
-    is_custom: bool
-    layer: str
-    status: Status
-    reasons: tuple[Reason, ...]
-    macs: int
-
-    @property
-    def on_device(self) -> bool:
-        """Whether the device runs it, as far as the table knows."""
-        return self.status in ("maps", "may not map")
-
-    @property
-    def why(self) -> str:
-        """All reasons in one line."""
-        return "; ".join(dict.fromkeys(reason.text for reason in self.reasons))
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Weights of the partition, in bytes: how many stay on the chip, how many stream in at every run."""
-
-    weights: int
-    capacity: int
-
-    @property
-    def cached(self) -> int:
-        """Bytes on the chip."""
-        return min(self.weights, self.capacity)
-
-    @property
-    def streamed(self) -> int:
-        """Bytes that are sent for every image."""
-        return self.weights - self.cached
-
-
-@dataclass(frozen=True, slots=True)
-class Preflight:
-    """A file as a device will see it.
-
-    `verdicts` are in the order of execution; `pieces` counts the partitions that the device could run one
-    by one; `memory` is None where weights need not fit.
-    """
-
-    target: str
-    table: OpTable
-    verdicts: tuple[Verdict, ...]
-    pieces: int
-    memory: Memory | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether the device runs every operator."""
-        return bool(self.verdicts) and all(one.on_device for one in self.verdicts)
-
-    @property
-    def doubts(self) -> tuple[Verdict, ...]:
-        """Operators that the device may refuse for reasons that nobody documents."""
-        return tuple(one for one in self.verdicts if one.status == "may not map")
-
-    @property
-    def advice(self) -> tuple[str, ...]:
-        """What to do about the operators that do not map."""
-        refused = (reason for one in self.verdicts for reason in one.reasons if one.status == "does not map")
-        return tuple(dict.fromkeys(reason.helps for reason in refused if reason.helps))
-
-    @property
-    def op_share(self) -> float:
-        """The part of the operators that the device runs, 0..1."""
-        return sum(one.on_device for one in self.verdicts) / max(len(self.verdicts), 1)
-
-    @property
-    def mac_share(self) -> float:
-        """The part of the multiply-adds that the device runs, 0..1."""
-        total = sum(one.macs for one in self.verdicts)
-        return sum(one.macs for one in self.verdicts if one.on_device) / max(total, 1)
-
-    @property
-    def end(self) -> Verdict | None:
-        """The first operator that the device does not take; None when it takes all."""
-        return next((one for one in self.verdicts if one.status == "does not map"), None)
-
-    def summary(self) -> str:
-        """One line for a report."""
-        mapped = sum(one.on_device for one in self.verdicts)
-        ops = f"{mapped} of {len(self.verdicts)} ops, {self.mac_share:.0%} of MACs"
-        parts = [ops, *self._trouble()]
-        return "; ".join(parts)
-
-    def _trouble(self) -> Iterable[str]:
-        if self.end is not None:
-            yield f"ends at {self.end.op} ({self.end.layer}): {self.end.why}"
-        if self.doubts:
-            yield f"{len(self.doubts)} may not map"
-        if self.memory is not None and self.memory.streamed:
-            yield f"{self.memory.streamed / 1e6:.1f} MB of weights stream in"
-
-    def to_row(self) -> dict[str, Any]:
-        """The pre-flight as a plain record."""
-        return {
-            "target": self.target,
-            "judged_by": self.table.device.judged_by,
-            "passed": self.passed,
-            "operators": len(self.verdicts),
-            "on_device": sum(one.on_device for one in self.verdicts),
-            "may_not_map": len(self.doubts),
-            "op_share": round(self.op_share, 4),
-            "macs": sum(one.macs for one in self.verdicts),
-            "mac_share": round(self.mac_share, 4),
-            "partitions": self.pieces,
-            **_memory_row(self.memory),
-            "ops": [_row(one, self.table) for one in self.verdicts],
-        }
 
 
 def check_for(flatbuffer: bytes, target: str) -> Preflight:
@@ -256,15 +118,41 @@ def _damaged(node: Node) -> EffkerasError:
     )
 
 
-def _memory_row(memory: Memory | None) -> dict[str, int]:
-    if memory is None:
-        return {}
-    return {"weights": memory.weights, "cached": memory.cached, "streamed": memory.streamed}
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Operators, by index, that run one after the other in one place: on the device if `taken`."""
+
+    taken: bool
+    operators: frozenset[int]
 
 
-def _row(one: Verdict, table: OpTable) -> dict[str, Any]:
-    row = {"index": one.index, "op": one.op, "layer": one.layer, "status": one.status, "macs": one.macs}
-    if not one.reasons:
-        return row
-    urls = dict.fromkeys(table.sources[reason.source].url for reason in one.reasons)
-    return {**row, "why": one.why, "sources": list(urls)}
+def partitions(graph: Sequence[Node], supported: Sequence[bool]) -> list[Partition]:
+    """Cuts a graph into pieces that are on the device or off it, in the order in which they run.
+
+    LiteRT's way (`PartitionGraphIntoIndependentNodeSubsets`): a piece takes in, in the order of execution,
+    every operator of its kind whose inputs are there; when none is left the next piece begins. So an
+    operator that nothing unsupported leads to is in the first piece, wherever it stands in the file.
+
+    A graph whose operators wait for each other in a circle ends where the circle begins: what is in it is in
+    no piece.
+    """
+    made_later = {tensor.info.index for node in graph for tensor in node.outputs}
+    waiting = list(range(len(graph)))
+    pieces: list[Partition] = []
+    while waiting:
+        first = next((i for i in waiting if _ready(graph[i], made_later)), None)
+        if first is None:
+            break
+        taken = supported[first]
+        piece = []
+        for index in waiting:  # in the order of execution: an operator's inputs were made before it
+            if supported[index] == taken and _ready(graph[index], made_later):
+                piece.append(index)
+                made_later.difference_update(tensor.info.index for tensor in graph[index].outputs)
+        pieces.append(Partition(taken, frozenset(piece)))
+        waiting = [index for index in waiting if index not in pieces[-1].operators]
+    return pieces
+
+
+def _ready(node: Node, made_later: set[int]) -> bool:
+    return not any(tensor.info.index in made_later for tensor in node.given)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from effkeras.data.images import read_image
 from effkeras.data.preprocess import Placement, fill, place
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.boxes import clip, decode, iou
@@ -21,10 +20,7 @@ from effkeras.inference.artifacts.saved_model import DEFAULT, SavedModel
 from effkeras.inference.predictor import Predictor
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
-from export.savedmodel.options import SavedModelOptions
-from quantize.post_training.calibration import representative
 
-IMAGES = 4
 # Both sides compute in float32 and may add in another order; equal scores may then change places.
 LARGEST_DIFFERENCE = 1e-3  # of raw outputs, in standard deviations
 SMALLEST_SHARE = 0.98  # of detections and of mask pixels that agree
@@ -76,17 +72,6 @@ class Agreement:
     def __str__(self) -> str:
         answers = f"{self.same:,} of {self.total:,} answers are the model's"
         return f"{self.images} images: {answers}; raw outputs within {self.difference:.0e} std"
-
-
-def check_images(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
-    """Images to check with, uint8 (h, w, 3): the user's own, of all classes, else some of other shapes."""
-    if options.data is None:
-        return [_made_up(spec.input.size, seed) for seed in range(IMAGES)]
-    from effkeras.data.splits import find_split, open_data
-
-    split = options.split or find_split(options.data, "test", "val") or "test"
-    data = open_data(options.data, split, skip_bad=options.skip_bad)
-    return [read_image(record.path) for record in representative(data, IMAGES)]
 
 
 def agreement(
@@ -197,15 +182,6 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def _close(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([(np.abs(scores - wanted) <= SAME_SCORE).sum(), wanted.size])
-
-
-def _made_up(size: tuple[int, int], seed: int) -> np.ndarray:
-    """Coloured patches; some images are flat, some tall, some smaller than the input."""
-    random = np.random.default_rng(seed)
-    stretch = ((1, 1), (1, 1.5), (1.5, 1), (0.4, 0.6))[seed % 4]
-    height, width = (max(1, round(side * factor)) for side, factor in zip(size, stretch, strict=True))
-    patches = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8))
-    return np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from effkeras.support.console import facts, run_command
 from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
 from effkeras.support.quiet import quiet
-from export.savedmodel.options import SavedModelOptions
 
 if TYPE_CHECKING:
     from export.savedmodel.exporting import SavedModelReport
@@ -42,7 +41,7 @@ def _run(argv: Sequence[str] | None) -> int:
     source = chosen.pop("model")
 
     with quiet():  # which loads TensorFlow
-        from export.savedmodel.exporting import CheckFailedError, export_savedmodel
+        from export.savedmodel.exporting import CheckFailedError, SavedModelOptions, export_savedmodel
 
     try:
         report = export_savedmodel(source, SavedModelOptions(**chosen))

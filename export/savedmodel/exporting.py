@@ -10,9 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from effkeras.building.sources import SAVED_MODEL, called, is_saved_model, open_model
+from effkeras.data.images import read_image
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, SavedModel
 from effkeras.inference.predictor import KerasPredictor
@@ -23,10 +26,9 @@ from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_folder, write_text
 from effkeras.support.quiet import quiet
 from export.runs import run_folder
-from export.savedmodel.check import Agreement, CheckFailedError, agreement, check_images
-from export.savedmodel.notes import assets, described
-from export.savedmodel.options import SavedModelOptions
-from export.savedmodel.signatures import Answering
+from export.savedmodel.check import Agreement, CheckFailedError, agreement
+from export.savedmodel.signatures import Answering, assets, described
+from quantize.post_training.calibration import representative
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +36,24 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckFailedError", "SavedModelReport", "export_savedmodel"]
 
+IMAGES = 4
 _PARTS = frozenset({SAVED_MODEL, "fingerprint.pb", "variables", "assets"})
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModelOptions:
+    """What to export and how to check it.
+
+    `data` is a data set: the SavedModel is checked with images of `split` (default: "test", else "val"), with
+    generated images without it. Detections below `min_score` are left out.
+    """
+
+    data: Path | None = None
+    split: str | None = None
+    skip_bad: bool = False
+    min_score: float = 0.0
+    weights: str | None = None
+    out: Path | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,6 +102,17 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
     if run is not None:
         results.append(run / "results.jsonl", [results.stamped(report.to_row())])
     return report
+
+
+def check_images(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
+    """Images to check with, uint8 (h, w, 3): those of the data, of all classes, else generated ones."""
+    if options.data is None:
+        return [_generated(spec.input.size, seed) for seed in range(IMAGES)]
+    from effkeras.data.splits import find_split, open_data
+
+    split = options.split or find_split(options.data, "test", "val") or "test"
+    data = open_data(options.data, split, skip_bad=options.skip_bad)
+    return [read_image(record.path) for record in representative(data, IMAGES)]
 
 
 def _default_out(source: str) -> Path:
@@ -152,3 +182,12 @@ def _save(module: Answering, signatures: Mapping[str, Any], folder: Path, out: P
             tf.saved_model.save(module, str(folder), dict(signatures), options)
     except tf.errors.OpError as error:  # a full disk, for one
         raise EffkerasError(f"cannot write {out}: {first_line(error)}") from error
+
+
+def _generated(size: tuple[int, int], seed: int) -> np.ndarray:
+    """An image of coloured patches; some are wide, some tall, some smaller than the input."""
+    random = np.random.default_rng(seed)
+    stretch = ((1, 1), (1, 1.5), (1.5, 1), (0.4, 0.6))[seed % 4]
+    height, width = (max(1, round(side * factor)) for side, factor in zip(size, stretch, strict=True))
+    patches = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8))
+    return np.asarray(patches.resize((width, height), Image.Resampling.BICUBIC))

@@ -1,23 +1,26 @@
-"""The module that is saved: a network between images and answers, and the ways to call it."""
+"""The module that is saved, its signatures, and the files in assets/ that describe them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import HEADS
-from effkeras.inference.artifacts.saved_model import DEFAULT, RAW
+from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, LABELS, RAW
 from effkeras.litert.convert import output_names
 from export.savedmodel.image_files import decode_image
-from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of
+from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of, names_of
 from export.savedmodel.preprocess import Placement, place, untouched
 
 if TYPE_CHECKING:
     import keras
+
 
 _PLACEMENT = Placement(
     tf.TensorSpec((2,), tf.float64), tf.TensorSpec((2,), tf.float64), tf.TensorSpec((2,), tf.int64)
@@ -153,3 +156,44 @@ def _repeated(placement: Placement, count: Any) -> Placement:
 
 def _first(answers: Tensors) -> Tensors:
     return {name: values[0] for name, values in answers.items()}
+
+
+README = "assets/README.md"
+_OPEN = {0: "", 1: "B", 2: "hw", 3: "Bhw"}  # names of a shape's dynamic dimensions, by their number
+
+
+def assets(spec: ModelSpec, signatures: Iterable[Signature], answers: Mapping[str, Any]) -> dict[str, str]:
+    """The files by their path in the SavedModel; `answers` are the tensors of the default signature."""
+    return {
+        DEFINITION: spec.to_toml(),
+        LABELS: "".join(f"{name}\n" for name in names_of(spec)),
+        README: "\n".join(_readme(spec, signatures, answers)) + "\n",
+    }
+
+
+def described(tensor: Any) -> str:
+    """A tensor's type and shape, such as "uint8, B x h x w x 3"."""
+    shape = tensor.shape.as_list()
+    names = iter(_OPEN[shape.count(None)])
+    sides = [next(names) if side is None else str(side) for side in shape]
+    return f"{tensor.dtype.name}, {' x '.join(sides) or 'one'}"
+
+
+def _readme(spec: ModelSpec, signatures: Iterable[Signature], answers: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {spec.name}: a TensorFlow SavedModel\n"
+    yield "Images are RGB; encoded ones are JPEG or PNG. Resizing and normalisation happen inside.\n"
+    yield "| signature | input | takes |\n| --- | --- | --- |"
+    for one in signatures:
+        yield f"| `{one.name}` | `{one.takes.name}` | {described(one.takes)} |"
+    height, width = spec.input.size
+    yield f"\nThe caller brings images for `sized` and `raw` to {height} x {width} pixels; `raw` gives what"
+    yield "the network itself says. The others answer alike, without B where they take one image:\n"
+    yield "| answer | type | meaning |\n| --- | --- | --- |"
+    for name, meaning in _meanings().items():
+        if name in answers:
+            yield f"| `{name}` | {described(answers[name])} | {meaning} |"
+
+
+def _meanings() -> dict[str, str]:
+    text = resources.files("export.savedmodel") / "answers.toml"
+    return tomllib.loads(text.read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from effkeras.detection.boxes import iou
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.litert.runner import LiteRTModel
 from export.metadata import ScoreCalibration, attach, of_classifier
-from export.metadata.amending import with_calibration
+from export.metadata.attaching import with_calibration
 from export.tflite import ExportOptions, export_tflite
 from quantize.post_training.quantization import ptq
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from export.preflight.judgement import Verdict, check_for
+from export.preflight.judgement import check_for
+from export.preflight.verdicts import Verdict
 from support.handmade import Op, Tensor, flatbuffer
 
 RELU6 = 3

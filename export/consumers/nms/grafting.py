@@ -15,9 +15,8 @@ from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.flatbuffer import attach
 from effkeras.litert.runner import OUTPUTS, roles_of
 from export.consumers.consumer import Consumer
-from export.consumers.nms.parts import Heads, Kept, Settings, centered_anchors
 from export.consumers.nms.postprocess import postprocess
-from export.consumers.nms.suppression import suppression
+from export.consumers.nms.suppression import Heads, Kept, Settings, centered_anchors, suppression
 from export.consumers.target import Target, nms_settings
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 from effkeras.litert.editor import GraphEditor, Result
-from export.consumers.nms.parts import Heads, Kept, Settings
+from export.consumers.nms.suppression import Heads, Kept, Settings
 
 OPERATOR = "TFLite_Detection_PostProcess"
 _NEVER = -1e30

@@ -1,4 +1,4 @@
-"""NMS of built-in operators only behind a detector's heads: hard, or soft as the evaluator's.
+"""NMS behind a detector's heads from built-in operators: hard, or soft as the evaluator's.
 
 It does what `effkeras.detection.nms.detect` does: choose candidates, decode their boxes, suppress without
 regard to classes. Built-in operators run wherever LiteRT does, without a registered custom operator.
@@ -10,14 +10,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from effkeras.definitions.definition import ModelSpec, NmsSpec
+from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.litert.editor import GraphEditor, Result, Value
-from export.consumers.nms.parts import Heads, Kept, Settings
 
 # Boxes of the same anchor but different classes are moved apart by this share of the image, less than a
 # thousandth of a pixel: the operators cannot be told to keep two boxes that are exactly equal (a threshold
 # above 1 would make them choose a box twice), and soft suppression keeps second guesses.
 _APART = 2.0**-22
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The float32 heads of a detector: `logits` (1, N, classes) and `deltas` (1, N, 4)."""
+
+    logits: Value
+    deltas: Value
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Settings:
+    """How to suppress: `anchors` float32 (N, 4) as ycenter, xcenter, height, width in 0..1 of the input."""
+
+    anchors: np.ndarray
+    nms: NmsSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The kept detections, best first: `boxes` (1, M, 4) in 0..1 of the input, not clipped; `scores` and
+    `classes` (1, M); `count` (1,) is the number of valid rows. The rows after those may hold anything.
+    """
+
+    boxes: Value
+    scores: Value
+    classes: Value
+    count: Value
+
+
+def centered_anchors(spec: ModelSpec) -> np.ndarray:
+    """All anchors, float32 (N, 4): ycenter, xcenter, height, width in 0..1 of the network's input."""
+    boxes = anchor_boxes(spec).astype(np.float64) / np.tile(spec.input.size, 2)
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate([centers, sizes], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from effkeras.litert.flatbuffer import attached, name_interface, operators
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from export import metadata
 from export.metadata import Normalization, ScoreCalibration, of_classifier
-from export.metadata.amending import with_calibration, with_labels
+from export.metadata.attaching import with_calibration, with_labels
 from export.metadata.builders import CALIBRATION, Extras
 
 NAMES = tuple(f"name {index}" for index in range(10))

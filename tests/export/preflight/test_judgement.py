@@ -11,7 +11,7 @@ from support.op_cases import conv, image, unary
 from effkeras import EffkerasError
 from effkeras.litert.nodes import nodes
 from export.preflight import check_for
-from export.preflight.partition import partitions
+from export.preflight.judgement import partitions
 
 
 def line(*names: str, dtype: str = "int8") -> bytes:

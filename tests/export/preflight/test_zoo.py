@@ -19,7 +19,7 @@ from effkeras.litert.edge_tpu import for_edge_tpu
 from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import LiteRTModel
 from export.preflight import Preflight, check_for
-from export.preflight.partition import partitions
+from export.preflight.judgement import partitions
 from quantize.post_training.quantization import ptq
 
 # EfficientDet-Lite0 as Google exports it, in the log of edgetpu_compiler 16: all that is mapped, but the

@@ -14,8 +14,8 @@ from support.tiny import tiny_classifier, tiny_detector
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
-from export.savedmodel.check import CheckFailedError, agreement, check_images
-from export.savedmodel.options import SavedModelOptions
+from export.savedmodel.check import CheckFailedError, agreement
+from export.savedmodel.exporting import SavedModelOptions, check_images
 
 DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()
 

@@ -29,7 +29,7 @@ from effkeras.support import results
 from effkeras.weights.keras_files import load, save
 from export.reporting.data import read_run
 from export.savedmodel import main
-from export.savedmodel.options import SavedModelOptions
+from export.savedmodel.exporting import SavedModelOptions
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 
