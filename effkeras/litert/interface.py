@@ -1,4 +1,4 @@
-"""What a .tflite takes and gives, read without running it."""
+"""The inputs and outputs of a .tflite, read without running it."""
 
 from __future__ import annotations
 

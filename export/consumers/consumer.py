@@ -1,4 +1,4 @@
-"""What a program that artifacts are made for takes, and the registry of all such programs.
+"""Consumers: the programs that artifacts are exported for, what they take, and their registry.
 
 A module of this package adds a consumer; nothing else has to know of it. Modules here are imported for
 `--help`, so they load what works on artifacts only inside functions.

@@ -1,4 +1,4 @@
-"""Pre-flight: what an Edge TPU or a GPU will make of a .tflite, said before it meets one.
+"""Pre-flight: predicts which operators of a .tflite an Edge TPU or a GPU runs.
 
 `check_for(flatbuffer, "edgetpu")` judges every operator by a table (`edgetpu.toml`, `gpu.toml`) whose rules
 name their source.

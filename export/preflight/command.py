@@ -1,4 +1,4 @@
-"""`python -m export.preflight F.tflite --for edgetpu`: what a device will make of a file."""
+"""`python -m export.preflight F.tflite --for edgetpu`: which operators of a file a device runs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _check(chosen: argparse.Namespace) -> None:
 
 
 def _second_opinion(content: bytes, chosen: argparse.Namespace) -> SecondOpinion | None:
-    """What the vendor's own tool says, where it is there and asked for."""
+    """The findings of the vendor's own tool, where it is installed and asked for."""
     if chosen.analyzer:
         from export.preflight.analyzer import analyzed
 

@@ -1,4 +1,4 @@
-"""What tables ask of an operator: each rule gives the reason why it is broken, or None.
+"""The rules of the tables: each returns the reason why an operator breaks it, or None.
 
 A rule is called with the operator and its limits of the table. It may assume nothing of the file: what an
 operator lacks raises IndexError, which `judgement` reports as damage.

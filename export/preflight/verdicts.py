@@ -25,7 +25,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one operator.
+    """Whether the device runs one operator.
 
     `layer` is the Keras layer that it comes from; `macs` are its multiply-adds.
     """
@@ -69,7 +69,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """A file as a device will see it.
+    """The pre-flight of a file for one device.
 
     `verdicts` are in the order of execution; `pieces` counts the partitions that the device could run one
     by one; `memory` is None where weights need not fit.

@@ -1,4 +1,4 @@
-"""Whether a SavedModel answers as the model that it was made of."""
+"""Checks that a SavedModel gives the same results as the model that it was exported from."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Outputs = Mapping[str, np.ndarray]
 
 
 class CheckFailedError(EffkerasError):
-    """What was made does not answer as the model does."""
+    """The SavedModel gives other results than the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two answers agree, summed over images.
+    """How far the results of two models agree, summed over images.
 
     `difference` is the largest one of raw outputs, in standard deviations of them; `same` of `total` counts
     detections, mask pixels or scores that agree. `constant` names the raw outputs that are the same for all

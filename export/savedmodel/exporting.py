@@ -58,7 +58,7 @@ class SavedModelOptions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SavedModelReport:
-    """What was made: how it is called, what it answers (of the default signature), and its size in bytes."""
+    """The exported folder: its signatures, the outputs of the default one, and its size in bytes."""
 
     folder: Path
     spec: ModelSpec
@@ -82,7 +82,7 @@ class SavedModelReport:
 
 
 def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedModelReport:
-    """Makes a SavedModel folder that answers as the model does.
+    """Exports a SavedModel folder that gives the same results as the model.
 
     When `source` is a run folder, the report is added to its results.jsonl.
 

@@ -1,4 +1,4 @@
-"""What the outputs of a network mean, as TensorFlow operations on one image at a time.
+"""Postprocessing as TensorFlow operations: from the outputs of a network to detections, classes and masks.
 
 The same steps as `effkeras.detection` (nms, segmentation) and `effkeras.inference.predict`.
 """
