@@ -95,7 +95,7 @@ def model_metrics(
     file = None if folder is None else folder / f"{digest[:_NAME]}.npz"
     known = None if file is None else _known(file, headlines(spec_of(model)))
     if known is not None:
-        note(f"the model was measured before on {data.split}, as {file} tells")
+        note(f"the model was measured before on {data.split}, see {file}")
         return ModelMetrics(known, digest)
     predictor = KerasPredictor(model, spec_of(model))
     found = measure(predictor, data, limit=limit, title=f"measuring the model on {data.split}")

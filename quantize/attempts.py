@@ -14,7 +14,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.console import note
 from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
-from quantize.checks.acceptance import Judged, beyond_budget, ruined
+from quantize.checks.acceptance import MeasuredOn, beyond_budget, ruined
 from quantize.post_training.artifact import FloatParts, Quantized, read_quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import quantize_parts
@@ -252,8 +252,8 @@ class Attempts:
             return attempt
         own, found = self._metrics_of(self.original, data), self._measure(attempt.artifact, data)
         accuracy = self._accuracy(found, own, data)
-        judged = Judged(accuracy.split, accuracy.images)
-        lost = ruined(spec_of(self.original), accuracy.counting, found.metrics, judged)
+        measured_on = MeasuredOn(accuracy.split, accuracy.images)
+        lost = ruined(spec_of(self.original), accuracy.counting, found.metrics, measured_on)
         return replace(attempt, accuracy=accuracy, measured=found, ruined=lost)
 
     def _measure(self, artifact: bytes, data: LabelledData) -> Measured:

@@ -1,4 +1,4 @@
-"""Digests of weights and of labelled images, by which work is known again."""
+"""Digests of weights and of labelled images, by which a rerun recognizes its work."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class DistilledModel(keras.Model):
         with deep_graphs():
             super().__init__(student.inputs[0], output_structure(student), name=student.name)
         # In a record, Keras does not take the teacher for a layer of this model.
-        self._lesson = _Lesson(teacher, terms, how.weight)
+        self._teacher = _Teacher(teacher, terms, how.weight)
 
     def compute_loss(
         self,
@@ -136,14 +136,14 @@ class DistilledModel(keras.Model):
     ) -> Tensor:
         """The loss of one batch."""
         plain = super().compute_loss(x, y, y_pred, sample_weight, training)
-        share = self._lesson.share
+        share = self._teacher.share
         if share == 0 or not training:
             return plain
-        return (1 - share) * plain + share * self._lesson.distance(x, y, y_pred)
+        return (1 - share) * plain + share * self._teacher.distance(x, y, y_pred)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Lesson:
+class _Teacher:
     """The teacher, and how each output is compared with its."""
 
     teacher: keras.Model

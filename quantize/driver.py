@@ -1,8 +1,8 @@
-"""The one way from a trained model and a recipe to an artifact: what `quantize` and `export tflite` do.
+"""From a trained model and a recipe to an artifact: the driver of `quantize` and `export tflite`.
 
-The steps of the recipe come first, then an artifact of what they leave, within a budget decided on the
-split val, and what a consumer wants around it. Its loss is reported on the split test, with an interval. The
-file is read back, run and compared with the model before it gets its name.
+It runs the steps of the recipe, quantizes the result within a budget that is decided on the split val, and
+finishes the artifact for a consumer. It reports the drop on the split test, with an interval. It reads the
+file back, runs it and compares it with the model before the file gets its name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from effkeras.support.console import note
 from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.checks.artifact import Checked, Reference, write_checked
-from quantize.checks.images import images_of
+from quantize.checks.comparison import images_of
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.options import PtqOptions, check_trained
 from quantize.post_training.quantization import float_parts
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 
 def as_quantized(_: ModelSpec) -> Finishing:
-    """The finishing for no consumer in particular."""
+    """The finishing of `--for raw`."""
     return AsQuantized()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Job:
-    """What is to be made of a trained model.
+    """What the driver makes of a trained model.
 
-    `work` says how and where the steps of the recipe are done; None for a recipe without any. `finishing`
-    gives what the consumer makes of the networks of a definition.
+    `work` says how and where the steps of the recipe run; None for a recipe without steps. `finishing`
+    returns the finishing of a definition's networks for the consumer.
     """
 
     model: keras.Model
@@ -61,10 +61,10 @@ class Job:
 class Made:
     """What the driver made, before it is written.
 
-    `model` is what the steps left, with a report from each in `steps`. `source` is what the artifact was
-    quantized from. `best` is the attempt that loses least, `reported` what it loses on the split test,
-    `lost_by_steps` what of the drop that decides the model of the steps loses already. `remedies` says what
-    was tried against too large a drop.
+    `model` is the result of the steps, `steps` holds a report of each. `source` is what the artifact was
+    quantized from. `best` is the attempt with the smallest drop, `reported` its accuracy on the split test,
+    `lost_by_steps` the part of the drop on val that the steps cause. `remedies` lists what was tried against
+    too large a drop.
     """
 
     job: Job
@@ -82,7 +82,7 @@ class Made:
         return self.best.passes(self.job.budget)
 
     def reference(self) -> Reference:
-        """What the artifact is compared with."""
+        """The model and images that the artifact is compared with."""
         spec, job = spec_of(self.model), self.job
         shown = images_of(spec.input, job.splits.validation)
         return Reference(self.model, shown, job.recipe.format.name, job.finishing(spec).decoder)
@@ -113,9 +113,9 @@ def make(job: Job) -> Made:
 
 
 def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -> Checked:
-    """Writes the artifact and a .json beside it, unless a look at the file finds problems.
+    """Writes the artifact and a .json beside it, unless the check of the file finds problems.
 
-    `record` gives what the .json says beside the recipe: the row of the report under "report", and more.
+    `record` returns the contents of the .json beside the recipe, with the row of the report under "report".
     """
 
     def beside(checked: Checked) -> str:

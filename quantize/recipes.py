@@ -208,5 +208,5 @@ def _problems(recipe: Recipe) -> Iterator[str]:
         yield "tune needs a learning_rate above 0"
     if not 0.5 < ptq.percentile <= 1:
         yield "percentile must lie above 0.5 and up to 1"
-    if ptq.says_ranges and not recipe.format.needs_data:
+    if ptq.sets_ranges and not recipe.format.needs_data:
         yield f"{recipe.format.name} measures no ranges: {RANGE_WORDS} have no effect"

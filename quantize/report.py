@@ -1,4 +1,4 @@
-"""What a step did, layer by layer: printed, stored, and carried beside its result."""
+"""Reports of what a step did, layer by layer: printed, stored, and returned beside its result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LayerReport:
 
     `kind` is the layer's class, such as Conv2D, or the operator of an artifact, such as CONV_2D. `why` says
     why a layer was skipped, or is empty. `error` is the error that the step caused there, in the measure that
-    the step's `error_is` names; None where none can be told.
+    the step's `error_is` names; None where it is unknown.
     """
 
     name: str

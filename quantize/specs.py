@@ -1,4 +1,4 @@
-"""What each step of a recipe can be told: frozen records that recipes in TOML are read into.
+"""The options of each step of a recipe: frozen records that recipes in TOML are read into.
 
 Nothing here imports TensorFlow or Keras.
 """
@@ -17,7 +17,7 @@ RangeChoice = Literal["auto", "minmax", "percentile", "mse"]
 Backend = Literal["ai-edge-quantizer", "tensorflow"]
 # What may stay at higher precision than int8, cheapest first.
 Precision = Literal["int8", "w8a16", "float32"]
-# The words of recipes' names that `PtqSpec.says_ranges` is about.
+# The words of recipes' names that `PtqSpec.sets_ranges` is about.
 RANGE_WORDS = "equalize, unbias, minmax, percentile and mse"
 
 
@@ -57,10 +57,10 @@ class PruneSpec:
 
     `sparsity` is the share of zeros at the end. `pattern` "2:4" (any n:m) leaves n of every m weights along
     the input channels, and `sparsity` then does not count; "1x4" (any rows x columns) removes whole blocks,
-    each judged by the average or the largest magnitude in it (`pooling`).
+    each ranked by the average or the largest magnitude in it (`pooling`).
     `scope` says whether the threshold is one for each layer or one for all: then layers that need their
     weights keep more of them, and far less accuracy is lost. "auto" is global, but where only layers can be
-    judged (n:m, tensorflow-model-optimization).
+    ranked (n:m, tensorflow-model-optimization).
     `begin` and `end` are shares of the training's steps; masks change every `every` steps. `layers` names
     what is pruned: all convolutions and dense layers, or 1x1 convolutions only. `skip` are regular
     expressions of layer names; "stem" and "predictors" stand for those of any network here.
@@ -129,8 +129,8 @@ class PtqSpec:
     errors: bool = False
 
     @property
-    def says_ranges(self) -> bool:
-        """Whether it says how ranges are found, or has something corrected that they follow from."""
+    def sets_ranges(self) -> bool:
+        """Whether it sets how ranges are found, or corrects something that they follow from."""
         return self.equalize or self.correct_bias or self.ranges != "auto"
 
 

@@ -23,7 +23,7 @@ from effkeras.support.errors import EffkerasError
 from quantize.channels.costs import MACS, TIME, costs_of
 from quantize.channels.groups import Channels, find_channels, locked_by, without_channels
 from quantize.channels.importance import LabelledBatches, by_norm, by_scale, by_taylor
-from quantize.channels.search import Ranking, Removal, Search, after, chosen, given_back, weights_of
+from quantize.channels.search import Ranking, Removal, Search, after, chosen, restored, weights_of
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ChannelSpec
 
@@ -48,7 +48,7 @@ def prune_channels(
 
     Args:
         model: any functional Keras model with one input of fixed size; it stays untouched.
-        spec: how much to keep, and how channels are judged. All is removed at once: `rounds` tell how often
+        spec: how much to keep, and how channels are ranked. All is removed at once: `rounds` tell how often
             to train in between, see `round_of`.
         data: for importance "taylor" only: batches of (pixels, targets) as the model's loss takes them, or
             labelled images for a model built by effkeras. A model of others has to be compiled.
@@ -121,7 +121,7 @@ class _Pruning:
                 break
             kept[removal.group] = removal.left
             removals.append(removal)
-        return given_back(removals, self.channels.sizes, lambda some: costs.total(some) <= goal), {}
+        return restored(removals, self.channels.sizes, lambda some: costs.total(some) <= goal), {}
 
     def by_latency(self) -> tuple[np.ndarray, dict[str, float]]:
         """Units to keep for the wanted share of the latency, by measuring."""

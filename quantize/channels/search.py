@@ -123,7 +123,7 @@ def after(removals: list[Removal], sizes: np.ndarray) -> np.ndarray:
     return kept
 
 
-def given_back(
+def restored(
     removals: list[Removal], sizes: np.ndarray, is_reached: Callable[[np.ndarray], bool]
 ) -> np.ndarray:
     """Units kept of each group, (G,), after removals less those that the target can do without.

@@ -29,8 +29,8 @@ FAILED = 1  # the exit code of a command that wrote no artifact
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """The images that decide: their split, and how many they are."""
+class MeasuredOn:
+    """The images that metrics were measured on: their split and number."""
 
     split: str
     images: int
@@ -39,18 +39,20 @@ class Judged:
         return f"{self.split} ({self.images} images)"
 
 
-def ruined(spec: ModelSpec, before: Mapping[str, float], after: Mapping[str, float], judged: Judged) -> str:
-    """Says which metric an artifact lost most of, as "AP 0.2640 -> 0.0004 on val (50 images)"; else "".
+def ruined(
+    spec: ModelSpec, before: Mapping[str, float], after: Mapping[str, float], measured_on: MeasuredOn
+) -> str:
+    """Names the metric that an artifact lost most of, as "AP 0.2640 -> 0.0004 on val (50 images)"; else "".
 
     Args:
         spec: the model's definition.
         before: the metrics of the model that count.
         after: those of the artifact.
-        judged: the images that both were measured on.
+        measured_on: the images that both were measured on.
     """
     for metric, own in before.items():
-        if _is_ruined(own, after[metric], _chance(spec, metric), judged.images):
-            return f"{metric} {own:.4f} -> {after[metric]:.4f} on {judged}"
+        if _is_ruined(own, after[metric], _chance(spec, metric), measured_on.images):
+            return f"{metric} {own:.4f} -> {after[metric]:.4f} on {measured_on}"
     return ""
 
 
@@ -58,7 +60,7 @@ def ruined(spec: ModelSpec, before: Mapping[str, float], after: Mapping[str, flo
 class Verdict:
     """Whether an artifact was written.
 
-    `reasons` are the problems of the file, or that it is beyond the budget; `ruined` is what `ruined` said.
+    `reasons` are the problems of the file, or a drop beyond the budget; `ruined` is what `ruined` returned.
     """
 
     passed: bool
@@ -100,7 +102,7 @@ def refuse_ruined(lost: str) -> NoReturn:
 
 
 def beyond_budget(split: str, drop: float, max_drop: float | None) -> str:
-    """Says that more was lost than `max_drop` allows; else ""."""
+    """Returns a message when the drop is larger than `max_drop`; else ""."""
     if max_drop is None or drop <= max_drop:
         return ""
     return f"{split} loses {drop:.4f}, beyond --max-drop {max_drop}"

@@ -1,7 +1,7 @@
-"""Looks at a .tflite as it lies on the disk, before it gets its name.
+"""Checks a .tflite on the disk before it gets its name.
 
-It is read back, run on images and compared with the Keras model. Numbers that are none, outputs that say
-the same of every image, and a float artifact that computes something else are reasons to refuse it.
+The check reads the file back, runs it on images and compares it with the Keras model. It refuses NaN or
+infinite outputs, outputs that are the same for every image, and a float artifact whose outputs differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixe
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
-from quantize.checks.agreement import ROUNDING, Agreement, Outputs, agreements, spread
+from quantize.checks.comparison import ROUNDING, Agreement, Outputs, agreements, spread
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +38,7 @@ _LARGE = 3 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a look at a file brought to light: `problems` are reasons to refuse it, `notes` are not."""
+    """The result of checking a file: `problems` are reasons to refuse it, `notes` are not."""
 
     images: int
     agreements: tuple[Agreement, ...] = ()
@@ -67,7 +67,7 @@ class _RefusedError(Exception):
 def write_checked(
     file: Path, flatbuffer: bytes, reference: Reference, beside: Callable[[Checked], str]
 ) -> Checked:
-    """Writes an artifact and the .json of the same name, unless a look at the artifact finds problems.
+    """Writes an artifact and the .json of the same name, unless the check of the artifact finds problems.
 
     Both files get their names at the end, or neither does: what was there before stays.
 
@@ -132,7 +132,7 @@ def _read(interpreter: Any, places: dict[str, int], image: np.ndarray) -> dict[s
 
 
 def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What the model says, one image after the other, as large ones would not fit into memory together."""
+    """The model's outputs, one image after the other: large images would not fit into memory together."""
     rows = [_one(model, image) for image in track(images, "comparing with the model")]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
@@ -159,7 +159,7 @@ def _outputs_of(runner: LiteRTModel) -> dict[str, IOTensor]:
 def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) -> Iterator[str]:
     """Outputs that do not depend on the image, although the model's do by more than arithmetic loses.
 
-    What the model says counts as far as codes go: 8 bits of probabilities end at 255/256.
+    The model's outputs are clipped to the reach of the codes: 8 bits of probabilities end at 255/256.
     """
     for name, values in _telling(got).items():
         model = wanted.get(name, wanted.get("class_logits", values))

@@ -39,7 +39,7 @@ def observe(
 
     Args:
         flatbuffer: a float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
+        inputs: what it takes, float32 (1, H, W, C) each; iterated more than once.
         names: the tensors to look at; default: all.
         at_once: bytes, at most, that an image's activations may take at one time.
 
@@ -179,7 +179,7 @@ def layer_errors(
     Args:
         exact: the float .tflite.
         quantized: what became of it; its activations have the same names.
-        inputs: what the float model takes, float32 (1, H, W, C) each; they can be gone through again.
+        inputs: what the float model takes, float32 (1, H, W, C) each; iterated more than once.
         at_once: bytes, at most, that an image's activations may take at one time.
     """
     wanted = {tensor.name: tensor for tensor in tensors_of(exact)}

@@ -67,7 +67,7 @@ def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.nd
 
     Args:
         exact: the float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
+        inputs: what it takes, float32 (1, H, W, C) each; iterated more than once.
     """
     names = {op.inputs[0].name for op in operators(exact) if op.name in _WITH_WEIGHTS}
     sums: dict[str, np.ndarray] = {}

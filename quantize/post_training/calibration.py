@@ -34,7 +34,7 @@ class Sampling:
 def calibration_inputs(
     data: Calibration, spec: InputSpec | None, shape: tuple[int, ...], sampling: Sampling
 ) -> CalibrationInputs:
-    """Images as the network takes them, to be gone through as often as needed.
+    """Images as the network takes them, to iterate as often as needed.
 
     Args:
         data: labelled images, chosen evenly over the classes, or arrays, of which the first are taken.

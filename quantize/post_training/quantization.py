@@ -85,8 +85,8 @@ def ptq(
 def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | None = None) -> FloatParts:
     """The float conversion that `quantize_parts` starts from; the model itself stays as it is.
 
-    `data` is needed for equalisation only. Raises EffkerasError when weights are not finite, or the edges
-    asked for need a definition.
+    `data` is needed for equalisation only. Raises EffkerasError when weights are not finite, or the
+    requested input and output types need a definition.
     """
     from effkeras.graph.rewrite import check_finite
 

@@ -65,7 +65,7 @@ def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeR
 
     Args:
         flatbuffer: a float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each; they can be gone through again.
+        inputs: what it takes, float32 (1, H, W, C) each; iterated more than once.
         rule: how ranges follow from values; default: the extremes.
 
     Raises:

@@ -49,10 +49,10 @@ def _run(argv: Sequence[str] | None) -> None:
     if chosen.out:
         make_folder(chosen.out)
     parts = float_parts(open_model(chosen.model, chosen.weights), ptq)
-    judge = _metric(chosen, parts) if chosen.metric else None
+    metric = _metric(chosen, parts) if chosen.metric else None
     key = digest(parts.flatbuffer, repr(ptq), str(data.root), str((chosen.images, chosen.limit)))
     cache = MeasurementCache(chosen.out / "sensitivity.json" if chosen.out else None, key)
-    options = SensitivityOptions(chosen.images, judge)
+    options = SensitivityOptions(chosen.images, metric)
     found = rank(parts, ptq, inputs_of(parts, ptq, data), options, cache)
     found.show(chosen.top)
     if chosen.out:

@@ -1,18 +1,22 @@
-"""Measurements of artifacts: the metric that `effkeras eval` gives, and what is kept of them on disk."""
+"""Measurements of artifacts: the metric of `effkeras eval`, the error of outputs, and a cache on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from effkeras.data.records import LabelledData
+from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headline, headlines
-from effkeras.litert.runner import LiteRTModel
+from effkeras.litert.flatbuffer import SIGNATURE
+from effkeras.litert.runner import LiteRTModel, make_interpreter
 from effkeras.support.files import write_text
 
 Metrics = dict[str, float]
@@ -32,7 +36,7 @@ class MetricOf:
     limit: int | None = None
 
     def __call__(self, flatbuffer: bytes) -> Metrics:
-        """The metrics that the model is judged by, the higher the better; one for each of its heads."""
+        """The metrics of the artifact, the higher the better; one for each of its heads."""
         runner = LiteRTModel.of_bytes(flatbuffer)
         measured = evaluate(runner, self.data, limit=self.limit, title="measuring")
         return {name: measured[name] for name in headlines(runner.spec)}
@@ -43,9 +47,9 @@ class MetricOf:
 
 
 class MeasurementCache:
-    """Values by name, written to a JSON file whenever one is added; without a path, kept in cache only.
+    """Values by name, written to a JSON file whenever one is added; without a path, kept in memory only.
 
-    What another search has kept under the same path counts only if its `key` is the same.
+    Values of another search under the same path count only if its `key` is the same.
     """
 
     def __init__(self, path: Path | None = None, key: str = "") -> None:
@@ -71,7 +75,7 @@ class MeasurementCache:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
             return dict(kept["values"]) if kept["key"] == self._key else {}
         except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-            return {}  # what cannot be read is measured again
+            return {}  # an unreadable cache is measured again
 
 
 def digest(*parts: bytes | str) -> str:
@@ -81,3 +85,73 @@ def digest(*parts: bytes | str) -> str:
         whole.update(part.encode() if isinstance(part, str) else part)
         whole.update(b"\0")
     return whole.hexdigest()[:24]
+
+
+_TINY = 1e-12
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OutputError:
+    """The float model's outputs on some images, to compare others with.
+
+    Of a detector, only what matters to detections counts: class scores as probabilities, so that background
+    is background however sure, and boxes in proportion to their best score.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    wanted: tuple[Outputs, ...]
+    is_detector: bool
+
+    @classmethod
+    def of(cls, flatbuffer: bytes, inputs: Iterable[np.ndarray], spec: ModelSpec | None) -> OutputError:
+        """The reference of a float .tflite on inputs that it takes, float32 (1, H, W, C) each."""
+        kept = tuple(inputs)
+        detects = spec is not None and spec.is_detector and spec.detects
+        return cls(kept, tuple(run_all(flatbuffer, kept)), bool(detects))
+
+    def __call__(self, flatbuffer: bytes) -> float:
+        """Root mean square error of the outputs of a model, as a share of their standard deviation.
+
+        The model has float inputs and outputs; over several outputs, the root mean square of theirs.
+        """
+        errors: dict[str, float] = {}
+        for wanted, got in zip(self.wanted, run_all(flatbuffer, self.inputs), strict=True):
+            for name, values in self._differences(wanted, got).items():
+                errors[name] = errors.get(name, 0.0) + float(np.square(values, dtype=np.float64).sum())
+        spreads = self._spreads()
+        shares = [errors[name] / max(spreads[name], _TINY) for name in errors]
+        return float(np.sqrt(np.mean(shares)))
+
+    def _differences(self, wanted: Outputs, got: Outputs) -> dict[str, np.ndarray]:
+        seen = self._weighted(wanted, wanted), self._weighted(got, wanted)
+        return {name: seen[1][name] - seen[0][name] for name in seen[0]}
+
+    def _spreads(self) -> dict[str, float]:
+        """The sum of squared distances from the mean, of each output over all images."""
+        seen = [self._weighted(one, one) for one in self.wanted]
+        joined = {name: np.concatenate([one[name].ravel() for one in seen]) for name in seen[0]}
+        return {name: float(values.var(dtype=np.float64)) * values.size for name, values in joined.items()}
+
+    def _weighted(self, outputs: Outputs, wanted: Outputs) -> dict[str, np.ndarray]:
+        if not self.is_detector:
+            return dict(outputs)
+        best = _sigmoid(wanted["class_logits"].max(axis=-1, keepdims=True))
+        weighted = {
+            "class_logits": _sigmoid(outputs["class_logits"]),
+            "box_deltas": outputs["box_deltas"] * np.sqrt(best),
+        }
+        return {**outputs, **weighted}
+
+
+def run_all(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """A model's outputs by name for each input, as the model gives them."""
+    run: Any = make_interpreter(flatbuffer).get_signature_runner(SIGNATURE)
+    (name,) = run.get_input_details()
+    for pixels in inputs:
+        yield {output: values.copy() for output, values in run(**{name: pixels}).items()}
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(values, -60, 60)))

@@ -1,8 +1,8 @@
 """Automatic mixed precision: the fewest layers in more bits such that the metric stays within a budget.
 
 Layers are ranked by what quantizing each alone does to the outputs; the search finds how many of the worst
-have to stay out of int8, and then gives back those that turn out not to matter. As few artifacts as possible
-are measured, because measuring is what takes the time.
+have to stay out of int8, then returns to int8 those that do not matter. It measures as few artifacts as
+possible, because measuring takes most of the time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Metric = Callable[[bytes], Metrics]
 
 @dataclass(frozen=True, slots=True)
 class MixedSets:
-    """What ranges are measured on, what the search is guided by, and what its result is reported on.
+    """The data that ranges are measured on, that guides the search, and that its result is reported on.
 
     `tune` and `test` are labelled images, for a model built by effkeras, or a function that measures an
     artifact.
@@ -62,11 +62,11 @@ class MixedSets:
 
 @dataclass(frozen=True, slots=True)
 class MixedOptions:
-    """What the search may spend and must reach.
+    """The budget of the search, and the goal.
 
     `max_drop` is in units of the metric. `ptq` says how layers are quantized and which precision the others
     keep. Layers are compared on `images` images, artifacts measured on the first `limit` of theirs. At
-    most `give_back` artifacts are measured to return layers to int8. With a folder `work`, a killed search
+    most `requantize` artifacts are measured to return layers to int8. With a folder `work`, a killed search
     resumes from there.
     """
 
@@ -74,7 +74,7 @@ class MixedOptions:
     ptq: PtqOptions
     images: int = 16
     limit: int | None = None
-    give_back: int = 8
+    requantize: int = 8
     work: Path | None = None
 
 
@@ -143,7 +143,7 @@ def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mi
             f"plain {options.ptq.format.name} loses {plain.drop:.4f}: searching for the layers that cause it"
         )
         ranking = ranked(partial, SensitivityOptions(options.images), cache)
-        search = KeptLayerSearch(options.max_drop, options.give_back, functools.partial(measure, partial))
+        search = KeptLayerSearch(options.max_drop, options.requantize, functools.partial(measure, partial))
         found = search.run(ranking.layers, partial, plain)
     return _result(partial, found, ranking, _Baseline(options, reference, cache, sets.test))
 

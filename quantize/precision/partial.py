@@ -20,7 +20,7 @@ from quantize.post_training.bias_correction import corrected
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import as_taken, means_of, ranges_of
 from quantize.post_training.ranges import Ranges
-from quantize.precision.output_error import OutputError
+from quantize.precision.measurements import OutputError
 from quantize.specs import Precision, PtqSpec
 
 

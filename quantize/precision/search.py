@@ -1,4 +1,4 @@
-"""The search for the fewest layers to keep out of int8, whatever measures an artifact."""
+"""Searches for the fewest layers to keep out of int8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Measure = Callable[[Iterable[str]], float]
 
 
 class LayerGraph(Protocol):
-    """What is known of a network without measuring its metric."""
+    """Facts about a network that need no measurement of its metric."""
 
     def bridges(self, kept: Iterable[str]) -> list[str]:
         """Layers without weights between kept ones."""
@@ -24,7 +24,7 @@ class LayerGraph(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeptLayers:
-    """Layers that are kept, the drop that is left, and what is known of some of the reasons."""
+    """The layers that are kept, the drop that remains, and the reasons for some of them."""
 
     kept: tuple[str, ...]
     drop: float
@@ -37,10 +37,13 @@ class KeptLayers:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KeptLayerSearch:
-    """Exponential, then binary search over the ranking, then giving back one by one."""
+    """Exponential, then binary search over the ranking; then it returns layers to int8 one by one.
+
+    At most `requantize` artifacts are measured to return layers.
+    """
 
     max_drop: float
-    give_back: int
+    requantize: int
     measure: Measure
 
     def run(self, layers: Sequence[LayerSensitivity], graph: LayerGraph, plain: KeptLayers) -> KeptLayers:
@@ -55,7 +58,7 @@ class KeptLayerSearch:
             why = "in the best choice found, which is beyond the budget"
             return replace(best, reasons=dict.fromkeys(best.kept, why))
         fewest = min(within, key=lambda one: len(one.kept))
-        return self.with_bridges(graph, self.given_back(layers, fewest))
+        return self.with_bridges(graph, self.requantized(layers, fewest))
 
     def prefixes(self, order: Sequence[str], plain: KeptLayers) -> list[KeptLayers]:
         """Choices of the most sensitive layers: 1, 2, 4... until it suffices, then between the last two."""
@@ -71,12 +74,12 @@ class KeptLayerSearch:
                 low = middle
         return list(tried.values())
 
-    def given_back(self, layers: Sequence[LayerSensitivity], found: KeptLayers) -> KeptLayers:
-        """The choice without layers that the budget does not need, those with most multiply-adds first."""
+    def requantized(self, layers: Sequence[LayerSensitivity], found: KeptLayers) -> KeptLayers:
+        """Returns layers to int8 that the budget does not need, those with most multiply-adds first."""
         costly = sorted(
             (one for one in layers if one.name in found.kept), key=lambda one: (-one.macs, one.error)
         )
-        for one in costly[: self.give_back]:
+        for one in costly[: self.requantize]:
             fewer = tuple(name for name in found.kept if name != one.name)
             drop = self.measure(fewer)
             if drop <= self.max_drop:

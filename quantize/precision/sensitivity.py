@@ -84,10 +84,10 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityOptions:
-    """How many images the outputs are compared on, and how artifacts are judged, if they are."""
+    """On how many images outputs are compared, and the metric of artifacts, if it is measured too."""
 
     images: int = IMAGES
-    judge: Metric | None = None
+    metric: Metric | None = None
 
 
 def sensitivity(
@@ -105,7 +105,7 @@ def sensitivity(
         model: any functional Keras model that takes one image.
         data: what ranges are measured on and outputs compared on; see `quantize.ptq`.
         recipe: what is done to a layer; one with integer activations or weights.
-        options: how many images, and a metric to judge by as well.
+        options: how many images, and a metric to measure as well.
         ptq: how the model is quantized, in place of `recipe` with its defaults.
         cache: results kept so far; the search goes on from them.
 
@@ -135,9 +135,9 @@ def ranked(partial: Partial, options: SensitivityOptions, cache: MeasurementCach
     parts, ptq = partial.parts, partial.options
     if not partial.layers:
         raise EffkerasError(f"the recipe {ptq.format.name} quantizes no layer of {parts.model.name}")
-    before = options.judge(partial.unquantized()) if options.judge else None
+    before = options.metric(partial.unquantized()) if options.metric else None
     layers = [
-        _measured(partial, layer, options.judge, before, cache)
+        _measured(partial, layer, options.metric, before, cache)
         for layer in track(partial.layers, "layer by layer")
     ]
     layers.sort(key=lambda one: (-one.error, one.name))
@@ -149,14 +149,14 @@ def ranked(partial: Partial, options: SensitivityOptions, cache: MeasurementCach
 def _measured(
     partial: Partial,
     layer: QuantizableLayer,
-    judge: Metric | None,
+    metric: Metric | None,
     before: float | None,
     cache: MeasurementCache,
 ) -> LayerSensitivity:
-    name = f"sensitivity: {layer.name}" + (", judged" if judge else "")
+    name = f"sensitivity: {layer.name}" + (", with the metric" if metric else "")
     if name not in cache:
         error = partial.reference(partial.only(layer.scopes))
-        drop = None if judge is None or before is None else before - judge(partial.only_whole(layer.scopes))
+        drop = None if metric is None or before is None else before - metric(partial.only_whole(layer.scopes))
         cache[name] = [error, drop]
     error, drop = cache[name]
     return LayerSensitivity(layer.name, layer.ops, layer.macs, error, drop)

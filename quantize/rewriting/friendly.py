@@ -32,9 +32,9 @@ from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.rewriting.definition import friendly_definition
-from quantize.rewriting.gates import (
-    Gate,
-    find_gates,
+from quantize.rewriting.squeeze_excitation import (
+    SqueezeExcitation,
+    find_squeeze_excitations,
     is_product,
     measured_factors,
     resting_factor,
@@ -94,7 +94,7 @@ def friendly(
     if images is not None:
         _check_images(graph.model, images)
     rewriter = _Rewriter(graph, spec)
-    gates = find_gates(graph) if spec.squeeze != "keep" else ()
+    gates = find_squeeze_excitations(graph) if spec.squeeze != "keep" else ()
     changes = rewriter.gates(gates, images)
     changes += rewriter.activations(gates)
     rewriter.definition()
@@ -119,7 +119,7 @@ class _Rewriter:
         self._stand_ins: dict[int, StandIn] = {}
         self.skipped: list[LayerReport] = []
 
-    def gates(self, gates: Sequence[Gate], images: Array | None) -> list[Change]:
+    def gates(self, gates: Sequence[SqueezeExcitation], images: Array | None) -> list[Change]:
         """Removes squeeze-and-excitations, or makes their gates hard."""
         if self._spec.squeeze == "hard":
             return [change for gate in gates for change in self._hardened(gate)]
@@ -128,7 +128,7 @@ class _Rewriter:
             for gate, factor in zip(gates, self._factors(gates, images), strict=True)
         ]
 
-    def activations(self, gates: Sequence[Gate]) -> list[Change]:
+    def activations(self, gates: Sequence[SqueezeExcitation]) -> list[Change]:
         """Replaces swish wherever it is, but for gates that are removed."""
         target = self._spec.activation
         if target == "keep":
@@ -162,12 +162,12 @@ class _Rewriter:
             return keras.layers.Activation(changes["activation"], name=layer.name)
         return with_weights(renewed(layer, **changes), *self._weights.get(id(layer), layer.get_weights()))
 
-    def _factors(self, gates: Sequence[Gate], images: Array | None) -> list[Array]:
+    def _factors(self, gates: Sequence[SqueezeExcitation], images: Array | None) -> list[Array]:
         if images is None:
             return [resting_factor(self._graph, gate) for gate in gates]
         return measured_factors(self._graph, gates, images)
 
-    def _removed(self, gate: Gate, factor: Array) -> Change:
+    def _removed(self, gate: SqueezeExcitation, factor: Array) -> Change:
         call, place = gate.scale, gate.place
         holders = takers(self._graph, call.outputs[0], factor)
         if holders is None:
@@ -181,7 +181,7 @@ class _Rewriter:
         names = ", ".join(one.operation.name for one, _ in holders)
         return Change(call, f"removed; its mean gate is in {names}", _end(gate, holders))
 
-    def _hardened(self, gate: Gate) -> Iterator[Change]:
+    def _hardened(self, gate: SqueezeExcitation) -> Iterator[Change]:
         for call in gate.calls:
             if activation_of(call.operation) not in SIGMOID:
                 continue
@@ -244,7 +244,7 @@ def _has_weights(operation: Any) -> bool:
     return bool(getattr(operation, "weights", ()))
 
 
-def _live(graph: Graph, removed: Iterable[Gate]) -> list[Call]:
+def _live(graph: Graph, removed: Iterable[SqueezeExcitation]) -> list[Call]:
     """The calls that still count when gates are gone, in computing order."""
     maps = {key(gate.scale): gate.map for gate in removed}
     wanted, chosen = {id(output) for output in graph.model.outputs}, []
@@ -261,7 +261,7 @@ def _argument(args: tuple[Any, ...], place: int) -> Any:
     return keras.tree.flatten(args)[place]
 
 
-def _end(gate: Gate, holders: Sequence[tuple[Call, Array]]) -> Any:
+def _end(gate: SqueezeExcitation, holders: Sequence[tuple[Call, Array]]) -> Any:
     """Where the scale is back: what the first convolution with the factor in it puts out."""
     return holders[0][0].outputs[0] if holders else gate.scale.outputs[0]
 

@@ -28,7 +28,7 @@ class Qat(RecipeStep[QatSpec]):
         """The artifact must be int8 throughout, with the ranges that were trained."""
         if not format_.activations == format_.weights == "int8":
             yield "qat trains for int8: end it with -int8"
-        if ptq.says_ranges:
+        if ptq.sets_ranges:
             yield f"after qat ranges are trained: {RANGE_WORDS} have no place"
 
     def tfmot_problem(self, io: str) -> str:

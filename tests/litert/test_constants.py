@@ -11,7 +11,7 @@ from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants, without_final_activation
 from quantize import ptq
-from quantize.precision.output_error import run_all
+from quantize.precision.measurements import run_all
 
 
 def test_constants_are_replaced_and_only_they():

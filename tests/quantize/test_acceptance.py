@@ -9,7 +9,7 @@ from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads
-from quantize.checks.acceptance import Judged, beyond_budget, refuse_ruined, ruined
+from quantize.checks.acceptance import MeasuredOn, beyond_budget, refuse_ruined, ruined
 
 DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()  # of ten classes
 
@@ -26,7 +26,7 @@ DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()  # of ten classes
     ],
 )
 def test_half_of_a_detectors_ap_is_kept(before, after, images, is_ruined):
-    said = ruined(DETECTOR, {"AP": before}, {"AP": after, "AP50": 0.0}, Judged("val", images))
+    said = ruined(DETECTOR, {"AP": before}, {"AP": after, "AP50": 0.0}, MeasuredOn("val", images))
     assert said == (f"AP {before:.4f} -> {after:.4f} on val ({images} images)" if is_ruined else "")
 
 
@@ -41,14 +41,14 @@ def test_half_of_a_detectors_ap_is_kept(before, after, images, is_ruined):
     ],
 )
 def test_a_classifier_is_judged_by_what_is_above_chance(before, after, images, is_ruined):
-    said = ruined(CLASSIFIER, {"top1": before}, {"top1": after}, Judged("val", images))
+    said = ruined(CLASSIFIER, {"top1": before}, {"top1": after}, MeasuredOn("val", images))
     assert (said != "") == is_ruined
 
 
 def test_either_head_may_be_ruined():
     spec = with_heads(DETECTOR, ["detect", "segment"])
     before, after = {"AP": 0.5, "mIoU": 0.6}, {"AP": 0.5, "mIoU": 0.1}
-    assert ruined(spec, before, after, Judged("test", 20)) == "mIoU 0.6000 -> 0.1000 on test (20 images)"
+    assert ruined(spec, before, after, MeasuredOn("test", 20)) == "mIoU 0.6000 -> 0.1000 on test (20 images)"
 
 
 def test_a_refusal_says_what_to_do_next():

@@ -49,7 +49,7 @@ def test_what_was_measured_before_is_read(tmp_path, data, capsys):
     )
     said = capsys.readouterr().err
     assert said.count("measuring the model on test") == 1
-    assert "measured before on test, as" in said
+    assert "measured before on test, see" in said
     assert len(list(kept.iterdir())) == 1
 
 

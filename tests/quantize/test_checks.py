@@ -19,9 +19,8 @@ from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
 from export.consumers.nms.grafting import grafted
 from export.consumers.target import target_for
-from quantize.checks.agreement import Agreement, agreements
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked
-from quantize.checks.images import drawn_images, images_of
+from quantize.checks.comparison import Agreement, agreements, drawn_images, images_of
 from quantize.formats import find as recipe
 from quantize.post_training.calibration import representative
 

@@ -222,7 +222,7 @@ class _Kill(Hook):
 
 
 @pytest.mark.slow
-def test_an_interrupted_lesson_ends_the_same(digit_classes, tmp_path):
+def test_an_interrupted_distillation_ends_the_same(digit_classes, tmp_path):
     def job(out: str, hooks: tuple[Hook, ...] = ()) -> TuneJob:
         data = open_data(digit_classes, "train")
         wrap = teaching(teacher("classifier"), DistillSpec())

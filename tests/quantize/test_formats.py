@@ -34,18 +34,18 @@ def test_an_unknown_recipe_gets_a_hint():
 
 
 @pytest.mark.parametrize("io", ["float32", "uint8", "int8"])
-def test_int8_has_any_edges(io):
+def test_int8_can_have_any_inputs_and_outputs(io):
     check_io(find("int8"), io)
 
 
 @pytest.mark.parametrize("name", ["float32", "fp16", "dynamic"])
 @pytest.mark.parametrize("io", ["uint8", "int8"])
-def test_float_activations_have_float_edges(name, io):
+def test_float_activations_have_float_inputs_and_outputs(name, io):
     check_io(find(name), "float32")
     with pytest.raises(EffkerasError, match=f"{name} computes activations in float32.*--recipe int8"):
         check_io(find(name), io)
 
 
-def test_unknown_edges_get_a_hint():
+def test_an_unknown_io_type_gets_a_hint():
     with pytest.raises(EffkerasError, match="did you mean 'uint8'"):
         check_io(find("int8"), "uin8")

@@ -7,7 +7,7 @@ import functools
 import keras
 import numpy as np
 
-from quantize.precision.output_error import run_all
+from quantize.precision.measurements import run_all
 
 SIDE = 24
 

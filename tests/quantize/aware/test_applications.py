@@ -14,7 +14,7 @@ from quantize import ptq, qat
 NETWORKS = {
     "ResNet50": set(),
     "MobileNetV2": set(),
-    "MobileNetV3Small": {"MUL", "ADD"},  # the pixels' scale, which float edges keep exact
+    "MobileNetV3Small": {"MUL", "ADD"},  # the pixels' scale, which float inputs and outputs keep exact
     "EfficientNetV2B0": {"MUL", "SUB"},
     "DenseNet121": set(),
 }

@@ -45,7 +45,7 @@ def artifact(name: str, io: str) -> Quantized:
 
 
 def run(made: Quantized, images: np.ndarray) -> Mapping[str, np.ndarray]:
-    """The outputs of an artifact with float edges."""
+    """The outputs of an artifact with float inputs and outputs."""
     call = make_interpreter(made.flatbuffer).get_signature_runner("serving_default")
     ((name, _),) = call.get_input_details().items()
     rows = [call(**{name: image[None]}) for image in images]
@@ -70,7 +70,7 @@ def test_outputs_are_those_of_the_model(name, io):
 
 
 @pytest.mark.slow
-def test_float_edges_keep_normalization_exact():
+def test_float_inputs_and_outputs_keep_normalization_exact():
     left = artifact(LITE, "float32").left_in_float
     assert {(one.op, one.name) for one in left} == {("MUL", "normalize"), ("ADD", "normalize")}
     assert all("normalised exactly" in one.why for one in left)

@@ -18,7 +18,7 @@ from quantize.post_training.activations import observe
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
 from quantize.post_training.ranges import RangeRule, measure_ranges
-from quantize.precision.output_error import run_all
+from quantize.precision.measurements import run_all
 from quantize.specs import PtqSpec
 
 
@@ -80,7 +80,7 @@ def test_images_that_say_nothing_are_refused(images, message, backend):
         ptq(own_network(), "int8", images, spec=PtqSpec(backend=backend))
 
 
-def test_edges_in_integers_need_a_definition():
+def test_integer_inputs_and_outputs_need_a_definition():
     with pytest.raises(EffkerasError, match="use --io float32"):
         ptq(own_network(), "int8", own_images(2), io="uint8")
 

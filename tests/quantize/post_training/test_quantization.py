@@ -57,7 +57,7 @@ def test_int8_has_no_float_at_all(name, io):
     assert dtypes <= {"int8", "uint8", "int32"}
 
 
-def test_float_edges_keep_normalization_exact_and_say_so():
+def test_float_inputs_and_outputs_keep_normalization_exact_and_say_so():
     left = quantized(LITE, "int8").left_in_float
     assert {(layer.op, layer.name) for layer in left} == {("MUL", "normalize"), ("ADD", "normalize")}
     assert all("normalised exactly" in layer.why for layer in left)

@@ -36,8 +36,8 @@ class Network:
         names = set(kept)
         return 2 * len(names) - sum(4 for name, sides in self.between.items() if {name, *sides} <= names)
 
-    def run(self, max_drop: float, give_back: int = 8) -> KeptLayers:
-        search = KeptLayerSearch(max_drop, give_back, self.drop)
+    def run(self, max_drop: float, requantize: int = 8) -> KeptLayers:
+        search = KeptLayerSearch(max_drop, requantize, self.drop)
         return search.run(self.ranked(), self, KeptLayers((), self.drop(())))
 
 
@@ -60,7 +60,7 @@ def test_it_keeps_as_few_as_possible(costs, budget):
 
 def test_few_artifacts_are_measured():
     network = Network([0.01] * 60 + [0.5, 0.4, 0.3, 0.2, 0.1])
-    found = network.run(0.61, give_back=2)
+    found = network.run(0.61, requantize=2)
     assert len(found.kept) == 5
     assert len(network.measured) < 12
 

@@ -95,10 +95,10 @@ def test_a_layer_that_is_made_worse_is_ranked_worse(ranking):
 def test_a_metric_is_measured_if_asked_for():
     wanted = outputs_of_model(own_network(), own_images(8))
 
-    def judge(flatbuffer: bytes) -> float:
+    def metric(flatbuffer: bytes) -> float:
         return -float(np.abs(outputs_of(flatbuffer, own_images(8)) - wanted).mean())
 
-    found = sensitivity(own_network(), own_images(8), options=SensitivityOptions(4, judge))
+    found = sensitivity(own_network(), own_images(8), options=SensitivityOptions(4, metric))
     assert all(one.drop > 0 for one in found.layers)
 
 

@@ -29,7 +29,7 @@ KerasTensor = Any
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Gate:
+class SqueezeExcitation:
     """A map times a factor per channel that is computed from the map's own means.
 
     `scale` is the multiplication, `place` which of its inputs is the map, (B, H, W, C); the other is the
@@ -53,7 +53,7 @@ class Gate:
         return self.scale.inputs[1 - self.place]
 
 
-def find_gates(graph: Graph) -> tuple[Gate, ...]:
+def find_squeeze_excitations(graph: Graph) -> tuple[SqueezeExcitation, ...]:
     """All squeeze-and-excitations of a graph, in computing order."""
     found = (_gate(graph, call) for call in graph.calls if is_product(call))
     return tuple(gate for gate in found if gate is not None)
@@ -65,7 +65,7 @@ def is_product(call: Call) -> bool:
     return len(call.inputs) == 2 and (is_layer or type(call.operation).__name__ == "Multiply")
 
 
-def measured_factors(graph: Graph, gates: Iterable[Gate], images: Array) -> list[Array]:
+def measured_factors(graph: Graph, gates: Iterable[SqueezeExcitation], images: Array) -> list[Array]:
     """The mean factor (C,) of each gate over images (B, H, W, 3)."""
     chosen = list(gates)
     if not chosen:
@@ -76,7 +76,7 @@ def measured_factors(graph: Graph, gates: Iterable[Gate], images: Array) -> list
     return [_mean(gate, outputs[str(index)]) for index, gate in enumerate(chosen)]
 
 
-def resting_factor(graph: Graph, gate: Gate) -> Array:
+def resting_factor(graph: Graph, gate: SqueezeExcitation) -> Array:
     """A gate's factor (C,) for a map whose means are all zero: what it is without any images."""
     if len(gate.means) != 1:
         raise EffkerasError(f"{gate.scale.operation.name}: its gate has several means; give images")
@@ -115,7 +115,7 @@ def _scaled(layer: keras.Layer, kernel: Array, factor: Array) -> Array:
     return kernel * factor[:, None]
 
 
-def _gate(graph: Graph, call: Call) -> Gate | None:
+def _gate(graph: Graph, call: Call) -> SqueezeExcitation | None:
     for place in (0, 1):
         x, factor = call.inputs[place], call.inputs[1 - place]
         if len(x.shape) != 4 or factor.shape[1:] != (1, 1, x.shape[-1]):
@@ -123,7 +123,7 @@ def _gate(graph: Graph, call: Call) -> Gate | None:
         calls = list(_computing(graph, factor, x))
         means = tuple(one for one in calls if _is_mean_of(one, x))
         if means and not any(one.is_input for one in calls):
-            return Gate(call, place, tuple(calls), means)
+            return SqueezeExcitation(call, place, tuple(calls), means)
     return None
 
 
@@ -162,7 +162,7 @@ def _takers(graph: Graph, call: Call, factor: Array) -> list[tuple[Call, Array]]
     return takers(graph, call.outputs[0], factor) if isinstance(layer, PASSES) else None
 
 
-def _mean(gate: Gate, factor: Array) -> Array:
+def _mean(gate: SqueezeExcitation, factor: Array) -> Array:
     value = np.asarray(factor, np.float64).reshape(-1, factor.shape[-1]).mean(axis=0)
     if not np.isfinite(value).all():
         raise EffkerasError(
