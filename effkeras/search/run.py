@@ -1,4 +1,4 @@
-"""Runs a search: a job, a crew of workers, and a folder that is whole whenever it is looked at."""
+"""Runs a search: a job, a pool of workers, and a folder whose files are complete at any moment."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def search(job: SearchJob, pool: WorkerPool, watch: Callable[[Status], None] = l
 
     The folder then holds the store `search.db` (an Optuna study), `results.jsonl` with a row for each
     finished trial and, of a space of models, the winner's definition `best.toml`; that of a Pareto search
-    also one for each network of its front, `front/TRIAL.toml`. All of them are whole whenever anything is
+    also one for each network of its front, `front/TRIAL.toml`. All of them stay complete when a process is
     killed.
 
     Args:

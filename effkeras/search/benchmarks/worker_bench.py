@@ -7,8 +7,6 @@ thread each. Times are those that the store has of each trial, so that starting 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -16,21 +14,20 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from effkeras.search.trials.store import FILE, connect
+from effkeras.search.trials.store import FILE, load_study
 from effkeras.support import results
 from effkeras.support.console import note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import above_zero, add_data, parser
 
+if TYPE_CHECKING:
+    import optuna
+
 WORKERS = (1, 2)
 COLUMNS = ("workers", "trials an hour", "s a training", "ms beside it")
-_TIMES = (
-    "SELECT t.datetime_start, t.datetime_complete, a.value_json FROM trials t "
-    "JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'result' ORDER BY t.number"
-)
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -87,7 +84,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The search that both crews make: a space on data, so many trials of so many epochs."""
+    """The search that both pools make: a space on data, so many trials of so many epochs."""
 
     space: str
     data: Path
@@ -101,12 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pace_of(folder: Path, workers: int) -> Pace:
-    """What the store in a search's folder says of its trials. EffkerasError when none was finished."""
-    with contextlib.closing(connect(folder / FILE)) as connection:
-        rows = connection.execute(_TIMES).fetchall()
-    if not rows:
+    """Reads the times of a search's trials from its store. EffkerasError when no trial is finished."""
+    study = load_study(folder / FILE)
+    timed = tuple(_trial(one) for one in study.get_trials(deepcopy=False) if "result" in one.user_attrs)
+    if not timed:
         raise EffkerasError(f"{folder} has no finished trial")
-    return Pace(workers, tuple(_trial(*row) for row in rows))
+    return Pace(workers, timed)
 
 
 def paces(contest: Comparison, rounds: int) -> Iterator[Pace]:
@@ -119,9 +116,11 @@ def paces(contest: Comparison, rounds: int) -> Iterator[Pace]:
                 yield pace_of(Path(folder, "search"), workers)
 
 
-def _trial(begun: str, finished: str, result: str) -> Trial:
-    start, end = (datetime.fromisoformat(text).timestamp() for text in (begun, finished))
-    return Trial(start, end, float(json.loads(result)["seconds"]))
+def _trial(trial: optuna.trial.FrozenTrial) -> Trial:
+    start, end = trial.datetime_start, trial.datetime_complete
+    assert start is not None
+    assert end is not None  # every finished trial has both
+    return Trial(start.timestamp(), end.timestamp(), float(trial.user_attrs["result"]["seconds"]))
 
 
 def _search(contest: Comparison, workers: int, out: Path) -> None:

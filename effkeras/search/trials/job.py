@@ -14,7 +14,8 @@ from effkeras.search.evaluation.protocol import Evaluator
 from effkeras.search.genomes import Choice, Space
 from effkeras.search.strategies.strategy import STRATEGIES, Strategy, make_strategy
 from effkeras.search.trials.ledger import Ledger, Limits, Replica
-from effkeras.search.trials.store import Log, StudySpec, create_log
+from effkeras.search.trials.records import StudySpec
+from effkeras.search.trials.store import Log, create_log
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
 

@@ -19,8 +19,8 @@ from effkeras.search.evaluation.protocol import Candidate, Pruned
 from effkeras.search.genomes import Genome, key
 from effkeras.search.strategies.strategy import Strategy
 from effkeras.search.trials.locks import is_alive, locked, session_of
-from effkeras.search.trials.records import Result, Trial, feedback_of
-from effkeras.search.trials.store import Ask, Log
+from effkeras.search.trials.records import Ask, Result, Trial, feedback_of
+from effkeras.search.trials.store import Log
 from effkeras.support.errors import EffkerasError
 
 

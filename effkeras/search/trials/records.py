@@ -1,24 +1,24 @@
-"""A trial of a search, and what its evaluation came to."""
+"""Records of a search: asks, results, trials and the study that holds them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from effkeras.search.genomes import Genome
+from effkeras.search.genomes import Genome, Space, key
 from effkeras.search.objectives import pareto_front
 from effkeras.search.strategies.strategy import Feedback
 from effkeras.support.tables import Table, to_record, to_table
 
-# Optuna's names; "waiting" is a candidate that somebody else is evaluating already.
+# Optuna's names; "waiting" is a trial whose genome another worker is evaluating already.
 State = Literal["running", "waiting", "complete", "pruned", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an evaluation came to.
+    """The result of an evaluation.
 
     `reward` is None for a candidate that failed, and `reason` says why. One that was `pruned` has the last
     accuracy that it reported. `seconds` is how long the evaluation took.
@@ -34,7 +34,7 @@ class Result:
 
     @property
     def state(self) -> State:
-        """The state of a trial that came to this."""
+        """The state of a trial with this result."""
         if self.reward is None:
             return "fail"
         return "pruned" if self.pruned else "complete"
@@ -54,12 +54,65 @@ def result_of(table: Table) -> Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """What the store records of an ask; one with a result is finished at once, as the next tell.
+
+    `after` counts the tells before the ask.
+    """
+
+    genome: Genome
+    seed: int
+    after: int
+    owner: str = ""
+    same_as: int | None = None
+    result: Result | None = None
+
+    @property
+    def state(self) -> State:
+        """Running, waiting for the trial of the same genome, or finished."""
+        if self.result is not None:
+            return self.result.state
+        return "running" if self.same_as is None else "waiting"
+
+    def attributes(self) -> dict[str, Any]:
+        """The user attributes of the trial."""
+        facts = {"genome": key(self.genome), "seed": self.seed, "after": self.after}
+        if self.same_as is not None:
+            return facts | {"same_as": self.same_as}
+        return facts | {"owner": self.owner}
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """The study of a search: a trial's value is its reward or, for a Pareto front, accuracy and `cost`."""
+
+    space: Space
+    name: str
+    cost: str
+    is_front: bool = False
+    pruner: str = "none"
+
+    @property
+    def directions(self) -> list[str]:
+        """The directions of the values, as Optuna spells them."""
+        return ["maximize", "minimize"] if self.is_front else ["maximize"]
+
+    def values(self, result: Result) -> list[float]:
+        """The values of a trial; none for one that failed."""
+        if result.reward is None:
+            return []
+        if not self.is_front:
+            return [result.reward]
+        return [float(result.accuracy or 0.0), float(result.costs[self.cost])]
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
-    """One ask of the search, and its tell once it is finished.
+    """One ask of the search, with its tell once it is finished.
 
     Attributes:
         number: counts the asks from 0.
-        id: the database's number of it.
+        id: its key in the database.
         seed: of the evaluation.
         after: tells that came before the ask.
         told: which tell it was, from 0; None while it is not finished.
