@@ -1,1 +1,1 @@
-"""From a definition to a Keras model, and from a Keras model of one's own to a definition."""
+"""From a definition to a Keras model, and from a custom Keras model to a definition."""

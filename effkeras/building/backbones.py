@@ -1,4 +1,4 @@
-"""Detectors on other backbones: any network of the zoo, or a Keras model of one's own.
+"""Detectors on other backbones: any network of the zoo, or a custom Keras model.
 
 Importing this module loads neither TensorFlow nor Keras.
 """
@@ -58,8 +58,8 @@ def spec_with_backbone(name_or_path: str | Path, backbone: str | Path | None) ->
 def with_backbone(spec: ModelSpec, backbone: str | Path | ModelSpec) -> ModelSpec:
     """The same detector on the network of another model.
 
-    Pixels are normalised as that network's weights expect. Official checkpoints and figures of the detector
-    are none of the result's. Windows that leave out an image's border pad it instead, so that maps of all
+    Pixels are normalised as that network's weights expect. The result has no official
+    checkpoints and figures. Windows that leave out an image's border pad it instead, so that the maps of all
     levels fit the pyramid; the weights stay the same.
 
     Args:

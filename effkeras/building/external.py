@@ -1,4 +1,4 @@
-"""Takes in Keras models of one's own: as the backbone of a detector, or whole, as a classifier."""
+"""Builds on custom Keras models: as the backbone of a detector, or whole, as a classifier."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Taps = Mapping[int, Any]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attached:
-    """A detector's definition on a backbone, and what of a Keras model it takes over.
+    """A detector's definition on a backbone, and the Keras model that it uses.
 
     `part` is built into the detector; `donor` is a model of ours whose weights are copied.
     """
@@ -103,7 +103,7 @@ def adopt(
     mean: Rgb = (0.0, 0.0, 0.0),
     std: Rgb = (1.0, 1.0, 1.0),
 ) -> keras.Model:
-    """A copy of a classifier of one's own that carries a definition, so that images can be shown to it.
+    """A copy of a custom classifier that carries a definition, as every command needs it.
 
     The copy takes RGB pixels 0..255, cropped to its size, and gives the model `(pixels - mean) / std`: by
     default the pixels themselves. Models inside it become flat, and logits get a softmax; what ends in a
@@ -122,7 +122,7 @@ def adopt(
     size, classes = tuple(part.start.shape[1:]), part.ends[0].shape[-1]
     if len(part.ends) != 1 or len(part.ends[0].shape) != 2 or len(size) != 3 or None in size or size[2] != 3:
         raise EffkerasError(
-            f"the model {model.name!r} is no classifier of images: it takes {size} and has outputs "
+            f"the model {model.name!r} is not an image classifier: it takes {size} and has outputs "
             f"{[tuple(end.shape[1:]) for end in part.ends]}; needed are (H, W, 3) and (classes,)"
         )
     spec = checked(
@@ -139,13 +139,13 @@ def adopt(
         pixels = keras.Input(size, name="image")
         x = Normalize(mean, std, spec.to_toml(), name="normalize")(pixels)
         (scores,) = copy_onto(x, part, CopyRules(weights=True, name=_beside_ours))
-        if not _gives_chances(part.ends[0]):
+        if not _gives_probabilities(part.ends[0]):
             scores = keras.layers.Softmax(name="probabilities")(scores)
         return keras.Model(pixels, scores, name=model.name)
 
 
 def adopted(model: keras.Model) -> keras.Model:
-    """A model of ours as it is; of one of others the copy that `adopt` makes."""
+    """The model itself if effkeras built it, else the copy that `adopt` makes."""
     return adopt(model) if definition_in(model) is None else model
 
 
@@ -154,7 +154,7 @@ def _beside_ours(path: tuple[str, ...]) -> str:
     return EXTERNAL + name if name in ("image", "normalize", "probabilities") else name
 
 
-def _gives_chances(output: Any) -> bool:
+def _gives_probabilities(output: Any) -> bool:
     layer = maker(output)
     activation = getattr(getattr(layer, "activation", None), "__name__", "")
     return activation in ("softmax", "sigmoid") or isinstance(layer, keras.layers.Softmax)

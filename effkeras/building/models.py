@@ -55,9 +55,9 @@ def build(  # noqa: PLR0913 - the one front door
         weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
             weights in HDF5, a TensorFlow checkpoint, timm's or effdet's `.safetensors`. Default: random.
             The model gets the preprocessing that the weights were trained with.
-        activation: what a classifier ends with; None gives logits. Detectors always give logits.
+        activation: the classifier's last activation; None gives logits. Detectors always give logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
-        heads: what a detector puts out: "detect" boxes, "segment" a class for each pixel; default: the
+        heads: the detector's outputs: "detect" boxes, "segment" a class for each pixel; default: the
             definition's.
         backbone: the network of a detector instead of its own: a zoo name, a TOML file, a ModelSpec, a model
             built by effkeras (its weights are copied), or any functional Keras model whose maps of stride 8,
@@ -138,7 +138,7 @@ def _build(net: KerasNet, spec: ModelSpec, activation: str | None) -> keras.Mode
 
 
 def _check_channels(spec: ModelSpec) -> None:
-    """Counting finds what is wrong; what is in a model of one's own cannot be counted."""
+    """Counting finds wrong widths; a custom Keras model cannot be counted."""
     if spec.channels and not spec.network.needs_model:
         run_over_shapes(spec)
 

@@ -1,4 +1,4 @@
-"""What every command starts from: a run folder, a .keras file, a zoo name or a TOML file."""
+"""Opens the model that a command names: a run folder, a .keras file, a zoo name or a TOML file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
             the same in every process.
 
     Raises:
-        EffkerasError: there is no such model, it is corrupt, or `weights` has no place here.
+        EffkerasError: there is no such model, it is corrupt, or it already has weights.
     """
     path = Path(source)
     if path.suffix == ".tflite" or is_saved_model(path):
@@ -54,9 +54,9 @@ def is_saved_model(folder: Path) -> bool:
 
 
 def called(source: str) -> str:
-    """What `source` is called in the names of files made of it: no folder, no `.keras` nor `.toml`.
+    """The name of `source` in names of files made from it: without folder, `.keras` and `.toml`.
 
-    What else follows a dot is part of a name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.
+    Other text after a dot is part of the name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.
     """
     path = Path(source)
     return path.stem if path.suffix in _SUFFIXES else path.name

@@ -139,7 +139,7 @@ class WeightsSpec:
 
 @dataclass(frozen=True, slots=True)
 class PublishedSpec:
-    """Figures that the authors state, never measured here; `source` says where."""
+    """Figures that the authors published; `source` says where."""
 
     source: str
     parameters: int = 0
@@ -149,10 +149,9 @@ class PublishedSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A resolved definition: everything needed to build the model, with nothing left to look up.
+    """A resolved definition: everything needed to build the model.
 
-    `heads` says what a detector puts out: "detect" boxes, "segment" a class for each pixel; without any
-    it is boxes.
+    `heads` are a detector's outputs: "detect" boxes, "segment" a class for each pixel; none means boxes.
     """
 
     name: str

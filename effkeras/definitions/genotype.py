@@ -126,7 +126,7 @@ def checked(cell: Cell) -> Cell:
     _check_outputs(cell)
     unused = [number for number in _maps(cell) if number not in cell.taken and number != P]
     if H in unused:
-        raise EffkerasError("no node takes h: the cell before would compute for nothing; use h")
+        raise EffkerasError("no node takes h, so the previous cell would have no effect; use h in a node")
     if unused:
         raise EffkerasError(f"nothing takes {map_name(unused[0])}: use it in a node or in concat(...)")
     return cell
@@ -179,7 +179,7 @@ def _branch(term: str, text: str) -> Branch:
 
 def _map_number(name: str, text: str) -> int:
     if not _MAP.fullmatch(name):
-        raise EffkerasError(f"{text!r}: {name!r} is no map; a cell has h, p, n0, n1, ...")
+        raise EffkerasError(f"{text!r}: {name!r} is not a map; a cell has h, p, n0, n1, ...")
     return _INPUTS[name] if name in _INPUTS else FIRST_NODE + int(name[1:])
 
 

@@ -1,4 +1,4 @@
-"""Kinds of networks: a definition's `[network]` table describes a network, and its `kind` says of which kind.
+"""Kinds of networks: the `kind` of a definition's `[network]` table names one.
 
 A kind is one module of `effkeras.graph.networks`: a frozen dataclass with the table's keys as fields,
 registered in `NETWORKS`. Nothing here imports TensorFlow or Keras.

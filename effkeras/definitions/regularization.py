@@ -1,4 +1,4 @@
-"""What disturbs a network while it trains, as options; nothing of it is left at inference.
+"""Regularisers as options: dropout, stochastic depth and DropBlock, which act in training only.
 
 Nothing here imports TensorFlow or Keras.
 """
@@ -37,7 +37,7 @@ class Regularization:
 def regularized(spec: ModelSpec, options: Regularization) -> ModelSpec:
     """The model with other regularisers.
 
-    Raises EffkerasError for a share outside 0..1, and for a regulariser that this model has no place for.
+    Raises EffkerasError for a share outside 0..1, and for a regulariser that this model lacks.
     """
     changes = _given(options)
     _check(spec, changes)

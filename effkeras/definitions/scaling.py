@@ -43,7 +43,7 @@ def round_repeats(repeats: int, depth: float) -> int:
 
 
 def finite(name: str, value: Any) -> float:
-    """A number as a float; EffkerasError for infinities, NaN, booleans and what is no number."""
+    """A number as a float; EffkerasError for infinities, NaN, booleans and other types."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
         number = float(value) if is_number else math.nan
@@ -83,7 +83,7 @@ class Coefficients:
         return self.alpha * self.beta**2 * self.gamma**2
 
     def at(self, phi: float) -> Scaling:
-        """The factors at phi; EffkerasError for a phi that nothing could be built at."""
+        """The factors at phi; EffkerasError for a phi too large to build."""
         exponent = finite("phi", phi)
         if abs(exponent) > _FAR:
             raise EffkerasError(f"phi {exponent:g} is far beyond what can be built; the papers end at 7")
@@ -126,7 +126,7 @@ class DetectorLaw:
 def compound(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Scaling:
     """The factors of compound scaling at phi, unrounded; phi may be a fraction.
 
-    Raises EffkerasError for what is no finite number, and for a coefficient below 1.
+    Raises EffkerasError for a value that is not a finite number, and for a coefficient below 1.
     """
     return Coefficients(alpha, beta, gamma).at(phi)
 
@@ -207,7 +207,7 @@ def with_width(spec: ModelSpec, width: float) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """A definition made from another: figures and weights of the other are not its own."""
+    """A definition derived from another, without its published figures and weights."""
 
     spec: ModelSpec
     tag: str

@@ -178,8 +178,8 @@ def _table(path: Path, stamp: _Stamp) -> Table:
 def _zoo() -> _Zoo:
     """The zoo as it is now: listed again when a folder or families.toml has changed since.
 
-    A folder's time changes when a definition is added, removed or renamed. What is in a definition is no part
-    of the listing; `_Zoo.spec` looks at the files that a definition was made of.
+    A folder's time changes when a definition is added, removed or renamed. The listing does not
+    hold the content of definitions; `_Zoo.spec` checks the files that a definition comes from.
     """
     folder = zoo_folder()
     folders = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir())
@@ -271,7 +271,7 @@ class _Resolution:
     def spec(self, path: Path) -> ModelSpec:
         table = self._expand_backbone(self._with_bases(path, ()), path)
         if table.get("abstract"):
-            raise EffkerasError(f"{path} is a base for other definitions; build one that names it as base")
+            raise EffkerasError(f"{path} is abstract: build a definition that names it as base")
         own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
         spec = spec_from_table({"name": self._zoo.long_name(path), **own}, str(path))
         return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
@@ -290,7 +290,7 @@ class _Resolution:
     def _with_bases(self, path: Path, seen: tuple[Path, ...]) -> Table:
         if path in seen:
             chain = " -> ".join(str(one) for one in (*seen, path))
-            raise EffkerasError(f"definitions are each other's base: {chain}")
+            raise EffkerasError(f"definitions name each other as base: {chain}")
         table = self._read(path)
         base = table.pop("base", None)
         if base is None:

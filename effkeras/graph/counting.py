@@ -122,7 +122,7 @@ class CountingNet(Vocabulary[Shape]):
     def concat(self, xs: Sequence[Shape], name: str) -> Shape:
         sizes = {(x.height, x.width) for x in xs}
         if len(sizes) > 1:
-            raise EffkerasError(f"{name} cannot put maps of {sorted(sizes)} side by side")
+            raise EffkerasError(f"{name} cannot concatenate maps of sizes {sorted(sizes)}")
         return Shape(xs[0].height, xs[0].width, sum(x.channels for x in xs))
 
     def take(self, x: Shape, name: str, start: int, stop: int) -> Shape:
@@ -182,18 +182,18 @@ class CountingNet(Vocabulary[Shape]):
 
     def external(self, x: Shape, taps: tuple[str, ...]) -> list[Shape]:
         raise EffkerasError(
-            "a Keras model of one's own cannot be counted from its definition; "
+            "a custom Keras model cannot be counted from its definition; "
             "load its .keras file and use effkeras.graph.keras_counting.count_layers"
         )
 
     def _weigh(self, name: str, filters: int, weights: Mapping[str, tuple[int, ...]]) -> None:
-        """Notes a layer's weights; one that is called again shares them."""
+        """Records a layer's weights; a second call shares them."""
         self.layers[name] = filters
         self.shapes |= {(name, weight): shape for weight, shape in weights.items()}
 
 
 def count(spec: ModelSpec) -> Counts:
-    """Counts of the model that `effkeras.build` makes from this definition."""
+    """Counts of the model that `effkeras.build` builds from this definition."""
     net = run_over_shapes(spec)
     sizes = {weight: math.prod(shape) for weight, shape in net.shapes.items()}
     frozen = sum(size for (_, weight), size in sizes.items() if weight in _FROZEN)

@@ -102,7 +102,7 @@ def whole(model: keras.Model) -> Part:
 def output_of(model: keras.Model, name: str) -> KerasTensor:
     """The feature map (B, H, W, C) that a layer of the model puts out, of its last call.
 
-    Raises EffkerasError when there is no such layer, or it puts out something else.
+    Raises EffkerasError when there is no such layer, or its output is not a feature map.
     """
     outputs = {call.operation.name: call.outputs for call in calls_of(model)}
     if name not in outputs:

@@ -27,10 +27,10 @@ KerasTensor = Any
 def feature_maps(
     x: KerasTensor, network: Application, widths: Mapping[str, int], dtype: str = "float32"
 ) -> list[tuple[KerasTensor, int]]:
-    """The maps that `network.taps` name, of new layers on the normalised image `x`.
+    """The feature maps that `network.taps` name, of new layers on the normalised image `x`.
 
-    `widths` are filters or units of layers that are to have others than Keras gives them; beside each map
-    stand the channels that it has without them.
+    `widths` override the filters or units of layers; beside each map stands its number of channels without
+    them.
 
     Raises EffkerasError for an unknown function or tap, and for an image that is too small.
     """

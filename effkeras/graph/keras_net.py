@@ -16,7 +16,7 @@ from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, Neare
 from effkeras.support.errors import EffkerasError
 
 NOT_ALONE = (
-    "the definition has a Keras model of one's own as backbone, which is in the .keras file only: "
+    "the backbone of this definition is a custom Keras model, which only the .keras file holds: "
     "load that with effkeras.load"
 )
 EXTERNAL = "backbone_"
@@ -26,7 +26,7 @@ Margins = tuple[tuple[int, int], tuple[int, int]]
 
 
 def external_name(path: tuple[str, ...]) -> str:
-    """What a layer of a model of one's own is called in ours: no name of ours starts like this."""
+    """The name of a custom model's layer inside a detector; no other layer's name starts like this."""
     return EXTERNAL + "_".join(path).removeprefix(EXTERNAL)
 
 
@@ -43,7 +43,7 @@ class KerasNet(Vocabulary[KerasTensor]):
     """Every operation is one Keras layer, named as the graph function says.
 
     `dtype` is a Keras dtype policy; the outputs are float32 under any policy. `given` is the part of a
-    model of one's own that an external network stands for.
+    custom Keras model that an external network stands for.
     """
 
     dtype: str = "float32"

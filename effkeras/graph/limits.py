@@ -1,4 +1,4 @@
-"""Whether a machine can hold a model at all, told before it is built."""
+"""Refuses a model that this machine's memory cannot hold, before it is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count
 from effkeras.support.errors import EffkerasError
 
-# Bytes of images or activations that are held at once. What needs more is read anew, divided or refused.
+# Bytes of images or activations held at once. What needs more is read again, divided or refused.
 MEMORY_BUDGET = 2 * 2**30
 _BYTES = 4  # weights are float32 under every policy
 
@@ -16,7 +16,7 @@ _BYTES = 4  # weights are float32 under every policy
 def check_memory(spec: ModelSpec) -> None:
     """Raises EffkerasError when a model's weights alone are larger than this machine's memory.
 
-    Networks that only Keras can count are not.
+    Networks that only Keras can count are not checked.
     """
     memory = machine_memory()
     if memory is None or spec.network.needs_keras:
@@ -30,7 +30,7 @@ def check_memory(spec: ModelSpec) -> None:
 
 
 def machine_memory() -> int | None:
-    """Bytes of memory of this machine; None where the system does not tell."""
+    """Bytes of memory of this machine; None where the system does not report it."""
     names = getattr(os, "sysconf_names", {})
     if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names):
         return None

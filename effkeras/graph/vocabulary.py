@@ -1,4 +1,4 @@
-"""The operations that every network here is made of."""
+"""The operations that every network is built from."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Application:
 
 
 class Vocabulary(ABC, Generic[Tensor]):
-    """One meaning for each operation; a tensor is whatever the implementation passes along."""
+    """The operations of a network; a tensor is whatever the implementation passes along."""
 
     @abstractmethod
     def size(self, x: Tensor) -> tuple[int, int]:
@@ -191,7 +191,7 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def external(self, x: Tensor, taps: tuple[str, ...]) -> list[Tensor]:
-        """The outputs of the layers `taps` of a Keras model of the user's own."""
+        """The outputs of the layers `taps` of a custom Keras model."""
 
 
 def conv_norm_act(

@@ -155,7 +155,7 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return [(Wide(one, nominal), nominal) for one, nominal in maps]
 
     def external(self, x: Wide[Tensor], taps: tuple[str, ...]) -> list[Wide[Tensor]]:
-        """The outputs of the layers `taps`; a model of one's own comes with its widths."""
+        """The outputs of the layers `taps`; a custom model keeps its widths."""
         return [self._same(one) for one in self.net.external(x.tensor, taps)]
 
     def _same(self, x: Tensor) -> Wide[Tensor]:

@@ -11,7 +11,7 @@ from keras import ops
 
 
 class _Holder:
-    """Keeps a variable out of Keras's sight: progress is no weight, and is not saved."""
+    """Hides a variable from Keras: progress is not a weight and is not saved."""
 
     variable: keras.Variable
 
@@ -36,7 +36,7 @@ class Scheduled(keras.layers.Layer):
         return self._progress.variable.value
 
     def set_progress(self, share: float) -> None:
-        """Says which share of the training is done."""
+        """Sets the share of the training that is done."""
         self._progress.variable.assign(min(1.0, max(0.0, share)))
 
 
@@ -80,14 +80,14 @@ class DropPath(Scheduled):
 
 
 def set_progress(model: keras.Model, share: float) -> None:
-    """Tells every scheduled layer of a model which share of the training is done."""
+    """Sets the progress of every scheduled layer of a model."""
     for layer in model.layers:
         if isinstance(layer, Scheduled):
             layer.set_progress(share)
 
 
 class FollowTraining(keras.callbacks.Callback):
-    """Keeps scheduled layers informed while `fit` runs: `callbacks=[FollowTraining(total_steps)]`.
+    """Updates the progress of scheduled layers while `fit` runs: `callbacks=[FollowTraining(total_steps)]`.
 
     Args:
         total_steps: steps of the whole training.
@@ -107,7 +107,7 @@ class FollowTraining(keras.callbacks.Callback):
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class DropBlock(Scheduled):
-    """Zeroes `size` x `size` squares, each channel of each sample its own, and scales up what is left.
+    """Zeroes `size` x `size` squares in each channel of each sample, and scales up the other values.
 
     At progress p squares are drawn so that about `1 - p * (1 - keep)` of the values stay. Their centres lie
     where the whole square fits, each drawn with the probability
@@ -115,8 +115,8 @@ class DropBlock(Scheduled):
         gamma = drop * (H * W) / (h * w) / ((H - h + 1) * (W - w + 1))
 
     for squares of h x w = min(size, H) x min(size, W) in a map of H x W: the authors' code
-    (tensorflow/tpu resnet), which takes square maps only, with each axis for itself. What is left is
-    divided by the share that is left in the whole batch.
+    (tensorflow/tpu resnet), which takes square maps only, applied to each axis. The remaining values are
+    divided by their share of the whole batch.
 
     Args:
         keep: the share kept at the end of training.

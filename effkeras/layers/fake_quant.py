@@ -18,11 +18,11 @@ from effkeras.layers.feature_maps import EPSILON, FastFusion
 RangeMode = Literal["ema", "all", "last", "learned", "fixed"]
 Extent = tuple[float, float]
 
-# What int8 operators of LiteRT put out whatever comes in: steps of 1/256 and 1/128.
+# The fixed output ranges of LiteRT's int8 operators: steps of 1/256 and 1/128.
 UNIT: Extent = (0.0, 255 / 256)
 SIGNED_UNIT: Extent = (-1.0, 127 / 128)
 
-# tensorflow-model-optimization's ranges before anything was seen.
+# The range that tensorflow-model-optimization starts with.
 _START = 6.0
 _SMALLEST = 1e-6
 
@@ -37,7 +37,7 @@ class FakeQuant(keras.layers.Layer):
     Args:
         branches: how many different maps share the range.
         mode: where ranges come from: "ema" averages the extremes of training batches, "all" takes the
-            extremes ever seen, "last" those of the last batch, "learned" trains them by gradient, "fixed"
+            extremes of all batches, "last" those of the last one, "learned" trains them by gradient, "fixed"
             leaves them as they are.
         momentum: of the average; what is kept of the old range at each step.
         extent: the range of the mode "fixed", and otherwise the one to start with.
@@ -72,7 +72,7 @@ class FakeQuant(keras.layers.Layer):
         )
 
     def call(self, x: Any, branch: int = 0, observe: bool = True, training: bool = False) -> Any:
-        """A tensor of any shape, rounded; without `observe` the range takes no notice of it."""
+        """A tensor of any shape, rounded; without `observe` it does not change the range."""
         if self.observing:
             return self._passed(x, branch if observe else None)
         if training and observe:
@@ -104,7 +104,7 @@ class FakeQuant(keras.layers.Layer):
         return low, tf.maximum(high, low + _SMALLEST)
 
     def _passed(self, x: Any, branch: int | None) -> Any:
-        """The values as they come, their extremes taken in; a fixed range still cuts."""
+        """The values unchanged, while the range widens to hold them; a fixed range still clips."""
         if self.mode == "fixed":
             return tf.clip_by_value(x, *self.extent)
         if branch is not None:
@@ -133,13 +133,13 @@ class FakeQuant(keras.layers.Layer):
 
 
 def fake_quants(model: keras.Model) -> Iterator[FakeQuant]:
-    """All ranges of a model, those inside other layers included."""
+    """All FakeQuant layers of a model, also those inside other layers."""
     for layer in model.layers:
         yield from ranges_of(layer)
 
 
 def ranges_of(layer: keras.Layer) -> Iterator[FakeQuant]:
-    """The ranges that a layer is or has."""
+    """The layer itself if it is a FakeQuant, and those inside it."""
     inside = getattr(layer, "ranges", None)
     for one in (layer, *(inside if isinstance(inside, list) else ())):
         if isinstance(one, FakeQuant):
@@ -152,7 +152,7 @@ def is_fake_quantized(model: keras.Model) -> bool:
 
 
 def rounded(x: Any, extent: Extent) -> Any:
-    """Values rounded to the 256 levels of a range that is known."""
+    """Values rounded to the 256 levels of a given range."""
     return tf.quantization.fake_quant_with_min_max_args(x, *extent)
 
 
@@ -170,7 +170,7 @@ def _extremes(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _lower(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """The smaller of two; what is not a number stays so, to be found."""
+    """The smaller of two; NaN and infinity become NaN, so that checks find them."""
     return tf.where(tf.math.is_finite(one + other), tf.minimum(one, other), np.nan)
 
 

@@ -22,19 +22,19 @@ _SMALLEST = 1e-8
 
 
 class FakeQuantKernel:
-    """What layers with a fake-quantized kernel have in common; goes before a Keras layer with a kernel.
+    """Base of layers with a fake-quantized kernel; list it before the Keras layer class.
 
     `call(x, branch)` computes `activation(x * round(kernel) * scale[branch] + bias[branch])`. `scale` and
     `bias` are (branches, channels); the scale does not train.
 
     Args:
-        *args: what the Keras layer takes.
+        *args: arguments of the Keras layer.
         branches: a name for each pair of scale and bias.
-        biased: whether there is a bias at all.
+        biased: whether the layer has a bias.
         quantized: False leaves the kernel in float.
         masked: zeros of the kernel stay zero.
-        clusters: so many different values that the kernel has and keeps, each free to move; 0 for any.
-        **kwargs: what the Keras layer takes.
+        clusters: number of distinct kernel values, which training keeps shared; 0 for no clusters.
+        **kwargs: arguments of the Keras layer.
     """
 
     plain: type[keras.Layer]

@@ -17,8 +17,8 @@ from effkeras.support.errors import EffkerasError
 class Normalize(keras.layers.Layer):
     """`(pixels - mean) / std` per channel, always in float32.
 
-    It also carries the model's resolved definition as TOML text, so that a saved file is enough to
-    know what the model is.
+    It also carries the model's resolved definition as TOML text, so that a saved file says
+    which model it holds.
 
     Args:
         mean: per-channel mean on the 0..255 scale.

@@ -53,7 +53,7 @@ def fetch(spec: ModelSpec, name: str) -> Path:
     card = spec.weights.get(name)
     if card is None:
         known = f"; {did_you_mean(name, spec.weights)}" if spec.weights else ""
-        raise EffkerasError(f"{spec.name} knows no weights {name!r} by name{known}")
+        raise EffkerasError(f"{spec.name} has no published weights named {name!r}{known}")
     if not card.url:
         return _beside(spec, card, None)
     file = cached_file(spec, name)
@@ -86,7 +86,7 @@ def cache_folder() -> Path:
 
 
 def check(file: Path, card: WeightsSpec) -> None:
-    """Raises EffkerasError when a file has not the digest that was published for it."""
+    """Raises EffkerasError when a file's digest differs from the published one."""
     for kind, wanted in (("sha256", card.sha256), ("md5", card.md5)):
         if not wanted:
             continue
@@ -111,7 +111,7 @@ def _path(spec: ModelSpec, weights: str | Path) -> Path:
         return path
     names = ", ".join(spec.weights) or "none"
     raise EffkerasError(
-        f"there are no weights {str(weights)!r}: not a file, and {spec.name} knows by name: {names}"
+        f"there are no weights {str(weights)!r}: no such file, and {spec.name} lists: {names}"
     )
 
 

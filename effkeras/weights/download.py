@@ -55,7 +55,7 @@ def download(url: str, to: Path, check: Callable[[Path], None] = lambda path: No
         check: raises EffkerasError when the complete file is not the right one; it is then thrown away.
 
     Raises:
-        EffkerasError: no network, no such file, or a connection that breaks off again and again.
+        EffkerasError: no network, no such file, or a connection that breaks off repeatedly.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise EffkerasError(f"cannot download {url}: not an http or https address")
@@ -145,7 +145,7 @@ def _explained(url: str, to: Path) -> Iterator[None]:
     except (http.client.HTTPException, OSError) as error:
         reason = str(error) or type(error).__name__
         raise EffkerasError(
-            f"the download of {url} broke off ({reason}); the same command goes on from there"
+            f"the download of {url} broke off ({reason}); run the same command again to resume"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What every format of weights looks like to the loader, and how a file's format is recognised."""
+"""The interface of every weights format, and how a file's format is recognised."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What weights ask of the definition that they are loaded into; None leaves it alone.
+    """What weights require of the definition they are loaded into; None leaves a value unchanged.
 
     `mean` and `std` are on the 0..255 scale; `padding` and `epsilon` are those of the network's
     convolutions and batch normalisations.
@@ -44,7 +44,7 @@ class Demands:
 
 
 class Source(Protocol):
-    """A file of weights, seen as the model's own: each weight by layer and name."""
+    """A file of weights, read by the model's layer and weight names."""
 
     kind: str
     demands: Demands
@@ -52,13 +52,13 @@ class Source(Protocol):
     spec: ModelSpec | None  # the definition that the file carries
 
     def name(self, wanted: Wanted) -> str:
-        """What the file calls it."""
+        """The weight's name in the file."""
 
     def find(self, wanted: Wanted) -> np.ndarray | None:
-        """Its value, laid out as the model wants it; None when the file has none."""
+        """The weight in the model's layout; None when the file lacks it."""
 
     def leftovers(self, used: set[str]) -> list[str]:
-        """Names of what the file holds beside `used`."""
+        """Names of the file's other weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class NamedSource:
         return _arranged(self._arrays.read(entry.name), entry) if entry.name in self._names else None
 
     def leftovers(self, used: set[str]) -> list[str]:
-        """Arrays that no weight is made of."""
+        """Arrays that no weight uses."""
         return sorted(self._names - used)
 
     def _entry(self, wanted: Wanted) -> Entry:
@@ -130,7 +130,7 @@ def _arranged(value: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def adapted(spec: ModelSpec, demands: Demands) -> ModelSpec:
-    """The definition as the weights want it; its other values stay."""
+    """The definition with the values that the weights require."""
     mean, std = demands.mean or spec.input.mean, demands.std or spec.input.std
     network = spec.network.with_conventions(Conventions(demands.padding, demands.epsilon))
     return spec.replace(input=dataclasses.replace(spec.input, mean=mean, std=std), network=network)
@@ -149,7 +149,7 @@ def open_source(path: Path, spec: ModelSpec, padding: Padding | None = None) -> 
     """
     kind = recognise(path)
     if padding is not None and kind != "safetensors":
-        raise EffkerasError(f"{path} says itself how its network pads; padding is for .safetensors files")
+        raise EffkerasError(f"{path} states its padding; leave out `padding`, which is for .safetensors only")
     # Each format's module is imported only when it is needed: h5py and TensorFlow are slow to load.
     module = importlib.import_module(f"effkeras.weights.{_MODULES[kind]}")
     return cast(Source, module.open_weights(path, spec, padding))
@@ -202,7 +202,7 @@ def _recognise_file(path: Path, head: bytes) -> str:
     if head.startswith(b"\x1f\x8b"):
         raise EffkerasError(f"{path} is an archive: unpack it (tar -xzf) and give the folder inside")
     raise EffkerasError(
-        f"{path} holds no weights that can be read: neither TensorFlow, Keras nor safetensors, or damaged"
+        f"{path} holds no weights that can be read: it is damaged, or not TensorFlow, Keras or safetensors"
     )
 
 

@@ -1,7 +1,7 @@
-"""What a weights file may hold: values of its own only, never a reference to another file.
+"""Refuses weights files that refer to another file; every value must be in the file itself.
 
-HDF5 can store an array's values in another file, map them from one, or link to a group there. Whoever reads
-such a file copies what it points at, any file that the reader may open, into the model.
+HDF5 can store an array's values in another file, map them from one, or link to a group there. Reading
+such a file would copy into the model any file that the user may open.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _place(group: h5g.GroupID, name: bytes) -> str:
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> IO[bytes]:
     """A member's bytes as a file: in place where they are not compressed, else in memory."""
     if member.compress_type not in _KNOWN:
-        raise EffkerasError(f"{path} is not safe to read: its compression is none that Keras writes")
+        raise EffkerasError(f"{path} is not safe to read: Keras never writes this compression")
     if member.file_size > max(_LARGEST, _EXPANSION * member.compress_size):
         raise EffkerasError(
             f"{path} is not safe to read: {printable(member.filename, _LONGEST)} expands from "

@@ -33,7 +33,7 @@ def load(path: str | Path) -> keras.Model:
 
 
 def load_weights_of(model: keras.Model, file: Path) -> None:
-    """Copies into a model the weights of the `.keras` file that was saved from it or from its like.
+    """Copies into a model the weights of a `.keras` file saved from the same architecture.
 
     Raises EffkerasError when the file is missing, corrupt, or of another model, or refers to another file.
     """
@@ -67,7 +67,7 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
 
 
 def weights_of(model: keras.Model) -> Iterator[tuple[Wanted, Any]]:
-    """A model's weights with their places; the state of random generators is none."""
+    """A model's weights with their positions; states of random generators are left out."""
     for layer in model.layers:
         own = [variable for variable in layer.weights if "seed_generator" not in variable.path]
         for position, variable in enumerate(own):
@@ -95,7 +95,7 @@ class KerasSource:
         return None if variable is None else keras.ops.convert_to_numpy(variable)
 
     def leftovers(self, used: set[str]) -> list[str]:
-        """Weights of layers that the model has not."""
+        """Weights of layers that the model lacks."""
         return [name for name in self._values if name not in used]
 
 

@@ -84,7 +84,7 @@ class H5Source:
         return value[0, 0] if is_dense else value  # MobileNetV3's classifier is a convolution there
 
     def leftovers(self, used: set[str]) -> list[str]:
-        """Arrays of layers that the model has not."""
+        """Arrays of layers that the model lacks."""
         names = (stored.name for layer in self._layers.values() for stored in layer)
         return sorted(name for name in names if name not in used)
 
@@ -155,7 +155,7 @@ def _numbers(known: list[KerasLayer]) -> Mapping[str, str]:
 
 
 def _demands(file: h5py.File, layers: StoredLayers) -> Demands:
-    """The normalisation that the file brings; its layer is then no layer of weights any more."""
+    """The normalisation stored in the file; its layer is removed from the layers with weights."""
     found = [name for name, stored in layers.items() if _is_normalization(name, stored)]
     if not found:
         return Demands()

@@ -49,7 +49,7 @@ def keras_layers(spec: ModelSpec) -> list[KerasLayer]:
 
 
 def top_layers(layers: list[KerasLayer]) -> frozenset[str]:
-    """Ours of the layers that `include_top=False` leaves out."""
+    """Our names of the layers that `include_top=False` leaves out."""
     return frozenset(layer.ours for layer in layers if layer.ours.startswith(_TOP))
 
 
@@ -158,7 +158,7 @@ def nasnet_names(spec: ModelSpec) -> dict[tuple[str, str], str]:
     """
     network = CellNetwork.match(spec.network)
     if network is None:
-        raise EffkerasError(f"{spec.name} is no network of cells; only NASNets have these names")
+        raise EffkerasError(f"{spec.name} is not a network of cells; only NASNets have these names")
     theirs = zoo.spec("nasnet-mobile").network
     for part in ("normal", "reduction", "stem_cells"):
         if getattr(network, part) != getattr(theirs, part):

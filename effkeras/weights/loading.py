@@ -1,4 +1,4 @@
-"""Loads weights into a model, from a name or a file, and says what was not loaded."""
+"""Loads weights by name or from a file into a model, and reports what was not loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("effkeras")
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a loader did: weights loaded, weights left as they were by choice, the file's format."""
+    """Result of loading: how many weights were loaded, which were skipped, and the file's format."""
 
     loaded: int
     skipped: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Weights that were found and opened, and the definition as they want it.
+    """Opened weights, and the definition adapted to them.
 
     `spec` has the preprocessing, padding and epsilon that the weights were trained with. With `of_backbone`
     they are a classifier's and the model is a detector on it.
@@ -72,7 +72,7 @@ class Opened:
         backbone = backbone_layers(self.spec)
         own = [pair for pair in weights_of(model) if pair[0].layer in backbone]
         found = _find_all(own, self.source, self.spec)
-        # What else a classifier has was looked at when it was opened.
+        # `open_for` has checked the classifier's other weights.
         problems = {kind: names for kind, names in found.problems.items() if kind != _EXTRA}
         return found._replace(problems=problems, skipped=[_PYRAMID_AND_HEADS])
 
@@ -90,9 +90,7 @@ class Opened:
             names = ", ".join(found.skipped)
             logger.warning("%s has other classes, or none: %s keeps its random start", self.path, names)
         if found.renamed:
-            logger.warning(
-                "%s has other classes; by name are taken over: %s", self.path, _some(found.renamed)
-            )
+            logger.warning("%s has other classes; loaded by class name: %s", self.path, _some(found.renamed))
         if found.new:
             logger.warning(
                 "%s has no head segment: its %d weights keep their random start", self.path, len(found.new)
@@ -135,10 +133,10 @@ def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | 
     """Loads weights into a model built by effkeras; `open_weights` says which.
 
     Returns:
-        What was loaded. Of a model with other class names, the class predictor takes over the classes of the
-        same name. When the file has another number of unnamed classes, or no classifier at all, it keeps its
-        random start, and a warning says so; so do a mask head when the file has none,
-        and a detector's pyramid and heads when it is a classifier's.
+        What was loaded. Of a model with other class names, the class predictor gets the weights of the
+        classes with the same name. When the file has another number of unnamed
+        classes, or no classifier at all, the predictor keeps its random start, and a warning says so. So do a
+        mask head that the file lacks, and a detector's pyramid and heads when the file is a classifier's.
 
     Raises:
         EffkerasError: what `open_weights` raises; variables missing, extra or of other shape; weights
@@ -162,7 +160,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class _Found(NamedTuple):
-    """What a file has for a model."""
+    """What a file holds for a model."""
 
     values: list[tuple[Any, np.ndarray]]
     skipped: list[str]
@@ -212,7 +210,7 @@ def _classes(spec: ModelSpec | None, wanted: Wanted) -> tuple[str, ...]:
 
 
 def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:
-    """The mask head's weights, when the source has none of them: then it is learned anew."""
+    """The mask head's weights if the source has none of them; the head then starts from random weights."""
     own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(MASK_PREFIX)]
     return own if set(own) <= set(missing) else []
 

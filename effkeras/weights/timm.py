@@ -29,7 +29,7 @@ _EPSILON: Mapping[Padding, float] = {"same": 1e-3, "symmetric": 1e-5}
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> NamedSource:
-    """Opens a state dict; refused when it cannot be told how the network pads.
+    """Opens a state dict; EffkerasError when nothing says how the network pads.
 
     timm's `tf_` models pad like TensorFlow and have batch normalisation's epsilon 1e-3, all others pad as
     PyTorch does and have 1e-5, under the same names and shapes. The file's or folder's name or a
@@ -105,7 +105,7 @@ def _config(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise EffkerasError(f"cannot read {file}: {error}") from error
     if not isinstance(config, dict):
-        raise EffkerasError(f"{file} is no timm configuration: it holds no table")
+        raise EffkerasError(f"{file} is not a timm configuration: it holds no JSON object")
     return config
 
 
@@ -139,7 +139,7 @@ Kernel = Literal["conv", "depthwise", "linear"]
 def torch_entries(spec: ModelSpec, names: Iterable[str]) -> dict[tuple[str, str], Entry]:
     """Where each of our weights lies in a state dict with these names.
 
-    Raises EffkerasError for a network that timm has not, and when the dict has other blocks.
+    Raises EffkerasError for a network that timm lacks, and for a dict with other blocks.
     """
     network = BlockNetwork.match(spec.network)
     if network is None:

@@ -175,7 +175,7 @@ def test_a_backbone_in_a_file_is_the_option_of_build(backbone, tmp_path):
         ('base = "d0"\nnetwork = 3', "mine.toml: network must be a table, not 3"),
         ('base = "b0"\nfamily = "efficientdet"', "is not a detector: it has no fpn"),
         ("classes = ", "mine.toml is not valid TOML"),
-        ('base = "mine"', "definitions are each other's base"),
+        ('base = "mine"', "definitions name each other as base"),
     ],
 )
 def test_a_mistake_in_a_file_says_what_is_wrong(text, message, tmp_path):
@@ -191,13 +191,13 @@ def test_circular_bases_are_refused(tmp_path):
     first = written(tmp_path / "first.toml", 'base = "second"')
     written(tmp_path / "second.toml", 'base = "first"')
     message = refused(first)
-    assert "definitions are each other's base" in message
+    assert "definitions name each other as base" in message
     assert message.count("first.toml") == 2
 
 
 def test_a_base_for_others_is_no_model():
     path = zoo.zoo_folder() / "efficientnet" / "base.toml"
-    assert "is a base for other definitions" in refused(path)
+    assert "is abstract: build a definition" in refused(path)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -224,7 +224,7 @@ def test_a_new_abstract_definition_can_only_be_a_base(own_zoo):
     written(folder / "half.toml", 'base = "half-base"\n')
     assert effkeras.spec("half").network.width == 0.5
     assert "efficientnet-half-base" not in effkeras.list_models()
-    assert "is a base for other definitions" in refused(abstract)
+    assert "is abstract: build a definition" in refused(abstract)
 
 
 def test_there_is_no_definition_of_an_unknown_name():

@@ -99,7 +99,7 @@ def test_it_goes_on_where_it_broke_off(site, tmp_path):
 
 def test_a_later_command_goes_on_too(site, tmp_path):
     site.budgets = [90_000, 0, 0]
-    with pytest.raises(EffkerasError, match=r"broke off .* the same command goes on from there"):
+    with pytest.raises(EffkerasError, match=r"broke off .* run the same command again to resume"):
         download(site.url, tmp_path / "w.h5")
     assert files(tmp_path) == ["w.h5.part", "w.h5.part.etag"]
     download(site.url, tmp_path / "w.h5")

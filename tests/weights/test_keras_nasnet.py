@@ -82,5 +82,5 @@ def test_other_cells_have_no_names_there(change, message):
 
 
 def test_other_kinds_have_no_names_there():
-    with pytest.raises(EffkerasError, match="efficientnet-b0 is no network of cells"):
+    with pytest.raises(EffkerasError, match="efficientnet-b0 is not a network of cells"):
         nasnet_names(effkeras.spec("b0"))

@@ -143,7 +143,7 @@ def test_classes_go_by_name_not_by_position(kind, spec, given, caplog):
     np.testing.assert_array_equal(ours[..., 0], known[..., 2])
     np.testing.assert_array_equal(ours[..., 1], start[..., 1])
     np.testing.assert_array_equal(ours[..., 2], known[..., 0])
-    assert "by name are taken over: c, a" in caplog.text
+    assert "loaded by class name: c, a" in caplog.text
 
 
 def test_unknown_classes_start_at_random(kind, spec, given, caplog):

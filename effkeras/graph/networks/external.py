@@ -1,4 +1,4 @@
-"""Keras models of the user's own as the backbone of a detector."""
+"""Custom Keras models as the backbone of a detector."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FIRST_LEVEL = 3
 @NETWORKS.register("external")
 @dataclass(frozen=True, slots=True)
 class ExternalNetwork(Network):
-    """A Keras model of the user's own: the layers whose outputs are its maps of stride 8, 16, 32.
+    """A custom Keras model: the layers whose outputs are its feature maps of stride 8, 16 and 32.
 
-    What the model computes is in the `.keras` file only, so this cannot be built from a definition.
+    Only the `.keras` file holds the model's layers, so a definition alone cannot build it.
     """
 
     needs_keras: ClassVar[bool] = True
@@ -35,5 +35,5 @@ class ExternalNetwork(Network):
         return dict(enumerate(net.external(x, self.taps), start=FIRST_LEVEL))
 
     def logits(self, net: Vocabulary[Tensor], x: Tensor, classes: int) -> Tensor:
-        """Raises EffkerasError: a classifier of the user's own has its own last layer."""
-        raise EffkerasError("a Keras model of one's own can be the backbone of a detector only")
+        """Raises EffkerasError: a custom classifier has its own last layer."""
+        raise EffkerasError("a custom Keras model can only be the backbone of a detector, such as d0")
