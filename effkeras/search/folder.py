@@ -28,7 +28,7 @@ _SPACE_FACTS = ("source", "definition")
 
 
 def identify(job: SearchJob) -> None:
-    """Makes the folder the job's, or finds that it is already.
+    """Claims the folder for the job, or checks that it is the job's already.
 
     Raises EffkerasError, naming the difference, when it holds another search.
     """
@@ -79,7 +79,7 @@ def _difference(name: str, theirs: Table, mine: Table) -> str:
 
 
 def _check_unused(out: Path) -> None:
-    """A store without a `search.toml` is none of ours, or has lost it."""
+    """Raises EffkerasError for a store without its `search.toml`."""
     if (out / "search.db").exists():
         raise EffkerasError(f"{out} has a search.db but no {FILE} that says of what; give another --out")
 

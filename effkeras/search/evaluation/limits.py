@@ -1,4 +1,4 @@
-"""A space of models without those that cost too much, so that no trial is spent on them."""
+"""A space without the models that break limits on costs, so that no trial is spent on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOPELESS = 1.2
 
 @dataclass(frozen=True, slots=True)
 class LimitedSpace:
-    """A space whose genomes cost at most so much.
+    """A space whose genomes keep limits on their costs.
 
     `limits` are by the name of the cost, and only of costs that need neither TensorFlow nor a measurement, as
     every genome that is drawn or changed is counted: with `classes`, those of the data, where they are given.

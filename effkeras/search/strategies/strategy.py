@@ -1,4 +1,4 @@
-"""What every strategy is: `ask` for a genome, `tell` what became of it.
+"""The interface of every strategy: `ask` for a genome, `tell` its result.
 
 A strategy draws from one generator seeded once and looks at nothing but what it was told, so the same
 calls in the same order make the same proposals. The store keeps that order: a search resumes by making
@@ -22,7 +22,7 @@ from effkeras.support.tables import to_record
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What became of a proposal.
+    """The result of a proposal.
 
     `ask` counts the calls of `ask` from 0; results may come in another order than the proposals.
     `reward` is None for a candidate that failed. `accuracy` and `cost` are for strategies that weigh them

@@ -50,15 +50,15 @@ class Counter:
         return False
 
     def heartbeat(self, task: Task) -> None:
-        """A sign of life."""
+        """Writes a heartbeat."""
         self._ledger.heartbeat(task)
 
     def finish(self, task: Task, result: Result) -> bool:
-        """Writes a task's result; False when the task is another's by now."""
+        """Writes a task's result; False when the task has another owner now."""
         return self._ledger.finish(task, result)
 
     def release_dead_worker(self, owner: str) -> None:
-        """Lets others have what a dead worker was evaluating."""
+        """Frees the candidate of a dead worker for others."""
         self._ledger.release_dead_worker(owner)
 
 
@@ -79,11 +79,11 @@ class RemoteLedger:
             raise Pruned
 
     def heartbeat(self, task: Task) -> None:
-        """A sign of life."""
+        """Writes a heartbeat."""
         self.counter.heartbeat.remote(task)
 
     def finish(self, task: Task, result: Result) -> bool:
-        """Writes a task's result; False when the task is another's by now."""
+        """Writes a task's result; False when the task has another owner now."""
         return bool(_answer(self.counter.finish.remote(task, result)))
 
 
@@ -105,7 +105,7 @@ class Cluster:
     _death_count: DeathCount = field(init=False)
 
     def start(self, assignment: Assignment) -> None:
-        """Connects and sets the workers to work; EffkerasError when there is no such cluster."""
+        """Connects and starts the workers; EffkerasError when there is no such cluster."""
         ray = _ray()
         pickle_order(WorkerOrder(assignment.job, assignment.limits))
         self._assignment = assignment
@@ -129,7 +129,7 @@ class Cluster:
         return not self._is_over()
 
     def close(self) -> None:
-        """Ends the workers and lets the cluster go."""
+        """Ends the workers and disconnects from the cluster."""
         ray = _ray()
         for task in self._owners:
             ray.cancel(task, force=True)

@@ -59,7 +59,7 @@ class StrategyMaker(Protocol):
         ...
 
     def make(self, space: Space, seed: int) -> Strategy:
-        """A strategy that knows nothing yet."""
+        """A new strategy, before any ask."""
         ...
 
 
@@ -133,7 +133,7 @@ def space_name(space: Space) -> str:
 
 
 def space_digest(space: Space) -> str:
-    """What the space lets one choose, as a short word."""
+    """A hash of the choices of the space."""
     own = getattr(space, "digest", "")
     return str(own) or hashlib.sha256(repr(space.genes).encode()).hexdigest()[:16]
 
@@ -144,7 +144,7 @@ def locks_of(out: Path) -> Path:
 
 
 def create_store(job: SearchJob) -> int:
-    """Makes the store where there is none; returns how many trials it has."""
+    """Creates the store unless it exists; returns how many trials it has."""
     make_folder(locks_of(job.out))
     create_log(job.out, _study_spec(job))
     with contextlib.closing(Log(job.out, _study_spec(job))) as log:

@@ -1,4 +1,4 @@
-"""What workers do to the log of a search: take a candidate, say how far it is, finish it.
+"""What workers do with the log of a search: take a candidate, report its progress, finish it.
 
 There is no coordinator that could be killed. Every process brings its own replica of the strategy up to date
 under one lock and asks it; whatever a killed process has left is found in the log and put right by the next.
@@ -37,7 +37,7 @@ class Replica:
         self._tells = 0
 
     def follow(self, log: Sequence[Trial]) -> None:
-        """Makes all asks and tells that are new in the log, in their order.
+        """Repeats all new asks and tells of the log, in their order.
 
         Raises EffkerasError when the strategy now proposes something else than the log says.
         """
@@ -52,7 +52,7 @@ class Replica:
                 return
 
     def ask(self) -> Genome:
-        """The next proposal, to be written to the log at once."""
+        """The next proposal; the caller writes it to the log at once."""
         self._asks += 1
         return self._strategy.ask()
 
@@ -107,7 +107,7 @@ class Failures:
 
     @property
     def are_most(self) -> bool:
-        """Whether it makes no sense to go on."""
+        """Whether most candidates fail, so that the search stops."""
         return self.of >= _FEWEST_JUDGED and 2 * self.failed > self.of
 
 
@@ -117,7 +117,7 @@ class Ledger:
     def __init__(
         self, log: Log, locks: Path, limits: Limits, replica: Callable[[], Replica], seed: int
     ) -> None:
-        """`replica` makes a strategy that has followed nothing yet; `locks` is the folder of the locks."""
+        """`replica` makes a strategy that has not followed the log yet; `locks` is the folder of the locks."""
         self._log = log
         self._locks = locks
         self._limits = limits
@@ -149,7 +149,7 @@ class Ledger:
             raise Pruned
 
     def heartbeat(self, task: Task) -> None:
-        """A sign of life of a task."""
+        """Writes a heartbeat of a task."""
         self._log.heartbeat(task.id)
 
     def finish(self, task: Task, result: Result) -> bool:
@@ -163,7 +163,7 @@ class Ledger:
         return True
 
     def release_dead_worker(self, owner: str) -> None:
-        """Lets others have what an owner was evaluating, who is known to be dead."""
+        """Frees the candidate of an owner that is known to be dead for others."""
         self._dead_workers.add(owner)
 
     def trials(self) -> list[Trial]:
@@ -175,7 +175,7 @@ class Ledger:
         return ending(self._log.read(), self._limits)
 
     def gives_up(self, trials: Sequence[Trial]) -> bool:
-        """Whether so many candidates failed that the search makes no sense."""
+        """Whether so many candidates failed that the search stops."""
         return failures(trials, self._limits.since).are_most
 
     @contextlib.contextmanager
@@ -220,7 +220,7 @@ class Ledger:
         return _task(replace(trial, owner=owner))
 
     def _propose(self, owner: str) -> Task | None:
-        """Asks the strategy and writes the proposal down; None when it was tried before."""
+        """Asks the strategy and writes the proposal; None when it was tried before."""
         trials = self._read()
         genome = self._ask(trials)
         same = next((trial for trial in trials if trial.genome == genome), None)
@@ -272,7 +272,7 @@ def _tells(trials: Sequence[Trial]) -> int:
 
 
 def _next_duplicate(trials: Sequence[Trial]) -> tuple[Trial, Result] | None:
-    """The first trial that waits for nothing any more, and its result."""
+    """The first waiting trial whose result has arrived, and that result."""
     waiting = [trial for trial in trials if trial.state == "waiting"]
     results = ((trial, trials[trial.same_as].result) for trial in waiting if trial.same_as is not None)
     return next(((trial, result) for trial, result in results if result is not None), None)

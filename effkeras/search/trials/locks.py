@@ -1,4 +1,4 @@
-"""Locks on files that the system lets go when their process ends, even by kill -9.
+"""File locks that the system releases when their process ends, even by kill -9.
 
 They are flock's: held by an open file, so also by the child processes that inherit it.
 """
@@ -75,7 +75,7 @@ def is_alive(folder: Path, owner: str) -> bool | None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes what dead processes have left."""
+    """Removes the lock files of dead processes."""
     for path in folder.glob("process-*.lock"):
         if not is_held(path):
             path.unlink(missing_ok=True)

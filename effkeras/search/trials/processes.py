@@ -68,7 +68,7 @@ class Processes:
         return any(slot.process is not None for slot in self._slots) or self._restart_for_orphans()
 
     def close(self) -> None:
-        """Ends all processes; what they were evaluating is run again next time."""
+        """Ends all processes; the next run evaluates their candidates again."""
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
             process.kill()
@@ -114,7 +114,7 @@ class Processes:
         self._launch(slot)
 
     def _restart_for_orphans(self) -> bool:
-        """All have ended well; whether one must look after what a process left that died at the very end."""
+        """All ended well; returns whether one must run again for a process that died at the very end."""
         trials = self._assignment.ledger.trials()
         is_over = all(trial.is_finished for trial in trials) or self._assignment.ledger.gives_up(trials)
         if not is_over:

@@ -34,11 +34,11 @@ class LedgerAccess(Protocol):
         ...
 
     def heartbeat(self, task: Task) -> None:
-        """A sign of life."""
+        """Writes a heartbeat."""
         ...
 
     def finish(self, task: Task, result: Result) -> bool:
-        """Writes a task's result; False when the task is another's by now."""
+        """Writes a task's result; False when the task has another owner now."""
         ...
 
 
@@ -57,7 +57,7 @@ def evaluate_task(task: Task, ledger: LedgerAccess, evaluator: Evaluator, object
 
 
 def _evaluated(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: Objective) -> Result:
-    """What the evaluation came to; whatever it raises is this candidate's failure."""
+    """The result of the evaluation; any exception is this candidate's failure."""
     begin = time.monotonic()
     try:
         result = _judged(task, ledger, evaluator, objective)
@@ -120,7 +120,7 @@ def _line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _heartbeats(ledger: LedgerAccess, task: Task) -> Iterator[None]:
-    """Signs of life while the body runs."""
+    """Writes heartbeats while the body runs."""
     done = threading.Event()
 
     def heartbeat() -> None:
@@ -163,7 +163,7 @@ class WorkerPool(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends them at once; what they were evaluating is run again next time."""
+        """Ends them at once; the next run evaluates their candidates again."""
         ...
 
 
@@ -189,7 +189,7 @@ class InProcess:
         return task is not None
 
     def close(self) -> None:
-        """Lets this process's name go."""
+        """Releases this process's name."""
         self._kept.close()
 
 
