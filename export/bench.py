@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from effkeras.support import results
 from effkeras.support.console import facts, note, run_command, table
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import told_apart
+from effkeras.support.files import distinct_names
 from effkeras.support.options import Verb, above_zero, parser
 from export.delegates.delegate import DEFAULT, Absent
 from export.delegates.names import ANDROID, known_names
@@ -174,7 +174,7 @@ def _run(argv: Sequence[str] | None) -> int:
         f"ai-edge-litert {environment['versions']['ai-edge-litert']}"
     )
     if found.timed:
-        names = told_apart([one.file for one in found.timed])
+        names = distinct_names([one.file for one in found.timed])
         table(title, COLUMNS, [_cells(names[one.file], one) for one in found.timed], fold_figures=False)
     if found.absent:
         facts("Absent", [(one.delegate, one.advice) for one in found.absent])

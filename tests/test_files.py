@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import (
+    distinct_names,
     inside,
     make_folder,
     one_each,
     safe_name,
-    told_apart,
     whole_file,
     whole_folder,
     write_bytes,
@@ -202,7 +202,7 @@ def test_what_is_made_of_files_overwrites_none_of_them(tmp_path):
     ],
 )
 def test_files_are_told_apart(files, names):
-    assert list(told_apart(map(Path, files)).values()) == names
+    assert list(distinct_names(map(Path, files)).values()) == names
 
 
 @pytest.mark.parametrize("name", ["d0", "efficientnet-edgetpu-s", "v2.1_b+", "my model", "été", "a" * 200])

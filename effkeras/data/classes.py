@@ -48,7 +48,7 @@ def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
     """
     if not _fits(spec, data) or (spec.detects and not _has_boxes(data)):
         raise _misfit(spec, data)
-    if len(set(_keys(data.labels))) < len(data.labels):
+    if len(set(class_keys(data.labels))) < len(data.labels):
         _check_unique(_where(data), (data.labels[label] for label in _used(data)))
     return Classes(tuple(data.labels), _ids(data))
 
@@ -71,7 +71,7 @@ def matched(data: LabelledData, spec: ModelSpec) -> LabelledData:
     """
     if not _fits(spec, data):
         raise _misfit(spec, data)
-    labels = spec.labels if any(_keys(spec.labels)) else ()
+    labels = spec.labels if any(class_keys(spec.labels)) else ()
     return _in_classes(data, _Target(spec.name, spec.classes, labels, spec.category_ids))
 
 
@@ -92,7 +92,7 @@ class _Target:
 
 
 def _in_classes(data: LabelledData, target: _Target) -> LabelledData:
-    if len(data.labels) == target.count and _keys(data.labels) == _keys(target.labels):
+    if len(data.labels) == target.count and class_keys(data.labels) == class_keys(target.labels):
         return data  # whatever its category ids are
     index = _by_name(data, target) if target.labels else _by_number(data, target)
     if index == list(range(target.count)):
@@ -112,8 +112,8 @@ def _in_classes(data: LabelledData, target: _Target) -> LabelledData:
 
 def _by_name(data: LabelledData, target: _Target) -> list[int]:
     """The target's index of each class of the data; -1 for classes that no annotation uses."""
-    keys = _keys(data.labels)
-    places = {key: place for place, key in enumerate(_keys(target.labels))}
+    keys = class_keys(data.labels)
+    places = {key: place for place, key in enumerate(class_keys(target.labels))}
     index = [places.get(key, -1) for key in keys]
     used = _used(data)
     unknown = [data.labels[label] for label in used if index[label] < 0]
@@ -121,7 +121,7 @@ def _by_name(data: LabelledData, target: _Target) -> list[int]:
         raise _unknown(data, target, unknown)
     annotated = {keys[label] for label in used}
     _check_unique(_where(data), (data.labels[label] for label in used))
-    _check_unique(target.owner, (name for name in target.labels if _key(name) in annotated))
+    _check_unique(target.owner, (name for name in target.labels if class_key(name) in annotated))
     _note_names(data, target, index)
     return index
 
@@ -196,17 +196,18 @@ def _categories(data: LabelledData, target: _Target, index: Sequence[int]) -> tu
 
 
 def _check_unique(owner: str, names: Iterable[str]) -> None:
-    twice = [name for name, count in Counter(map(_key, names)).items() if count > 1]
+    twice = [name for name, count in Counter(map(class_key, names)).items() if count > 1]
     if twice:
         raise EffkerasError(f"{owner} has two classes named {twice[0]!r}; give each a name of its own")
 
 
-def _keys(names: Iterable[str]) -> list[str]:
-    return [_key(name) for name in names]
+def class_keys(names: Iterable[str]) -> list[str]:
+    """What classes are known by, in the order of their names."""
+    return [class_key(name) for name in names]
 
 
-def _key(name: str) -> str:
-    """What a name is known by; file systems write the same accents in two ways."""
+def class_key(name: str) -> str:
+    """What a class is known by: its name without spaces around it, each accent written in one way (NFC)."""
     return unicodedata.normalize("NFC", name.strip())
 
 

@@ -68,7 +68,7 @@ class RecordReader:
         self.rescaled[record.path] = says
         return Placed(placed.content, placed.placement.stated_in(record.size))
 
-    def tell(self, total: int) -> None:
+    def note_rescaled(self, total: int) -> None:
         """Notes how many of `total` images were scaled after they were labelled, if any were."""
         if self.rescaled:
             first = next(iter(self.rescaled.values()))

@@ -18,6 +18,8 @@ from effkeras.support.console import note, track
 from effkeras.support.errors import EffkerasError
 
 NO_CLASS = -1  # of padding
+# What each field of a sample is padded with in a batch, up to the most boxes that one of its images has.
+PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0))
 
 Record = DetectionRecord | ClassificationRecord
 
@@ -53,7 +55,7 @@ class ImageStore:
         self._reader = RecordReader(spec)
         self._masks = masks
         self._bad: dict[int, str] = {}
-        self._told = False
+        self._is_noted = False
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
         bytes_per_pixel = 4 if masks else 3
@@ -70,7 +72,7 @@ class ImageStore:
             self.check()
             result = self._sample_or_error(self._records[index])
             if isinstance(result, Sample):
-                self._tell_rescaled()
+                self._note_rescaled()
                 return result
             if index not in self._bad:
                 self._bad[index] = str(result)
@@ -88,13 +90,13 @@ class ImageStore:
         kept = [sample for sample in samples if isinstance(sample, Sample)]
         bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
         note_skipped(bad, len(samples))
-        self._reader.tell(len(samples))
+        self._reader.note_rescaled(len(samples))
         return kept
 
-    def _tell_rescaled(self) -> None:
+    def _note_rescaled(self) -> None:
         """The first time that a scaled image is met; how many there are is not known beforehand."""
-        if self._reader.rescaled and not self._told:
-            self._told = True
+        if self._reader.rescaled and not self._is_noted:
+            self._is_noted = True
             note(f"boxes are scaled with their images: {next(iter(self._reader.rescaled.values()))}")
 
     def _sample_or_error(self, record: Record) -> Sample | EffkerasError:
@@ -124,17 +126,18 @@ class ImageStore:
 
 def padded(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
     """The fields of samples with the sample as first axis; boxes are padded to the most that one has."""
+    _, _, box, label, crowd, _ = PADDING
     return (
         np.stack([one.pixels for one in samples]),
         np.stack([one.content for one in samples]),
-        _filled_up([one.boxes for one in samples], 0),
-        _filled_up([one.classes for one in samples], NO_CLASS),
-        _filled_up([one.crowd for one in samples], False),
+        _filled_up([one.boxes for one in samples], box),
+        _filled_up([one.classes for one in samples], label),
+        _filled_up([one.crowd for one in samples], crowd),
         np.stack([one.labels for one in samples]),
     )
 
 
-def _filled_up(arrays: Sequence[np.ndarray], value: int | bool) -> np.ndarray:
+def _filled_up(arrays: Sequence[np.ndarray], value: float) -> np.ndarray:
     most = max(map(len, arrays))
     return np.stack(
         [

@@ -113,7 +113,7 @@ def safe_name(name: str, what: str) -> str:
     return name
 
 
-def told_apart(files: Iterable[Path]) -> dict[Path, str]:
+def distinct_names(files: Iterable[Path]) -> dict[Path, str]:
     """A short name for each file: its own, and where several are called so the folder in which they differ.
 
     Where no single folder tells them apart, the whole path.

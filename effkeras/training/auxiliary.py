@@ -19,7 +19,7 @@ from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
-from effkeras.training.pipeline import as_it_is
+from effkeras.training.pipeline import without_autograph
 
 
 def auxiliary_weight(spec: ModelSpec) -> float:
@@ -70,4 +70,4 @@ def auxiliary_losses(
 def auxiliary_targets(model: keras.Model, data: tf.data.Dataset) -> tf.data.Dataset:
     """(pixels, labels) batches as (pixels, the same labels for both outputs)."""
     names = list(model.output)
-    return data.map(as_it_is(lambda pixels, labels: (pixels, dict.fromkeys(names, labels))))
+    return data.map(without_autograph(lambda pixels, labels: (pixels, dict.fromkeys(names, labels))))

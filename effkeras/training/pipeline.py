@@ -16,14 +16,11 @@ import tensorflow as tf
 from effkeras.data.augment import Batch, augment, augment_images
 from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.masks import IGNORED
-from effkeras.data.store import NO_CLASS, ImageStore
+from effkeras.data.store import PADDING, ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
 from effkeras.graph.heads import MASK_STRIDE, mask_size
-
-# What fills up the boxes of a batch to the most that one of its images has; the last is the seed.
-_PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +47,15 @@ def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, ste
 
     indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
     return (
-        indices.map(as_it_is(sample), num_parallel_calls=2, deterministic=True)
-        .padded_batch(batches.size, padding_values=_PADDING, drop_remainder=True)
-        .map(as_it_is(to_targets), num_parallel_calls=2, deterministic=True)
+        indices.map(without_autograph(sample), num_parallel_calls=2, deterministic=True)
+        .padded_batch(batches.size, padding_values=(*PADDING, 0), drop_remainder=True)
+        .map(without_autograph(to_targets), num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
 
 
-def as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for `Dataset.map` without TensorFlow's rewriting of its source, which takes seconds."""
+def without_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for `Dataset.map` that AutoGraph does not convert, as that takes seconds."""
     return tf.autograph.experimental.do_not_convert(function)  # type: ignore[no-any-return]
 
 
