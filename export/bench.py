@@ -14,16 +14,15 @@ from effkeras.support.console import facts, note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import distinct_names
 from effkeras.support.options import Verb, above_zero, parser
-from export.delegates.delegate import DEFAULT, Absent
-from export.delegates.names import ANDROID, known_names
+from export.delegates.delegate import ANDROID, DEFAULT, Absent, known_names
 from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
     from effkeras.litert.latency import Plan
     from effkeras.support.measurements import Latency
-    from export.delegates.choice import Choice
-    from export.delegates.timing import Outcome
+    from export.delegates.delegate import TimingResult
+    from export.delegates.timing import Selection
 
 COLUMNS = ("file", "kernels", "thr", "min ms", "median", "p95", "delegated", "MB")
 
@@ -98,41 +97,41 @@ def bench_all(files: Sequence[Path], options: BenchOptions) -> Benched:
     """
     from effkeras.litert.latency import Plan
     from effkeras.litert.runner import read_flatbuffer
-    from export.delegates.choice import time_all
+    from export.delegates.timing import time_all
 
-    choice, plan = _choice(options), Plan(options.runs, options.warmup)
+    selection, plan = _selection(options), Plan(options.runs, options.warmup)
     contents = {file: read_flatbuffer(file) for file in files}
     models = {file: _model_name(file, content) for file, content in contents.items()}
     if options.blocks is not None:
-        outcomes = [_with_blocks(contents, models, choice, plan, options.blocks)]
+        outcomes = [_with_blocks(contents, models, selection, plan, options.blocks)]
     else:
-        outcomes = time_all(list(contents.values()), choice, plan)
+        outcomes = time_all(list(contents.values()), selection, plan)
     found = [(file, one) for file, own in zip(contents, outcomes, strict=True) for one in own]
     timed = [Timed(file, models[file], one) for file, one in found if not isinstance(one, Absent)]
     _keep(timed, options.out)
     return Benched(timed, list(dict.fromkeys(one for _, one in found if isinstance(one, Absent))))
 
 
-def _choice(options: BenchOptions) -> Choice:
+def _selection(options: BenchOptions) -> Selection:
     from export.delegates.android import AndroidOptions
-    from export.delegates.choice import Choice
-    from export.delegates.names import checked_names
+    from export.delegates.delegate import checked_names
+    from export.delegates.timing import Selection
 
     phone = AndroidOptions(options.phone.serial, options.phone.binary)
-    return Choice(checked_names(options.delegates), options.threads, phone)
+    return Selection(checked_names(options.delegates), options.threads, phone)
 
 
 def _with_blocks(
-    contents: Mapping[Path, bytes], models: Mapping[Path, str], choice: Choice, plan: Plan, to: Path
-) -> list[Outcome]:
+    contents: Mapping[Path, bytes], models: Mapping[Path, str], selection: Selection, plan: Plan, to: Path
+) -> list[TimingResult]:
     from effkeras.litert.block_latency import write_blocks
-    from export.delegates.block_table import Network, time_blocks
+    from export.delegates.blocks import Network, time_blocks
 
     if len(contents) != 1:
         raise EffkerasError("--blocks makes the table of one network: give one file")
     ((file, content),) = contents.items()
     network = Network(content, models[file], file.name, _definition(content))
-    outcomes, table = time_blocks(network, choice, plan)
+    outcomes, table = time_blocks(network, selection, plan)
     write_blocks(to, table)
     return outcomes
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from effkeras.litert.latency import Plan
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
-from export.delegates import phone_figures
+from export.delegates import benchmark_model
 from export.delegates.adb import PhoneError, find_phone
 from export.delegates.benchmark_log import BenchmarkLog
-from export.delegates.delegate import Absent
-from export.delegates.names import ANDROID
-from export.delegates.phone_bench import Bench, Entry, Turn
-from export.delegates.timing import Job, Outcome
+from export.delegates.benchmark_model import Bench, Entry, Turn
+from export.delegates.delegate import ANDROID, Absent, BenchmarkCase, TimingResult
 
 TURNS = 5
 HOW_TO_GET = (
@@ -32,23 +30,23 @@ class AndroidOptions:
     binary: Path | None = None
 
 
-def time_on_phone(jobs: Sequence[Job], plan: Plan, options: AndroidOptions) -> list[Outcome]:
-    """Times files on a phone; `delegate` of a job is the name of an accelerator. What fails is Absent.
+def time_on_phone(cases: Sequence[BenchmarkCase], plan: Plan, options: AndroidOptions) -> list[TimingResult]:
+    """Times files on a phone; `delegate` names an accelerator. What fails is Absent.
 
-    Each job runs in several calls of the benchmark, and jobs take turns, so that a phone that grows hot slows
-    all alike. A last call of each gives the profile by operators, and is not timed.
+    Each case runs in several calls of the benchmark, and cases take turns, so that a phone that grows hot
+    slows all alike. A last call of each gives the profile by operators, and is not timed.
 
     Raises EffkerasError for a plan without runs, and for a binary that cannot be read.
     """
-    plan.check(job.threads for job in jobs)
+    plan.check(case.threads for case in cases)
     try:
         phone = find_phone(options.serial)
         binary = _checked_binary(options.binary)
         with phone.folder() as folder:
             bench = Bench.prepare(phone, folder, binary)
-            return _timed(bench, bench.push(jobs), plan)
+            return _timed(bench, bench.push(cases), plan)
     except PhoneError as error:
-        return [Absent(ANDROID, str(error))] * len(jobs)
+        return [Absent(ANDROID, str(error))] * len(cases)
 
 
 def _checked_binary(binary: Path | None) -> Path:
@@ -61,11 +59,13 @@ def _checked_binary(binary: Path | None) -> Path:
     return binary
 
 
-def _timed(bench: Bench, entries: Sequence[Entry], plan: Plan) -> list[Outcome]:
+def _timed(bench: Bench, entries: Sequence[Entry], plan: Plan) -> list[TimingResult]:
     """The first turn shows which can run at all; only those go on."""
     turns = _turns(plan)
     first = [bench.time(one, turns[0]) for one in track(entries, "loading on the phone")]
-    failures = [phone_figures.failure(log, one.accelerator) for log, one in zip(first, entries, strict=True)]
+    failures = [
+        benchmark_model.failure(log, one.accelerator) for log, one in zip(first, entries, strict=True)
+    ]
     logs = {i: [first[i]] for i, failure in enumerate(failures) if failure is None}
     for turn in track(turns[1:], "timing on the phone"):
         for i, own in logs.items():
@@ -87,10 +87,10 @@ def _absent(entry: Entry, reason: str | None) -> Absent:
     return Absent(entry.accelerator.name, reason or "it cannot run", entry.accelerator.advice)
 
 
-def _timing(bench: Bench, entry: Entry, plan: Plan, logs: Sequence[BenchmarkLog]) -> Outcome:
+def _timing(bench: Bench, entry: Entry, plan: Plan, logs: Sequence[BenchmarkLog]) -> TimingResult:
     broken = next((log.error for log in logs if log.error is not None), None)
     if broken is not None:
         return _absent(entry, f"it broke off: {broken}")
     profile = bench.profile(entry, _turns(plan)[0])
-    details = {**bench.facts, **phone_figures.details(logs, profile)}
-    return phone_figures.latency(entry.job, entry.accelerator, plan, logs, details)
+    details = {**bench.facts, **benchmark_model.details(logs, profile)}
+    return benchmark_model.latency(entry.case, entry.accelerator, plan, logs, details)

@@ -1,4 +1,4 @@
-"""Cuts a .tflite into its blocks, each a file of its own that every delegate can run.
+"""Cuts a .tflite into its blocks, each a file of its own that every delegate can run, and times them.
 
 LiteRT's Python interface has no profiler, and inside XNNPACK a network is one operator. Differences between
 ever longer beginnings of a network would be small ones of noisy figures. A block by itself is measured
@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.litert.block_latency import BlockShape
+from effkeras.litert.block_latency import WHOLE, BlockLatency, BlockShape, BlockTable
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
+from effkeras.litert.latency import Plan
 from effkeras.litert.tiling import has_row_tiles
 from effkeras.litert.tree import load_schema, pack, parse
+from effkeras.support import results
 from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import Latency
+from export.delegates.delegate import TimingResult
+from export.delegates.timing import Selection, time_all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -152,3 +157,52 @@ def _signature(graph: Any) -> Any:
     inputs = [schema.TensorMapT(f"input_{i}", index) for i, index in enumerate(graph.inputs)]
     outputs = [schema.TensorMapT(f"output_{i}", index) for i, index in enumerate(graph.outputs)]
     return schema.SignatureDefT(inputs, outputs, SIGNATURE, 0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Network:
+    """A network to be timed block by block: a .tflite, its names, and its definition if it carries one."""
+
+    flatbuffer: bytes
+    model: str
+    artifact: str
+    spec: ModelSpec | None = None
+
+
+def time_blocks(network: Network, selection: Selection, plan: Plan) -> tuple[list[TimingResult], BlockTable]:
+    """What the whole network takes on each delegate, and the table of its blocks.
+
+    The network and all its blocks take turns. A block that a delegate does not take by itself is left out of
+    the table under that setting.
+
+    Raises EffkerasError for a corrupt file and for one that cannot be cut.
+    """
+    blocks = cut(network.flatbuffer, network.spec)
+    names = [one.shape.name for one in blocks]
+    whole, *parts = time_all([network.flatbuffer], selection, plan, [one.flatbuffer for one in blocks])
+    return whole, _table(network, blocks, plan, [*zip(names, parts, strict=True), (WHOLE, whole)])
+
+
+def _table(
+    network: Network,
+    blocks: Sequence[BlockFile],
+    plan: Plan,
+    results_by_block: Sequence[tuple[str, Sequence[TimingResult]]],
+) -> BlockTable:
+    timed = [(name, one) for name, found in results_by_block for one in found if isinstance(one, Latency)]
+    environment = results.environment()
+    return BlockTable(
+        network.model,
+        network.artifact,
+        {one.kernels: _device(one, environment["machine"]["cpu"]) for _, one in timed},
+        {"python": environment["python"], **environment["versions"]},
+        plan.runs,
+        tuple(one.shape for one in blocks),
+        tuple(BlockLatency.of(name, one) for name, one in timed),
+    )
+
+
+def _device(latency: Latency, cpu: str) -> str:
+    """What ran it: a phone tells its model and system, everything else is this machine."""
+    phone = latency.details.get("phone")
+    return f"{phone['model']}, Android {phone['android']}" if phone else cpu

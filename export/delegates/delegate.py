@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.measurements import Latency
 from effkeras.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 # What runs wherever LiteRT does: its CPU kernels with XNNPACK and without.
 DEFAULT = ("xnnpack", "plain")
+ANDROID = "android"
 
 
 class UnusableError(EffkerasError):
@@ -31,6 +34,22 @@ class Absent:
     def advice(self) -> str:
         """Why, and how to get it."""
         return f"{self.reason}. To get it: {self.how_to_get}" if self.how_to_get else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkCase:
+    """A file's content for a delegate, by its name, on so many threads.
+
+    `probed` runs it in a process of its own first, for its memory and because a driver may crash.
+    """
+
+    flatbuffer: bytes
+    delegate: str
+    threads: int = 1
+    probed: bool = True
+
+
+TimingResult = Latency | Absent
 
 
 class Delegate(Protocol):
@@ -62,3 +81,23 @@ class Delegate(Protocol):
 
 # The delegates of this machine, present or not; each module of export.delegates.host adds its own.
 DELEGATES: Registry[Delegate] = Registry("delegate", "export.delegates.host")
+
+
+def host_delegates() -> dict[str, Delegate]:
+    """The delegates of this machine, whether they are here or not."""
+    return DELEGATES.entries()
+
+
+def known_names() -> list[str]:
+    """All words that --delegate takes."""
+    return [*host_delegates(), ANDROID]
+
+
+def checked_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once. Raises EffkerasError for one that is not known."""
+    known = known_names()
+    chosen = tuple(dict.fromkeys(names))
+    for name in chosen:
+        if name not in known:
+            raise EffkerasError(f"there is no delegate {name!r}; {did_you_mean(name, known)}")
+    return chosen

@@ -1,9 +1,10 @@
-"""Times files on the delegates of this machine, one inference of each in turn."""
+"""Times files on delegates, here and on a phone: one inference of each in turn."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,94 +12,146 @@ from effkeras.litert.latency import Plan, Session, distribution, rounds
 from effkeras.support.console import track
 from effkeras.support.measurements import Latency
 from effkeras.support.quiet import quiet
-from export.delegates.delegate import Absent, UnusableError
-from export.delegates.names import host_delegates
-from export.delegates.trial import Trial, try_out
+from export.delegates.android import AndroidOptions, time_on_phone
+from export.delegates.benchmark_model import accelerators
+from export.delegates.delegate import (
+    ANDROID,
+    DEFAULT,
+    Absent,
+    BenchmarkCase,
+    TimingResult,
+    UnusableError,
+    host_delegates,
+)
+from export.delegates.probe import Probe, probe_file
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A file's content for a delegate, by its name, on so many threads.
+class Selection:
+    """Delegates by name, numbers of threads, and the phone where "android" is among them."""
 
-    `in_advance` runs it in a process of its own first, for its memory and because a driver may crash.
+    delegates: tuple[str, ...] = DEFAULT
+    threads: tuple[int, ...] = (1, 2)
+    android: AndroidOptions = field(default_factory=AndroidOptions)
+
+    def cases_here(self, flatbuffer: bytes, probed: bool = True) -> list[BenchmarkCase]:
+        """A file on every delegate of this machine that is chosen; for `probed` see `BenchmarkCase`."""
+        known = host_delegates()
+        return [
+            BenchmarkCase(flatbuffer, name, threads, probed)
+            for name in self.delegates
+            if name != ANDROID
+            for threads in self._threads(known[name].takes_threads)
+        ]
+
+    def cases_on_phone(self, flatbuffer: bytes) -> list[BenchmarkCase]:
+        """A file on every accelerator of the phone, if that is chosen."""
+        ways = accelerators() if ANDROID in self.delegates else {}
+        return [
+            BenchmarkCase(flatbuffer, name, threads)
+            for name, way in ways.items()
+            for threads in self._threads(way.takes_threads)
+        ]
+
+    def _threads(self, matters: bool) -> tuple[int, ...]:
+        return self.threads if matters else (1,)
+
+
+def time_all(
+    contents: Sequence[bytes], selection: Selection, plan: Plan, parts: Sequence[bytes] = ()
+) -> list[list[TimingResult]]:
+    """What each file takes on each chosen delegate, file by file.
+
+    All files and delegates of this machine take turns, and so do those of the phone.
+
+    Args:
+        contents: files.
+        selection: what runs them.
+        plan: how often.
+        parts: more files, parts of the others, which are not probed in a process of their own.
     """
+    here = [selection.cases_here(content) for content in contents]
+    here += [selection.cases_here(part, probed=False) for part in parts]
+    there = [selection.cases_on_phone(content) for content in (*contents, *parts)]
+    found_here = iter(time_here([case for cases in here for case in cases], plan) if any(here) else [])
+    found_there = iter(_on_phone([case for cases in there for case in cases], selection, plan))
+    return [
+        [*itertools.islice(found_here, len(own)), *itertools.islice(found_there, len(others))]
+        for own, others in zip(here, there, strict=True)
+    ]
 
-    flatbuffer: bytes
-    delegate: str
-    threads: int = 1
-    in_advance: bool = True
 
-
-Outcome = Latency | Absent
-
-
-def time_here(jobs: Sequence[Job], plan: Plan, title: str = "timing") -> list[Outcome]:
+def time_here(cases: Sequence[BenchmarkCase], plan: Plan, title: str = "timing") -> list[TimingResult]:
     """Times files on delegates of this machine; what cannot run is Absent, in its place.
 
     Everything takes turns; see `rounds`.
 
     Args:
-        jobs: files with delegates; equal files may be given again.
+        cases: files with delegates; equal files may be given again.
         plan: how many rounds.
         title: what the progress bar says.
 
     Raises EffkerasError for a plan without runs.
     """
-    plan.check(job.threads for job in jobs)
-    trials = _trials(jobs)
-    opened = [_opened(job, trials.get(i)) for i, job in enumerate(jobs)]
+    plan.check(case.threads for case in cases)
+    probes = _probes(cases)
+    opened = [_opened(case, probes.get(i)) for i, case in enumerate(cases)]
     sessions = {i: one for i, one in enumerate(opened) if not isinstance(one, Absent)}
     times = dict(zip(sessions, rounds(list(sessions.values()), plan, title).T, strict=True))
-    outcomes = [
-        one if isinstance(one, Absent) else _latency(jobs[i], one, times[i], plan, trials.get(i))
+    results = [
+        one if isinstance(one, Absent) else _latency(cases[i], one, times[i], plan, probes.get(i))
         for i, one in enumerate(opened)
     ]
     with quiet():  # LiteRT tells of everything that it takes down
         opened.clear()
         sessions.clear()
-    return outcomes
+    return results
 
 
-def _trials(jobs: Sequence[Job]) -> dict[int, Trial | Absent]:
-    """What a process of its own showed; a job without one fails with its delegate."""
-    chosen = [i for i, job in enumerate(jobs) if job.in_advance]
-    trials = {i: _tried(jobs[i]) for i in track(chosen, "loading")} if chosen else {}
-    broken = {jobs[i].delegate: one for i, one in trials.items() if isinstance(one, Absent)}
-    others = (i for i in range(len(jobs)) if i not in trials)
-    return {**trials, **{i: broken[jobs[i].delegate] for i in others if jobs[i].delegate in broken}}
+def _on_phone(cases: Sequence[BenchmarkCase], selection: Selection, plan: Plan) -> list[TimingResult]:
+    return time_on_phone(cases, plan, selection.android) if cases else []
 
 
-def _tried(job: Job) -> Trial | Absent:
-    delegate = host_delegates()[job.delegate]
+def _probes(cases: Sequence[BenchmarkCase]) -> dict[int, Probe | Absent]:
+    """What a process of its own showed; a case without one fails with its delegate."""
+    chosen = [i for i, case in enumerate(cases) if case.probed]
+    probes = {i: _probe(cases[i]) for i in track(chosen, "loading")} if chosen else {}
+    broken = {cases[i].delegate: one for i, one in probes.items() if isinstance(one, Absent)}
+    others = (i for i in range(len(cases)) if i not in probes)
+    return {**probes, **{i: broken[cases[i].delegate] for i in others if cases[i].delegate in broken}}
+
+
+def _probe(case: BenchmarkCase) -> Probe | Absent:
+    delegate = host_delegates()[case.delegate]
     reason = delegate.missing()
     if reason is None:
-        trial = try_out(job.flatbuffer, job.delegate, job.threads)
-        if trial.failure is None:
-            return trial
-        reason = trial.failure
+        probe = probe_file(case.flatbuffer, case.delegate, case.threads)
+        if probe.failure is None:
+            return probe
+        reason = probe.failure
     return Absent(delegate.name, reason, delegate.how_to_get)
 
 
-def _opened(job: Job, trial: Trial | Absent | None) -> Session | Absent:
-    if isinstance(trial, Absent):
-        return trial
-    delegate = host_delegates()[job.delegate]
+def _opened(case: BenchmarkCase, probe: Probe | Absent | None) -> Session | Absent:
+    if isinstance(probe, Absent):
+        return probe
+    delegate = host_delegates()[case.delegate]
     try:
-        return delegate.open(job.flatbuffer, job.threads)
+        return delegate.open(case.flatbuffer, case.threads)
     except UnusableError as error:
         return Absent(delegate.name, str(error), delegate.how_to_get)
 
 
 def _latency(
-    job: Job, session: Session, times: np.ndarray, plan: Plan, trial: Trial | Absent | None
+    case: BenchmarkCase, session: Session, times: np.ndarray, plan: Plan, probe: Probe | Absent | None
 ) -> Latency:
     return Latency(
-        job.delegate,
-        host_delegates()[job.delegate].title,
-        job.threads,
+        case.delegate,
+        host_delegates()[case.delegate].title,
+        case.threads,
         plan.runs,
         plan.warmup,
         *distribution(times),
         session.delegation(),
-        trial.peak_bytes if isinstance(trial, Trial) else None,
+        probe.peak_bytes if isinstance(probe, Probe) else None,
     )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from support.fake_adb import FakePhones, benchmark
@@ -9,6 +11,7 @@ from support.tiny_models import quantized
 from effkeras.litert.block_latency import WHOLE, read_blocks
 from effkeras.support import results
 from export.bench import BenchOptions, bench, main
+from export.delegates.delegate import known_names
 
 NAME = "efficientdet-lite0"
 
@@ -121,3 +124,9 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, tmp_path, capsys):
     assert len(said) == 1
     assert said[0].startswith("error: ")
     assert message in said[0]
+
+
+def test_the_readme_names_every_delegate():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (names,) = re.findall(r"export\.bench F\.tflite --delegate ([\w,-]+)", readme)
+    assert sorted(names.split(",")) == sorted(known_names())

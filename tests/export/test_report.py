@@ -26,7 +26,7 @@ from effkeras.support.measurements import Delegation, Latency
 from effkeras.support.pages.rendering import escaped
 from export.bench import Timed
 from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.timing import Job
+from export.delegates.delegate import BenchmarkCase
 from export.export_report import ExportReport
 from export.report import main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
@@ -347,7 +347,7 @@ def on_phone(tmp_path_factory: pytest.TempPathFactory) -> list[Latency]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(phones.home / "path"), prepend=os.pathsep)
         patch.delenv("ANDROID_SERIAL", raising=False)
-        timed = time_on_phone([Job(content, name) for name in logs], Plan(50, 3), options)
+        timed = time_on_phone([BenchmarkCase(content, name) for name in logs], Plan(50, 3), options)
     return [one for one in timed if isinstance(one, Latency)]
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.delegates.host.compiled_cpu import CompiledCpu
-from export.delegates.host.compiled_gpu import CompiledGpu
+from export.delegates.host.compiled import CompiledCpu, CompiledGpu
 
 
 def main(file: Path) -> None:

@@ -11,8 +11,7 @@ from effkeras import EffkerasError
 from effkeras.litert.latency import Plan
 from effkeras.support.measurements import Delegation, Latency
 from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.delegate import Absent
-from export.delegates.timing import Job
+from export.delegates.delegate import Absent, BenchmarkCase
 
 SERIAL = "14151FDF6"
 PLAN = Plan(runs=50, warmup=3)
@@ -45,7 +44,7 @@ def content() -> bytes:
 
 
 def jobs(content, *names):
-    return [Job(content, name) for name in names]
+    return [BenchmarkCase(content, name) for name in names]
 
 
 def times(latency):
@@ -74,7 +73,11 @@ def test_every_accelerator_is_timed_with_what_ran_it(phones, binary, content):
 
 
 def test_jobs_take_turns_and_leave_nothing_behind(phones, binary, content):
-    two = [Job(content, "xnnpack", 1), Job(content, "xnnpack", 4), Job(content, "gpu")]
+    two = [
+        BenchmarkCase(content, "xnnpack", 1),
+        BenchmarkCase(content, "xnnpack", 4),
+        BenchmarkCase(content, "gpu"),
+    ]
     time_on_phone(two, PLAN, AndroidOptions(SERIAL, binary))
     calls = phones.benchmarks
     timed, profiled = calls[:15], calls[15:]

@@ -16,20 +16,26 @@ from effkeras.litert.flatbuffer import operators
 from effkeras.litert.latency import Plan, distribution, rounds
 from effkeras.support import results
 from effkeras.support.measurements import Delegation, Latency
-from export.delegates import trial
-from export.delegates.delegate import DELEGATES, Absent, UnusableError
-from export.delegates.host.compiled_gpu import CompiledGpu
+from export.delegates import probe
+from export.delegates.delegate import (
+    DELEGATES,
+    Absent,
+    BenchmarkCase,
+    UnusableError,
+    checked_names,
+    host_delegates,
+)
+from export.delegates.host.compiled import CompiledGpu
 from export.delegates.host.edgetpu import EdgeTpu, EdgeTpuSession
 from export.delegates.host.interpreter_cpu import PLAIN
-from export.delegates.names import checked_names, host_delegates
-from export.delegates.timing import Job, time_here
-from export.delegates.trial import Trial, try_out
+from export.delegates.probe import Probe, probe_file
+from export.delegates.timing import time_here
 
 PLAN = Plan(runs=4, warmup=1)
 
 
 def in_process(*names, threads=1):
-    return [Job(small_tflite(), name, threads, in_advance=False) for name in names]
+    return [BenchmarkCase(small_tflite(), name, threads, probed=False) for name in names]
 
 
 def test_the_delegates_of_every_machine_are_timed():
@@ -60,7 +66,7 @@ def test_a_compiled_model_gives_what_the_interpreter_gives():
 
 def test_what_is_absent_keeps_its_place_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
-    jobs = [*in_process("plain"), Job(small_tflite(), "edgetpu"), *in_process("edgetpu", "plain")]
+    jobs = [*in_process("plain"), BenchmarkCase(small_tflite(), "edgetpu"), *in_process("edgetpu", "plain")]
     first, absent, follows, last = time_here(jobs, PLAN)
     assert isinstance(first, Latency)
     assert isinstance(last, Latency)
@@ -70,7 +76,7 @@ def test_what_is_absent_keeps_its_place_and_says_how_to_get_it(monkeypatch):
 
 def test_nothing_but_absent_delegates_is_no_error(monkeypatch):
     monkeypatch.setattr("export.delegates.host.edgetpu.LIBRARIES", {sys.platform: "libnosuch.so.1"})
-    (absent,) = time_here([Job(small_tflite(), "edgetpu")], PLAN)
+    (absent,) = time_here([BenchmarkCase(small_tflite(), "edgetpu")], PLAN)
     assert isinstance(absent, Absent)
 
 
@@ -117,14 +123,14 @@ def test_the_compiled_operators_are_the_edge_tpus_share():
 
 
 def test_a_gpu_without_a_loader_is_absent(monkeypatch):
-    monkeypatch.setattr("export.delegates.host.compiled_gpu.LOADER", "libnosuch-vulkan.so.1")
+    monkeypatch.setattr("export.delegates.host.compiled.LOADER", "libnosuch-vulkan.so.1")
     if sys.platform == "linux":
         assert "libnosuch-vulkan" in CompiledGpu().missing()
     assert "VK_ICD_FILENAMES" in CompiledGpu().how_to_get
 
 
 def test_a_gpu_runs_or_is_absent():
-    (found,) = time_here([Job(small_tflite(), "compiled-gpu")], PLAN)
+    (found,) = time_here([BenchmarkCase(small_tflite(), "compiled-gpu")], PLAN)
     if isinstance(found, Absent):
         assert found.reason
     else:
@@ -132,14 +138,14 @@ def test_a_gpu_runs_or_is_absent():
 
 
 def test_a_trial_tells_the_memory_that_a_file_takes():
-    done = try_out(small_tflite(), "xnnpack", 1)
+    done = probe_file(small_tflite(), "xnnpack", 1)
     assert done.failure is None
     assert 0 < done.peak_bytes < 200e6
 
 
 def test_a_trial_gives_the_reason_of_a_failure():
-    assert "Edge TPU" in try_out(small_tflite(), "edgetpu", 1).failure
-    assert "not a .tflite file" in try_out(b"not a model", "plain", 1).failure
+    assert "Edge TPU" in probe_file(small_tflite(), "edgetpu", 1).failure
+    assert "not a .tflite file" in probe_file(b"not a model", "plain", 1).failure
 
 
 @pytest.mark.parametrize(
@@ -152,8 +158,8 @@ def test_a_trial_gives_the_reason_of_a_failure():
 def test_a_driver_that_takes_its_process_down_is_reported(tmp_path, monkeypatch, body, failure):
     (tmp_path / "crashing.py").write_text(body)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(trial, "_MODULE", "crashing")
-    found = try_out(b"", "xnnpack", 1)
+    monkeypatch.setattr(probe, "_MODULE", "crashing")
+    found = probe_file(b"", "xnnpack", 1)
     assert found.peak_bytes is None
     assert re.search(failure, found.failure)
 
@@ -236,4 +242,4 @@ def test_names_are_checked():
 def test_impossible_plans_are_refused(plan):
     with pytest.raises(EffkerasError, match="at least 1 run"):
         time_here(in_process("plain"), plan)
-    assert Trial().failure is None
+    assert Probe().failure is None

@@ -1,4 +1,7 @@
-"""LiteRT's CompiledModel on the GPU: WebGPU on Vulkan, on a machine without one in Debian's SwiftShader."""
+"""LiteRT's CompiledModel on the CPU, and on the GPU.
+
+On the GPU it runs on WebGPU, which is Vulkan; on a machine without a GPU Debian's SwiftShader serves.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,35 @@ from export.delegates.delegate import DELEGATES
 if TYPE_CHECKING:
     from effkeras.litert.latency import Session
 
-# The loader that LiteRT's accelerator opens at run time, on Linux.
+# The Vulkan loader that LiteRT's accelerator opens at run time, on Linux.
 LOADER = "libvulkan.so.1"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledCpu:
+    """CompiledModel on the CPU, on 1..n threads: XNNPACK underneath, behind another interface."""
+
+    name: str = "compiled-cpu"
+    title: str = "compiled CPU"
+    how_to_get: str = "pip install -U 'ai-edge-litert>=2.1'"
+    takes_threads: bool = True
+
+    def missing(self) -> str | None:
+        """What an older ai-edge-litert lacks."""
+        found = importlib.util.find_spec("ai_edge_litert.compiled_model")
+        return None if found else "this ai-edge-litert has no CompiledModel"
+
+    def open(self, flatbuffer: bytes, threads: int) -> Session:
+        """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
+        from ai_edge_litert.compiled_model import CpuOptions, HardwareAccelerator, Options
+
+        from export.delegates.compiled import compile_for
+
+        options = Options(HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads))
+        return compile_for(flatbuffer, options)
+
+
+DELEGATES.register("compiled-cpu")(CompiledCpu())
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +61,7 @@ class CompiledGpu:
     takes_threads: bool = False
 
     def missing(self) -> str | None:
-        """A Vulkan loader that is not there; whether it finds a GPU, only a trial shows."""
+        """A Vulkan loader that is not there; whether it finds a GPU, only a probe shows."""
         if not importlib.util.find_spec("ai_edge_litert.compiled_model"):
             return "this ai-edge-litert has no CompiledModel"
         return None if sys.platform != "linux" or _loads(LOADER) else f"no Vulkan loader ({LOADER})"

@@ -19,24 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras.support.errors import EffkerasError
-from export.delegates.names import host_delegates
+from export.delegates.delegate import host_delegates
 
 PATIENCE = 300  # seconds that loading and two runs may take
 _RUNS = 2
-_MODULE = "export.delegates.trial"
+_MODULE = "export.delegates.probe"
 # proc(5): "5" in clear_refs sets the peak back to what is in use.
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Probe:
     """What a first run showed: the peak of memory that file and delegate add, or why it failed."""
 
     peak_bytes: int | None = None
     failure: str | None = None
 
 
-def try_out(flatbuffer: bytes, delegate: str, threads: int) -> Trial:
+def probe_file(flatbuffer: bytes, delegate: str, threads: int) -> Probe:
     """Loads a file, runs it twice, and tells the memory that took at most.
 
     Args:
@@ -56,10 +56,10 @@ def main(argv: list[str]) -> None:
     """The child's side: MODULE DELEGATE THREADS FILE ANSWER; importing the module registers the delegate."""
     module, delegate, threads, file, answer = argv
     importlib.import_module(module)
-    Path(answer).write_text(json.dumps(_tried(delegate, int(threads), Path(file).read_bytes())))
+    Path(answer).write_text(json.dumps(_probe(delegate, int(threads), Path(file).read_bytes())))
 
 
-def _answer(words: list[str], answer: Path) -> Trial:
+def _answer(words: list[str], answer: Path) -> Probe:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
@@ -71,10 +71,10 @@ def _answer(words: list[str], answer: Path) -> Trial:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Trial(failure=f"it did not finish two runs within {PATIENCE} s")
+        return Probe(failure=f"it did not finish two runs within {PATIENCE} s")
     if answer.is_file() and done.returncode == 0:
-        return Trial(**json.loads(answer.read_text()))
-    return Trial(failure=_crash(done.returncode, done.stderr.decode(errors="replace")))
+        return Probe(**json.loads(answer.read_text()))
+    return Probe(failure=_crash(done.returncode, done.stderr.decode(errors="replace")))
 
 
 def _crash(code: int, said: str) -> str:
@@ -83,7 +83,7 @@ def _crash(code: int, said: str) -> str:
     return f"its process died ({how}){': ' + lines[-1] if lines else ''}"
 
 
-def _tried(delegate: str, threads: int, flatbuffer: bytes) -> dict[str, int | str | None]:
+def _probe(delegate: str, threads: int, flatbuffer: bytes) -> dict[str, int | str | None]:
     opener = host_delegates()[delegate]
     _load_libraries()
     before = _memory_now()

@@ -1,0 +1,202 @@
+"""TensorFlow Lite's `benchmark_model` on a phone: its accelerators, its calls, and the figures of its logs.
+
+The flags and what they do: tensorflow/lite/tools/benchmark/README.md.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.latency import Plan
+from effkeras.support.measurements import Delegation, Latency
+from effkeras.support.tables import read_toml
+from export.delegates.adb import Phone, PhoneError
+from export.delegates.benchmark_log import BenchmarkLog, failed, read_log
+from export.delegates.delegate import ANDROID, BenchmarkCase
+
+_TABLE = Path(__file__).with_name("accelerators.toml")
+_PROPERTIES = Path(__file__).with_name("phone_properties.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A way to run a file on the phone: flags of benchmark_model, and what its log calls the delegate."""
+
+    name: str
+    title: str
+    flags: tuple[str, ...]
+    logged: tuple[str, ...]
+    takes_threads: bool
+    advice: str
+
+
+def accelerators() -> dict[str, Accelerator]:
+    """The ways to run on a phone, by name."""
+    return {
+        name: Accelerator(
+            f"{ANDROID}-{name}",
+            entry["title"],
+            tuple(entry["flags"]),
+            tuple(entry["logged"]),
+            entry["takes_threads"],
+            entry["advice"],
+        )
+        for name, entry in read_toml(_TABLE).items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A case on the phone: how it runs, and where its file lies there."""
+
+    case: BenchmarkCase
+    accelerator: Accelerator
+    remote: str
+
+    def flags(self) -> list[str]:
+        """What is the same in every call."""
+        threads = [f"--num_threads={self.case.threads}"] if self.accelerator.takes_threads else []
+        return [f"--graph={self.remote}", *threads, *self.accelerator.flags]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A part of the runs of a case: so many timed ones, so many before them."""
+
+    runs: int
+    warmup: int
+
+    def flags(self) -> list[str]:
+        """Without a least time: by default the tool runs for a second, however few runs are asked."""
+        return [
+            f"--num_runs={self.runs}",
+            f"--warmup_runs={self.warmup}",
+            "--min_secs=0",
+            "--warmup_min_secs=0",
+            "--report_peak_memory_footprint=true",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A phone with the benchmark in a folder of it, and what is known of the phone."""
+
+    phone: Phone
+    folder: str
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def prepare(cls, phone: Phone, folder: str, binary: Path) -> Bench:
+        """Puts the benchmark into a folder of the phone. Raises PhoneError when that fails."""
+        remote = f"{folder}/benchmark_model"
+        phone.push(binary, remote)
+        phone.run(["chmod", "755", remote], timeout=30)
+        facts = {name: phone.property(key) for name, key in read_toml(_PROPERTIES).items()}
+        return cls(phone, folder, {"phone": facts, "serial": phone.serial})
+
+    def push(self, cases: Sequence[BenchmarkCase]) -> list[Entry]:
+        """The cases with their files on the phone, each file once. Raises PhoneError when that fails."""
+        ways = accelerators()
+        places: dict[bytes, str] = {}
+        for case in cases:
+            if case.flatbuffer not in places:
+                places[case.flatbuffer] = f"{self.folder}/{len(places)}.tflite"
+                self._push(case.flatbuffer, places[case.flatbuffer])
+        return [Entry(case, ways[case.delegate], places[case.flatbuffer]) for case in cases]
+
+    def time(self, entry: Entry, turn: Turn) -> BenchmarkLog:
+        """Runs a turn; a phone that went away is a log that says so."""
+        return self._call([*entry.flags(), *turn.flags()])
+
+    def profile(self, entry: Entry, turn: Turn) -> BenchmarkLog:
+        """Runs a turn that tells what each operator takes, which costs time itself."""
+        return self._call([*entry.flags(), *turn.flags(), "--enable_op_profiling=true"])
+
+    def _push(self, content: bytes, remote: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
+            file = Path(folder, Path(remote).name)
+            file.write_bytes(content)
+            self.phone.push(file, remote)
+
+    def _call(self, flags: Sequence[str]) -> BenchmarkLog:
+        try:
+            return read_log(self.phone.run([f"{self.folder}/benchmark_model", *flags]).said)
+        except PhoneError as error:
+            return failed(str(error))
+
+
+def failure(log: BenchmarkLog, accelerator: Accelerator) -> str | None:
+    """Why the figures of a log are not those of the accelerator; the tool itself falls back to the CPU."""
+    if log.error is not None:
+        return log.error
+    unknown = [flag for flag in accelerator.flags if flag in log.unknown_flags]
+    if unknown:
+        return f"this benchmark binary does not know {unknown[0]}"
+    if any(name in log.refused for name in accelerator.logged):
+        return "it takes no operator of this file"
+    if any(one.name in accelerator.logged for one in log.applied):
+        return None
+    return log.complaint or "the log does not say that it was used"
+
+
+def latency(
+    case: BenchmarkCase,
+    accelerator: Accelerator,
+    plan: Plan,
+    logs: Sequence[BenchmarkLog],
+    details: Mapping[str, Any],
+) -> Latency:
+    """Of all turns: the shortest, the mean of all runs, and the medians of the turns' medians and p95."""
+    turns = [log.statistics for log in logs if log.statistics is not None]
+    runs = sum(one.count for one in turns)
+    mean = sum(one.mean_us * one.count for one in turns) / runs
+    medians = [one.median_us for one in turns if one.median_us is not None]
+    p95s = [one.p95_us for one in turns if one.p95_us is not None]
+    return Latency(
+        accelerator.name,
+        accelerator.title,
+        case.threads,
+        plan.runs,
+        plan.warmup,
+        min(one.min_us for one in turns) / 1e3,
+        mean / 1e3,
+        statistics.median(medians) / 1e3 if medians else None,
+        statistics.median(p95s) / 1e3 if p95s else None,
+        delegation(logs[0], accelerator, case.flatbuffer),
+        peak_bytes(logs),
+        details,
+    )
+
+
+def delegation(log: BenchmarkLog, accelerator: Accelerator, flatbuffer: bytes) -> Delegation:
+    """What the lines of a log about the delegate say, together."""
+    own = [one for one in log.applied if one.name in accelerator.logged]
+    total = len(operators(flatbuffer))
+    whole = next((one.whole for one in own if one.whole is not None), None)
+    nodes = next((one.nodes for one in own if one.nodes is not None), total if whole else None)
+    partitions = next((one.partitions for one in own if one.partitions is not None), None)
+    return Delegation(total, nodes, partitions, whole)
+
+
+def peak_bytes(logs: Sequence[BenchmarkLog]) -> int | None:
+    """The most memory of all turns."""
+    memory = [log.memory_mb for log in logs if log.memory_mb is not None]
+    return round(max(memory) * 2**20) if memory else None
+
+
+def details(logs: Sequence[BenchmarkLog], profile: BenchmarkLog) -> dict[str, Any]:
+    """What else a row tells: time of loading, the tool's version, milliseconds by operator."""
+    loading = [log.init_us for log in logs if log.init_us is not None]
+    nodes = [{"op": one.kind, "name": one.name, "ms": one.ms} for one in profile.nodes]
+    return {
+        "turns": len(logs),
+        "load_ms": statistics.median(loading) / 1e3 if loading else None,
+        "benchmark_version": logs[0].version,
+        "profile": nodes,
+    }
