@@ -1,4 +1,9 @@
-"""Names beside points, placed so that they cover neither each other nor the points."""
+"""Names beside points, placed so that they cover neither each other nor the points.
+
+adjustText 1.4.0 with its defaults was tried on one crowded chart (24 points of 3 runs, int8 variants close
+together) and not adopted: it wrote names of the middle run over each other, where this joins near points
+into one name. On that chart this module moves some names over the axis' numbers, which adjustText did not.
+"""
 
 from __future__ import annotations
 
