@@ -117,7 +117,7 @@ class Ledger:
     def __init__(
         self, log: Log, locks: Path, limits: Limits, replica: Callable[[], Replica], seed: int
     ) -> None:
-        """`replica` makes a strategy that has not followed the log yet; `locks` is the folder of the locks."""
+        """`replica` makes a strategy that has not followed the log yet; `locks` is the lock folder."""
         self._log = log
         self._locks = locks
         self._limits = limits

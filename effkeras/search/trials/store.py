@@ -10,7 +10,7 @@ one core, 20 genes, CPU time (least of 60): an ask takes 28 ms by the API and 0.
 writes a result in five transactions. After 163 kills of a process that wrote 45 trials through it, no ask was
 incomplete, but one running trial had a part of its result. After 200 kills of processes that wrote 195 trials
 by SQL, no ask and no result was incomplete, none was written twice, and the strategy followed the whole log.
-`tests/search/trials/test_kills.py` repeats the kills on bare writers: 200 kills, 1526 trials, the same result.
+`tests/search/trials/test_kills.py` repeats the kills on bare writers: 200 kills, 1,526 trials, same result.
 """
 
 from __future__ import annotations
