@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from quantize.formats import Format
 from quantize.specs import ClusterSpec, PtqSpec
-from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
+from quantize.steps.step import STEPS, Context, Stage, TfmotStep, Word, check_no_depthwise
+
+if TYPE_CHECKING:
+    from effkeras.graph.rewrite import Graph
+    from quantize.magnitude.selection import Selection
 
 
 @STEPS.register("cluster")
-class Cluster(RecipeStep[ClusterSpec]):
+class Cluster(TfmotStep[ClusterSpec]):
     """See `quantize.magnitude.clustering`."""
 
+    tfmot_verb = "cluster"
     spec_class = ClusterSpec
     order = 40
     words = (
@@ -26,9 +32,12 @@ class Cluster(RecipeStep[ClusterSpec]):
         if self.spec.clusters < 2:
             yield "cluster needs at least 2 values"
 
-    def tfmot_problem(self, io: str) -> str:
-        """The tool clusters."""
-        return ""
+    def tfmot_kernels(self, graph: Graph) -> Selection:
+        """All but depthwise kernels."""
+        from quantize.magnitude.selection import KernelFilter, select
+
+        check_no_depthwise(self.spec.depthwise)
+        return select(graph, KernelFilter(self.spec.skip))
 
     def stages(self, context: Context) -> Iterator[Stage]:
         """One, whose training moves the clusters' centres."""

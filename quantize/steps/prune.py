@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
+from effkeras.support.errors import EffkerasError
 from quantize.formats import Format
 from quantize.specs import PruneSpec, PtqSpec
-from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word, unchanged
+from quantize.steps.step import STEPS, TFMOT, Context, Stage, TfmotStep, Word, check_no_depthwise, unchanged
+
+if TYPE_CHECKING:
+    import keras
+
+    from effkeras.graph.rewrite import Graph
+    from effkeras.support.tables import Table
+    from quantize.magnitude.selection import Selection
+    from quantize.report import StepReport
 
 
 @STEPS.register("prune")
-class Prune(RecipeStep[PruneSpec]):
+class Prune(TfmotStep[PruneSpec]):
     """See `quantize.magnitude.pruning`."""
 
+    tfmot_verb = "prune"
     spec_class = PruneSpec
     order = 30
     words = (
@@ -44,9 +55,33 @@ class Prune(RecipeStep[PruneSpec]):
         if not 0 < self.spec.sparsity < 1:
             yield "prune must make more than 0 and less than 100 % zeros"
 
-    def tfmot_problem(self, io: str) -> str:
-        """The tool prunes."""
-        return ""
+    def tfmot_options(self) -> Table:
+        """The pattern, as the tool's pruning wrappers take it."""
+        from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
+
+        if self.spec.scope == "global":
+            raise EffkerasError(f'{TFMOT} prunes layer by layer; set scope to "layer"')
+        pattern = parse_pattern(self.spec.pattern, self.spec.pooling)
+        options: dict[str, tuple[int, int] | str] = {}
+        if isinstance(pattern, Groups):
+            options = {"sparsity_m_by_n": (pattern.size - pattern.kept, pattern.size)}
+        elif isinstance(pattern, Blocks) and (pattern.rows, pattern.columns) != (1, 1):
+            pooling = {"average": "AVG", "max": "MAX"}[pattern.pooling]
+            options = {"block_size": (pattern.rows, pattern.columns), "block_pooling_type": pooling}
+        return {"pattern": options}
+
+    def tfmot_kernels(self, graph: Graph) -> Selection:
+        """All that the step prunes, without depthwise kernels."""
+        from quantize.magnitude.pruning import select_prunable
+
+        check_no_depthwise(self.spec.depthwise)
+        return select_prunable(graph, self.spec)
+
+    def tfmot_report(self, before: keras.Model, after: keras.Model) -> StepReport:
+        """The report of pruning."""
+        from quantize.magnitude.pruning import finish_pruning
+
+        return finish_pruning(before, after, self.spec).report
 
     def stages(self, context: Context) -> Iterator[Stage]:
         """One, whose training makes the zeros."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
+from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table
 from quantize.formats import Format
 from quantize.specs import RANGE_WORDS, PtqSpec, QatSpec
-from quantize.steps.step import STEPS, Context, RecipeStep, Stage, Word
+from quantize.steps.step import STEPS, TFMOT, Context, Stage, TfmotStep, Word
+
+if TYPE_CHECKING:
+    from effkeras.graph.rewrite import Graph
+    from quantize.magnitude.selection import Selection
 
 
 @STEPS.register("qat")
-class Qat(RecipeStep[QatSpec]):
+class Qat(TfmotStep[QatSpec]):
     """See `quantize.aware.quantization_aware`."""
 
+    tfmot_verb = "quantize"
+    tfmot_whole = True
     spec_class = QatSpec
     order = 60
     words = (Word("qat", "trained with quantization", lambda: {"ranges": "ema"}),)
@@ -36,6 +44,16 @@ class Qat(RecipeStep[QatSpec]):
         if io == "uint8":
             return "makes artifacts with inputs and outputs of float32 or int8; use --io int8"
         return ""
+
+    def tfmot_kernels(self, graph: Graph) -> Selection:
+        """All kernels but those that `skip` names."""
+        from quantize.magnitude.selection import KernelFilter, select
+
+        if self.spec.ranges != "ema":
+            raise EffkerasError(f'{TFMOT} cannot learn ranges; set ranges to "ema"')
+        if self.spec.keep_clusters:
+            raise EffkerasError(f"{TFMOT} gives no clustered weights back; set keep_clusters to false")
+        return select(graph, KernelFilter(self.spec.skip, depthwise=True))
 
     def stages(self, context: Context) -> Iterator[Stage]:
         """One."""

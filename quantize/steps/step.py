@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from effkeras.support.errors import EffkerasError
 from effkeras.support.registry import Registry
 from effkeras.support.tables import Table
 from quantize.formats import Format
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from effkeras.data.records import LabelledData
+    from effkeras.graph.rewrite import Graph
     from effkeras.training.callbacks import Hook
+    from quantize.magnitude.selection import Selection
     from quantize.specs import PtqSpec
+
+TFMOT = "tensorflow-model-optimization"
 
 Spec = TypeVar("Spec")
 Wrap = Callable[["keras.Model"], "keras.Model"]
@@ -133,6 +138,40 @@ class RecipeStep(ABC, Generic[Spec]):
     @abstractmethod
     def stages(self, context: Context) -> Iterator[Stage]:
         """The changes of the model, in order."""
+
+
+class TfmotStep(RecipeStep[Spec]):
+    """A step that tensorflow-model-optimization can do too.
+
+    Attributes:
+        tfmot_verb: what it does to a model, for messages.
+        tfmot_whole: whether it also takes layers without kernels.
+    """
+
+    tfmot_verb: ClassVar[str]
+    tfmot_whole: ClassVar[bool] = False
+
+    def tfmot_problem(self, io: str) -> str:
+        """The tool does the step."""
+        return ""
+
+    def tfmot_options(self) -> Table:
+        """Options for the worker beside the spec; EffkerasError for a spec that the tool cannot follow."""
+        return {}
+
+    @abstractmethod
+    def tfmot_kernels(self, graph: Graph) -> Selection:
+        """The kernels that the tool changes; EffkerasError for a spec that the tool cannot follow."""
+
+    def tfmot_report(self, before: keras.Model, after: keras.Model) -> StepReport | None:
+        """The step's own report on what the tool did; None for the report of every step."""
+        return None
+
+
+def check_no_depthwise(depthwise: bool) -> None:
+    """Raises EffkerasError for depthwise kernels, which the tool would skip silently."""
+    if depthwise:
+        raise EffkerasError(f"{TFMOT} neither prunes nor clusters depthwise kernels; set depthwise to false")
 
 
 def unchanged(name: str) -> Begin:

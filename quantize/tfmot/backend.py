@@ -36,13 +36,11 @@ from effkeras.support.console import note, progress, track
 from effkeras.support.errors import EffkerasError
 from effkeras.training.pipeline import BatchSpec, training_batches
 from quantize.distillation import meaning
-from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
-from quantize.magnitude.pruning import finish_pruning, select_prunable
-from quantize.magnitude.selection import KernelFilter, Selection, select
 from quantize.magnitude.sparsity import relative_change, sparsity_of
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
 from quantize.splits import StepTraining
+from quantize.steps.step import STEPS, TfmotStep
 from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
 
 WORKER = "quantize.tfmot.worker"
@@ -118,7 +116,7 @@ class _Worker:
 
     def __init__(self, folder: Path, graph: Graph, task: Table):
         self._folder = folder
-        self._verb = {"prune": "prune", "cluster": "cluster", "qat": "quantize"}[task["step"]]
+        self._verb = task["verb"]
         (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
         np.savez(folder / "weights.npz", **weights_of(graph))  # type: ignore[arg-type]
 
@@ -193,15 +191,14 @@ def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph
     check_finite(model)
     graph = Graph.of(model)
     _check_classifier(graph.model)
-    step = {PruneSpec: "prune", ClusterSpec: "cluster", QatSpec: "qat"}[type(spec)]
-    task: dict[str, Any] = {"step": step, "spec": dataclasses.asdict(spec), "tune": dataclasses.asdict(tune)}
+    step = _step(spec)
+    own = {"spec": dataclasses.asdict(spec), "tune": dataclasses.asdict(tune), **step.tfmot_options()}
+    task: dict[str, Any] = {"step": step.name, "verb": step.tfmot_verb, **own}
     task |= {"graph": described(graph), "from_logits": meaning(graph.model.outputs[0]) == "logits"}
     task |= {"has_zeros": sparsity_of(graph.model).share > 0}
-    if isinstance(spec, PruneSpec):
-        task |= {"pattern": _pattern(spec)}
-    chosen = _selected(graph, spec)
+    chosen = step.tfmot_kernels(graph)
     left_out = {one.name for one in chosen.skipped}
-    names = task["graph"]["layers"] if step == "qat" else {one.name for one in chosen.targets}
+    names = task["graph"]["layers"] if step.tfmot_whole else {one.name for one in chosen.targets}
     return graph, task | {"layers": sorted(set(names) - left_out)}
 
 
@@ -211,33 +208,12 @@ def _check_classifier(model: keras.Model) -> None:
         raise EffkerasError(f"{TOOL} trains classifiers only here, and {model.name!r} puts out {names}")
 
 
-def _selected(graph: Graph, spec: StepSpec) -> Selection:
-    """The kernels that a step takes; the tool prunes and clusters no depthwise ones, without a word."""
-    if isinstance(spec, QatSpec):
-        if spec.ranges != "ema":
-            raise EffkerasError(f'{TOOL} cannot learn ranges; set ranges to "ema"')
-        if spec.keep_clusters:
-            raise EffkerasError(f"{TOOL} gives no clustered weights back; set keep_clusters to false")
-        return select(graph, KernelFilter(spec.skip, depthwise=True))
-    if spec.depthwise:
-        raise EffkerasError(f"{TOOL} neither prunes nor clusters depthwise kernels; set depthwise to false")
-    return (
-        select_prunable(graph, spec)
-        if isinstance(spec, PruneSpec)
-        else select(graph, KernelFilter(spec.skip))
-    )
-
-
-def _pattern(spec: PruneSpec) -> dict[str, tuple[int, int] | str]:
-    if spec.scope == "global":
-        raise EffkerasError(f'{TOOL} prunes layer by layer; set scope to "layer"')
-    pattern = parse_pattern(spec.pattern, spec.pooling)
-    if isinstance(pattern, Groups):
-        return {"sparsity_m_by_n": (pattern.size - pattern.kept, pattern.size)}
-    if isinstance(pattern, Blocks) and (pattern.rows, pattern.columns) != (1, 1):
-        pooling = {"average": "AVG", "max": "MAX"}[pattern.pooling]
-        return {"block_size": (pattern.rows, pattern.columns), "block_pooling_type": pooling}
-    return {}
+def _step(spec: StepSpec) -> TfmotStep[Any]:
+    """The step that has such a spec."""
+    found = ((name, step) for name, step in STEPS.entries().items() if step.spec_class is type(spec))
+    name, step = next(found)
+    assert issubclass(step, TfmotStep)
+    return step(name, spec)
 
 
 def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, training: StepTraining) -> None:
@@ -267,13 +243,14 @@ def _artifact(path: Path, model: keras.Model, spec: ModelSpec) -> bytes | None:
 
 
 def _report(graph: Graph, after: keras.Model, spec: StepSpec) -> StepReport:
-    if isinstance(spec, PruneSpec):
-        return finish_pruning(graph.model, after, spec).report
-    chosen = _selected(graph, spec)
+    step = _step(spec)
+    own = step.tfmot_report(graph.model, after)
+    if own is not None:
+        return own
+    chosen = step.tfmot_kernels(graph)
     names = dict.fromkeys(target.name for target in chosen.targets)
     layers = [_entry(graph.model.get_layer(name), after.get_layer(name)) for name in names]
-    step = "cluster" if isinstance(spec, ClusterSpec) else "qat"
-    return StepReport(step, (*layers, *chosen.skipped), ERROR_IS)
+    return StepReport(step.name, (*layers, *chosen.skipped), ERROR_IS)
 
 
 def _entry(before: keras.Layer, after: keras.Layer) -> LayerReport:
