@@ -1,1 +1,1 @@
-"""What a model is, as data: records, block and genotype grammar, the scaling law, the zoo."""
+"""Model definitions as data: records, block and genotype grammar, compound scaling, the zoo."""

@@ -1,11 +1,11 @@
-"""The block-string grammar that MBConv networks are written in.
+"""The block-string grammar of MBConv networks.
 
-`r2_k3_s2_e6_i16_o24_se0.25` is two repeats of a 3x3 block of stride 2 that expands 16 channels
-sixfold, squeezes to a quarter of them and ends with 24 (EfficientNet reference code, BlockDecoder).
-Further tokens: `c1` is a fused block, one dense convolution for expansion and depthwise (EfficientNetV2);
-`k3.5.7` filters a third of the channels each with kernels 3, 5 and 7, `a1.1` and `p1.1` expand and
-project in two groups (MixNet); `sw`, `hs`, `re` and `re6` are the block's own activation, swish, hard swish,
-ReLU or ReLU6; `noskip` leaves the shortcut out.
+`r2_k3_s2_e6_i16_o24_se0.25` is two repeats of a 3x3 block with stride 2, 16 input channels, expansion by
+6, squeeze-and-excitation with ratio 0.25, and 24 output channels (EfficientNet reference code, BlockDecoder).
+Further tokens: `c1` is a fused block, in which one dense convolution replaces expansion and depthwise
+convolution (EfficientNetV2); `k3.5.7` splits the channels into thirds with kernels 3, 5 and 7; `a1.1` and
+`p1.1` expand and project in two groups (MixNet); `sw`, `hs`, `re` and `re6` set the block's activation to
+swish, hard swish, ReLU or ReLU6; `noskip` omits the shortcut.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FLAGS: dict[str, tuple[str, bool | str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One decoded block string: blocks of one shape, before any scaling."""
+    """One decoded block string: a stage of equal blocks, before any scaling."""
 
     kernels: tuple[int, ...]
     outputs: int
@@ -51,7 +51,7 @@ class Stage:
 
 
 def decode(text: str) -> Stage:
-    """Reads one block string; EffkerasError names the token that is not understood."""
+    """Reads one block string. Raises EffkerasError, naming the invalid token."""
     values: dict[str, Any] = {}
     for token in text.split("_"):
         name, value = _decode_token(token, text)
@@ -112,7 +112,7 @@ def _decode_token(token: str, text: str) -> tuple[str, Any]:
     if key not in _INTEGERS:
         raise EffkerasError(f"block string {text!r}: {token!r} is not understood")
     if key == "s" and len(number) == 2 and number[0] == number[1]:
-        number = number[0]  # the reference code writes the stride of each axis: s22
+        number = number[0]  # the reference code repeats the stride for each axis: s22
     if "." in number:
         raise EffkerasError(f"block string {text!r}: {token!r} must be a whole number")
     return _INTEGERS[key], int(number)

@@ -1,7 +1,7 @@
-"""What a model is: frozen records that a TOML definition is read into.
+"""Model definitions: the frozen records that a TOML definition is read into.
 
-Every record mirrors a table of the definition, so a definition and a record can be written as each
-other without loss. Nothing here imports TensorFlow or Keras.
+Each record mirrors a table of the definition, so the conversion loses nothing in either direction. Nothing
+here imports TensorFlow or Keras.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from effkeras.support.files import safe_name
 from effkeras.support.tables import Table, to_record, to_table
 
 SCHEMA = 1
-# Sides of an input, in pixels.
+# Limits of an input's height and width, in pixels.
 SMALLEST, LARGEST = 32, 16384
-# Of a pyramid or head; the largest published detector has 8 and 5.
+# The limit of BiFPN cells and head layers; the largest published detector has 8 and 5.
 MOST_LAYERS = 100
 
 Family = Literal[
@@ -39,12 +39,12 @@ Family = Literal[
 Head = Literal["detect", "segment"]
 HEADS: tuple[Head, ...] = ("detect", "segment")
 BACKGROUND = "background"
-MOST_MASK_CLASSES = 255  # a label map is 8 bits deep, and 255 means ignored
+MOST_MASK_CLASSES = 255  # label maps hold uint8 values, and 255 means ignore
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """How an image becomes the network's input; the one description used everywhere.
+    """How an image becomes the network's input; all code uses this one record.
 
     `size` is (height, width) in pixels; `mean` and `std` are per RGB channel on the 0..255 scale.
     """
@@ -70,17 +70,17 @@ class FpnSpec:
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """The class and box heads, shared by all levels but for batch normalisation."""
+    """The class and box heads. All levels share their layers, except batch normalisation."""
 
     repeats: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpec:
-    """The head that gives every pixel a class.
+    """The segmentation head, which predicts a class for each pixel.
 
-    With `classes` 0 the mask classes follow the boxes': 0 is the background, c the detector's class c - 1.
-    Otherwise it counts all mask classes, the first included, and `labels` may name them.
+    With `classes` 0 the mask classes follow the detector's: 0 is the background, c the detector's class
+    c - 1. Otherwise `classes` counts all mask classes, including class 0, and `labels` may name them.
     """
 
     classes: int = 0
@@ -103,10 +103,10 @@ class AnchorSpec:
 
 @dataclass(frozen=True, slots=True)
 class NmsSpec:
-    """Non-maximum suppression, and what goes into it.
+    """Non-maximum suppression, and its input.
 
-    With `max_inputs` 0 that is the best class of each anchor; otherwise so many of the strongest pairs of
-    anchor and class, which keeps second guesses (the reference's `max_nms_inputs`, as it evaluates COCO).
+    With `max_inputs` 0 the input is the best class of each anchor. Otherwise it is that many pairs of anchor
+    and class with the highest scores, as the reference evaluates COCO (its `max_nms_inputs`).
     """
 
     method: Literal["gaussian", "hard"] = "gaussian"
@@ -119,10 +119,10 @@ class NmsSpec:
 
 @dataclass(frozen=True, slots=True)
 class WeightsSpec:
-    """Weights known by name: a file beside the definition, or where they are published.
+    """Named weights: a file beside the definition, or a URL where they are published.
 
-    `sha256` or `md5` is the digest published with the file, `inside` the checkpoint's path in an archive
-    that holds several. `mean` and `std` replace the input's: weights bring the preprocessing that they
+    `sha256` or `md5` is the digest published with the file, `inside` the checkpoint's path in an archive of
+    several. `mean` and `std` replace those of the input, because weights need the preprocessing that they
     were trained with.
     """
 
@@ -139,7 +139,7 @@ class WeightsSpec:
 
 @dataclass(frozen=True, slots=True)
 class PublishedSpec:
-    """Figures that the authors published; `source` says where."""
+    """Figures that the authors published; `source` names the publication."""
 
     source: str
     parameters: int = 0
@@ -151,7 +151,7 @@ class PublishedSpec:
 class ModelSpec:
     """A resolved definition: everything needed to build the model.
 
-    `heads` are a detector's outputs: "detect" boxes, "segment" a class for each pixel; none means boxes.
+    `heads` lists a detector's outputs: "detect" boxes, "segment" a class per pixel; empty means boxes.
     """
 
     name: str
@@ -227,7 +227,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class DetectorParts:
-    """The tables that only a detector has, known to be present."""
+    """The tables that only a detector has, all present."""
 
     fpn: FpnSpec
     head: HeadSpec
@@ -236,7 +236,7 @@ class DetectorParts:
 
 
 def detector_parts(spec: ModelSpec) -> DetectorParts:
-    """The detector's tables; EffkerasError when the model is not a detector."""
+    """The detector's tables. Raises EffkerasError when the model is not a detector."""
     if spec.fpn is None or spec.head is None or spec.anchors is None or spec.nms is None:
         raise EffkerasError(f"{spec.name} is not a detector: it has no fpn, head, anchors and nms")
     return DetectorParts(spec.fpn, spec.head, spec.anchors, spec.nms)
@@ -252,7 +252,7 @@ def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
 
 
 def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
-    """The same model for other classes: their number, or their names."""
+    """The same model for other classes, given as their number or their names."""
     number = whole(classes)
     if number is not None:
         if number == spec.classes:
@@ -277,7 +277,7 @@ def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
         raise EffkerasError(f"a model needs a head; give {' or '.join(HEADS)}")
     chosen = tuple(head for head in HEADS if head in heads)
     return spec.replace(
-        heads=() if chosen == ("detect",) else chosen,  # as a definition that says nothing of heads
+        heads=() if chosen == ("detect",) else chosen,  # as in a definition without `heads`
         segment=spec.segment if "segment" in chosen else None,
     )
 
@@ -294,18 +294,18 @@ def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number of any type, numpy's too, as an int; None for all else, booleans included."""
+    """A whole number of any type (numpy too) as an int; None for other values, including booleans."""
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return int(value) if is_whole else None
 
 
 def _is_list(value: Any) -> bool:
-    """Whether a value has items in an order; numpy's arrays have, texts do not count."""
+    """Whether a value has ordered items, such as a numpy array; text does not count."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
 
 
 def checked(spec: ModelSpec, where: str = "") -> ModelSpec:
-    """The spec itself, after checks that types alone cannot make."""
+    """The spec itself, after checks beyond those of types."""
     safe_name(spec.name, f"{where}: the name" if where else "the model's name")
     where = where or spec.name
     for name in spec.weights:

@@ -1,17 +1,17 @@
-"""The genotype grammar that cells are written in (NASNet paper, section 3; PNASNet paper, section 3.1).
+"""The genotype grammar of cells (NASNet paper, section 3; PNASNet paper, section 3.1).
 
 A cell is a list of strings. Each but the last is a node, the sum of two operations on one map each:
 
     sep5x5(h) + sep3x3(p)
 
-`h` is the output of the cell before, `p` that of the cell before it, and `n0`, `n1`, ... are the nodes in
-order; a node takes maps that come before it. A bare map stands for itself: `avg3x3(h) + p`. The last
-string says which maps, side by side, are the cell's output; without it all nodes that no node takes are:
+`h` is the output of the previous cell, `p` that of the cell before it, and `n0`, `n1`, ... are the nodes in
+order; a node uses only earlier maps. A bare map is the identity: `avg3x3(h) + p`. The last string lists the
+maps that are concatenated to the cell's output; without it, these are all nodes that no node uses:
 
     concat(p, n0, n1)
 
-Operations: the thirteen of the NASNet search space, see `OPERATIONS`. Those on `h` and `p` halve the
-resolution in a reduction cell.
+Operations: the thirteen of the NASNet search space, see `OPERATIONS`. In a reduction cell, those on `h` and
+`p` halve the resolution.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAP = re.compile(r"h|p|n(?:0|[1-9]\d*)")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a branch does to its map; `kernel` is the window's side in pixels."""
+    """The operation of a branch; `kernel` is the window's side in pixels."""
 
     kind: Literal["identity", "separable", "average", "max", "conv", "factored", "dilated"]
     kernel: int = 1
@@ -59,7 +59,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Branch:
-    """An operation, by name, on one of the cell's maps: 0 is h, 1 is p, 2 is n0, 3 is n1, ..."""
+    """A named operation on one of the cell's maps: 0 is h, 1 is p, 2 is n0, 3 is n1, ..."""
 
     op: str
     source: int
@@ -70,19 +70,19 @@ Node = tuple[Branch, Branch]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """One decoded genotype: its nodes, and the maps that make up its output, in order."""
+    """One decoded genotype: its nodes, and the maps of its output in order."""
 
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
 
     @property
     def taken(self) -> set[int]:
-        """The maps that a node or the output takes."""
+        """The maps that a node or the output uses."""
         return {branch.source for node in self.nodes for branch in node} | set(self.outputs)
 
 
 def decode(genotype: Sequence[str]) -> Cell:
-    """Reads a genotype; EffkerasError names the string and what is wrong with it."""
+    """Reads a genotype. Raises EffkerasError with the invalid string and the reason."""
     texts = list(genotype)
     concat = _CONCAT.fullmatch(texts[-1]) if texts else None
     nodes = tuple(_node(index, text) for index, text in enumerate(texts[:-1] if concat else texts))
@@ -99,26 +99,26 @@ def encode(cell: Cell) -> tuple[str, ...]:
 
 
 def canonical(cell: Cell) -> Cell:
-    """The one form of all cells that differ only in the order of nodes, of terms and of outputs.
+    """The same form for all cells that differ only in the order of nodes, of terms and of outputs.
 
-    Two cells with equal canonical forms are the same search point.
+    Cells with equal canonical forms are the same point of the search space.
     """
     return min(_reordered(cell, order) for order in _orders(cell, ()))
 
 
 def loose_ends(nodes: Sequence[Node]) -> tuple[int, ...]:
-    """The nodes that no other node takes, as maps."""
+    """The nodes that no other node uses, as maps."""
     taken = {branch.source for node in nodes for branch in node}
     return tuple(number for number in range(FIRST_NODE, FIRST_NODE + len(nodes)) if number not in taken)
 
 
 def map_name(number: int) -> str:
-    """How the grammar writes a map: h, p, n0, n1, ..."""
+    """A map's name in the grammar: h, p, n0, n1, ..."""
     return {H: "h", P: "p"}.get(number, f"n{number - FIRST_NODE}")
 
 
 def checked(cell: Cell) -> Cell:
-    """The cell itself; EffkerasError for an unknown operation, a cycle, or what nothing takes."""
+    """The cell itself. Raises EffkerasError for an unknown operation, a cycle, or an unused map."""
     if not cell.nodes:
         raise EffkerasError("a cell needs a node, such as 'sep3x3(h) + p'")
     for index, node in enumerate(cell.nodes):
@@ -189,7 +189,7 @@ def _branch_text(branch: Branch) -> str:
 
 
 def _orders(cell: Cell, placed: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Orders of the nodes in which the one that sorts first always comes next; twins give several."""
+    """Orders of the nodes that place the first ready node in sort order; equal nodes give several."""
     if len(placed) == len(cell.nodes):
         yield placed
         return
@@ -212,7 +212,7 @@ def _reordered(cell: Cell, order: tuple[int, ...]) -> Cell:
 
 
 def _numbers(order: tuple[int, ...]) -> dict[int, int]:
-    """The new number of h, p and of the nodes placed so far, by their old one."""
+    """The new numbers of h, p and the nodes placed so far, by old number."""
     return {H: H, P: P, **{FIRST_NODE + old: FIRST_NODE + new for new, old in enumerate(order)}}
 
 

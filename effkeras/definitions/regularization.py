@@ -1,4 +1,4 @@
-"""Regularisers as options: dropout, stochastic depth and DropBlock, which act in training only.
+"""Regularisation options: dropout, stochastic depth and DropBlock, which act in training only.
 
 Nothing here imports TensorFlow or Keras.
 """
@@ -18,15 +18,15 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, slots=True)
 class Regularization:
-    """Regularisers that replace those of a definition; None leaves them as the definition says.
+    """Regularisers that replace those of a definition; None keeps the definition's value.
 
     Attributes:
-        dropout: share of the values before a classifier's last layer that is dropped.
-        survival: share of samples that the last block's branch keeps; stochastic depth falls linearly from 1
-            at the first block (Huang et al. 2016; EfficientNet: 0.8). In a cell network, what drop-path
-            keeps of the last cell's operations at the end of the training (NASNet: 0.6 to 1).
-        drop_block: share that the last maps of a block network keep at the end of the training, or a
-            `DropBlockSpec` that has the squares' size too (Ghiasi et al. 2018).
+        dropout: share of values dropped before a classifier's last layer.
+        survival: share of samples that keep the last block's branch; stochastic depth falls linearly from
+            1 at the first block (Huang et al. 2016; EfficientNet: 0.8). In a cell network, the share of the
+            last cell's operations that drop-path keeps at the end of training (NASNet: 0.6 to 1).
+        drop_block: share of values that the last maps of a block network keep at the end of training, or
+            a `DropBlockSpec`, which also sets the squares' size (Ghiasi et al. 2018).
     """
 
     dropout: float | None = None
@@ -37,7 +37,7 @@ class Regularization:
 def regularized(spec: ModelSpec, options: Regularization) -> ModelSpec:
     """The model with other regularisers.
 
-    Raises EffkerasError for a share outside 0..1, and for a regulariser that this model lacks.
+    Raises EffkerasError for a share outside 0..1, and for a regulariser that the model lacks.
     """
     changes = _given(options)
     _check(spec, changes)

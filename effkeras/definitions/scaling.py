@@ -1,9 +1,9 @@
-"""Compound scaling: its law, and the rules by which channels and repeats are rounded.
+"""Compound scaling: the scaling law, and the rounding of channels and repeats.
 
-By the law, depth, width and resolution grow together: EfficientNet (arXiv:1905.11946, section 3.3)
-multiplies depth by alpha^phi, width by beta^phi and resolution by gamma^phi, which costs about
-`(alpha * beta^2 * gamma^2)^phi` times the operations. The published B1 to B7 were chosen by hand near this
-law: they are definitions of the zoo, not values of phi.
+Depth, width and resolution grow together: EfficientNet (arXiv:1905.11946, section 3.3) multiplies depth by
+alpha^phi, width by beta^phi and resolution by gamma^phi, which costs about
+`(alpha * beta^2 * gamma^2)^phi` times the operations. The authors chose the published B1 to B7 by hand near
+this law: they are definitions of the zoo, not values of phi.
 Nothing here imports TensorFlow or Keras.
 """
 
@@ -20,19 +20,19 @@ from effkeras.definitions.definition import FpnSpec, HeadSpec, InputSpec, ModelS
 from effkeras.definitions.networks import LARGEST, Network
 from effkeras.support.errors import EffkerasError
 
-DIVISOR = 8  # channels are multiples of it
+DIVISOR = 8  # scaled channels are multiples of 8
 SIZE_MULTIPLE = 8
 TOLERANCE = 0.1
 _FAR = 30.0
 
 
 def round_filters(filters: int, width: float, round_limit: float) -> int:
-    """Channels after scaling by `width`: a multiple of 8, at least `round_limit` of the exact value."""
+    """Channels after scaling by `width`: a multiple of 8, at least `round_limit` times the exact value."""
     return filters if width == 1.0 else round_to(filters * width, DIVISOR, round_limit)
 
 
 def round_to(exact: float, divisor: int, round_limit: float) -> int:
-    """The nearest multiple of `divisor` above 0, or the next one if that is below `round_limit` of it."""
+    """The nearest positive multiple of `divisor`, or the next one if that is below `round_limit * exact`."""
     rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < round_limit * exact else rounded
 
@@ -43,11 +43,11 @@ def round_repeats(repeats: int, depth: float) -> int:
 
 
 def finite(name: str, value: Any) -> float:
-    """A number as a float; EffkerasError for infinities, NaN, booleans and other types."""
+    """A number as a float. Raises EffkerasError for infinity, NaN, booleans and other types."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
         number = float(value) if is_number else math.nan
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer too large for a float
         number = math.inf
     if not math.isfinite(number):
         raise EffkerasError(f"{name} must be a finite number, not {value!r:.40}")
@@ -56,7 +56,7 @@ def finite(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Factors for a network's depth and width and for the sides of its images."""
+    """Factors for a network's depth and width and for the height and width of its images."""
 
     depth: float = 1.0
     width: float = 1.0
@@ -65,7 +65,7 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
-    """What one step of phi multiplies depth, width and resolution by; the defaults are the paper's."""
+    """The factors of depth, width and resolution per step of phi; the defaults are the paper's."""
 
     alpha: float = 1.2
     beta: float = 1.1
@@ -79,11 +79,11 @@ class Coefficients:
 
     @property
     def cost(self) -> float:
-        """`alpha * beta^2 * gamma^2`: the factor of operations per step of phi, before any rounding."""
+        """`alpha * beta^2 * gamma^2`: the factor of operations per step of phi, before rounding."""
         return self.alpha * self.beta**2 * self.gamma**2
 
     def at(self, phi: float) -> Scaling:
-        """The factors at phi; EffkerasError for a phi too large to build."""
+        """The factors at phi. Raises EffkerasError for a phi too large to build."""
         exponent = finite("phi", phi)
         if abs(exponent) > _FAR:
             raise EffkerasError(f"phi {exponent:g} is far beyond what can be built; the papers end at 7")
@@ -98,11 +98,11 @@ PAPER = Coefficients()
 
 @dataclass(frozen=True, slots=True)
 class DetectorLaw:
-    """EfficientDet's growth per step of phi (arXiv:1911.09070, section 4.2), relative to D0.
+    """EfficientDet's scaling per step of phi (arXiv:1911.09070, section 4.2), relative to D0.
 
-    BiFPN channels grow by `channels`^phi, its cells by phi, the heads' layers by one every `head_every`
-    steps, and the image's sides by `sides` of D0's: 128 of 512 pixels. The zoo's D1 to D7 are the authors'
-    table, which departs from their law: D2 has 112 channels, not 120, D5 7 cells and 1280 pixels.
+    BiFPN channels grow by `channels`^phi and BiFPN cells by phi; heads gain a layer every `head_every` steps;
+    the image's height and width grow by `sides` of D0's: 128 of 512 pixels. The zoo's D1 to D7 follow the
+    authors' table, which departs from the law: D2 has 112 channels, not 120, D5 has 7 cells and 1280 pixels.
     """
 
     channels: float = 1.35
@@ -110,7 +110,7 @@ class DetectorLaw:
     sides: float = 0.25
 
     def fpn(self, fpn: FpnSpec, phi: float) -> FpnSpec:
-        """The BiFPN at phi: channels to the nearest multiple of 8, cells to the nearest number."""
+        """The BiFPN at phi: channels rounded to a multiple of 8, cells to a whole number."""
         channels = round_to(fpn.channels * self.channels**phi, DIVISOR, 0.9)
         return dataclasses.replace(fpn, channels=channels, cells=_nearest(fpn.cells + phi))
 
@@ -119,7 +119,7 @@ class DetectorLaw:
         return dataclasses.replace(head, repeats=head.repeats + math.floor(phi / self.head_every))
 
     def resolution(self, phi: float) -> float:
-        """The factor of the image's sides at phi."""
+        """The factor of the image's height and width at phi."""
         return 1 + self.sides * phi
 
 
@@ -132,9 +132,9 @@ def compound(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1
 
 
 def grid(tolerance: float = TOLERANCE) -> list[Coefficients]:
-    """All triples of 1.00, 1.05, ... 1.40 whose cost is within `tolerance` of 2, as the paper asks.
+    """All triples from 1.00, 1.05, ... 1.40 whose cost is within `tolerance` of 2, the paper's condition.
 
-    The paper's own triple costs 1.92: a tolerance below 0.08 leaves it out.
+    The paper's own triple costs 1.92: a tolerance below 0.08 excludes it.
     """
     values = [1 + step / 20 for step in range(9)]
     triples = itertools.starmap(Coefficients, itertools.product(values, repeat=3))
@@ -147,15 +147,15 @@ def with_phi(
     coefficients: Coefficients = PAPER,
     size_multiple: int = SIZE_MULTIPLE,
 ) -> ModelSpec:
-    """The model scaled by phi steps from the given one, which is phi 0.
+    """The model scaled by phi steps; the given model is phi 0.
 
-    A classifier's network and input grow by `coefficients`; a network of cells by more cells of more
-    filters. A detector grows by EfficientDet's law, its
-    backbone by `coefficients`. Sides become the nearest multiple of `size_multiple` pixels. Dropout and
-    everything else stay. A negative phi scales down.
+    `coefficients` scale a classifier's network and input; a network of cells gets more cells with more
+    filters. A detector scales by EfficientDet's law, and its backbone by `coefficients`. Height and width
+    become the nearest multiple of `size_multiple` pixels. Dropout and everything else stay. A negative phi
+    scales down.
 
     Raises:
-        EffkerasError: a network that has no factors to scale, or a result that cannot be.
+        EffkerasError: the network has no factors to scale, or the result is invalid.
     """
     factors = coefficients.at(phi)
     if phi == 0:
@@ -174,7 +174,7 @@ def with_phi(
 
 
 def with_scaling(spec: ModelSpec, scaling: Scaling, size_multiple: int = SIZE_MULTIPLE) -> ModelSpec:
-    """The model with its network and input scaled by any factors; a detector's own parts stay.
+    """The model with network and input scaled by the given factors; a detector's BiFPN and heads stay.
 
     Raises EffkerasError like `with_phi`.
     """
@@ -188,9 +188,9 @@ def with_scaling(spec: ModelSpec, scaling: Scaling, size_multiple: int = SIZE_MU
 
 
 def with_width(spec: ModelSpec, width: float) -> ModelSpec:
-    """The model `width` times as wide, and a detector's BiFPN with it; channels are multiples of 8.
+    """The model and a detector's BiFPN `width` times as wide; channels are multiples of 8.
 
-    The families' own rules hold: which of them keep stem or head is in the definition. Raises
+    Each family keeps its own rules: its definition says whether stem and head keep their width. Raises
     EffkerasError like `with_phi`.
     """
     factor = _positive("width", width)
@@ -207,7 +207,7 @@ def with_width(spec: ModelSpec, width: float) -> ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """A definition derived from another, without its published figures and weights."""
+    """A definition derived from another, without that one's published figures and weights."""
 
     spec: ModelSpec
     tag: str
@@ -253,7 +253,7 @@ def _factor(name: str, value: Any) -> float:
 
 
 def _nearest(value: float) -> int:
-    """The nearest whole number; halves go up."""
+    """The nearest whole number; halves round up."""
     return math.floor(value + 0.5)
 
 

@@ -1,10 +1,10 @@
-"""Finds definitions by name and resolves them into a ModelSpec.
+"""The model zoo: finds definitions by name and resolves them into a ModelSpec.
 
-A definition is a TOML file. A leaf states `base` (a definition that it starts from) and its own
-overrides; a detector states `backbone`, whose network it takes.
+A definition is a TOML file. It may name a `base`, the definition that it overrides; a detector names a
+`backbone`, whose network it uses.
 
-A process lists the folder and resolves a definition once, and again only after a file has changed: files are
-compared by modification time, size and inode, so that an edit or a new file shows at the next call.
+A process lists the folder and resolves each definition once. It does so again only after a file's
+modification time, size or inode has changed, so an edit or a new file takes effect at the next call.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _PIXELS = ("mean", "std")
 _NOT_MODELS = ("-base", ".train")
 _SAVED = "model.keras"
 _CONFIG = "config.json"
-_LARGEST_CONFIG = 64 * 2**20  # bytes; the largest model of the zoo has 2 MB
+_LARGEST_CONFIG = 64 * 2**20  # bytes; the zoo's largest is 2 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A folder of the zoo: its title, and patterns of its models' names (`{}` is a file's stem)."""
+    """A folder of the zoo: its title, and patterns for its models' names (`{}` is a file's stem)."""
 
     title: str = ""
     long: str = ""
     short: str = ""
 
     def long_name(self, path: Path) -> str:
-        """The long name of a definition of this family."""
+        """The long name of a definition in this family."""
         return self.long.format(path.stem) if self.long else f"{path.parent.name}-{path.stem}"
 
 
 def zoo_folder() -> Path:
-    """Where the definitions are: inside the installed package, or beside it in a checkout."""
+    """The folder of definitions: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "_zoo"
     return packaged if packaged.is_dir() else package.parent / "models"
@@ -59,8 +59,8 @@ def list_models() -> list[str]:
 def spec(name_or_path: str | Path) -> ModelSpec:
     """The resolved definition of a zoo model (short or long name), a TOML or .keras file, or a run folder.
 
-    Raises EffkerasError for an unknown or ambiguous name, for a broken definition and for a .keras file that
-    carries none.
+    Raises EffkerasError for an unknown or ambiguous name, a broken definition, and a .keras file without a
+    definition.
     """
     if is_saved_model(name_or_path):
         return _spec_in(Path(name_or_path))
@@ -69,17 +69,17 @@ def spec(name_or_path: str | Path) -> ModelSpec:
 
 
 def spec_from(table: Table, file: Path) -> ModelSpec:
-    """The resolved definition of a table inside a file of another kind, such as a search space.
+    """The resolved definition of a table inside another kind of file, such as a search space.
 
-    `base` and `backbone` work as in a file of its own. Raises EffkerasError, naming `file`, like `spec`.
+    `base` and `backbone` work as in a definition file. Raises EffkerasError, naming `file`, like `spec`.
     """
     return _Resolution(_zoo(), {file: table}).spec(file)
 
 
 def saved_weights(name_or_path: object) -> Path | None:
-    """The weights that a model comes with: those of a run folder or a .keras file; None for definitions.
+    """The weights of a run folder or a .keras file; None for definitions.
 
-    Raises EffkerasError for a run folder whose training has saved no model yet.
+    Raises EffkerasError for a run folder whose training has not saved a model yet.
     """
     if not isinstance(name_or_path, str | Path):
         return None
@@ -96,12 +96,12 @@ def saved_weights(name_or_path: object) -> Path | None:
 
 
 def is_saved_model(name_or_path: object) -> bool:
-    """Whether this is the name of a .keras file."""
+    """Whether the argument names a .keras file."""
     return isinstance(name_or_path, str | Path) and Path(name_or_path).suffix == ".keras"
 
 
 def _spec_in(file: Path) -> ModelSpec:
-    """The definition that a .keras file carries, read without Keras and without the weights."""
+    """The definition in a .keras file, read without Keras and without the weights."""
     if not file.is_file():
         raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
     try:
@@ -126,7 +126,7 @@ def _spec_in(file: Path) -> ModelSpec:
 
 
 def definition_folder(name_or_path: object) -> Path | None:
-    """The folder of a definition given as a file or a run folder; None for names and records."""
+    """The folder of a definition given as a file or a run folder; None for zoo names and records."""
     if not isinstance(name_or_path, str | Path):
         return None
     path = Path(name_or_path)
@@ -136,12 +136,12 @@ def definition_folder(name_or_path: object) -> Path | None:
 
 
 def families() -> dict[str, Family]:
-    """The families of the zoo by folder, in the order they are shown."""
+    """The families of the zoo by folder, in display order."""
     return _zoo().families
 
 
 def specs_by_family() -> Iterator[tuple[Family, list[ModelSpec]]]:
-    """All models of the zoo: families in the order they are shown, each with its models by name."""
+    """All models of the zoo: families in display order, each with its models by name."""
     zoo = _zoo()
     for folder, family in zoo.families.items():
         paths = [path for path in zoo.definitions.values() if path.parent.name == folder]
@@ -149,7 +149,7 @@ def specs_by_family() -> Iterator[tuple[Family, list[ModelSpec]]]:
 
 
 def definition_path(name: str) -> Path | None:
-    """The file that defines a zoo model of this long name, if there is one."""
+    """The file that defines the zoo model with this long name; None for an unknown name."""
     return _zoo().definitions.get(name)
 
 
@@ -157,7 +157,7 @@ def _is_model(path: Path) -> bool:
     return path.stem != "base" and not path.stem.endswith(_NOT_MODELS)
 
 
-# What tells one state of a file from another: its modification time, size and inode; None for no file.
+# Identifies a file's state: modification time, size and inode; None for a missing file.
 _Stamp = tuple[int, int, int] | None
 
 
@@ -171,15 +171,15 @@ def _stamp(path: Path) -> _Stamp:
 
 @functools.lru_cache(maxsize=1024)
 def _table(path: Path, stamp: _Stamp) -> Table:
-    """A file's table, parsed once for each state of the file; callers only read it."""
+    """A file's table, parsed once per state of the file; callers must not change it."""
     return read_toml(path)
 
 
 def _zoo() -> _Zoo:
-    """The zoo as it is now: listed again when a folder or families.toml has changed since.
+    """The current zoo, listed again after a folder or families.toml has changed.
 
-    A folder's time changes when a definition is added, removed or renamed. The listing does not
-    hold the content of definitions; `_Zoo.spec` checks the files that a definition comes from.
+    A folder's modification time changes when a definition is added, removed or renamed. The listing does not
+    hold the content of definitions; `_Zoo.spec` checks the files that a definition depends on.
     """
     folder = zoo_folder()
     folders = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir())
@@ -192,7 +192,7 @@ def _listed(folder: Path, stamps: tuple[tuple[Path, _Stamp], ...]) -> _Zoo:
 
 
 class _Zoo:
-    """The folder of definitions in one state, with the definitions that were resolved in it."""
+    """The folder of definitions in one state, with the definitions already resolved."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -210,8 +210,8 @@ class _Zoo:
         return {self.long_name(path): path for path in files if _is_model(path)}
 
     def spec(self, path: Path) -> ModelSpec:
-        """The resolved definition in a file: resolved again when a file that it is made of has changed."""
-        key = (path, path.absolute())  # a relative path gives other names, and the working folder may change
+        """The resolved definition in a file, resolved again after a file that it depends on has changed."""
+        key = (path, path.absolute())  # a relative path gives other names; the working folder may change
         files, spec = self._resolved.get(key, ({}, None))
         if spec is None or any(_stamp(file) != stamp for file, stamp in files.items()):
             resolution = _Resolution(self, {})
@@ -243,12 +243,12 @@ class _Zoo:
         return self.definitions[matches[0]]
 
     def _as_keras_writes(self, name: str) -> list[str]:
-        """Models whose name without dashes this is, as keras.applications writes it: efficientnetb0."""
+        """Models whose name without dashes is `name`, as keras.applications writes it: efficientnetb0."""
         return [long for long in self.definitions if long.replace("-", "") == name]
 
     @cached_property
     def _short_names(self) -> dict[str, list[str]]:
-        """Long names by short name; one that several share is ambiguous."""
+        """Long names by short name; a short name of several models is ambiguous."""
         short: dict[str, list[str]] = {}
         for long, path in self.definitions.items():
             pattern = self._family(path, default=Family(short="{}")).short
@@ -261,7 +261,7 @@ class _Zoo:
 
 
 class _Resolution:
-    """One definition being resolved; `files` are those that it depends on, as they were before reading."""
+    """The resolution of one definition; `files` are those it depends on, in their state before reading."""
 
     def __init__(self, zoo: _Zoo, given: Mapping[Path, Table]) -> None:
         self.files: dict[Path, _Stamp] = {}
@@ -277,7 +277,7 @@ class _Resolution:
         return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
 
     def _is_file(self, path: Path) -> bool:
-        """Whether there is such a file; the definition depends on the answer."""
+        """Whether the file exists; the definition depends on the answer."""
         self.files[path.absolute()] = _stamp(path)
         return path.is_file()
 
@@ -303,7 +303,7 @@ class _Resolution:
         )
         parent.pop("abstract", None)
         for key in ("published", "weights", "summary"):
-            parent.pop(key, None)  # figures and weights belong to one model, not to those made from it
+            parent.pop(key, None)  # figures and weights belong to one model, not to models derived from it
         inherited, own = parent.get("backbone"), table.get("backbone")
         if inherited and isinstance(own, str) and own != inherited:
             parent = _without_network(parent)
@@ -315,22 +315,22 @@ class _Resolution:
             return table
         own = table.get("network", {})
         if not isinstance(backbone, str) or not isinstance(own, dict):
-            return table  # reading the record says what is wrong
+            return table  # reading the record reports the error
         if "kind" in own:
-            return table  # a resolved definition, as models carry it: its network is whole
+            return table  # a resolved definition, as models carry it, already holds the whole network
         beside = path.parent / backbone
         source = beside if self._is_file(beside) else self._zoo.locate(backbone)
         theirs = self._with_bases(source, (path,))
         if "network" not in theirs:
             raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
-        # Normalisation belongs to the backbone's weights, unless the detector says otherwise.
+        # Normalisation belongs to the backbone's weights, unless the detector states its own.
         pixels = {key: value for key, value in theirs.get("input", {}).items() if key in _PIXELS}
         merged = {"network": merge(theirs["network"], own), "input": merge(pixels, table.get("input", {}))}
         return {**table, **merged}
 
 
 def _without_network(table: Table) -> Table:
-    """A detector's table less what describes the backbone that another one replaces."""
+    """A detector's table without the values that describe its previous backbone."""
     pixels = {key: value for key, value in table.get("input", {}).items() if key not in _PIXELS}
     rest = {key: value for key, value in table.items() if key not in ("network", "channels")}
     return {**rest, "input": pixels}

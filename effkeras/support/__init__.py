@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, tables, the console, measured rows, drawing and pages."""
+"""Shared helpers: errors, files, tables, registries, console output, result rows, charts and pages."""

@@ -1,4 +1,4 @@
-"""How commands speak: progress bars with time left, tables, notes, and one-line errors."""
+"""Console output of commands: progress bars with time left, tables, notes, and one-line errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AFTER_INTERRUPTION = {
 def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> int:
     """Runs a command's body; its errors become one line on stderr and an exit code.
 
-    `resumes` says that the same command goes on where an interrupted one stopped.
+    `resumes` is True for a command that continues interrupted work when it is run again.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _noted.clear()
@@ -39,32 +39,32 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
         print(f"interrupted; {_AFTER_INTERRUPTION[resumes]}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone: nothing is left to say, nor to flush at exit.
+        # The reader has closed the pipe: print nothing more, and flush nothing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def note(text: str) -> None:
-    """A line for the person at the terminal; stdout stays free for results."""
+    """Prints a line on stderr for the user; stdout stays free for results."""
     print(text, file=sys.stderr)
 
 
 def note_once(text: str) -> None:
-    """A note that a command gives once, however often its reason is met."""
+    """Prints a note at most once per command."""
     if text not in _noted:
         _noted.add(text)
         note(text)
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    """A text that a file chose, for the terminal: no control codes, and cut after `longest` characters."""
+    """A text from a file, safe for the terminal: no control codes, and cut after `longest` characters."""
     cut = text[:longest]
     shown = "".join(char if char.isprintable() else "?" for char in cut)
     return shown if cut == text else f"{shown}..."
 
 
 def console() -> Console:
-    """Where results are printed, as they are: a "[/x]" in a name is no markup."""
+    """The console for results. It prints text literally: a "[/x]" in a name is not markup."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
@@ -73,8 +73,8 @@ def console() -> Console:
 def progress(left: ProgressColumn | None = None) -> Progress:
     """A progress display with elapsed time and time left, on stderr.
 
-    `left` shows the time left; by default what rich makes of the last hour, in which at least two things
-    must have been finished.
+    `left` is the column that shows the time left. The default is rich's estimate from the last hour, which
+    needs at least two finished items.
     """
     from rich.console import Console
     from rich.progress import (
@@ -94,14 +94,14 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         TextColumn("left"),
         left or TimeRemainingColumn(),
         console=Console(stderr=True),
-        speed_estimate_period=3600,  # rich's own 30 s know nothing of models that take minutes each
-        # Otherwise what is printed meanwhile would go to the terminal even if stdout is a file.
+        speed_estimate_period=3600,  # rich's default of 30 s is too short for models that take minutes each
+        # Otherwise text printed meanwhile would go to the terminal even if stdout is a file.
         redirect_stdout=sys.stdout.isatty(),
     )
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:
-    """Yields `items` behind a progress bar named `what`."""
+    """Yields `items` and shows a progress bar named `what`."""
     with progress() as bar:
         yield from bar.track(items, total=total, description=what)
 
@@ -109,9 +109,9 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Generat
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold_figures: bool = True
 ) -> None:
-    """Prints a table; the first column is text, the others are figures.
+    """Prints a table; the first column holds text, the others figures.
 
-    Where it is too wide, all columns are folded, or without `fold_figures` the first one only.
+    Where the table is too wide, all columns are folded; without `fold_figures` only the first is.
     """
     from rich import box
     from rich.table import Table

@@ -1,6 +1,6 @@
-"""How images of measurements look: one theme on light pages, one on dark ones.
+"""Charts with matplotlib: a theme for light pages, one for dark pages, and shared axes and legends.
 
-Everything is drawn through matplotlib's objects, so that no image changes a setting of its caller.
+The functions use matplotlib's objects, not pyplot, so a chart changes no global setting.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 WIDTH, DPI = 5.8, 200
-# In characters: a line of a legend, its longest entry, and what a marker with its margins takes.
+# In characters: a legend's line, its longest entry, and the space of a marker with its margins.
 _LINE, _LONGEST, _MARKER = 78, 60, 6
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """The colours of a chart, `palette` for its runs in turn."""
+    """The colours of a chart; runs take the colours of `palette` in order."""
 
     paper: str
     ink: str
@@ -35,7 +35,7 @@ class Theme:
     palette: tuple[str, ...]
 
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers: on each page those that stand out there.
+# Okabe and Ito's colours, distinct for colour-blind readers; each theme has those that contrast with it.
 LIGHT = Theme(
     paper="#ffffff",
     ink="#1f2328",
@@ -67,7 +67,7 @@ def new_canvas(height: float, theme: Theme) -> FigureCanvasAgg:
 
 
 def style_axes(axes: Axes, title: str, theme: Theme) -> None:
-    """Colours, a grid, and a title on the left."""
+    """Sets the colours, a grid, and a title on the left."""
     axes.set_facecolor(theme.paper)
     axes.set_title(title, loc="left", fontsize=12, color=theme.ink, pad=10, parse_math=False)
     axes.grid(color=theme.grid, linewidth=0.8)
@@ -81,7 +81,7 @@ def style_axes(axes: Axes, title: str, theme: Theme) -> None:
 
 
 def add_legend(canvas: FigureCanvasAgg, entries: Sequence[Line2D], theme: Theme) -> None:
-    """A legend below the axes."""
+    """Adds a legend below the axes."""
     legend = canvas.figure.legend(
         handles=entries,
         loc="outside lower left",
@@ -96,15 +96,15 @@ def add_legend(canvas: FigureCanvasAgg, entries: Sequence[Line2D], theme: Theme)
 
 
 def legend_dot(colour: str, name: str) -> Line2D:
-    """An entry of a legend."""
+    """A legend entry: a dot and a name."""
     from matplotlib.lines import Line2D
 
-    shown = f" {shortened(name)}"  # matplotlib leaves out what begins with an underscore
+    shown = f" {shortened(name)}"  # matplotlib omits labels that begin with an underscore
     return Line2D([], [], linestyle="", marker="o", markersize=7, color=colour, label=shown)
 
 
 def _columns(names: Sequence[str]) -> int:
-    """How many entries of a legend fit side by side, at most four."""
+    """The number of legend entries that fit side by side, at most four."""
     widths = [len(name) + _MARKER for name in names]
     if len(names) <= 4 and sum(widths) <= _LINE:
         return len(names)
@@ -112,7 +112,7 @@ def _columns(names: Sequence[str]) -> int:
 
 
 def shortened(name: str, most: int = _LONGEST) -> str:
-    """A name of at most so many characters."""
+    """The name, cut to at most `most` characters."""
     return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
@@ -126,7 +126,7 @@ def png_of(canvas: FigureCanvasAgg) -> bytes:
 
 @contextlib.contextmanager
 def any_script() -> Iterator[None]:
-    """A run may be named in a script that the font lacks: boxes will do, without a warning for each."""
+    """Silences the warnings for characters that the font lacks; matplotlib draws them as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and how commands end when one is raised."""
+"""Errors that a user can act on, and hints for their messages."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class EffkerasError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another library says, in a line; its kind when it says nothing."""
+    """The first line of another library's exception; the exception's class when it has no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like another, in upper or lower case; None when none is."""
+    """The known word most similar to `word`, ignoring case; None when none is similar."""
     folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), folded, n=1)
     return folded[close[0]] if close else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suffix for an error message: the closest known word, else the first known ones."""
+    """The end of an error message: the closest known word, else the first known words."""
     names = sorted(known)
     close = closest(word, names)
     if close is not None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writing, and safe names for files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from effkeras.support.errors import EffkerasError
 
-# Of a name that files are called by: what is added to it must fit into the 255 bytes of a file's name.
+# The longest name for files: with prefixes and suffixes it must fit into a file name's 255 bytes.
 MOST_BYTES = 200
-_SHOWN = 60  # characters of a refused name
+_SHOWN = 60  # characters of a rejected name in the error
 
 
 @contextlib.contextmanager
@@ -39,10 +39,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a new folder beside `path`, which takes the place of `path` on success.
+    """Yields a new folder beside `path`, which replaces `path` on success.
 
-    What `path` was before, file or folder, is gone then; it stays when anything fails. Raises EffkerasError
-    when nothing can be written there.
+    Success removes what was at `path` before, file or folder; a failure leaves it in place. Raises
+    EffkerasError when the folder cannot be written.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -77,7 +77,7 @@ def make_folder(path: Path) -> Path:
 
 
 def check_can_make(path: Path) -> None:
-    """Raises EffkerasError when a folder could not be made or written; makes nothing."""
+    """Raises EffkerasError when a folder could not be created or written. Creates nothing."""
     there = next(one for one in (path, *path.absolute().parents) if one.exists())
     if not there.is_dir():
         raise EffkerasError(f"cannot create the folder {path}: {there} is a file")
@@ -86,7 +86,7 @@ def check_can_make(path: Path) -> None:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, refused when `name` would lead out of `folder`."""
+    """`folder / name`. Raises EffkerasError when `name` leads out of `folder`."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise EffkerasError(f"the file name {name!r} leads out of {folder}; use names inside it")
@@ -94,10 +94,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def safe_name(name: str, what: str) -> str:
-    """The name itself, which files and folders can be called by; `what` it is stands in the error.
+    """The name itself, checked for use as a file or folder name; errors call it `what`.
 
-    Raises EffkerasError for a name that is no plain name: empty, hidden, of several folders, with characters
-    that cannot be printed, or of more than 200 bytes.
+    Raises EffkerasError for a name that is empty, hidden (a leading dot), longer than 200 bytes, or contains
+    a slash, a backslash or characters that cannot be printed.
     """
     problems = {
         "is empty": not name,
@@ -114,9 +114,9 @@ def safe_name(name: str, what: str) -> str:
 
 
 def distinct_names(files: Iterable[Path]) -> dict[Path, str]:
-    """A short name for each file: its own, and where several are called so the folder in which they differ.
+    """A short name for each file: its stem, with the folder that differs where several share a stem.
 
-    Where no single folder tells them apart, the whole path.
+    Where no single folder level distinguishes them, the name is the whole path.
     """
     unique = list(dict.fromkeys(files))
     names = {file: file.stem for file in unique}
@@ -133,11 +133,11 @@ def distinct_names(files: Iterable[Path]) -> dict[Path, str]:
 
 
 def one_each(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
-    """A file in `folder` to be made of each source, no two of which are the same.
+    """An output file in `folder` for each source, all distinct.
 
-    It is called as the source, with `suffix` in place of the source's own; where that would be the name of
-    several (a.jpg and a.png, or a.png and A.png), the suffix follows the whole name. Raises EffkerasError
-    when one would overwrite a source.
+    It has the source's stem and `suffix`. Where several sources would share that name (a.jpg and a.png, or
+    a.png and A.png), the suffix follows the whole name. Raises EffkerasError when an output would overwrite a
+    source.
     """
     counts = Counter(source.stem.casefold() for source in sources)
     unique = [source for source in sources if counts[source.stem.casefold()] == 1]
@@ -172,7 +172,7 @@ def _reserve(path: Path) -> Path:
 
 
 def _swap(fresh: Path, path: Path, old: Path) -> None:
-    """Moves `fresh` to `path` and what was there to `old`; puts it back when that fails."""
+    """Moves `path` to `old` and `fresh` to `path`; restores `path` when that fails."""
     if not path.exists():
         fresh.rename(path)
         return

@@ -1,4 +1,4 @@
-"""The records of what is measured of an artifact: its delegation and its latency, to rows and from rows."""
+"""Records of measurements of an artifact: delegation and latency, with conversion to and from result rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from effkeras.support.results import CheckedRow, Row
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """How much of a graph a delegate runs; None is what the runtime does not report.
+    """How much of a graph a delegate runs; None means that the runtime does not report it.
 
-    `whole` says whether it runs everything, which a runtime may report where it does not count.
+    `whole` is True when the delegate runs all operators. Some runtimes report this without a count.
     """
 
     total_ops: int
@@ -23,18 +23,18 @@ class Delegation:
 
     @property
     def share(self) -> float:
-        """The part of the operators that the delegate runs, 0..1; 0 where it is not reported."""
+        """The share of operators that the delegate runs, 0..1; 0 where the runtime does not report it."""
         return (self.delegated_ops or 0) / max(self.total_ops, 1)
 
     def __str__(self) -> str:
-        """A sentence's part: "9 of 10 ops, 2 partitions"."""
+        """A phrase for sentences: "9 of 10 ops, 2 partitions"."""
         if self.delegated_ops is None:
             words = {True: "all", False: "not all", None: "an unknown part"}
             return f"{words[self.whole]} of {self.total_ops} ops"
         return f"{self.delegated_ops} of {self.total_ops} ops, {_partitions(self.partitions)}"
 
     def short(self) -> str:
-        """A column's cell: "63/65 in 2", "all", "part"; "-" where nothing is delegated or reported."""
+        """A table cell: "63/65 in 2", "all", "part"; "-" where nothing is delegated or reported."""
         if self.delegated_ops is not None and self.partitions:
             return f"{self.delegated_ops}/{self.total_ops} in {self.partitions}"
         if self.delegated_ops == 0 or self.whole is None:
@@ -42,7 +42,7 @@ class Delegation:
         return "all" if self.whole else f"part in {self.partitions}" if self.partitions else "part"
 
     def percent(self) -> str | None:
-        """The share and the partitions, such as "97 %, 2 partitions"; None where it is not reported."""
+        """The share and the partitions, such as "97 %, 2 partitions"; None where nothing is reported."""
         if self.delegated_ops is None:
             return None
         if not self.delegated_ops:
@@ -51,7 +51,7 @@ class Delegation:
         return part if self.partitions is None else f"{part}, {_partitions(self.partitions)}"
 
     def to_row(self) -> Row:
-        """The counts, as rows of every kind have them."""
+        """The counts, with the keys that all result rows use."""
         return {
             "total_ops": self.total_ops,
             "delegated_ops": self.delegated_ops,
@@ -60,7 +60,7 @@ class Delegation:
 
     @classmethod
     def from_row(cls, row: CheckedRow) -> Delegation:
-        """Reads what `to_row` of this or of `Latency` wrote. Raises EffkerasError for a wrong value."""
+        """Reads a row of `to_row` or of `Latency.to_row`. Raises EffkerasError for a wrong value."""
         whole = row.values.get("wholly_delegated")
         return cls(
             row.whole("total_ops"),
@@ -72,11 +72,11 @@ class Delegation:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """The distribution of single inferences in milliseconds, and what ran them.
+    """The distribution of single inferences in milliseconds, and the runtime that measured it.
 
-    None is what a tool does not report. `delegate` is the delegate's name and `kernels` its title.
-    `peak_bytes` is the memory that file and delegate add to the process at most. `details` is what else a
-    tool reports, such as the phone.
+    None means that the tool does not report the value. `delegate` is the delegate's name and `kernels` its
+    title. `peak_bytes` is the most memory that the file and the delegate add to the process. `details` holds
+    other values that the tool reports, such as the phone.
     """
 
     delegate: str
@@ -94,16 +94,16 @@ class Latency:
 
     @property
     def typical_ms(self) -> float:
-        """The median; the mean where the tool reports no median."""
+        """The median, or the mean where the tool reports no median."""
         return self.mean_ms if self.median_ms is None else self.median_ms
 
     def times(self) -> dict[str, float | None]:
-        """The distribution alone, to the microsecond."""
+        """The minimum, median, 95th percentile and mean, rounded to the microsecond."""
         values = {name: getattr(self, name) for name in ("min_ms", "median_ms", "p95_ms", "mean_ms")}
         return {name: None if value is None else round(value, 3) for name, value in values.items()}
 
     def to_row(self) -> Row:
-        """The measurement as a plain record."""
+        """The measurement as a plain table."""
         return {
             "delegate": self.delegate,
             "kernels": self.kernels,
@@ -119,7 +119,7 @@ class Latency:
 
     @classmethod
     def from_row(cls, row: CheckedRow) -> Latency:
-        """Reads what `to_row` wrote, now or years ago. Raises EffkerasError for a wrong value."""
+        """Reads a row of `to_row`, of this or an older version. Raises EffkerasError for a wrong value."""
         known = {*cls.__dataclass_fields__, "total_ops", "delegated_ops", "partitions", "wholly_delegated"}
         return cls(
             row.text("delegate") if row.has("delegate") else "",

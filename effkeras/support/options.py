@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: their names, their parsers and common options."""
+"""What the commands share: the names of verbs, the parser, and common options."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ANY_HELP = f"{MODEL_HELP}; or an artifact: a .tflite file, a SavedModel folder"
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What a module of `effkeras.commands` is run as, and its line in `effkeras --help`."""
+    """The name by which a module of `effkeras.commands` runs, and its line in `effkeras --help`."""
 
     name: str
     help: str
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports bad options like every other bad input: one line, exit code 2."""
+    """An argument parser that reports bad options like all other bad input: one line, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         """Raises EffkerasError."""
@@ -37,36 +37,36 @@ def parser(command: str, about: str) -> Parser:
 
 
 def explained(word: str, meaning: str, width: int = 13) -> str:
-    """A word and what it means, for the end of a `--help`: at most 80 columns wide."""
+    """A word and its meaning, for the end of a `--help`: at most 80 columns wide."""
     start = f"  {word:<{width}} "
     return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """--data and --skip-bad."""
+    """Adds --data and --skip-bad."""
     to.add_argument("--data", type=Path, required=required, metavar="DIR", help="labelled images")
     to.add_argument("--skip-bad", action="store_true", help="leave out annotations that make no sense")
 
 
 def add_backbone(to: argparse.ArgumentParser) -> None:
-    """--backbone."""
+    """Adds --backbone."""
     to.add_argument(
         "--backbone", metavar="NAME", help="a detector's network: another model's name, or a TOML file"
     )
 
 
 def add_split(to: argparse.ArgumentParser, default: str) -> None:
-    """--split."""
+    """Adds --split."""
     to.add_argument("--split", default=default, help=f"the part of the data to use (default: {default})")
 
 
 def add_weights(to: argparse.ArgumentParser) -> None:
-    """--weights."""
+    """Adds --weights."""
     to.add_argument("--weights", help="for a zoo name or TOML file: weights by name, or a file")
 
 
 def add_old_name(to: argparse.ArgumentParser | argparse._ArgumentGroup, old: str, new: str) -> None:
-    """The name that an option had in the version before; it works and says what it is called now."""
+    """Adds an option's name of the previous version, hidden; its use prints a note with the new name."""
     new_option = next(action for action in to._actions if new in action.option_strings)
 
     class Renamed(argparse.Action):

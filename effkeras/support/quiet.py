@@ -1,7 +1,7 @@
-"""Keeps native libraries' chatter off the terminal.
+"""Keeps the output of native libraries off the terminal.
 
 Converters and interpreters write to the process's file descriptors from C++, which Python's own
-redirection does not see.
+redirection does not reach.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _CHANNELS = (1, 2)
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Holds back everything written to stdout and stderr, by Python or native code.
+    """Captures everything that Python or native code writes to stdout and stderr.
 
-    When the body fails with anything but an EffkerasError, what was held back is shown on stderr,
-    because it then explains the failure. The redirection is one for all threads of the process.
+    When the body fails with anything but an EffkerasError, the captured text goes to stderr, because it then
+    explains the failure. The redirection holds for all threads of the process.
     """
     with tempfile.TemporaryFile() as held:
         try:
@@ -44,7 +44,7 @@ def _redirected(target: IO[bytes]) -> Iterator[None]:
     try:
         for channel in _CHANNELS:
             os.dup2(target.fileno(), channel)
-        # Python's streams need not write to those channels: in notebooks and under pytest they do not.
+        # In notebooks and under pytest, Python's streams do not write to these descriptors.
         text = os.fdopen(os.dup(target.fileno()), "w", encoding="utf-8")
         with text, contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             yield

@@ -1,4 +1,4 @@
-"""Registries: what a package offers by name, each entry filled in by the module that implements it."""
+"""Registries: the entries of a package by name, each registered by the module that implements it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[Entry]):
-    """Entries by name. The modules of a package add their own, and are imported when first asked for.
+    """Entries by name. The package's modules register them, and are imported on first use.
 
     A module adds an entry where it defines it:
 
         @AUGMENTATIONS.register("flip")
         class Flip: ...
 
-    A module of another project does the same and is found once it is imported.
+    A module of another project registers in the same way, and its entry is found once it is imported.
 
     Args:
-        what: what an entry is called in errors, such as "augmentation".
+        what: the noun for an entry in errors, such as "augmentation".
         package: the package whose modules hold the entries, such as "effkeras.data.augmentations".
     """
 
@@ -34,7 +34,7 @@ class Registry(Generic[Entry]):
         self._is_complete = False
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """A decorator that adds an entry; ValueError for a name that another entry has."""
+        """A decorator that adds an entry. Raises ValueError for a name that is taken."""
 
         def add(entry: Entry) -> Entry:
             if self._entries.get(name, entry) is not entry:
@@ -45,7 +45,7 @@ class Registry(Generic[Entry]):
         return add
 
     def get(self, name: str) -> Entry:
-        """The entry of a name. Raises EffkerasError for an unknown one, with the closest known name."""
+        """The entry of that name. Raises EffkerasError for an unknown one, with the closest known name."""
         if name not in self._entries:
             self._import_all()
         if name not in self._entries:
@@ -53,7 +53,7 @@ class Registry(Generic[Entry]):
         return self._entries[name]
 
     def entries(self) -> dict[str, Entry]:
-        """All entries by name, in the order of the names."""
+        """All entries by name, sorted."""
         self._import_all()
         return dict(sorted(self._entries.items()))
 

@@ -1,4 +1,4 @@
-"""Measurements as JSON lines: one row per measured thing, stamped with versions and machine."""
+"""Result rows as JSON lines: one row per measurement, with tool versions and machine."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ class CheckedRow:
 
     @property
     def kind(self) -> str:
-        """What the row is about, "" where it does not say."""
+        """What the row measures; "" where the row does not state it."""
         return str(self.values.get("kind", ""))
 
     def text(self, key: str) -> str:
-        """A text that must be there."""
+        """A required text."""
         return str(self._value(key, lambda value: isinstance(value, str), "a text"))
 
     def number(self, key: str) -> float:
-        """A finite number that must be there."""
+        """A required finite number."""
         return float(self._value(key, is_number, "a number"))
 
     def number_or_none(self, key: str) -> float | None:
-        """A finite number; None where the row has none."""
+        """A finite number; None where the row lacks it."""
         return self.number(key) if self.has(key) else None
 
     def whole(self, key: str) -> int:
-        """A whole number that must be there."""
+        """A required whole number."""
         return int(self._value(key, lambda value: is_number(value) and value == int(value), "a whole number"))
 
     def whole_or_none(self, key: str) -> int | None:
-        """A whole number; None where the row has none."""
+        """A whole number; None where the row lacks it."""
         return self.whole(key) if self.has(key) else None
 
     def numbers(self, key: str) -> dict[str, float]:
@@ -63,12 +63,12 @@ class CheckedRow:
         return {name: float(value) for name, value in self._value(key, fits, "a table of numbers").items()}
 
     def table(self, key: str) -> Mapping[str, Any]:
-        """A table; an empty one where the row has none."""
+        """A table; an empty one where the row lacks it."""
         value = self.values.get(key)
         return value if isinstance(value, dict) else {}
 
     def has(self, key: str) -> bool:
-        """Whether the row says anything of it; null says nothing."""
+        """Whether the row has a value other than null."""
         return self.values.get(key) is not None
 
     def _value(self, key: str, fits: Callable[[Any], bool], wanted: str) -> Any:
@@ -80,7 +80,7 @@ class CheckedRow:
 
 
 def environment() -> Row:
-    """Versions of the tools that shape a measurement, and the machine it was made on."""
+    """The versions of tools that affect a measurement, and the machine."""
     versions = {}
     for tool in _TOOLS:
         try:
@@ -98,16 +98,16 @@ def stamped(row: Mapping[str, Any]) -> Row:
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Adds rows to a file of JSON lines, which stays whole if writing fails."""
+    """Appends rows to a file of JSON lines; the file stays whole if writing fails."""
     lines = [json.dumps(row) for row in rows]
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
     write_text(path, old + "".join(f"{line}\n" for line in lines))
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a file of JSON lines, each a table; [] when there is none yet.
+    """All rows of a file of JSON lines, each a table; [] when there is no file.
 
-    Raises EffkerasError, which names the line that is broken.
+    Raises EffkerasError with the number of a broken line.
     """
     if not path.is_file():
         return []
@@ -135,7 +135,7 @@ def is_number(value: Any) -> bool:
 
 
 def _with_current_names(rows: list[Row], path: Path) -> list[Row]:
-    """Rows with the keys of this version; one note for all rows with older ones."""
+    """Rows with the keys of this version; older keys cause one note for the whole file."""
     old = {key: None for row in rows for key in row if "picture" in key}
     new = dict(zip(old, current_names(old, str(path)), strict=True))
     return [{new.get(key, key): value for key, value in row.items()} for row in rows]

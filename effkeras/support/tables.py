@@ -19,19 +19,19 @@ from effkeras.support.errors import EffkerasError, did_you_mean
 Record = TypeVar("Record")
 Table = dict[str, Any]
 
-# A word in the names of keys before, and now.
+# The word that keys of the previous version contain, and its replacement.
 _RENAMED = ("picture", "image")
 
 
 class TableValue(ABC):
-    """A value in a record that reads and writes its own table."""
+    """A value in a record with its own conversion to and from a table."""
 
     __slots__ = ()
 
     @classmethod
     @abstractmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Self:
-        """The value in a table; EffkerasError, naming `where` and key, when there is none."""
+        """Reads the value from a table; a wrong table raises EffkerasError, naming `where` and key."""
 
     @abstractmethod
     def to_table(self) -> Table:
@@ -60,9 +60,8 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Table:
 def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Record:
     """Builds the dataclass `kind` from a table.
 
-    A field's type may be a base class that says by `for_table(table, where)` which dataclass a table is of,
-    or a `TableValue`.
-    Unknown and missing keys and values of another type raise EffkerasError naming `where` and key.
+    A field's type may be a `TableValue`, or a base class whose `for_table(table, where)` chooses the
+    dataclass. Raises EffkerasError, naming `where` and key, for unknown keys, missing keys and wrong types.
     """
     hints = _hints(kind)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -78,10 +77,10 @@ def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Recor
 
 
 def current_names(table: Mapping[str, Any], where: str, known: Container[str] | None = None) -> Table:
-    """A table whose keys have the names of this version: `validation_pictures` is `validation_images`.
+    """The table with the key names of this version: `validation_pictures` becomes `validation_images`.
 
-    Names of the version before are still read, with a one-line note. Where `known` is given, only names in
-    it are taken.
+    Names of the previous version are still read, with a one-line note. Where `known` is given, a key is
+    renamed only if the new name is in it.
     """
     new = {key: key.replace(*_RENAMED) for key in table if _RENAMED[0] in key}
     new = {old: now for old, now in new.items() if (known is None or now in known) and now not in table}
@@ -111,7 +110,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as TOML and JSON have it: tables, lists and scalars."""
+    """A value in the types of TOML and JSON: tables, lists and scalars."""
     if isinstance(value, TableValue):
         return value.to_table()
     if dataclasses.is_dataclass(value):
@@ -124,7 +123,7 @@ def plain(value: Any) -> Any:
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:
-    """A value of a table as the type `kind`; EffkerasError, which names `where`, for another type."""
+    """Converts a table's value to the type `kind`; another type raises EffkerasError, naming `where`."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [choice for choice in typing.get_args(kind) if choice is not type(None)]

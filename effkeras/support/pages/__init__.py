@@ -1,5 +1,5 @@
-"""Pages that people look at: one self-contained HTML file, and the same as Markdown.
+"""Report pages: one self-contained HTML file, and the same as Markdown.
 
-- `parts`: the tables and images that a page is made of.
-- `rendering`: the templates' environment; `templates/` holds what all pages share.
+- `parts`: the tables, charts and sections of a page.
+- `rendering`: the template environments; `templates/` holds the templates that all pages share.
 """

@@ -1,4 +1,4 @@
-"""What pages are made of: tables of text, and images for light and for dark pages."""
+"""The parts of pages: tables of text, and charts for light and for dark pages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from effkeras.support.drawing import DARK, LIGHT, Theme
 
-# What stands in a table in place of a figure: it was not measured, or by a tool that does not say it.
+# Table cells without a figure: nobody measured it, or the tool does not report it.
 MISSING, NOT_TOLD = "not measured", "not told"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as text; the first column names the row. `note` says what one needs to read it.
+    """Cells as text; the first column names the row. `note` explains how to read the table.
 
-    Columns hold figures, to be read from the right, but for the first one and those that `words` names.
+    Columns hold figures, aligned right, except the first column and those in `words`.
     """
 
     caption: str
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A PNG for light and for dark pages, and what it shows, for those who cannot see it."""
+    """A PNG for light and for dark pages; `about` describes it for readers who cannot see it."""
 
     name: str
     about: str
@@ -42,7 +42,7 @@ def drawn(name: str, about: str, draw: Callable[[Theme], bytes]) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Sentences, warnings, images, tables and commands under one title; only what there is."""
+    """Sentences, warnings, facts, charts, tables and commands under one title; empty parts are not shown."""
 
     title: str
     says: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Everything that a report shows, in order; `highlights` are the figures to see first."""
+    """The content of a report in order; `highlights` are the key figures at the top."""
 
     title: str
     intro: str
@@ -65,5 +65,5 @@ class Page:
 
     @property
     def charts(self) -> tuple[Chart, ...]:
-        """All images."""
+        """All charts of the page."""
         return tuple(chart for section in self.sections for chart in section.charts)

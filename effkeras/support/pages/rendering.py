@@ -1,4 +1,4 @@
-"""Fills templates: HTML that needs no other file and no script, and Markdown that shows text as it is."""
+"""Template rendering: HTML without scripts or other files, and Markdown with special characters escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 
 def html_templates(package: str) -> Environment:
-    """The templates of a package, and those that all pages share; every value is escaped.
+    """The HTML templates of a package and the shared ones; every value is escaped.
 
     Raises EffkerasError without jinja2.
     """
@@ -28,19 +28,19 @@ def html_templates(package: str) -> Environment:
 
 
 def markdown_templates(package: str) -> Environment:
-    """The same for Markdown, where the filter `md` escapes. Raises EffkerasError without jinja2."""
+    """The Markdown templates, where the filter `md` escapes. Raises EffkerasError without jinja2."""
     environment = _environment(package, escape=False)
     environment.filters["md"] = escaped
     return environment
 
 
 def inline(png: bytes) -> str:
-    """An image as the address of an <img>."""
+    """A PNG as a data URL for an <img>."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Text in one line, escaped so that Markdown shows it literally."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", plain)
 
@@ -63,7 +63,7 @@ def _environment(package: str, *, escape: bool) -> Environment:
 
 
 class _Templates:
-    """The templates of one package by name; None for another's."""
+    """The templates of one package by name; None for a name that the package lacks."""
 
     def __init__(self, package: str) -> None:
         self._folder = files(package).joinpath("templates")
