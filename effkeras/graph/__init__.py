@@ -1,5 +1,5 @@
-"""The networks, written once in a small vocabulary of operations.
+"""Networks as functions of a vocabulary: a small set of operations that several classes implement.
 
-`keras_net` speaks the vocabulary in Keras layers; `counting` speaks it in shapes and multiply-adds, so
-that a definition is counted exactly as it is built.
+`keras_net` implements the vocabulary in Keras layers; `counting` implements it in shapes and multiply-adds,
+so that the counts always match the model.
 """

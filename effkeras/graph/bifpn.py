@@ -11,7 +11,7 @@ from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, con
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One fusion of a cell: `inputs` index the cell's maps, its own inputs first, then its nodes."""
+    """One fusion of a cell: `inputs` index the cell's maps, its own inputs first, then its nodes' outputs."""
 
     index: int
     level: int
@@ -19,10 +19,10 @@ class Node:
 
 
 def cell_nodes(low: int, high: int) -> tuple[Node, ...]:
-    """The nodes of one cell over the levels low..high, in the order they are computed.
+    """The nodes of one cell over the levels low..high, in computing order.
 
-    Top-down every level below the highest takes its input and the node above; bottom-up every level
-    above the lowest takes its input, its top-down node where there is one, and the node below.
+    Top-down, every level below the highest fuses its input and the node above; bottom-up, every level above
+    the lowest fuses its input, its top-down node (if any) and the node below.
     """
     count = high - low + 1
     latest = {level: level - low for level in range(low, high + 1)}
@@ -41,16 +41,16 @@ def cell_nodes(low: int, high: int) -> tuple[Node, ...]:
 
 
 def style_of(fpn: FpnSpec) -> Style:
-    """The style of the pyramid's and the heads' layers."""
+    """The style of the layers in the BiFPN and the heads."""
     return Style(fpn.activation, fpn.batch_norm)
 
 
 def pyramid(net: Vocabulary[Tensor], maps: dict[int, Tensor], fpn: FpnSpec) -> list[Tensor]:
-    """Maps of all levels with equal channels, lowest level first.
+    """BiFPN maps of all levels, with equal channels, lowest level first.
 
     Args:
-        net: what the operations mean.
-        maps: the backbone's maps; levels above its highest are made by pooling.
+        net: the vocabulary that provides the operations.
+        maps: the backbone's maps; pooling makes the levels above its highest.
         fpn: levels, channels, cells and the kind of fusion.
     """
     low, high = fpn.levels

@@ -22,10 +22,10 @@ from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, con
 
 @dataclass(frozen=True, slots=True)
 class PlacedCell:
-    """A cell at its place in a network.
+    """A cell at its position in a network.
 
-    `previous` is the index of the output that p is, among the stem's and all cells' (None: p is h itself),
-    `keep` what drop-path keeps of its operations, `level` says that its output has stride 2^level.
+    `previous` is the index of the output used as p, counting the stem's and then all cells' (None: p is h).
+    `keep` is the share that drop-path keeps of its operations. The output has stride 2^level.
     """
 
     name: str
@@ -39,7 +39,7 @@ class PlacedCell:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """A cell in the making: its place, and what all cells of the network have in common.
+    """A cell under construction: its position, and the settings that all cells of the network share.
 
     `strided_pool` and `odd_halves` are the network's.
     """
@@ -56,14 +56,13 @@ class Making:
 
 
 def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -> Tensor:
-    """A cell's output: its maps side by side.
+    """A cell's output: the concatenation of its output maps.
 
     Args:
-        net: what the operations mean.
-        h: the output of the cell before.
-        p: the output of the cell before that, of the same or twice the resolution; None where there is
-            none, then it is h.
-        making: the cell and what its layers have in common.
+        net: the vocabulary that provides the operations.
+        h: the output of the previous cell.
+        p: the output of the cell before that, with the same or twice the resolution; None uses h instead.
+        making: the cell, and the settings that its layers share.
     """
     place = making.place
     maps = [_narrowed(net, h, f"{place.name}_h", making), h]
@@ -76,18 +75,18 @@ def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -
 
 
 def output_name(place: PlacedCell) -> str:
-    """The name of the layer that a cell ends with."""
+    """The name of a cell's last layer."""
     first, *others = place.cell.outputs
     return f"{place.name}_concat" if others else f"{place.name}_node{first - FIRST_NODE}_add"
 
 
 def _narrowed(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making, stride: int = 1) -> Tensor:
-    """ReLU, a 1x1 convolution to the cell's filters, batch normalisation."""
+    """ReLU, a 1x1 convolution to the cell's filters, and batch normalisation."""
     return _step(net, x, name, Conv(making.filters, stride=stride), making.style)
 
 
 def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: Making) -> Tensor:
-    """p with the resolution of h and the cell's filters."""
+    """p at the resolution of h, with the cell's filters."""
     name = f"{making.place.name}_p"
     if net.size(p) != size:
         p = net.activation(p, f"{name}_act", making.style.activation)
@@ -96,7 +95,7 @@ def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: 
 
 
 def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
-    """Half the resolution: even and odd pixels, half of the filters from each."""
+    """Halves the resolution: a convolution on even and one on odd pixels, each with half of the filters."""
     half = making.filters // 2
     rest = half if making.odd_halves == "equal" else making.filters - half
     even = net.conv(x, f"{name}_even_conv", Conv(half, stride=2))
@@ -106,7 +105,7 @@ def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Te
 
 
 def _widened(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
-    """The cell's filters, by a 1x1 convolution where the map has others; no activation."""
+    """A map with the cell's filters: a 1x1 convolution without activation where it has others."""
     if net.nominal(x) == making.filters:
         return x
     return conv_norm_act(net, x, name, Conv(making.filters), making.style, act=False)
@@ -121,7 +120,7 @@ def _node(net: Vocabulary[Tensor], maps: Sequence[Tensor], name: str, node: Node
 
 
 def _branch(net: Vocabulary[Tensor], x: Tensor, name: str, branch: Branch, making: Making) -> Tensor:
-    """An operation on a map; those on h and p stride in a reduction, and drop-path spares the identity."""
+    """An operation on a map; a reduction strides those on h and p, and drop-path never drops the identity."""
     op = OPERATIONS[branch.op]
     stride = making.place.stride if branch.source in (H, P) else 1
     if op.kind == "identity":
@@ -144,7 +143,7 @@ def _convolved(
     net: Vocabulary[Tensor], x: Tensor, name: str, op: Operation, stride: int, making: Making
 ) -> Tensor:
     if op.kind == "dilated" and stride == 2:
-        # Keras has no dilation with a stride; of a dilation of 2 this is the same: all taps are even pixels.
+        # Keras has no strided dilation. For a dilation of 2 this is equal, because all taps are even pixels.
         x = net.pool(x, f"{name}_even", Pool("max", window=1, stride=2, padding="valid"))
     for step, conv in _steps(op, stride, making.filters).items():
         x = _step(net, x, f"{name}_{step}", conv, making.style, separable=op.kind == "separable")
@@ -152,7 +151,7 @@ def _convolved(
 
 
 def _steps(op: Operation, stride: int, filters: int) -> Mapping[str, Conv]:
-    """The convolutions of an operation by name; the stride is in the first, or along each's own axis."""
+    """The convolutions of an operation by name; the first has the stride, or each along its own axis."""
     side = op.kernel
     if op.kind == "separable":
         return {"sep0": Conv(filters, side, stride), "sep1": Conv(filters, side)}
@@ -167,7 +166,7 @@ def _steps(op: Operation, stride: int, filters: int) -> Mapping[str, Conv]:
 def _step(
     net: Vocabulary[Tensor], x: Tensor, name: str, conv: Conv, style: Style, *, separable: bool = False
 ) -> Tensor:
-    """The activation, a convolution, batch normalisation: the order of all cells."""
+    """The activation, a convolution, batch normalisation: the order in all cells."""
     x = net.activation(x, f"{name}_act", style.activation)
     if not separable:
         return conv_norm_act(net, x, name, conv, style, act=False)
@@ -175,7 +174,7 @@ def _step(
 
 
 def _output(net: Vocabulary[Tensor], maps: Sequence[Tensor], number: int, making: Making) -> Tensor:
-    """A map as the output shows it: h and p may need the nodes' resolution and filters."""
+    """A map of the cell's output; h and p may need the nodes' resolution and filters."""
     if number >= FIRST_NODE:
         return maps[number]
     name = f"{making.place.name}_out_{map_name(number)}"

@@ -1,9 +1,9 @@
-"""Follows single channels through the graph of a functional Keras model.
+"""Channel dependencies in a functional Keras model: the channels that must be pruned together.
 
-Every channel that a layer makes has a number. Layers that treat channels alike pass the numbers on,
-layers that mix them (convolutions, Dense) end them and make new ones, and layers that combine maps value
-by value tie them together: such channels can only be removed together. Dependency graphs of this kind are
-due to Fang et al., "DepGraph" (arXiv:2301.12900).
+Every channel that a layer creates has a number. Layers that process channels separately pass the numbers on.
+Layers that mix channels (convolutions, Dense) end them and create new ones. Layers that combine maps
+element by element link them: linked channels can only be removed together. Dependency graphs of this kind
+are due to Fang et al., "DepGraph" (arXiv:2301.12900).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from effkeras.layers import (
 Numbers = np.ndarray
 Handler = Callable[["_Tracer", Call, list[Numbers]], Numbers]
 
-# Activations that look at all channels at once.
+# Activations that read all channels at once.
 _MIXING = ("softmax", "log_softmax", "sparsemax", "glu")
-# Keras's layers that treat each channel alike, and those that combine maps value by value.
+# Keras layers that process each channel separately, and those that combine maps element by element.
 _CARRYING = (
     *("Activation", "ReLU", "LeakyReLU", "ELU", "Identity"),
     *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"),
@@ -41,14 +41,14 @@ _CARRYING = (
     *("GlobalAveragePooling2D", "GlobalMaxPooling2D"),
 )
 _COMBINING = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
-# Operations that are no layers, by the names of Keras's classes.
+# Operations that are not layers, by Keras class name.
 _UNARY = ("Relu", "Relu6", "Sigmoid", "Silu", "HardSigmoid", "HardSilu", "Tanh", "Gelu", "Clip", "Cast")
 _BINARY = ("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sliced:
-    """One axis of a layer's weight (by its place in `layer.weights`) that runs over channels."""
+    """One axis of a layer's weight (its index in `layer.weights`) that runs over channels."""
 
     weight: int
     axis: int
@@ -57,10 +57,10 @@ class Sliced:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LayerFlow:
-    """A layer whose weights or width follow its channels.
+    """A layer with weights or a width that depend on its channels.
 
-    `made` are the channels that it makes, None for a layer that only passes them on; `width` are those
-    that its config counts. `mixed` is the axis along which channels end in the layer, if they do.
+    `made` are the channels that it creates, None for a layer that only passes them on; `width` are those that
+    its config counts. `mixed` is the axis along which the layer ends channels, if it does.
     """
 
     layer: Any
@@ -81,7 +81,7 @@ class CallFlow:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Flow:
-    """All `count` channels of a model: which go together in pairs, and which must stay, and why."""
+    """All `count` channels of a model: linked pairs, and locked channels with the reason."""
 
     model: keras.Model
     count: int
@@ -94,8 +94,8 @@ class Flow:
 def channel_flow(model: keras.Model) -> Flow:
     """Follows the channels of a flat functional model.
 
-    Channels of the image and of the outputs are locked, and so are those that run into an operation that
-    is not known here, or that looks at all channels at once.
+    It locks the channels of the image and of the outputs, and those of operations that are unknown or read
+    all channels at once.
     """
     tracer = _Tracer()
     for call in calls_of(model):
@@ -106,7 +106,7 @@ def channel_flow(model: keras.Model) -> Flow:
 
 @dataclass(slots=True)
 class _Tracer:
-    """What is known so far; `numbers` are the channels of tensors by their identity."""
+    """The channels found so far; `numbers` maps the id of a tensor to its channels."""
 
     count: int = 0
     numbers: dict[int, Numbers] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class _Tracer:
         self.links += [(xs[0], x) for x in xs[1:]]
 
     def note(self, flow: LayerFlow) -> LayerFlow:
-        """Notes a layer; when it is called again, its weights tie the channels of both calls."""
+        """Records a layer; a second call of it links the channels of both calls through its weights."""
         known = self.layers.setdefault(flow.layer.name, flow)
         if known is not flow:
             self.links += [(a.numbers, b.numbers) for a, b in zip(known.slices, flow.slices, strict=True)]
@@ -155,7 +155,7 @@ def _handler(call: Call) -> Handler:
 
 
 def _named(operation: Any) -> Handler:
-    if type(operation).__name__ == "CustomScaleLayer":  # x + scale * y of Keras's Inception-ResNet
+    if type(operation).__name__ == "CustomScaleLayer":  # x + scale * y in Keras's Inception-ResNet
         return _combine
     if isinstance(operation, keras.Layer) or not type(operation).__module__.startswith("keras"):
         return _unknown
@@ -166,7 +166,7 @@ def _named(operation: Any) -> Handler:
 
 @functools.cache
 def _layers() -> Mapping[type, Handler]:
-    """What each known layer does; subclasses may do anything, and are unknown."""
+    """The handler of each known layer class; subclasses may do anything, so they are unknown."""
     layers = keras.layers
     carrying = (*(getattr(layers, name) for name in _CARRYING), DropPath, DropBlock, NearestUpsample)
     combining = (*(getattr(layers, name) for name in _COMBINING), FastFusion)
@@ -192,7 +192,7 @@ def _layers() -> Mapping[type, Handler]:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether a layer of a known class keeps channels last."""
+    """Whether a layer of a known class has channels last."""
     return getattr(layer, "data_format", "channels_last") in ("channels_last", None)
 
 
@@ -209,7 +209,7 @@ def _unknown(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 
 def _fixed(tracer: _Tracer, call: Call, why: str) -> Numbers:
-    """New channels that must stay."""
+    """New channels that must not be removed."""
     shape = call.outputs[0].shape
     numbers = tracer.fresh(shape[-1] if shape and shape[-1] else 1)
     tracer.lock(numbers, why)
@@ -226,7 +226,7 @@ def _carry(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 
 def _activated(tracer: _Tracer, layer: Any, numbers: Numbers) -> Numbers:
-    """The channels after a layer's activation, locked where that is not pointwise for sure."""
+    """The channels after a layer's activation; locked unless the activation is known to be pointwise."""
     function = getattr(layer, "activation", None)
     name = getattr(function, "__name__", "")
     is_known = function is None or getattr(keras.activations, name, None) is function
@@ -247,7 +247,7 @@ def _combine(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 
 def _has_constants(call: Call) -> bool:
-    """Whether an operation is given numbers of its own for each channel."""
+    """Whether an operation has a constant argument with a value per channel."""
     given = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
     return any(
         not isinstance(one, keras.KerasTensor) and math.prod(np.shape(one)) > 1
@@ -266,7 +266,7 @@ def _mean(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 
 def _conv(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    """Conv2D (..., in, out) and Dense (in, out)."""
+    """Handles Conv2D with kernels (..., in, out) and Dense (in, out)."""
     rank = len(call.operation.kernel.shape)
     if getattr(call.operation, "groups", 1) > 1:
         tracer.lock(inputs[0], f"{call.operation.name!r} convolves its channels in groups")
@@ -281,12 +281,12 @@ def _locked_made(tracer: _Tracer, call: Call, numbers: Numbers) -> Numbers:
 
 
 def _transposed(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    """Its kernel is (h, w, out, in)."""
+    """Handles Conv2DTranspose; its kernel is (h, w, out, in)."""
     return _mixing(tracer, call, Sliced(0, 3, inputs[0]), (0, 2))
 
 
 def _separable(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    """A depthwise kernel (h, w, in, m) and a pointwise one (1, 1, in * m, out)."""
+    """Handles a depthwise kernel (h, w, in, m) with a pointwise one (1, 1, in * m, out)."""
     repeated = np.repeat(inputs[0], call.operation.depth_multiplier)
     return _mixing(tracer, call, Sliced(0, 2, inputs[0]), (1, 3), (Sliced(1, 2, repeated),))
 
@@ -294,7 +294,7 @@ def _separable(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 def _mixing(
     tracer: _Tracer, call: Call, ending: Sliced, made_on: tuple[int, int], more: tuple[Sliced, ...] = ()
 ) -> Numbers:
-    """A layer that makes channels: along `made_on` (weight, axis), and one bias each where it has any."""
+    """A layer that creates channels along `made_on` (weight, axis), each with one bias if it has biases."""
     layer = call.operation
     known = tracer.layers.get(layer.name)
     if known is None or known.made is None:
@@ -310,7 +310,7 @@ def _mixing(
 
 
 def _depthwise(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    """Its kernel is (h, w, in, m); output channel c * m + j looks at input channel c."""
+    """Handles DepthwiseConv2D: kernel (h, w, in, m); output channel c * m + j reads input channel c."""
     layer = call.operation
     output = np.repeat(inputs[0], layer.depth_multiplier)
     slices = [Sliced(0, 2, inputs[0])] + ([Sliced(1, 0, output)] if layer.use_bias else [])
@@ -319,7 +319,7 @@ def _depthwise(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 
 def _norm(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    """Weights over the last axis; those over other axes too are no scales of channels."""
+    """Handles weights over the last axis; weights over further axes do not scale channels."""
     layer = call.operation
     last = len(call.inputs[0].shape) - 1
     if getattr(layer, "axis", last) not in (-1, last):
@@ -356,7 +356,7 @@ def _flatten(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 
 def _reshape(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    """Rows of as many values as there are channels keep them apart, and so does flattening."""
+    """Handles Reshape: rows with one value per channel keep channels apart, and so does flattening."""
     before, shape = inputs[0], call.outputs[0].shape
     if shape[-1] == len(before):
         stated = before if call.operation.target_shape[-1] != -1 else None

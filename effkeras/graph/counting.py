@@ -1,6 +1,6 @@
-"""Parameters and multiply-adds of a definition, by arithmetic: no TensorFlow, nothing built.
+"""Counts parameters and multiply-adds of a definition by arithmetic, without TensorFlow or a model.
 
-`effkeras.graph.counts` says what counts.
+`effkeras.graph.counts` defines what is counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(slots=True)
 class CountingNet(Vocabulary[Shape]):
-    """Adds up weights, MACs and operations while a graph function runs over shapes."""
+    """Adds up weights, MACs and operations while a graph function runs on shapes."""
 
     macs: int = 0
     others: int = 0
@@ -154,7 +154,7 @@ class CountingNet(Vocabulary[Shape]):
         self._weigh(name, conv.filters, {"kernel": kernel, **_bias(conv)})
         rows, columns = pair(conv.stride)
         y = Shape(x.height * rows, x.width * columns, conv.filters)
-        self.macs += math.prod(kernel) * x.height * x.width  # every input pixel meets the whole kernel
+        self.macs += math.prod(kernel) * x.height * x.width  # the whole kernel is applied per input pixel
         self.others += conv.bias * y.values
         return y
 
@@ -187,7 +187,7 @@ class CountingNet(Vocabulary[Shape]):
         )
 
     def _weigh(self, name: str, filters: int, weights: Mapping[str, tuple[int, ...]]) -> None:
-        """Records a layer's weights; a second call shares them."""
+        """Records a layer's weights; a second call of the layer shares them."""
         self.layers[name] = filters
         self.shapes |= {(name, weight): shape for weight, shape in weights.items()}
 
@@ -202,7 +202,7 @@ def count(spec: ModelSpec) -> Counts:
 
 
 def cost(spec: ModelSpec) -> tuple[int, float]:
-    """Trainable parameters and MACs: counted, or where that needs Keras, as the definition states them."""
+    """Trainable parameters and MACs: counted, or the published ones where counting needs Keras."""
     if spec.network.needs_keras and spec.published is not None and not spec.channels:
         return spec.published.parameters, spec.published.macs
     counts = count(spec)
@@ -210,12 +210,12 @@ def cost(spec: ModelSpec) -> tuple[int, float]:
 
 
 def layer_channels(spec: ModelSpec) -> dict[str, int]:
-    """Channels of every layer with weights, by its name."""
+    """The channels of each layer with weights, by layer name."""
     return run_over_shapes(spec).layers
 
 
 def backbone_layers(spec: ModelSpec) -> frozenset[str]:
-    """Names of the network's layers with weights, without a classifier's top or a detector's pyramid."""
+    """Names of the network's layers with weights, without a classifier's head or a detector's BiFPN."""
     net = CountingNet()
     spec.network.features(net, Shape(*spec.input.size, 3))
     return frozenset(net.layers)
@@ -227,7 +227,7 @@ def weight_shapes(spec: ModelSpec) -> dict[tuple[str, str], tuple[int, ...]]:
 
 
 def run_over_shapes(spec: ModelSpec) -> CountingNet:
-    """The net after the definition's graph function has run over shapes.
+    """The counting net after the definition's graph function has run on shapes.
 
     Raises EffkerasError for `[channels]` that name no layer, or contradict each other.
     """

@@ -1,6 +1,6 @@
-"""Walks the graph of a functional Keras model, call by call.
+"""The graph of a functional Keras model: its calls in order, and copies of parts of it.
 
-Keras makes the nodes of a graph known by private attributes only; they are used here and nowhere else.
+Keras exposes the nodes of a graph by private attributes only; no other module uses them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from effkeras.support.errors import EffkerasError, did_you_mean
 
 KerasTensor = Any
 Config = dict[str, Any]
-# The name of a layer after those of the nested models that it is in.
+# The name of a layer, preceded by the names of the nested models that contain it.
 NamePath = tuple[str, ...]
 
 _DEEPEST = 20_000
@@ -35,7 +35,7 @@ class Call:
 
     @property
     def is_input(self) -> bool:
-        """Whether this only stands for the model's input."""
+        """Whether this call represents the model's input."""
         return isinstance(self.operation, keras.layers.InputLayer)
 
 
@@ -52,9 +52,9 @@ class Part:
 class CopyRules:
     """How copied layers differ from their originals.
 
-    `name` gives a copy's name, `change` its config; `dtype` is a Keras dtype policy. Without `weights`
-    copies start as new. `replace` gives what takes the place of a call: a function of the call's arguments
-    with the call's outputs; None copies the layer. `after` may go on from a call's result.
+    `name` gives a copy's name, `change` its config; `dtype` is a Keras dtype policy. Without `weights`,
+    copies have newly initialised weights. `replace` returns a function to use in place of a call, which takes
+    the call's arguments and returns its outputs; None copies the layer. `after` may transform a result.
     """
 
     dtype: str = "float32"
@@ -67,7 +67,7 @@ class CopyRules:
 
 @contextlib.contextmanager
 def deep_graphs() -> Iterator[None]:
-    """Lets Keras walk graphs of any depth: it recurses once a layer, and EfficientNetV2-XL has a thousand."""
+    """Allows graphs of any depth: Keras recurses once per layer, and EfficientNetV2-XL has a thousand."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, _DEEPEST))
     try:
@@ -79,7 +79,7 @@ def deep_graphs() -> Iterator[None]:
 
 
 def calls_of(model: keras.Model) -> list[Call]:
-    """All calls of a functional model in an order in which they can be computed."""
+    """All calls of a functional model in computing order."""
     by_depth = getattr(model, "_functional", model)._nodes_by_depth
     nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     return [
@@ -89,18 +89,18 @@ def calls_of(model: keras.Model) -> list[Call]:
 
 def is_functional(operation: Any) -> bool:
     """Whether an operation is a model whose layers form a graph (a built Sequential is one)."""
-    graph = getattr(operation, "_functional", operation)  # a Sequential keeps its graph in there
+    graph = getattr(operation, "_functional", operation)  # where a Sequential keeps its graph
     return isinstance(operation, keras.Model) and hasattr(graph, "_nodes_by_depth")
 
 
 def whole(model: keras.Model) -> Part:
-    """All of a functional model with one input."""
+    """The whole of a functional model with one input."""
     check_functional(model)
     return Part(model, model.inputs[0], tuple(model.outputs))
 
 
 def output_of(model: keras.Model, name: str) -> KerasTensor:
-    """The feature map (B, H, W, C) that a layer of the model puts out, of its last call.
+    """The feature map (B, H, W, C) that a layer outputs in its last call.
 
     Raises EffkerasError when there is no such layer, or its output is not a feature map.
     """
@@ -114,12 +114,12 @@ def output_of(model: keras.Model, name: str) -> KerasTensor:
 
 
 def maker(tensor: KerasTensor) -> Any:
-    """The operation that puts out a tensor."""
+    """The operation that outputs a tensor."""
     return tensor._keras_history.operation
 
 
 def made_by(tensor: KerasTensor) -> NamePath:
-    """The name of the layer that puts out a tensor, after those of the nested models that it is in."""
+    """The name of the layer that outputs a tensor, preceded by those of the nested models that contain it."""
     operation = maker(tensor)
     if not is_functional(operation):
         return (operation.name,)
@@ -127,7 +127,7 @@ def made_by(tensor: KerasTensor) -> NamePath:
 
 
 def output_structure(model: keras.Model) -> Any:
-    """The outputs as the model's author gave them: a tensor, a list, or a dict."""
+    """The outputs in the structure that the model's author chose: a tensor, a list, or a dict."""
     return getattr(model, "_functional", model)._outputs_struct
 
 
@@ -143,21 +143,21 @@ def check_functional(model: keras.Model) -> None:
 
 
 def copy_onto(x: KerasTensor, part: Part, rules: CopyRules) -> list[KerasTensor]:
-    """Calls copies of a part's layers on another tensor; nested models become flat.
+    """Calls copies of a part's layers on another tensor, and flattens nested models.
 
     Args:
-        x: takes the place of `part.start`.
-        part: what is copied; a layer called twice is copied once.
+        x: replaces `part.start`.
+        part: the part to copy; a layer that is called twice is copied once.
         rules: how the copies differ.
 
     Returns:
-        What corresponds to `part.ends`.
+        The tensors that correspond to `part.ends`.
     """
     return _Copier(rules).run(x, part, outer=())
 
 
 class _Copier:
-    """One copying: the copies made so far, by the original's identity."""
+    """One copying run: the copies so far, by the id of the original."""
 
     def __init__(self, rules: CopyRules):
         self._rules = rules
@@ -209,7 +209,7 @@ class _Copier:
 
 
 def _from_config(operation: Any, config: Config) -> Any:
-    if isinstance(operation, keras.layers.Lambda):  # as text its function would lose what it refers to
+    if isinstance(operation, keras.layers.Lambda):  # as text, its function would lose its references
         given = {key: config[key] for key in ("arguments", "name", "dtype")}
         return keras.layers.Lambda(operation.function, output_shape=operation._output_shape, **given)
     return type(operation).from_config(config)

@@ -1,4 +1,4 @@
-"""Whole models: a network with a classifier's last layers, or with a detector's pyramid and heads.
+"""Whole models: a network with a classifier's last layers, or with a detector's BiFPN and heads.
 
 The mask head is the reference code's `SegmentationHead`.
 """
@@ -14,14 +14,14 @@ from effkeras.graph.vocabulary import Conv, Tensor, Vocabulary
 from effkeras.graph.widths import Widths
 from effkeras.support.errors import EffkerasError
 
-# A detector starts out sure of "nothing here": a probability of 0.01 per class (focal loss paper, 4.1).
+# A detector starts with a class probability of 0.01 at every anchor (focal loss paper, 4.1).
 PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
 MASK_STRIDE = 4  # input pixels per mask pixel: level 3 has stride 8, and the last layer doubles its size
-MASK_PREFIX = "segment_"  # of the names of the mask head's layers
+MASK_PREFIX = "segment_"  # of layer names in the mask head
 
 
 def classifier(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> Tensor:
-    """Logits (B, classes) from the normalised image; `[channels]` set the widths of its layers."""
+    """Logits (B, classes) from the normalised image; `[channels]` set the widths of layers."""
     wide = Widths(net, spec.channels)
     maps = spec.network.features(wide, wide.start(x))
     return wide.end(spec.network.logits(wide, maps[max(maps)], spec.classes), "logits")
@@ -31,7 +31,7 @@ def detector(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[str, T
     """The outputs of the definition's heads by name, from the normalised image.
 
     `class_logits` (B, N, classes) and `box_deltas` (B, N, 4) of all anchors; `mask_logits` (B, h, w, mask
-    classes) of the pixels. `[channels]` set the widths of its layers.
+    classes) of the pixels. `[channels]` set the widths of layers.
     """
     wide = Widths(net, spec.channels)
     heads = _heads(wide, wide.start(x), spec)
@@ -59,7 +59,7 @@ def _boxes(net: Vocabulary[Tensor], maps: Sequence[Tensor], spec: ModelSpec) -> 
 
 
 def _levels(net: Vocabulary[Tensor], x: Tensor, spec: ModelSpec) -> dict[int, Tensor]:
-    """The network's maps of levels 3 and above, each as large as its anchors expect."""
+    """The network's maps of levels 3 and above, checked for the sizes that the anchors expect."""
     low = detector_parts(spec).fpn.levels[0]
     maps = {level: one for level, one in spec.network.features(net, x).items() if level >= low}
     if not maps or sorted(maps) != list(range(low, low + len(maps))):
@@ -109,15 +109,15 @@ def mask_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def mask_logits(net: Vocabulary[Tensor], maps: Sequence[Tensor], spec: ModelSpec) -> Tensor:
-    """Logits (B, h, w, mask classes) of the pixels, h and w twice the lowest level's.
+    """Logits (B, h, w, mask classes) of the pixels; h and w are twice the lowest level's.
 
-    From the top of the pyramid down, each map is doubled by a transposed convolution and put beside the
-    next finer one. Where that one's side is odd, the doubled map is cut to it (the reference code asks for
-    sides that halve evenly all the way up, and fails at Lite0's 320 pixels).
+    From the highest level down, a transposed convolution doubles each map, which is then concatenated with
+    the next finer one. Where the finer map has an odd side, the doubled map is cropped to it (the reference
+    code needs sides that halve evenly at all levels, and fails at Lite0's 320 pixels).
 
     Args:
-        net: what the operations mean.
-        maps: the pyramid's maps, lowest level first.
+        net: the vocabulary that provides the operations.
+        maps: the BiFPN's maps, lowest level first.
         spec: a definition with the head "segment".
     """
     fpn = detector_parts(spec).fpn

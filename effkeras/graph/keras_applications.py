@@ -1,8 +1,8 @@
-"""Networks of `keras.applications` as part of a graph of ours.
+"""Networks of `keras.applications` as part of an effkeras graph.
 
-Keras's own function builds the network once, without weights, to learn its layers; copies of these are
-then called on our tensors. So the layers lie flat in the model, take any dtype policy, and are always
-named as in a fresh process, where Keras numbers unnamed layers from the start.
+Keras's own function builds the network once, without weight values, to get its layers; copies of these are
+then called on the given tensors. So the layers are flat in the model, accept any dtype policy, and always
+have the names of a fresh process, in which Keras numbers unnamed layers from the start.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ KerasTensor = Any
 def feature_maps(
     x: KerasTensor, network: Application, widths: Mapping[str, int], dtype: str = "float32"
 ) -> list[tuple[KerasTensor, int]]:
-    """The feature maps that `network.taps` name, of new layers on the normalised image `x`.
+    """The feature maps of `network.taps`, from new layers on the normalised image `x`.
 
-    `widths` override the filters or units of layers; beside each map stands its number of channels without
-    them.
+    `widths` override the filters or units of layers. Each map comes with its number of channels without
+    `widths`.
 
     Raises EffkerasError for an unknown function or tap, and for an image that is too small.
     """
@@ -42,18 +42,18 @@ def feature_maps(
     return [(one, end.shape[-1]) for one, end in zip(maps, ends, strict=True)]
 
 
-@functools.lru_cache(maxsize=2)  # to count a network and to build it takes the same one
+@functools.lru_cache(maxsize=2)  # counting and building a network use the same skeleton
 def skeleton(function: str, size: tuple[int, int]) -> keras.Model:
     """The network as Keras builds it, without top; its weights have no values and take no memory.
 
-    It is shared between callers, who only read it.
+    Callers share it and must not change it.
     """
     build = _function(function)
     options: dict[str, Any] = {"include_top": False, "weights": None, "input_shape": (*size, 3)}
     if "include_preprocessing" in inspect.signature(build).parameters:
         options["include_preprocessing"] = False
     try:
-        with tf.Graph().as_default():  # where a variable's start is described, not computed
+        with tf.Graph().as_default():  # in a graph, initial values are not computed
             return build(**options)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
@@ -61,9 +61,9 @@ def skeleton(function: str, size: tuple[int, int]) -> keras.Model:
 
 
 def fresh_names(model: keras.Model) -> dict[str, str]:
-    """Layer names by the names that the same layers have when their model is the first of its process.
+    """The name of each layer in a process that builds this model first, by current name.
 
-    Layers that Keras names itself (conv2d_94) are numbered from the model's first one on.
+    Numbers of layers that Keras names itself (conv2d_94) then start at the model's first such layer.
     """
     unnamed: dict[str, list[str]] = defaultdict(list)
     for layer in model.operations:
@@ -97,7 +97,7 @@ def _tap(model: keras.Model, names: dict[str, str], tap: str, function: str) -> 
 
 
 def _change(network: Application, widths: Mapping[str, int]) -> Callable[[Any, Config], Config]:
-    """Sets widths; with padding "same", windows that leave out the border take it in, but margins stay."""
+    """Sets widths; with padding "same", pads "valid" windows, except those that follow a ZeroPadding2D."""
 
     def changed(layer: Any, config: Config) -> Config:
         if network.padding == "same" and _leaves_out_border(layer):
@@ -108,7 +108,7 @@ def _change(network: Application, widths: Mapping[str, int]) -> Callable[[Any, C
 
 
 def narrowed(config: Config, width: int | None) -> Config:
-    """A layer's config with so many filters or units; as it is where it makes no channels, or for None."""
+    """A layer's config with `width` filters or units; unchanged where it has neither, or for None."""
     key = next((key for key in ("filters", "units") if key in config), None)
     return config if key is None or width is None else {**config, key: width}
 

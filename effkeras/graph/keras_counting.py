@@ -1,4 +1,4 @@
-"""Weights and multiply-adds of functional Keras models, by their layers, as `counts` defines them."""
+"""Counts weights and multiply-adds of functional Keras models by layer, as `counts` defines them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _POOLING = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 
 @dataclass(frozen=True, slots=True)
 class CountedNetwork:
-    """What an application costs.
+    """The cost of a network of keras.applications.
 
-    `layers` are the channels of each layer with weights, `shapes` those of the weights by layer and name,
-    `maps` (H, W, C) of the taps, each with its channels without other widths; `others` are operations that
-    are no multiply-adds.
+    `layers` holds the channels of each layer with weights, `shapes` the shapes of weights by layer and weight
+    name, `maps` the (H, W, C) of the taps, each with its channels without `widths`; `others` are the
+    operations other than multiply-adds.
     """
 
     macs: int
@@ -53,12 +53,11 @@ class CountedNetwork:
 def count_layers(model: keras.Model) -> Counts:
     """Weights, multiply-adds and operations for one image, of any functional model.
 
-    Multiply-adds are those of Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D and Dense, groups
-    and repeated calls included; nested models are looked into. Weights count once however often they are
-    used.
+    Multiply-adds are those of Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D and Dense, including
+    groups, repeated calls and nested models. Shared weights count once.
 
-    Raises EffkerasError when the model is not functional, its input size is open, or a layer multiplies
-    in a way that is not understood.
+    Raises EffkerasError when the model is not functional, its input size is not fixed, or a layer has a
+    kernel but is of another type.
     """
     calls = calls_of(_flat(model))
     macs = sum(map(_macs, calls))
@@ -69,9 +68,9 @@ def count_layers(model: keras.Model) -> Counts:
 def count_application(
     network: Application, size: tuple[int, int], widths: Mapping[str, int]
 ) -> CountedNetwork:
-    """What a network of keras.applications costs up to its last tap, for images of `size` pixels.
+    """The cost of a network of keras.applications up to its last tap, for images of `size` pixels.
 
-    `widths` are those of layers that have others than Keras gives them.
+    `widths` gives the layers whose width differs from Keras's.
     """
     with deep_graphs(), tf.Graph().as_default():  # weights without values
         x = keras.Input((*size, 3))
@@ -88,7 +87,7 @@ def count_application(
 
 
 def _flat(model: keras.Model) -> keras.Model:
-    """The model itself, or with nested models a copy without, its weights without values."""
+    """The model itself, or, if it has nested models, a flat copy without weight values."""
     part = whole(model)
     if None in model.inputs[0].shape[1:]:
         raise EffkerasError(f"the input size of {model.name!r} is open; build it with a fixed one to count")
@@ -114,7 +113,7 @@ def _macs(call: Call) -> int:
 
 
 def _others(call: Call) -> int:
-    """Operations beside multiply-adds; see `counts` for which."""
+    """Operations other than multiply-adds; see `counts` for the list."""
     layer, inputs, values = call.operation, call.inputs, _values(call.outputs[0])
     per_value = ACTIVATION_OPERATIONS.get(_activation(layer), 0) + bool(getattr(layer, "use_bias", False))
     if isinstance(layer, keras.layers.GlobalAveragePooling2D):

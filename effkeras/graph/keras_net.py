@@ -1,4 +1,4 @@
-"""The vocabulary in Keras layers."""
+"""Builds Keras models: implements the vocabulary with Keras layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Margins = tuple[tuple[int, int], tuple[int, int]]
 
 
 def external_name(path: tuple[str, ...]) -> str:
-    """The name of a custom model's layer inside a detector; no other layer's name starts like this."""
+    """The name of a custom model's layer inside a detector; no other layer has this prefix."""
     return EXTERNAL + "_".join(path).removeprefix(EXTERNAL)
 
 
@@ -40,10 +40,10 @@ def _dense_start() -> keras.initializers.Initializer:
 
 @dataclass(frozen=True, slots=True)
 class KerasNet(Vocabulary[KerasTensor]):
-    """Every operation is one Keras layer, named as the graph function says.
+    """Implements each operation as one Keras layer with the name that the graph function gives.
 
-    `dtype` is a Keras dtype policy; the outputs are float32 under any policy. `given` is the part of a
-    custom Keras model that an external network stands for.
+    `dtype` is a Keras dtype policy; the outputs are float32 under any policy. `given` is the part of a custom
+    Keras model that implements an external network.
     """
 
     dtype: str = "float32"
@@ -209,7 +209,7 @@ class KerasNet(Vocabulary[KerasTensor]):
 
 
 def _same_margins(size: tuple[int, int], pool: Pool) -> Margins:
-    """What SAME pads, before and after each axis."""
+    """The padding that SAME adds, before and after each axis."""
 
     def margin(length: int) -> tuple[int, int]:
         total = max((-(-length // pool.stride) - 1) * pool.stride + pool.window - length, 0)

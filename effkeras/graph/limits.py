@@ -1,4 +1,4 @@
-"""Refuses a model that this machine's memory cannot hold, before it is built."""
+"""Memory limits: rejects a model before it is built if its weights exceed the machine's memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count
 from effkeras.support.errors import EffkerasError
 
-# Bytes of images or activations held at once. What needs more is read again, divided or refused.
+# Bytes of images or activations held in memory at once; larger data is re-read, split or rejected.
 MEMORY_BUDGET = 2 * 2**30
-_BYTES = 4  # weights are float32 under every policy
+_BYTES = 4  # weights are float32 under every dtype policy
 
 
 def check_memory(spec: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""Mobile inverted bottleneck blocks and the stages that they form (EfficientNet paper, table 1)."""
+"""MBConv blocks: mobile inverted bottlenecks and their stages (EfficientNet paper, table 1)."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Block:
 
 
 def is_last_of_stride(blocks: list[Block], index: int) -> bool:
-    """Whether a block is the last before the resolution halves, or the very last."""
+    """Whether a block is the last before the resolution halves, or the last of all."""
     return index + 1 == len(blocks) or blocks[index + 1].stride == 2
 
 
 def mbconv(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
-    """Expand, filter, squeeze and excite, project, and add the input.
+    """Expansion, depthwise convolution, squeeze-and-excitation, projection, and the shortcut.
 
-    A plain block expands with a 1x1 and filters with a depthwise convolution; a fused one does both with
-    one dense convolution, which without expansion is the whole block (EfficientNetV2 paper, figure 2).
+    A plain block has a 1x1 expansion and a depthwise convolution. A fused block replaces both by one dense
+    convolution, which without expansion is the whole block (EfficientNetV2 paper, figure 2).
     """
     shortcut, name = x, block.name
     if block.stage.activation:
@@ -74,7 +74,7 @@ def _filtered(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) ->
 
 
 def _mixed(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Tensor:
-    """A depthwise convolution, or several of different kernels over a share of the channels each."""
+    """A depthwise convolution, or several with different kernels, each on a share of the channels."""
     name, kernels = f"{block.name}_depthwise_conv", block.stage.kernels
     windows = [Depthwise(kernel, block.stride, style.padding) for kernel in kernels]
     if len(windows) == 1:
@@ -88,7 +88,7 @@ def _mixed(net: Vocabulary[Tensor], x: Tensor, block: Block, style: Style) -> Te
 
 
 def _grouped(net: Vocabulary[Tensor], x: Tensor, name: str, shape: tuple[int, int]) -> Tensor:
-    """A 1x1 convolution to `shape[0]` filters in `shape[1]` groups, each a layer as in the reference."""
+    """A 1x1 convolution to `shape[0]` filters in `shape[1]` groups, one layer each as in the reference."""
     filters, groups = shape
     if groups == 1:
         return net.conv(x, name, Conv(filters))
@@ -109,7 +109,7 @@ def _split(net: Vocabulary[Tensor], x: Tensor, name: str, parts: int) -> list[Te
 
 
 def _shares(channels: int, parts: int) -> list[int]:
-    """Equal shares, the remainder to the first (MixNet reference code)."""
+    """Equal shares; the first also gets the remainder (MixNet reference code)."""
     share = channels // parts
     return [channels - share * (parts - 1), *[share] * (parts - 1)]
 

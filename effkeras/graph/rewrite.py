@@ -1,7 +1,7 @@
-"""Rewrites functional Keras models: walk the graph call by call, and put something else in some places.
+"""Rewrites functional Keras models: replaces chosen calls and copies the rest.
 
-Every compression that changes a graph is a plan for this one engine: it says for some calls what takes
-their place. All else is copied with its weights, and the model that was given stays as it is.
+Every compression that changes a graph is a plan for this one engine. The plan gives replacements for some
+calls. All other calls are copied with their weights, and the original model stays unchanged.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from effkeras.support.errors import EffkerasError
 TINY = 1e-12
 
 KerasTensor = Any
-# What takes the place of a call: a function of the call's arguments, with the call's outputs.
+# The replacement of a call: a function that takes the call's arguments and returns its outputs.
 StandIn = Callable[..., Any]
-# Stand-ins by the identity of the call's first output.
+# Stand-ins by the id of the call's first output.
 Plan = Mapping[int, StandIn]
-# What becomes of a call's result, which has the form of the call's outputs.
+# Transforms a call's result, which has the structure of the call's outputs.
 After = Callable[[Call, Any], Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Graph:
-    """A model's graph without nested models, and who feeds whom.
+    """A model's flat graph, with the producer and the users of each tensor.
 
-    `calls` are in computing order. Tensors and calls are known by identity.
+    `calls` are in computing order. Tensors and calls are compared by identity.
     """
 
     model: keras.Model
@@ -51,7 +51,7 @@ class Graph:
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
-        """The graph of a model with one input; nested models are made flat in a copy."""
+        """The graph of a model with one input; nested models are flattened in a copy."""
         model = flat(model)
         calls = tuple(calls_of(model))
         makers = {id(output): call for call in calls for output in call.outputs}
@@ -62,33 +62,33 @@ class Graph:
         return cls(model, calls, makers, {key: tuple(found) for key, found in users.items()})
 
     def maker(self, tensor: KerasTensor) -> Call:
-        """The call that puts out a tensor."""
+        """The call that outputs a tensor."""
         return self._makers[id(tensor)]
 
     def users(self, tensor: KerasTensor) -> tuple[Call, ...]:
-        """The calls that take a tensor; one that takes it twice is there twice."""
+        """The calls that take a tensor; a call that takes it twice appears twice."""
         return self._users[id(tensor)]
 
     def is_output(self, tensor: KerasTensor) -> bool:
-        """Whether the model puts out this tensor."""
+        """Whether this tensor is an output of the model."""
         return any(tensor is output for output in self.model.outputs)
 
     def only_user(self, call: Call) -> Call | None:
-        """The only call that takes a call's output; None when there are more, or the model puts it out."""
+        """The only call that takes this call's output; None if several do, or if it is a model output."""
         if len(call.outputs) != 1 or self.is_output(call.outputs[0]):
             return None
         users = self.users(call.outputs[0])
         return users[0] if len(users) == 1 else None
 
     def calls_with(self, operation: Any) -> tuple[Call, ...]:
-        """All calls of one layer: a shared one has several."""
+        """All calls of one layer; a shared layer has several."""
         return tuple(call for call in self.calls if call.operation is operation)
 
 
 def flat(model: keras.Model) -> keras.Model:
-    """The model itself if no layer is a model, else a copy without nested models, weights included.
+    """The model itself if no layer is a model, else a flat copy with its weights.
 
-    A layer of a nested model is named after both: `outer_inner`. Raises EffkerasError when the model is not
+    A layer of a nested model gets both names: `outer_inner`. Raises EffkerasError when the model is not
     functional, has several inputs, or has a layer that cannot be copied.
     """
     check_functional(model)
@@ -98,25 +98,25 @@ def flat(model: keras.Model) -> keras.Model:
 
 
 def copied(model: keras.Model, rules: CopyRules) -> keras.Model:
-    """A copy of a model by the rules, nested models made flat, with its input and outputs."""
+    """A flat copy of a model by the rules, with the same input and outputs."""
     return _copied(model, rules)[0]
 
 
 def key(call: Call) -> int:
-    """What a plan knows a call by."""
+    """The key of a call in a plan."""
     return id(call.outputs[0])
 
 
 def passed_on(x: Any) -> Any:
-    """The stand-in of a call that does nothing any more."""
+    """A stand-in that returns its input, for a call that is removed."""
     return x
 
 
 def rewrite(graph: Graph, plan: Plan, after: After | None = None) -> keras.Model:
-    """A copy of the graph's model in float32 with the plan's stand-ins.
+    """A float32 copy of the graph's model with the plan's stand-ins.
 
-    A layer that is called several times stays one layer where it is not replaced. `after` may go on from
-    what each call puts out, the input included, and gives what the calls behind it take.
+    A layer that is called several times and not replaced stays one layer. `after` may transform the result of
+    each call, including the input's; later calls take the transformed result.
     """
     rules = CopyRules(weights=True, replace=lambda call: plan.get(key(call)))
     return _copied(graph.model, rules if after is None else replace(rules, after=after))[0]
@@ -125,17 +125,17 @@ def rewrite(graph: Graph, plan: Plan, after: After | None = None) -> keras.Model
 def watched_rewrite(
     graph: Graph, plan: Plan, watched: Iterable[KerasTensor]
 ) -> tuple[keras.Model, list[KerasTensor]]:
-    """The same, and what became of some of the graph's tensors."""
+    """Like `rewrite`; also returns the tensors that correspond to `watched` tensors of the graph."""
     return _copied(graph.model, CopyRules(weights=True, replace=lambda call: plan.get(key(call))), watched)
 
 
 def renewed(layer: keras.Layer, **changes: Any) -> keras.Layer:
-    """A new layer of the same class, its config changed; without weights until it is called."""
+    """A new layer of the same class with a changed config; it gets weights when it is called."""
     return type(layer).from_config({**layer.get_config(), "dtype": "float32", **changes})
 
 
 def with_weights(layer: keras.Layer, *weights: np.ndarray) -> StandIn:
-    """A stand-in that calls a layer and gives it weights."""
+    """A stand-in that calls a layer and sets its weights."""
 
     def call(*args: Any) -> Any:
         outputs = layer(*args)
@@ -146,7 +146,7 @@ def with_weights(layer: keras.Layer, *weights: np.ndarray) -> StandIn:
 
 
 def check_finite(model: keras.Model) -> None:
-    """Raises EffkerasError that names the first layer with a weight that is infinite or not a number."""
+    """Raises EffkerasError, naming the first weight with NaN or infinite values."""
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             raise EffkerasError(
@@ -160,16 +160,16 @@ def relative_errors(
     wanted: tuple[KerasTensor, list[KerasTensor]],
     got: tuple[KerasTensor, list[KerasTensor]],
 ) -> list[float]:
-    """How far tensors of two models are apart, each as a share of the standard deviation of the wanted one.
+    """The difference of tensors of two models, each relative to the standard deviation of the wanted one.
 
     Args:
         images: (B, H, W, C).
-        wanted: a model's input, and tensors made from it.
-        got: another model's input, and the tensors that correspond.
+        wanted: a model's input, and tensors computed from it.
+        got: another model's input, and the corresponding tensors.
     """
     with deep_graphs():
         outputs = (keras.Model(*one).predict_on_batch(images) for one in (wanted, got))
-        before, after = map(keras.tree.flatten, outputs)  # Keras gives a list of one as that one
+        before, after = map(keras.tree.flatten, outputs)  # Keras returns a list of one tensor as that tensor
     return [float(np.std(new - old) / (np.std(old) + TINY)) for old, new in zip(before, after, strict=True)]
 
 

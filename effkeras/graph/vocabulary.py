@@ -1,4 +1,4 @@
-"""The operations that every network is built from."""
+"""The vocabulary: the abstract operations that all networks are written in."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from effkeras.definitions.networks import BatchNormSpec, SqueezeSpec
 
 Tensor = TypeVar("Tensor")
 
-# XNNPACK leaves concatenations of more maps to other kernels.
+# XNNPACK does not run concatenations of more maps.
 MOST_CONCATENATED = 5
 
-# "same" as TensorFlow pads (more at the end), "symmetric" as PyTorch does: kernel // 2 on each side.
+# "same" is TensorFlow's padding (more at the end), "symmetric" is PyTorch's: kernel // 2 on each side.
 Padding = Literal["same", "valid", "symmetric"]
 
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution's hyper-parameters; kernel and stride are one number, or one for each axis."""
+    """A convolution's hyper-parameters; kernel and stride are one number, or one per axis."""
 
     filters: int
     kernel: int | tuple[int, int] = 1
@@ -42,7 +42,7 @@ class Depthwise:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A pooling's hyper-parameters; "zero" pads SAME's margins with zeros that count as values."""
+    """A pooling's hyper-parameters; "zero" pads like SAME, but its zeros count as values."""
 
     kind: Literal["max", "average"] = "max"
     window: int = 3
@@ -52,7 +52,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What the layers of one part of a network have in common."""
+    """Settings that the layers of one part of a network share."""
 
     activation: str
     batch_norm: BatchNormSpec
@@ -62,7 +62,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A network that `keras.applications` builds: the name of its function, and the layers it is tapped at.
+    """A network of `keras.applications`: the name of its function, and the layers whose outputs are used.
 
     `padding` "same" pads the windows that the original does not.
     """
@@ -73,7 +73,7 @@ class Application:
 
 
 class Vocabulary(ABC, Generic[Tensor]):
-    """The operations of a network; a tensor is whatever the implementation passes along."""
+    """The operations of a network; each implementation chooses what a tensor is."""
 
     @abstractmethod
     def size(self, x: Tensor) -> tuple[int, int]:
@@ -84,7 +84,7 @@ class Vocabulary(ABC, Generic[Tensor]):
         """Channels of a feature map."""
 
     def nominal(self, x: Tensor) -> int:
-        """Channels that the map would have without `[channels]`: what a graph's structure follows."""
+        """The map's channels without `[channels]`; the structure of a graph depends on these."""
         return self.channels(x)
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def separable(self, name: str, conv: Conv) -> Callable[[Tensor], Tensor]:
-        """A separable convolution that may be called on several maps, its weights shared."""
+        """A separable convolution; calls on several maps share its weights."""
 
     @abstractmethod
     def batch_norm(self, x: Tensor, name: str, spec: BatchNormSpec) -> Tensor:
@@ -109,7 +109,7 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def add(self, xs: Sequence[Tensor], name: str) -> Tensor:
-        """The sum of equal shapes, taken in order."""
+        """The sum of equally shaped maps, added in order."""
 
     @abstractmethod
     def fuse(self, xs: Sequence[Tensor], name: str) -> Tensor:
@@ -125,15 +125,15 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def pool(self, x: Tensor, name: str, pool: Pool) -> Tensor:
-        """The largest or the mean value of each window."""
+        """The maximum or mean of each window."""
 
     @abstractmethod
     def shift(self, x: Tensor, name: str) -> Tensor:
-        """The map moved up and left by one pixel; zeros at its end."""
+        """The map moved up and left by one pixel, with zeros at the end."""
 
     @abstractmethod
     def concat(self, xs: Sequence[Tensor], name: str) -> Tensor:
-        """Maps of one size side by side along the channels."""
+        """Maps of one size concatenated along the channels."""
 
     @abstractmethod
     def take(self, x: Tensor, name: str, start: int, stop: int) -> Tensor:
@@ -141,7 +141,7 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def upsample(self, x: Tensor, name: str, size: tuple[int, int]) -> Tensor:
-        """Nearest-neighbour enlargement to `size`, which is twice the input's or one less."""
+        """Nearest-neighbour upsampling to `size`, which is twice the input's or one less."""
 
     @abstractmethod
     def dropout(self, x: Tensor, name: str, rate: float, whole_sample: bool) -> Tensor:
@@ -149,11 +149,11 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def drop_path(self, x: Tensor, name: str, keep: float) -> Tensor:
-        """Whole samples dropped, ever more while training goes on, up to a share of `1 - keep`."""
+        """Drops whole samples; the share grows during training up to `1 - keep`."""
 
     @abstractmethod
     def drop_block(self, x: Tensor, name: str, keep: float, size: int) -> Tensor:
-        """Squares of `size` dropped, ever more while training goes on, until a share of `keep` is left."""
+        """Drops squares of `size`; the kept share falls during training to `keep`."""
 
     @abstractmethod
     def flatten(self, x: Tensor, name: str) -> Tensor:
@@ -169,11 +169,11 @@ class Vocabulary(ABC, Generic[Tensor]):
 
     @abstractmethod
     def crop(self, x: Tensor, name: str, size: tuple[int, int]) -> Tensor:
-        """The upper left part of `size`."""
+        """The upper left `size` pixels."""
 
     @abstractmethod
     def rows(self, xs: Sequence[Tensor], name: str, width: int) -> Tensor:
-        """All maps flattened to rows of `width` values, row-major, one below the other: (B, N, width)."""
+        """All maps flattened row-major to rows of `width` values and concatenated: (B, N, width)."""
 
     @abstractmethod
     def layer_norm(self, x: Tensor, name: str, epsilon: float) -> Tensor:
@@ -183,10 +183,10 @@ class Vocabulary(ABC, Generic[Tensor]):
     def application(
         self, x: Tensor, network: Application, widths: Mapping[str, int]
     ) -> list[tuple[Tensor, int]]:
-        """The maps that `network.taps` name, of the network that `keras.applications` builds on `x`.
+        """The maps of `network.taps`, from the network that `keras.applications` builds on `x`.
 
-        `widths` are those of layers that are to have others; beside each map stand the channels that it
-        has without them.
+        `widths` gives the layers whose width differs from Keras's. Each map comes with its channels without
+        `widths`.
         """
 
     @abstractmethod
@@ -204,20 +204,20 @@ def conv_norm_act(
 
 
 def symmetric(kernel: int | tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns that "symmetric" padding adds before and after."""
+    """The rows and columns that "symmetric" padding adds before and after."""
     rows, columns = (side // 2 for side in pair(kernel))
     return ((rows, rows), (columns, columns))
 
 
 def pair(sides: int | tuple[int, int]) -> tuple[int, int]:
-    """A kernel or stride as one number for each axis."""
+    """A kernel or stride as one number per axis."""
     return (sides, sides) if isinstance(sides, int) else sides
 
 
 def concatenated(
     maps: Sequence[Tensor], name: str, concat: Callable[[Sequence[Tensor], str], Tensor]
 ) -> Tensor:
-    """All maps by `concat`, at most five at a time, the last under `name`; one map stays as it is."""
+    """Concatenates maps, at most five at a time; the last call is named `name`, and one map is unchanged."""
     parts = [maps[start : start + MOST_CONCATENATED] for start in range(0, len(maps), MOST_CONCATENATED)]
     if len(parts) == 1:
         return maps[0] if len(maps) == 1 else concat(maps, name)

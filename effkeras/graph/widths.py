@@ -1,4 +1,4 @@
-"""A vocabulary in which a definition's `[channels]` set the widths of layers."""
+"""Layer widths from a definition's `[channels]`: wraps a vocabulary."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Wide(Generic[Tensor]):
 
 @dataclass(frozen=True, slots=True)
 class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
-    """The operations of `net`, where `channels` may give any layer that makes channels another width.
+    """The operations of `net`; `widths` may change the width of any layer that creates channels.
 
-    What a graph consists of follows the nominal widths, so that a width that happens to equal another
-    adds no skip and spares no projection.
+    The graph's structure depends on the nominal widths, so a changed width that happens to equal another adds
+    no shortcut and removes no projection.
     """
 
     net: Vocabulary[Tensor]
     widths: Mapping[str, int]
 
     def start(self, x: Tensor) -> Wide[Tensor]:
-        """The network's input, whose width nothing changes."""
+        """The network's input, whose width does not change."""
         return self._same(x)
 
     def end(self, x: Wide[Tensor], name: str) -> Tensor:
-        """The tensor that the layer `name` puts out of the network; EffkerasError if it was narrowed."""
+        """The output of the layer `name`; EffkerasError if `[channels]` changed its width."""
         if self.net.channels(x.tensor) != x.nominal:
             raise EffkerasError(f"[channels] cannot change {name!r}; its width follows others")
         return x.tensor
@@ -46,7 +46,7 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return self.net.size(x.tensor)
 
     def channels(self, x: Wide[Tensor]) -> int:
-        """Channels that the map has."""
+        """The map's actual channels."""
         return self.net.channels(x.tensor)
 
     def nominal(self, x: Wide[Tensor]) -> int:
@@ -54,20 +54,20 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return x.nominal
 
     def conv(self, x: Wide[Tensor], name: str, conv: Conv) -> Wide[Tensor]:
-        """A dense convolution of the width that is set for it."""
+        """A dense convolution with its width from `widths`."""
         return Wide(self.net.conv(x.tensor, name, self._conv(name, conv)), conv.filters)
 
     def separable(self, name: str, conv: Conv) -> Callable[[Wide[Tensor]], Wide[Tensor]]:
-        """A separable convolution of the width that is set for it."""
+        """A separable convolution with its width from `widths`."""
         layer = self.net.separable(name, self._conv(name, conv))
         return lambda x: Wide(layer(x.tensor), conv.filters)
 
     def transposed(self, x: Wide[Tensor], name: str, conv: Conv) -> Wide[Tensor]:
-        """A transposed convolution of the width that is set for it."""
+        """A transposed convolution with its width from `widths`."""
         return Wide(self.net.transposed(x.tensor, name, self._conv(name, conv)), conv.filters)
 
     def dense(self, x: Wide[Tensor], name: str, units: int) -> Wide[Tensor]:
-        """A fully connected layer of the width that is set for it."""
+        """A fully connected layer with its width from `widths`."""
         return Wide(self.net.dense(x.tensor, name, self.widths.get(name, units)), units)
 
     def depthwise(self, x: Wide[Tensor], name: str, depthwise: Depthwise) -> Wide[Tensor]:
@@ -87,7 +87,7 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return Wide(self.net.activation(x.tensor, name, kind), x.nominal)
 
     def add(self, xs: Sequence[Wide[Tensor]], name: str) -> Wide[Tensor]:
-        """The sum of equal shapes, taken in order."""
+        """The sum of equally shaped maps, added in order."""
         return Wide(self.net.add([x.tensor for x in xs], name), xs[0].nominal)
 
     def fuse(self, xs: Sequence[Wide[Tensor]], name: str) -> Wide[Tensor]:
@@ -103,7 +103,7 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return Wide(self.net.mean(x.tensor, name), x.nominal)
 
     def pool(self, x: Wide[Tensor], name: str, pool: Pool) -> Wide[Tensor]:
-        """The largest or the mean value of each window."""
+        """The maximum or mean of each window."""
         return Wide(self.net.pool(x.tensor, name, pool), x.nominal)
 
     def shift(self, x: Wide[Tensor], name: str) -> Wide[Tensor]:
@@ -111,19 +111,19 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return Wide(self.net.shift(x.tensor, name), x.nominal)
 
     def concat(self, xs: Sequence[Wide[Tensor]], name: str) -> Wide[Tensor]:
-        """Maps side by side along the channels."""
+        """Maps concatenated along the channels."""
         return Wide(self.net.concat([x.tensor for x in xs], name), sum(x.nominal for x in xs))
 
     def take(self, x: Wide[Tensor], name: str, start: int, stop: int) -> Wide[Tensor]:
-        """The channels start..stop of those that the map has."""
+        """The channels start..stop of the map's actual channels."""
         return self._same(self.net.take(x.tensor, name, start, stop))
 
     def upsample(self, x: Wide[Tensor], name: str, size: tuple[int, int]) -> Wide[Tensor]:
-        """Nearest-neighbour enlargement."""
+        """Nearest-neighbour upsampling."""
         return Wide(self.net.upsample(x.tensor, name, size), x.nominal)
 
     def crop(self, x: Wide[Tensor], name: str, size: tuple[int, int]) -> Wide[Tensor]:
-        """The upper left part of `size`."""
+        """The upper left `size` pixels."""
         return Wide(self.net.crop(x.tensor, name, size), x.nominal)
 
     def dropout(self, x: Wide[Tensor], name: str, rate: float, whole_sample: bool) -> Wide[Tensor]:
@@ -131,11 +131,11 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return Wide(self.net.dropout(x.tensor, name, rate, whole_sample), x.nominal)
 
     def drop_path(self, x: Wide[Tensor], name: str, keep: float) -> Wide[Tensor]:
-        """Whole samples dropped, ever more while training goes on."""
+        """Drops whole samples, more and more during training."""
         return Wide(self.net.drop_path(x.tensor, name, keep), x.nominal)
 
     def drop_block(self, x: Wide[Tensor], name: str, keep: float, size: int) -> Wide[Tensor]:
-        """Squares dropped, ever more while training goes on."""
+        """Drops squares, more and more during training."""
         return Wide(self.net.drop_block(x.tensor, name, keep, size), x.nominal)
 
     def flatten(self, x: Wide[Tensor], name: str) -> Wide[Tensor]:
@@ -144,13 +144,13 @@ class Widths(Vocabulary[Wide[Tensor]], Generic[Tensor]):
         return Wide(self.net.flatten(x.tensor, name), height * width * x.nominal)
 
     def rows(self, xs: Sequence[Wide[Tensor]], name: str, width: int) -> Wide[Tensor]:
-        """All maps flattened to rows of `width` values; none of them may have been narrowed."""
+        """All maps flattened to rows of `width` values; `[channels]` may not have changed their widths."""
         return Wide(self.net.rows([self.end(x, name) for x in xs], name, width), width)
 
     def application(
         self, x: Wide[Tensor], network: Application, widths: Mapping[str, int]
     ) -> list[tuple[Wide[Tensor], int]]:
-        """The maps that `network.taps` name, and what they have without the widths."""
+        """The maps of `network.taps`, each with its channels without widths."""
         maps = self.net.application(x.tensor, network, {**widths, **self.widths})
         return [(Wide(one, nominal), nominal) for one, nominal in maps]
 

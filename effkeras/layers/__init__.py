@@ -1,4 +1,4 @@
-"""The few Keras layers that Keras lacks; importing this package registers them for loading."""
+"""Keras layers that Keras itself lacks; importing this package registers them for loading."""
 
 from effkeras.layers.drop import DropBlock, DropPath, FollowTraining
 from effkeras.layers.fake_quant import (

@@ -1,4 +1,4 @@
-"""DropPath and DropBlock: layers that drop more the further training has come, and nothing at inference."""
+"""DropPath and DropBlock: regularisation that grows during training and is off at inference."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from keras import ops
 
 
 class _Holder:
-    """Hides a variable from Keras: progress is not a weight and is not saved."""
+    """Hides a variable from Keras, so that the progress is not saved as a weight."""
 
     variable: keras.Variable
 
 
 class Scheduled(keras.layers.Layer):
-    """A layer that knows how far training is: `progress` from 0 to 1.
+    """A layer that depends on the progress of training: `progress` from 0 to 1.
 
-    Without `follow_training` the progress is 1, the full strength. Subclasses call `super().build`.
+    Without `FollowTraining` the progress is 1, the full strength. Subclasses call `super().build`.
     """
 
     def __init__(self, **kwargs: Any):
@@ -27,7 +27,7 @@ class Scheduled(keras.layers.Layer):
         self._progress = _Holder()
 
     def build(self, input_shape: Any) -> None:
-        """Makes the variable that `set_progress` sets and the training graph reads."""
+        """Creates the variable that `set_progress` sets and the training graph reads."""
         self._progress.variable = keras.Variable(1.0, trainable=False, autocast=False, name="progress")
 
     @property
@@ -36,7 +36,7 @@ class Scheduled(keras.layers.Layer):
         return self._progress.variable.value
 
     def set_progress(self, share: float) -> None:
-        """Sets the share of the training that is done."""
+        """Sets the progress to a share of the training, clipped to 0..1."""
         self._progress.variable.assign(min(1.0, max(0.0, share)))
 
 
@@ -44,12 +44,12 @@ class Scheduled(keras.layers.Layer):
 class DropPath(Scheduled):
     """Drops whole samples of a branch, scheduled (NASNet paper, appendix A.3; slim's "v3").
 
-    At progress p a sample survives with `1 - p * (1 - keep)` and is then scaled up by the inverse.
+    At progress p a sample survives with probability `1 - p * (1 - keep)`; survivors are divided by it.
 
     Args:
-        keep: the probability to survive at the end of training.
-        seed: makes the choices repeatable.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        keep: the survival probability at the end of training.
+        seed: makes the random choices repeatable.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, keep: float, seed: int | None = None, **kwargs: Any):
@@ -71,7 +71,7 @@ class DropPath(Scheduled):
         return x * keras.ops.cast(factor, x.dtype)
 
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
-        """Same as the input's."""
+        """The input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class FollowTraining(keras.callbacks.Callback):
 
     Args:
         total_steps: steps of the whole training.
-        first_step: the step that this `fit` starts with.
+        first_step: the number of the first step in this `fit`.
     """
 
     def __init__(self, total_steps: int, first_step: int = 0):
@@ -109,20 +109,20 @@ class FollowTraining(keras.callbacks.Callback):
 class DropBlock(Scheduled):
     """Zeroes `size` x `size` squares in each channel of each sample, and scales up the other values.
 
-    At progress p squares are drawn so that about `1 - p * (1 - keep)` of the values stay. Their centres lie
-    where the whole square fits, each drawn with the probability
+    At progress p about `1 - p * (1 - keep)` of the values stay. Squares lie wholly inside the map; each
+    possible centre is drawn with the probability
 
         gamma = drop * (H * W) / (h * w) / ((H - h + 1) * (W - w + 1))
 
-    for squares of h x w = min(size, H) x min(size, W) in a map of H x W: the authors' code
-    (tensorflow/tpu resnet), which takes square maps only, applied to each axis. The remaining values are
-    divided by their share of the whole batch.
+    where drop = p * (1 - keep) and squares are h x w = min(size, H) x min(size, W) in a map of H x W. This
+    is the authors' code (tensorflow/tpu resnet), which supports square maps only, applied per axis. The
+    remaining values are divided by their share of the whole batch.
 
     Args:
-        keep: the share kept at the end of training.
+        keep: the share of values kept at the end of training.
         size: side of the squares in cells of the map.
-        seed: makes the choices repeatable.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        seed: makes the random choices repeatable.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, keep: float, size: int = 7, seed: int | None = None, **kwargs: Any):
@@ -142,12 +142,12 @@ class DropBlock(Scheduled):
             return x
         noise = keras.random.uniform(ops.shape(x), dtype="float32", seed=self._generator)
         mask = self._mask(noise, x.shape[1], x.shape[2])
-        # Where nothing at all is left (the reference divides zero by zero) the map is zero.
+        # Where no value is left, the map is zero (the reference divides zero by zero).
         share = ops.maximum(ops.mean(mask), 1e-6)
         return x * ops.cast(mask / share, x.dtype)
 
     def _mask(self, noise: Any, height: int, width: int) -> Any:
-        """1 where values stay, 0 in the squares around the centres that the noise in [0, 1) chooses."""
+        """1 where values stay, 0 in the squares whose centres have noise (in [0, 1)) below gamma."""
         square = min(self.size, height), min(self.size, width)
         places = (height - square[0] + 1) * (width - square[1] + 1)
         gamma = self.progress * (1.0 - self.keep) * height * width / (square[0] * square[1]) / places
@@ -156,7 +156,7 @@ class DropBlock(Scheduled):
         return 1.0 - ops.max_pool(centres, square, strides=1, padding="same", data_format="channels_last")
 
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
-        """Same as the input's."""
+        """The input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Fake quantization of activations: 8-bit values kept as floats, with gradients that pass through.
+"""Fake quantization of activations: floats rounded to 8-bit levels, with straight-through gradients.
 
 Rounding and gradients are TensorFlow's own (`fake_quant_with_min_max_vars`), as in
 tensorflow-model-optimization. A range always contains zero exactly, because int8 needs it for padding.
@@ -22,7 +22,7 @@ Extent = tuple[float, float]
 UNIT: Extent = (0.0, 255 / 256)
 SIGNED_UNIT: Extent = (-1.0, 127 / 128)
 
-# The range that tensorflow-model-optimization starts with.
+# The initial range of tensorflow-model-optimization.
 _START = 6.0
 _SMALLEST = 1e-6
 
@@ -31,17 +31,17 @@ _SMALLEST = 1e-6
 class FakeQuant(keras.layers.Layer):
     """Rounds activations to the 256 levels of a range.
 
-    Maps that int8 needs in one range, such as the parts of a concatenation, share one layer: each is a
+    Maps that int8 needs in one range, such as the inputs of a concatenation, share one layer. Each is a
     `branch` with its own low and high end, and all are rounded in the range that spans them.
 
     Args:
-        branches: how many different maps share the range.
-        mode: where ranges come from: "ema" averages the extremes of training batches, "all" takes the
-            extremes of all batches, "last" those of the last one, "learned" trains them by gradient, "fixed"
-            leaves them as they are.
-        momentum: of the average; what is kept of the old range at each step.
-        extent: the range of the mode "fixed", and otherwise the one to start with.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        branches: the number of maps that share the range.
+        mode: how ranges are found: "ema" averages the extremes of training batches, "all" takes the
+            extremes over all batches, "last" those of the last batch, "learned" trains them by gradient,
+            "fixed" leaves them unchanged.
+        momentum: the share of the old range that the average keeps at each step.
+        extent: the range of the mode "fixed"; in other modes the initial range.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FakeQuant(keras.layers.Layer):
         self.observing = False
 
     def build(self, input_shape: Any) -> None:
-        """Makes a low and a high end per branch."""
+        """Creates a low and a high end per branch."""
         self.low, self.high = (
             self.add_weight(
                 name=name,
@@ -72,7 +72,7 @@ class FakeQuant(keras.layers.Layer):
         )
 
     def call(self, x: Any, branch: int = 0, observe: bool = True, training: bool = False) -> Any:
-        """A tensor of any shape, rounded; without `observe` it does not change the range."""
+        """Rounds a tensor of any shape; without `observe` the range stays unchanged."""
         if self.observing:
             return self._passed(x, branch if observe else None)
         if training and observe:
@@ -80,7 +80,7 @@ class FakeQuant(keras.layers.Layer):
         return tf.quantization.fake_quant_with_min_max_vars(x, *self._ends())
 
     def limits(self) -> Extent:
-        """The range as it is now."""
+        """The current range."""
         low, high = (float(keras.ops.convert_to_numpy(end)) for end in self._ends())
         return low, high
 
@@ -90,11 +90,11 @@ class FakeQuant(keras.layers.Layer):
         self.high.assign([high] * self.branches)
 
     def compute_output_shape(self, input_shape: Any, **_: Any) -> Any:
-        """Same as the input's."""
+        """The input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """How ranges are found."""
+        """The arguments of the layer."""
         own = {"branches": self.branches, "mode": self.mode, "momentum": self.momentum}
         return {**super().get_config(), **own, "extent": list(self.extent)}
 
@@ -104,7 +104,7 @@ class FakeQuant(keras.layers.Layer):
         return low, tf.maximum(high, low + _SMALLEST)
 
     def _passed(self, x: Any, branch: int | None) -> Any:
-        """The values unchanged, while the range widens to hold them; a fixed range still clips."""
+        """The unchanged values; the range widens to contain them, and a fixed range still clips."""
         if self.mode == "fixed":
             return tf.clip_by_value(x, *self.extent)
         if branch is not None:
@@ -133,13 +133,13 @@ class FakeQuant(keras.layers.Layer):
 
 
 def fake_quants(model: keras.Model) -> Iterator[FakeQuant]:
-    """All FakeQuant layers of a model, also those inside other layers."""
+    """All FakeQuant layers of a model, including those inside other layers."""
     for layer in model.layers:
         yield from ranges_of(layer)
 
 
 def ranges_of(layer: keras.Layer) -> Iterator[FakeQuant]:
-    """The layer itself if it is a FakeQuant, and those inside it."""
+    """The layer itself if it is a FakeQuant, and the FakeQuant layers inside it."""
     inside = getattr(layer, "ranges", None)
     for one in (layer, *(inside if isinstance(inside, list) else ())):
         if isinstance(one, FakeQuant):
@@ -152,12 +152,12 @@ def is_fake_quantized(model: keras.Model) -> bool:
 
 
 def rounded(x: Any, extent: Extent) -> Any:
-    """Values rounded to the 256 levels of a given range."""
+    """Values rounded to the 256 levels of the given range."""
     return tf.quantization.fake_quant_with_min_max_args(x, *extent)
 
 
 def rounded_rows(rows: Any, largest: Any) -> Any:
-    """Weights (n, channels) rounded to -127..127 steps of `largest / 127`, one value per channel."""
+    """Weights (n, channels) rounded to -127..127 steps of `largest / 127`; `largest` is per channel."""
     return tf.quantization.fake_quant_with_min_max_vars_per_channel(
         rows, -largest, largest, num_bits=8, narrow_range=True
     )
@@ -170,12 +170,12 @@ def _extremes(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _lower(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """The smaller of two; NaN and infinity become NaN, so that checks find them."""
+    """The smaller of two values; NaN or infinity gives NaN, so that checks find it."""
     return tf.where(tf.math.is_finite(one + other), tf.minimum(one, other), np.nan)
 
 
 def _bounded(end: tf.Tensor, towards: Any) -> tf.Tensor:
-    """An end on its side of zero; the gradient is that of the end, or it could never come back."""
+    """Keeps an end on its side of zero; the gradient passes through, so that the end can return."""
     return end + tf.stop_gradient(towards(end, 0.0) - end)
 
 
@@ -188,38 +188,38 @@ _HARD_SIGMOID_STEP = (0.0, 6.0)
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class FakeQuantSwish(keras.layers.Layer):
-    """`x * sigmoid(x)`, the sigmoid in steps of 1/256 as LiteRT's LOGISTIC has it."""
+    """`x * sigmoid(x)` with the sigmoid in steps of 1/256, like LiteRT's LOGISTIC."""
 
     def call(self, x: Any) -> Any:
-        """Any shape to the same."""
+        """The same shape."""
         return x * rounded(tf.sigmoid(x), UNIT)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Same as the input's."""
+        """The input's shape."""
         return input_shape
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class FakeQuantHardSigmoid(keras.layers.Layer):
-    """`relu6(x + 3) / 6`, the sum rounded in 0..6."""
+    """`relu6(x + 3) / 6` with the `relu6` rounded in 0..6."""
 
     def call(self, x: Any) -> Any:
-        """Any shape to the same."""
+        """The same shape."""
         return rounded(tf.nn.relu6(x + 3.0), _HARD_SIGMOID_STEP) * (1 / 6)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Same as the input's."""
+        """The input's shape."""
         return input_shape
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class FakeQuantSum(keras.layers.Layer):
-    """The sum of equal shapes, all partial sums but the last rounded.
+    """The sum of equally shaped inputs; all partial sums but the last are rounded.
 
     Args:
         mode: see `FakeQuant`.
         momentum: see `FakeQuant`.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, mode: RangeMode = "ema", momentum: float = 0.99, **kwargs: Any):
@@ -228,30 +228,30 @@ class FakeQuantSum(keras.layers.Layer):
         self.momentum = momentum
 
     def build(self, input_shape: Sequence[Any]) -> None:
-        """Makes a range for each partial sum."""
+        """Creates a range for each partial sum."""
         self.ranges = _ranges(self, len(input_shape) - 2)
 
     def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
-        """A list of (B, ...) to one of them."""
+        """Adds a list of (B, ...) tensors of one shape."""
         return _summed(inputs, self.ranges, training)
 
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
-        """That of each input."""
+        """The shape of each input."""
         return tuple(input_shape[0])
 
     def get_config(self) -> dict[str, Any]:
-        """How ranges are found."""
+        """The arguments of the layer."""
         return {**super().get_config(), "mode": self.mode, "momentum": self.momentum}
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class FakeQuantFusion(FastFusion):
-    """`FastFusion` with its products and all partial sums but the last rounded.
+    """`FastFusion` with rounded products, and all partial sums but the last rounded.
 
     Args:
         mode: see `FakeQuant`.
         momentum: see `FakeQuant`.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, mode: RangeMode = "ema", momentum: float = 0.99, **kwargs: Any):
@@ -260,7 +260,7 @@ class FakeQuantFusion(FastFusion):
         self.momentum = momentum
 
     def build(self, input_shape: Sequence[Any]) -> None:
-        """Makes one scalar per input, and a range for each product and partial sum."""
+        """Creates one scalar per input, and a range for each product and partial sum."""
         super().build(input_shape)
         self.ranges = _ranges(self, 2 * len(input_shape) - 2)
 
@@ -276,7 +276,7 @@ class FakeQuantFusion(FastFusion):
         return _summed(products, self.ranges[count:], training)
 
     def get_config(self) -> dict[str, Any]:
-        """How ranges are found."""
+        """The arguments of the layer."""
         return {**super().get_config(), "mode": self.mode, "momentum": self.momentum}
 
 

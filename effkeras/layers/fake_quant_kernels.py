@@ -1,9 +1,9 @@
 """Convolutions and dense layers whose kernels are fake-quantized, with folded batch normalisation.
 
-The kernel that trains is the one before folding. It is rounded per output channel first and scaled by the
-normalisation then: in int8 both orders give the same codes, because a channel's scale moves its range along.
-So a convolution that is called on several maps with a normalisation each keeps one kernel, and its maps
-cannot drift apart.
+The trained kernel is the one before folding. It is first rounded per output channel and then scaled by the
+normalisation: in int8 both orders give the same codes, because a channel's scale also scales its range. So
+a convolution that is called on several maps, each with its own normalisation, keeps one kernel, and its
+maps stay consistent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SMALLEST = 1e-8
 
 
 class FakeQuantKernel:
-    """Base of layers with a fake-quantized kernel; list it before the Keras layer class.
+    """A mixin for layers with a fake-quantized kernel; list it before the Keras layer class.
 
     `call(x, branch)` computes `activation(x * round(kernel) * scale[branch] + bias[branch])`. `scale` and
     `bias` are (branches, channels); the scale does not train.
@@ -31,9 +31,9 @@ class FakeQuantKernel:
         *args: arguments of the Keras layer.
         branches: a name for each pair of scale and bias.
         biased: whether the layer has a bias.
-        quantized: False leaves the kernel in float.
-        masked: zeros of the kernel stay zero.
-        clusters: number of distinct kernel values, which training keeps shared; 0 for no clusters.
+        quantized: False keeps the kernel in float.
+        masked: True keeps zeros of the kernel at zero.
+        clusters: the number of distinct kernel values, which stay shared in training; 0 for no clusters.
         **kwargs: arguments of the Keras layer.
     """
 
@@ -58,7 +58,7 @@ class FakeQuantKernel:
         self.observing = False
 
     def build(self, input_shape: Any) -> None:
-        """Makes the kernel, a scale and a bias per branch, and what keeps zeros and clusters."""
+        """Creates the kernel, a scale and a bias per branch, and variables for zeros and clusters."""
         super().build(input_shape)  # type: ignore[misc]
         shape = (len(self.branches), self._channels())
         self.scale = self._fixed("scale", shape, "ones")
@@ -67,41 +67,41 @@ class FakeQuantKernel:
         if self.masked:
             self.mask = self._fixed("mask", self.kernel.shape, "ones")  # type: ignore[attr-defined]
         if self.clusters:
-            # float, so that whatever handles weights handles these
+            # float, so that code for weights also handles these indices
             self.assignment = self._fixed("assignment", self.kernel.shape, "zeros")  # type: ignore[attr-defined]
 
     def call(self, x: Any, branch: int = 0) -> Any:
-        """What the Keras layer computes, with the rounded kernel."""
+        """The Keras layer's computation with the rounded kernel."""
         y = self._apply(x, self.folded_kernel(branch))
         if self.biased:
             y = y + self.biases[branch]
         return y if self.activation is None else self.activation(y)  # type: ignore[attr-defined]
 
     def folded_kernel(self, branch: int = 0) -> Any:
-        """The kernel that a branch computes with: what int8 stores, as real numbers."""
+        """The kernel of a branch: int8's values as real numbers."""
         return self._from_rows(self._rounded() * self.scale[branch])
 
     def rounded_kernel(self) -> Any:
-        """The kernel before it is scaled, as int8 has it."""
+        """The rounded kernel before scaling."""
         return self._from_rows(self._rounded())
 
     def kept_kernel(self) -> Any:
-        """The kernel before rounding, its zeros and clusters kept."""
+        """The kernel before rounding, with its zeros and clusters preserved."""
         kernel = ops.convert_to_tensor(self.kernel)  # type: ignore[attr-defined]
         if self.clusters:
             kernel = self._clustered(kernel)
         return kernel * self.mask if self.masked else kernel
 
     def largest(self, branch: int = 0) -> Any:
-        """The end of each channel's range in a folded kernel, (channels,)."""
+        """The upper end of each channel's range in a branch's folded kernel, (channels,)."""
         return self._largest(self._rows(self.kept_kernel())) * ops.abs(self.scale[branch])
 
     def get_config(self) -> dict[str, Any]:
-        """That of the Keras layer, and what is special."""
+        """The Keras layer's arguments and those of `FakeQuantKernel`."""
         config = super().get_config()  # type: ignore[misc]
         return {**config, **{name: getattr(self, name) for name in OWN}}
 
-    # Keras' own layers save a kernel and a bias by their place.
+    # Keras's convolution and dense layers save kernel and bias by position; these have more variables.
     save_own_variables = keras.layers.Layer.save_own_variables
     load_own_variables = keras.layers.Layer.load_own_variables
 
@@ -112,13 +112,13 @@ class FakeQuantKernel:
         return rounded_rows(rows, self._largest(rows))
 
     def _largest(self, rows: Any) -> Any:
-        # Clusters are kept if all channels have their steps in common, before the scale.
+        # Clusters stay intact only if all channels share one range before the scale.
         axis = None if self.clusters else 0
         found = tf.stop_gradient(tf.reduce_max(tf.abs(rows), axis=axis))
         return tf.broadcast_to(tf.maximum(found, _SMALLEST), (self._channels(),))
 
     def _clustered(self, kernel: Any) -> Any:
-        """Each weight as the mean of its cluster, which they all equal: they get equal gradients."""
+        """Each weight as its cluster's mean, which equals it, so that a cluster gets equal gradients."""
         index = tf.cast(tf.reshape(self.assignment.value, (-1,)), tf.int32)
         centroids = tf.math.unsorted_segment_mean(tf.reshape(kernel, (-1,)), index, self.clusters)
         return tf.reshape(tf.gather(centroids, index), kernel.shape)

@@ -1,4 +1,4 @@
-"""Layers on feature maps that Keras lacks: weighted fusion, channel slices, nearest-neighbour upsampling."""
+"""Layers on feature maps: weighted fusion, channel slices, nearest-neighbour upsampling."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ EPSILON = 1e-4
 class FastFusion(keras.layers.Layer):
     """Sum of equally shaped maps weighted by `relu(w_i) / (sum(relu(w)) + 1e-4)`.
 
-    The weights are scalars `w0`, `w1`, ... that start at one.
+    The weights are scalars `w0`, `w1`, ... with initial value 1.
     """
 
     def build(self, input_shape: Sequence[Any]) -> None:
-        """Makes one scalar per input."""
+        """Creates one scalar per input."""
         self.scalars = [
             self.add_weight(name=f"w{index}", shape=(), initializer="ones")
             for index in range(len(input_shape))
@@ -34,7 +34,7 @@ class FastFusion(keras.layers.Layer):
         return fused
 
     def compute_output_shape(self, input_shape: Sequence[Any]) -> Any:
-        """That of each input."""
+        """The shape of each input."""
         return tuple(input_shape[0])
 
 
@@ -45,7 +45,7 @@ class ChannelSlice(keras.layers.Layer):
     Args:
         start: first channel.
         stop: the channel after the last.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, start: int, stop: int, **kwargs: Any):
@@ -62,23 +62,23 @@ class ChannelSlice(keras.layers.Layer):
         return (*input_shape[:-1], self.stop - self.start)
 
     def get_config(self) -> dict[str, Any]:
-        """The range."""
+        """The arguments of the layer."""
         return {**super().get_config(), "start": self.start, "stop": self.stop}
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class NearestUpsample(keras.layers.Layer):
-    """Repeats rows and columns up to `height` x `width`, each twice the input's or one less.
+    """Nearest-neighbour upsampling to `height` x `width`, each twice the input's or one less.
 
-    Output pixel i shows input pixel i // 2, which is the rule of the published checkpoints (nearest,
-    no half-pixel centres) also at odd sizes, where `keras.layers.Resizing` differs. Written as
-    concatenation and reshape, because XNNPACK leaves RESIZE_NEAREST_NEIGHBOR to the plain kernels and
-    Keras's UpSampling2D becomes 5-D tiling that Edge TPU and GPU refuse.
+    Output pixel i is input pixel i // 2, also at odd sizes: the rule of the published checkpoints (nearest,
+    no half-pixel centres), from which `keras.layers.Resizing` differs. Implemented with concatenation and
+    reshape, because XNNPACK does not run RESIZE_NEAREST_NEIGHBOR, and Keras's UpSampling2D becomes a 5-D tile
+    operator that Edge TPU and GPU reject.
 
     Args:
         height: rows of the output.
         width: columns of the output.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, height: int, width: int, **kwargs: Any):
@@ -87,7 +87,7 @@ class NearestUpsample(keras.layers.Layer):
         self.width = width
 
     def build(self, input_shape: Any) -> None:
-        """Checks that the output is about twice the input."""
+        """Checks that the output is twice the input or one pixel less."""
         rows, columns = input_shape[1:3]
         for target, source in ((self.height, rows), (self.width, columns)):
             if target not in (2 * source, 2 * source - 1):
@@ -109,5 +109,5 @@ class NearestUpsample(keras.layers.Layer):
         return (input_shape[0], self.height, self.width, input_shape[3])
 
     def get_config(self) -> dict[str, Any]:
-        """The output's size."""
+        """The arguments of the layer."""
         return {**super().get_config(), "height": self.height, "width": self.width}

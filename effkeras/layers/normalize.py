@@ -1,4 +1,4 @@
-"""The first layer of every model: pixels 0..255 to the range its weights were trained on."""
+"""The normalisation layer: maps pixels 0..255 to the range that the weights were trained on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from effkeras.support.errors import EffkerasError
 class Normalize(keras.layers.Layer):
     """`(pixels - mean) / std` per channel, always in float32.
 
-    It also carries the model's resolved definition as TOML text, so that a saved file says
-    which model it holds.
+    It also carries the model's resolved definition as TOML text, so that a saved file identifies its
+    model.
 
     Args:
         mean: per-channel mean on the 0..255 scale.
         std: per-channel standard deviation on the 0..255 scale.
-        definition: the resolved definition, TOML.
-        **kwargs: `name` and what else `keras.layers.Layer` takes.
+        definition: the resolved definition as TOML text.
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], definition: str = "", **kwargs: Any):
@@ -41,19 +41,19 @@ class Normalize(keras.layers.Layer):
         return keras.ops.cast(pixels, "float32") * _row(scale, width) + _row(offset, width)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Same as the input's."""
+        """The input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Constants and definition."""
+        """The arguments of the layer."""
         own = {"mean": self.mean, "std": self.std, "definition": self.definition}
         return {**super().get_config(), **own}
 
 
 def _row(channels: list[float], width: int | None) -> np.ndarray:
-    """The channels' values for a row of pixels, (1, 1, width, 3), or for one where the width is open.
+    """The channels' values repeated for a row of pixels, (1, 1, width, 3); width 1 where it is unknown.
 
-    XNNPACK adds a constant to a map run by run: runs of 3 values take 5 % of EfficientNet-B0's time.
+    XNNPACK broadcasts a constant slowly in runs of 3 values: that would take 5 % of EfficientNet-B0's time.
     """
     return np.tile(np.asarray(channels, np.float32), (1, 1, width or 1, 1))
 

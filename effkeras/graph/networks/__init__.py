@@ -1,1 +1,1 @@
-"""The kinds of networks: one module each, which holds the kind's record and all that is particular to it."""
+"""Kinds of networks: one module per kind, with its record and everything specific to it."""

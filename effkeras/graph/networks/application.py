@@ -1,4 +1,4 @@
-"""Networks that `keras.applications` builds, with this library's input, taps and top."""
+"""The kind "application": networks of `keras.applications`, with effkeras's input, taps and head."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FIRST_LEVEL = 3
 @NETWORKS.register("application")
 @dataclass(frozen=True, slots=True)
 class ApplicationNetwork(Network):
-    """A network that `keras.applications` builds: its `function` by name, such as "DenseNet121".
+    """A network that `keras.applications` builds by its `function`, such as "DenseNet121".
 
-    `taps` are the layers whose outputs are the last maps of stride 8, 16 and 32. `channel_order` is that of
-    the published weights; the input here is always RGB. `padding` "same" pads the windows that the
-    original does not, which a detector's pyramid needs. On top come the mean, with `norm_epsilon` a layer
-    normalisation, dropout and the classes; with `hidden` not the mean but dense layers of these widths.
+    `taps` are the layers that output the last maps of stride 8, 16 and 32. `channel_order` is that of the
+    published weights; the input here is always RGB. `padding` "same" pads the windows that the original does
+    not pad, which a detector's BiFPN needs. The head is the mean, a layer normalisation if `norm_epsilon` is
+    set, dropout and the classes; with `hidden`, dense layers of these widths replace the mean.
     """
 
     needs_keras: ClassVar[bool] = True
@@ -35,7 +35,7 @@ class ApplicationNetwork(Network):
     dropout: float = 0.0
 
     def checks(self) -> dict[str, bool]:
-        """Requirements of the table's values, and whether they hold."""
+        """Requirements on the table's values, and whether each holds."""
         return {
             "taps must name three layers, of stride 8, 16 and 32": len(self.taps) == 3,
             "dropout must lie between 0 and 1": 0 <= self.dropout < 1,
@@ -44,7 +44,7 @@ class ApplicationNetwork(Network):
         }
 
     def for_pyramid(self) -> ApplicationNetwork:
-        """The network with the image's border padded instead of left out."""
+        """The network with "same" padding, so that maps cover the whole image."""
         return dataclasses.replace(self, padding="same")
 
     def features(self, net: Vocabulary[Tensor], x: Tensor) -> dict[int, Tensor]:

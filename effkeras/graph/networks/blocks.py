@@ -1,4 +1,4 @@
-"""Networks of MBConv blocks: EfficientNet and its relatives, MnasNet, MixNet, MobileNetV2 and V3."""
+"""The kind "blocks": MBConv networks such as EfficientNet, MnasNet, MixNet, MobileNetV2 and V3."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from effkeras.graph.vocabulary import Conv, Style, Tensor, Vocabulary, conv_norm
 class BlockNetwork(Network):
     """A network of MBConv blocks: block strings and the factors that scale them.
 
-    `fixed_ends` (EfficientNet-Lite) leaves stem, head and the repeats of the first and last stage alone;
-    `fixed_stem` leaves the stem's width alone, `head_scaling` says when the head's width is scaled (`up`:
-    only by factors above 1). `hidden` is the width of a second, dense layer of the head (MobileNetV3).
-    Expanded widths are multiples of `expand_divisor`. `padding` "symmetric" is PyTorch's way of padding
-    strided convolutions, for weights that come from there.
+    `fixed_ends` (EfficientNet-Lite) does not scale stem, head and the repeats of the first and last stage;
+    `fixed_stem` does not scale the stem's width; `head_scaling` says when the head's width is scaled (`up`:
+    only by factors above 1). `hidden` is the width of a second, dense layer in the head (MobileNetV3).
+    Expanded widths are multiples of `expand_divisor`. `padding` "symmetric" is PyTorch's padding of strided
+    convolutions, for weights from PyTorch.
     """
 
     blocks: tuple[str, ...]
@@ -60,11 +60,11 @@ class BlockNetwork(Network):
 
     @property
     def style(self) -> Style:
-        """What the network's layers have in common."""
+        """Settings that the network's layers share."""
         return Style(self.activation, self.batch_norm, self.squeeze, self.padding)
 
     def checks(self) -> dict[str, bool]:
-        """Requirements of the table's values, and whether they hold."""
+        """Requirements on the table's values, and whether each holds."""
         return {
             f"width must be above 0 and at most {LARGEST}, not {self.width:g}": 0 < self.width <= LARGEST,
             f"depth must be above 0 and at most {LARGEST}, not {self.depth:g}": 0 < self.depth <= LARGEST,
@@ -98,7 +98,7 @@ class BlockNetwork(Network):
         return maps
 
     def stem_features(self, net: Vocabulary[Tensor], x: Tensor) -> Tensor:
-        """The stem's map, of stride 2, from the normalised image."""
+        """The stem's map with stride 2, from the normalised image."""
         stem = Conv(scale_stem(self), kernel=3, stride=2, padding=self.padding)
         return conv_norm_act(net, x, "stem", stem, self.style)
 
@@ -119,7 +119,7 @@ class BlockNetwork(Network):
         return dataclasses.replace(self, width=self.width * width, depth=self.depth * depth)
 
     def as_built(self) -> BlockNetwork:
-        """The same network with its factors of width and depth multiplied out."""
+        """The same network with its width and depth factors already applied."""
         stages = scale_stages(self, [decode(text) for text in self.blocks])
         if not self.squeeze_excite:
             stages = [dataclasses.replace(stage, squeeze=0.0) for stage in stages]
@@ -138,18 +138,18 @@ class BlockNetwork(Network):
         return dataclasses.replace(self, stem=stem, head=head, hidden=hidden)
 
     def with_activations(self, change: Callable[[Activation], Activation]) -> BlockNetwork:
-        """The network and its blocks with each activation replaced by `change` of it."""
+        """The network and its blocks with each activation replaced by `change(activation)`."""
         blocks = tuple(_with_activation(text, change) for text in self.blocks)
         return dataclasses.replace(self, blocks=blocks, activation=change(self.activation))
 
     def with_gate(self, gate: Gate | None) -> BlockNetwork:
-        """The network with another gate in squeeze-and-excitation, or with None without it."""
+        """The network with another squeeze-and-excitation gate; None removes squeeze-and-excitation."""
         if gate is None:
             return dataclasses.replace(self, squeeze_excite=False)
         return dataclasses.replace(self, squeeze=dataclasses.replace(self.squeeze, gate=gate))
 
     def conventions(self) -> Conventions:
-        """Padding and epsilon, which published weights of these networks differ in."""
+        """Padding and epsilon, in which published weights of these networks differ."""
         return Conventions(self.padding, self.batch_norm.epsilon)
 
     def with_conventions(self, wanted: Conventions) -> BlockNetwork:
@@ -162,10 +162,10 @@ class BlockNetwork(Network):
         return {block.name: self.block_string(block) for block in blocks_of(self)}
 
     def block_string(self, block: Block) -> str:
-        """The block string of one of the network's blocks as it is built; equal strings are equal blocks.
+        """The block string of one of the network's blocks as built; equal strings mean equal blocks.
 
-        It always names the activation, its ratios are those after rounding, and it says `noskip` only where
-        the input could be added.
+        It always names the activation, its ratios are those after rounding, and it has `noskip` only where a
+        shortcut would be possible.
         """
         stage, expands = block.stage, block.stage.expand != 1
         ratio = block.expanded / block.inputs if expands else 1.0
@@ -176,7 +176,7 @@ class BlockNetwork(Network):
             inputs=block.inputs,
             outputs=block.outputs,
             stride=block.stride,
-            expand=stage.expand if ratio == 1 else ratio,  # an expansion to as many channels is one too
+            expand=stage.expand if ratio == 1 else ratio,  # keep an expansion to as many channels
             squeeze=block.squeeze / squeezed,
             skip=block.has_skip or block.stride != 1 or block.inputs != block.outputs,
             expand_groups=stage.expand_groups if expands and not stage.fused else 1,
@@ -200,7 +200,7 @@ class BlockNetwork(Network):
 
 
 def blocks_of(network: BlockNetwork) -> list[Block]:
-    """All blocks in order, with their own stochastic depth: linear in the position, 0 at the first."""
+    """All blocks in order, each with its stochastic depth: linear in the position, 0 at the first."""
     stages = scale_stages(network, [decode(text) for text in network.blocks])
     total = sum(stage.repeats for stage in stages)
     drop = 1.0 - network.survival
@@ -219,7 +219,7 @@ def _positions(stages: list[Stage]) -> Iterator[tuple[Stage, int]]:
 
 def _block(network: BlockNetwork, stage: Stage, place: tuple[int, int, int], drop: float) -> Block:
     index, repeat, inputs = place
-    # What the string says, not what arrives: EfficientNet-EdgeTPU's first block expands 24 of 32 channels.
+    # The string's channels, not the actual ones: EfficientNet-EdgeTPU's first block expands 24 of 32.
     nominal = stage.inputs if repeat == 0 else stage.outputs
     exact = nominal * stage.expand
     divisor = network.expand_divisor
@@ -245,7 +245,7 @@ def _squeeze(network: BlockNetwork, exact: float) -> int:
 
 
 def scale_stages(network: BlockNetwork, stages: list[Stage]) -> list[Stage]:
-    """All stages at the network's width and depth; `fixed_ends` keeps the first and last repeats."""
+    """All stages at the network's width and depth; `fixed_ends` keeps the repeats of first and last."""
     last = len(stages) - 1
 
     def scaled(position: int, stage: Stage) -> Stage:
@@ -270,7 +270,7 @@ def scale_head(network: BlockNetwork) -> int:
 
 
 def scale_hidden(network: BlockNetwork) -> int:
-    """Units of the head's second layer, 0 for none; only factors above 1 scale it (MobileNetV3)."""
+    """Units of the head's second layer, 0 for none; scaled only by factors above 1 (MobileNetV3)."""
     return _filters(network, network.hidden) if network.hidden and network.width > 1 else network.hidden
 
 
@@ -279,18 +279,18 @@ def _filters(network: BlockNetwork, filters: int) -> int:
 
 
 def _with_activation(text: str, change: Callable[[Activation], Activation]) -> str:
-    """A block string with another activation, if it has its own."""
+    """A block string with its activation changed, if it sets one."""
     stage = decode(text)
     if not stage.activation:
         return text
-    new = change(cast(Activation, stage.activation))  # the grammar knows no other
+    new = change(cast(Activation, stage.activation))  # the grammar allows no other
     return text if new == stage.activation else encode(dataclasses.replace(stage, activation=new))
 
 
 def _drop_block_keep(spec: DropBlockSpec, below: int) -> float:
-    """The share that maps `below` levels under the last keep.
+    """The share of values kept in maps `below` levels before the last.
 
-    A level drops a quarter as much as the one above it, and only the last two drop at all: groups 3 and 4
-    of the authors' ResNet (tensorflow/tpu).
+    A level drops a quarter as much as the next one, and only the last two levels drop: groups 3 and 4 of the
+    authors' ResNet (tensorflow/tpu).
     """
     return 1 - (1 - spec.keep) / 4**below if below < 2 else 1.0

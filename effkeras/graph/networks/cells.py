@@ -1,4 +1,4 @@
-"""Networks of cells: NASNet-A and PNASNet-5 (slim `nasnet.py` and `pnasnet.py` of tensorflow/models)."""
+"""The kind "cells": NASNet-A and PNASNet-5 (slim `nasnet.py` and `pnasnet.py` of tensorflow/models)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, con
 from effkeras.support.errors import EffkerasError
 
 GROUPS = 3
-# Of the auxiliary head: its pooling, and the filters of its two convolutions (slim `_build_aux_head`).
+# Pooling window and stride of the auxiliary head, and its convolutions' filters (slim `_build_aux_head`).
 _AUXILIARY_POOL = (5, 3)
 _AUXILIARY_FILTERS = (128, 768)
 
@@ -33,19 +33,19 @@ _AUXILIARY_FILTERS = (128, 768)
 class CellNetwork(Network):
     """A network of cells (NASNet, arXiv:1707.07012; PNASNet, arXiv:1712.00559).
 
-    Three groups of `repeats` cells (the papers' N) with `filters` (F), twice and four times as many. `normal`
+    It has three groups of `repeats` cells (the papers' N) with `filters` (F), 2 F and 4 F filters. `normal`
     and `reduction` are genotypes, see `effkeras.definitions.genotype`. A reduction cell halves the
     resolution; without that genotype, the group's first cell strides instead (PNASNet). With
-    `skip_reduction` the cell after a reduction takes as p what the reduction took.
+    `skip_reduction`, the cell after a reduction uses the reduction's input as p.
 
     `stem_cells` of 2 is the ImageNet stem, a strided convolution of `stem` filters and two reducing cells;
     0 is CIFAR's, a convolution that keeps the resolution. `padding` is that of the strided convolution: a
-    detector whose sides are not multiples of 4 needs "same". `strided_pool` says how strided pooling pads:
-    "zero" is keras.applications's way. Two convolutions halve the resolution of p; of an odd number of
-    filters they make all ("all") or one less ("equal", slim's first way, which PNASNet's counts follow).
-    `survival` is what drop-path keeps of the last cell's operations at the end of training. `auxiliary` is
-    the weight of an auxiliary head's loss in `effkeras train`, 0.4 in the papers; the head exists in
-    training only.
+    detector with sides that are not multiples of 4 needs "same". `strided_pool` is the padding of strided
+    pooling: "zero" is that of keras.applications. Two convolutions halve the resolution of p; for an odd
+    number of filters they make all of them ("all") or one less ("equal", slim's first version, on which
+    PNASNet's counts are based). `survival` is the share that drop-path keeps of the last cell's operations
+    at the end of training. `auxiliary` is the weight of an auxiliary head's loss in `effkeras train`, 0.4 in
+    the papers; the head exists in training only.
     """
 
     normal: tuple[str, ...]
@@ -67,16 +67,16 @@ class CellNetwork(Network):
 
     @property
     def style(self) -> Style:
-        """What the network's layers have in common."""
+        """Settings that the network's layers share."""
         return Style(self.activation, self.batch_norm, padding=self.padding)
 
     def problem(self) -> str:
-        """What is wrong with the values of the table, its genotypes included, or an empty text."""
+        """The first problem of the table's values or genotypes, or an empty text."""
         failed = (text for text, holds in self.checks().items() if not holds)
         return next(failed, "") or _genotype_problem(self)
 
     def checks(self) -> dict[str, bool]:
-        """Requirements of the table's values, and whether they hold."""
+        """Requirements on the table's values, and whether each holds."""
         return {
             "repeats, filters and stem must be above 0": min(self.repeats, self.filters, self.stem) > 0,
             "stem_cells must be 0, 1 or 2": self.stem_cells in (0, 1, 2),
@@ -92,13 +92,13 @@ class CellNetwork(Network):
         }
 
     def for_pyramid(self) -> CellNetwork:
-        """The network with the image's border padded instead of left out."""
+        """The network with "same" padding, so that maps cover the whole image."""
         return dataclasses.replace(self, padding="same")
 
     def features(self, net: Vocabulary[Tensor], x: Tensor) -> dict[int, Tensor]:
         """The last feature map of each level (level l has stride 2^l).
 
-        Those are the maps before each reduction and the last; no activation has been applied to them.
+        These are the maps before each reduction and the last map, without activation.
         """
         strided = Conv(self.stem, kernel=3, stride=2, padding=self.padding)
         stem = strided if self.stem_cells else Conv(self.stem, kernel=3)
@@ -125,14 +125,14 @@ class CellNetwork(Network):
 
     @property
     def auxiliary_layer(self) -> str:
-        """The layer whose output the auxiliary head takes: the last before the last reduction."""
+        """The layer whose output feeds the auxiliary head: the last one before the last reduction."""
         cells = cells_of(self)
         return output_name([place for place in cells if place.level < cells[-1].level][-1])
 
     def auxiliary_logits(self, net: Vocabulary[Tensor], x: Tensor, classes: int) -> Tensor:
-        """(B, classes) logits from the map before the last reduction (Inception paper, arXiv:1409.4842).
+        """Logits (B, classes) from the map before the last reduction (Inception paper, arXiv:1409.4842).
 
-        Pooling, a 1x1 convolution, one as large as what is left, and a dense layer.
+        Pooling, a 1x1 convolution, a convolution over the whole remaining map, and a dense layer.
         """
         narrow, wide = _AUXILIARY_FILTERS
         window, stride = _AUXILIARY_POOL
@@ -145,7 +145,7 @@ class CellNetwork(Network):
         return net.dense(net.flatten(x, "auxiliary_flatten"), "auxiliary_logits", classes)
 
     def scaled(self, width: float, depth: float) -> CellNetwork:
-        """More cells of more filters; multiples of 4, of which the first stem cell gets a whole quarter."""
+        """More cells with more filters, in multiples of 4: the first stem cell has a quarter of them."""
         filters, stem = (
             count if width == 1 else max(1, math.floor(count * width / 4 + 0.5)) * 4
             for count in (self.filters, self.stem)
@@ -155,7 +155,7 @@ class CellNetwork(Network):
         )
 
     def with_activations(self, change: Callable[[Activation], Activation]) -> CellNetwork:
-        """The network with its activation replaced by `change` of it."""
+        """The network with its activation replaced by `change(activation)`."""
         return dataclasses.replace(self, activation=change(self.activation))
 
     def description(self) -> list[tuple[str, str]]:
@@ -174,12 +174,12 @@ class CellNetwork(Network):
         ]
 
     def scale_columns(self) -> tuple[str, str]:
-        """Depth and width in `effkeras scale`: cells of a group, and filters."""
+        """Depth and width in `effkeras scale`: cells per group, and filters."""
         return f"{self.repeats} cells", str(self.filters)
 
 
 def cells_of(network: CellNetwork) -> list[PlacedCell]:
-    """All cells in order, the stem's included: `stem0`, `cell0`, `reduction0`, ..."""
+    """All cells in order, including the stem's: `stem0`, `cell0`, `reduction0`, ..."""
     layout = list(_layout(network))
     placed: list[PlacedCell] = []
     level = 0 if network.stem_cells == 0 else 1
@@ -201,7 +201,7 @@ def cells_of(network: CellNetwork) -> list[PlacedCell]:
 
 
 class _Slot(NamedTuple):
-    """Where a cell stands: whether it halves the resolution, and how often the filters have doubled."""
+    """A cell's position: whether it halves the resolution, and how often the filters have doubled."""
 
     name: str
     halves: bool
@@ -220,7 +220,7 @@ def _layout(network: CellNetwork) -> Iterator[_Slot]:
 
 
 def _previous(network: CellNetwork, layout: list[_Slot], index: int) -> int | None:
-    """Which output is p, where 0 is the stem's and i + 1 that of cell i; h is number `index`."""
+    """The index of the output used as p: 0 is the stem's, i + 1 that of cell i; h has the number `index`."""
     after_reduction = index > 0 and layout[index - 1].name.startswith("reduction")
     back = 2 if after_reduction and network.skip_reduction else 1
     return index - back if index >= back else None

@@ -1,4 +1,4 @@
-"""Custom Keras models as the backbone of a detector."""
+"""The kind "external": custom Keras models as the backbone of a detector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST_LEVEL = 3
 @NETWORKS.register("external")
 @dataclass(frozen=True, slots=True)
 class ExternalNetwork(Network):
-    """A custom Keras model: the layers whose outputs are its feature maps of stride 8, 16 and 32.
+    """A custom Keras model; `taps` are the layers that output its feature maps of stride 8, 16 and 32.
 
     Only the `.keras` file holds the model's layers, so a definition alone cannot build it.
     """
@@ -27,11 +27,11 @@ class ExternalNetwork(Network):
     kind: Literal["external"] = "external"
 
     def checks(self) -> dict[str, bool]:
-        """Requirements of the table's values, and whether they hold."""
+        """Requirements on the table's values, and whether each holds."""
         return {"taps must name a layer for each level from 3 on": 1 <= len(self.taps) <= 3}
 
     def features(self, net: Vocabulary[Tensor], x: Tensor) -> dict[int, Tensor]:
-        """The maps of the levels from 3 on that `taps` name."""
+        """The maps of `taps`, for the levels from 3 on."""
         return dict(enumerate(net.external(x, self.taps), start=FIRST_LEVEL))
 
     def logits(self, net: Vocabulary[Tensor], x: Tensor, classes: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks of fire modules: SqueezeNet 1.0 and 1.1 (arXiv:1602.07360 and the authors' Caffe files)."""
+"""The kind "fire": SqueezeNet 1.0 and 1.1 (arXiv:1602.07360 and the authors' Caffe files)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MODULE = re.compile(r"s([1-9]\d*)_e([1-9]\d*)")
 class FireNetwork(Network):
     """A network of fire modules (SqueezeNet, arXiv:1602.07360): `stages` of `s16_e64` strings.
 
-    Each stage but the first starts with max pooling; a string is one module of s squeezing and e + e
-    expanding filters. `padding` is that of stem and pooling; a detector needs "same".
+    Each stage but the first starts with max pooling. A string is one module with s squeezing and e + e
+    expanding filters. `padding` applies to stem and pooling; a detector needs "same".
     """
 
     stages: tuple[tuple[str, ...], ...]
@@ -30,7 +30,7 @@ class FireNetwork(Network):
     dropout: float = 0.5
 
     def checks(self) -> dict[str, bool]:
-        """Requirements of the table's values, and whether they hold."""
+        """Requirements on the table's values, and whether each holds."""
         return {
             "dropout must lie between 0 and 1": 0 <= self.dropout < 1,
             "stages must name at least one fire module each": all(self.stages) and len(self.stages) > 0,
@@ -41,7 +41,7 @@ class FireNetwork(Network):
         }
 
     def for_pyramid(self) -> FireNetwork:
-        """The network with the image's border padded instead of left out."""
+        """The network with "same" padding, so that maps cover the whole image."""
         return dataclasses.replace(self, padding="same")
 
     def features(self, net: Vocabulary[Tensor], x: Tensor) -> dict[int, Tensor]:
@@ -59,7 +59,7 @@ class FireNetwork(Network):
         return maps
 
     def logits(self, net: Vocabulary[Tensor], x: Tensor, classes: int) -> Tensor:
-        """(B, classes): dropout, a 1x1 convolution to the classes, ReLU and the mean, as published."""
+        """Logits (B, classes): dropout, a 1x1 convolution to the classes, ReLU and the mean, as published."""
         x = net.dropout(x, "head_dropout", self.dropout, whole_sample=False)
         x = net.conv(x, "logits", Conv(classes, bias=True))
         x = net.activation(x, "logits_act", "relu")
