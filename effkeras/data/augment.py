@@ -1,7 +1,7 @@
-"""Random changes to a batch of images and their boxes, by Keras core's image operations.
+"""Applies augmentations to a batch of images and their boxes, with Keras's image operations.
 
-Every change is a pure function of a seed per image, so that a resumed training sees exactly the
-images that an uninterrupted one sees.
+Each change depends only on a seed per image, so a resumed training gets exactly the same images as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import tensorflow as tf
 from effkeras.data.augmentations import Augmentation, AugmentSpec, Move, Recolor
 from effkeras.data.masks import IGNORED
 
-# A box that is mostly cut off teaches the wrong extent: below this visible share it is dropped.
+# A box that is mostly cut off has a misleading extent: below this visible share it is dropped.
 _MIN_VISIBLE = 0.3
-# The length of the stream that the first augmentations share, a part for each.
+# Random numbers per image in the stream that the first augmentations share, a slice for each.
 _SHARED_DRAWS = 11
 
 
 class Batch(NamedTuple):
-    """Images and their truths.
+    """Images and their ground truth.
 
     `pixels` is float32 (B, H, W, 3), `boxes` float32 (B, M, 4) in pixels, `classes` int32 (B, M) with -1
     for padding, `crowd` bool (B, M), `labels` uint8 (B, H, W) with 255 for unknown, or (B, 0, 0).
@@ -42,8 +42,8 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
     Args:
         batch: float pixels 0..255 and boxes.
         seeds: int32 (B, 2).
-        spec: which changes.
-        fill: RGB colour of what comes in from outside the image.
+        spec: the augmentations.
+        fill: RGB colour of pixels outside the image.
     """
     size = tuple(batch.pixels.shape[1:3])
     drawn = _draw(seeds, spec)
@@ -63,7 +63,7 @@ def augment_images(
 
 
 class _Drawn(NamedTuple):
-    """An augmentation with the random numbers of a batch, (B, draws), and the seeds that they are from."""
+    """An augmentation with its random numbers for a batch, (B, draws), and the seeds that produced them."""
 
     augmentation: Augmentation
     numbers: tf.Tensor
@@ -80,7 +80,7 @@ def _draw(seeds: tf.Tensor, spec: AugmentSpec) -> list[_Drawn]:
 
 
 def _uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
-    """(B, count) numbers in 0..1, each row from its own seed."""
+    """Uniform random numbers in 0..1, (B, count); each row has its own seed."""
     return tf.map_fn(
         lambda seed: tf.random.stateless_uniform((count,), seed), seeds, fn_output_signature=tf.float32
     )
@@ -93,7 +93,7 @@ def _own_seeds(seeds: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _move(drawn: Iterable[_Drawn], size: tuple[int, int]) -> Move:
-    """All moves in one."""
+    """All moves combined into one."""
     whole = Move(tf.constant([[1.0, 1.0]]), tf.constant([[0.0, 0.0]]))
     for one in drawn:
         move = one.augmentation.move(one.numbers, size)
@@ -104,7 +104,7 @@ def _move(drawn: Iterable[_Drawn], size: tuple[int, int]) -> Move:
 def _change_pixels(
     pixels: tf.Tensor, move: Move, drawn: Iterable[_Drawn], fill: tuple[float, ...]
 ) -> tf.Tensor:
-    """The moved pixels, recoloured, and then changed by whatever else there is."""
+    """The pixels after all moves, all recolourings, and then all other changes."""
     pixels = _recolored(_move_pixels(pixels, move, fill), drawn)
     for one in drawn:
         pixels = one.augmentation.change(pixels, one.seeds)
@@ -112,7 +112,7 @@ def _change_pixels(
 
 
 def _move_boxes(boxes: tf.Tensor, move: Move, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Boxes moved and clipped, and which are still visible."""
+    """The moved and clipped boxes, and whether each is still visible."""
     scale, offset = (tf.tile(part, [1, 2])[:, None] for part in move)
     corners = boxes * scale + offset
     low = tf.minimum(corners[..., :2], corners[..., 2:])
@@ -129,7 +129,7 @@ def _area(boxes: tf.Tensor) -> tf.Tensor:
 
 
 def _move_pixels(pixels: tf.Tensor, move: Move, fill: tuple[float, ...]) -> tf.Tensor:
-    # The operation wants the map from output to input, by pixel centres, as a row of eight numbers.
+    # The operation takes the map from output to input, by pixel centres, as a row of eight numbers.
     scale = 1.0 / move.scale
     offset = -move.offset / move.scale + 0.5 * scale - 0.5
     zero = tf.zeros_like(scale[:, 0])
@@ -141,7 +141,7 @@ def _move_pixels(pixels: tf.Tensor, move: Move, fill: tuple[float, ...]) -> tf.T
 
 
 def _move_labels(labels: tf.Tensor, move: Move) -> tf.Tensor:
-    """Label maps moved by nearest neighbour, unknown where something from outside comes in."""
+    """Label maps moved by nearest neighbour; unknown where no input pixel lies."""
     rows, inside_rows = _sources(labels.shape[1], move, axis=0)
     columns, inside_columns = _sources(labels.shape[2], move, axis=1)
     moved = tf.gather(labels, rows, axis=1, batch_dims=1)
@@ -151,7 +151,7 @@ def _move_labels(labels: tf.Tensor, move: Move) -> tf.Tensor:
 
 
 def _sources(length: int, move: Move, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which input row (or column) each output one shows, and whether there is one: both (B, length)."""
+    """The input row (or column) of each output one, and whether it exists: both (B, length)."""
     centers = tf.range(length, dtype=tf.float32)[None] + 0.5
     scale, offset = move.scale[:, axis, None], move.offset[:, axis, None]
     indices = tf.cast(tf.floor((centers - offset) / scale), tf.int32)
@@ -159,7 +159,7 @@ def _sources(length: int, move: Move, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _recolored(pixels: tf.Tensor, drawn: Iterable[_Drawn]) -> tf.Tensor:
-    """The pixels after all recolourings in one."""
+    """The pixels after all recolourings, combined into one."""
     whole = Recolor()
     for one in drawn:
         recolor = one.augmentation.recolor(one.numbers)

@@ -1,4 +1,4 @@
-"""Checks of every reader: bounding boxes lie inside their images, and image files exist."""
+"""Checks that all readers share: bounding boxes lie inside their images, and image files exist."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from effkeras.data.records import Skipped
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
 
-SLACK = 1.0  # pixels by which annotation tools are known to overshoot an image
-THINNEST = 0.01  # pixels; thinner boxes vanish in float32
+SLACK = 1.0  # pixels by which annotation tools commonly exceed an image
+THINNEST = 0.01  # pixels; thinner boxes vanish when rounded to float32
 
 Corners = tuple[float, float, float, float]  # ymin, xmin, ymax, xmax in pixels
 
@@ -22,9 +22,9 @@ def clipped_box(box: Corners, image: str, size: tuple[int, int], *, shown: tuple
 
     Args:
         box: the box.
-        image: what the image is called in errors.
+        image: the image's name in errors.
         size: its height and width in pixels.
-        shown: the numbers of the box as the format writes them, for errors.
+        shown: the box's numbers as the format writes them, for errors.
 
     Raises:
         EffkerasError: the box has no area, or reaches more than 1 pixel beyond the image.
@@ -67,7 +67,7 @@ def existing_images(
 
 
 def _file_names(labels: Path, folder: Path) -> frozenset[str]:
-    """The files in `folder`: one listing is far quicker than a look-up for each of 100,000 images."""
+    """The files in `folder`: one listing is far faster than a look-up for each of 100,000 images."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.is_file())

@@ -1,7 +1,7 @@
-"""The classes of a data set: definitions that get them, and data in the classes of a model.
+"""Matches class names: a definition takes the classes of a data set, or data takes those of a model.
 
-A class is known by its name. Data from elsewhere may number the same classes otherwise, or have only some of
-them; `matched` gives it the class indices of a model before anything is trained on it or measured.
+A class is identified by its name. Another data set may number the same classes differently, or have only
+some of them; `matched` gives it a model's class indices before training or evaluation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Names of classes; `category_ids` are those of boxes, in the same order, and () without boxes."""
+    """Names of classes; `category_ids` are the ids of box categories in the same order, () without boxes."""
 
     labels: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
@@ -42,9 +42,9 @@ class Classes:
 
 
 def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
-    """The classes of data that a definition can learn from.
+    """The classes of a data set, to give to a definition.
 
-    Raises EffkerasError for data that do not fit it, and for two classes of one name.
+    Raises EffkerasError for data that do not fit the definition, and for two classes with one name.
     """
     if not _fits(spec, data) or (spec.detects and not _has_boxes(data)):
         raise _misfit(spec, data)
@@ -54,20 +54,20 @@ def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
 
 
 def spec_for_data(spec: ModelSpec, data: LabelledData) -> ModelSpec:
-    """The definition with the classes of the data set; EffkerasError like `classes_for`."""
+    """The definition with the data set's classes. Raises EffkerasError like `classes_for`."""
     return classes_for(spec, data).given_to(spec)
 
 
 def matched(data: LabelledData, spec: ModelSpec) -> LabelledData:
-    """The data in the classes of a model: with its class indices, names and category ids.
+    """The data with a model's class indices, names and category ids.
 
-    Classes are the same when their names are, but for white space around them; order and category ids do not
+    Classes with the same name are the same, apart from surrounding white space. Order and category ids do not
     matter, and the data may have only some of the model's classes. Where the model has no names, classes are
     matched by category id if it has all of the data's, else by position. Differences are noted once.
 
     Raises:
-        EffkerasError: the data is of another kind, has annotations of a class that the model does not have,
-            or the names of classes repeat.
+        EffkerasError: the data is of another kind, has annotations of a class that the model lacks, or
+            class names repeat.
     """
     if not _fits(spec, data):
         raise _misfit(spec, data)
@@ -76,14 +76,14 @@ def matched(data: LabelledData, spec: ModelSpec) -> LabelledData:
 
 
 def matched_to(data: LabelledData, other: LabelledData) -> LabelledData:
-    """A split in the classes of another one, as `matched` has it in those of a model."""
+    """A split with the classes of another split, matched as by `matched`."""
     owner = f"the split {other.split!r}"
     return _in_classes(data, _Target(owner, len(other.labels), other.labels, _ids(other)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Classes that data gets, and whose they are; `labels` and `ids` may be ()."""
+    """The classes to match, and their owner for errors; `labels` and `ids` may be ()."""
 
     owner: str
     count: int
@@ -93,7 +93,7 @@ class _Target:
 
 def _in_classes(data: LabelledData, target: _Target) -> LabelledData:
     if len(data.labels) == target.count and class_keys(data.labels) == class_keys(target.labels):
-        return data  # whatever its category ids are
+        return data  # category ids do not matter
     index = _by_name(data, target) if target.labels else _by_number(data, target)
     if index == list(range(target.count)):
         return data
@@ -111,7 +111,7 @@ def _in_classes(data: LabelledData, target: _Target) -> LabelledData:
 
 
 def _by_name(data: LabelledData, target: _Target) -> list[int]:
-    """The target's index of each class of the data; -1 for classes that no annotation uses."""
+    """The target's index of each of the data's classes; -1 for classes that no annotation uses."""
     keys = class_keys(data.labels)
     places = {key: place for place, key in enumerate(class_keys(target.labels))}
     index = [places.get(key, -1) for key in keys]
@@ -143,7 +143,7 @@ def _by_number(data: LabelledData, target: _Target) -> list[int]:
 
 
 def _note_names(data: LabelledData, target: _Target, index: Sequence[int]) -> None:
-    """Notes other category ids, and classes that only one side has."""
+    """Notes differing category ids, and classes that only one side has."""
     where, found = _where(data), set(index) - {-1}
     unknown = [name for name, place in zip(data.labels, index, strict=True) if place < 0]
     missing = [name for place, name in enumerate(target.labels) if place not in found]
@@ -167,7 +167,7 @@ def _unknown(data: LabelledData, target: _Target, unknown: Sequence[str]) -> Eff
 
 
 def _used(data: LabelledData) -> list[int]:
-    """The classes that annotations use; with PNG label maps, which are not read here, all of them."""
+    """The classes that annotations use. With PNG label maps, which are not read here, all classes."""
     if isinstance(data, ClassificationData):
         return sorted({record.label for record in data.records})
     if any(isinstance(record.masks, Path) for record in data.records):
@@ -185,7 +185,7 @@ def _reclassed(record: ClassificationRecord, table: np.ndarray) -> Classificatio
 
 
 def _labels(data: LabelledData, target: _Target, index: Sequence[int]) -> tuple[str, ...]:
-    """The names of the target's classes; where it has none, the data's."""
+    """The names of the target's classes; the data's where the target has none."""
     own = {place: name for place, name in zip(index, data.labels, strict=True) if place >= 0}
     return target.labels or tuple(own.get(place, str(place)) for place in range(target.count))
 
@@ -202,12 +202,12 @@ def _check_unique(owner: str, names: Iterable[str]) -> None:
 
 
 def class_keys(names: Iterable[str]) -> list[str]:
-    """What classes are known by, in the order of their names."""
+    """The key of each class, in the order of the names."""
     return [class_key(name) for name in names]
 
 
 def class_key(name: str) -> str:
-    """What a class is known by: its name without spaces around it, each accent written in one way (NFC)."""
+    """The key that identifies a class: its name without surrounding spaces, in Unicode form NFC."""
     return unicodedata.normalize("NFC", name.strip())
 
 

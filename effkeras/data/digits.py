@@ -1,7 +1,7 @@
-"""A real data set that needs no download: scanned handwritten digits on textured backgrounds.
+"""The digits data set: scanned handwritten digits on textured backgrounds, without a download.
 
-The 1,797 scans (8 x 8 pixels) and the two photographs are the ones that scikit-learn ships: part of the
-"Optical Recognition of Handwritten Digits" set of the UCI repository, and two images under CC BY.
+scikit-learn ships the 1,797 scans (8 x 8 pixels) and the two photographs: part of the "Optical Recognition
+of Handwritten Digits" set of the UCI repository, and two images under CC BY.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ LABELS = tuple("0123456789")
 CATEGORIES = tuple(Category(position + 1, label) for position, label in enumerate(LABELS))
 SHARES = {"train": 0.64, "val": 0.14}  # of each digit's scans; the rest is test
 DETECTION_SIZE, CLASSIFICATION_SIZE = 128, 32
-INK = 0.3  # opacity from which a pixel belongs to a digit
+INK = 0.3  # minimum opacity of a digit's pixels
 _ABOUT = "dataset.json"
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class DigitsOptions:
-    """What to write: images per split, `size` in pixels (0: 128, or 32 for classification).
+    """Options of the data set: images per split, `size` in pixels (0: 128, or 32 for classification).
 
-    `masks` adds COCO segmentations; `classify` writes a folder per class, one digit to an image. Raises
-    EffkerasError for values that make no data set.
+    `masks` adds COCO segmentations; `classify` writes a folder per class, with one digit per image. Raises
+    EffkerasError for invalid values.
     """
 
     size: int = 0
@@ -65,8 +65,8 @@ def write_digits(out: Path, options: DigitsOptions) -> None:
     """Writes the data set into the folder `out`, which appears complete or not at all.
 
     The same options give the same bytes, and a longer split begins with the shorter one. A folder that
-    already holds this very data set is left alone. Raises EffkerasError when `out` holds anything else,
-    cannot be written, or scikit-learn is missing.
+    already holds this data set stays unchanged. Raises EffkerasError when `out` holds anything else or cannot
+    be written, or scikit-learn is missing.
     """
     out = Path(out)
     if _already_there(out, options):
@@ -89,7 +89,7 @@ def write_digits(out: Path, options: DigitsOptions) -> None:
 
 
 class Sources(NamedTuple):
-    """What images are made of.
+    """The scans and photographs that images are composed of.
 
     `scans` is uint8 (n, 8, 8), 0..255; `labels` int (n,); `photographs` are RGB.
     """
@@ -100,7 +100,7 @@ class Sources(NamedTuple):
 
 
 def load_sources() -> Sources:
-    """Loads scans and photographs; raises EffkerasError when scikit-learn is not installed."""
+    """Loads scans and photographs. Raises EffkerasError when scikit-learn is not installed."""
     try:
         from sklearn.datasets import load_digits, load_sample_images
     except ImportError as error:
@@ -115,9 +115,9 @@ def load_sources() -> Sources:
 
 
 def split_scans(labels: np.ndarray, split: str) -> np.ndarray:
-    """Indices of the scans that belong to a split: a fixed share of each digit, in the order of the set.
+    """Indices of the scans of a split: a fixed share of each digit, in the order of the set.
 
-    Scans stand in the order of their writers, so most writers of the test split are new to a model.
+    The set is ordered by writer, so most writers of the test split are new to a model.
     """
     chosen = [_share(np.flatnonzero(labels == label), split) for label in np.unique(labels)]
     return np.sort(np.concatenate(chosen))
@@ -177,7 +177,7 @@ def _of_split(sources: Sources, split: str) -> Sources:
 
 
 def _generators(split: str, options: DigitsOptions) -> Iterator[np.random.Generator]:
-    """One generator per image, so that an image depends on its index alone, not on its neighbours."""
+    """One generator per image, so that an image depends only on its index."""
     indices = range(options.count(split))
     for index in console.track(indices, f"{split} images", len(indices)):
         yield np.random.default_rng([options.seed, SPLITS.index(split), index])
@@ -204,7 +204,7 @@ def _write_detection(out: Path, sources: Sources, split: str, options: DigitsOpt
 
 
 class _Placed(NamedTuple):
-    """A digit: its class, its box (ymin, xmin, ymax, xmax) and its ink, bool (size, size)."""
+    """A digit in an image: its class, its box (ymin, xmin, ymax, xmax) and its ink, bool (size, size)."""
 
     label: int
     box: tuple[int, int, int, int]
@@ -256,13 +256,13 @@ def _draw_one(rng: np.random.Generator, sources: Sources, label: int, size: int)
 
 
 def _finish(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """Adds the noise of a sensor and rounds to uint8."""
+    """Adds sensor noise and rounds to uint8."""
     noise = rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(0, 6))
     return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
 
 
 def _stamp(rng: np.random.Generator, scan: np.ndarray, height: float) -> np.ndarray:
-    """A scan's ink, float32 (h, w) in 0..1, about `height` pixels tall, turned and sheared a little."""
+    """A scan's ink, float32 (h, w) in 0..1, about `height` pixels tall, slightly rotated and sheared."""
     scale = height / 8
     stretch = rng.uniform(0.8, 1.2)
     angle, shear = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.2, 0.2)
@@ -272,13 +272,13 @@ def _stamp(rng: np.random.Generator, scan: np.ndarray, height: float) -> np.ndar
     backward = np.linalg.inv(forward)
     offset = 6 - backward @ np.array([side / 2, side / 2])
     matrix = (*backward[0], offset[0], *backward[1], offset[1])
-    padded = Image.fromarray(np.pad(scan, 2))  # so that the interpolation ends in nothing
+    padded = Image.fromarray(np.pad(scan, 2))  # so that interpolation fades to zero at the border
     grown = padded.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     return _crop(_sharpen(np.asarray(grown, np.float32) / 255, rng.uniform(0.18, 0.34), 0.3))
 
 
 def _sharpen(coverage: np.ndarray, low: float, width: float) -> np.ndarray:
-    """Turns the blur of an enlarged scan into a pen's edge: nothing below `low`, full ink above."""
+    """Sharpens the blurred edge of an enlarged scan: no ink below `low`, full ink above `low + width`."""
     ramp = np.clip((coverage - low) / width, 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
@@ -289,7 +289,7 @@ def _crop(alpha: np.ndarray) -> np.ndarray:
 
 
 def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """ymin, xmin, ymax, xmax around the true pixels."""
+    """The bounds ymin, xmin, ymax, xmax of the true pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
@@ -297,7 +297,7 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
 def _find_place(
     rng: np.random.Generator, ink: np.ndarray, label: int, placed: list[_Placed], size: int
 ) -> tuple[_Placed, tuple[int, int]] | None:
-    """A place where a digit's box hardly covers others, and its ink none; with its top left corner."""
+    """A place for a digit with little box overlap and no ink overlap, and its top left corner."""
     top, left, bottom, right = _bounds(ink)
     for _ in range(20):
         row, column = rng.integers(0, (size - ink.shape[0] + 1, size - ink.shape[1] + 1)).tolist()
@@ -310,7 +310,7 @@ def _find_place(
 
 
 def _crowding(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """The shared area of two boxes over the area of the smaller one."""
+    """The overlap of two boxes relative to the area of the smaller one."""
     height = min(a[2], b[2]) - max(a[0], b[0])
     width = min(a[3], b[3]) - max(a[1], b[1])
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
@@ -318,7 +318,7 @@ def _crowding(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> flo
 
 
 def _blend(rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray, corner: tuple[int, int]) -> None:
-    """Lays ink on the canvas, in a colour that stands out from what lies below."""
+    """Draws ink on the canvas, in a colour that contrasts with the background."""
     height, width = alpha.shape
     below = canvas[corner[0] : corner[0] + height, corner[1] : corner[1] + width]
     ink = _ink_colour(rng, below @ _LUMINANCE)
@@ -345,7 +345,7 @@ def _with_luminance(colour: np.ndarray, target: float) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator, photographs: tuple[Image.Image, ...], size: int) -> np.ndarray:
-    """float32 (size, size, 3) in 0..255: noise, a gradient under noise, or part of a photograph."""
+    """A background, float32 (size, size, 3) in 0..255: noise, a noisy gradient, or part of a photograph."""
     kind = rng.random()
     if kind < 0.45:
         return _photographed(rng, photographs, size)
@@ -356,7 +356,7 @@ def _background(rng: np.random.Generator, photographs: tuple[Image.Image, ...], 
 
 
 def _value_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """float32 (size, size, 3), mean 0 and deviation 1: random grids, each finer than the one before."""
+    """Noise, float32 (size, size, 3), with mean 0 and deviation 1: the sum of ever finer random grids."""
     total = np.zeros((size, size, 3), np.float32)
     keep, tint = rng.uniform(0.5, 0.95), np.float32(rng.uniform(0, 1))
     for octave in range(int(math.log2(size / 3)) - 1):  # down to a grain of about 3 pixels
@@ -370,7 +370,7 @@ def _value_noise(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
-    """float32 (size, size, 3): one colour turning into another along a random direction."""
+    """A gradient, float32 (size, size, 3), between two colours in a random direction."""
     first, second = rng.uniform(30, 225, (2, 3)).astype(np.float32)
     angle = rng.uniform(0, 2 * math.pi)
     across = np.linspace(-0.5, 0.5, size, dtype=np.float32)
@@ -379,7 +379,7 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _photographed(rng: np.random.Generator, photographs: tuple[Image.Image, ...], size: int) -> np.ndarray:
-    """float32 (size, size, 3): part of a photograph, a little blurred and flat, so that ink stands out."""
+    """A blurred, low-contrast part of a photograph, float32 (size, size, 3), so that ink stands out."""
     image = photographs[rng.integers(len(photographs))]
     side = rng.uniform(0.25, 0.9) * min(image.size)
     left, top = rng.uniform(0, 1, 2) * (np.array(image.size) - side)

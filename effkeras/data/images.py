@@ -1,4 +1,4 @@
-"""Image files: found in folders, decoded to one form whatever they hold, and put into a network's input."""
+"""Image files: finds them in folders, decodes them to RGB, and places them in a network's input."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WAY_OUT = "replace the file, or take it out of the data set"
 
 
 def read_image(path: Path) -> np.ndarray:
-    """The image in `path` as uint8 (height, width, 3), RGB, turned the way EXIF says.
+    """The image in `path` as uint8 (height, width, 3), RGB, oriented by its EXIF data.
 
-    Palettes and greys become RGB, 16-bit greys are scaled to 8 bits, and transparent images are laid on
-    white. Raises EffkerasError when the file is missing, cut short, too large or not an image.
+    Palettes and greyscale become RGB, 16-bit greyscale is scaled to 8 bits, and transparent images get a
+    white background. Raises EffkerasError when the file is missing, truncated, too large or not an image.
     """
     path = Path(path)
     if not path.is_file():
@@ -35,16 +35,16 @@ def read_image(path: Path) -> np.ndarray:
         raise EffkerasError(f"{path}: {error}") from error
     except Image.UnidentifiedImageError as error:
         raise EffkerasError(f"{path}: not an image that Pillow can read; {_WAY_OUT}") from error
-    except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"{path}: the image is cut short or damaged ({error}); {_WAY_OUT}") from error
 
 
 class RecordReader:
-    """Reads the images of records into a network's input, and compares their sizes with the labels' sizes.
+    """Reads images of records into a network's input, and compares their sizes with the labels' sizes.
 
-    Boxes and masks of a record are in pixels of the size that its labels state. An image file of the same
-    shape but another size was scaled after it was labelled: its placement then leads from stated pixels to
-    the input, and `rescaled` says so by path.
+    A record's boxes and masks are in pixels of the size that its labels state. An image file with the same
+    aspect ratio but another size was scaled after labelling: its placement then maps the labels' pixels to
+    the input, and `rescaled` records it by path.
     """
 
     def __init__(self, spec: InputSpec):
@@ -52,9 +52,9 @@ class RecordReader:
         self.rescaled: dict[Path, str] = {}
 
     def read(self, record: DetectionRecord | ClassificationRecord) -> Placed:
-        """The image in the network's input, placed by the size that the labels state.
+        """The image in the network's input, with a placement for the size that the labels state.
 
-        Raises EffkerasError when it cannot be read, or is of another shape than the labels state.
+        Raises EffkerasError when the image is unreadable, or its aspect ratio differs from the labels'.
         """
         placed = place(read_image(record.path), self._spec)
         decoded = placed.placement.size
@@ -69,14 +69,14 @@ class RecordReader:
         return Placed(placed.content, placed.placement.stated_in(record.size))
 
     def note_rescaled(self, total: int) -> None:
-        """Notes how many of `total` images were scaled after they were labelled, if any were."""
+        """Notes how many of `total` images were scaled after labelling, if any."""
         if self.rescaled:
             first = next(iter(self.rescaled.values()))
             note(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
 
 
 def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two (height, width) have the same aspect ratio, but for a side rounded to whole pixels."""
+    """Whether two (height, width) have the same aspect ratio, up to rounding to whole pixels."""
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(other)
 
 
@@ -85,37 +85,37 @@ def _sides(size: tuple[int, int]) -> str:
 
 
 def tolerated(bad: int, total: int) -> bool:
-    """Whether `bad` unreadable images among `total` are few enough to go on: one in a hundred."""
+    """Whether at most 1 in 100 of `total` images are unreadable."""
     return bad <= total // 100
 
 
 def refuse_bad(bad: Sequence[str], total: int) -> None:
-    """Raises EffkerasError when more images than tolerated cannot be used; `bad` holds the errors."""
+    """Raises EffkerasError when more than 1 in 100 images are unusable; `bad` holds the errors."""
     if not tolerated(len(bad), total):
         raise EffkerasError(f"{len(bad)} of {total} images cannot be used; the first: {bad[0]}")
 
 
 def note_skipped(bad: Sequence[str], total: int) -> None:
-    """Notes how many images were skipped, if any; EffkerasError when they are more than tolerated."""
+    """Notes how many images were skipped. Raises EffkerasError for more than 1 in 100."""
     refuse_bad(bad, total)
     if bad:
         note(f"skipped {len(bad)} of {total} images that cannot be used; the first: {bad[0]}")
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image; hidden files are not."""
+    """Whether a file name has an image suffix and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder`, by name, without hidden ones; none when `folder` is not a folder."""
+    """The visible folders in `folder`, sorted by name; [] when `folder` is not a folder."""
     if not folder.is_dir():
         return []
     return [path for path in list_folder(folder) if path.is_dir() and not path.name.startswith(".")]
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Everything in `folder`, by name; raises EffkerasError when it cannot be read."""
+    """All entries of `folder`, sorted by name. Raises EffkerasError when it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -129,7 +129,7 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def _refuse_bomb(image: Image.Image) -> None:
-    # Pillow only warns up to twice its limit.
+    # Up to twice its limit, Pillow only warns.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")

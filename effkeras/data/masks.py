@@ -15,16 +15,16 @@ from effkeras.data.segmentations import pixels_of
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.errors import EffkerasError
 
-IGNORED = 255  # neither learned nor judged: padding, crowds, boxes without a mask, "void" of PNG files
+IGNORED = 255  # excluded from loss and metrics: padding, crowds, boxes without a mask, "void" of PNG files
 _WAY_OUT = "save it as a palette or 8-bit grey PNG whose values are the classes"
 
 
 @dataclass(frozen=True, slots=True)
 class MaskClasses:
-    """How the classes of a data set become those of a model's mask.
+    """Maps the classes of a data set to a model's mask classes.
 
-    `count` is the number of mask classes; `of_boxes` gives the mask class of each class of the data, and
-    `of_values` that of each value of a PNG label map: () when values are mask classes.
+    `count` is the number of mask classes. `of_boxes` gives the mask class of each class of the data,
+    `of_values` that of each value of a PNG label map; () means that values are mask classes.
     """
 
     count: int
@@ -33,11 +33,11 @@ class MaskClasses:
 
     @classmethod
     def of(cls, spec: ModelSpec, data: DetectionData) -> MaskClasses:
-        """The classes for a model and data that are in its classes (`effkeras.data.classes.matched`).
+        """The mapping for a model and data in its classes (`effkeras.data.classes.matched`).
 
-        The mask classes follow the data's. Those that [segment] counts are found by its labels where it has
-        any; values of PNG label maps are then mask classes as they are. Raises EffkerasError when the data
-        has no masks, or classes that the model's mask has not.
+        Without classes in [segment], the mask classes follow the data's. With them, they are matched by the
+        labels in [segment], if any, and values of PNG label maps are mask classes. Raises EffkerasError when
+        the data has no masks, or classes that the model's mask lacks.
         """
         _check_masks(spec, data)
         of_boxes = tuple(range(1, len(data.labels) + 1))
@@ -50,7 +50,7 @@ class MaskClasses:
 
 
 def classes_of(spec: ModelSpec, data: LabelledData) -> MaskClasses | None:
-    """The mask classes to train a model on data in its classes; None when it does not segment."""
+    """The mask classes for training a model on data in its classes; None when it does not segment."""
     if not spec.segments or not isinstance(data, DetectionData):
         return None
     return MaskClasses.of(spec, data)
@@ -59,16 +59,16 @@ def classes_of(spec: ModelSpec, data: LabelledData) -> MaskClasses | None:
 def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, int]) -> np.ndarray:
     """The class of each pixel of an image: uint8 (h, w), 255 where it is unknown.
 
-    Of masks that overlap, the smaller one is on top. Crowds, and boxes without a mask, are unknown.
+    Where masks overlap, the smaller one is on top. Crowds, and boxes without a mask, are unknown.
 
     Args:
         record: an image that was read with its masks.
         classes: the model's mask classes.
-        size: the height and width that the image was decoded to.
+        size: the height and width of the decoded image.
 
     Raises:
-        EffkerasError: a label map of another size, a PNG file that is missing or damaged, or one that
-            holds other values than classes.
+        EffkerasError: a label map of another size, a PNG file that is missing or damaged, or one with
+            values that are not classes.
     """
     if isinstance(record.masks, Path):
         labels = _mapped(read_label_map(record.masks), record.masks, classes)
@@ -85,18 +85,18 @@ def label_map(record: DetectionRecord, classes: MaskClasses, size: tuple[int, in
 def read_label_map(path: Path) -> np.ndarray:
     """The values of a PNG file with one class per pixel: uint8 (h, w).
 
-    Palettes give their indices, not their colours. Raises EffkerasError when the file is missing, damaged,
-    coloured, or holds values above 255.
+    Palette images give their indices, not their colours. Raises EffkerasError when the file is missing,
+    damaged, coloured, or holds values above 255.
     """
     try:
         with Image.open(path) as image:
             values = np.asarray(image)
     except FileNotFoundError as error:
         raise EffkerasError(f"{path}: there is no such label map; write it, or take its image out") from error
-    except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"{path}: the label map is damaged ({error}); {_WAY_OUT}") from error
     if values.ndim == 3 and (values == values[..., :1]).all():
-        values = values[..., 0]  # a grey image saved in colour
+        values = values[..., 0]  # a greyscale image saved in colour
     if values.ndim != 2:
         raise EffkerasError(f"{path}: the label map is a colour image; {_WAY_OUT}")
     if values.min() < 0 or values.max() > IGNORED:
@@ -109,7 +109,7 @@ def read_label_map(path: Path) -> np.ndarray:
 def to_input(labels: np.ndarray, placement: Placement, size: tuple[int, int]) -> np.ndarray:
     """An image's label map (h, w) in the network's input, uint8 (H, W), by nearest neighbour.
 
-    Outside the image it is 255.
+    Pixels outside the image are 255.
     """
     rows, columns = (
         np.floor((np.arange(size[axis]) + 0.5 - placement.offset[axis]) / placement.scale[axis]).astype(int)
@@ -132,7 +132,7 @@ def _check_masks(spec: ModelSpec, data: DetectionData) -> None:
 
 
 def _drawn_classes(spec: ModelSpec, data: DetectionData) -> tuple[int, ...]:
-    """The mask class of each class of data whose masks are drawn."""
+    """The mask class of each class of data with COCO masks."""
     own = spec.segment.labels if spec.segment else ()
     missing = [name for name in data.labels if own and name not in own]
     if missing:
@@ -151,7 +151,7 @@ def _drawn_classes(spec: ModelSpec, data: DetectionData) -> tuple[int, ...]:
 
 
 def _mapped(values: np.ndarray, path: Path, classes: MaskClasses) -> np.ndarray:
-    """The mask classes of a label map."""
+    """The mask classes of a PNG label map's values."""
     checked = _checked(values, path, len(classes.of_values) or classes.count)
     if not classes.of_values:
         return checked
@@ -173,7 +173,7 @@ def _checked(labels: np.ndarray, path: Path, count: int) -> np.ndarray:
 def _drawn(record: DetectionRecord, masks: Sequence[Mask | None], classes: MaskClasses) -> np.ndarray:
     labels = np.zeros(record.size, np.uint8)
     known = [mask is not None and not crowd for mask, crowd in zip(masks, record.crowd, strict=True)]
-    # What is unknown first, then from large to small.
+    # Unknown regions first, then from large to small.
     for position in sorted(range(len(masks)), key=lambda at: (known[at], -record.areas[at])):
         value = classes.of_boxes[record.classes[position]] if known[position] else IGNORED
         _draw(labels, masks[position], record.boxes[position], value)

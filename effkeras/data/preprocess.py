@@ -1,9 +1,9 @@
-"""From an image of any size to a network's input: the one piece of code for training, evaluation,
-calibration and prediction.
+"""Preprocessing: places an image of any size in a network's input.
 
-Pixels stay on the 0..255 scale; normalisation is the model's first layer. Resizing is bilinear with
-half-pixel centres and no antialiasing, as `tf.image.resize` does it and the published networks were
-trained with; pixels are rounded, so that a float model and an 8-bit artifact see the same image.
+Training, evaluation, calibration and prediction all use this code. Pixels stay on the 0..255 scale;
+normalisation is the model's first layer. Resizing is bilinear with half-pixel centres and no antialiasing,
+as in `tf.image.resize` and in the training of the published networks. Pixels are rounded, so that a float
+model and an 8-bit artifact get the same image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from effkeras.definitions.definition import InputSpec
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Placement:
-    """Where an image ends up in the network's input.
+    """The position of an image in the network's input.
 
     `scale` is input pixels per image pixel, (y, x); `offset` is the image's corner in the input,
     (y, x), negative where it is cropped. `size` is the image's (height, width).
@@ -28,18 +28,18 @@ class Placement:
     size: tuple[int, int]
 
     def stated_in(self, size: tuple[int, int]) -> Placement:
-        """The same placement for boxes that are given in pixels of an image of another (height, width)."""
+        """The same placement for boxes in pixels of an image of another (height, width)."""
         scale = tuple(
             one * ours / theirs for one, ours, theirs in zip(self.scale, self.size, size, strict=True)
         )
         return Placement((scale[0], scale[1]), self.offset, size)
 
     def to_input(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes (n, 4) from image pixels to input pixels."""
+        """Converts boxes (n, 4) from image pixels to input pixels."""
         return (boxes * np.tile(self.scale, 2) + np.tile(self.offset, 2)).astype(np.float32)
 
     def to_image(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes (n, 4) from input pixels to image pixels, clipped to the image."""
+        """Converts boxes (n, 4) from input pixels to image pixels, clipped to the image."""
         moved = (boxes - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
         return np.clip(moved, 0, np.tile(self.size, 2)).astype(np.float32)
 
@@ -48,8 +48,8 @@ class Placement:
 class Placed:
     """An image in the network's input.
 
-    `content` is uint8 (h, w, 3), the part that shows the image; the rest, below and right of it, is
-    filled with the mean colour, which normalises to 0.
+    `content` is uint8 (h, w, 3), the part with the image; the rest, below and right of it, is filled with the
+    mean colour, which normalises to 0.
     """
 
     content: np.ndarray
@@ -61,8 +61,8 @@ def place(image: np.ndarray, spec: InputSpec) -> Placed:
 
     Args:
         image: uint8 (h, w, 3) RGB.
-        spec: the input size and the way to reach it: "letterbox" keeps the aspect ratio and pads below
-            and right; "center-crop" takes the central square, `crop` of the shorter side.
+        spec: the input size and the method: "letterbox" keeps the aspect ratio and pads below and right;
+            "center-crop" takes the central part in the input's shape, `crop` times the largest that fits.
     """
     if spec.resize == "letterbox":
         return _letterbox(image, spec.size)
@@ -70,7 +70,7 @@ def place(image: np.ndarray, spec: InputSpec) -> Placed:
 
 
 def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """The whole input, float32 (H, W, 3): the content on a ground of the mean colour."""
+    """The whole input, float32 (H, W, 3): the content, padded with the mean colour."""
     height, width = content.shape[:2]
     if (height, width) == spec.size:
         return content.astype(np.float32)
@@ -81,12 +81,12 @@ def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
 
 
 def network_input(image: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """`place` and `fill` in one: uint8 (h, w, 3) to float32 (H, W, 3)."""
+    """Applies `place` and `fill`: uint8 (h, w, 3) to float32 (H, W, 3)."""
     return fill(place(image, spec).content, spec)
 
 
 def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w, 3) to uint8 (*size, 3)."""
+    """Bilinear resizing of uint8 (h, w, 3) to uint8 (*size, 3)."""
     if image.shape[:2] == size:
         return image
     tops, bottoms, down = _neighbours(image.shape[0], size[0])
@@ -98,7 +98,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _letterbox(image: np.ndarray, size: tuple[int, int]) -> Placed:
     height, width = image.shape[:2]
-    if size[0] * width <= size[1] * height:  # whole numbers, or the full side may end a pixel short
+    if size[0] * width <= size[1] * height:  # integers, because float rounding could lose a pixel
         inner = (size[0], max(1, size[0] * width // height))
     else:
         inner = (max(1, size[1] * height // width), size[1])
@@ -118,7 +118,7 @@ def _center_crop(image: np.ndarray, spec: InputSpec) -> Placed:
 
 
 def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each output pixel the two input pixels it lies between, and its distance from the first."""
+    """The two input pixels around each output pixel, and its distance from the first."""
     position = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
     first = np.floor(position).astype(np.int64)
     return first, np.minimum(first + 1, source - 1), (position - first).astype(np.float32)

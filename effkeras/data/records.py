@@ -1,4 +1,4 @@
-"""What every reader returns: labelled images as plain records, whatever the format on disk."""
+"""Records of labelled images, which every reader returns whatever the format on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A class as the data set knows it; ids may have gaps (COCO's do)."""
+    """A class of the data set; ids may have gaps (COCO's do)."""
 
     id: int
     name: str
@@ -18,7 +18,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something left out of a data set, and why."""
+    """An item left out of a data set, and the reason."""
 
     what: str
     why: str
@@ -47,8 +47,8 @@ class DetectionRecord:
 
     `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `classes` is int64 (n,), an index into
     the data set's categories; `crowd` is bool (n,): COCO's iscrowd; `areas` is float32 (n,): the
-    annotated area in pixels, which COCO's small/medium/large split is defined on. `masks` is a mask (or
-    None) for each box, or the PNG file of the image's label map; both only when masks were asked for.
+    annotated area in pixels, by which COCO separates small, medium and large. `masks` is a mask (or None)
+    for each box, or the PNG file of the image's label map; both only if the reader was asked for masks.
     """
 
     path: Path
@@ -65,8 +65,8 @@ class DetectionRecord:
 class DetectionData:
     """One split of images with boxes.
 
-    `map_classes` has the class of each value from 1 on of the PNG label maps; None when value v is class
-    v - 1.
+    `map_classes` gives the class of each value of the PNG label maps, from value 1 on; None when value v is
+    class v - 1.
     """
 
     root: Path

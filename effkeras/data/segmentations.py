@@ -1,8 +1,8 @@
-"""COCO's `segmentation` of a bounding box: run lengths and polygons to pixels and back.
+"""Conversions of COCO's `segmentation`: run lengths and polygons to pixels and back.
 
-Run lengths are encoded and decoded by NumPy, which is 1.3 to 2.3 times as fast as faster-coco-eval's
-functions (64 to 1024 pixels a side). faster-coco-eval unpacks COCO's compressed form, about 10 times as fast
-as a loop in Python. Neither it nor pycocotools traces polygons without OpenCV.
+NumPy encodes and decodes run lengths 1.3 to 2.3 times as fast as faster-coco-eval's functions (64 to 1024
+pixels a side). faster-coco-eval unpacks COCO's compressed form about 10 times as fast as a Python loop.
+Neither it nor pycocotools traces polygons without OpenCV.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Segmentation = list[list[float]] | dict[str, list[int]]
 def parse_segmentation(value: Any, size: tuple[int, int]) -> Mask | None:
     """COCO's `segmentation` of one box in an image of `size` (height, width): polygons or run lengths.
 
-    None when it is missing or empty. Raises EffkerasError for what is neither.
+    None when it is missing or empty. Raises EffkerasError for other values.
     """
     if value is None or value == []:
         return None
@@ -36,7 +36,7 @@ def parse_segmentation(value: Any, size: tuple[int, int]) -> Mask | None:
 
 
 def pixels_of(mask: Mask, size: tuple[int, int]) -> np.ndarray:
-    """A mask's pixels, bool (h, w), as COCO's own tools draw them."""
+    """A mask's pixels, bool (h, w), drawn as by COCO's own tools."""
     if isinstance(mask, RunLengths):
         values = np.repeat(np.arange(len(mask.counts)) % 2 == 1, mask.counts)
         return values.reshape(size, order="F")
@@ -58,8 +58,8 @@ def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
 def trace_polygons(mask: np.ndarray) -> list[list[float]]:
     """The outer borders of a bool mask (height, width) as COCO polygons: x, y, x, y... in pixels.
 
-    Follows the cracks between pixels clockwise, so a polygon covers exactly its pixels; pixels that only
-    touch at a corner get polygons of their own. Holes are filled: COCO's polygons cannot hold them.
+    A polygon follows the edges between pixels clockwise, so it covers exactly its pixels. Pixels that touch
+    only at a corner get separate polygons. Holes are filled, because COCO's polygons cannot represent them.
     """
     loops = [loop for loop in _follow(_boundary_steps(mask.astype(bool))) if _area(loop) > 0]
     return [[float(value) for point in _corners(loop) for value in point] for loop in loops]
@@ -86,7 +86,7 @@ def _run_lengths(value: dict[str, Any], size: tuple[int, int]) -> RunLengths:
 
 
 def _unpacked(text: str, size: tuple[int, int]) -> list[int]:
-    """The counts of COCO's compressed run lengths; [] for a text that is none."""
+    """The counts of COCO's compressed run lengths; [] for an invalid text."""
     from faster_coco_eval.mask_api_new_cpp import toUncompressedRLE
 
     try:
@@ -99,7 +99,7 @@ Point = tuple[int, int]  # row, column of a corner between pixels
 
 
 def _boundary_steps(mask: np.ndarray) -> dict[Point, list[Point]]:
-    """The steps along the borders of a mask, from corner to corner, each with the mask on its right."""
+    """The steps along a mask's borders, from corner to corner, each with the mask on its right."""
     padded = np.pad(mask, 1)
     ends: dict[Point, list[Point]] = defaultdict(list)
     for (dy, dx), start, end in _SIDES:
@@ -109,7 +109,7 @@ def _boundary_steps(mask: np.ndarray) -> dict[Point, list[Point]]:
     return ends
 
 
-# The neighbour above, right, below, left of a pixel, and the corners that the side runs between.
+# The offset of the neighbour above, right, below, left, and the corners at the ends of the shared side.
 _SIDES = (
     ((-1, 0), (0, 0), (0, 1)),
     ((0, 1), (0, 1), (1, 1)),
@@ -119,7 +119,7 @@ _SIDES = (
 
 
 def _follow(ends: dict[Point, list[Point]]) -> list[list[Point]]:
-    """Joins steps to closed loops; where two loops touch, it turns right, which keeps them apart."""
+    """Joins steps into closed loops; where two loops touch, it turns right, which keeps them separate."""
     loops = []
     for start in sorted(ends):
         while ends[start]:
@@ -139,7 +139,7 @@ def _next(before: Point, here: Point, choices: list[Point]) -> Point:
 
 
 def _area(loop: Sequence[Point]) -> float:
-    """Twice the signed area in pixels: positive for outer borders, negative for holes."""
+    """Twice the signed area in square pixels: positive for outer borders, negative for holes."""
     rows, columns = np.array(loop).T
     return float(np.dot(columns, np.roll(rows, -1)) - np.dot(rows, np.roll(columns, -1)))
 

@@ -1,4 +1,4 @@
-"""Opens a data set in whatever format it has: formats recognise their own by its content."""
+"""Opens a data set of any registered format; each format recognises its own data by content."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from effkeras.support.errors import EffkerasError
 def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> LabelledData:
     """Reads one split of the data set in `root`, a folder or file of any known format.
 
-    `skip_bad` leaves bad annotations out, listed in `.skipped`, instead of stopping at the first. `masks`
-    also reads the masks that annotations may have, for a model that segments.
-    Raises EffkerasError when there is no such folder, format or split, or the labels are bad.
+    `skip_bad` skips bad annotations and lists them in `.skipped`, instead of failing at the first. `masks`
+    also reads the masks of annotations, for a model that segments.
+    Raises EffkerasError when folder, format or split is missing, or the labels are bad.
     """
     root = Path(root)
     check_exists(root)
@@ -27,20 +27,20 @@ def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = F
 
 
 def check_exists(root: Path) -> None:
-    """Raises EffkerasError when there is no such folder or file of data."""
+    """Raises EffkerasError when the data folder or file does not exist."""
     if not root.exists():
         raise EffkerasError(f"{root}: there is no such data folder or file; check the path")
 
 
 def find_split(root: Path, *wanted: str) -> str | None:
-    """The first of the wanted splits that `root` has; "val" also stands for COCO's "val2017"."""
+    """The first of the `wanted` splits that `root` has; "val" also matches COCO's "val2017"."""
     found = _format_of(root)
     existing = found.splits(root) if found else []
     return next((split for start in wanted for split in existing if split.startswith(start)), None)
 
 
 def spread(data: LabelledData, count: int) -> LabelledData:
-    """At most `count` images from all over the data: class folders come sorted by class."""
+    """At most `count` images, evenly spread over the data, because class folders are sorted by class."""
     total = len(data.records)
     if total <= count:
         return data
@@ -49,7 +49,7 @@ def spread(data: LabelledData, count: int) -> LabelledData:
 
 
 def _format_of(root: Path) -> DataFormat | None:
-    """The format that recognises the data set by the strongest evidence; None when none does."""
+    """The format that recognises the data set with the strongest evidence; None when none does."""
     formats = [entry() for entry in FORMATS.entries().values()]
     for evidence in sorted({entry.evidence for entry in formats}, reverse=True):
         found = [entry for entry in formats if entry.evidence == evidence and entry.splits(root)]

@@ -1,4 +1,4 @@
-"""Images of a split in the size of the network, ready to be drawn in any order."""
+"""Random access to a split's images, decoded and resized to the network's input."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.support.console import note, track
 from effkeras.support.errors import EffkerasError
 
-NO_CLASS = -1  # of padding
-# What each field of a sample is padded with in a batch, up to the most boxes that one of its images has.
+NO_CLASS = -1  # the class of padding
+# The padding of each field of a sample in a batch, up to the most boxes of any of its images.
 PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0))
 
 Record = DetectionRecord | ClassificationRecord
@@ -28,10 +28,10 @@ Record = DetectionRecord | ClassificationRecord
 class Sample:
     """One image in the network's input.
 
-    `pixels` is uint8 (H, W, 3), its part outside `content` (height, width) unused. `boxes` is float32
-    (M, 4) in input pixels, all that the image has; `classes` int32 (M,); `crowd` bool (M,). A classifier's
-    sample has its one class in `classes` and no boxes. `labels` is the label map, uint8 (H, W) with 255
-    outside the image, or (0, 0) for models that make no mask.
+    `pixels` is uint8 (H, W, 3), unused outside `content` (height, width). `boxes` is float32 (M, 4) in input
+    pixels, all boxes of the image; `classes` int32 (M,); `crowd` bool (M,). A classifier's sample has one
+    class in `classes` and no boxes. `labels` is the label map, uint8 (H, W) with 255 outside the image, or
+    (0, 0) for models without a mask.
     """
 
     pixels: np.ndarray
@@ -45,9 +45,8 @@ class Sample:
 class ImageStore:
     """Random access to the samples of a split.
 
-    Decodes everything up front when that fits in 2 GiB, else image by image. Unreadable images are
-    left out (image by image, the next readable one stands in), reported once and counted; more than one
-    in a hundred is an error.
+    Decodes all images at the start if they fit into 2 GiB, else on each access. Unreadable images are left
+    out (on access, the next readable image replaces them), noted and counted; more than 1 in 100 is an error.
     """
 
     def __init__(self, data: LabelledData, spec: InputSpec, masks: MaskClasses | None = None):
@@ -80,7 +79,7 @@ class ImageStore:
             index = (index + 1) % len(self._records)
 
     def check(self) -> None:
-        """Raises EffkerasError when more images were unreadable than is tolerated."""
+        """Raises EffkerasError when more than 1 in 100 images were unreadable."""
         refuse_bad(list(self._bad.values()), len(self._records))
 
     def _decode_all(self) -> list[Sample]:
@@ -94,7 +93,7 @@ class ImageStore:
         return kept
 
     def _note_rescaled(self) -> None:
-        """The first time that a scaled image is met; how many there are is not known beforehand."""
+        """Notes the first scaled image only; the total is not known in advance."""
         if self._reader.rescaled and not self._is_noted:
             self._is_noted = True
             note(f"boxes are scaled with their images: {next(iter(self._reader.rescaled.values()))}")
@@ -125,7 +124,7 @@ class ImageStore:
 
 
 def padded(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
-    """The fields of samples with the sample as first axis; boxes are padded to the most that one has."""
+    """The fields of samples stacked along a new first axis; boxes are padded to the most of any sample."""
     _, _, box, label, crowd, _ = PADDING
     return (
         np.stack([one.pixels for one in samples]),

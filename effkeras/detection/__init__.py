@@ -1,1 +1,1 @@
-"""What turns head outputs into boxes and boxes into targets: anchors, coding, matching, NMS, losses."""
+"""Detection: anchors, box coding, matching, losses, NMS, average precision, and mask decoding."""

@@ -11,8 +11,8 @@ def anchor_boxes(spec: ModelSpec) -> np.ndarray:
     """All anchors of a detector.
 
     Returns:
-        float32 (N, 4): ymin, xmin, ymax, xmax in pixels of the network's input. Level by level from the
-        lowest, row-major; at a location octaves are outer and aspect ratios inner.
+        float32 (N, 4): ymin, xmin, ymax, xmax in pixels of the network's input. Ordered by level from the
+        lowest, then row-major by location, then by octave, then by aspect ratio.
     """
     anchors = detector_parts(spec).anchors
     levels = [_level_anchors(spec.input.size, size, anchors) for size in level_sizes(spec)]
@@ -20,7 +20,7 @@ def anchor_boxes(spec: ModelSpec) -> np.ndarray:
 
 
 def level_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Height and width of each pyramid level: halved and rounded up, level by level."""
+    """Height and width of each feature level: halved and rounded up at each level."""
     low, high = detector_parts(spec).fpn.levels
     height, width = spec.input.size
     sizes = []
@@ -41,7 +41,7 @@ def _level_anchors(image: tuple[int, int], cells: tuple[int, int], spec: AnchorS
 
 
 def _shapes(strides: tuple[float, float], spec: AnchorSpec) -> np.ndarray:
-    """(anchors per location, 2): height and width in pixels."""
+    """Height and width of the anchors at a location in pixels, (anchors per location, 2)."""
     shapes = [
         (
             spec.scale * strides[0] * 2 ** (octave / spec.octaves) / np.sqrt(ratio),

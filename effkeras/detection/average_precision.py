@@ -1,7 +1,7 @@
-"""COCO's AP from matches that are made once, so that it can be had for any weighting of the images.
+"""COCO's AP from precomputed matches, for any weights of the images.
 
-A bootstrap resamples images a thousand times; the matches of detections to true boxes stay the same. All
-images counted once, this is the AP of `coco_metrics`.
+A bootstrap resamples the images a thousand times, but the matches of detections to true boxes stay the same.
+With equal weights, this is the AP of `coco_metrics`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from effkeras.detection.nms import Detections
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-MOST = 100  # detections of a class in an image that count
+MOST = 100  # detections per class and image that count
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassMatches:
-    """All detections of one class, best first: of which image, and whether right at each threshold.
+    """All detections of one class by descending score: their image, and whether each is right per threshold.
 
-    `right` and `counts` are bool (10, n): a detection of a crowd counts neither way. `truths` is how many
-    true boxes each image has, (images,).
+    `right` and `counts` are bool (10, n): a detection of a crowd is neither right nor counted. `truths` is
+    the number of true boxes per image, (images,).
     """
 
     images: Array
@@ -38,10 +38,10 @@ class ClassMatches:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Hits:
-    """Where the right detections of a class stand among all of it, for each threshold.
+    """The positions of right detections among all detections of a class, for each threshold.
 
-    Precision has its peaks there, so that nothing else need be looked at. `counts` is bool (n,) where some
-    detections do not count, else None.
+    Precision peaks only at these positions. `counts` is bool (n,) where some detections do not count, else
+    None.
     """
 
     of: ClassMatches
@@ -56,7 +56,7 @@ class _Hits:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What a detector found in some images, matched with the truth."""
+    """A detector's detections in some images, matched with the true boxes."""
 
     classes: tuple[ClassMatches, ...]
     images: int
@@ -69,7 +69,7 @@ class Matches:
         return cls(tuple(_matched(records, found, label) for label in there), len(records))
 
     def to_arrays(self) -> dict[str, Array]:
-        """All of it as arrays by name, such as "0/right"; `from_arrays` takes them."""
+        """All matches as arrays by name, such as "0/right", for `from_arrays`."""
         return {
             f"{index}/{one.name}": getattr(matches, one.name)
             for index, matches in enumerate(self.classes)
@@ -78,7 +78,7 @@ class Matches:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Matches:
-        """The matches that `to_arrays` made arrays of. Raises KeyError when some are missing."""
+        """The matches from the arrays of `to_arrays`. Raises KeyError when arrays are missing."""
         names = [one.name for one in fields(ClassMatches)]
         classes = tuple(
             ClassMatches(*(arrays[f"{index}/{name}"] for name in names))
@@ -87,7 +87,7 @@ class Matches:
         return cls(classes, len(arrays["0/truths"]))
 
     def average_precision(self, weights: Array | None = None) -> float:
-        """AP over IoU 0.5 to 0.95, each image counted as often as `weights` (images,) says."""
+        """AP over IoU 0.5 to 0.95, with each image counted by its weight in `weights` (images,)."""
         weights = np.ones(self.images) if weights is None else weights
         values = [_precision(one, weights) for one in self._hits if one.of.truths @ weights > 0]
         return float(np.mean(values)) if values else 0.0
@@ -98,7 +98,7 @@ class Matches:
 
 
 def _matched(records: Sequence[DetectionRecord], found: Mapping[int, Detections], label: int) -> ClassMatches:
-    """Matches one class."""
+    """Matches detections and true boxes of one class."""
     parts = [_match_image(record, found[record.image_id], label) for record in records]
     scores = np.concatenate([scores for scores, _, _ in parts])
     order = np.argsort(-scores, kind="stable")
@@ -111,7 +111,7 @@ def _matched(records: Sequence[DetectionRecord], found: Mapping[int, Detections]
 
 
 def _match_image(record: DetectionRecord, found: Detections, label: int) -> tuple[Array, Array, Array]:
-    """Scores (n,), and whether right and whether counting, both (10, n), of one class in one image."""
+    """Matches one class in one image: scores (n,), and right and counted detections, both (10, n)."""
     own = np.flatnonzero(found.classes == label)
     own = own[np.argsort(-found.scores[own], kind="stable")][:MOST]
     true = np.flatnonzero(record.classes == label)
@@ -127,20 +127,20 @@ def _match_image(record: DetectionRecord, found: Detections, label: int) -> tupl
 
 
 def _greedy(overlaps: Array, crowd: Array, threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs of a detection and the true box that it takes: the best one left, else a crowd."""
+    """Pairs of a detection and its true box: the best free box, else a crowd."""
     free = np.ones(len(crowd), bool)
     for position, row in enumerate(overlaps):
         for kind in (free & ~crowd, crowd):
             fits = np.flatnonzero(kind & (row >= threshold))
             if len(fits):
-                best = fits[np.flatnonzero(row[fits] == row[fits].max())[-1]]  # of equals the last, as COCO
+                best = fits[np.flatnonzero(row[fits] == row[fits].max())[-1]]  # the last of equals, as COCO
                 free[best] = crowd[best]
                 yield position, int(best)
                 break
 
 
 def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
-    """IoU (n, m); with a crowd it is the share of the detection inside."""
+    """IoU (n, m); with a crowd, the share of the detection inside it."""
     low = np.maximum(found[:, None, :2], true[None, :, :2])
     high = np.minimum(found[:, None, 2:], true[None, :, 2:])
     inside = np.prod(np.maximum(high - low, 0), axis=-1)
@@ -150,7 +150,7 @@ def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
 
 
 def _precision(hits: _Hits, weights: Array) -> float:
-    """AP of one class: the mean over thresholds and recalls of the best precision at that recall or above."""
+    """AP of one class: the best precision at each recall or above, averaged over recalls and thresholds."""
     each = weights[hits.of.images]
     seen, truths = np.cumsum(each), hits.of.truths @ weights
     values = []

@@ -1,4 +1,4 @@
-"""Box arithmetic in numpy; boxes are (..., 4): ymin, xmin, ymax, xmax."""
+"""Box operations in numpy; boxes are (..., 4): ymin, xmin, ymax, xmax."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def decode(deltas: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Boxes from ty, tx, th, tw relative to anchors (Faster R-CNN coding, no scale factors).
+    """Decodes ty, tx, th, tw relative to anchors into boxes (Faster R-CNN coding, no scale factors).
 
     Args:
         deltas: (..., N, 4).
@@ -30,7 +30,7 @@ def encode(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
-    """Areas (...,) in square pixels; 0 for boxes turned inside out."""
+    """Areas (...,) in square pixels; 0 for boxes with negative height or width."""
     height = np.maximum(boxes[..., 2] - boxes[..., 0], 0)
     return height * np.maximum(boxes[..., 3] - boxes[..., 1], 0)
 
@@ -46,6 +46,6 @@ def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def clip(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes cut at the edges of an image of (height, width)."""
+    """Boxes clipped to an image of (height, width)."""
     height, width = size
     return np.clip(boxes, 0, np.array([height, width, height, width], boxes.dtype))

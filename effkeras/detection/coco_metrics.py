@@ -24,15 +24,15 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
     """AP averaged over IoU 0.5 to 0.95, AP50, AP75, AP by size, and AR with 100 detections.
 
     Args:
-        data: the true boxes. A class without any counts neither way.
+        data: the true boxes. Classes without true boxes are ignored.
         found: detections by image id, boxes in image pixels, with the classes of `data`. Only these
-            images are judged.
+            images are evaluated.
 
     Returns:
-        Metrics between 0 and 1; a size without any true box is left out.
+        Metrics between 0 and 1, without those of sizes that have no true box.
 
     Raises:
-        EffkerasError: no image to judge, or no true box in them but crowds.
+        EffkerasError: there is no image to evaluate, or the images have no true boxes except crowds.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -92,4 +92,4 @@ def _xywh(box: Any) -> list[float]:
 
 
 def _silent(*_: object) -> None:
-    """The evaluator prints its table through this."""
+    """Discards the table that the evaluator prints."""

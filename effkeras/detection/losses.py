@@ -1,8 +1,8 @@
 """A detector's losses as plain Keras losses (focal loss: Lin et al. 2017; constants: EfficientDet).
 
-Targets, made by `effkeras.detection.matching`: `class_logits` is int (B, N): the class, -1 for
+`effkeras.detection.matching` makes the targets: `class_logits` is int (B, N): the class, -1 for
 background, -2 for ignored anchors; `box_deltas` is (B, N, 5): the four deltas and 1 for positive anchors.
-Each loss is a sum over anchors divided by the positives of the whole batch plus one.
+Each loss is a sum over anchors divided by the number of positives in the whole batch plus one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class FocalLoss(keras.losses.Loss):
 
     Args:
         alpha: weight of positive against negative targets.
-        gamma: how much easy anchors are discounted.
-        label_smoothing: 0 leaves the targets at 0 and 1.
+        gamma: how strongly easy anchors are down-weighted.
+        label_smoothing: 0 keeps the targets at 0 and 1.
         name: the loss's name in logs.
     """
 
@@ -57,7 +57,7 @@ class FocalLoss(keras.losses.Loss):
         return ops.sum(ops.sum(losses, axis=-1) * counted, axis=-1) / positives
 
     def get_config(self) -> dict[str, Any]:
-        """The constants."""
+        """The arguments of the loss."""
         return {
             "alpha": self.alpha,
             "gamma": self.gamma,
@@ -71,8 +71,8 @@ class BoxLoss(keras.losses.Loss):
     """Huber loss over the deltas of positive anchors.
 
     Args:
-        delta: where the loss turns from quadratic to linear.
-        weight: factor that balances it against the focal loss.
+        delta: the error at which the loss changes from quadratic to linear.
+        weight: factor relative to the focal loss.
         name: the loss's name in logs.
     """
 
@@ -91,12 +91,12 @@ class BoxLoss(keras.losses.Loss):
         return self.weight * ops.sum(losses * positive, axis=-1) / (4.0 * positives)
 
     def get_config(self) -> dict[str, Any]:
-        """The constants."""
+        """The arguments of the loss."""
         return {"delta": self.delta, "weight": self.weight, "name": self.name}
 
 
 def detector_losses(label_smoothing: float = 0.0) -> dict[str, keras.losses.Loss]:
-    """The losses to compile a detector with."""
+    """The losses for compiling a detector."""
     return {"class_logits": FocalLoss(label_smoothing=label_smoothing), "box_deltas": BoxLoss()}
 
 
@@ -105,9 +105,9 @@ def _sigmoid_cross_entropy(targets: Any, logits: Any) -> Any:
 
 
 def mask_loss() -> keras.losses.Loss:
-    """Cross-entropy of (B, h, w) classes and (B, h, w, C) logits, the mean over all pixels but the ignored.
+    """Mean cross-entropy of (B, h, w) classes and (B, h, w, C) logits over all pixels that are not ignored.
 
-    The reference code adds it to the losses of the boxes as it is, and so do we.
+    It is added to the box losses without a factor, as in the reference code.
     """
     return keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, ignore_class=IGNORED_PIXEL, name="mask", dtype="float32"

@@ -1,4 +1,4 @@
-"""Which anchor learns which box: training targets, vectorised in TensorFlow for tf.data."""
+"""Anchor matching: training targets from true boxes, vectorised in TensorFlow for tf.data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from effkeras.detection.losses import IGNORED
 
 BACKGROUND = -1
 THRESHOLD = 0.5
-# Pairs of an anchor and a box that are compared at once: 16 MiB for each value that is held of them.
+# Anchor-box pairs compared at once: 16 MiB for each value held per pair.
 _PAIRS = 2**22
 _NO_BOX = tf.int32.max
 
 
 class Truth(NamedTuple):
-    """The boxes of one image, as many as it has, padded to any number.
+    """The boxes of one image, padded to any number.
 
     `boxes` is float32 (M, 4): ymin, xmin, ymax, xmax in input pixels; `classes` is int32 (M,), -1 for
     padding; `crowd` is bool (M,).
@@ -30,7 +30,7 @@ class Truth(NamedTuple):
 
 
 class _Planes(NamedTuple):
-    """Coordinates of boxes, each a tensor of its own: half the memory traffic of pairs of coordinates."""
+    """Coordinates of boxes in separate tensors, which halves the memory traffic of coordinate pairs."""
 
     top: tf.Tensor
     left: tf.Tensor
@@ -43,7 +43,7 @@ class _Planes(NamedTuple):
 
 
 class _Owners(NamedTuple):
-    """For each anchor, (N,): the best IoU so far and its box, and the first box whose best anchor it is."""
+    """Per anchor, (N,): its best IoU so far, that box, and the first box that has it as best anchor."""
 
     iou: tf.Tensor
     box: tf.Tensor
@@ -52,9 +52,9 @@ class _Owners(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Matcher:
-    """Assigns boxes to anchors (N, 4): best IoU of at least 0.5, and for each box its best anchor.
+    """Assigns boxes to anchors (N, 4): by best IoU of at least 0.5, and each box to its best anchor.
 
-    Anchors half covered by a crowd region and matched to nothing are ignored.
+    Unmatched anchors that a crowd region covers by half or more are ignored.
     """
 
     anchors: tf.Tensor
@@ -67,7 +67,7 @@ class Matcher:
         positive = (owners.iou >= THRESHOLD) | (owners.forced != _NO_BOX)
         chosen = tf.where(owners.forced != _NO_BOX, owners.forced, owners.box)
         ignored = tf.where(self._is_crowded(tf.boolean_mask(truth.boxes, truth.crowd)), IGNORED, BACKGROUND)
-        # Without any box, every anchor points at this row, which no positive one does.
+        # Without boxes, every anchor refers to this padding row, and no anchor is positive.
         deltas = self._encode(tf.gather(tf.pad(boxes, [[0, 1], [0, 0]]), chosen))
         mask = tf.cast(positive, tf.float32)[:, None]
         return {
@@ -98,7 +98,7 @@ class Matcher:
         return self._in_chunks(cover, tf.zeros(tf.shape(self.anchors)[:1], tf.bool), crowds)
 
     def _in_chunks(self, step: Callable[..., Any], start: Any, boxes: tf.Tensor) -> Any:
-        """`step(state, some boxes, the index of their first)` over all boxes: memory stays bounded."""
+        """Runs `step(state, chunk of boxes, index of its first)` over all chunks, to bound memory."""
         size = max(1, _PAIRS // int(self.anchors.shape[0]))
         count = tf.shape(boxes)[0]
         _, end = tf.while_loop(
@@ -114,19 +114,19 @@ class Matcher:
 
     def _encode(self, boxes: tf.Tensor) -> tf.Tensor:
         sizes = self.anchors[:, 2:] - self.anchors[:, :2]
-        box_sizes = tf.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)  # padding has no size
+        box_sizes = tf.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3)  # padding has zero size
         centers = (self.anchors[:, 2:] + self.anchors[:, :2]) / 2
         offsets = ((boxes[:, 2:] + boxes[:, :2]) / 2 - centers) / sizes
         return tf.concat([offsets, tf.math.log(box_sizes / sizes)], axis=-1)
 
 
 def _columns(boxes: tf.Tensor) -> _Planes:
-    """Boxes (m, 4) as planes (m, 1), to be compared with anchors (N,)."""
+    """Boxes (m, 4) as planes (m, 1), for comparison with anchors (N,)."""
     return _Planes(*(plane[:, None] for plane in tf.unstack(boxes, axis=1)))
 
 
 def _overlaps(anchors: _Planes, boxes: _Planes) -> tf.Tensor:
-    """(m, N) in square pixels."""
+    """Overlap areas, (m, N) in square pixels."""
     height = tf.minimum(anchors.bottom, boxes.bottom) - tf.maximum(anchors.top, boxes.top)
     width = tf.minimum(anchors.right, boxes.right) - tf.maximum(anchors.left, boxes.left)
     return tf.maximum(height, 0.0) * tf.maximum(width, 0.0)
@@ -138,12 +138,12 @@ def _ious(anchors: _Planes, boxes: _Planes) -> tf.Tensor:
 
 
 def _compare(owners: _Owners, ious: tf.Tensor, first: tf.Tensor) -> _Owners:
-    """The owners after some more boxes, of which the first is number `first`; on a tie the earlier wins."""
+    """The owners after a chunk of boxes that starts at number `first`; on a tie the earlier box wins."""
     best = tf.reduce_max(ious, axis=0)
     box = first + tf.argmax(ious, axis=0, output_type=tf.int32)
     better = best > owners.iou
     anchor = tf.argmax(ious, axis=1, output_type=tf.int32)
-    # A box that overlaps no anchor wants none.
+    # A box that overlaps no anchor gets none.
     number = tf.where(tf.reduce_max(ious, axis=1) > 0, first + tf.range(tf.shape(ious)[0]), _NO_BOX)
     return _Owners(
         tf.where(better, best, owners.iou),

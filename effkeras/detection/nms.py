@@ -1,7 +1,7 @@
 """Non-maximum suppression, soft and hard (EfficientDet reference post-processing).
 
-Suppression does not look at classes. Soft suppression is the
-Gaussian kind of Bodla et al. 2017, as TensorFlow's NonMaxSuppressionV5 computes it.
+Suppression ignores classes. Soft suppression is the Gaussian kind of Bodla et al. 2017, as computed by
+TensorFlow's NonMaxSuppressionV5.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from effkeras.definitions.definition import ModelSpec, NmsSpec, detector_parts
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.boxes import clip, decode, iou
 
-# The reference looks at no more than this many anchors of an image (`MAX_DETECTION_POINTS`).
+# The reference uses at most this many anchors of an image (`MAX_DETECTION_POINTS`).
 MAX_CANDIDATES = 5000
 
-# What a detector gives for it to work on.
+# The detector outputs that NMS needs.
 HEADS = ("class_logits", "box_deltas")
 
-# What an artifact gives that has its own NMS inside, by the names of TensorFlow's Object Detection API:
-# boxes (n, 4) in 0..1 of the network's input, scores (n,), classes (n,), and how many of these rows count.
+# The outputs of an artifact with built-in NMS, by the names of TensorFlow's Object Detection API: boxes
+# (n, 4) in 0..1 of the network's input, scores (n,), classes (n,), and the number of valid rows.
 BOXES, SCORES, CLASSES, COUNT = (
     "detection_boxes",
     "detection_scores",
@@ -33,7 +33,7 @@ BOXES, SCORES, CLASSES, COUNT = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Detections:
-    """What was found in one image, best first.
+    """The detections in one image, by descending score.
 
     `boxes` is float32 (n, 4): ymin, xmin, ymax, xmax in pixels; `scores` float32 (n,); `classes` int64
     (n,), indices from 0.
@@ -47,14 +47,14 @@ class Detections:
         return len(self.scores)
 
     def above(self, score: float) -> Detections:
-        """Only the detections with at least this score."""
+        """The detections with at least this score."""
         kept = self.scores >= score
         return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Decoder:
-    """Turns a detector's outputs into detections; made once per model.
+    """Converts a detector's outputs to detections; one instance serves a model.
 
     `anchors` is (N, 4) and `size` the network's input (height, width), both in pixels.
     """
@@ -69,12 +69,12 @@ class Decoder:
         return cls(anchor_boxes(spec), spec.input.size, detector_parts(spec).nms)
 
     def __call__(self, class_logits: np.ndarray, box_deltas: np.ndarray) -> Detections:
-        """Detections of one image: from (N, classes) logits and (N, 4) deltas."""
+        """Detections of one image from (N, classes) logits and (N, 4) deltas."""
         found = detect(class_logits, box_deltas, self.anchors, self.nms)
         return Detections(clip(found.boxes, self.size), found.scores, found.classes)
 
     def found(self, outputs: Mapping[str, np.ndarray]) -> Detections:
-        """Detections of one image from all outputs: from the heads, or what the artifact's NMS kept."""
+        """Detections of one image from all outputs: those of the heads, or of the artifact's built-in NMS."""
         if BOXES not in outputs:
             return self(outputs["class_logits"], outputs["box_deltas"])
         rows = slice(int(outputs[COUNT]))
@@ -101,7 +101,7 @@ def detect(class_logits: np.ndarray, box_deltas: np.ndarray, anchors: np.ndarray
 
 
 def _candidates(class_logits: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The anchors and classes that are looked at, each pair once."""
+    """The candidate pairs of anchor and class, each pair once."""
     if nms.max_inputs:
         return np.divmod(_strongest(class_logits.ravel(), nms.max_inputs), class_logits.shape[1])
     classes = class_logits.argmax(axis=-1)
@@ -110,7 +110,7 @@ def _candidates(class_logits: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the kept boxes, best first, and their (for soft NMS lowered) scores."""
+    """Indices of the kept boxes by descending score, and their scores, which soft NMS lowers."""
     threshold = nms.score_threshold if nms.method == "gaussian" else -np.inf
     alive = np.flatnonzero(scores > threshold)
     boxes, scores = boxes[alive], scores[alive].astype(np.float32)
@@ -122,7 +122,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.nd
         kept.append(scores[best])
         scores = _lower(scores, iou(boxes[best], boxes), nms)
         scores[best] = -np.inf
-        # Scores only fall, so what is below the threshold now is out for good.
+        # Scores only decrease, so boxes below the threshold can be removed now.
         left = scores > threshold
         alive, boxes, scores = alive[left], boxes[left], scores[left]
     return np.array(chosen, np.int64), np.array(kept, np.float32)

@@ -10,14 +10,14 @@ from effkeras.data.masks import IGNORED
 from effkeras.data.preprocess import Placement
 from effkeras.graph.heads import MASK_STRIDE
 
-_BAND = 2**22  # values that are held at a time
+_BAND = 2**22  # values in memory at a time
 
 
 def decode_mask(logits: np.ndarray, placement: Placement) -> np.ndarray:
-    """The likeliest class of each pixel: (h, w, C) logits to uint8 of the image's height and width.
+    """The most likely class of each pixel: (h, w, C) logits to uint8 of the image's height and width.
 
-    The logits are enlarged bilinearly, by pixel centres, before classes are compared: borders run finer
-    than the mask's own pixels. What the network says of the padding is left aside.
+    Logits are upsampled bilinearly, by pixel centres, before the argmax, so borders are finer than the mask's
+    pixels. Logits of the padding are ignored.
     """
     tops, bottoms, down = _neighbours(placement, 0, logits.shape[0])
     lefts, rights, across = _neighbours(placement, 1, logits.shape[1])
@@ -32,7 +32,7 @@ def decode_mask(logits: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def _neighbours(placement: Placement, axis: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each row (or column) of the image the two of the mask around it, and how far from the first."""
+    """The two mask rows (or columns) around each image row, and its distance from the first."""
     scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
     last = min(length, int(np.ceil(round(side * scale + offset, 3) / MASK_STRIDE))) - 1
     position = ((np.arange(side) + 0.5) * scale + offset) / MASK_STRIDE - 0.5
@@ -43,7 +43,7 @@ def _neighbours(placement: Placement, axis: int, length: int) -> tuple[np.ndarra
 
 @dataclass(eq=False, slots=True)
 class Confusion:
-    """Counts of pixels by true and by predicted class, over any number of images."""
+    """Pixel counts by true and predicted class, over any number of images."""
 
     classes: int
     counts: np.ndarray = field(init=False)
@@ -52,19 +52,19 @@ class Confusion:
         self.counts = np.zeros((self.classes, self.classes), np.int64)
 
     def add(self, truth: np.ndarray, found: np.ndarray) -> None:
-        """Counts the pixels of two label maps of one shape; those whose truth is 255 are left out."""
+        """Adds the pixels of two label maps of equal shape; pixels with the true value 255 are ignored."""
         known = truth != IGNORED
         pairs = truth[known].astype(np.int64) * self.classes + found[known]
         self.counts += np.bincount(pairs, minlength=self.classes**2).reshape(self.counts.shape)
 
     def ious(self) -> np.ndarray:
-        """Intersection over union of each class; NaN for one that is neither there nor predicted."""
+        """Intersection over union of each class; NaN for a class that is never true nor predicted."""
         both = np.diag(self.counts)
         union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - both
         return np.divide(both, union, out=np.full(self.classes, np.nan), where=union > 0)
 
     def metrics(self) -> dict[str, float]:
-        """`mIoU`, the mean over all classes that occur, and `pixels`, the share with the right class."""
+        """`mIoU`, the mean over all classes that occur, and `pixels`, the share of correct pixels."""
         total = self.counts.sum()
         if not total:
             return {"mIoU": 0.0, "pixels": 0.0}

@@ -8,8 +8,8 @@
         def recolor(self, draws):
             return Recolor(factor=1 - self.amount * draws[:, None, None, 0:1])
 
-and the table `[augment]` of a training takes the key `fade`. The modules load TensorFlow only when images
-are changed, so that settings are read without it. `effkeras.data.augment` applies them.
+The table `[augment]` of a training then accepts the key `fade`. The modules load TensorFlow only to change
+images, so reading settings does not need it. `effkeras.data.augment` applies augmentations.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Recolor(NamedTuple):
 class Augmentation:
     """One random change. A subclass has a field `amount` with a default, and one of the three methods.
 
-    All moves of an image are one resampling and all recolourings are one pass, whatever their number. The
-    default of a new augmentation should change nothing, so that trainings without its key stay the same.
+    All moves of an image are combined into one resampling and all recolourings into one pass. The default of
+    a new augmentation should change nothing, so that trainings without its key stay the same.
 
-    `draws` numbers in 0..1 are drawn per image. They come from a stream of the augmentation's own, made of
-    the image's seed and the augmentation's name; `shared` instead is their place in the one stream that the
-    first augmentations share. Moves are made in the order of `rank`.
+    Each image gets `draws` random numbers in 0..1. They come from the augmentation's own stream, seeded by
+    the image's seed and the augmentation's name, or, where `shared` is set, from that slice of the stream
+    that the first augmentations share. Moves are applied in the order of `rank`.
     """
 
     draws: ClassVar[int] = 1
@@ -74,7 +74,7 @@ class Augmentation:
     amount: Any
 
     def move(self, draws: tf.Tensor, size: tuple[int, int]) -> Move | None:
-        """How images of `size` (height, width) and their boxes and label maps move; draws are (B, draws)."""
+        """How images of `size` (height, width), boxes and label maps move; draws are (B, draws)."""
         return None
 
     def recolor(self, draws: tf.Tensor) -> Recolor | None:
@@ -82,18 +82,18 @@ class Augmentation:
         return None
 
     def change(self, pixels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Any other change of float32 pixels (B, H, W, 3) in 0..255, by seeds int32 (B, 2)."""
+        """Any other change of float32 pixels (B, H, W, 3) in 0..255; seeds are int32 (B, 2)."""
         return pixels
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class AugmentSpec(TableValue):
-    """Which changes training images go through: each registered augmentation by name, with its amount."""
+    """The augmentations of training images: each registered augmentation by name, with its amount."""
 
     by_name: tuple[tuple[str, Augmentation], ...]
 
     def __init__(self, amounts: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Takes amounts by name; augmentations that are not given have their default."""
+        """Takes amounts by name; the other augmentations get their default."""
         _check_names(amounts, "augment")
         made = [
             (name, kind(amounts[name]) if name in amounts else kind())  # type: ignore[call-arg]
@@ -107,7 +107,7 @@ class AugmentSpec(TableValue):
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Self:
-        """Reads a table of amounts; EffkerasError for an unknown name or an amount of another type."""
+        """Reads a table of amounts. Raises EffkerasError for an unknown name or an amount of another type."""
         _check_names(table, where)
         return cls(
             {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @AUGMENTATIONS.register("contrast")
 @dataclass(frozen=True)
 class Contrast(Augmentation):
-    """Multiplies the distance to the mean colour by 1 plus or minus up to the amount."""
+    """Scales the distance to the mean colour by a random factor of 1 - amount to 1 + amount."""
 
     shared = slice(4, 5)
 
@@ -28,7 +28,7 @@ class Contrast(Augmentation):
 @AUGMENTATIONS.register("color")
 @dataclass(frozen=True)
 class Color(Augmentation):
-    """Does the same as `Contrast` for each channel apart."""
+    """Changes the contrast like `Contrast`, but separately for each channel."""
 
     draws = 3
     shared = slice(5, 8)
@@ -43,7 +43,7 @@ class Color(Augmentation):
 @AUGMENTATIONS.register("brightness")
 @dataclass(frozen=True)
 class Brightness(Augmentation):
-    """Adds up to the amount, a share of 255, or subtracts it."""
+    """Adds a random value between -amount and amount, as a share of 255."""
 
     shared = slice(8, 9)
 

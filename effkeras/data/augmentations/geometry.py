@@ -1,4 +1,4 @@
-"""Augmentations that move an image, and with it its boxes and label maps: scale and flip."""
+"""Augmentations that move an image with its boxes and label map: scale and flip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @AUGMENTATIONS.register("scale")
 @dataclass(frozen=True)
 class Scale(Augmentation):
-    """Zooms by a factor between two ends (log-uniform), to or from a random place of the frame."""
+    """Zooms by a random factor between two limits (log-uniform), at a random position of the frame."""
 
     draws = 3
     shared = slice(0, 3)
@@ -28,7 +28,7 @@ class Scale(Augmentation):
 
         low, high = (tf.math.log(tf.constant(end, tf.float32)) for end in self.amount)
         zoom = tf.exp(low + draws[:, 0:1] * (high - low))
-        # An enlarged image shows a window of itself, a shrunk one lies somewhere in the frame.
+        # An enlarged image shows a part of itself; a shrunk one lies somewhere in the frame.
         room = tf.constant([size], tf.float32) * (1 - zoom)
         return Move(zoom, room * draws[:, 1:3])
 
@@ -36,7 +36,7 @@ class Scale(Augmentation):
 @AUGMENTATIONS.register("flip")
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    """Mirrors half of the images left to right."""
+    """Mirrors a random half of the images left to right."""
 
     shared = slice(3, 4)
     rank = 2

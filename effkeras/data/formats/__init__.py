@@ -1,11 +1,11 @@
-"""Formats of data sets, one module each: a reader, and beside it the writer where there is one.
+"""Data set formats: one module each, with a reader and, for some, a writer.
 
 A module registers its format:
 
     @FORMATS.register("voc")
     class Voc(DataFormat): ...
 
-and `open_data`, `find_split` and their errors know it. `effkeras.data.splits` chooses among formats.
+`open_data`, `find_split` and their errors then include it. `effkeras.data.splits` chooses the format.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from effkeras.support.registry import Registry
 
 
 class Evidence(IntEnum):
-    """What a format recognises its data by. Where several recognise the same, the strongest is used."""
+    """How a format recognises its data. Where several formats match, the strongest evidence wins."""
 
-    ANY_FOLDERS = 0  # folders of images, whatever they are called
+    ANY_FOLDERS = 0  # folders of images with any names
     FOLDER_NAMES = 1  # folders with the names that the format prescribes
-    LABEL_FILE = 2  # a file of labels that no other format has
+    LABEL_FILE = 2  # a label file that no other format has
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How to read a split.
 
-    `skip_bad` leaves bad annotations out, listed in `.skipped`, instead of stopping at the first. `masks`
-    also reads the masks that annotations may have.
+    `skip_bad` skips bad annotations and lists them in `.skipped`, instead of failing at the first. `masks`
+    also reads the masks of annotations.
     """
 
     skip_bad: bool = False
@@ -41,7 +41,7 @@ class ReadOptions:
 
 
 class DataFormat(ABC):
-    """One format of data sets. `title` and `layout` describe it in errors."""
+    """One data set format. `title` and `layout` describe it in errors."""
 
     title: str
     layout: str
@@ -49,17 +49,17 @@ class DataFormat(ABC):
 
     @abstractmethod
     def splits(self, root: Path) -> list[str]:
-        """The splits in a folder or file by name, found by its content; none when it is of another format."""
+        """The names of the splits in a folder or file, found by content; [] when it is of another format."""
 
     @abstractmethod
     def read(self, root: Path, split: str, options: ReadOptions) -> LabelledData:
-        """One split as records.
+        """Reads one split into records.
 
-        Raises EffkerasError for a split that is not there (`missing_split`) and for bad labels.
+        Raises EffkerasError for a missing split (`missing_split`) and for bad labels.
         """
 
     def missing_split(self, root: Path, split: str) -> EffkerasError:
-        """The error for a split that is not there."""
+        """The error for a missing split."""
         known = ", ".join(self.splits(root)) or "none"
         return EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layout: {self.layout}")
 

@@ -1,4 +1,4 @@
-"""Classification data as a folder per class: reader and writer."""
+"""Class folders: classification data with a folder per class; reader and writer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = "labels.txt"
 
 @FORMATS.register("class-folders")
 class ClassFolders(DataFormat):
-    """A folder per class and split."""
+    """Classification data with a folder per split and class."""
 
     title = "a folder per class"
     layout = "SPLIT/CLASS/*.png, .jpg, .jpeg, .bmp or .webp"
@@ -33,16 +33,16 @@ class ClassFolders(DataFormat):
         ]
 
     def read(self, root: Path, split: str, options: ReadOptions) -> ClassificationData:
-        """See `read_folder`; there are no annotations to skip and no masks."""
+        """Calls `read_folder`; `options` have no effect, because there are no annotations and no masks."""
         return read_folder(root, split)
 
 
 def read_folder(root: Path, split: str) -> ClassificationData:
     """Reads one split: `root`/`split`/<class>/<images>; hidden and other files are ignored.
 
-    The classes are the lines of `root`/labels.txt when there is one, else the class folders of all splits in
+    The classes are the lines of `root`/labels.txt if it exists, else the class folders of all splits in
     natural order (2 before 10). Raises EffkerasError for a missing split, a split without class folders, a
-    class folder without images or one that labels.txt does not name.
+    class folder without images, or one that labels.txt does not name.
     """
     root = Path(root)
     folders = _class_folders(root, split)
@@ -111,7 +111,7 @@ def _labels(root: Path) -> tuple[str, ...]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The class names in a labels.txt, one a line; EffkerasError when unreadable or one is named twice."""
+    """The class names in a labels.txt, one per line; EffkerasError for a bad file or a repeated name."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -136,6 +136,6 @@ def _check_label(label: str) -> None:
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key in which runs of digits count as numbers."""
+    """A sorting key that compares runs of digits as numbers."""
     parts = [part for part in re.split(r"([0-9]+)", name) if part]
     return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]

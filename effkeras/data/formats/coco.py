@@ -1,4 +1,4 @@
-"""Detection labels in COCO's format: reader and writer.
+"""COCO's JSON format for detection labels: reader and writer.
 
 The format: https://cocodataset.org/#format-data. Boxes on disk are x, y, width, height in pixels.
 """
@@ -24,7 +24,7 @@ from effkeras.data.segmentations import Segmentation, parse_segmentation
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
 
-LARGEST_SIDE = 100_000  # pixels; JPEG ends at 65,535
+LARGEST_SIDE = 100_000  # pixels; JPEG allows at most 65,535
 LABEL_FILE = "labels.json"
 _PREFIX = "instances_"
 _FORMAT = "https://cocodataset.org/#format-data"
@@ -32,28 +32,28 @@ _FORMAT = "https://cocodataset.org/#format-data"
 
 @FORMATS.register("coco")
 class Coco(DataFormat):
-    """COCO's JSON files: our own folders, and the layout of COCO's downloads."""
+    """COCO's JSON files, in a folder per split or in the layout of COCO's downloads."""
 
     title = "COCO"
     layout = "SPLIT/labels.json with SPLIT/images/, or annotations/instances_SPLIT*.json with SPLIT*/"
     evidence = Evidence.LABEL_FILE
 
     def splits(self, root: Path) -> list[str]:
-        """The splits that `root` has COCO labels for."""
+        """The splits in `root` with COCO labels."""
         own = [path.name for path in subfolders(root) if (path / LABEL_FILE).is_file()]
         return sorted({*own, *(_official(root))})
 
     def read(self, root: Path, split: str, options: ReadOptions) -> DetectionData:
-        """See `read_coco`."""
+        """Calls `read_coco`."""
         return read_coco(root, split, skip_bad=options.skip_bad, masks=options.masks)
 
 
 def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> DetectionData:
     """Reads the labels of one split; images without boxes are kept as background.
 
-    Class indices count the categories in order of their ids. Boxes up to 1 pixel outside their image are
-    clipped. `skip_bad` leaves bad annotations out and lists them in `.skipped`; so are missing image
-    files, when they are at most 1 in 100. Raises EffkerasError for everything else that is wrong.
+    Class indices follow the order of category ids. Boxes up to 1 pixel outside their image are clipped.
+    `skip_bad` skips bad annotations and lists them in `.skipped`. Missing image files are also listed there
+    if they are at most 1 in 100. Any other error raises EffkerasError.
     `masks` also reads each box's segmentation, or the PNG label maps in `masks/` beside `images/`.
     """
     root = Path(root)
@@ -80,7 +80,7 @@ def write_coco(
     records: Iterable[DetectionRecord],
     segmentations: Mapping[int, Sequence[Segmentation]] | None = None,
 ) -> None:
-    """Writes `folder`/labels.json for images that lie in `folder`/images.
+    """Writes `folder`/labels.json for images in `folder`/images.
 
     `segmentations` holds one mask per box by image id. Raises EffkerasError when the file cannot be written.
     """
@@ -104,7 +104,7 @@ def _locate(root: Path, split: str) -> tuple[Path, Path]:
 
 
 def _official(root: Path) -> dict[str, Path]:
-    """Label files of COCO's own layout, by split: val2017 for instances_val2017.json."""
+    """The label files of COCO's own layout, by split: val2017 for instances_val2017.json."""
     found = sorted((root / "annotations").glob(f"{_PREFIX}*.json"))
     return {path.stem.removeprefix(_PREFIX): path for path in found if path.is_file()}
 
@@ -126,7 +126,7 @@ def _image_folder(root: Path, name: str) -> Path:
 
 
 def _map_folder(images: Path) -> Path | None:
-    """The folder of PNG label maps beside a folder of images, if there is one."""
+    """The folder of PNG label maps beside a folder of images; None without one."""
     maps = images.parent / MASKS
     return maps if images.name == IMAGES and maps.is_dir() else None
 
@@ -214,7 +214,7 @@ def _image(path: Path, identity: int, entry: Mapping[str, Any]) -> _Image:
 def _boxes(
     path: Path, entries: list[Any], parser: _Parser, *, skip_bad: bool
 ) -> tuple[dict[int, list[_Box]], list[Skipped]]:
-    """The boxes by image id, and what was left out."""
+    """The boxes by image id, and the skipped annotations."""
     found: dict[int, list[_Box]] = defaultdict(list)
     skipped: list[Skipped] = []
     for position, entry in enumerate(entries):
@@ -238,7 +238,7 @@ def _name(position: int, entry: object) -> str:
 
 
 class _Parser:
-    """Reads annotations: what they may refer to, and whether their masks are wanted."""
+    """Parses annotations, given the images and categories of the file and whether to read masks."""
 
     def __init__(self, images: Mapping[int, _Image], categories: Sequence[Category], *, masks: bool):
         self._images = images
@@ -246,7 +246,7 @@ class _Parser:
         self._masks = masks
 
     def box(self, entry: object) -> _Box:
-        """One annotation; EffkerasError says what is wrong with it."""
+        """Parses one annotation. Raises EffkerasError with the reason when it is bad."""
         if not isinstance(entry, dict):
             raise EffkerasError(f"{reprlib.repr(entry)} is not an object")
         image_id = _known(entry, "image_id", self._images)
@@ -291,7 +291,7 @@ def _annotated_area(value: object, corners: Corners) -> float:
 
 
 def _whole(value: object) -> int | None:
-    """The value when it is a whole number (some tools write 7.0), else None."""
+    """The value if it is a whole number (some tools write 7.0), else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
@@ -300,7 +300,7 @@ def _whole(value: object) -> int | None:
 
 
 def _number(value: object) -> float:
-    """The value as a float, NaN for what is not a number."""
+    """The value as a float; NaN if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:

@@ -1,4 +1,4 @@
-"""Images with a PNG label map each: the class of every pixel, and no boxes."""
+"""Label maps: images with a PNG file each that gives the class of every pixel, without boxes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IMAGES, MASKS = "images", "masks"
 
 @FORMATS.register("label-maps")
 class LabelMaps(DataFormat):
-    """A PNG label map beside each image."""
+    """Segmentation data with a PNG label map for each image."""
 
     title = "label maps"
     layout = f"SPLIT/images/*.jpg with SPLIT/masks/*.png and {LABELS}"
     evidence = Evidence.FOLDER_NAMES
 
     def splits(self, root: Path) -> list[str]:
-        """The folders in `root` that hold nothing but images and masks."""
+        """The folders in `root` that contain exactly the folders images and masks."""
         return [
             split.name
             for split in subfolders(root)
@@ -35,16 +35,15 @@ class LabelMaps(DataFormat):
         ]
 
     def read(self, root: Path, split: str, options: ReadOptions) -> DetectionData:
-        """See `read_label_maps`; the maps are always read, and none is skipped."""
+        """Calls `read_label_maps`; `options` have no effect: maps are always read and never skipped."""
         return read_label_maps(root, split)
 
 
 def read_label_maps(root: Path, split: str) -> DetectionData:
-    """Reads one split: `root`/`split`/images with a PNG of the same name in `root`/`split`/masks.
+    """Reads one split: `root`/`split`/images with PNG files of the same names in `root`/`split`/masks.
 
-    The values are classes by their line in `root`/labels.txt, from 0 for the first, which is the
-    background; 255 is unknown. The records have no boxes. Raises EffkerasError for a missing split, class
-    list or label map.
+    A value is the class on that line of `root`/labels.txt, counted from 0, which is the background; 255 is
+    unknown. The records have no boxes. Raises EffkerasError for a missing split, class list or label map.
     """
     root = Path(root)
     folder = files.inside(root, split)
@@ -65,7 +64,7 @@ def read_label_maps(root: Path, split: str) -> DetectionData:
 
 
 def map_files(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """The label map of each image: the PNG of its name in `folder`; EffkerasError if one is missing."""
+    """The label map of each image: the PNG of its name in `folder`; EffkerasError for a missing one."""
     there = {path.name for path in list_folder(folder)}
     found = {image: folder / f"{image.stem}.png" for image in images}
     missing = [path for path in found.values() if path.name not in there]
@@ -94,5 +93,5 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except Exception as error:  # Pillow's readers raise whatever broken bytes make them trip over
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"{path}: not a label map that Pillow can read ({error}); replace it") from error
