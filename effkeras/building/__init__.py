@@ -1,1 +1,1 @@
-"""From a definition to a Keras model, and from a custom Keras model to a definition."""
+"""Builds Keras models from definitions, and adds definitions to custom Keras models."""

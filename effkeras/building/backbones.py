@@ -1,4 +1,4 @@
-"""Detectors on other backbones: any network of the zoo, or a custom Keras model.
+"""Definitions of detectors on other backbones: any network of the zoo, or a custom Keras model.
 
 Importing this module loads neither TensorFlow nor Keras.
 """
@@ -25,15 +25,15 @@ Rgb = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TappedModel:
-    """A functional Keras model and the layers that put out its last maps of stride 8, 16 and 32.
+    """A functional Keras model and the layers whose outputs are its last maps of stride 8, 16 and 32.
 
-    The detector gets copies of its layers and weights, flat and renamed to `backbone_...`; the model itself
-    stays as it is. They receive `(pixels - mean) / std` of RGB pixels 0..255: by default the pixels, for
-    models that normalise themselves.
+    The detector gets copies of its layers and weights, flattened and renamed to `backbone_...`; the model
+    itself does not change. The copies receive `(pixels - mean) / std` of RGB pixels 0..255; the defaults pass
+    the pixels unchanged, for models that normalise them.
 
     Args:
         model: takes one image, (B, H, W, 3).
-        taps: layer names by level, from 3 on: `{3: "c3", 4: "c4", 5: "c5"}`. Default: those that a
+        taps: layer names by level, from 3 on: `{3: "c3", 4: "c4", 5: "c5"}`. Default: the layers that a
             KerasCV backbone names; else the model's outputs, a dict with levels as keys ("P3", 3) or a list.
         mean: per-channel mean on the 0..255 scale.
         std: per-channel standard deviation on the 0..255 scale.
@@ -45,7 +45,7 @@ class TappedModel:
     std: Rgb = (1.0, 1.0, 1.0)
 
 
-# A name, a file, a definition, a keras.Model or a TappedModel; said in full it would import Keras.
+# A name, a file, a definition, a keras.Model or a TappedModel; the exact type would import Keras.
 Backbone = Any
 
 
@@ -58,16 +58,16 @@ def spec_with_backbone(name_or_path: str | Path, backbone: str | Path | None) ->
 def with_backbone(spec: ModelSpec, backbone: str | Path | ModelSpec) -> ModelSpec:
     """The same detector on the network of another model.
 
-    Pixels are normalised as that network's weights expect. The result has no official
-    checkpoints and figures. Windows that leave out an image's border pad it instead, so that the maps of all
-    levels fit the pyramid; the weights stay the same.
+    Pixels are normalised as that network's weights expect. The result has no official checkpoints and
+    figures. Windows that would leave out an image's border pad it instead, so that the maps of all levels
+    fit the pyramid; the weights stay the same.
 
     Args:
         spec: a detector.
         backbone: a zoo name, a TOML file, or a definition.
 
     Raises:
-        EffkerasError: no such backbone, or `spec` is not a detector.
+        EffkerasError: there is no such backbone, or `spec` is not a detector.
     """
     source = backbone if isinstance(backbone, ModelSpec) else zoo.spec(backbone)
     channels = _channels(spec, source)
@@ -76,7 +76,7 @@ def with_backbone(spec: ModelSpec, backbone: str | Path | ModelSpec) -> ModelSpe
 
 
 def with_taps(spec: ModelSpec, tapped: TappedModel, taps: tuple[str, ...]) -> ModelSpec:
-    """The same detector on a Keras model; to build it takes the model beside the definition."""
+    """The same detector on a Keras model; building it needs that model as well as the definition."""
     pixels = dataclasses.replace(spec.input, mean=tapped.mean, std=tapped.std)
     return _hybrid(spec, tapped.model.name, ExternalNetwork(taps), pixels)
 
@@ -97,7 +97,7 @@ def _hybrid(spec: ModelSpec, name: str, network: Network, pixels: InputSpec) -> 
 
 
 def _channels(spec: ModelSpec, source: ModelSpec) -> dict[str, int]:
-    """Overridden widths: the detector's of its pyramid and heads, the source's of its network."""
+    """Overridden widths: those of the source's network, and of the detector's pyramid and heads."""
     from effkeras.graph.counting import backbone_layers
 
     if not spec.channels and not source.channels:

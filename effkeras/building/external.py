@@ -1,4 +1,4 @@
-"""Builds on custom Keras models: as the backbone of a detector, or whole, as a classifier."""
+"""Builds on custom Keras models: a detector with one as its backbone, or a classifier."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Taps = Mapping[int, Any]
 class Attached:
     """A detector's definition on a backbone, and the Keras model that it uses.
 
-    `part` is built into the detector; `donor` is a model of ours whose weights are copied.
+    `part` is built into the detector; `donor` is a model built by effkeras whose weights are copied.
     """
 
     spec: ModelSpec
@@ -51,7 +51,7 @@ class Attached:
 def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
     """The detector `spec` on a backbone; see `effkeras.build`.
 
-    Raises EffkerasError for what cannot be a backbone, and for taps that are missing.
+    Raises EffkerasError for an object that cannot be a backbone, and for missing taps.
     """
     if isinstance(backbone, str | Path | ModelSpec):
         return Attached(with_backbone(spec, backbone))
@@ -70,7 +70,7 @@ def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
 
 
 def own_part(detector: keras.Model, spec: ModelSpec) -> Part | None:
-    """The Keras model inside a detector that was built on one, to build the next detector with."""
+    """The custom Keras model inside a detector, for building another detector on it."""
     network = ExternalNetwork.match(spec.network)
     if network is None:
         return None
@@ -82,7 +82,7 @@ def own_part(detector: keras.Model, spec: ModelSpec) -> Part | None:
 def copy_backbone(donor: keras.Model, model: keras.Model, spec: ModelSpec) -> None:
     """Copies the weights of the donor's network into a detector on the same network.
 
-    Raises EffkerasError when the detector's is of another width or depth.
+    Raises EffkerasError if the detector's network has another width or depth.
     """
     given = {layer.name: layer.get_weights() for layer in donor.layers}
     for name in sorted(backbone_layers(spec)):
@@ -103,20 +103,20 @@ def adopt(
     mean: Rgb = (0.0, 0.0, 0.0),
     std: Rgb = (1.0, 1.0, 1.0),
 ) -> keras.Model:
-    """A copy of a custom classifier that carries a definition, as every command needs it.
+    """A copy of a custom classifier that carries a definition, which every command needs.
 
-    The copy takes RGB pixels 0..255, cropped to its size, and gives the model `(pixels - mean) / std`: by
-    default the pixels themselves. Models inside it become flat, and logits get a softmax; what ends in a
-    softmax or sigmoid stays.
+    The copy takes RGB pixels 0..255, cropped to its size, and passes `(pixels - mean) / std` to the model: by
+    default the pixels unchanged. Nested models are flattened. Logits get a softmax; a final softmax or
+    sigmoid stays.
 
     Args:
-        model: a functional model that takes one image of fixed size and gives (B, classes).
+        model: a functional model that takes one image of fixed size and returns (B, classes).
         labels: names of the classes.
-        mean: per RGB channel on the 0..255 scale.
-        std: per RGB channel on the 0..255 scale.
+        mean: per-channel mean (RGB) on the 0..255 scale.
+        std: per-channel standard deviation (RGB) on the 0..255 scale.
 
     Raises:
-        EffkerasError: a model of another kind.
+        EffkerasError: the model is not such a classifier.
     """
     part = whole(model)
     size, classes = tuple(part.start.shape[1:]), part.ends[0].shape[-1]
@@ -145,7 +145,7 @@ def adopt(
 
 
 def adopted(model: keras.Model) -> keras.Model:
-    """The model itself if effkeras built it, else the copy that `adopt` makes."""
+    """The model itself if effkeras built it, else the copy made by `adopt`."""
     return adopt(model) if definition_in(model) is None else model
 
 
@@ -161,7 +161,7 @@ def _gives_probabilities(output: Any) -> bool:
 
 
 def is_in_backbone(spec: ModelSpec) -> Callable[[str], bool]:
-    """Tells by a layer's name whether it is part of the network below head, pyramid or top."""
+    """A test of layer names: whether a layer belongs to the network below head, pyramid or top."""
     if spec.network.needs_model:
         return lambda name: name.startswith(EXTERNAL)
     return backbone_layers(spec).__contains__
@@ -188,7 +188,7 @@ def _from_first_level(by_level: Taps, model: keras.Model) -> tuple[Any, ...]:
 
 
 def _own_taps(model: keras.Model) -> Taps:
-    """Maps by level: as a KerasCV backbone names them, else the outputs, a list from level 3 on."""
+    """Maps by level: those that a KerasCV backbone names, else the outputs; a list starts at level 3."""
     named = getattr(model, "pyramid_level_inputs", None)
     if named:
         return {_level(key): output_of(model, name) for key, name in named.items()}
@@ -199,6 +199,6 @@ def _own_taps(model: keras.Model) -> Taps:
 
 
 def _level(key: object) -> int:
-    """3 of 3, "P3" or "stage_3"; 0 where there is no number."""
+    """The level in a key: 3 for 3, "P3" or "stage_3"; 0 if there is no number."""
     digits = re.findall(r"\d+", str(key))
     return int(digits[-1]) if digits else 0

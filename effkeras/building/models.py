@@ -1,4 +1,4 @@
-"""Builds models: from a definition to a plain functional `keras.Model`."""
+"""Builds a plain functional `keras.Model` from a definition."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NORMALIZE = "normalize"
 _DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 
 
-def build(  # noqa: PLR0913 - the one front door
+def build(  # noqa: PLR0913 - the one entry point
     name_or_path: str | Path | ModelSpec,
     *,
     input_shape: Sequence[int] | None = None,
@@ -44,33 +44,34 @@ def build(  # noqa: PLR0913 - the one front door
     """Builds a model as a plain functional `keras.Model`.
 
     Args:
-        name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec; a run folder or a
-            .keras file, whose weights are then loaded unless others are given (`load` takes them whole).
+        name_or_path: a zoo name ("d0", "efficientnet-lite0"), a TOML file, or a ModelSpec; also a run folder
+            or a .keras file, whose weights are loaded unless `weights` is given (`load` returns the model as
+            saved).
         input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
         classes: number of classes, or their names; default: the definition's.
-        phi: compound scaling by so many steps from the model given (`effkeras.compound`; a detector by
-            EfficientDet's law); an `input_shape` given beside it wins. Not the zoo's b1 or d1.
+        phi: compound scaling by this many steps from the given model (`effkeras.compound`; detectors by
+            EfficientDet's rule); an explicit `input_shape` takes precedence. Not the same as zoo's b1 or d1.
         width: width multiplier of a classifier, or of a detector's backbone and BiFPN.
-        regularize: dropout, stochastic depth and DropBlock other than the definition's.
+        regularize: dropout, stochastic depth and DropBlock to use instead of the definition's.
         weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
             weights in HDF5, a TensorFlow checkpoint, timm's or effdet's `.safetensors`. Default: random.
             The model gets the preprocessing that the weights were trained with.
-        activation: the classifier's last activation; None gives logits. Detectors always give logits.
+        activation: the classifier's last activation; None returns logits. Detectors always return logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
         heads: the detector's outputs: "detect" boxes, "segment" a class for each pixel; default: the
             definition's.
-        backbone: the network of a detector instead of its own: a zoo name, a TOML file, a ModelSpec, a model
-            built by effkeras (its weights are copied), or any functional Keras model whose maps of stride 8,
-            16 and 32 are its outputs, are named by KerasCV, or by `effkeras.building.backbones.TappedModel`.
+        backbone: a network to replace the detector's own: a zoo name, a TOML file, a ModelSpec, a model
+            built by effkeras (its weights are copied), or a functional Keras model. The maps of stride 8, 16
+            and 32 of the latter are its outputs, or named by KerasCV or `backbones.TappedModel`.
 
     Returns:
-        A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier gives (B, classes); a detector
-        a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), N anchors from level 3 up;
-        with the head "segment" also (or only) of `mask_logits` (B, H / 4, W / 4, classes + 1), class 0
-        the background (H / 4 is rounded up to an even number).
+        A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier returns (B, classes); a detector
+        a dict of `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), with N anchors from level 3 up.
+        The head "segment" adds (or, alone, returns only) `mask_logits` (B, H / 4, W / 4, classes + 1), with
+        class 0 for the background (H / 4 is rounded up to an even number).
 
     Raises:
-        EffkerasError: unknown name, broken definition, impossible size or scale, or weights that do not fit.
+        EffkerasError: unknown name, invalid definition, impossible size or scale, or weights that do not fit.
     """
     spec = name_or_path if isinstance(name_or_path, ModelSpec) else zoo.spec(name_or_path)
     attached = Attached(spec) if backbone is None else attach(spec, backbone)
@@ -107,10 +108,10 @@ def build_spec(
     dtype: str = "float32",
     part: Part | None = None,
 ) -> keras.Model:
-    """The model of a resolved definition, with random weights.
+    """Builds the model of a resolved definition, with random weights.
 
-    `part` is the part of another model that the definition's network stands for, if it is an external one;
-    it keeps its weights.
+    For a definition with an external network, `part` is the part of another Keras model to use as that
+    network; it keeps its weights.
     """
     if activation not in (None, "softmax"):
         raise EffkerasError(f"activation must be 'softmax' or None (logits), not {activation!r}")
@@ -138,12 +139,12 @@ def _build(net: KerasNet, spec: ModelSpec, activation: str | None) -> keras.Mode
 
 
 def _check_channels(spec: ModelSpec) -> None:
-    """Counting finds wrong widths; a custom Keras model cannot be counted."""
+    """Checks overridden widths by running shapes through; not possible with a custom Keras model."""
     if spec.channels and not spec.network.needs_model:
         run_over_shapes(spec)
 
 
 def _graph_name(spec: ModelSpec) -> str:
-    # TensorFlow takes ASCII letters, digits and underscores only, and no underscore at the start.
+    # TensorFlow accepts only ASCII letters, digits and underscores, and no underscore at the start.
     letters = (letter if letter.isascii() and letter.isalnum() else "_" for letter in spec.name)
     return "".join(letters).lstrip("_") or "model"

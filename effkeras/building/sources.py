@@ -12,20 +12,20 @@ from effkeras.support.quiet import quiet
 if TYPE_CHECKING:
     import keras
 
-SAVED_MODEL = "saved_model.pb"  # the graph in the folder of a SavedModel
+SAVED_MODEL = "saved_model.pb"  # the graph file in the folder of a SavedModel
 _SUFFIXES = (".keras", ".toml")
 
 
 def open_model(source: str, weights: str | None = None) -> keras.Model:
-    """The model that `source` names.
+    """Opens the model that `source` names.
 
     Args:
         source: a run folder, a `.keras` file, a name of `effkeras list`, or a TOML file.
-        weights: for a zoo name or a TOML file, what `effkeras.build` takes; when None they are random, and
+        weights: for a zoo name or a TOML file, as in `effkeras.build`; None gives random weights that are
             the same in every process.
 
     Raises:
-        EffkerasError: there is no such model, it is corrupt, or it already has weights.
+        EffkerasError: there is no such model, it is corrupt, or `weights` is given for a saved model.
     """
     path = Path(source)
     if path.suffix == ".tflite" or is_saved_model(path):
@@ -49,14 +49,14 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Whether a folder holds a SavedModel, whoever wrote it."""
+    """Whether a folder holds a SavedModel, from any exporter."""
     return (folder / SAVED_MODEL).is_file()
 
 
 def called(source: str) -> str:
-    """The name of `source` in names of files made from it: without folder, `.keras` and `.toml`.
+    """The stem of names of files made from `source`: its name without folder, `.keras` and `.toml`.
 
-    Other text after a dot is part of the name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.
+    Other text after a dot belongs to the name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.
     """
     path = Path(source)
     return path.stem if path.suffix in _SUFFIXES else path.name

@@ -1,6 +1,6 @@
-"""Associated files: a zip archive behind the flatbuffer, as the format has it.
+"""Associated files of a .tflite: a zip archive behind the flatbuffer, as the format specifies.
 
-Readers map the file into memory and look into the archive where it lies, so nothing is compressed.
+The archive is not compressed: readers map the file into memory and read the entries in place.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from effkeras.support.errors import EffkerasError
 MOST_BYTES = 64 << 20
 _KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, OSError, ValueError, RuntimeError, EOFError)
-_NEVER = (1980, 1, 1, 0, 0, 0)  # the same files make the same bytes
+_NEVER = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal files give equal bytes
 _READABLE = 0o644 << 16
 
 
 def append_files(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
-    """The flatbuffer with an archive of files behind it; without files as it is."""
+    """Appends an archive of the files to the flatbuffer; returns it unchanged if there are no files."""
     if not files:
         return flatbuffer
     out = io.BytesIO(flatbuffer)
@@ -34,7 +34,7 @@ def append_files(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
 
 
 def read_files(model: bytes) -> dict[str, bytes]:
-    """The files in the archive behind a flatbuffer; none where there is no archive.
+    """The files in the archive behind a flatbuffer; empty if there is no archive.
 
     Raises EffkerasError for a damaged archive, or one that unpacks to more than 64 MiB.
     """
@@ -55,7 +55,7 @@ def read_files(model: bytes) -> dict[str, bytes]:
 
 
 def without_files(model: bytes) -> bytes:
-    """The flatbuffer alone; the whole file where no archive can be read behind it."""
+    """The flatbuffer alone; the whole file if no readable archive follows it."""
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
             return model[: min((entry.header_offset for entry in archive.infolist()), default=len(model))]

@@ -1,7 +1,7 @@
-"""What each block costs on a device: of one network (`export.bench --blocks`), or of all networks of a space.
+"""Latency of each block on a device: of one network (`export.bench --blocks`), or of a whole search space.
 
-The latter, by `effkeras search table`, has the stem and the head of each network as blocks too, so that a
-search for low latency can add them up.
+`effkeras search table` writes the table of a space. There, the stem and the head of each network are blocks
+too, so that a search for low latency can add them up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from effkeras.support.measurements import Latency
 from effkeras.support.tables import read_toml, to_record, to_table
 
 SCHEMA = 1
-# Stands for a block where the figures are those of the whole network.
+# The block name for a latency of the whole network.
 WHOLE = "(network)"
 
 Shape = tuple[int, ...]
@@ -28,8 +28,8 @@ Shape = tuple[int, ...]
 class BlockShape:
     """A block of a network: its operators, and the shapes (B, H, W, C) that enter and leave it.
 
-    `stage` is the block string of one block as `block_string` writes it, such as r1_k3_s2_e6_i16_o24_re6; ""
-    for what is no MBConv block, but in the table of a space, where stems and heads have words of their own.
+    `stage` is the block string of one block as `block_string` writes it, such as r1_k3_s2_e6_i16_o24_re6. It
+    is "" for other blocks, except in the table of a space, which has its own strings for stems and heads.
     """
 
     name: str
@@ -43,9 +43,9 @@ class BlockShape:
 
 @dataclass(frozen=True, slots=True)
 class BlockLatency:
-    """How long a block takes by itself under one setting, in milliseconds; `block` may be WHOLE.
+    """The latency of a block by itself under one setting, in milliseconds; `block` may be WHOLE.
 
-    `median_ms` and `p95_ms` are None where a tool does not tell them.
+    `median_ms` and `p95_ms` are None where a tool does not report them.
     """
 
     block: str
@@ -58,7 +58,7 @@ class BlockLatency:
 
     @classmethod
     def of(cls, block: str, latency: Latency) -> BlockLatency:
-        """The latency of a block, to the microsecond."""
+        """The latency of a block, rounded to the microsecond."""
         times = latency.times()
         return cls(
             block,
@@ -73,9 +73,9 @@ class BlockLatency:
 
 @dataclass(frozen=True, slots=True)
 class BlockTable:
-    """All blocks of a network, timed in one run with the whole of it.
+    """All blocks of a network, timed in one run together with the whole network.
 
-    `devices` tells where, by kernels; `versions` what of.
+    `devices` names the device for each kind of kernels; `versions` holds the software versions.
     """
 
     model: str
@@ -88,11 +88,11 @@ class BlockTable:
     schema: int = SCHEMA
 
     def settings(self) -> list[tuple[str, int]]:
-        """Kernels and threads that were timed."""
+        """The timed pairs of kernels and threads."""
         return list(dict.fromkeys((one.kernels, one.threads) for one in self.latencies))
 
     def find(self, stage: str, inputs: Sequence[int], setting: tuple[str, int]) -> BlockLatency | None:
-        """The latency of a block like this one, or None when the table has none.
+        """The latency of a block with this block string and input shape, or None if the table lacks it.
 
         Args:
             stage: the block string, as in `BlockShape`.
@@ -107,9 +107,9 @@ class BlockTable:
         return [one for one in self.latencies if (one.kernels, one.threads) == setting]
 
     def coverage(self, setting: tuple[str, int]) -> float | None:
-        """The blocks' mean latencies together over that of the whole network; None without the latter.
+        """The blocks' summed mean latencies divided by the whole network's; None without the latter.
 
-        About 1 says that the table adds up: latencies of blocks may be summed.
+        About 1 means that latencies of blocks may be summed.
         """
         found = self.of(setting)
         whole = sum(one.mean_ms for one in found if one.block == WHOLE)
@@ -118,12 +118,12 @@ class BlockTable:
 
 
 def write_blocks(path: Path, table: BlockTable) -> None:
-    """Writes a table as TOML, whole or not at all."""
+    """Writes a table as TOML; an interrupted write leaves no partial file."""
     write_text(path, tomli_w.dumps(to_table(table)))
 
 
 def read_blocks(path: Path) -> BlockTable:
-    """Reads what `write_blocks` wrote; EffkerasError when it is missing or something else."""
+    """Reads a table of `write_blocks`; EffkerasError if the file is missing or is not such a table."""
     values = read_toml(path)
     if values.get("schema") != SCHEMA:
         raise EffkerasError(

@@ -1,4 +1,4 @@
-"""From a Keras model to a float32 .tflite: static batch of one, weights frozen, batch norm folded."""
+"""Converts a Keras model to a float32 .tflite: batch of one, frozen weights, folded batch norm."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ INPUT = "image"
 def to_flatbuffer(model: keras.Model, *, skip_normalization: bool = False) -> bytes:
     """Converts a model to a float32 .tflite.
 
-    The signature `serving_default` takes `image`, (1, H, W, 3), and gives the outputs by name: a
-    detector's `class_logits`, `box_deltas` and `mask_logits`, a classifier's output layer. Tensors at the
-    edges bear the same names. A model built under another dtype policy is converted with float32 arithmetic.
+    The signature `serving_default` takes `image`, (1, H, W, 3), and returns the outputs by name: a
+    detector's `class_logits`, `box_deltas` and `mask_logits`, a classifier's output layer. Input and output
+    tensors have the same names. A model with another dtype policy is converted with float32 arithmetic.
 
-    The traced function goes to the converter with its weights frozen in, not as a SavedModel: the operators
-    are the same, in a third of the time. What this leaves out, the signature, is written afterwards.
+    The converter gets the traced function with frozen weights, not a SavedModel: the operators are the same,
+    in a third of the time. The signature, which this omits, is written afterwards.
 
     Args:
         model: a functional model with one input of fixed size.
-        skip_normalization: leave out the first layer, `effkeras.layers.Normalize`; the artifact then
+        skip_normalization: leave out the first layer, `effkeras.layers.Normalize`; the .tflite then
             takes normalised pixels.
 
     Raises:
-        EffkerasError: the input's size is open, or there is no normalisation to leave out.
+        EffkerasError: the input size is not fixed, or there is no normalisation to leave out.
     """
     if skip_normalization:
         model = without_normalization(_float32(model))
@@ -46,7 +46,7 @@ def to_flatbuffer(model: keras.Model, *, skip_normalization: bool = False) -> by
 
 
 def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
-    """The model as a concrete function for the converter, weights frozen in, and its outputs' names.
+    """The model as a concrete function with frozen weights for the converter, and the names of its outputs.
 
     It takes one image, (1, H, W, C), and computes in float32. Raises EffkerasError like `to_flatbuffer`.
     """
@@ -60,11 +60,11 @@ def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
 
 
 def plain_int8(converter: Any, images: Sequence[np.ndarray]) -> bytes:
-    """What TensorFlow's converter makes of its model when it quantizes all to int8, without help of ours.
+    """The baseline: TensorFlow's own full int8 quantization, without effkeras' methods.
 
     Args:
-        converter: a TFLiteConverter; by default it leaves float32 at the edges.
-        images: what it takes ranges from, float32 (1, H, W, C) each.
+        converter: a TFLiteConverter; by default it keeps float32 inputs and outputs.
+        images: the representative dataset, float32 (1, H, W, C) each.
     """
     import tensorflow as tf
 
@@ -77,7 +77,7 @@ def plain_int8(converter: Any, images: Sequence[np.ndarray]) -> bytes:
 def output_names(model: keras.Model) -> list[str]:
     """Names of the outputs: a detector's dict keys, sorted, or the output layers of other models.
 
-    An auxiliary head is training's alone and left out.
+    Auxiliary heads are left out: only training uses them.
     """
     from effkeras.graph.functional import output_structure
 
@@ -88,7 +88,7 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def without_normalization(model: keras.Model) -> keras.Model:
-    """The part of the model after its `Normalize` layer, sharing all weights."""
+    """The part of the model after its `Normalize` layer; it shares all weights."""
     import keras
 
     from effkeras.graph.functional import output_structure
@@ -124,7 +124,7 @@ def _float32(model: keras.Model) -> keras.Model:
 
 
 def _flat_call(model: keras.Model, names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """The model as a function of one tensor with a tuple of outputs in the order of `names`."""
+    """The model as a function of one tensor that returns a tuple of outputs in the order of `names`."""
 
     def call(image: Any) -> tuple[Any, ...]:
         outputs = model(image, training=False)

@@ -1,4 +1,4 @@
-"""What operators cost, counted on the .tflite itself."""
+"""Multiply-adds of operators, counted in the .tflite itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 
 
 def multiply_adds(op: Operator) -> int:
-    """Multiply-adds of an operator with weights, for one run; 0 for all others.
+    """Multiply-adds of one run of an operator with weights; 0 for all other operators.
 
     Raises EffkerasError for an operator that lacks its weights: the file is damaged.
     """
@@ -39,7 +39,7 @@ def _multiply_adds(op: Operator) -> int:
 
 
 def integer_share(graph: Iterable[Operator]) -> float:
-    """The share of a graph's multiply-adds that int8 activations take part in, 0..1."""
+    """The share, 0..1, of a graph's multiply-adds in operators with int8 output."""
     costs = [(op, multiply_adds(op)) for op in graph]
     total = sum(cost for _, cost in costs)
     return sum(cost for op, cost in costs if op.outputs[0].dtype == "int8") / max(total, 1)

@@ -1,7 +1,7 @@
-"""Writes an int8 .tflite as the Edge TPU's compiler knows it, with equal results.
+"""Rewrites an int8 .tflite into operators that the Edge TPU compiler supports, with equal results.
 
-The compiler is of 2021. It knows no FULLY_CONNECTED with a scale per channel, and the enlargements that are
-concatenations and reshapes for the CPU's sake are one operator to it.
+The compiler dates from 2021. It supports no FULLY_CONNECTED with per-channel scales. It needs one operator
+for upsampling, which effkeras writes as concatenations and reshapes because the CPU runs these faster.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from effkeras.litert.tree import (
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import read_toml
 
-# What edgetpu_compiler makes of the operators that it maps.
+# The custom operator into which edgetpu_compiler turns the operators that it maps.
 COMPILED = "edgetpu-custom-op"
 _VERSIONS = Path(__file__).with_name("int8_versions.toml")
 _ENLARGEMENT = ("CONCATENATION", "RESHAPE", "CONCATENATION", "RESHAPE")
 
 
 def is_compiled(model: bytes) -> bool:
-    """Whether edgetpu_compiler made the file. Raises EffkerasError for a corrupt one."""
+    """Whether edgetpu_compiler wrote the file. Raises EffkerasError for a corrupt one."""
     return any(code_name(code) == COMPILED for code in parse(model).operatorCodes)
 
 
 def for_edge_tpu(model: bytes) -> bytes:
-    """The file with the same results in operators that `edgetpu_compiler` maps.
+    """The file with equal results, in operators that `edgetpu_compiler` maps.
 
     - `effkeras.layers.NearestUpsample`, four or five operators, becomes RESIZE_NEAREST_NEIGHBOR.
-    - FULLY_CONNECTED with a scale per channel becomes a CONV_2D of one pixel.
-    - Operators of int8 state the version that TensorFlow's converter states for them.
+    - FULLY_CONNECTED with per-channel scales becomes a CONV_2D over one pixel.
+    - Int8 operators state the version that TensorFlow's converter states for them.
 
     Raises EffkerasError for a corrupt file.
     """
@@ -52,7 +52,7 @@ def for_edge_tpu(model: bytes) -> bytes:
         _dense_to_convolutions(parsed)
         _state_versions(parsed)
         return pack(parsed)
-    except Exception as error:  # whatever a damaged file brings about
+    except Exception as error:  # a damaged file may raise anything
         raise EffkerasError(
             f"the .tflite is damaged ({type(error).__name__}); export the model again"
         ) from error
@@ -72,7 +72,7 @@ def _join_enlargements(parsed: Any) -> None:
 
 
 def _enlargement(parsed: Any, start: Any, readers: dict[int, list[Any]]) -> list[Any]:
-    """The operators of a NearestUpsample that begins at `start`; none if it begins elsewhere."""
+    """The operators of a NearestUpsample that begins at `start`; empty if none begins there."""
     chain = [start]
     for name in _ENLARGEMENT[1:]:
         following = _only_reader(parsed, chain[-1], readers)
@@ -86,7 +86,7 @@ def _enlargement(parsed: Any, start: Any, readers: dict[int, list[Any]]) -> list
 
 
 def _doubles(parsed: Any, chain: list[Any]) -> bool:
-    """Whether a chain of operators shows every row and column twice, but perhaps the last ones."""
+    """Whether a chain of operators repeats every row and column twice, except perhaps the last ones."""
     if _name(parsed, chain[0]) != "CONCATENATION" or not _twice(chain[0]) or not _twice(chain[2]):
         return False
     tensors = parsed.subgraphs[0].tensors
@@ -105,7 +105,7 @@ def _doubles(parsed: Any, chain: list[Any]) -> bool:
 
 
 def _is_crop(parsed: Any, cut: list[Any], source: Any) -> bool:
-    """Whether what follows takes at most the last row and column away, from a tensor twice `source`."""
+    """Whether the slice after the upsampling, if any, removes at most the last row and column."""
     if not cut:
         return True
     tensors = parsed.subgraphs[0].tensors
@@ -120,7 +120,7 @@ def _is_crop(parsed: Any, cut: list[Any], source: Any) -> bool:
 
 
 def _resize(parsed: Any, source: int, result: int) -> Any:
-    """Nearest without half-pixel centres: output pixel i shows floor(i * n / m), which is i // 2 here."""
+    """Nearest without half-pixel centres: output pixel i copies floor(i * n / m), which is i // 2 here."""
     schema = load_schema()
     _, high, wide, _ = parsed.subgraphs[0].tensors[result].shape
     size = add_constant(parsed, np.array([high, wide], np.int32), f"{_label(parsed, result)}_size")
@@ -151,7 +151,7 @@ def _is_per_channel(parsed: Any, op: Any) -> bool:
 
 
 def _as_convolution(parsed: Any, op: Any) -> Iterable[Any]:
-    """A dense layer over one row as a convolution over one pixel, between two reshapes."""
+    """A dense layer on one row as a convolution over one pixel, between two reshapes."""
     schema = load_schema()
     source, kernel = op.inputs[0], op.inputs[1]
     filters, channels = map(int, parsed.subgraphs[0].tensors[kernel].shape)
@@ -176,7 +176,7 @@ def _as_convolution(parsed: Any, op: Any) -> Iterable[Any]:
 
 
 def _bias(parsed: Any, op: Any) -> int:
-    """The bias, or one of zeros: the Edge TPU's compiler is only known to take convolutions with one."""
+    """The bias, or zeros: the Edge TPU compiler is only known to accept convolutions with a bias."""
     if len(op.inputs) > 2 and op.inputs[2] >= 0:
         return int(op.inputs[2])
     tensors = parsed.subgraphs[0].tensors
@@ -191,7 +191,7 @@ def _bias(parsed: Any, op: Any) -> int:
 
 
 def _reshaped(parsed: Any, index: int, shape: list[int]) -> int:
-    """The tensor itself if it has the shape, else another with it; a constant shares its bytes."""
+    """The tensor itself if it has the shape, else a new one with it; a constant shares its buffer."""
     tensors = parsed.subgraphs[0].tensors
     if list(map(int, tensors[index].shape)) == shape:
         return int(index)

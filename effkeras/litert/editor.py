@@ -1,4 +1,4 @@
-"""Adds operators to the main graph of a finished .tflite; what is in it already stays bit for bit."""
+"""Adds operators to the main graph of a finished .tflite; existing operators and values do not change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from effkeras.litert.flatbuffer import SIGNATURE
 from effkeras.litert.tree import add_constant, code_index, dtype_name, load_schema, pack, parse, text_of
 from effkeras.support.errors import EffkerasError
 
-# Where the schema's table of options is not called as the operator is.
+# Operators whose options table in the schema has another name than the operator.
 _TABLES = {
     "TOPK_V2": "TopKV2Options",
     "MAXIMUM": "MaximumMinimumOptions",
@@ -23,7 +23,7 @@ _TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor of the graph that is edited; `dtype` as numpy spells it."""
+    """A tensor of the edited graph; `dtype` as numpy spells it."""
 
     index: int
     shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an operator gives: a tensor to be made. `name` is taken as it is."""
+    """An output that an operator creates. `name` is used unchanged."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class Result:
 
 
 class GraphEditor:
-    """The main graph of a .tflite while operators are added at its end; `packed` is the file.
+    """The main graph of a .tflite, to which operators are added at the end; `packed` returns the file.
 
     Raises EffkerasError for a corrupt file.
     """
@@ -50,7 +50,7 @@ class GraphEditor:
         self._graph = self._parsed.subgraphs[0]
 
     def output(self, name: str) -> Value:
-        """The output that the signature gives this name. Raises EffkerasError when there is none."""
+        """The output with this name in the signature. Raises EffkerasError if there is none."""
         for signature in self._parsed.signatureDefs or []:
             for entry in signature.outputs:
                 if text_of(entry.name) == name:
@@ -58,13 +58,13 @@ class GraphEditor:
         raise EffkerasError(f"the .tflite has no output {name!r}; export the model again")
 
     def outputs(self) -> dict[str, Value]:
-        """All outputs by the names of the signature, in the order of the graph."""
+        """All outputs by their names in the signature, in the order of the graph."""
         (signature,) = self._parsed.signatureDefs
         names = {entry.tensorIndex: text_of(entry.name) for entry in signature.outputs}
         return {names[index]: self._value(index) for index in self._graph.outputs}
 
     def real(self, value: Value, name: str) -> Value:
-        """The same tensor in float32, called `name`; the conversion to uint8 edges is taken back."""
+        """The same tensor in float32, called `name`; this undoes a conversion to uint8 outputs."""
         if value.dtype == "float32":
             return self.renamed(value, name)
         maker = self._maker(value.index)
@@ -88,7 +88,7 @@ class GraphEditor:
     def add(
         self, operator: str, inputs: Sequence[Value], result: Result, options: Mapping[str, Any] | None = None
     ) -> Value:
-        """A built-in operator with one result; see `add_all`."""
+        """Adds a built-in operator with one result; see `add_all`."""
         (made,) = self.add_all(operator, inputs, [result], options)
         return made
 
@@ -100,14 +100,14 @@ class GraphEditor:
         options: Mapping[str, Any] | None = None,
         version: int = 1,
     ) -> list[Value]:
-        """A built-in operator after all others.
+        """Adds a built-in operator after all others.
 
         Args:
             operator: its name in the schema, such as "GATHER".
             inputs: tensors of this graph.
-            results: the tensors that it makes.
-            options: what differs from the defaults in its table of options, by the schema's names.
-            version: the oldest version of the operator that does this.
+            results: the tensors that it creates.
+            options: the options that differ from the schema's defaults, by the schema's names.
+            version: the oldest operator version that supports this use.
         """
         schema = load_schema()
         code = code_index(self._parsed, getattr(schema.BuiltinOperator, operator), version)
@@ -121,7 +121,7 @@ class GraphEditor:
         return made
 
     def reshape(self, value: Value, name: str, shape: tuple[int, ...]) -> Value:
-        """The same values in another shape."""
+        """Adds a RESHAPE: the same values in another shape."""
         sides = self.constant(f"{name}/shape", np.array(shape, np.int32))
         result = Result(name, shape, value.dtype)
         return self.add("RESHAPE", [value, sides], result, {"newShape": list(shape)})
@@ -129,7 +129,7 @@ class GraphEditor:
     def add_custom(
         self, operator: str, inputs: Sequence[Value], results: Sequence[Result], options: bytes
     ) -> list[Value]:
-        """A custom operator, by its registered name, with its own options."""
+        """Adds a custom operator, by its registered name, with its own options."""
         schema = load_schema()
         custom = schema.BuiltinOperator.CUSTOM
         code = schema.OperatorCodeT(
@@ -142,7 +142,7 @@ class GraphEditor:
         return made
 
     def set_outputs(self, outputs: Mapping[str, Value]) -> None:
-        """The outputs of the graph, in this order, and their names in the signature."""
+        """Sets the outputs of the graph, in this order, and their names in the signature."""
         schema = load_schema()
         (signature,) = [one for one in self._parsed.signatureDefs if text_of(one.signatureKey) == SIGNATURE]
         signature.outputs = [
@@ -183,7 +183,7 @@ class GraphEditor:
         return found == getattr(load_schema().BuiltinOperator, operator)
 
     def _as_dequantized(self, node: Any, name: str) -> None:
-        """Makes of QUANTIZE, from one 8-bit type to another, a DEQUANTIZE."""
+        """Turns a QUANTIZE between two 8-bit types into a DEQUANTIZE."""
         schema = load_schema()
         node.opcodeIndex = code_index(self._parsed, schema.BuiltinOperator.DEQUANTIZE, 2)
         node.builtinOptionsType, node.builtinOptions = 0, None

@@ -1,7 +1,7 @@
-"""Fake quantization in a float .tflite: its ranges read, and itself taken out.
+"""Reads the ranges of fake quantization in a float .tflite, and removes the fake quantization.
 
-The converter leaves every fake quantization as a pair of QUANTIZE and DEQUANTIZE, whose scale and zero point
-say the range.
+The converter leaves each fake quantization as a pair of QUANTIZE and DEQUANTIZE, whose scale and zero point
+give the range.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from effkeras.support.errors import EffkerasError
 
 Range = tuple[float, float]
 
-# They put out what they take, in the same range.
+# Operators whose outputs have the same range as their inputs.
 SAME_RANGE = (
     "AVERAGE_POOL_2D",
     "CONCATENATION",
@@ -39,7 +39,7 @@ SAME_RANGE = (
 )
 _DEPTHWISE = "DEPTHWISE_CONV_2D"
 _WITH_KERNEL = ("CONV_2D", _DEPTHWISE, "FULLY_CONNECTED", "TRANSPOSE_CONV")
-# What these put out in 8 bits is fixed, whatever comes in.
+# The 8-bit output range of these is fixed, whatever the input.
 _FIXED: Mapping[str, Range] = {
     "LOGISTIC": (0.0, 255 / 256),
     "SOFTMAX": (0.0, 255 / 256),
@@ -51,8 +51,8 @@ _FIXED: Mapping[str, Range] = {
 class Stripped:
     """A float .tflite without fake quantization.
 
-    `ranges` by the name of the tensor; `in_float` are the names of the first outputs of operators that have
-    no range for all of their inputs and outputs.
+    `ranges` is keyed by tensor name. `in_float` names the first output of each operator that lacks a range
+    for one of its inputs or outputs.
     """
 
     flatbuffer: bytes
@@ -61,9 +61,9 @@ class Stripped:
 
 
 def strip_fake_quants(model: bytes, entry: Range | None = None) -> Stripped:
-    """Takes all pairs of QUANTIZE and DEQUANTIZE out of a float .tflite and notes what they say.
+    """Removes all pairs of QUANTIZE and DEQUANTIZE from a float .tflite and returns their ranges too.
 
-    `entry` is the range of the graph's input, if no pair says it.
+    `entry` is the range of the graph's input, for a file in which no pair gives it.
     """
     parsed = parse(model)
     graph = parsed.subgraphs[0]
@@ -82,7 +82,7 @@ def strip_fake_quants(model: bytes, entry: Range | None = None) -> Stripped:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredKernel:
-    """A float kernel of a .tflite: the first output of its operator, its tensor's name, its values."""
+    """A float kernel of a .tflite: its operator's first output, its tensor's name, and its values."""
 
     operator: str
     name: str
@@ -109,9 +109,9 @@ def stored_kernels(model: bytes) -> list[StoredKernel]:
 
 
 def relus_as_requantization(model: bytes) -> bytes:
-    """Int8 RELU operators as QUANTIZE, with equal results: a range that starts at zero cuts what is below.
+    """Replaces int8 RELU by QUANTIZE, with equal results: an output range that starts at 0 clips negatives.
 
-    XNNPACK takes QUANTIZE, and leaves RELU in 8 bits to the plain kernels.
+    XNNPACK runs QUANTIZE, but leaves 8-bit RELU to the plain kernels.
     """
     schema = load_schema()
     parsed = parse(model)
@@ -135,7 +135,7 @@ def _cuts_at_zero(graph: Any, op: Any) -> bool:
 
 
 def _take_out(parsed: Any) -> dict[int, Range]:
-    """Removes the pairs; gives the range of each tensor that had one."""
+    """Removes the pairs; returns the range of each tensor that had one."""
     graph = parsed.subgraphs[0]
     names = [code_name(code) for code in parsed.operatorCodes]
     taken = _Taken()
@@ -156,7 +156,7 @@ def _take_out(parsed: Any) -> dict[int, Range]:
 
 
 class _Taken:
-    """What is known while pairs are taken out: `sources` says which tensor stands for one of a pair."""
+    """State while pairs are removed: `sources` maps a pair's tensors to the tensor that replaces them."""
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
@@ -176,7 +176,7 @@ class _Taken:
         self.sources[made] = source
 
     def _twin(self, graph: Any, index: int) -> int:
-        """The same values a second time: the converter joins equal operators, whatever their ranges are."""
+        """Duplicates an operator: the converter merges equal operators even if their ranges differ."""
         op, tensor = copy.copy(self._makers[index]), copy.copy(graph.tensors[index])
         twin = len(graph.tensors)
         tensor.name = f"{text_of(tensor.name)}_{twin}"
@@ -187,7 +187,7 @@ class _Taken:
 
 
 def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
-    """Lets what came out of a pair at the end of the graph come from before it, under its name."""
+    """Replaces graph outputs that came from a removed pair by the tensor before it, under the same name."""
     graph = parsed.subgraphs[0]
     for position, index in enumerate(graph.outputs or ()):
         source = sources.get(int(index))
@@ -203,7 +203,7 @@ def _reconnect(parsed: Any, sources: Mapping[int, int]) -> None:
 
 
 def _spread(parsed: Any, ranges: dict[int, Range]) -> None:
-    """Gives ranges to what must share one, and to what has a fixed one."""
+    """Adds the ranges of operators with equal input and output ranges, and fixed output ranges."""
     graph = parsed.subgraphs[0]
     names = [code_name(code) for code in parsed.operatorCodes]
     for op in reversed(graph.operators):
@@ -226,7 +226,7 @@ def _activations(parsed: Any, op: Any) -> Iterator[int]:
 
 
 def _inputs(parsed: Any, op: Any) -> Iterator[int]:
-    """The inputs of an operator that are no constants."""
+    """The inputs of an operator that are not constants."""
     tensors = parsed.subgraphs[0].tensors
     for index in map(int, op.inputs):
         if index >= 0 and parsed.buffers[tensors[index].buffer].data is None:

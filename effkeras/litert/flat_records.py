@@ -1,6 +1,6 @@
-"""Flatbuffer schemas as data, and flatbuffers read by them with every offset checked.
+"""Flatbuffer schemas as data, and a flatbuffer reader that checks every offset.
 
-The flatbuffers package trusts what it reads: a damaged file sends it through gigabytes of nothing.
+The flatbuffers package trusts its input: with a damaged file it may walk through gigabytes of garbage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import read_toml
 
-# struct's format of each scalar, little-endian; flatbuffers know no other order.
+# The struct format of each scalar; flatbuffers are always little-endian.
 SCALARS = {
     "bool": "<?",
     "byte": "<b",
@@ -38,7 +38,7 @@ UNUSED = "_"  # the name of a slot that is no longer used
 class Field:
     """A field of a table: `kind` is a scalar, "string", or the name of a table or union.
 
-    `slot` is its place in the table's directory. The slot before a union's says which member it holds.
+    `slot` is its position in the table's vtable. The slot before a union's holds its member's number.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Tables by name with their fields, unions with their members, and what a file starts with."""
+    """Tables by name with their fields, unions with their members, the identifier and the root table."""
 
     identifier: bytes
     root: str
@@ -58,7 +58,7 @@ class Schema:
 
 
 def read_schema(path: Path) -> Schema:
-    """A schema in a TOML file: `tables.NAME` lists fields as "name: type", vectors as "name: [type]"."""
+    """Reads a schema from TOML: `tables.NAME` lists fields as "name: type", vectors as "name: [type]"."""
     table = read_toml(path)
     return Schema(
         table["identifier"].encode(),
@@ -80,25 +80,25 @@ def _field(line: str, slot: int) -> Field:
 
 Record = dict[str, Any]
 
-# A file without tricks holds every table once; what is shared (strings, say) is visited again.
+# A valid file holds each table once; only shared parts, such as strings, are visited again.
 _VISITS_PER_BYTE = 4
 _SPARE_VISITS = 1 << 16
-_MOST_TABLES = 1_000_000  # as flatbuffers' own verifier in C++
+_MOST_TABLES = 1_000_000  # as in flatbuffers' own C++ verifier
 _OFFSET = 4
 
 
 class DamagedError(EffkerasError):
-    """Bytes that are no flatbuffer of the schema asked for."""
+    """The bytes are not a flatbuffer of the expected schema."""
 
 
 def read_record(data: bytes, schema: Schema) -> Record:
-    """The root table as a record: fields that are present, by name.
+    """The root table as a record: the fields that are present, by name.
 
-    Strings are text, vectors of numbers NumPy views on `data`, tables records. A union is a pair of its
-    member's name and record; its type field is left out. Members newer than the schema are skipped.
+    Strings become text, vectors of numbers become NumPy views on `data`, tables become records. A union
+    becomes a pair of its member's name and record, without its type field. Unknown members are skipped.
 
     Raises:
-        DamagedError: the identifier is another, or a table, vector or string does not lie within `data`.
+        DamagedError: the identifier differs, or a table, vector or string lies outside `data`.
     """
     if len(data) < 2 * _OFFSET or bytes(data[_OFFSET : 2 * _OFFSET]) != schema.identifier:
         raise DamagedError(f"it lacks the identifier {schema.identifier.decode()}")
@@ -107,7 +107,7 @@ def read_record(data: bytes, schema: Schema) -> Record:
 
 
 class _Reader:
-    """A walk through one flatbuffer, with the number of bytes and tables that it may still visit."""
+    """A walk through one flatbuffer with a limit on the bytes and tables that it visits."""
 
     def __init__(self, data: bytes, schema: Schema) -> None:
         self._data = memoryview(data)
@@ -126,7 +126,7 @@ class _Reader:
         return record
 
     def target(self, position: int) -> int:
-        """Where the offset at `position` leads: always further on, so no chain of them is a circle."""
+        """The target of the offset at `position`: always further on, so offsets cannot form a cycle."""
         step = self._number("<I", position)
         if step < _OFFSET:
             raise DamagedError(f"the offset at byte {position} leads to itself")
@@ -179,7 +179,7 @@ class _Reader:
             raise DamagedError(f"the text at byte {start} is not UTF-8") from error
 
     def _slots(self, position: int) -> dict[int, int]:
-        """The directory of a table: the offset of each slot that is used."""
+        """The vtable of a table: the offset of each used slot."""
         directory = position - self._number("<i", position)
         self._within(directory, _OFFSET)
         length, size = struct.unpack_from("<HH", self._data, directory)

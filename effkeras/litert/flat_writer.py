@@ -1,4 +1,4 @@
-"""Writes flatbuffers from records, the counterpart of `flat_records`."""
+"""Writes flatbuffers from records; `flat_records` reads them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from effkeras.litert.flat_records import SCALARS, STRING, Field, Schema
 if TYPE_CHECKING:
     import flatbuffers
 
-_VECTOR_ALIGNMENT = 16  # what schemas ask of embedded bytes; it is right for all vectors
+_VECTOR_ALIGNMENT = 16  # schemas demand it for embedded bytes; it suits all vectors
 
 
 def write_record(record: dict[str, Any], schema: Schema) -> bytes:
-    """A record as `read_record` gives it, as bytes with the schema's identifier.
+    """Serializes a record, as `read_record` returns it, with the schema's identifier.
 
-    Empty texts and vectors are left out, as absent ones are.
+    Empty strings and vectors are left out, like absent ones.
     """
     import flatbuffers
 
@@ -29,7 +29,7 @@ def write_record(record: dict[str, Any], schema: Schema) -> bytes:
 
 
 class _Writer:
-    """Writes tables into a builder, children first, as flatbuffers must."""
+    """Writes tables into a builder, children first, as flatbuffers requires."""
 
     def __init__(self, builder: flatbuffers.Builder, schema: Schema) -> None:
         self._builder = builder
@@ -47,7 +47,7 @@ class _Writer:
         return self._builder.EndObject()
 
     def _ready(self, field: Field, value: Any) -> Any:
-        """A scalar as it is; all else is written, and where it lies takes its place."""
+        """A scalar unchanged; any other value is written and its offset returned."""
         if field.kind in self._schema.unions:
             member, record = value
             return self._schema.unions[field.kind].index(member) + 1, self.table(member, record)

@@ -33,7 +33,7 @@ class TensorInfo:
 class Operator:
     """An operator of the main graph, in the order of execution.
 
-    `name` is the schema's, such as CONV_2D; a custom operator's is its own.
+    `name` is the schema's, such as CONV_2D; a custom operator has its own.
     """
 
     index: int
@@ -43,10 +43,10 @@ class Operator:
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """What the operator computes in.
+        """The number format of the computation.
 
-        "conversion" goes between number formats; "hybrid" multiplies 8-bit weights with activations that it
-        quantizes on the fly and gives float.
+        "conversion" changes number formats. "hybrid" multiplies 8-bit weights with activations that it
+        quantizes on the fly, and returns float.
         """
         if self.name in ("QUANTIZE", "DEQUANTIZE", "CAST"):
             return "conversion"
@@ -74,15 +74,15 @@ def operators(model: bytes) -> list[Operator]:
 
 
 def attach(model: bytes, name: str, payload: bytes) -> bytes:
-    """The file with `payload` in its metadata table under `name`, in place of any older entry.
+    """Stores `payload` in the file's metadata table under `name`; replaces an older entry.
 
-    Other entries, associated files behind the flatbuffer and the network stay as they are.
+    Other entries, associated files behind the flatbuffer and the network do not change.
     """
     return attach_all(model, {name: payload})
 
 
 def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
-    """`attach` for several entries, in one rewrite of the file."""
+    """Like `attach` for several entries, in one rewrite of the file."""
     schema = load_schema()
     parsed = parse(model)
     in_use = {tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors}
@@ -100,7 +100,7 @@ def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
 
 
 def attached(model: bytes, name: str) -> bytes | None:
-    """What `attach` put into the file under `name`, or None."""
+    """The payload that `attach` stored under `name`, or None."""
     parsed = parse(model)
     for entry in parsed.metadata or []:
         if text_of(entry.name) == name:
@@ -110,7 +110,7 @@ def attached(model: bytes, name: str) -> bytes | None:
 
 
 def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Names the graph's inputs and outputs, in their order, and gives it the signature `serving_default`."""
+    """Names the graph's inputs and outputs, in their order, and writes the signature `serving_default`."""
     schema = load_schema()
     parsed = parse(model)
     graph = parsed.subgraphs[0]
@@ -127,10 +127,10 @@ def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) 
 
 
 def with_uint8_io(model: bytes) -> bytes:
-    """An int8 model that takes and gives uint8, with bit-equal results.
+    """Gives an int8 model uint8 inputs and outputs, with bit-equal results.
 
     Every int8 input and output gets a UINT8 twin whose zero point is 128 higher, and a QUANTIZE
-    between the two; the signature points to the twins. Raises EffkerasError when the input is not int8.
+    between the two; the signature points to the twins. Raises EffkerasError if the input is not int8.
     """
     parsed = parse(model)
     graph = parsed.subgraphs[0]
@@ -152,14 +152,14 @@ def with_uint8_io(model: bytes) -> bytes:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RealConstant:
-    """A constant tensor as real numbers; `scale` broadcasts to `values` and is 1 where `dtype` is float."""
+    """A constant tensor as real numbers; `scale` broadcasts to `values` and is 1 for float tensors."""
 
     values: np.ndarray
     scale: np.ndarray
     dtype: str
 
     def codes_of(self, values: np.ndarray) -> np.ndarray:
-        """Other values in the tensor's own number format, for a tensor whose zero point is 0."""
+        """Quantizes other values to the tensor's number format; the tensor's zero point must be 0."""
         if self.dtype.startswith("float"):
             return values.astype(self.dtype)
         limits = np.iinfo(self.dtype)
@@ -167,9 +167,9 @@ class RealConstant:
 
 
 def real_constants(model: bytes, indices: Iterable[int]) -> dict[int, RealConstant]:
-    """What some constant tensors of the main graph stand for: float64 values, by tensor index.
+    """The real values, float64, of some constant tensors of the main graph, by tensor index.
 
-    Weights of 4 bits are unpacked. Raises EffkerasError for a corrupt file.
+    4-bit weights are unpacked. Raises EffkerasError for a corrupt file.
     """
     parsed = parse(model)
     tensors = parsed.subgraphs[0].tensors
@@ -194,9 +194,9 @@ def _real(tensor: Any, buffers: Sequence[Any]) -> RealConstant:
 
 
 def quantization_of(tensor: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Scales and zero points of a parsed tensor, float64, as many of one as of the other.
+    """Scales and zero points of a parsed tensor, float64, equally many of both.
 
-    Raises EffkerasError for a tensor that has none: its numbers stand for no real ones.
+    Raises EffkerasError for a tensor without a scale.
     """
     found = tensor.quantization
     if found is None or found.scale is None or not len(found.scale):
@@ -208,16 +208,16 @@ def quantization_of(tensor: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nibbles(data: np.ndarray) -> np.ndarray:
-    """Signed 4-bit numbers, the low half of each byte first."""
+    """Signed 4-bit integers, the low half of each byte first."""
     halves = np.stack([data & 15, data >> 4], axis=-1).ravel().astype(np.int8)
     return np.where(halves > 7, halves - 16, halves)
 
 
 def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
-    """The file with other values in some constant tensors of the main graph, by tensor index.
+    """Replaces the values of some constant tensors of the main graph, by tensor index.
 
-    Tensors that shared a buffer with a changed one keep theirs. Raises EffkerasError when a shape or number
-    format differs from the tensor's own, or the tensor is no constant.
+    Tensors that shared a buffer with a changed one keep their values. Raises EffkerasError if a shape or
+    number format differs from the tensor's, or the tensor is not a constant.
     """
     schema = load_schema()
     parsed = parse(model)
@@ -238,9 +238,9 @@ def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
 
 
 def with_outputs(model: bytes, indices: Iterable[int]) -> bytes:
-    """The file with these tensors of its main graph as outputs too, behind its own.
+    """Adds tensors of the main graph to its outputs, after the existing ones.
 
-    An interpreter keeps the values of outputs, and lets memory go to other tensors sooner or later.
+    An interpreter keeps the values of outputs, but reuses the memory of other tensors.
     """
     parsed = parse(model)
     outputs = list(map(int, parsed.subgraphs[0].outputs))
@@ -249,7 +249,7 @@ def with_outputs(model: bytes, indices: Iterable[int]) -> bytes:
 
 
 def without_final_activation(model: bytes) -> bytes:
-    """The file without a softmax or sigmoid right before an output: it then gives the logits."""
+    """Removes a softmax or sigmoid directly before an output, so that the file returns logits."""
     parsed = parse(model)
     graph = parsed.subgraphs[0]
     names = [code_name(code) for code in parsed.operatorCodes]
@@ -265,7 +265,7 @@ def without_final_activation(model: bytes) -> bytes:
 
 
 def layer_of(tensor_name: str) -> str:
-    """The Keras layer that a tensor's name tells of: "net_1/stem_act_1/Relu6;net_1/..." is "stem_act"."""
+    """The Keras layer in a tensor's name: "net_1/stem_act_1/Relu6;net_1/..." gives "stem_act"."""
     parts = tensor_name.split(";")[0].split("/")
     layer = parts[1] if len(parts) > 1 else parts[0]
     stem, _, number = layer.rpartition("_")
@@ -298,7 +298,7 @@ def _repoint(parsed: Any, old: int, new: int) -> None:
 
 
 def tensor_info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
-    """What is known of a tensor of a tree, from its place and the tree's buffers."""
+    """A parsed tensor's `TensorInfo`, from its index and the file's buffers."""
     is_constant = buffers[tensor.buffer].data is not None
     shape = () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
     return TensorInfo(index, text_of(tensor.name), dtype_name(tensor.type), is_constant, shape)

@@ -17,8 +17,8 @@ from effkeras.litert.verify import verified
 class IOTensor:
     """An input or output of the main graph.
 
-    `name` is the signature's, or the tensor's where there is no signature. `scale` and `zero_point` are None
-    for a tensor that is not quantized.
+    `name` comes from the signature, or from the tensor if there is no signature. `scale` and `zero_point` are
+    None for a tensor that is not quantized.
     """
 
     name: str
@@ -30,7 +30,7 @@ class IOTensor:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The smallest and the largest number that its codes stand for; infinite without codes."""
+        """The smallest and the largest value that it can represent; infinite if it is not quantized."""
         if self.scale is None or self.zero_point is None:
             return -math.inf, math.inf
         codes = np.iinfo(self.dtype)

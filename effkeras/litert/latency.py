@@ -1,4 +1,4 @@
-"""How long an artifact takes, as a distribution and with what ran it; never a bare figure."""
+"""Latency of a .tflite: a distribution, together with the kernels, threads and delegation behind it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from effkeras.support.measurements import Delegation, Latency
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What runs the graph: XNNPACK or the plain kernels, on so many threads."""
+    """What runs the graph: XNNPACK or the plain kernels, and the number of threads."""
 
     xnnpack: bool
     threads: int
@@ -36,22 +36,22 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Timed runs of each setting, and untimed ones before them."""
+    """The number of timed runs of each setting, and of untimed warm-up runs before them."""
 
     runs: int = 50
     warmup: int = 10
 
     def check(self, threads: Iterable[int]) -> None:
-        """Raises EffkerasError for fewer than 1 run or thread, and for a negative warm-up."""
+        """Raises EffkerasError for fewer than 1 run or thread, or a negative warm-up."""
         if self.runs < 1 or self.warmup < 0 or any(number < 1 for number in threads):
             raise EffkerasError("timing needs at least 1 run and 1 thread, and no negative warm-up")
 
 
 class Session(Protocol):
-    """A loaded file whose input is set: `run` is what is timed."""
+    """A loaded file whose input is set; `run` is timed."""
 
     def run(self) -> None:
-        """One inference; its result can be read when this returns."""
+        """One inference; the result is ready when this returns."""
 
     def delegation(self) -> Delegation:
         """How much of the graph the delegate runs."""
@@ -72,32 +72,32 @@ class InterpreterSession:
         return cls(interpreter, flatbuffer)
 
     def run(self) -> None:
-        """One inference; the interpreter returns when the outputs are there."""
+        """One inference; the interpreter returns when the outputs are ready."""
         self.interpreter.invoke()
 
     def delegation(self) -> Delegation:
-        """What the graph of the interpreter says."""
+        """How much of the graph XNNPACK runs in this interpreter."""
         return delegation(self.interpreter, self.flatbuffer)
 
 
 def measure(
     flatbuffer: bytes | Path, settings: Sequence[Setting], runs: int = 50, warmup: int = 10
 ) -> list[Latency]:
-    """Times one artifact under several settings; see `measure_all`.
+    """Times one .tflite under several settings; see `measure_all`.
 
-    Raises EffkerasError for a missing or corrupt file, and for fewer than 1 run.
+    Raises EffkerasError for a missing or corrupt file, or for fewer than 1 run.
     """
     content = flatbuffer if isinstance(flatbuffer, bytes) else read_flatbuffer(flatbuffer)
     return measure_all([(content, setting) for setting in settings], Plan(runs, warmup))
 
 
 def measure_all(jobs: Sequence[tuple[bytes, Setting]], plan: Plan, title: str = "timing") -> list[Latency]:
-    """Times artifacts on this machine's CPU, one inference of each in turn; see `rounds`.
+    """Times .tflite files on this machine's CPU, one inference of each in turn; see `rounds`.
 
     Args:
         jobs: file contents, each with a setting.
         plan: how many rounds.
-        title: what the progress bar says.
+        title: the title of the progress bar.
     """
     plan.check(setting.threads for _, setting in jobs)
     sessions = [_open(content, setting) for content, setting in jobs]
@@ -119,8 +119,8 @@ def measure_all(jobs: Sequence[tuple[bytes, Setting]], plan: Plan, title: str = 
 def rounds(sessions: Sequence[Session], plan: Plan, title: str) -> np.ndarray:
     """Milliseconds (runs, sessions): every round runs each session once; warm-up rounds are left out.
 
-    All sessions live in this process, so that whatever else the machine does hits all alike. Input is one
-    fixed random image; setting it is not timed.
+    All sessions run in this process in turn, so that other load on the machine affects all alike. The input
+    is one fixed random image; setting it is not timed.
     """
     number = plan.warmup + plan.runs if sessions else 0
     times = [[_milliseconds(session) for session in sessions] for _ in track(range(number), title)]
@@ -128,7 +128,7 @@ def rounds(sessions: Sequence[Session], plan: Plan, title: str) -> np.ndarray:
 
 
 def distribution(times: np.ndarray) -> tuple[float, float, float, float]:
-    """The shortest, the mean, the median and the 95th percentile of milliseconds (runs,)."""
+    """Minimum, mean, median and 95th percentile of the times, in milliseconds (runs,)."""
     return (
         float(times.min()),
         float(times.mean()),
@@ -138,7 +138,7 @@ def distribution(times: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def random_image(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """One fixed random image in the number format of an input: what every delegate is timed with."""
+    """A fixed random image in the number format of an input; all delegates are timed with it."""
     pixels = np.random.default_rng(0).integers(0, 256, tuple(shape))
     return (pixels - 128 if np.dtype(dtype) == np.int8 else pixels).astype(dtype)
 

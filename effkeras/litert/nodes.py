@@ -1,4 +1,4 @@
-"""Operators of a .tflite with all that delegates look at: versions, options, quantization, constants."""
+"""Operators of a .tflite with all that delegates check: versions, options, quantization, constants."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _BYTES = {"bool": 1, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "int6
 class Operand:
     """A tensor as an operator sees it.
 
-    `is_static` is False where a side is open; `scales` counts its quantization scales, more than 1 for
-    quantization per channel; `zero_point` is the first of its zero points; `data` are a constant's bytes.
+    `is_static` is False if a dimension is dynamic. `scales` counts its quantization scales, more than 1 for
+    per-channel quantization. `zero_point` is its first zero point. `data` holds the bytes of a constant.
     """
 
     info: TensorInfo
@@ -33,12 +33,12 @@ class Operand:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sides; what is open counts as the file says, mostly 1."""
+        """The dimensions; a dynamic one has the size that the file states, mostly 1."""
         return self.info.shape
 
     @property
     def size(self) -> int:
-        """Bytes of the values."""
+        """The size of the values in bytes."""
         count = math.prod(self.shape)
         bits = _BITS.get(self.info.dtype)
         if bits:
@@ -46,7 +46,7 @@ class Operand:
         return count * _BYTES.get(self.info.dtype, 1 if self.info.dtype.endswith("int8") else 4)
 
     def integers(self) -> np.ndarray:
-        """The values of an integer constant, in one row. Raises EffkerasError when there are none."""
+        """The values of an integer constant, flat. Raises EffkerasError for any other tensor."""
         if self.data is None or not self.info.dtype.lstrip("u").startswith("int"):
             raise EffkerasError(f"{self.info.name} is no integer constant")
         width = np.dtype(self.info.dtype).itemsize
@@ -57,8 +57,8 @@ class Operand:
 class Node:
     """An operator of the main graph.
 
-    `inputs` keep their positions: an optional one that is left out is None. `options` are the schema's, by
-    the schema's names in its generated Python form ("fusedActivationFunction").
+    `inputs` keep their positions: an omitted optional input is None. `options` use the schema's names in its
+    generated Python form ("fusedActivationFunction").
     """
 
     op: Operator
@@ -75,12 +75,12 @@ class Node:
 
     @property
     def given(self) -> tuple[Operand, ...]:
-        """The inputs that are there."""
+        """The inputs that are present."""
         return tuple(operand for operand in self.inputs if operand is not None)
 
     @property
     def activations(self) -> tuple[Operand, ...]:
-        """The inputs that are no constants."""
+        """The inputs that are not constants."""
         return tuple(operand for operand in self.given if not operand.info.is_constant)
 
     @property
@@ -89,7 +89,7 @@ class Node:
         return tuple(operand for operand in self.given if operand.info.is_constant)
 
     def fused_activation(self) -> str:
-        """The activation that is part of the operator, such as RELU6, or NONE."""
+        """The activation fused into the operator, such as RELU6, or NONE."""
         value = self.options.get("fusedActivationFunction", 0)
         return enum_name(load_schema().ActivationFunctionType, value)
 
@@ -156,7 +156,7 @@ def _listed(vector: Any) -> Sequence[Any]:
 
 
 def _position(index: int, among: Sequence[Any]) -> int:
-    """An index that must point into `among`: Python would count a negative one from the end."""
+    """An index checked to lie within `among`: Python would count a negative one from the end."""
     if not 0 <= index < len(among):
         raise IndexError(index)
     return int(index)

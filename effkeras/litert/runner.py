@@ -20,7 +20,7 @@ from effkeras.support.measurements import Delegation
 from effkeras.support.quiet import quiet
 
 DEFINITION = "effkeras.definition"
-# Which output holds what, as JSON, in a file whose outputs bear the names that others look for.
+# Metadata entry: which output holds what, as JSON, where other tools require fixed output names.
 OUTPUTS = "effkeras.outputs"
 RECIPE = "effkeras.recipe"
 
@@ -31,9 +31,9 @@ TOO_LARGE = "the network does not fit into memory; use a smaller input size, or 
 class LiteRTModel:
     """A .tflite and its interpreter: a `Predictor`.
 
-    Inputs follow one contract: a float32 input takes pixels 0..255 as they are, a uint8 input takes the
-    rounded pixel, an int8 input the rounded pixel minus 128, whatever scale the tensor states. `roles` says
-    what an output holds, such as "detection_boxes", where the signature calls it something else.
+    A float32 input takes pixels 0..255 unchanged, a uint8 input the rounded pixel, an int8 input the rounded
+    pixel minus 128, whatever scale the tensor states. `roles` gives the content of an output, such as
+    "detection_boxes", if the signature uses another name for it.
     """
 
     spec: ModelSpec
@@ -43,7 +43,7 @@ class LiteRTModel:
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
-        """Opens a file; EffkerasError when it is missing, corrupt or not exported by effkeras."""
+        """Opens a file; EffkerasError if it is missing, corrupt or not exported by effkeras."""
         try:
             return cls.of_bytes(read_flatbuffer(path), threads=threads, xnnpack=xnnpack)
         except EffkerasError as error:
@@ -51,7 +51,7 @@ class LiteRTModel:
 
     @classmethod
     def of_bytes(cls, flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
-        """The same for a file's content."""
+        """Like `open`, from a file's content."""
         spec, roles = definition_of(flatbuffer), roles_of(flatbuffer)
         interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=xnnpack)
         return cls(spec, interpreter, flatbuffer, roles)
@@ -78,7 +78,7 @@ class LiteRTModel:
 
 
 def read_flatbuffer(path: Path) -> bytes:
-    """The content of a .tflite file; EffkerasError when it cannot be read."""
+    """The content of a .tflite file; EffkerasError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -86,7 +86,7 @@ def read_flatbuffer(path: Path) -> bytes:
 
 
 def definition_of(flatbuffer: bytes) -> ModelSpec:
-    """The definition that the exporter put into the file; EffkerasError when there is none."""
+    """The definition that the exporter stored in the file; EffkerasError if there is none."""
     text = attached(flatbuffer, DEFINITION)
     if text is None:
         raise EffkerasError(
@@ -100,9 +100,9 @@ def definition_of(flatbuffer: bytes) -> ModelSpec:
 
 
 def roles_of(flatbuffer: bytes) -> dict[str, str]:
-    """What outputs hold, by their names in the signature; empty where those names say it.
+    """The content of each output, by its name in the signature; empty if those names already tell it.
 
-    Raises EffkerasError when the file's note about that is damaged.
+    Raises EffkerasError if the metadata entry is damaged.
     """
     text = attached(flatbuffer, OUTPUTS)
     try:
@@ -113,7 +113,7 @@ def roles_of(flatbuffer: bytes) -> dict[str, str]:
 
 
 def dequantized(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """The real numbers that a tensor's values stand for, float32; `details` are the interpreter's."""
+    """The real values of a tensor, float32; `details` are the interpreter's."""
     if values.dtype.kind == "f":
         return values
     scale, zero_point = details["quantization"]
@@ -121,14 +121,14 @@ def dequantized(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 
 
 def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> Any:
-    """An interpreter with its tensors allocated; EffkerasError when the file is corrupt, or for an Edge TPU.
+    """An interpreter with its tensors allocated; EffkerasError if the file is corrupt or for an Edge TPU.
 
     Args:
         flatbuffer: the file's content.
         threads: threads that the kernels may use.
-        xnnpack: let XNNPACK take what it can; otherwise the plain kernels run everything.
+        xnnpack: let XNNPACK run the operators it supports; otherwise the plain kernels run everything.
     """
-    verified(flatbuffer)  # what is damaged could take the whole process down
+    verified(flatbuffer)  # a damaged file could crash the process
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -145,7 +145,7 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
                 "the .tflite is compiled for an Edge TPU, and runs only with its library on a board that has "
                 "one; give the file that it was compiled from"
             ) from error
-        if isinstance(error, RuntimeError) and not str(error):  # all that LiteRT says of it
+        if isinstance(error, RuntimeError) and not str(error):  # LiteRT gives no message if memory runs out
             raise EffkerasError(TOO_LARGE) from error
         reason = first_line(error)
         raise EffkerasError(f"LiteRT refuses the .tflite ({reason}); export the model again") from error
@@ -153,11 +153,11 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
 
 
 def delegation(interpreter: Any, flatbuffer: bytes) -> Delegation:
-    """How much of the graph the interpreter has handed to XNNPACK.
+    """How much of the graph the interpreter has delegated to XNNPACK.
 
-    The interpreter keeps the original operators and appends one DELEGATE operator per partition, which
-    lists all tensors that enter and leave it. What a partition replaces is therefore what one meets on
-    the way back from its outputs without passing its inputs.
+    The interpreter keeps the original operators and appends one DELEGATE operator per partition, with all
+    tensors that enter and leave it. A partition therefore replaces the operators found on the way back
+    from its outputs to its inputs.
     """
     graph = operators(flatbuffer)
     maker = {tensor.index: op for op in graph for tensor in op.outputs}

@@ -1,4 +1,4 @@
-"""Equal constants of a .tflite stored once: a detector's heads hold the same kernels for every level."""
+"""Stores equal constants of a .tflite once: a detector's heads hold the same kernels for every level."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 from effkeras.litert.tree import dtype_name, pack, parse
 
-# Codes of a kernel that other levels have too differ where rounding noise decides: by one, in few places.
+# Codes of one kernel at two levels may differ by rounding noise: by one step, in few places.
 _NOISE = 1e-3
-_LEAST_CODES = 64  # in smaller kernels one code is no noise
+_LEAST_CODES = 64  # in smaller kernels a single differing code is too large a share
 
 
 def share_constants(model: bytes) -> bytes:
-    """The file with equal constants stored once, and what nothing uses left out.
+    """The file with equal constants stored once and unused buffers left out.
 
-    Batch norm of each level scales the channels of a shared head's kernel. That changes scales of its int8
-    form, but of its codes only some that rounding noise decides: at most one in a thousand, by one step. Such
-    kernels become equal here. Everything else computes the same to the bit.
+    The batch norm of each level scales the channels of a shared head's kernel. In int8 this changes the
+    scales; of the codes only some differ by rounding noise: at most one in a thousand, by one step. Such
+    kernels become equal here. All other operators compute bit-equal results.
 
     Raises EffkerasError for a corrupt file.
     """
@@ -33,7 +33,7 @@ def share_constants(model: bytes) -> bytes:
 
 
 def _twins(tensors: Iterable[Any], buffers: list[Any]) -> Iterator[tuple[int, int]]:
-    """Buffers that another one stands for."""
+    """Pairs of a redundant buffer and the one that replaces it."""
     found: dict[Any, int] = {}
     kernels: dict[tuple[int, ...], list[int]] = {}
     for tensor in tensors:
@@ -63,7 +63,7 @@ def _are_nearly_equal(first: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _drop_unused(parsed: Any, tensors: Iterable[Any]) -> None:
-    """Leaves the buffers in use, and the first, which by convention is empty."""
+    """Keeps the buffers in use, and the first, which is empty by convention."""
     entries = parsed.metadata or []
     used = {0, *(tensor.buffer for tensor in tensors), *(entry.buffer for entry in entries)}
     places: Mapping[int, int] = {old: new for new, old in enumerate(sorted(used))}

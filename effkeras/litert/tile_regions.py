@@ -1,4 +1,4 @@
-"""Regions of a .tflite whose largest maps can be computed in tiles of rows, and the rows each needs."""
+"""Regions of a .tflite whose largest maps can be computed in tiles of rows, and the rows of each tile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BYTES = {"float32": 4, "int32": 4, "float16": 2, "int16": 2}
 
 
 class Graph:
-    """A parsed file's main graph with what its tensors are and who reads them."""
+    """A parsed file's main graph with lookups for its tensors and their readers."""
 
     def __init__(self, parsed: Any) -> None:
         self.parsed = parsed
@@ -31,20 +31,20 @@ class Graph:
         return code_name(self.parsed.operatorCodes[op.opcodeIndex])
 
     def tensor(self, index: int) -> Any:
-        """A tensor of the schema."""
+        """A tensor, as the schema's object."""
         return self._graph.tensors[index]
 
     def shape(self, index: int) -> tuple[int, ...]:
-        """The sides of a tensor; () for a scalar."""
+        """The dimensions of a tensor; () for a scalar."""
         shape = self.tensor(index).shape
         return () if shape is None else tuple(map(int, shape))
 
     def size(self, index: int) -> int:
-        """The bytes of a tensor's values."""
+        """The size of a tensor's values in bytes."""
         return math.prod(self.shape(index)) * _BYTES.get(dtype_name(self.tensor(index).type), 1)
 
     def maps(self, op: Any) -> list[int]:
-        """An operator's inputs that are no constants, each once."""
+        """An operator's inputs that are not constants, each once."""
         return list(dict.fromkeys(int(one) for one in op.inputs if one >= 0 and not self._is_constant(one)))
 
     def constants(self, op: Any) -> list[int]:
@@ -55,7 +55,7 @@ class Graph:
         return self.parsed.buffers[self.tensor(index).buffer].data is not None
 
 
-# Each value from the values at its place alone.
+# Each output value depends only on the input values at its place.
 _POINTWISE = {
     "ADD",
     "DEQUANTIZE",
@@ -73,7 +73,7 @@ _WINDOWED = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A window along rows or columns: what it covers, its step, and the zeros before and after the map."""
+    """A window along rows or columns: its extent, its stride, and the zero padding before and after."""
 
     extent: int = 1
     stride: int = 1
@@ -81,23 +81,23 @@ class Axis:
     after: int = 0
 
     def needed(self, outputs: range) -> range:
-        """The places that the windows of some outputs cover; beyond the map where zeros are."""
+        """The places that the windows of some outputs cover; the padding lies outside the map."""
         start = outputs.start * self.stride - self.before
         return range(start, (outputs.stop - 1) * self.stride - self.before + self.extent)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What an operator reads around a place."""
+    """The input area that an operator reads for one output place."""
 
     rows: Axis = Axis()
     columns: Axis = Axis()
 
 
 def window_of(graph: Graph, op: Any) -> Window | None:
-    """The window of an operator that works on rows, or None of one that does not.
+    """The window of an operator that can be computed in rows, or None for any other.
 
-    Its inputs are maps (1, H, W, C), and constants that are the same in every row.
+    Its inputs must be maps (1, H, W, C), and constants that are the same in every row.
     """
     name = graph.name(op)
     if name not in _POINTWISE | _WINDOWED or not _has_one_map(graph, op):
@@ -143,25 +143,25 @@ def _valid(extent: int, stride: int, _before: int, _after: int) -> Axis:
 
 
 def _same(extent: int, stride: int, size: int, outputs: int) -> Axis:
-    """TensorFlow's SAME: an odd zero goes behind the map."""
+    """TensorFlow's SAME padding: if the number of zeros is odd, one more goes after the map."""
     zeros = max((outputs - 1) * stride + extent - size, 0)
     return Axis(extent, stride, zeros // 2, zeros - zeros // 2)
 
 
-# Five were not faster, and XNNPACK leaves a concatenation of eight maps to the plain kernels.
+# Five tiles were not faster, and XNNPACK leaves a concatenation of eight maps to the plain kernels.
 TILES = 4
-# Maps of so many bytes do not stay in a processor's cache from one operator to the next.
+# Maps of this many bytes do not stay in a processor's cache from one operator to the next.
 CACHE = 5 * 2**20
-# An operator that is repeated for a row costs more than to copy it: it computes.
+# The cost of computing a byte again, relative to copying it.
 _REPEATED = 4
 _LONGEST = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Region:
-    """Operators, in order, that make one map of another; what is between them, nobody else reads.
+    """Operators, in order, that compute one map from another; no other operator reads the maps between.
 
-    `windows` are the operators' own; `entry` and `exit` are the tensors of both maps.
+    `windows` are the operators' own; `entry` and `exit` are the tensors of the two maps.
     """
 
     operators: tuple[Any, ...]
@@ -170,13 +170,13 @@ class Region:
     exit: int
 
     def tiles(self, graph: Graph) -> list[range]:
-        """The rows of the result that each tile makes."""
+        """The rows of the result that each tile computes."""
         rows = graph.shape(self.exit)[1]
         edges = [rows * tile // TILES for tile in range(TILES + 1)]
         return [range(first, last) for first, last in itertools.pairwise(edges)]
 
     def rows(self, graph: Graph, made: range) -> Mapping[int, range]:
-        """The rows of each map that a tile of the result needs, by the map's tensor."""
+        """The rows of each map that a tile of the result needs, by tensor index."""
         needed = {self.exit: made}
         for op, window in zip(reversed(self.operators), reversed(self.windows), strict=True):
             wanted = window.rows.needed(needed[int(op.outputs[0])])
@@ -188,9 +188,9 @@ class Region:
 
 
 def regions(graph: Graph, cache: int = CACHE) -> list[Region]:
-    """The regions that save most, none of which shares an operator with another.
+    """The regions that save most; no two of them share an operator.
 
-    Maps below `cache` bytes save nothing.
+    Maps smaller than `cache` bytes save nothing.
     """
     found = [one for place in range(len(graph.operators)) for one in _from(graph, place)]
     scored = sorted(((_saved(graph, one, cache), one) for one in found), key=lambda pair: -pair[0])
@@ -205,7 +205,7 @@ def regions(graph: Graph, cache: int = CACHE) -> list[Region]:
 
 
 def _from(graph: Graph, place: int) -> Iterator[Region]:
-    """All regions that begin with the operator at a place."""
+    """All regions that begin with the operator at this position."""
     first = graph.operators[place]
     if window_of(graph, first) is None or len(graph.maps(first)) != 1:
         return
@@ -235,7 +235,7 @@ def _exits(graph: Graph, inside: list[Any]) -> list[int]:
 
 
 def _saved(graph: Graph, region: Region, cache: int) -> float:
-    """Bytes that no longer go through memory, less those that tiles cost: copied, or computed again."""
+    """Bytes of memory traffic saved, minus the cost of the tiles: rows copied or computed again."""
     inner = [int(op.outputs[0]) for op in region.operators if int(op.outputs[0]) != region.exit]
     large = [index for index in inner if graph.size(index) >= cache]
     passed = sum(graph.size(index) * (1 + len(graph.readers[index])) for index in large)

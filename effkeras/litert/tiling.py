@@ -1,11 +1,11 @@
-"""Writes a .tflite so that its largest maps are computed tile by tile.
+"""Rewrites a .tflite so that its largest maps are computed tile by tile.
 
 XNNPACK runs an operator over its whole map before the next one starts. EfficientDet-D0 expands its image
-to 25 MB, and every operator that activates and filters these reads and writes all of them. Of a quarter of
-the rows at a time, the next operator finds what the last one left in cache. Rows that windows of two tiles
-cover are computed twice; every value is computed as before, by the same operators. Computing through layers
-by patches is known from accelerators (Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016) and from
-microcontrollers (MCUNetV2, arXiv:2110.15352).
+to a map of 25 MB, and the activations and filters that follow each read and write all of it. With a quarter
+of the rows at a time, each operator finds its input in the cache. Rows that the windows of two tiles cover
+are computed twice; the same operators compute every value. Such computation of several layers in patches is
+known from accelerators (Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016) and from microcontrollers
+(MCUNetV2, arXiv:2110.15352).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from effkeras.litert.tile_regions import CACHE, Graph, Region, Window, regions
 from effkeras.litert.tree import add_constant, code_index, load_schema, pack, parse, text_of
 from effkeras.support.errors import EffkerasError
 
-# The versions that take int8, as every kernel here does.
+# The operator versions that accept int8.
 _VERSION = 2
-# How the name of the tensor of a tile ends; older files say "strip".
+# The suffix of a tile's tensor name; older files say "strip".
 _PIECE = re.compile(r"/(?:tile|strip)\d+_\d+$")
 
 
 def tile_rows(model: bytes, cache: int = CACHE) -> bytes:
-    """The file with equal results, its largest maps computed in tiles; as it is where that saves nothing.
+    """The file with its largest maps computed in tiles, results equal; unchanged if that saves nothing.
 
     Args:
         model: the .tflite, of any precision.
@@ -45,19 +45,19 @@ def tile_rows(model: bytes, cache: int = CACHE) -> bytes:
         for region in found:
             _replace(graph, region)
         return pack(parsed) if found else model
-    except Exception as error:  # whatever a damaged file brings about
+    except Exception as error:  # a damaged file may raise anything
         raise EffkerasError(
             f"the .tflite is damaged ({type(error).__name__}); export the model again"
         ) from error
 
 
 def has_row_tiles(operators: Iterable[Operator]) -> bool:
-    """Whether `tile_rows` wrote some of a file's operators."""
+    """Whether `tile_rows` wrote some of these operators."""
     return any(_PIECE.search(tensor.name) for op in operators for tensor in op.outputs)
 
 
 def _replace(graph: Graph, region: Region) -> None:
-    """Puts the tiles where the region began."""
+    """Replaces a region by its tiles, at the place of its first operator."""
     tiles = [_Tile(graph, region, number, made) for number, made in enumerate(region.tiles(graph))]
     written = [op for tile in tiles for op in tile.write()]
     written.append(_joined(graph, [tile.result for tile in tiles], region.exit))
@@ -88,11 +88,11 @@ class _Tile:
 
     @property
     def result(self) -> int:
-        """The tensor of its part of the result, once it is written."""
+        """The tensor of this tile's part of the result, after `write`."""
         return self._pieces[self.region.exit].index
 
     def write(self) -> list[Any]:
-        """Its operators."""
+        """Writes and returns the operators of the tile."""
         entry = self.region.entry
         self._pieces[entry] = _Piece(entry, range(self.graph.shape(entry)[1]))
         needed = self.region.rows(self.graph, self.made)
@@ -103,7 +103,7 @@ class _Tile:
         return self._written
 
     def _computed(self, op: Any, window: Window, rows: range) -> int:
-        """Some rows of an operator's output."""
+        """Computes some rows of an operator's output; returns their tensor."""
         twin = copy.copy(op)
         maps = {index: self._taken(index, window, rows) for index in self.graph.maps(op)}
         twin.inputs = [maps.get(int(index), int(index)) for index in op.inputs]
@@ -116,7 +116,7 @@ class _Tile:
         return made
 
     def _taken(self, index: int, window: Window, rows: range) -> int:
-        """What an operator reads of a map for some rows of its output, zeros around the map included."""
+        """The rows of a map that an operator reads for some rows of its output, with zero padding."""
         wanted, high = window.rows.needed(rows), self.graph.shape(index)[1]
         inside = range(max(wanted.start, 0), min(wanted.stop, high))
         part = self._cut(index, inside)
@@ -127,7 +127,7 @@ class _Tile:
         return self._padded(part, zeros) if any(map(any, zeros)) else part
 
     def _cut(self, index: int, rows: range) -> int:
-        """These rows of a map, of which the tile has at least those."""
+        """These rows of a map; the tile must have them already."""
         piece = self._pieces[index]
         if piece.rows == rows:
             return piece.index
@@ -152,7 +152,7 @@ class _Tile:
         return made
 
     def _tensor(self, like: int, rows: int = 0, shape: Sequence[int] = ()) -> int:
-        """A new tensor of the same kind, of so many rows or of a shape."""
+        """A new tensor of the same kind with this number of rows, or with this shape."""
         twin = copy.copy(self.graph.tensor(like))
         _, _, wide, deep = self.graph.shape(like)
         twin.shape, twin.shapeSignature = list(shape or (1, rows, wide, deep)), None

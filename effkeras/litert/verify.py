@@ -1,6 +1,6 @@
-"""Whether bytes are a .tflite that holds together: checked before anything follows its offsets and indices.
+"""Verifies a .tflite before any code follows its offsets and indices.
 
-The flatbuffers package and LiteRT both trust more than a damaged file deserves.
+Neither the flatbuffers package nor LiteRT checks damaged files sufficiently.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from effkeras.support.errors import EffkerasError
 SCHEMA = Path(__file__).with_name("model_schema.toml")
 IDENTIFIER = b"TFL3"
 LARGEST_TENSOR = 1 << 31  # bytes; LiteRT counts elements in 32 bits
-_EXTERNAL_SHARE = 4  # regions outside the flatbuffer may be shared, but not without end
+_EXTERNAL_SHARE = 4  # limits how often regions outside the flatbuffer may be shared
 
-# Bits of an element by the number that TensorType gives it; others (strings, resources) have no fixed size.
+# Bits of an element by TensorType number; other types (strings, resources) have no fixed size.
 _BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 8: 64, 9: 8, 10: 64, 11: 128, 12: 64}
 _BITS |= {15: 32, 16: 16, 17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
 
@@ -26,7 +26,7 @@ _BITS |= {15: 32, 16: 16, 17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
 def verified(model: bytes) -> Record:
     """The content of a .tflite as a record of the published schema.
 
-    Every offset, length, index and tensor size in it is sound, so that it can be walked without care.
+    Every offset, length, index and tensor size in it has been checked, so callers need no checks.
 
     Raises:
         EffkerasError: not a .tflite, cut short, or damaged.
@@ -34,7 +34,7 @@ def verified(model: bytes) -> Record:
     return _verified(bytes(model))
 
 
-@functools.lru_cache(maxsize=2)  # one export asks many times of the same file
+@functools.lru_cache(maxsize=2)  # one export verifies the same file many times
 def _verified(model: bytes) -> Record:
     if model[4:8] != IDENTIFIER:
         raise EffkerasError("not a .tflite file: it lacks the identifier TFL3; export the model again")
@@ -67,7 +67,7 @@ def _check_model(record: Record, size: int) -> None:
 
 
 def _check_regions(graphs: list[Record], buffers: list[Record], size: int) -> None:
-    """Weights and options of custom operators may lie behind the flatbuffer."""
+    """Checks weights and custom operator options that lie behind the flatbuffer."""
     regions = [(one.get("offset", 0), one.get("size", 0)) for one in buffers]
     for graph in graphs:
         for op in graph.get("operators", []):

@@ -1,1 +1,1 @@
-"""Weights from files: Keras's own, published TensorFlow and Keras checkpoints, timm's and effdet's."""
+"""Loads weights from files: Keras, published TensorFlow and Keras checkpoints, timm and effdet."""

@@ -1,4 +1,4 @@
-"""Published weights by name: where their file is, or must be put."""
+"""Published weights by name: where their file is, or where to put it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from effkeras.weights.download import download, is_archive, unpack
 
 
 class Located(NamedTuple):
-    """Weights on this machine; the card is None when they were given as a path."""
+    """Weights on this machine; `card` is None if they were given as a path."""
 
     path: Path
     card: WeightsSpec | None
@@ -26,8 +26,8 @@ class Located(NamedTuple):
 def locate(spec: ModelSpec, weights: str | Path, folder: Path | None = None) -> Located:
     """The file or folder of weights, given by a name of the definition or as a path.
 
-    `folder` is where the definition lies, if it is not one of the zoo's. Raises EffkerasError when there
-    is nothing, for published weights with their URL and where to put the file; nothing is downloaded.
+    `folder` is the folder of a definition outside the zoo. Nothing is downloaded. Raises EffkerasError if the
+    weights are missing; for published weights it gives the URL and where to put the file.
     """
     card = spec.weights.get(str(weights))
     if card is None:
@@ -45,10 +45,10 @@ def locate(spec: ModelSpec, weights: str | Path, folder: Path | None = None) -> 
 
 
 def fetch(spec: ModelSpec, name: str) -> Path:
-    """Downloads published weights into the cache folder, unless they are there; returns the file.
+    """Downloads published weights into the cache folder, if they are not there yet; returns the file.
 
-    An interrupted download resumes. Raises EffkerasError for an unknown name, without network, and when
-    the file is not the one that was published.
+    An interrupted download resumes. Raises EffkerasError for an unknown name, without a network, and if
+    the file is not the published one.
     """
     card = spec.weights.get(name)
     if card is None:
@@ -63,9 +63,9 @@ def fetch(spec: ModelSpec, name: str) -> Path:
 
 
 def cached_file(spec: ModelSpec, name: str) -> Path:
-    """Where the file of published weights lies or would lie.
+    """The path of the file of published weights, whether it exists or not.
 
-    Raises EffkerasError when a name, or the URL's last part, cannot be that of a file.
+    Raises EffkerasError if a name, or the URL's last part, is not a valid file name.
     """
     folder = cache_folder() / safe_name(spec.name, "the model's name") / safe_name(name, "the weights' name")
     file = _last_part(spec.weights[name].url)
@@ -75,7 +75,7 @@ def cached_file(spec: ModelSpec, name: str) -> Path:
 def _last_part(url: str) -> str:
     try:
         return PurePosixPath(urlsplit(url).path).name
-    except ValueError:  # a bracket that is not closed
+    except ValueError:  # an unclosed bracket
         return ""
 
 
@@ -86,7 +86,7 @@ def cache_folder() -> Path:
 
 
 def check(file: Path, card: WeightsSpec) -> None:
-    """Raises EffkerasError when a file's digest differs from the published one."""
+    """Raises EffkerasError if a file's digest differs from the published one."""
     for kind, wanted in (("sha256", card.sha256), ("md5", card.md5)):
         if not wanted:
             continue
@@ -126,7 +126,7 @@ def _beside(spec: ModelSpec, card: WeightsSpec, folder: Path | None) -> Path:
 
 
 def _ready(file: Path, card: WeightsSpec) -> Path:
-    """What can be loaded: the file itself, or the checkpoint in it, unpacked once."""
+    """The path to load: the file itself, or the checkpoint in the archive, which is unpacked once."""
     if not is_archive(file):
         check(file, card)
         return file

@@ -1,4 +1,4 @@
-"""Downloads a file over HTTP, resumed and checked, and unpacks archives without leaving their folder."""
+"""Downloads files over HTTP, with resume and checks, and unpacks archives safely."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The bytes that are already here, and which version of the file they are of."""
+    """The bytes downloaded so far, and the version tag of the file they belong to."""
 
     path: Path
 
@@ -47,15 +47,15 @@ class _Part:
 def download(url: str, to: Path, check: Callable[[Path], None] = lambda path: None) -> None:
     """Downloads `url` to the file `to`, with a progress bar.
 
-    What an earlier try left (`to` + `.part`) is continued if the server still has the same file.
+    An earlier partial download (`to` + `.part`) is resumed if the server still has the same file.
 
     Args:
         url: an http or https address.
-        to: the file, which appears when it is complete and `check` passed.
-        check: raises EffkerasError when the complete file is not the right one; it is then thrown away.
+        to: the target file; it appears only when complete and accepted by `check`.
+        check: raises EffkerasError if the complete file is wrong; the file is then deleted.
 
     Raises:
-        EffkerasError: no network, no such file, or a connection that breaks off repeatedly.
+        EffkerasError: no network, no such file, or a connection that fails repeatedly.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise EffkerasError(f"cannot download {url}: not an http or https address")
@@ -79,7 +79,7 @@ def _fetch_all(url: str, part: _Part) -> None:
             _fetch_rest(url, part)
             return
         except (http.client.HTTPException, ConnectionError, TimeoutError):
-            # A try that brought bytes is worth another; one that brought none is not, but for the first.
+            # Retry after an attempt that received data, and once after a first attempt that did not.
             if attempt + 1 == _ATTEMPTS or (attempt and part.size() == before):
                 raise
 
@@ -94,7 +94,7 @@ def _fetch_rest(url: str, part: _Part) -> None:
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
             raise
-        part.discard()  # the file there is another one by now, and shorter
+        part.discard()  # the server now has another, shorter file
         _fetch_rest(url, part)
 
 
@@ -154,18 +154,18 @@ def _offline(url: str, to: Path, reason: object) -> str:
 
 
 _ARCHIVES = (".tgz", ".tar.gz", ".tar")
-_LIMIT = 32 * 2**30  # bytes; the largest published checkpoint has a tenth
+_LIMIT = 32 * 2**30  # bytes; ten times the largest published checkpoint
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file's name is that of a tar archive."""
+    """Whether the file name is that of a tar archive."""
     return path.name.endswith(_ARCHIVES)
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a tar archive into a new folder, which appears whole or not at all.
+    """Unpacks a tar archive into a new folder, which appears only when complete.
 
-    Raises EffkerasError for a damaged archive, and for one with links, devices, or paths that lead out.
+    Raises EffkerasError for a damaged archive, or one with links, devices, or paths outside the folder.
     """
     make_folder(folder.parent)
     aside = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))

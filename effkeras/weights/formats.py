@@ -1,4 +1,4 @@
-"""The interface of every weights format, and how a file's format is recognised."""
+"""The interface of all weights formats, and the detection of a file's format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Padding = Literal["same", "symmetric"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A weight of the model: its layer, its name there, and its place among the layer's weights."""
+    """A weight of the model: its layer, its name, and its position among the layer's weights."""
 
     layer: str
     weight: str
@@ -31,7 +31,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What weights require of the definition they are loaded into; None leaves a value unchanged.
+    """The values that weights require of a model's definition; None leaves a value unchanged.
 
     `mean` and `std` are on the 0..255 scale; `padding` and `epsilon` are those of the network's
     convolutions and batch normalisations.
@@ -44,18 +44,18 @@ class Demands:
 
 
 class Source(Protocol):
-    """A file of weights, read by the model's layer and weight names."""
+    """A weights file, read by the model's layer and weight names."""
 
     kind: str
     demands: Demands
-    optional: frozenset[str]  # layers that the file leaves out as a whole, such as the classifier
-    spec: ModelSpec | None  # the definition that the file carries
+    optional: frozenset[str]  # layers that the file omits as a whole, such as the classifier
+    spec: ModelSpec | None  # the definition stored in the file
 
     def name(self, wanted: Wanted) -> str:
         """The weight's name in the file."""
 
     def find(self, wanted: Wanted) -> np.ndarray | None:
-        """The weight in the model's layout; None when the file lacks it."""
+        """The weight in the model's layout; None if the file lacks it."""
 
     def leftovers(self, used: set[str]) -> list[str]:
         """Names of the file's other weights."""
@@ -63,7 +63,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a weight lies in a file of named arrays, and how its axes are ordered there.
+    """The place of a weight in a file of named arrays, and the order of its axes there.
 
     `layout` names PyTorch's order of a "conv", "depthwise" or "linear" kernel; `index` picks one value.
     """
@@ -74,7 +74,7 @@ class Entry:
 
 
 class Arrays(Protocol):
-    """A file of named arrays; what its format adds (steps, optimizer slots) is left out."""
+    """A file of named arrays, without what its format adds (step counters, optimizer slots)."""
 
     kind: str
 
@@ -89,7 +89,7 @@ _AXES = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "linear": (1, 0)}
 
 
 class NamedSource:
-    """A file of named arrays and a map from our weights to its names."""
+    """A file of named arrays with a map from effkeras' weights to its names."""
 
     optional: frozenset[str] = frozenset()
     spec: ModelSpec | None = None
@@ -108,7 +108,7 @@ class NamedSource:
         return self._entry(wanted).name
 
     def find(self, wanted: Wanted) -> np.ndarray | None:
-        """The array with its axes in Keras's order."""
+        """The array with its axes in Keras order."""
         entry = self._entry(wanted)
         return _arranged(self._arrays.read(entry.name), entry) if entry.name in self._names else None
 
@@ -123,7 +123,7 @@ class NamedSource:
 
 def _arranged(value: np.ndarray, entry: Entry) -> np.ndarray:
     if entry.index is not None:
-        # Not enough values: return them all, whose shape the loader then refuses.
+        # Too few values: return them all; the loader then rejects the shape.
         return value[entry.index] if entry.index < len(value) else value
     axes = _AXES.get(entry.layout)
     return value.transpose(axes) if axes and value.ndim == len(axes) else value
@@ -137,20 +137,20 @@ def adapted(spec: ModelSpec, demands: Demands) -> ModelSpec:
 
 
 def open_source(path: Path, spec: ModelSpec, padding: Padding | None = None) -> Source:
-    """Opens a file or folder of weights, whatever its format; content decides, not the suffix.
+    """Opens a file or folder of weights in any format; the content decides, not the suffix.
 
     Args:
         path: a file, a folder, or the prefix of a TensorFlow checkpoint.
         spec: the model that the weights are for; its names are looked up.
-        padding: how the weights' network pads strided convolutions, where the file cannot tell.
+        padding: how the network of the weights pads strided convolutions, if the file does not state it.
 
     Raises:
-        EffkerasError: nothing there, an unknown or unsafe format, or a damaged file.
+        EffkerasError: no such file, an unknown or unsafe format, or a damaged file.
     """
     kind = recognise(path)
     if padding is not None and kind != "safetensors":
         raise EffkerasError(f"{path} states its padding; leave out `padding`, which is for .safetensors only")
-    # Each format's module is imported only when it is needed: h5py and TensorFlow are slow to load.
+    # Each format's module is imported only when needed: h5py and TensorFlow are slow to load.
     module = importlib.import_module(f"effkeras.weights.{_MODULES[kind]}")
     return cast(Source, module.open_weights(path, spec, padding))
 
@@ -164,7 +164,7 @@ _MODULES = {
 
 
 def recognise(path: Path) -> str:
-    """The format of a file or folder of weights: a key of the formats known here.
+    """The format of a file or folder of weights: a key of `_MODULES`.
 
     Raises EffkerasError for pickled PyTorch files, archives and unknown content.
     """
@@ -228,11 +228,11 @@ def _pickled(path: Path) -> EffkerasError:
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turns whatever a reader raises on a damaged file into one EffkerasError."""
+    """Turns any exception of a reader on a damaged file into one EffkerasError."""
     try:
         yield
     except EffkerasError:
         raise
-    except Exception as error:  # a cut file gives IndexError, a wrong checksum OpError
+    except Exception as error:  # a truncated file gives IndexError, a wrong checksum OpError
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise EffkerasError(f"{path} is not a readable {what}: {reason}") from error

@@ -1,7 +1,7 @@
-"""Refuses weights files that refer to another file; every value must be in the file itself.
+"""Rejects weights files that refer to another file; every value must be in the file itself.
 
 HDF5 can store an array's values in another file, map them from one, or link to a group there. Reading
-such a file would copy into the model any file that the user may open.
+such a file would copy the content of any file that the user may open into the model.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from effkeras.support.errors import EffkerasError
 
 _SUFFIXES = (".h5", ".hdf5")
 _KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# A compressed member that expands further than both is a trap: float weights hardly shrink.
+# A compressed member that expands beyond both limits is an attack: float weights hardly compress.
 _LARGEST = 2**28  # bytes
 _EXPANSION = 100
 _LOCAL_HEADER = struct.Struct("<26xHH")  # the lengths of a member's name and of its extra field
-_LONGEST = 200  # characters of a name that the file chose
+_LONGEST = 200  # characters shown of a name from the file
 
 
 def check_file(path: Path) -> None:
-    """Raises EffkerasError when a `.keras` or HDF5 file refers to another file.
+    """Raises EffkerasError if a `.keras` or HDF5 file refers to another file.
 
-    Only the structure is read, no weights, and nothing is written to disk. What a damaged file raises is left
-    to the caller.
+    It reads only the structure, no weights, and writes nothing to disk. Other exceptions, from damaged files,
+    reach the caller.
     """
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
@@ -46,10 +46,10 @@ def check_file(path: Path) -> None:
 
 
 def check_hdf5(file: h5py.File, path: Path) -> None:
-    """Raises EffkerasError, naming `path`, when an open HDF5 file refers to another file.
+    """Raises EffkerasError, naming `path`, if an open HDF5 file refers to another file.
 
-    Refused are external storage, virtual datasets, and links to other files. Soft links stay inside the file
-    unless they pass through a link to another one, and every such link is found where it is.
+    Rejected are external storage, virtual datasets, and links to other files. Soft links stay inside the file
+    unless they pass through a link to another file, and every such link is found at its own place.
     """
     found = next(_references(file), "")
     if found:
@@ -60,9 +60,9 @@ def check_hdf5(file: h5py.File, path: Path) -> None:
 
 
 def _references(file: h5py.File) -> Iterator[str]:
-    """What in a file refers to another one.
+    """Descriptions of the references from a file to another one.
 
-    Each object is visited once, known by its address: hard links may form a cycle.
+    Each object is visited once, identified by its address: hard links may form a cycle.
     """
     groups: list[Any] = [h5g.open(file.id, b"/")]
     seen = {h5o.get_info(groups[0]).addr}
@@ -105,7 +105,7 @@ def _place(group: h5g.GroupID, name: bytes) -> str:
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> IO[bytes]:
-    """A member's bytes as a file: in place where they are not compressed, else in memory."""
+    """A member's bytes as a file: in place if they are not compressed, else in memory."""
     if member.compress_type not in _KNOWN:
         raise EffkerasError(f"{path} is not safe to read: Keras never writes this compression")
     if member.file_size > max(_LARGEST, _EXPANSION * member.compress_size):
@@ -113,7 +113,7 @@ def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> I
             f"{path} is not safe to read: {printable(member.filename, _LONGEST)} expands from "
             f"{member.compress_size:,} to {member.file_size:,} bytes"
         )
-    with archive.open(member) as content:  # it checks the member's own header
+    with archive.open(member) as content:  # this checks the member's own header
         if member.compress_type != zipfile.ZIP_STORED:
             return io.BytesIO(content.read())
     file = archive.fp
@@ -125,7 +125,7 @@ def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> I
 
 
 class _Part(io.RawIOBase):
-    """A part of a file, without a copy of it; zipfile's own files read from the start to seek."""
+    """A part of a file, without a copy; zipfile's own file objects read from the start to seek."""
 
     def __init__(self, file: IO[bytes], start: int, size: int):
         self._file, self._start, self._size = file, start, size

@@ -1,4 +1,4 @@
-"""Keras 3 models in `.keras` files and run folders: loaded, saved, or a source of weights."""
+"""Keras 3 models in `.keras` files and run folders: loads and saves them, or reads their weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from effkeras.weights.hdf5_safety import check_file
 def load(path: str | Path) -> keras.Model:
     """Loads a `.keras` file, or the model of a run folder.
 
-    Raises EffkerasError when there is none, it is corrupt, or its weights refer to another file.
+    Raises EffkerasError if there is none, it is corrupt, or its weights refer to another file.
     """
     path = Path(path)
     file = path / "model.keras" if path.is_dir() else path
@@ -33,23 +33,23 @@ def load(path: str | Path) -> keras.Model:
 
 
 def load_weights_of(model: keras.Model, file: Path) -> None:
-    """Copies into a model the weights of a `.keras` file saved from the same architecture.
+    """Loads the weights of a `.keras` file with the same architecture into a model.
 
-    Raises EffkerasError when the file is missing, corrupt, or of another model, or refers to another file.
+    Raises EffkerasError if the file is missing, corrupt, of another model, or refers to another file.
     """
     with _reading(file):
         model.load_weights(file)
 
 
 def save(model: keras.Model, path: Path) -> None:
-    """Saves a `.keras` file, whole or not at all."""
+    """Saves a `.keras` file; an interrupted save leaves no partial file."""
     with whole_file(Path(path)) as temporary:
         model.save(temporary)
 
 
 @contextlib.contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Around everything that Keras reads from a file: checks the file first, and explains errors."""
+    """Wraps all of Keras's reading from a file: checks the file first, and explains errors."""
     try:
         check_file(file)
         with deep_graphs():
@@ -62,12 +62,12 @@ def _reading(file: Path) -> Iterator[None]:
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> KerasSource:
-    """The weights of another model, by layer name."""
+    """Opens the weights of another model, by layer name."""
     return KerasSource(load(path))
 
 
 def weights_of(model: keras.Model) -> Iterator[tuple[Wanted, Any]]:
-    """A model's weights with their positions; states of random generators are left out."""
+    """A model's weights with their positions, without the states of random generators."""
     for layer in model.layers:
         own = [variable for variable in layer.weights if "seed_generator" not in variable.path]
         for position, variable in enumerate(own):
@@ -86,11 +86,11 @@ class KerasSource:
         self.demands = Demands() if self.spec is None else _demands(self.spec)
 
     def name(self, wanted: Wanted) -> str:
-        """Layer and weight."""
+        """Layer name and weight name."""
         return f"{wanted.layer}/{wanted.weight}"
 
     def find(self, wanted: Wanted) -> np.ndarray | None:
-        """The weight of the same layer and name."""
+        """The weight with the same layer and name."""
         variable = self._values.get(self.name(wanted))
         return None if variable is None else keras.ops.convert_to_numpy(variable)
 

@@ -1,6 +1,6 @@
 """Keras weights in HDF5: `.weights.h5` of Keras 3, and the older `.h5` that keras.applications publishes.
 
-Both may hold a model made here or one of keras.applications; the layers' names tell which.
+Both may hold an effkeras model or one of keras.applications; the layer names tell which.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from effkeras.weights.hdf5_safety import check_hdf5
 from effkeras.weights.keras_names import KerasLayer, keras_layers, top_layers
 
 _WHAT = "HDF5 file of Keras weights"
-_ROOTS = ("layers", "_layer_checkpoint_dependencies")  # the second was TensorFlow 2.12 to 2.15
+_ROOTS = ("layers", "_layer_checkpoint_dependencies")  # the second: TensorFlow 2.12 to 2.15
 _NORMALIZATION = ("mean", "variance", "count")
 # keras.applications stores ImageNet's standard deviations where Keras expects variances, and divides by
-# their roots in a further layer (github.com/tensorflow/tensorflow/issues/49930).
+# their square roots in another layer (github.com/tensorflow/tensorflow/issues/49930).
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -39,9 +39,9 @@ StoredLayers = dict[str, list[Stored]]
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> H5Source:
-    """Opens the weights of a model made here or of its twin in keras.applications.
+    """Opens the weights of an effkeras model or of its counterpart in keras.applications.
 
-    Raises EffkerasError when the file is damaged, refers to another file, or holds no weights of Keras.
+    Raises EffkerasError if the file is damaged, refers to another file, or holds no Keras weights.
     """
     with reading(path, _WHAT), h5py.File(path) as file:
         check_hdf5(file, path)
@@ -53,14 +53,14 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
 
 
 class H5Source:
-    """Weights by layer, and within a layer by their order."""
+    """Weights by layer, and by their order within a layer."""
 
     spec: ModelSpec | None = None
 
     def __init__(self, path: Path, layers: StoredLayers, kind: str, names: tuple[list[KerasLayer], Demands]):
         known, self.demands = names
         theirs = {layer.ours: layer.theirs for layer in known}
-        # Weights of a model made here have our names: more of them are found without the map.
+        # The file has effkeras' names if more of its layers match without the map.
         is_ours = sum(ours in layers for ours in theirs) > sum(one in layers for one in theirs.values())
         self.kind = kind
         self.optional = frozenset() if is_ours else _without_top(known, layers)
@@ -69,19 +69,19 @@ class H5Source:
         self._theirs = {} if is_ours else theirs
 
     def name(self, wanted: Wanted) -> str:
-        """The name in the file, or what it would be."""
+        """The name in the file; for an absent weight, the name that it would have."""
         stored = self._stored(wanted)
         return stored.name if stored else f"{self._layer(wanted)}/{wanted.weight}"
 
     def find(self, wanted: Wanted) -> np.ndarray | None:
-        """The array at the same place of the layer."""
+        """The array at the same position of the layer."""
         stored = self._stored(wanted)
         if stored is None:
             return None
         with reading(self._path, _WHAT), h5py.File(self._path) as file:
             value = np.asarray(file[stored.path])
         is_dense = wanted.layer == "logits" and value.ndim == 4 and value.shape[:2] == (1, 1)
-        return value[0, 0] if is_dense else value  # MobileNetV3's classifier is a convolution there
+        return value[0, 0] if is_dense else value  # in keras.applications, MobileNetV3's classifier is a conv
 
     def leftovers(self, used: set[str]) -> list[str]:
         """Arrays of layers that the model lacks."""
@@ -97,14 +97,14 @@ class H5Source:
 
 
 def _without_top(known: list[KerasLayer], layers: StoredLayers) -> frozenset[str]:
-    """The top's layers when the file has none of them (`include_top=False`)."""
+    """The layers of the top if the file has none of them (`include_top=False`)."""
     top = top_layers(known)
     is_there = any(layer.theirs in layers for layer in known if layer.ours in top)
     return frozenset() if is_there else top
 
 
 def _layers(file: h5py.File, known: list[KerasLayer]) -> tuple[StoredLayers, str]:
-    """The file's layers that have weights, and its format."""
+    """The file's layers with weights, and its format."""
     legacy = file.get("model_weights", file)
     if _attribute(legacy, "layer_names"):
         return _legacy_layers(legacy), "Keras .h5 weights"
@@ -125,7 +125,7 @@ def _legacy_layers(group: h5py.Group) -> StoredLayers:
 
 
 def _attribute(group: h5py.Group, name: str) -> list[str]:
-    """A list of texts, which Keras splits into `name0`, `name1`, ... when it is long."""
+    """A list of strings, which Keras splits into `name0`, `name1`, ... if it is long."""
     numbered = (f"{name}{index}" for index in itertools.count())
     parts = [name] if name in group.attrs else itertools.takewhile(group.attrs.__contains__, numbered)
     texts = (text for part in parts for text in group.attrs[part])
@@ -144,7 +144,7 @@ def _numbered_layers(root: h5py.Group, known: list[KerasLayer]) -> Iterator[tupl
 
 
 def _numbers(known: list[KerasLayer]) -> Mapping[str, str]:
-    """Layer names by the numbered classes of files that hold no names."""
+    """Layer names by numbered class, for files that hold no names."""
     counts: dict[str, int] = {}
     names = {}
     for layer in known:
@@ -155,14 +155,14 @@ def _numbers(known: list[KerasLayer]) -> Mapping[str, str]:
 
 
 def _demands(file: h5py.File, layers: StoredLayers) -> Demands:
-    """The normalisation stored in the file; its layer is removed from the layers with weights."""
+    """The normalisation stored in the file; removes its layer from `layers`."""
     found = [name for name, stored in layers.items() if _is_normalization(name, stored)]
     if not found:
         return Demands()
     mean, variance = (np.asarray(file[stored.path]).reshape(-1) for stored in layers.pop(found[0])[:2])
     is_root = np.allclose(variance, _IMAGENET_STD, atol=1e-4)
     std = variance if is_root else np.sqrt(variance)
-    # keras.layers.Normalization divides by the root or by 1e-7, whichever is larger.
+    # keras.layers.Normalization divides by the square root or by 1e-7, whichever is larger.
     return Demands(_pixels(mean), _pixels(np.maximum(std, 1e-7)))
 
 
@@ -172,6 +172,6 @@ def _is_normalization(layer: str, stored: list[Stored]) -> bool:
 
 
 def _pixels(values: np.ndarray) -> Triple:
-    """Three channels' values (or one for all) from the 0..1 to the 0..255 scale."""
+    """Values of three channels (or one for all), from the 0..1 to the 0..255 scale."""
     red, green, blue = np.broadcast_to(values.astype(float) * 255, 3).tolist()
     return red, green, blue

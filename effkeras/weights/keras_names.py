@@ -1,7 +1,7 @@
-"""Our layers under the names that keras.applications gives them, in the order of its graphs.
+"""Maps effkeras' layers to the names in keras.applications, in the order of its graphs.
 
-The order serves files that hold no layer names: Keras 3 numbers the layers of each class in its files
-(`conv2d`, `conv2d_1`, ...), and its first releases stored nothing else.
+Files without layer names need the order: Keras 3 numbers the layers of each class in its files (`conv2d`,
+`conv2d_1`, ...), and its first releases stored nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NasnetWeights = Iterator[tuple[str, str, tuple[str, ...]]]
 
 
 class KerasLayer(NamedTuple):
-    """A layer here, its name in keras.applications, and its class in snake case there."""
+    """An effkeras layer, its name in keras.applications, and its class there in snake case."""
 
     ours: str
     theirs: str
@@ -40,16 +40,16 @@ Layers = Iterator[KerasLayer]
 
 
 def keras_layers(spec: ModelSpec) -> list[KerasLayer]:
-    """The layers with weights of a network that keras.applications has too; empty for any other.
+    """The layers with weights of a network that keras.applications also has; empty for any other.
 
-    Layers that have Keras's own names here are left out.
+    Layers with the same name in both are left out.
     """
     find = _LAYERS_BY_KIND.get(spec.network.kind)
     return [] if spec.is_detector or find is None else list(find(spec.network, spec))
 
 
 def top_layers(layers: list[KerasLayer]) -> frozenset[str]:
-    """Our names of the layers that `include_top=False` leaves out."""
+    """effkeras' names of the layers that `include_top=False` leaves out."""
     return frozenset(layer.ours for layer in layers if layer.ours.startswith(_TOP))
 
 
@@ -57,7 +57,7 @@ def _nasnet(network: CellNetwork, spec: ModelSpec) -> Layers:
     try:
         names = nasnet_names(spec)
     except EffkerasError:
-        return  # other cells: keras.applications has no such network
+        return  # the cells differ: keras.applications has no such network
     for ours, theirs in {(layer, theirs) for (layer, _), theirs in names.items()}:
         yield KerasLayer(ours, theirs, "")
 
@@ -73,7 +73,7 @@ def _blocks(network: BlockNetwork, spec: ModelSpec) -> Layers:
 
 
 def _application_top(network: ApplicationNetwork, spec: ModelSpec) -> Layers:
-    """The classifier is ours; all below has Keras's names."""
+    """effkeras builds only the classifier; all layers below have Keras's names."""
     own = {"MobileNet": "conv_preds"}
     yield KerasLayer("logits", own.get(network.function, "predictions"), "")
     for index in range(len(network.hidden)):
@@ -92,7 +92,7 @@ def _efficientnet(network: BlockNetwork, depthwise: str) -> Layers:
         if block.squeeze:
             yield KerasLayer(f"{name}_se_reduce", f"{prefix}_se_reduce", "conv2d")
             yield KerasLayer(f"{name}_se_expand", f"{prefix}_se_expand", "conv2d")
-        # A fused block without expansion is one convolution, which Keras calls the projection.
+        # A fused block without expansion is one convolution, which Keras names as the projection.
         last = f"{name}_fused" if stage.fused and stage.expand == 1 else f"{name}_project"
         yield from _conv(last, f"{prefix}_project_conv", f"{prefix}_project_bn")
     yield from _conv("head", "top_conv", "top_bn")
@@ -100,7 +100,7 @@ def _efficientnet(network: BlockNetwork, depthwise: str) -> Layers:
 
 
 def _lettered(blocks: list[Block]) -> Iterator[tuple[Block, str]]:
-    """Blocks with their names there: `block2b` is the second of the second stage."""
+    """Blocks with their Keras names: `block2b` is the second of the second stage."""
     stage = repeat = left = 0
     for block in blocks:
         if left == 0:
@@ -149,12 +149,12 @@ def _depthwise(block: str, conv: str, norm: str) -> Layers:
 
 
 def nasnet_names(spec: ModelSpec) -> dict[tuple[str, str], str]:
-    """The `keras.applications` layer of each of our weights: (layer, weight) -> their layer.
+    """The `keras.applications` layer of each effkeras weight: (layer, weight) -> layer.
 
-    Weights that a layer may lack are listed too; look up those that the model has.
+    Weights that a layer may lack are listed too; look up only those that the model has.
 
     Raises:
-        EffkerasError: the definition's cells or stem are not those of NASNetMobile and NASNetLarge.
+        EffkerasError: the cells or the stem differ from those of NASNetMobile and NASNetLarge.
     """
     network = CellNetwork.match(spec.network)
     if network is None:
@@ -175,7 +175,7 @@ def _nasnet_layers(network: CellNetwork) -> NasnetWeights:
 
 
 def _block_id(name: str, repeats: int) -> str:
-    """What their names of a cell's layers end with: they count the cells, one reduction included."""
+    """The suffix of a cell's Keras layer names: a count of the cells that includes one reduction."""
     kind, index = name.rstrip("0123456789"), int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
     if kind == "stem":
         return f"stem_{index + 1}"
@@ -195,7 +195,7 @@ def _nasnet_cell(place: PlacedCell, block: str) -> NasnetWeights:
     for index, node in enumerate(place.cell.nodes):
         for side, branch in zip(("left", "right"), node, strict=True):
             if OPERATIONS[branch.op].kind == "separable":
-                # The fifth left operation of their reduction cell is named like the fourth.
+                # Keras gives the fifth left operation of the reduction cell the name of the fourth.
                 number = 4 if (kind, index, side) == ("reduction", 4, "left") else index + 1
                 yield from _nasnet_separable(f"{ours}_node{index}_{side}", f"{kind}_{side}{number}_{block}")
 

@@ -1,4 +1,4 @@
-"""Loads weights by name or from a file into a model, and reports what was not loaded."""
+"""Loads weights, by name or from a file, into a model, and reports what was not loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("effkeras")
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """Result of loading: how many weights were loaded, which were skipped, and the file's format."""
+    """The number of weights loaded, the names of those skipped, and the file's format."""
 
     loaded: int
     skipped: tuple[str, ...] = ()
@@ -41,8 +41,8 @@ class LoadReport:
 class Opened:
     """Opened weights, and the definition adapted to them.
 
-    `spec` has the preprocessing, padding and epsilon that the weights were trained with. With `of_backbone`
-    they are a classifier's and the model is a detector on it.
+    `spec` has the preprocessing, padding and epsilon that the weights were trained with. `of_backbone` says
+    that they are a classifier's weights for the backbone of a detector.
     """
 
     source: Source
@@ -52,7 +52,7 @@ class Opened:
     of_backbone: bool = False
 
     def load_into(self, model: keras.Model) -> LoadReport:
-        """Copies everything into a model of `spec`, or nothing; `load_weights` says what it returns."""
+        """Copies all weights into a model of `spec`, or none; returns what `load_weights` returns."""
         found = self._find(model)
         texts = [f"{len(names)} {kind}: {_some(names)}" for kind, names in found.problems.items() if names]
         if texts:
@@ -72,7 +72,7 @@ class Opened:
         backbone = backbone_layers(self.spec)
         own = [pair for pair in weights_of(model) if pair[0].layer in backbone]
         found = _find_all(own, self.source, self.spec)
-        # `open_for` has checked the classifier's other weights.
+        # `open_for` has checked the other weights of the classifier.
         problems = {kind: names for kind, names in found.problems.items() if kind != _EXTRA}
         return found._replace(problems=problems, skipped=[_PYRAMID_AND_HEADS])
 
@@ -105,16 +105,16 @@ def open_weights(
     padding: Padding | None = None,
     folder: Path | None = None,
 ) -> Opened:
-    """Finds and opens weights for a model that is yet to be built.
+    """Finds and opens weights for a model that is not built yet.
 
     Args:
         spec: the model that they are for.
-        weights: a name from the definition's `[weights]`, or a file or folder: a `.keras` file, a run, a
-            TensorFlow checkpoint (prefix or folder; name-based or object-based), Keras weights in HDF5
-            (a model made here, or its twin of keras.applications), timm's or effdet's `.safetensors`. A
-            classifier's are loaded into the backbone of a detector.
-        padding: how the network of a `.safetensors` file pads, where the file cannot tell.
-        folder: where the definition lies, if it is not the zoo's.
+        weights: a name from the definition's `[weights]`, or a file or folder: a `.keras` file, a run folder,
+            a TensorFlow checkpoint (prefix or folder; name-based or object-based), Keras weights in HDF5
+            (of an effkeras model, or its counterpart in keras.applications), timm's or effdet's
+            `.safetensors`. A classifier's weights are loaded into the backbone of a detector.
+        padding: how the network of a `.safetensors` file pads, if the file does not state it.
+        folder: the folder of a definition outside the zoo.
 
     Raises:
         EffkerasError: no such weights, an unsafe or unknown format, or a damaged file.
@@ -130,17 +130,17 @@ def open_weights(
 
 
 def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | None = None) -> LoadReport:
-    """Loads weights into a model built by effkeras; `open_weights` says which.
+    """Loads weights into a model built by effkeras; `open_weights` lists the formats.
 
     Returns:
-        What was loaded. Of a model with other class names, the class predictor gets the weights of the
-        classes with the same name. When the file has another number of unnamed
-        classes, or no classifier at all, the predictor keeps its random start, and a warning says so. So do a
-        mask head that the file lacks, and a detector's pyramid and heads when the file is a classifier's.
+        What was loaded. If the class names differ, the class predictor gets the weights of the classes that
+        both name. If the file has another number of unnamed classes, or no classifier, the predictor keeps
+        its random weights, with a warning. The same holds for a mask head that the file lacks, and for a
+        detector's pyramid and heads if the file is a classifier's.
 
     Raises:
-        EffkerasError: what `open_weights` raises; variables missing, extra or of other shape; weights
-            trained with other preprocessing than the model has. The model is then as it was.
+        EffkerasError: as in `open_weights`; weights are missing, extra or of another shape; they were
+            trained with other preprocessing than the model's. The model is then unchanged.
     """
     return open_weights(spec_of(model), weights, padding=padding).load_into(model)
 
@@ -160,7 +160,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class _Found(NamedTuple):
-    """What a file holds for a model."""
+    """The weights found in a file for a model, and the problems."""
 
     values: list[tuple[Any, np.ndarray]]
     skipped: list[str]
@@ -203,14 +203,14 @@ def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source, spec: Model
 
 
 def _classes(spec: ModelSpec | None, wanted: Wanted) -> tuple[str, ...]:
-    """The names of the classes that a weight belongs to; () where it belongs to none, or they are unknown."""
+    """The names of the classes that a weight belongs to; () if it belongs to none or they are unknown."""
     if spec is None or wanted.weight == "depthwise_kernel":
         return ()
     return class_names(spec, wanted.layer)
 
 
 def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:
-    """The mask head's weights if the source has none of them; the head then starts from random weights."""
+    """The mask head's weights if the source has none of them; the head then keeps its random weights."""
     own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(MASK_PREFIX)]
     return own if set(own) <= set(missing) else []
 

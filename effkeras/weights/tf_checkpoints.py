@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: name-based (TF1) and object-based (TF2), read by the names of their variables.
+"""TensorFlow checkpoints, name-based (TF1) or object-based (TF2), read by variable name.
 
 The published checkpoints number the layers of a kind in each scope (`conv2d`, `conv2d_1`, ...), so a name
 depends on which layers a block has.
@@ -36,7 +36,7 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
 
 
 class TfArrays:
-    """A checkpoint's variables; moving averages are preferred, what the optimizer stored is left out."""
+    """A checkpoint's variables, as moving averages where stored; optimizer state is left out."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -50,17 +50,17 @@ class TfArrays:
         self.kind = f"object-based {_WHAT}" if is_graph else _WHAT
 
     def names(self) -> set[str]:
-        """Names of the variables, without those of averages and slots."""
+        """Names of the variables, without averages and slots."""
         return set(self._keys)
 
     def read(self, name: str) -> np.ndarray:
-        """A variable, or its moving average."""
+        """The moving average of a variable, or the variable if it has none."""
         with reading(self._path, _WHAT):
             return self._reader.get_tensor(self._keys[name])
 
 
 def _by_name(stored: Iterable[str]) -> dict[str, str]:
-    """The stored key of each variable: its average's where there is one."""
+    """The stored key of each variable: that of its average, if there is one."""
     keys = {name: name for name in sorted(stored) if not name.endswith(EMA_SUFFIX)}
     keys |= {name.removesuffix(EMA_SUFFIX): name for name in stored if name.endswith(EMA_SUFFIX)}
     slots = {base + slot for base in keys for slot in _SLOTS}
@@ -68,10 +68,10 @@ def _by_name(stored: Iterable[str]) -> dict[str, str]:
 
 
 def _by_object(reader: Any, stored: set[str]) -> dict[str, str]:
-    """The stored key of each variable's full name, from the graph of objects in the checkpoint.
+    """The stored key of each variable's full name, from the object graph in the checkpoint.
 
-    The keys are paths of attributes, which depend on how the authors' classes hold their layers; the graph
-    keeps each variable's own name beside its key.
+    The keys are attribute paths, which depend on how the authors' classes hold their layers; the graph
+    stores each variable's own name with its key.
     """
     from tensorflow.core.protobuf import trackable_object_graph_pb2 as graphs
 
@@ -112,7 +112,7 @@ def _is_of_training(key: str) -> bool:
 
 
 def _scope(names: Iterable[str]) -> str | None:
-    """The network's name in the checkpoint: another one than the model's, if the user named that."""
+    """The network's name in the checkpoint; the user may have given it another name than the model's."""
     return next((name.removesuffix(_STEM) for name in sorted(names) if name.endswith(_STEM)), None)
 
 
@@ -127,7 +127,7 @@ def _prefix(path: Path) -> str:
 
 
 def _latest(folder: Path) -> str | None:
-    """What the file `checkpoint` names; an absolute path of another machine is looked for by its name."""
+    """The checkpoint that the file `checkpoint` names; an absolute path is also tried in this folder."""
     import tensorflow as tf
 
     state = tf.train.get_checkpoint_state(str(folder))
@@ -156,10 +156,10 @@ Named = Iterator[tuple[str, str, dict[str, str]]]
 
 
 def official_names(spec: ModelSpec, scope: str | None = None) -> dict[tuple[str, str], str]:
-    """The official variable name of each of our weights: (layer, weight) -> name.
+    """The official variable name of each effkeras weight: (layer, weight) -> name.
 
-    `scope` is the network's name there, by default the model's or its backbone's own. Weights that a layer
-    may lack (a bias) are listed too; look up those that the model has.
+    `scope` is the network's name in the checkpoint; default: the model's or its backbone's. Weights that a
+    layer may lack (a bias) are listed too; look up only those that the model has.
     """
     prefix = scope or (spec.backbone if spec.is_detector else spec.name)
     entries = [*_backbone(spec, prefix)]
@@ -248,7 +248,7 @@ def _head(head: str, repeats: int, levels: range) -> Named:
 
 
 def _mask_head(levels: range) -> Named:
-    """As the authors' code names them in a process that builds one model; no weights were published."""
+    """Names from the authors' code in a process that builds one model; no weights were published."""
     convs = _numbered("segmentation_head/conv2d_transpose")
     for position, level in enumerate(reversed(levels[:-1])):
         yield f"segment_p{level}_conv", next(convs), _CONV

@@ -1,7 +1,7 @@
-"""timm's and effdet's weights: `.safetensors` files, or folders as the Hugging Face hub gives them.
+"""timm's and effdet's weights: `.safetensors` files, or folders from the Hugging Face hub.
 
-timm numbers blocks by the stages of its own definitions (`blocks.2.0`), which do not always follow ours;
-the file's own numbers, in order, are the blocks.
+timm numbers blocks by the stages of its own definitions (`blocks.2.0`), which can differ from effkeras'
+stages. The blocks are therefore taken in the order of the file's numbers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _EPSILON: Mapping[Padding, float] = {"same": 1e-3, "symmetric": 1e-5}
 
 
 def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) -> NamedSource:
-    """Opens a state dict; EffkerasError when nothing says how the network pads.
+    """Opens a state dict; EffkerasError if the padding of the network is unknown.
 
-    timm's `tf_` models pad like TensorFlow and have batch normalisation's epsilon 1e-3, all others pad as
-    PyTorch does and have 1e-5, under the same names and shapes. The file's or folder's name or a
-    `config.json` beside it tells which, else the caller.
+    timm's `tf_` models pad like TensorFlow, with batch norm epsilon 1e-3; all others pad like PyTorch, with
+    1e-5, under the same names and shapes. The name of the file or folder, or a `config.json` beside it, tells
+    which; otherwise `padding` must.
     """
     file = path / "model.safetensors" if path.is_dir() else path
     arrays = TorchArrays(file)
@@ -46,7 +46,7 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
 
 
 class TorchArrays:
-    """A safetensors file's arrays, without the counters of batch normalisations."""
+    """The arrays of a safetensors file, without the counters of batch norms."""
 
     kind = "timm or effdet safetensors"
 
@@ -72,7 +72,7 @@ class TorchArrays:
 
 
 def _check_effdet(file: Path, names: set[str]) -> None:
-    """effdet's own `efficientdet_` models have no biases before norms, and pools that pad evenly."""
+    """Rejects effdet's own `efficientdet_` models: no biases before norms, and pools that pad evenly."""
     if "class_net.predict.conv_pw.weight" in names and "class_net.conv_rep.0.conv_pw.bias" not in names:
         raise EffkerasError(
             f"{file} is an effdet model that pads as PyTorch does, also in its pyramid, which cannot be "
@@ -110,7 +110,7 @@ def _config(file: Path) -> Mapping[str, Any]:
 
 
 def _demands(config: Mapping[str, Any], padding: Padding) -> Demands:
-    """What timm's `pretrained_cfg` says of the pixels, and what its networks are built with."""
+    """The pixel statistics in timm's `pretrained_cfg`, and the padding and epsilon of its networks."""
     trained = config.get("pretrained_cfg", config)
     trained = trained if isinstance(trained, dict) else {}
     mean, std = _pixels(trained.get("mean")), _pixels(trained.get("std"))
@@ -137,7 +137,7 @@ Kernel = Literal["conv", "depthwise", "linear"]
 
 
 def torch_entries(spec: ModelSpec, names: Iterable[str]) -> dict[tuple[str, str], Entry]:
-    """Where each of our weights lies in a state dict with these names.
+    """The place of each effkeras weight in a state dict with these names.
 
     Raises EffkerasError for a network that timm lacks, and for a dict with other blocks.
     """
@@ -172,7 +172,7 @@ def _matches(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _block(block: Block, scope: str) -> Entries:
-    """timm's four kinds of blocks name their layers differently."""
+    """Names of a block's layers; they differ between timm's four kinds of blocks."""
     name, stage = block.name, block.stage
     norms = (f"{scope}.bn{index}" for index in itertools.count(1))
     if stage.fused:
@@ -209,7 +209,7 @@ def _grouped(ours: str, theirs: str, groups: int) -> Entries:
 
 
 def _top(network: BlockNetwork, last_stage: str) -> Entries:
-    if network.hidden:  # MobileNetV3: the head's convolution counts as a block, the next one has no norm
+    if network.hidden:  # MobileNetV3: timm counts the head's convolution as a block; the next has no norm
         yield from _conv("head", f"{last_stage}.conv", f"{last_stage}.bn1")
         yield from _weights("hidden_conv", "conv_head", "conv")
     else:

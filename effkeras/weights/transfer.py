@@ -1,6 +1,6 @@
-"""Weights for another model than the one they were saved from.
+"""Loads weights into another model than the one they were saved from.
 
-A classifier's weights load into the backbone of a detector. A class predictor takes the weights of the
+A classifier's weights load into the backbone of a detector. A class predictor gets the weights of the
 classes that both models name.
 """
 
@@ -20,7 +20,7 @@ from effkeras.weights.formats import Padding, Source, Wanted, open_source
 
 
 def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tuple[Source, bool]:
-    """Opens weights for a model; True beside them says that a classifier's go into a detector's backbone.
+    """Opens weights for a model; returns True with them if they are a classifier's for a detector's backbone.
 
     Raises EffkerasError like `open_source`.
     """
@@ -42,7 +42,7 @@ def _holds_any(source: Source, spec: ModelSpec) -> bool:
 
 
 def _classifiers_source(path: Path, spec: ModelSpec, padding: Padding | None) -> Source | None:
-    """The file read as weights of the classifier on the detector's backbone; None when they do not fit it."""
+    """Opens the file as a classifier on the detector's backbone; None if the weights do not fit it."""
     try:
         classifier = zoo.spec(spec.backbone).replace(network=spec.network)
     except EffkerasError:
@@ -81,11 +81,11 @@ def by_class_name(
     Args:
         wanted: the weight.
         value: the weight in the file, (..., anchors * classes); a classifier counts as one anchor.
-        start: the weight in the model; classes that the file lacks keep it.
+        start: the weight in the model; classes that the file lacks keep its values.
         names: class names of the file and of the model.
 
     Returns:
-        The weight in the shape of `start`; None when the models share no class, or for a mask predictor.
+        The weight in the shape of `start`; None if the models share no class, or for a mask predictor.
     """
     theirs, ours = map(class_keys, names)
     if theirs == ours and value.shape == start.shape:
@@ -103,7 +103,7 @@ def by_class_name(
 
 
 def _apart(array: np.ndarray, classes: int) -> np.ndarray | None:
-    """(..., anchors * classes) as (..., anchors, classes)."""
+    """Reshapes (..., anchors * classes) to (..., anchors, classes)."""
     if array.shape[-1] % classes:
         return None
     return array.reshape(*array.shape[:-1], -1, classes)
