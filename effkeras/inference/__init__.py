@@ -1,1 +1,1 @@
-"""Inference: predictors for models and artifacts, prediction, evaluation, comparison, video."""
+"""Inference: predictors for models and artifacts, prediction, evaluation, comparison and video."""

@@ -1,4 +1,4 @@
-"""How much of a metric one model loses against another on the same images, with a confidence interval."""
+"""The drop of a metric between two models on the same images, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _METRICS = "metrics"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Measured:
-    """The metrics of a model on some images, and the outcomes by which it is compared with another.
+    """The metrics of a model on some images, and per-image outcomes for comparison with another model.
 
-    `outcomes` are those of the first task that has outcomes per image; None where no task has.
+    `outcomes` belong to the first task that has outcomes per image; None if no task has any.
     """
 
     metrics: dict[str, float]
     outcomes: Outcomes | None = None
 
     def save(self, file: Path) -> None:
-        """Writes a .npz file; EffkerasError when it cannot be written."""
+        """Writes a .npz file; EffkerasError if it cannot be written."""
         kept = {f"{_METRICS}/{name}": np.array(value) for name, value in self.metrics.items()}
         if self.outcomes is not None:
             arrays = self.outcomes.arrays
@@ -41,7 +41,7 @@ class Measured:
 
     @classmethod
     def load(cls, file: Path) -> Measured:
-        """Reads what `save` wrote; others raise errors of `numpy.load`, or KeyError."""
+        """Reads a file written by `save`; other files raise errors of `numpy.load`, or KeyError."""
         with np.load(file) as kept:
             arrays = {name: kept[name] for name in kept.files}
         metrics = {name: float(value) for name, value in _below(_METRICS, arrays).items()}
@@ -82,8 +82,8 @@ def measure(
 def compare(before: Outcomes, after: Outcomes, *, resamples: int = RESAMPLES, seed: int = 0) -> Drop:
     """The drop from one model to another, with its paired bootstrap interval.
 
-    Images are drawn with replacement, the same for both models (Efron & Tibshirani 1993, chapter 13).
-    Raises EffkerasError when the outcomes are not of the same images.
+    The same images are drawn with replacement for both models (Efron & Tibshirani 1993, chapter 13).
+    Raises EffkerasError if the outcomes belong to different images or metrics.
     """
     if (before.metric, before.images) != (after.metric, after.images):
         raise EffkerasError(
@@ -101,6 +101,6 @@ def compare(before: Outcomes, after: Outcomes, *, resamples: int = RESAMPLES, se
 
 
 def _below(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with `name` and a slash, without these."""
+    """The arrays whose names begin with `name` and a slash; the prefix is removed."""
     start = f"{name}/"
     return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}

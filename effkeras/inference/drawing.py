@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-# Distinguishable for most kinds of colour vision (Okabe and Ito 2008).
+# Distinguishable with most kinds of colour vision (Okabe and Ito 2008).
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
 MASK_OPACITY = 0.6
 _CORNER, _LINE = 4, 16
@@ -16,9 +16,9 @@ _CORNER, _LINE = 4, 16
 
 @dataclass(eq=False, slots=True)
 class Drawing:
-    """An image and what is drawn onto it: masks lie below bounding boxes, whatever is added first.
+    """An image and the drawings on it: masks are always below bounding boxes.
 
-    `pixels` is uint8 (h, w, 3). Masks, boxes and lines of text are in its pixels.
+    `pixels` is uint8 (h, w, 3). Coordinates of masks, boxes and text refer to its pixels.
     """
 
     pixels: np.ndarray
@@ -31,15 +31,15 @@ class Drawing:
         self._masks.append((inside, PALETTE[colour % len(PALETTE)]))
 
     def add_box(self, box: Sequence[float], text: str, colour: int) -> None:
-        """A bounding box (ymin, xmin, ymax, xmax) with a label."""
+        """Adds a bounding box (ymin, xmin, ymax, xmax) with a label."""
         self._boxes.append((box, text, PALETTE[colour % len(PALETTE)]))
 
     def add_line(self, text: str) -> None:
-        """A line of text in the upper left corner."""
+        """Adds a line of text in the upper left corner."""
         self._lines.append(text)
 
     def render(self) -> np.ndarray:
-        """The drawn image, uint8; a small one is enlarged, so that labels stay readable."""
+        """The image with all drawings, uint8; a small one is enlarged to keep labels readable."""
         image = Image.fromarray(self._tinted())
         factor = max(1, round(384 / max(image.size)))
         size = image.width * factor, image.height * factor

@@ -1,4 +1,4 @@
-"""Measures a model on labelled images; a Keras model and its artifacts go through the same code."""
+"""Evaluates models on labelled images, with the same code for a Keras model and its artifacts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 32
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """Images as a network takes them: float32 (B, H, W, 3), and how each was placed there."""
+    """Images as network input, float32 (B, H, W, 3), and the placement of each in the input."""
 
     records: list
     pixels: np.ndarray
@@ -33,7 +33,7 @@ class Batch:
 class Evaluation:
     """The metrics of a model on some images, and the judges that computed them, by task.
 
-    Images that cannot be used are left out.
+    Unusable images are left out.
     """
 
     metrics: dict[str, float]
@@ -41,12 +41,12 @@ class Evaluation:
 
 
 def headline(spec: ModelSpec) -> str:
-    """The metric that a model is judged by first."""
+    """The main metric of a model: that of its first task."""
     return headlines(spec)[0]
 
 
 def headlines(spec: ModelSpec) -> tuple[str, ...]:
-    """The metrics that a model is judged by, one for each task."""
+    """The main metrics of a model, one per task."""
     return tuple(task.metric for task in tasks_of(spec).values())
 
 
@@ -57,17 +57,17 @@ def evaluate(
 
     Args:
         predictor: a Keras model or an artifact.
-        data: images with boxes for a detector, read with their masks when it segments; with one class
-            each for a classifier. Its classes are matched with the model's: by name, whatever their order.
+        data: images with boxes for a detector, read with their masks if it segments; images with one class
+            each for a classifier. Its classes are matched with the model's by name, in any order.
         limit: measure on the first `limit` images only.
         title: the text of the progress bar.
 
     Returns:
-        A detector's COCO metrics (`AP`, `AP50`, ...), of masks `mIoU` and `pixels` (the share with the
-        right class), judged in the pixels of the images; a classifier's `top1` and `top5`; all in 0..1.
+        A detector's COCO metrics (`AP`, `AP50`, ...); for masks `mIoU` and `pixels` (the share with the
+        right class), measured at the resolution of the images; a classifier's `top1` and `top5`; all 0..1.
 
     Raises:
-        EffkerasError: the model and the data do not fit, or too many images cannot be read.
+        EffkerasError: the model and the data do not fit, or too many images are unreadable.
     """
     return evaluate_in_detail(predictor, data, limit=limit, title=title).metrics
 
@@ -75,15 +75,15 @@ def evaluate(
 def evaluate_in_detail(
     predictor: Predictor, data: LabelledData, *, limit: int | None = None, title: str = "evaluating"
 ) -> Evaluation:
-    """`evaluate`, with what the metrics are made of."""
+    """Like `evaluate`, but also returns the judges."""
     data = matched(data, predictor.spec)
     return _evaluated(predictor, data, _batches(predictor.spec, data.records[:limit], title))
 
 
 def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> dict[str, float]:
-    """`evaluate` for images that are there already: records of `data`, placed for the predictor's input.
+    """Like `evaluate`, for images in memory: records of `data`, placed for the predictor's input.
 
-    The data is in the model's classes: see `effkeras.data.classes.matched`.
+    The data must be in the model's classes: see `effkeras.data.classes.matched`.
     """
     return _evaluated(predictor, data, batches).metrics
 

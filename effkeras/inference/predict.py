@@ -1,4 +1,4 @@
-"""Predictions for images and videos, as plain records and as drawings."""
+"""Predictions for images and videos, as records and as drawings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from effkeras.support.files import whole_file
 
 
 def images_in(path: Path) -> list[Path]:
-    """The image itself, or all images in a folder, sorted. EffkerasError when there is none."""
+    """The image itself, or all images in a folder, sorted. EffkerasError if there are none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -33,13 +33,13 @@ def images_in(path: Path) -> list[Path]:
 
 
 def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> Iterator[dict[str, Any]]:
-    """One record an image, in order.
+    """Yields one record per image, in order.
 
     A detector's record has `image` and `detections`, each with `label`, `class`, `score` and `box`
-    (ymin, xmin, ymax, xmax in image pixels). One that segments has `masks`, for every class but the first
-    (the background) that was found, with `label`, `class`, `pixels` and `segmentation` (COCO's run lengths
-    in the image's size). A classifier's has the five likeliest `classes`. An image that cannot be read is
-    reported and left out, unless it is the only one: then EffkerasError.
+    (ymin, xmin, ymax, xmax in image pixels). With segmentation it has `masks`, one for each class found
+    except the first (the background), with `label`, `class`, `pixels` and `segmentation` (COCO's run
+    lengths at the image's size). A classifier's has the five most likely `classes`. An unreadable image is
+    reported and skipped; if it is the only one, it raises EffkerasError.
     """
     describe = _describe_with(predictor, min_score)
     for path in paths:
@@ -50,17 +50,17 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
                 raise
             note(f"skipped: {error}")
             continue
-        # "picture" is the name of "image" in the version before.
+        # "picture" is the previous version's name of "image".
         yield {"image": str(path), "picture": str(path), **describe(image)}
 
 
 def predict_video(
     predictor: Predictor, video: Video, min_score: float, every: int = 1
 ) -> Iterator[tuple[Frame, dict[str, Any]]]:
-    """Every frame of a video with a record, in order.
+    """Yields every frame of a video with a record, in order.
 
-    A record is like an image's, with `video`, `frame` (its number, from 0) and `time` (seconds) in place of
-    `image`. The predictor runs on every `every`-th frame; the others get the record of the last such frame.
+    A record is like an image's, with `video`, `frame` (its number, from 0) and `time` (seconds) instead of
+    `image`. The predictor runs on every `every`-th frame; other frames repeat the last record.
     """
     describe = _describe_with(predictor, min_score)
     record: dict[str, Any] = {}
@@ -86,14 +86,14 @@ def _describe_with(predictor: Predictor, min_score: float) -> Callable[[np.ndarr
 
 
 def draw(record: dict[str, Any], out: Path) -> None:
-    """Draws a record of `predict` onto its image and writes that to `out`."""
+    """Draws a record of `predict` on its image and writes the result to `out`."""
     image = Image.fromarray(drawn(record, read_image(Path(record["image"]))))
     with whole_file(out) as temporary:
         image.save(temporary)
 
 
 def drawn(record: dict[str, Any], pixels: np.ndarray) -> np.ndarray:
-    """An image, uint8 (h, w, 3), with its record drawn on it; a small one is enlarged."""
+    """An image, uint8 (h, w, 3), with its record drawn on it; a small image is enlarged."""
     drawing = Drawing(pixels)
     for task in TASKS.entries().values():
         task.draw(record, drawing)

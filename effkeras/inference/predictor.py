@@ -1,6 +1,6 @@
-"""Predictors: a Keras model or an artifact behind one call.
+"""Predictors: one interface to run a Keras model or an artifact.
 
-A module of `effkeras.inference.artifacts` adds a file format.
+Each module of `effkeras.inference.artifacts` adds a file format.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Predictor(Protocol):
-    """A model with its definition, whatever runs it."""
+    """A model with its definition, independent of the runtime."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -32,9 +32,9 @@ class Predictor(Protocol):
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255.
 
-        A detector gives `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), for masks
-        `mask_logits` (B, h, w, mask classes); a classifier gives `probabilities` (B, classes). An artifact
-        with its own NMS inside gives `detection_boxes` (B, M, 4), `detection_scores` and
+        A detector returns `class_logits` (B, N, classes) and `box_deltas` (B, N, 4), for masks
+        `mask_logits` (B, h, w, mask classes); a classifier returns `probabilities` (B, classes). An artifact
+        with built-in NMS returns `detection_boxes` (B, M, 4), `detection_scores` and
         `detection_classes` (B, M) and `num_detections` (B,) instead of the heads.
         """
 
@@ -59,7 +59,7 @@ class KerasPredictor:
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
-    """The outputs of a model's call as a `Predictor` returns them: float32 by name."""
+    """Converts the outputs of a model's call to those of a `Predictor`: float32 by name."""
     if not isinstance(outputs, dict):
         outputs = {model.output_names[0]: outputs}
     return {name: np.asarray(value, np.float32) for name, value in outputs.items() if name != AUXILIARY}
@@ -67,7 +67,7 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFormat:
-    """A file format of artifacts: `is_one` says whether a path is of the format, `open` makes its predictor.
+    """A file format of artifacts: `is_one` recognises a path, and `open` returns its predictor.
 
     `open` raises EffkerasError for a file that is missing, corrupt or not exported by effkeras.
     """
@@ -80,9 +80,9 @@ ARTIFACTS: Registry[ArtifactFormat] = Registry("artifact format", "effkeras.infe
 
 
 def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
-    """The predictor for an artifact that effkeras exported, or for what `open_model` takes.
+    """The predictor for an artifact exported by effkeras, or for any source that `open_model` accepts.
 
-    Raises EffkerasError when it is missing or corrupt, or when `weights` are given for an artifact.
+    Raises EffkerasError if the source is missing or corrupt, or if `weights` are given for an artifact.
     """
     path = Path(source)
     artifact = next((one for one in ARTIFACTS.entries().values() if one.is_one(path)), None)

@@ -1,6 +1,6 @@
-"""A task: what a head of a model predicts, and the registry of all tasks.
+"""Tasks: what each head of a model predicts, and the registry of all tasks.
 
-A module of `effkeras.inference.tasks` adds a task; predict, evaluate and compare find it by the definition.
+Each module of `effkeras.inference.tasks` adds a task; a definition determines the tasks of its model.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from effkeras.support.registry import Registry
 Outputs = Mapping[str, np.ndarray]
 Record = DetectionRecord | ClassificationRecord
 
-# From the outputs for an image, and its placement in the input, to a task's part of the predict record.
+# From the outputs for an image and its placement in the input to the task's part of the predict record.
 Describe = Callable[[Outputs, Placement], dict[str, Any]]
-# A model's metric when each image counts as often as the weights (images,) say.
+# A model's metric, given a weight for each image (images,).
 WeightedMetric = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
-    """A model's results on each of some images: its metric for any weighting of the images.
+    """A model's results on each of some images; they give the metric for any weighting of the images.
 
     `weighted` computes the metric from `arrays`.
     """
@@ -41,12 +41,12 @@ class Outcomes:
 
     @property
     def value(self) -> float:
-        """The metric, each image counted once."""
+        """The metric with equal weights."""
         return self.weighted(np.ones(self.images))
 
 
 class Judge(Protocol):
-    """Compares a model's outputs with the ground truth, image by image, and measures the model."""
+    """Compares a model's outputs with the ground truth, image by image, and computes metrics."""
 
     def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
         """Compares the outputs for one image; the arrays have no batch dimension."""
@@ -55,13 +55,13 @@ class Judge(Protocol):
         """The metrics by name, 0..1."""
 
     def outcomes(self) -> Outcomes | None:
-        """The results per image; None for a task whose metric is not computed from those."""
+        """The results per image; None if the task's metric is not computed from such results."""
 
 
 class Task(ABC):
-    """What one head of a model predicts: predict records, metrics, drawing and comparison.
+    """The prediction of one head of a model: predict records, metrics, drawing and comparison.
 
-    `metric` is the name of the metric that decides.
+    `metric` is the name of the main metric.
     """
 
     metric: str
@@ -80,10 +80,10 @@ class Task(ABC):
 
     @abstractmethod
     def judge(self, spec: ModelSpec, data: LabelledData) -> Judge:
-        """A judge for data in the model's classes."""
+        """Creates a judge for data in the model's classes."""
 
     def outcomes(self, arrays: Mapping[str, np.ndarray]) -> Outcomes:
-        """The outcomes that have these `arrays`."""
+        """Outcomes from these `arrays`."""
         raise NotImplementedError(f"{self.metric} has no outcome per image")
 
 
@@ -91,12 +91,12 @@ TASKS: Registry[Task] = Registry("task", "effkeras.inference.tasks")
 
 
 def tasks_of(spec: ModelSpec) -> dict[str, Task]:
-    """The tasks of a model by name, one for each head."""
+    """The tasks of a model by name, one per head."""
     return {name: task for name, task in TASKS.entries().items() if task.applies(spec)}
 
 
 def label_of(spec: ModelSpec, index: int) -> str:
-    """A class's name; its category id or index when the definition has no names."""
+    """A class's name; its category id or index if the definition has no names."""
     if spec.labels:
         return spec.labels[index]
     return str(spec.category_ids[index]) if spec.category_ids else str(index)

@@ -1,4 +1,4 @@
-"""Videos, read and written frame by frame through PyAV (FFmpeg), which is optional."""
+"""Reads and writes videos frame by frame through PyAV (FFmpeg), an optional dependency."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SUFFIXES = frozenset(
 )
 _WAY_OUT = "replace the file"
 _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", re.ASCII)
-_MISSED = 1  # frames that a container may promise too many
+_MISSED = 1  # a container may state this many frames too many
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """One image of a video.
+    """One frame of a video.
 
-    `number` counts from 0 in the order they are shown, `time` is in seconds as the file states it, `pixels`
-    is uint8 (height, width, 3), RGB, turned the way the file says.
+    `number` counts from 0 in display order, `time` is in seconds as stated in the file, `pixels` is uint8
+    (height, width, 3), RGB, rotated as the file states.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Video:
-    """An open video; iterating decodes it once, from its start."""
+    """An open video; iteration decodes it once, from the start."""
 
     path: Path
     container: Any
@@ -48,17 +48,17 @@ class Video:
 
     @property
     def rate(self) -> Fraction:
-        """Frames per second, on average."""
+        """Mean number of frames per second."""
         return self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
 
     @property
     def frames(self) -> int | None:
-        """How many frames the file promises; None when it does not say."""
+        """The number of frames that the file states; None if it states none."""
         promised = self.stream.frames or round(_duration(self.stream) * self.rate)
         return promised or None
 
     def __iter__(self) -> Iterator[Frame]:
-        """Raises EffkerasError at the frame where the file is damaged, and at the end if it is cut short."""
+        """Raises EffkerasError at the frame where the file is damaged, or at the end if it is truncated."""
         number, end = 0, 0.0
         with _explained(self.path, lambda: f"damaged at frame {number}; {_WAY_OUT}"):
             for decoded in self.container.decode(self.stream):
@@ -73,7 +73,7 @@ class Video:
 def open_video(path: Path) -> Iterator[Video]:
     """Opens a video file.
 
-    Raises EffkerasError when PyAV is not installed, or the file is missing, no video or damaged.
+    Raises EffkerasError if PyAV is not installed, or the file is missing, not a video or damaged.
     """
     av = _pyav()
     if not path.is_file():
@@ -90,10 +90,10 @@ def open_video(path: Path) -> Iterator[Video]:
 
 @contextlib.contextmanager
 def write_video(path: Path, like: Video) -> Iterator[Callable[[float, np.ndarray], None]]:
-    """Writes an MP4 (H.264), whole or not at all: yields what adds a frame, given its time and its pixels.
+    """Writes an MP4 (H.264); yields a function that adds a frame, given its time and its pixels.
 
-    Frames keep the times they are given, in the clock of `like`. Pixels are uint8 (height, width, 3); all
-    frames get the size of the first, made even as the format needs it. There is no sound.
+    The file appears only when complete. Frames keep their times, in the time base of `like`. Pixels are uint8
+    (height, width, 3). All frames get the size of the first, made even as the format requires. No sound.
     """
     av = _pyav()
     with (
@@ -107,7 +107,7 @@ def write_video(path: Path, like: Video) -> Iterator[Callable[[float, np.ndarray
 
 
 class _Encoder:
-    """Opens its stream with the first frame, whose size it takes."""
+    """Opens its stream at the first frame and uses that frame's size."""
 
     def __init__(self, container: Any, like: Video):
         self._container = container
@@ -121,7 +121,7 @@ class _Encoder:
         frame = _pyav().VideoFrame.from_ndarray(np.ascontiguousarray(_even(pixels)), format="rgb24")
         frame = frame.reformat(self._stream.width, self._stream.height, "yuv420p")
         frame.time_base = self._clock
-        frame.pts = int(max(round(time / self._clock), self._next))  # two may be stated for the same moment
+        frame.pts = int(max(round(time / self._clock), self._next))  # two frames may state the same time
         self._next = frame.pts + 1
         self._container.mux(self._stream.encode(frame))
 
@@ -142,7 +142,7 @@ class _Encoder:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's name says that it is a video."""
+    """Whether a file has the suffix of a video."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -156,7 +156,7 @@ def _pyav() -> ModuleType:
 
 @contextlib.contextmanager
 def _explained(path: Path, what: Callable[[], str]) -> Iterator[None]:
-    """FFmpeg's errors as one line."""
+    """Turns FFmpeg's errors into one-line errors."""
     try:
         yield
     except _pyav().error.FFmpegError as error:
@@ -165,7 +165,10 @@ def _explained(path: Path, what: Callable[[], str]) -> Iterator[None]:
 
 
 def _refuse_short(video: Video, frames: int, end: float) -> None:
-    """Frames may be missing where a video was cut without encoding it again; then it promises less time."""
+    """Raises EffkerasError for a truncated video.
+
+    A video that was cut without re-encoding may lack frames, but then states a shorter duration.
+    """
     promised = _duration(video.stream)
     start = float((video.stream.start_time or 0) * video.stream.time_base)
     missing = round((start + promised - end) * video.rate) if promised else 0
@@ -175,7 +178,7 @@ def _refuse_short(video: Video, frames: int, end: float) -> None:
 
 
 def _duration(stream: Any) -> float:
-    """Seconds that a stream promises to last; 0 when it does not say, or says it in a way of its own."""
+    """The duration in seconds that a stream states; 0 if it states none, or in an unknown format."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     said = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))  # Matroska
@@ -183,11 +186,11 @@ def _duration(stream: Any) -> float:
 
 
 def _upright(decoded: Any) -> np.ndarray:
-    quarters = round(decoded.rotation / 90) % 4  # counter-clockwise, as numpy's
+    quarters = round(decoded.rotation / 90) % 4  # counter-clockwise, like numpy
     return np.ascontiguousarray(np.rot90(decoded.to_ndarray(format="rgb24"), quarters))
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:
-    """Height and width made even by repeating the last line: colour is stored at half the resolution."""
+    """Makes height and width even by repeating the last line: colour has half the resolution."""
     height, width = pixels.shape[:2]
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

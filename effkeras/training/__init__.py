@@ -1,1 +1,1 @@
-"""Training: settings, schedule, averaged weights, checkpoints, and the run folder they leave behind."""
+"""Training: settings, schedule, averaged weights, checkpoints and run folders."""

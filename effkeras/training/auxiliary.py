@@ -1,8 +1,8 @@
-"""The auxiliary head of cell networks: a second classifier, half way, that exists in training only.
+"""The auxiliary head of cell networks: a second classifier on a middle layer, for training only.
 
-Its loss reaches the early cells by a short way (NASNet paper, appendix A; weight 0.4). It is put on a
-model that is complete without it and whose weights it shares: what is saved, evaluated and exported is
-that model.
+Its loss reaches the early cells on a shorter path (NASNet paper, appendix A; weight 0.4). It is added to a
+model that is complete without it and shares that model's weights. Only that model is saved, evaluated and
+exported.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from effkeras.training.pipeline import without_autograph
 
 
 def auxiliary_weight(spec: ModelSpec) -> float:
-    """The weight of the auxiliary loss that the definition asks for; 0 where there is no such head."""
+    """The weight of the auxiliary loss in the definition; 0 if the model has no such head."""
     return 0.0 if spec.is_detector else spec.network.auxiliary_weight
 
 
 def with_auxiliary(model: keras.Model) -> keras.Model:
-    """A classifier together with its auxiliary head, to train both.
+    """A classifier together with its auxiliary head, for training both.
 
     Args:
-        model: a classifier of cells, as `effkeras.build` makes it. Its layers are shared, so what is trained
-            is this model; use it afterwards and forget the returned one.
+        model: a classifier of cells, as built by `effkeras.build`. Its layers are shared, so training the
+            returned model trains this one; keep this one and discard the returned one.
 
     Returns:
-        A model of the same input that gives a dict: the classifier's output under its own name,
+        A model with the same input that returns a dict: the classifier's output under its own name,
         `probabilities` or `scores`, and `auxiliary`, (B, classes) of the same kind.
 
     Raises:
-        EffkerasError: the model is no classifier of cells built by effkeras.
+        EffkerasError: the model is not a classifier of cells built by effkeras.
     """
     spec = spec_of(model)
     layer = "" if spec.is_detector else spec.network.auxiliary_layer
@@ -56,18 +56,18 @@ def with_auxiliary(model: keras.Model) -> keras.Model:
 def auxiliary_losses(
     model: keras.Model, loss: Callable[[], keras.losses.Loss], weight: float = 0.4
 ) -> dict[str, Any]:
-    """What `compile` needs beside the optimizer: `model.compile("adamw", **auxiliary_losses(...))`.
+    """Arguments of `compile` besides the optimizer: `model.compile("adamw", **auxiliary_losses(...))`.
 
     Args:
         model: a model of `with_auxiliary`.
-        loss: makes the loss that both outputs have.
-        weight: how much the auxiliary loss counts; the classifier's counts 1.
+        loss: creates the loss, once per output.
+        weight: the weight of the auxiliary loss; that of the classifier's loss is 1.
     """
     weights = {name: weight if name == AUXILIARY else 1.0 for name in model.output}
     return {"loss": {name: loss() for name in weights}, "loss_weights": weights}
 
 
 def auxiliary_targets(model: keras.Model, data: tf.data.Dataset) -> tf.data.Dataset:
-    """(pixels, labels) batches as (pixels, the same labels for both outputs)."""
+    """Turns (pixels, labels) batches into (pixels, the same labels for both outputs)."""
     names = list(model.output)
     return data.map(without_autograph(lambda pixels, labels: (pixels, dict.fromkeys(names, labels))))

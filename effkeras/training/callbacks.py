@@ -1,4 +1,4 @@
-"""Training callbacks: averaged weights, statistics of batch normalisation, hooks with their own state."""
+"""Training callbacks: averaged weights, batch norm momentum, and hooks with checkpointed state."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from effkeras.training.optimizers import vectors_of
 class AveragedWeights(keras.callbacks.Callback):
     """Averages the weights after every step: `average += (1 - d) * (weight - average)`.
 
-    The decay d is `min(decay, (1 + n) / (10 + n))` after n steps, so that a short training is not
-    averaged with its random start (EfficientNet reference code). Keras's own `use_ema` leaves batch
-    normalisation's statistics out.
+    The decay d is `min(decay, (1 + n) / (10 + n))` after n steps, so that the average of a short training
+    does not keep the random initial weights (EfficientNet reference code). Keras's own `use_ema` leaves out
+    the statistics of batch normalisation.
     """
 
     def __init__(self, model: keras.Model, decay: float):
@@ -27,7 +27,7 @@ class AveragedWeights(keras.callbacks.Callback):
         self._update = tf.function(self._step, autograph=False)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Averages once."""
+        """Updates the averages once."""
         steps = tf.cast(self.model.optimizer.iterations.value, tf.float32)
         self._update(steps)
 
@@ -37,23 +37,23 @@ class AveragedWeights(keras.callbacks.Callback):
             value.assign_add((1.0 - decay) * (vector.values() - value))
 
     def copy_to(self, model: keras.Model) -> None:
-        """Gives another model of the same definition the averaged weights."""
+        """Copies the averaged weights into another model of the same definition."""
         for value, vector in zip(self.values, vectors_of(averaged(model)), strict=True):
             vector.assign(value)
 
 
 def averaged(model: keras.Model) -> list[Any]:
-    """The weights that are averaged: all but random generators' states."""
+    """The weights to average: all but the states of random generators."""
     return [weight for weight in model.weights if "seed_generator" not in weight.path]
 
 
 class RisingMomentum(keras.callbacks.Callback):
-    """Averages a model's statistics with a momentum of `min(own, (1 + n) / (10 + n))` after n steps.
+    """Raises the momentum of batch normalisation to `min(own, (1 + n) / (10 + n))` after n steps.
 
-    Averages start at mean 0 and variance 1. A fixed momentum of 0.99 still holds a hundredth of that start
-    after 460 steps: ten times the true variance where that is 0.001, as in the heads of a detector. The
-    rising one, which averaged weights have too (`AveragedWeights`), forgets the start in a dozen
-    steps; from then on, statistics computed anew from training images gave no better metric.
+    Moving averages start at mean 0 and variance 1. With a fixed momentum of 0.99, a hundredth of that start
+    remains after 460 steps: ten times the true variance if that is 0.001, as in the heads of a detector. The
+    rising momentum, which `AveragedWeights` uses too, drops the start within a dozen steps. After that,
+    statistics computed anew from training images gave no better metric.
 
     The model is for training only: its momenta are variables, which cannot be saved.
     """
@@ -66,18 +66,18 @@ class RisingMomentum(keras.callbacks.Callback):
             norm.momentum = self._momenta[norm.momentum]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Sets the momenta for the step."""
+        """Sets the momenta for this step."""
         self.set(self.model.optimizer.iterations)
 
     def set(self, steps: Any) -> None:
-        """Sets the momenta for the step after so many; may run inside a graph."""
+        """Sets the momenta after `steps` finished steps; works inside a graph too."""
         steps = tf.cast(steps, tf.float32)
         for own, momentum in self._momenta.items():
             momentum.assign(tf.minimum(own, (1 + steps) / (10 + steps)))
 
 
 def norms_of(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
-    """The batch normalisations of a model and of the models in it."""
+    """The batch normalisation layers of a model and its nested models."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             yield layer
@@ -86,7 +86,7 @@ def norms_of(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
 
 
 class Hook(keras.callbacks.Callback):
-    """A callback whose state belongs to the training: checkpointed, and restored when it is resumed.
+    """A callback with state that is saved in checkpoints and restored on resume.
 
     Keras's own `self.model` may be a wrapper; `self.trained` is the model whose weights are trained.
     """
@@ -95,7 +95,7 @@ class Hook(keras.callbacks.Callback):
     total_steps: int
 
     def attach(self, model: keras.Model, total_steps: int) -> None:
-        """Called once, before a checkpoint is restored and before the first step; makes the state."""
+        """Called once, before a checkpoint is restored and before the first step; creates the state."""
         self.trained = model
         self.total_steps = total_steps
 
@@ -110,7 +110,7 @@ class Hook(keras.callbacks.Callback):
 class FitHook(Hook):
     """A hook that attaches itself to the model of `fit`, unless it was attached before.
 
-    The number of steps is then 0 where `fit` does not know it.
+    `total_steps` is then 0 if `fit` does not know the number of steps.
     """
 
     _is_own: bool = False

@@ -1,4 +1,4 @@
-"""Losses of every kind of model, and compiling a model with them and its optimizer."""
+"""Compiles models with the losses of their kind and their optimizer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from effkeras.training.settings import TrainSettings
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy against class numbers whose targets are smoothed (Szegedy et al. 2016, section 7).
+    """Cross-entropy with integer labels and label smoothing (Szegedy et al. 2016, section 7).
 
-    The true class's target is `1 - label_smoothing + label_smoothing / C`, that of the other C - 1 classes
-    `label_smoothing / C`; Keras's own sparse loss cannot smooth.
+    The target of the true class is `1 - label_smoothing + label_smoothing / C`, that of the other C - 1
+    classes `label_smoothing / C`. Keras's own sparse loss has no smoothing.
 
     Args:
         label_smoothing: 0 leaves the targets at 0 and 1.
@@ -40,12 +40,12 @@ class SmoothedCrossentropy(keras.losses.Loss):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The share of smoothing."""
+        """The amount of smoothing and the name."""
         return {"label_smoothing": self.label_smoothing, "name": self.name}
 
 
 def classifier_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """The loss to compile a classifier with; its targets are class numbers."""
+    """The loss for a classifier; its targets are class numbers."""
     if label_smoothing == 0:
         return keras.losses.SparseCategoricalCrossentropy()
     return SmoothedCrossentropy(label_smoothing)
@@ -54,7 +54,7 @@ def classifier_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
 def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
 
-    `steps` is the number of steps per epoch. A model `with_auxiliary` gets the losses of both outputs.
+    `steps` is the number of steps per epoch. A model of `with_auxiliary` gets losses for both outputs.
     """
     optimizer = _optimizer(settings, schedule_of(settings, steps))
     if spec.is_detector:
@@ -68,7 +68,7 @@ def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, st
 
 
 def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine:
-    """The learning rate over a training with `steps` steps per epoch."""
+    """The learning rate schedule of a training with `steps` steps per epoch."""
     return WarmupCosine(settings.learning_rate, int(settings.warmup_epochs * steps), settings.epochs * steps)
 
 

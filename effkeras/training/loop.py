@@ -1,4 +1,4 @@
-"""Trains a model on labelled images into a run folder, and resumes where it stopped."""
+"""Trains a model on labelled images into a run folder, and resumes interrupted trainings."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from effkeras.weights.loading import load_weights, open_weights
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to train, on what, how, and where to.
+    """A training: the model's definition, the data, the settings and the run folder.
 
-    `model` is for a detector on a Keras model of one's own, which its definition cannot build: training
+    `model` is only for a detector on a custom Keras model, which its definition alone cannot build: training
     starts from that model's weights, in a copy.
     """
 
@@ -43,16 +43,16 @@ class Job:
 
 
 def train(job: Job) -> keras.Model:
-    """Trains, or goes on training, and returns the model with averaged weights.
+    """Starts or resumes a training, and returns the model with averaged weights.
 
     The run folder then holds the model, its definition and labels, a checkpoint and the history of
-    validations. Training is the same to the bit whether or not it was interrupted.
+    validations. The result is bit-equal whether or not the training was interrupted.
 
     Raises:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
     """
     job = replace(job, spec=spec_for_data(job.spec, job.train))
-    if job.weights:  # they bring the preprocessing that they were trained with
+    if job.weights:  # the weights determine the preprocessing
         job = replace(job, spec=open_weights(job.spec, job.weights).spec)
     if job.validation is not None:
         job = replace(job, validation=matched(job.validation, job.spec))
@@ -62,7 +62,7 @@ def train(job: Job) -> keras.Model:
     keras.utils.set_random_seed(job.settings.seed)
     store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
     session = session_of(job, steps_per_epoch=max(1, len(store) // job.settings.batch))
-    run.start(job.spec, job.settings)  # after all that bad input could stop
+    run.start(job.spec, job.settings)  # after all checks of the input
     if session.is_finished():
         note(f"{run.folder} is already trained; delete the folder to train again")
     else:
@@ -71,13 +71,13 @@ def train(job: Job) -> keras.Model:
 
 
 def session_of(job: Job, steps_per_epoch: int) -> Session:
-    """The training's models, and where they are after an interruption."""
+    """The models of a training, restored from the checkpoint if there is one."""
     dtype = "mixed_bfloat16" if job.settings.mixed_precision else "float32"
     part = own_part(job.model, job.spec) if job.model is not None else None
     plain = build_spec(job.spec, dtype=dtype, part=part)
     if job.weights and not Run(job.out).checkpoint.is_file():
         load_weights(plain, job.weights)
-    final = build_spec(job.spec, part=part)  # plain float32, whatever precision is trained in
+    final = build_spec(job.spec, part=part)  # always float32, whatever the training precision
     if auxiliary_weight(job.spec):
         model = with_auxiliary(plain)
         models = TrainingModels(plain, model, final, partial(auxiliary_targets, model))
@@ -88,7 +88,7 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
 
 
 def freeze(model: keras.Model, what: str) -> None:
-    """Stops the training of a part: "backbone" or "none"; its batch normalisation keeps its statistics."""
+    """Freezes a part: "backbone" or "none"; its batch normalisation keeps its statistics."""
     if what == "none":
         return
     is_frozen = is_in_backbone(spec_of(model))

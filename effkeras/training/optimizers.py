@@ -1,8 +1,8 @@
-"""Optimizers and learning rates of a training.
+"""Optimizers and learning rate schedules.
 
-AdamW here updates many variables at once: it computes as Keras does, on a few long vectors. That is a tenth
-of the operators, which TensorFlow has to trace before the first step and to start in each; the first step
-comes two fifths sooner.
+The AdamW here updates many variables at once: it computes like Keras's, but on a few long vectors. That takes
+a tenth of the operators, all of which TensorFlow traces before the first step and launches in each step. The
+first step comes two fifths sooner.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * ops.where(step < self.warmup, rising, falling)
 
     def get_config(self) -> dict[str, Any]:
-        """The constants."""
+        """The schedule's constants."""
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
-# Values of a vector, unless one variable has more: large models would need all of their memory again.
+# Most values in a vector of several variables: longer ones would double the memory of large models.
 MOST = 2**22
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Vector:
-    """Variables that are handled as one float32 vector; `places` are theirs among all."""
+    """Variables that are handled as one float32 vector; `places` are their indices among all variables."""
 
     places: tuple[int, ...]
     variables: tuple[Any, ...]
 
     @property
     def sizes(self) -> list[int]:
-        """Values of each variable."""
+        """The number of values of each variable."""
         return [_size(one) for one in self.variables]
 
     def values(self) -> tf.Tensor:
@@ -61,7 +61,7 @@ class Vector:
         return self.flat([tf.convert_to_tensor(variable) for variable in self.variables])
 
     def flat(self, tensors: Sequence[Any]) -> tf.Tensor:
-        """A tensor for each variable, None for zeros, as one vector (n,)."""
+        """Concatenates one tensor per variable into one vector (n,); None stands for zeros."""
         rows = [
             tf.zeros(size) if tensor is None else tf.cast(tf.reshape(tensor, (size,)), tf.float32)
             for tensor, size in zip(tensors, self.sizes, strict=True)
@@ -69,13 +69,13 @@ class Vector:
         return tf.concat(rows, axis=0)
 
     def assign(self, values: tf.Tensor) -> None:
-        """Gives the variables their values (n,)."""
+        """Assigns the values (n,) to the variables."""
         for variable, row in zip(self.variables, tf.split(values, self.sizes), strict=True):
             variable.assign(tf.cast(tf.reshape(row, variable.shape), variable.dtype))
 
 
 def vectors_of(variables: Sequence[Any], alike: Callable[[Any], Any] = lambda _: True) -> Iterator[Vector]:
-    """Vectors that hold all variables, Keras's or TensorFlow's; those of one have the same `alike`."""
+    """Packs all variables, Keras's or TensorFlow's, into vectors; one vector has one value of `alike`."""
     for kind in dict.fromkeys(map(alike, variables)):
         places = [place for place, one in enumerate(variables) if alike(one) == kind]
         for chosen in _packed(places, variables):
@@ -100,16 +100,16 @@ def _size(variable: Any) -> int:
     return int(tf.TensorShape(variable.shape).num_elements())
 
 
-# Names of weights that weight decay leaves alone.
+# Names of weights without weight decay.
 UNDECAYED = ("bias", "gamma", "beta", "w0", "w1", "w2")
 _FIRST, _SECOND, _EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Part:
-    """Variables that are updated as one; `moments` are the averages of their gradients and of the squares.
+    """Variables updated together; `moments` are the moving averages of their gradients and the squares.
 
-    `counts` are the steps of each value where those differ.
+    `counts` are the steps of each value, if these differ.
     """
 
     vector: Vector
@@ -120,16 +120,16 @@ class _Part:
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class FlatAdamW(keras.optimizers.Optimizer):
-    """`keras.optimizers.AdamW` for variables that are always updated together; None is a gradient of zeros.
+    """`keras.optimizers.AdamW` for variables that are always updated together; a None gradient means 0.
 
     Args:
         learning_rate: a number or a schedule.
-        weight_decay: as a share of the learning rate; biases, batch normalisation's weights and those of
-            BiFPN's sums have none.
-        global_clipnorm: the longest gradient, over all variables; longer ones are shortened.
-        lazy: leave a value without a gradient as it is, its averages and its count of steps too. Where only
-            a part of the weights takes part in each step, Adam would otherwise go on moving the others, and
-            divide rare gradients by an average of mostly zeros: steps thirty times too long.
+        weight_decay: relative to the learning rate; not applied to biases, batch normalisation's weights
+            and BiFPN's fusion weights.
+        global_clipnorm: the largest norm of the gradient over all variables; larger ones are scaled down.
+        lazy: leave values without a gradient unchanged, including their moments and step counts. If each
+            step uses only a part of the weights, Adam would otherwise keep moving the others, and divide
+            rare gradients by an average of mostly zeros: steps thirty times too long.
     """
 
     def __init__(
@@ -146,14 +146,14 @@ class FlatAdamW(keras.optimizers.Optimizer):
         self._parts: list[_Part] = []
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Makes the averages, once."""
+        """Creates the moments, once."""
         if self.built:
             return
         super().build(list(variables))
         self._parts = [self._part(vector) for vector in vectors_of(variables, is_decayed)]
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """One step. Raises ValueError for other variables than it was built for, or in another order."""
+        """One step. Raises ValueError unless the variables are those of `build`, in the same order."""
         if trainable_variables is not None:
             self.build(trainable_variables)
             self._check_same(trainable_variables)
@@ -167,7 +167,7 @@ class FlatAdamW(keras.optimizers.Optimizer):
         self.iterations.assign_add(1)
 
     def get_config(self) -> dict[str, Any]:
-        """The constants."""
+        """The constructor's arguments."""
         kept = ("name", "learning_rate", "weight_decay", "global_clipnorm")
         whole = super().get_config()
         return {**{name: whole[name] for name in kept}, "lazy": self.lazy}
@@ -203,7 +203,7 @@ class FlatAdamW(keras.optimizers.Optimizer):
         part.vector.assign(values - rate * moves * change)
 
     def _moves(self, part: _Part, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """1 for each value that takes part in the step and 0 for others, and how many steps each has had."""
+        """1 for each value updated in this step and 0 for others, and each value's step count."""
         if part.counts is None:
             return tf.constant(1.0), tf.cast(self.iterations, tf.float32) + 1
         moves = tf.cast(gradient != 0, tf.float32)
@@ -211,12 +211,12 @@ class FlatAdamW(keras.optimizers.Optimizer):
 
 
 def is_decayed(variable: Any) -> bool:
-    """Whether weight decay acts on a variable."""
+    """Whether weight decay applies to a variable."""
     return variable.name not in UNDECAYED
 
 
 def _constrain(variables: Sequence[Any]) -> None:
-    """Models of others may have constraints."""
+    """Applies constraints of variables, which custom models may have."""
     for variable in variables:
         if getattr(variable, "constraint", None) is not None:
             variable.assign(variable.constraint(variable))

@@ -1,7 +1,7 @@
 """Training batches as a pure function of the step number.
 
-Which images a step sees, and how they are changed, follows from the seed and the step alone: a resumed
-training continues with exactly the batches that it would have seen.
+The images of a step, and their augmentation, depend only on the seed and the step: a resumed training
+continues with exactly the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from effkeras.graph.heads import MASK_STRIDE, mask_size
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """How batches are drawn: images per step, the seed, and the changes (None for none)."""
+    """Images per step, the seed, and the augmentation (None for none)."""
 
     size: int
     seed: int
@@ -35,9 +35,9 @@ class BatchSpec:
 def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, steps: range) -> tf.data.Dataset:
     """(pixels, targets) for each step of `steps`.
 
-    Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for a mask
-    `mask_logits`, int32 (B, h, w): each pixel's class, 255 where it is not to be learned; a classifier's
-    are int32 (B,). Each epoch visits every image once, in an order of its own.
+    Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for masks
+    `mask_logits`, int32 (B, h, w): each pixel's class, 255 for pixels to ignore; a classifier's are
+    int32 (B,). Each epoch visits every image once, in a different order.
     """
     to_targets = targets_of(spec, batches)
     read = _reader(store, spec)
@@ -55,14 +55,14 @@ def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, ste
 
 
 def without_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for `Dataset.map` that AutoGraph does not convert, as that takes seconds."""
+    """Exempts a function for `Dataset.map` from AutoGraph's conversion, which takes seconds."""
     return tf.autograph.experimental.do_not_convert(function)  # type: ignore[no-any-return]
 
 
 def targets_of(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
-    """What makes (pixels, targets), as `training_batches` gives them, of a batch of samples and seeds.
+    """The function that turns samples and seeds into (pixels, targets), as in `training_batches`.
 
-    It takes the fields of `effkeras.data.store.Sample`, each with the batch as first axis, and int32 (B, 2).
+    Its arguments are the fields of `effkeras.data.store.Sample`, each batched, and int32 seeds (B, 2).
     """
     return _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
 
@@ -94,7 +94,7 @@ def _reader(store: ImageStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[t
 
 
 def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
-    """Float pixels, with the mean colour outside the content, as `preprocess.fill` does it."""
+    """Float pixels with the mean colour outside the content, like `preprocess.fill`."""
     height, width = spec.input.size
     rows = tf.range(height)[None, :, None] < content[:, 0, None, None]
     columns = tf.range(width)[None, None, :] < content[:, 1, None, None]
@@ -127,9 +127,9 @@ def _matched(spec: ModelSpec) -> Callable[[Batch], dict[str, tf.Tensor]]:
 
 
 def mask_targets(labels: tf.Tensor) -> tf.Tensor:
-    """The class in the middle of each of the mask's pixels: uint8 (B, H, W) to int32 (B, h, w).
+    """The class at the centre of each mask pixel: uint8 (B, H, W) to int32 (B, h, w).
 
-    The mask may reach beyond the image, where nothing is to be learned.
+    The mask may extend beyond the image; pixels there are ignored in training.
     """
     height, width = labels.shape[1:]
     rows, columns = mask_size((height, width))

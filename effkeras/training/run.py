@@ -1,4 +1,4 @@
-"""A run folder: the files a training leaves behind and every command takes, and its checkpoint."""
+"""Run folders: the files of a training, which every command accepts, and the checkpoint."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Run:
 
     @property
     def labels(self) -> Path:
-        """Class names, one a line."""
+        """Class names, one per line."""
         return self.folder / "labels.txt"
 
     @property
     def checkpoint(self) -> Path:
-        """What an interrupted training resumes from."""
+        """The checkpoint from which an interrupted training resumes."""
         return self.folder / "checkpoint.npz"
 
     @property
@@ -61,14 +61,14 @@ class Run:
         return self.folder / "artifacts"
 
     def start(self, spec: ModelSpec, settings: TrainSettings) -> None:
-        """Creates the folder and writes what is known before the training."""
+        """Creates the folder and writes the definition, labels and settings before the training."""
         make_folder(self.folder)
         write_text(self.definition, spec.to_toml())
         write_text(self.labels, "".join(f"{label}\n" for label in spec.labels))
         write_text(self.settings, tomli_w.dumps(settings.to_table()))
 
     def check(self, spec: ModelSpec, settings: TrainSettings) -> None:
-        """Raises EffkerasError when the folder cannot be made, or holds a run of another kind."""
+        """Raises EffkerasError if the folder cannot be created, or holds a different run."""
         check_can_make(self.folder)
         if not (self.definition.is_file() and self.settings.is_file()):
             return
@@ -86,7 +86,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is: finished epochs, the best validation so far and when it was."""
+    """The progress of a training: finished epochs, the best validation score so far and its epoch."""
 
     epoch: int = 0
     best: float = float("-inf")
@@ -95,7 +95,7 @@ class Progress:
 
 
 def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) -> None:
-    """Writes all variables and the progress, whole or not at all."""
+    """Writes all variables and the progress; an interrupted write keeps the previous checkpoint."""
     arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(variables)}
     about = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with whole_file(path) as temporary:
@@ -105,7 +105,7 @@ def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) ->
 def load_checkpoint(path: Path, variables: Sequence[Any]) -> Progress:
     """Restores the variables and returns the progress.
 
-    Raises EffkerasError when the file is corrupt or from another model.
+    Raises EffkerasError if the file is corrupt or from another model.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:

@@ -1,4 +1,4 @@
-"""One process's part of a training: steps, averages, validations, checkpoints."""
+"""The training in one process: steps, averaged weights, validation, checkpoints."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def _unchanged(data: tf.data.Dataset) -> tf.data.Dataset:
 class TrainingModels:
     """The models of one training.
 
-    `model` is what `fit` trains: `plain` itself, or a model around it that shares its weights and takes
-    `targets`. `final` gets the averages of `plain`'s weights; it is what is validated and saved.
+    `model` is the model that `fit` trains: `plain` itself, or a model around it that shares its weights and
+    needs `targets`. `final` gets the averages of `plain`'s weights; it is validated and saved.
     """
 
     plain: keras.Model
@@ -48,7 +48,7 @@ class TrainingModels:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """On what, how, and where to a model is trained."""
+    """The definition, data, settings and run folder of a training."""
 
     spec: ModelSpec
     validation: LabelledData | None
@@ -58,12 +58,12 @@ class TrainingPlan:
 
     @property
     def steps(self) -> int:
-        """All steps of the training."""
+        """The number of steps of the whole training."""
         return self.settings.epochs * self.steps_per_epoch
 
 
 class Session:
-    """Trains to the end, however often it is interrupted; the same to the bit."""
+    """Trains to the end; results are bit-equal however often it is interrupted."""
 
     def __init__(self, plan: TrainingPlan, models: TrainingModels, hooks: Sequence[Hook] = ()):
         self.plan = plan
@@ -75,7 +75,7 @@ class Session:
         self._start()
 
     def _start(self) -> None:
-        """Compiles the model and restores what the run folder holds."""
+        """Compiles the model and restores the checkpoint in the run folder."""
         settings = self.plan.settings
         compile_for(self.model, self.plan.spec, settings, self.plan.steps_per_epoch)
         self.model.optimizer.build(self.model.trainable_variables)
@@ -112,7 +112,7 @@ class Session:
                     callbacks=[
                         FollowTraining(steps.stop, steps.start),
                         RisingMomentum(self.plain),
-                        *self.hooks,  # before the averages, which see what they leave
+                        *self.hooks,  # before the averages, which then include the hooks' changes
                         self.average,
                         _EpochEnd(self),
                         _Bar(bar, steps),
@@ -121,7 +121,7 @@ class Session:
                     verbose=0,
                 )
             except tf.errors.OpError:
-                store.check()  # an error inside tf.data reaches us as TensorFlow's own
+                store.check()  # an error inside tf.data arrives as a TensorFlow error
                 raise
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
@@ -143,7 +143,7 @@ class Session:
         note(_epoch_line(self.progress, settings, logs, metrics))
 
     def finish(self) -> keras.Model:
-        """Saves and returns the model: the best validated one with early stopping, else the last."""
+        """Saves and returns the model: with early stopping the best validated one, else the last."""
         if self.plan.settings.early_stop and self.run.model.is_file():
             load_weights_of(self.final, self.run.model)
             return self.final
@@ -165,9 +165,9 @@ class Session:
 
 
 def _try_losses(model: keras.Model, data: tf.data.Dataset) -> None:
-    """Losses of several outputs make variables when they are first called.
+    """Calls the losses once, because losses of several outputs create variables on the first call.
 
-    In the first step that would have TensorFlow trace the whole of it twice.
+    Without this, TensorFlow would trace the whole first step twice.
     """
     x, y = tf.nest.map_structure(_one_of_zeros, data.element_spec[:2])
     model.compute_loss(x, y, keras.tree.map_structure(_one_of_zeros, model.output))
@@ -188,7 +188,7 @@ class _EpochEnd(keras.callbacks.Callback):
 
 
 class _Bar(keras.callbacks.Callback):
-    """A progress bar over all steps; the first step, in which TensorFlow traces, says so."""
+    """A progress bar over all steps; it says when TensorFlow is tracing, before the first step ends."""
 
     def __init__(self, bar: Bar, steps: range):
         super().__init__()
@@ -201,7 +201,7 @@ class _Bar(keras.callbacks.Callback):
 
 
 def _score(spec: ModelSpec, metrics: dict[str, float], epoch: int) -> float:
-    """What early stopping looks at: the mean over the heads; without validation the last epoch is best."""
+    """The score for early stopping: the mean over the heads; without validation the last epoch is best."""
     found = [metrics[name] for name in headlines(spec) if name in metrics]
     return sum(found) / len(found) if found else float(epoch)
 

@@ -1,4 +1,4 @@
-"""How a model is trained, as data."""
+"""Settings of a training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from effkeras.support.tables import Table, read_toml, to_record, to_table
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Everything that shapes a training; stored in the run folder, and compared when it is resumed.
+    """All settings of a training; stored in the run folder, and compared when it is resumed.
 
-    `learning_rate` is the peak, for the batch size given. `ema` is the decay of the averaged weights.
-    `label_smoothing` is the share of a target that is spread over all classes. `patience` counts validations
-    without improvement before `early_stop` ends the training.
+    `learning_rate` is the peak, for the given batch size. `ema` is the decay of the averaged weights.
+    `label_smoothing` is the share of a target that is spread over all classes. `patience` is the number of
+    validations without improvement after which `early_stop` ends the training.
     """
 
     epochs: int = 30
@@ -44,14 +44,14 @@ class TrainSettings:
 
 
 def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
-    """Settings from a TOML file (or the defaults) with options given by hand on top."""
+    """Settings from a TOML file (or the defaults), overridden by the given options."""
     table = read_toml(path) if path else {}
     where = str(path) if path else "training options"
     return checked(to_record(TrainSettings, {**table, **overrides}, where), where)
 
 
 def checked(settings: TrainSettings, where: str) -> TrainSettings:
-    """The settings, refused when a value makes no sense."""
+    """The settings; EffkerasError for an invalid value."""
     above_zero: dict[str, Any] = {
         name: getattr(settings, name)
         for name in ("epochs", "batch", "learning_rate", "clip_norm", "patience", "validation_images")
@@ -67,7 +67,7 @@ def checked(settings: TrainSettings, where: str) -> TrainSettings:
 
 
 def difference(ours: TrainSettings, theirs: TrainSettings) -> str:
-    """The first setting in which two differ, as text; empty when they agree."""
+    """The first setting that differs, as text; empty if there is none."""
     for entry in dataclasses.fields(TrainSettings):
         before, now = getattr(theirs, entry.name), getattr(ours, entry.name)
         if before != now:

@@ -1,4 +1,4 @@
-"""Trains on from a model's own weights: what a step of compression does after it has changed the model."""
+"""Fine-tunes a model from its own weights, after a compression step has changed it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _itself(model: keras.Model) -> keras.Model:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TuneJob:
-    """What to train on, on what, how, and where to.
+    """A fine-tuning: the model, the data, the settings and the output folder.
 
-    `model` may be any Keras model with the outputs of `spec`. `hooks` take part in the training. `wrap` gives
-    the model that `fit` trains instead, around the one that it is given and with its weights.
+    `model` may be any Keras model with the outputs of `spec`. `hooks` take part in the training. `wrap`
+    returns a model around its argument, with the same weights; `fit` then trains that model.
     """
 
     model: keras.Model
@@ -42,10 +42,10 @@ class TuneJob:
 
 
 def tune(job: TuneJob) -> keras.Model:
-    """Trains, or goes on training, and returns a new model with averaged weights; `job.model` stays.
+    """Starts or resumes fine-tuning, and returns a new model with averaged weights; `job.model` is unchanged.
 
-    The folder `out` then holds the model and a checkpoint. Training is the same to the bit whether or not it
-    was interrupted.
+    The folder `out` then holds the model and a checkpoint. The result is bit-equal whether or not the
+    training was interrupted.
 
     Raises:
         EffkerasError: another training in the folder, data that do not fit, an unwritable folder.
@@ -66,7 +66,7 @@ def tune(job: TuneJob) -> keras.Model:
 
 
 def copy_of(model: keras.Model) -> keras.Model:
-    """A model of the same layers and weights, sharing nothing."""
+    """A model with the same layers and weights that shares nothing with the original."""
     with deep_graphs():
         copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())

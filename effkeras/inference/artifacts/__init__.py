@@ -1,1 +1,1 @@
-"""What opens an exported artifact: one module per file format."""
+"""Formats of exported artifacts: one module per file format opens and runs it."""

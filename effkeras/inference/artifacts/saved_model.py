@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 DEFINITION = "assets/model.toml"
 LABELS = "assets/labels.txt"
-DEFAULT = "serving_default"  # the signature that TensorFlow Serving calls when a request names none
+DEFAULT = "serving_default"  # the signature that TensorFlow Serving calls by default
 RAW = "raw"
 
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A SavedModel of ours: a `Predictor`, and its other signatures by name.
+    """A SavedModel exported by effkeras: a `Predictor`, and its other signatures by name.
 
-    `loaded` keeps the weights alive, which the signatures do not.
+    `loaded` keeps the weights alive; the signatures alone do not.
     """
 
     spec: ModelSpec
@@ -35,7 +35,7 @@ class SavedModel:
 
     @classmethod
     def open(cls, folder: Path) -> SavedModel:
-        """Opens a folder; EffkerasError when it is corrupt or was not exported by effkeras."""
+        """Opens a folder; EffkerasError if it is corrupt or was not exported by effkeras."""
         spec = definition_of(folder)
         with quiet():
             import tensorflow as tf
@@ -54,7 +54,7 @@ class SavedModel:
         return self.answer(RAW, pixels)
 
     def answer(self, signature: str, value: Any) -> dict[str, np.ndarray]:
-        """The outputs of a signature for its one input."""
+        """The outputs of a signature, given its single input."""
         import tensorflow as tf
 
         call = self.loaded.signatures[signature]
@@ -66,7 +66,7 @@ ARTIFACTS.register("saved_model")(ArtifactFormat(is_saved_model, SavedModel.open
 
 
 def definition_of(folder: Path) -> ModelSpec:
-    """The definition that the exporter put beside the graph; EffkerasError when there is none."""
+    """The definition that the exporter stored with the graph; EffkerasError if there is none."""
     file = folder / DEFINITION
     if not file.is_file():
         raise EffkerasError(

@@ -1,4 +1,4 @@
-"""LiteRT files (.tflite) as artifacts that can be run."""
+"""Runs LiteRT files (.tflite) that effkeras exported."""
 
 from __future__ import annotations
 

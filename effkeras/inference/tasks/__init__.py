@@ -1,1 +1,1 @@
-"""What models predict: one module per task."""
+"""Tasks: one module per kind of prediction."""

@@ -75,24 +75,24 @@ class ClassRanks:
 
     @classmethod
     def of(cls, scores: np.ndarray, labels: np.ndarray) -> ClassRanks:
-        """Of scores (images, classes) and true classes (images,)."""
+        """The ranks for scores (images, classes) and true classes (images,)."""
         own = np.take_along_axis(scores, labels[:, None], axis=-1)
         broken = np.isnan(scores).any(axis=-1)
         better = np.where(broken, np.inf, (scores > own).sum(axis=-1))
         return cls(better, np.maximum((scores == own).sum(axis=-1), 1))
 
     def top(self, count: int) -> np.ndarray:
-        """The share of each image, float64 (images,), that is right among the `count` best classes.
+        """The share of each image, float64 (images,), that is correct among the `count` best classes.
 
-        Classes that tie share the places that are left. The few steps of an 8-bit output make ties common,
-        and a constant output must be right by chance, not always or never.
+        Tied classes share the remaining places. The few steps of an 8-bit output make ties common, and a
+        constant output must be correct by chance, not always or never.
         """
         return np.clip((count - self.better) / self.tied, 0.0, 1.0)
 
 
 @dataclass(eq=False, slots=True)
 class _Judge:
-    """Accuracy among the 1 and the 5 best classes."""
+    """Top-1 and top-5 accuracy."""
 
     task: Classification
     found: list[ClassRanks] = field(default_factory=list)

@@ -58,7 +58,7 @@ TASKS.register("detection")(Detection())
 
 @dataclass(eq=False, slots=True)
 class DetectionJudge:
-    """COCO's metrics of bounding boxes; `found` are the detections by image id, in image pixels."""
+    """COCO's metrics of bounding boxes; `found` holds the detections by image id, in image pixels."""
 
     task: Detection
     decoder: Decoder

@@ -19,7 +19,7 @@ from effkeras.inference.task import TASKS, Describe, Judge, Outputs, Record, Tas
 
 
 class Segmentation(Task):
-    """One mask per class, in the size of the image."""
+    """One mask per class, at the size of the image."""
 
     metric = "mIoU"
 
@@ -36,7 +36,7 @@ class Segmentation(Task):
         return run
 
     def draw(self, record: Mapping[str, Any], drawing: Drawing) -> None:
-        """See `Task`. A mask has the colour that bounding boxes of its class have."""
+        """See `Task`. A mask has the same colour as bounding boxes of its class."""
         for one in record.get("masks", []):
             size = tuple(one["segmentation"]["size"])
             inside = pixels_of(RunLengths(np.array(one["segmentation"]["counts"])), size)
@@ -67,7 +67,7 @@ class _Judge:
         return self.confusion.metrics()
 
     def outcomes(self) -> None:
-        """The metric is computed from pixels of all images together."""
+        """None: the metric is computed from the pixels of all images together."""
 
 
 def _rows(labels: np.ndarray, spec: ModelSpec) -> list[dict[str, Any]]:
