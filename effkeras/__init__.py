@@ -1,7 +1,7 @@
-"""EfficientNet and EfficientDet in Keras 3: built, trained, compressed, exported, measured.
+"""EfficientNet and EfficientDet in Keras 3: build, train, compress, export, measure.
 
-`build`, `load`, `spec`, `list_models`, `compound` and `Regularization` are the whole public surface of the
-top level. Importing the package loads neither TensorFlow nor Keras.
+`build`, `load`, `spec`, `list_models`, `compound` and `Regularization` are the public API of the top level.
+Importing the package loads neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations

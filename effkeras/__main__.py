@@ -1,4 +1,4 @@
-"""`python -m effkeras` is the `effkeras` command."""
+"""Runs `python -m effkeras` as the `effkeras` command."""
 
 from effkeras.cli import main
 

@@ -1,4 +1,4 @@
-"""The `effkeras` command: finds the module of a verb and runs it."""
+"""The `effkeras` command: finds the module of a subcommand (verb) and runs it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from effkeras.support.console import BAD_INPUT
 from effkeras.support.errors import did_you_mean
 
-# Where modules of verbs lie. quantize and export lie above this package: only this module reaches them.
+# Packages with modules of verbs. quantize and export depend on effkeras; only this module refers to them.
 _PACKAGES = ("effkeras.commands", "effkeras.search.reporting", "quantize", "export")
 _VERB = re.compile(r'^VERB = Verb\(\s*"([^"\n]+)",\s*"([^"\n]+)",?\s*\)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The module of a verb, which has `main(argv) -> int` and reads its own options, and the verb's help."""
+    """The module of a verb, with `main(argv) -> int` that parses its own options, and the verb's help."""
 
     module: str
     help: str
 
 
 def commands() -> dict[str, Command]:
-    """The command of each verb, in the order of the verbs.
+    """The commands by verb, in alphabetical order.
 
-    A module is a command by a line `VERB = Verb("train", "train a model on labelled images")`. The line is
-    read as text, so that only the module of the verb that runs is imported.
+    A module is a command if it has a line `VERB = Verb("train", "train a model on labelled images")`. The
+    line is read as text, so that only the module of the requested verb is imported.
     """
     found = {}
     for name in _PACKAGES:

@@ -1,1 +1,1 @@
-"""One module for each verb of the `effkeras` command; `main(argv)` parses and runs it."""
+"""One module per verb of the `effkeras` command; `main(argv)` parses the options and runs it."""

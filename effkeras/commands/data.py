@@ -1,4 +1,4 @@
-"""`effkeras data digits OUT`: the labelled images that ship with scikit-learn, as a data set."""
+"""`effkeras data digits OUT`: writes scikit-learn's labelled digit images as a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`effkeras eval MODEL --data DIR`: the same metric for a model and for its artifacts."""
+"""`effkeras eval MODEL --data DIR`: computes the same metrics for a model and its artifacts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _record(model: Path, split: str, count: int, metrics: dict[str, float]) -> None:
-    """Measurements of a run, or of an artifact inside one, are kept in its folder."""
+    """Appends the metrics of a run, or of an artifact in a run folder, to the run's results."""
     is_run = (model / "model.toml").is_file()
     folder = model if is_run else model.resolve().parent.parent
     if not (folder / "model.toml").is_file():

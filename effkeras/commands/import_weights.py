@@ -1,4 +1,4 @@
-"""`effkeras import SRC MODEL --out F.keras`: published or foreign weights as a model of ours."""
+"""`effkeras import SRC MODEL --out F.keras`: converts weights of another format to an effkeras model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERB = Verb("import", "make a .keras file of weights in another format")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes a `.keras` file with the weights of another one."""
+    """Writes a `.keras` file with weights from another format."""
     return run_command(lambda: _run(argv))
 
 

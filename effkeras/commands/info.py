@@ -1,4 +1,4 @@
-"""`effkeras info NAME`: one model's definition and what it costs."""
+"""`effkeras info NAME`: prints a model's definition and its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERB = Verb("info", "what one model is made of")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints what is known of one model."""
+    """Prints the facts about one model."""
     return run_command(lambda: _run(argv))
 
 

@@ -1,4 +1,4 @@
-"""`effkeras list`: the zoo at a glance."""
+"""`effkeras list`: lists the models of the zoo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERB = Verb("list", "all models of the zoo, with parameters and MACs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one line a model."""
+    """Prints one line per model."""
     return run_command(lambda: _run(argv))
 
 
@@ -45,6 +45,6 @@ def _row(spec: ModelSpec) -> list[str]:
 
 
 def _weights(spec: ModelSpec) -> str:
-    """The first weights by name, and how many more `effkeras weights` shows."""
+    """The first of the named weights, and the number of others that `effkeras weights` shows."""
     first, *more = spec.weights or ["-"]
     return f"{first} +{len(more)}" if more else first

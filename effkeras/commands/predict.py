@@ -1,4 +1,4 @@
-"""`effkeras predict MODEL IMAGE|FOLDER|VIDEO`: JSON lines, and drawings of what was found."""
+"""`effkeras predict MODEL IMAGE|FOLDER|VIDEO`: prints predictions as JSON lines, and draws them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERB = Verb("predict", "find objects or classes in images and videos")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one JSON line an image, or a frame of a video."""
+    """Prints one JSON line per image or video frame."""
     return run_command(lambda: _run(argv))
 
 

@@ -1,4 +1,4 @@
-"""`effkeras scale [MODEL]`: what compound scaling makes of a model, in real parameters and MACs."""
+"""`effkeras scale [MODEL]`: parameters and MACs of a model under compound scaling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from effkeras.support.options import Verb, above_zero, parser
 
 _STEPS = tuple(map(float, range(8)))
 
-BASE = "efficientnet-b0"  # what the papers scale
+BASE = "efficientnet-b0"  # the model that the papers scale
 
 
 VERB = Verb("scale", "a model scaled by phi, with parameters and MACs")

@@ -1,4 +1,4 @@
-"""`effkeras search SPACE --data DIR --trials N --out DIR`: finds a network; the same again resumes."""
+"""`effkeras search SPACE --data DIR --trials N --out DIR`: searches for a network; resumes if repeated."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from effkeras.search.trials.workers import WorkerPool
 
 _EVALUATION = ("epochs", "batch", "learning_rate", "patience", "train_images", "validation_images")
-# Costs that are counted from a definition, so that a limit on them is kept before any training.
+# Costs computed from a definition; limits on them are checked before any training.
 _COUNTED = ("parameters", "macs", "table:")
-# Draws by which the networks of a space are estimated: less than a second, and a few per cent.
+# Random draws to estimate the number of networks in a space: under a second, accurate to a few per cent.
 _DRAWS = 2000
-_WORDS = 19  # columns for the names that --help lists
+_WORDS = 19  # width in characters of the names that --help lists
 _OBJECTIVES = ["accuracy", "mnas", "mnas-hard", "abs", "pareto"]
 
 
@@ -36,10 +36,10 @@ VERB = Verb("search", "find a network for labelled images and a limit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Searches, or goes on with a search."""
+    """Starts or resumes a search."""
     words = list(sys.argv[1:] if argv is None else argv)
     if "--demo" in words:
-        demo = importlib.import_module("export.benchmarks.search_demo")  # lies above this package
+        demo = importlib.import_module("export.benchmarks.search_demo")  # export depends on effkeras
         return int(demo.main([word for word in words if word != "--demo"]))
     return run_command(lambda: _run(words), resumes=True)
 
@@ -64,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def job_of(chosen: argparse.Namespace) -> SearchJob:
-    """The search that the options describe; EffkerasError for options and data that make no sense."""
+    """The search that the options describe; EffkerasError for invalid options or data."""
     from effkeras.search.spaces.reading import read_space
     from effkeras.search.trials.job import NamedStrategy, SearchJob, check_job
 
@@ -92,7 +92,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
 
 
 def classes_in(chosen: argparse.Namespace, space: ModelSpace) -> Classes:
-    """The classes of the data that the options name; EffkerasError when these do not fit the space."""
+    """The classes of the data that the options name; EffkerasError if they do not fit the space."""
     from effkeras.data.classes import classes_for
     from effkeras.data.splits import find_split, open_data
 
@@ -115,7 +115,7 @@ def _strategy(chosen: argparse.Namespace) -> str:
 
 
 def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes) -> None:
-    """Says so where no network is found that meets the target."""
+    """Prints a note if no network is found that meets the target."""
     from effkeras.search.evaluation.limits import LimitedSpace, cheapest
 
     name, target = objective.cost, objective.target
@@ -128,7 +128,7 @@ def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes)
 
 
 def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:
-    """The job in the space without the genomes that are known to break a limit."""
+    """The job, with the genomes that are known to exceed a limit removed from its space."""
     from effkeras.search.evaluation.limits import LimitedSpace, check_limits
 
     limits = {name: most for name, most in objective.limits.items() if name.startswith(_COUNTED)}
@@ -140,7 +140,7 @@ def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> Se
 
 
 def _once_each(job: SearchJob) -> SearchJob:
-    """The job with no more trials than it has networks, where it takes every one once."""
+    """The job; a grid search tries each network once, so it gets at most as many trials as networks."""
     from effkeras.search.genomes import count
 
     if job.strategy.name != "grid":
@@ -159,7 +159,7 @@ def _note_timing(chosen: argparse.Namespace, evaluation: Evaluation) -> None:
 
 
 def _check_tables(evaluation: Evaluation, classes: Classes) -> None:
-    """Raises EffkerasError for a table that cannot be read, or lacks blocks of a network of the space."""
+    """Raises EffkerasError for a table that is unreadable, or that lacks blocks of a network of the space."""
     import numpy as np
 
     from effkeras.search.evaluation.costs import cost_of
@@ -208,7 +208,7 @@ def _pool(chosen: argparse.Namespace) -> WorkerPool:
 
 
 def _size_of(job: SearchJob) -> str:
-    """How many networks there are to choose from, limits apart."""
+    """The number of networks in the space, without regard to limits."""
     from effkeras.search.genomes import count
     from effkeras.search.trials.job import space_name
 
@@ -224,7 +224,7 @@ def _workers(chosen: argparse.Namespace) -> str:
 
 
 def _conclude(job: SearchJob, status: Status, data: Path) -> int:
-    """Prints what was found, and what to do next; 1 when nothing was."""
+    """Prints the result and the next command; returns 1 if no candidate succeeded."""
     from effkeras.search.genomes import chosen
     from effkeras.search.progress import amount
     from effkeras.search.trials.records import Result
@@ -249,7 +249,7 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> int:
 
 
 def _pairs(given: Sequence[str], convert: Callable[[str], Any]) -> dict[str, Any]:
-    """NAME=VALUE options as a table."""
+    """Parses NAME=VALUE options into a dict."""
     table = {}
     for pair in given:
         name, equals, value = pair.partition("=")
@@ -263,7 +263,7 @@ def _pairs(given: Sequence[str], convert: Callable[[str], Any]) -> dict[str, Any
 
 
 def _value(text: str) -> str | int | float | bool:
-    """An option's value: a number, true or false, or else a word."""
+    """Parses an option's value: a number, true or false, otherwise a string."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):
@@ -275,7 +275,7 @@ def _value(text: str) -> str | int | float | bool:
 
 
 def _listed() -> str:
-    """The spaces that ship, and the strategies."""
+    """Help text with the included spaces and the strategies."""
     from effkeras.search.spaces.reading import space_summaries
     from effkeras.search.strategies.strategy import strategy_summaries
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from effkeras.search.evaluation.settings import ArtifactSettings
     from effkeras.search.spaces.reading import ModelSpace
 
-# Networks whose predictions show what a network of the space takes.
+# The number of networks for the range of predicted latencies.
 _SHOWN = 100
-# The seed of the networks that are measured whole, which are others than those of --networks.
+# The seed of the networks measured as a whole; they differ from those of --networks.
 _CHECK = 1
 
 
@@ -29,7 +29,7 @@ VERB = Verb("search table", "time the blocks of a space, for `--cost table:FILE`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Makes a table and compares it with whole networks."""
+    """Writes a table and compares it with the latency of whole networks."""
     return run_command(lambda: _run(argv))
 
 
@@ -57,7 +57,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _covering(chosen: argparse.Namespace, space: ModelSpace) -> list[ModelSpec]:
-    """Networks that have all blocks that the table is to have."""
+    """Networks that together contain all blocks for the table."""
     from effkeras.search.evaluation.block_tables import draw_specs
 
     if chosen.networks:
@@ -66,7 +66,7 @@ def _covering(chosen: argparse.Namespace, space: ModelSpace) -> list[ModelSpec]:
 
 
 def _whole(chosen: argparse.Namespace, space: ModelSpace) -> list[ModelSpec]:
-    """Different networks whose blocks are all in the table, to add up and to measure."""
+    """Different networks whose blocks are all in the table, to compare sums with measurements."""
     from effkeras.search.evaluation.block_tables import draw_specs
 
     if chosen.networks:

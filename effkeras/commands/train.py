@@ -1,4 +1,4 @@
-"""`effkeras train MODEL --data DIR --out RUN`: training into a run folder; the same again resumes."""
+"""`effkeras train MODEL --data DIR --out RUN`: trains into a run folder; resumes if repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VERB = Verb("train", "train a model on labelled images")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains, or resumes a training."""
+    """Starts or resumes a training."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -55,7 +55,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _weights(chosen: argparse.Namespace) -> str | None:
-    """What the training starts from: --weights, or what the model comes with."""
+    """The initial weights: --weights, or the weights saved with the model."""
     is_resumed = Path(chosen.model).resolve() == chosen.out.resolve()
     own = None if chosen.backbone or is_resumed else saved_weights(chosen.model)
     if own is None:

@@ -1,4 +1,4 @@
-"""`effkeras weights MODEL [NAME --download]`: the weights that a model knows by name."""
+"""`effkeras weights MODEL [NAME --download]`: lists or downloads a model's published weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERB = Verb("weights", "the weights that a model knows by name; downloads them")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Lists published weights, or downloads some."""
+    """Lists published weights, or downloads one of them."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
