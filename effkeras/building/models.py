@@ -50,7 +50,7 @@ def build(  # noqa: PLR0913 - the one entry point
         input_shape: (height, width) or (height, width, 3) in pixels; default: the definition's.
         classes: number of classes, or their names; default: the definition's.
         phi: compound scaling by this many steps from the given model (`effkeras.compound`; detectors by
-            EfficientDet's rule); an explicit `input_shape` takes precedence. Not the same as zoo's b1 or d1.
+            EfficientDet's rule); an explicit `input_shape` takes precedence. Not the zoo's b1 or d1.
         width: width multiplier of a classifier, or of a detector's backbone and BiFPN.
         regularize: dropout, stochastic depth and DropBlock to use instead of the definition's.
         weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
@@ -61,8 +61,8 @@ def build(  # noqa: PLR0913 - the one entry point
         heads: the detector's outputs: "detect" boxes, "segment" a class for each pixel; default: the
             definition's.
         backbone: a network to replace the detector's own: a zoo name, a TOML file, a ModelSpec, a model
-            built by effkeras (its weights are copied), or a functional Keras model. The maps of stride 8, 16
-            and 32 of the latter are its outputs, or named by KerasCV or `backbones.TappedModel`.
+            built by effkeras (its weights are copied), or any functional Keras model. Its maps of stride 8,
+            16 and 32 are its outputs, or named by KerasCV or `effkeras.building.backbones.TappedModel`.
 
     Returns:
         A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier returns (B, classes); a detector

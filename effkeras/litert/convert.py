@@ -60,7 +60,7 @@ def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
 
 
 def plain_int8(converter: Any, images: Sequence[np.ndarray]) -> bytes:
-    """The baseline: TensorFlow's own full int8 quantization, without effkeras' methods.
+    """TensorFlow's own full int8 quantization, without effkeras' methods.
 
     Args:
         converter: a TFLiteConverter; by default it keeps float32 inputs and outputs.

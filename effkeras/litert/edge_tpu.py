@@ -1,7 +1,7 @@
 """Rewrites an int8 .tflite into operators that the Edge TPU compiler supports, with equal results.
 
-The compiler dates from 2021. It supports no FULLY_CONNECTED with per-channel scales. It needs one operator
-for upsampling, which effkeras writes as concatenations and reshapes because the CPU runs these faster.
+The compiler dates from 2021. It supports no FULLY_CONNECTED with per-channel scales. It maps upsampling as
+one operator, whereas effkeras writes it as concatenations and reshapes for the CPU.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _doubles(parsed: Any, chain: list[Any]) -> bool:
 
 
 def _is_crop(parsed: Any, cut: list[Any], source: Any) -> bool:
-    """Whether the slice after the upsampling, if any, removes at most the last row and column."""
+    """Whether the slice, if any, removes at most the last row and column of a map of twice `source`."""
     if not cut:
         return True
     tensors = parsed.subgraphs[0].tensors

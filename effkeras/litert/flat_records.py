@@ -95,7 +95,7 @@ def read_record(data: bytes, schema: Schema) -> Record:
     """The root table as a record: the fields that are present, by name.
 
     Strings become text, vectors of numbers become NumPy views on `data`, tables become records. A union
-    becomes a pair of its member's name and record, without its type field. Unknown members are skipped.
+    becomes a pair of its member's name and record, without its type field. Newer members are skipped.
 
     Raises:
         DamagedError: the identifier differs, or a table, vector or string lies outside `data`.

@@ -76,7 +76,7 @@ class InterpreterSession:
         self.interpreter.invoke()
 
     def delegation(self) -> Delegation:
-        """How much of the graph XNNPACK runs in this interpreter."""
+        """How much of the graph the interpreter has delegated."""
         return delegation(self.interpreter, self.flatbuffer)
 
 

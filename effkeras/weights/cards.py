@@ -27,7 +27,7 @@ def locate(spec: ModelSpec, weights: str | Path, folder: Path | None = None) -> 
     """The file or folder of weights, given by a name of the definition or as a path.
 
     `folder` is the folder of a definition outside the zoo. Nothing is downloaded. Raises EffkerasError if the
-    weights are missing; for published weights it gives the URL and where to put the file.
+    weights are missing; for published weights, the error names the URL and where to put the file.
     """
     card = spec.weights.get(str(weights))
     if card is None:

@@ -48,7 +48,7 @@ def check_file(path: Path) -> None:
 def check_hdf5(file: h5py.File, path: Path) -> None:
     """Raises EffkerasError, naming `path`, if an open HDF5 file refers to another file.
 
-    Rejected are external storage, virtual datasets, and links to other files. Soft links stay inside the file
+    It rejects external storage, virtual datasets, and links to other files. Soft links stay inside the file
     unless they pass through a link to another file, and every such link is found at its own place.
     """
     found = next(_references(file), "")

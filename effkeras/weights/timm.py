@@ -72,7 +72,7 @@ class TorchArrays:
 
 
 def _check_effdet(file: Path, names: set[str]) -> None:
-    """Rejects effdet's own `efficientdet_` models: no biases before norms, and pools that pad evenly."""
+    """Rejects effdet's own `efficientdet_` models: no biases before norms, and symmetric padding of pools."""
     if "class_net.predict.conv_pw.weight" in names and "class_net.conv_rep.0.conv_pw.bias" not in names:
         raise EffkerasError(
             f"{file} is an effdet model that pads as PyTorch does, also in its pyramid, which cannot be "
