@@ -1,11 +1,11 @@
-"""Architecture search: a search space, a strategy, an objective and images in; the winner's definition out.
+"""Architecture search: from a search space, a strategy, an objective and images to the best definition.
 
-- `genomes`: a candidate is a genome, one choice per gene; drawing, mutating and crossing genomes.
+- `genomes`: a candidate is a genome, one choice per gene; draws, mutates and crosses genomes.
 - `spaces/`: search spaces as TOML files; they turn a genome into a `ModelSpec`.
-- `strategies/`: what to try next, by `ask` and `tell`; no strategy knows what a genome means.
-- `evaluation/`: how good a candidate is (short training or a proxy) and what it costs.
+- `strategies/`: choose the next genome, with `ask` and `tell`; no strategy knows what a genome means.
+- `evaluation/`: the accuracy of a candidate (short training or a proxy) and its costs.
 - `objectives`: accuracy and cost as one reward, or as a Pareto front.
 - `trials/`: the store of trials, which survives any kill, and the workers that evaluate them.
 - `folder`, `run`, `progress`: a search's files, the search itself, and its progress on the terminal.
-- `reporting/`: a finished search as a page. `benchmarks/`: what strategies and workers are worth.
+- `reporting/`: a finished search as a page. `benchmarks/`: benchmarks of strategies and workers.
 """

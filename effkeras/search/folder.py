@@ -1,8 +1,8 @@
 """The folder of a search.
 
-`search.toml` records which search it is; it is written whole before anything else, and every later run
-compares itself with it. `results.jsonl` has a row for each finished trial, `best.toml` and `front/TRIAL.toml`
-are the definitions of the best. These follow from the store: what a kill prevented is written next time.
+`search.toml` identifies the search. It is written first, in one piece, and every later run is compared with
+it. `results.jsonl` has a row for each finished trial; `best.toml` and `front/TRIAL.toml` are the definitions
+of the best candidates. These are derived from the store: the next run writes what a killed run did not.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from effkeras.support.files import write_text
 from effkeras.support.tables import Table, current_names, read_toml
 
 FILE = "search.toml"
-# What else the file says of the space; its digest tells whether it is the same.
+# Further facts about the space; only its digest decides whether two spaces are equal.
 _SPACE_FACTS = ("source", "definition")
 
 
 def identify(job: SearchJob) -> None:
-    """Claims the folder for the job, or checks that it is the job's already.
+    """Writes the job's `search.toml`, or checks that the folder already belongs to this job.
 
-    Raises EffkerasError, naming the difference, when it holds another search.
+    Raises EffkerasError, which names the difference, when the folder holds another search.
     """
     path = job.out / FILE
     if path.exists():
@@ -41,7 +41,7 @@ def identify(job: SearchJob) -> None:
 
 
 def description(job: SearchJob) -> Table:
-    """What makes a search this one; the numbers of trials and workers do not."""
+    """What identifies a search; the numbers of trials and workers are not part of it."""
     return {
         "schema": 1,
         "seed": job.seed,
@@ -66,7 +66,7 @@ def _compare(path: Path, ours: Table) -> None:
 
 
 def _without_removed(table: Table) -> Table:
-    """Without the keys that only earlier versions wrote; they never changed what a training finds."""
+    """Drops the keys that only earlier versions wrote; they never affected a training's result."""
     removed = {f"evaluation.settings.{key}" for key in REMOVED_KEYS}
     return {name: value for name, value in table.items() if name not in removed}
 
@@ -90,14 +90,14 @@ def _space_facts(job: SearchJob) -> Table:
 
 
 def _facts(thing: Any, out: Path) -> Table:
-    """An object's kind and, of a dataclass, the fields that are data."""
+    """An object's class name and, for a dataclass, its fields of plain data."""
     facts: Table = {"is": type(thing).__name__}
     if not dataclasses.is_dataclass(thing):
         return facts
     for entry in dataclasses.fields(thing):
         value = getattr(thing, entry.name)
         if hasattr(value, "genes") or value == out.absolute():
-            continue  # the space has its own place, and the folder may be moved
+            continue  # the space has its own table, and the folder may be moved
         if _is_data(value):
             facts[entry.name] = value
         elif dataclasses.is_dataclass(value):
@@ -114,7 +114,7 @@ def _is_data(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """As TOML gives it back."""
+    """Converts values to those that reading the TOML file returns."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> Table:
-    """The values of all tables inside a table, by their paths: `objective.target`."""
+    """Flattens nested tables to values by path, such as `objective.target`."""
     values: Table = {}
     for name, value in table.items():
         path = f"{prefix}{name}"
@@ -142,7 +142,7 @@ KIND = "trial"
 
 
 class Publisher:
-    """Keeps `results.jsonl`, `best.toml` and, of a Pareto search, `front/TRIAL.toml` up to date."""
+    """Keeps `results.jsonl`, `best.toml` and, for a Pareto search, `front/TRIAL.toml` up to date."""
 
     def __init__(self, job: SearchJob) -> None:
         self._job = job
@@ -152,7 +152,7 @@ class Publisher:
         self._front: list[int] | None = None
 
     def publish(self, trials: list[Trial]) -> None:
-        """Writes what is new, in the order in which the trials were finished."""
+        """Appends rows for new trials, in the order in which they finished, and updates the definitions."""
         fresh = [trial for trial in trials if trial.is_finished and trial.number not in self._written]
         fresh.sort(key=lambda trial: trial.told or 0)
         if fresh:
@@ -188,7 +188,7 @@ class Publisher:
             write_text(self._job.out / BEST, spec.to_toml())
 
     def _publish_front(self, front: list[Trial]) -> None:
-        """A definition for each network of the front; those of networks that have left it go."""
+        """Writes a definition for each network of the front; deletes those of networks that left it."""
         numbers = [trial.number for trial in front]
         if numbers == self._front:
             return
@@ -203,7 +203,7 @@ class Publisher:
 
 
 def winner(job: SearchJob, genome: Genome) -> ModelSpec | None:
-    """A candidate's definition, with the classes of the data; None when the space is not one of models."""
+    """A candidate's definition, with the classes of the data; None when the space does not define models."""
     define: Any = getattr(job.space, "spec", None)
     if define is None:
         return None

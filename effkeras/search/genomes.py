@@ -1,7 +1,7 @@
-"""Genomes: candidates of a search as tuples of numbers, and what can be done with any of them.
+"""Genomes: candidates of a search as tuples of numbers; draws, mutates, crosses and counts them.
 
-A genome holds, for every gene of its space, the index of a choice. Different genomes may describe the
-same network; `Space.canonical` names one of them, and a search tries only canonical ones.
+A genome holds the index of a choice for every gene of its space. Different genomes may describe the
+same network; `Space.canonical` selects one of them, and a search tries only canonical genomes.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from effkeras.support.errors import EffkerasError
 Choice = str | int | float | bool
 Genome = tuple[int, ...]
 
-# Draws until a space without a valid genome is given up.
+# The number of draws without a valid genome after which `sample` gives up.
 _DRAWS = 10_000
-# So many genomes for each draw that `count` is given it rather goes through one by one.
+# `count` enumerates a space of up to this many genomes per draw; it estimates larger ones.
 _COUNTED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Gene:
-    """One decision: its name and what can be chosen."""
+    """One decision: its name and its choices."""
 
     name: str
     choices: tuple[Choice, ...]
 
 
 class Space(Protocol):
-    """What a search can choose from."""
+    """A search space."""
 
     @property
     def genes(self) -> tuple[Gene, ...]:
-        """All decisions, in the order in which a controller takes them."""
+        """All genes, in the order in which a controller decides them."""
         ...
 
     def canonical(self, genome: Genome) -> Genome:
-        """The genome that stands for all those of the same network; idempotent."""
+        """The one genome that represents all genomes of the same network; idempotent."""
         ...
 
     def problem(self, genome: Genome) -> str:
-        """Why the genome describes no network; "" when it does."""
+        """Why the genome describes no network; "" when it describes one."""
         ...
 
 
 def chosen(space: Space, genome: Genome) -> dict[str, Choice]:
-    """The choices of a genome by the names of their genes."""
+    """The choices of a genome, by gene name."""
     return {gene.name: gene.choices[index] for gene, index in zip(space.genes, genome, strict=True)}
 
 
 def key(genome: Genome) -> str:
-    """A canonical genome as a word, for files and stores: "3-0-1"."""
+    """A canonical genome as text for files and stores, such as "3-0-1"."""
     return "-".join(map(str, genome))
 
 
 def genome_of(word: str, space: Space) -> Genome:
-    """The genome that `key` wrote.
+    """The genome from the text that `key` wrote.
 
-    Raises EffkerasError when it is none of the space's.
+    Raises EffkerasError when the text is not a genome of the space.
     """
     try:
         genome = tuple(int(part) for part in word.split("-"))
@@ -76,7 +76,7 @@ def genome_of(word: str, space: Space) -> Genome:
 
 
 def check_space(space: Space) -> Genome:
-    """A valid genome; raises EffkerasError when there is nothing to choose, or nothing that is valid."""
+    """Returns a valid genome; raises EffkerasError when the space has no choices or no valid genome."""
     if not space.genes:
         raise EffkerasError("the space has no genes: give at least one key a list of choices")
     for gene in space.genes:
@@ -88,10 +88,10 @@ def check_space(space: Space) -> Genome:
 
 
 def sample(space: Space, random: np.random.Generator) -> Genome:
-    """A valid canonical genome, each raw genome as likely as any other.
+    """Draws a valid canonical genome; all raw genomes are equally likely.
 
-    Where none of many draws is valid, one that mutations lead to from the space's `start`. Raises
-    EffkerasError when the space has no such genome.
+    When none of many draws is valid, mutates the space's `start` instead. Raises EffkerasError when the
+    space has no `start`.
     """
     why = ""
     for _ in range(_DRAWS):
@@ -110,7 +110,7 @@ def sample(space: Space, random: np.random.Generator) -> Genome:
 def mutate(space: Space, genome: Genome, random: np.random.Generator, genes: int = 1) -> Genome:
     """A valid canonical genome of another network, with up to `genes` genes changed.
 
-    A space where no such change leads to another network returns the genome itself.
+    Returns the genome itself when no such change leads to another network.
     """
     free = [index for index, gene in enumerate(space.genes) if len(gene.choices) > 1]
     for _ in range(_DRAWS if free else 0):
@@ -124,7 +124,7 @@ def mutate(space: Space, genome: Genome, random: np.random.Generator, genes: int
 
 
 def cross(space: Space, one: Genome, other: Genome, random: np.random.Generator) -> Genome:
-    """Each gene from one of two genomes (uniform crossover); `one` when no valid mixture is found."""
+    """Takes each gene from one of two genomes (uniform crossover); `one` when no valid result is found."""
     for _ in range(100):
         takes = random.random(len(one)) < 0.5
         mixed = tuple(a if take else b for a, b, take in zip(one, other, takes, strict=True))
@@ -134,7 +134,7 @@ def cross(space: Space, one: Genome, other: Genome, random: np.random.Generator)
 
 
 def neighbours(space: Space, genome: Genome) -> Iterator[Genome]:
-    """All valid canonical genomes one gene away, each once, without the genome itself."""
+    """All valid canonical genomes that differ in one gene, each once, without the genome itself."""
     seen = {genome}
     for index, gene in enumerate(space.genes):
         for choice in range(len(gene.choices)):
@@ -146,12 +146,12 @@ def neighbours(space: Space, genome: Genome) -> Iterator[Genome]:
 
 
 def raw_count(space: Space) -> int:
-    """How many genomes can be written down, valid or not, duplicates included."""
+    """The number of raw genomes, including invalid ones and duplicates."""
     return math.prod(len(gene.choices) for gene in space.genes)
 
 
 def all_genomes(space: Space) -> Iterator[Genome]:
-    """Every valid canonical genome once, in ascending order of their first raw genomes."""
+    """Every valid canonical genome once, ordered by the first raw genome of each."""
     seen = set()
     for genome in itertools.product(*(range(len(gene.choices)) for gene in space.genes)):
         if not space.problem(genome) and (made := space.canonical(genome)) not in seen:
@@ -161,18 +161,18 @@ def all_genomes(space: Space) -> Iterator[Genome]:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many networks a space has; `exact` says whether they were counted or estimated."""
+    """The number of networks of a space; `exact` is False for an estimate."""
 
     networks: int
     exact: bool
 
 
 def count(space: Space, draws: int = 20_000, seed: int = 0) -> Count:
-    """Counts the networks of a space, or estimates them where there are too many to go through.
+    """Counts the networks of a space, or estimates the number when there are too many to enumerate.
 
-    The estimate is all genomes times the share of draws that are valid and canonical as they are drawn.
-    Where few are, as with cells, a space has a method `copies`, how many genomes describe the network of a
-    valid one: then each draw counts for its part of a network, which varies far less.
+    The estimate is the number of raw genomes times the share of draws that are valid and canonical.
+    Where that share is small, as with cells, a space has a method `copies`: the number of genomes that
+    describe the same network as a valid genome. Each draw then counts 1 / copies, which varies far less.
     """
     raw = raw_count(space)
     if raw <= _COUNTED * draws:
@@ -186,7 +186,7 @@ def count(space: Space, draws: int = 20_000, seed: int = 0) -> Count:
 
 
 def _part(space: Space, genome: Genome) -> float:
-    """How much of a network a raw genome stands for; over all genomes, the parts of a network add up to 1."""
+    """The share of a network that a raw genome counts for; the shares of one network add up to 1."""
     if space.problem(genome):
         return 0.0
     copies: Callable[[Genome], int] | None = getattr(space, "copies", None)

@@ -1,12 +1,12 @@
-"""What a search is after: accuracy and one cost as a reward, or as a Pareto front; and limits on any cost.
+"""Objectives of a search: accuracy and one cost as a reward or a Pareto front, and limits on any cost.
 
 - `mnas`: accuracy * (cost / target)^exponent (MnasNet, arXiv:1807.11626, soft constraint; EfficientNet,
-  arXiv:1905.11946, with -0.07). Going under the target pays, so the optimum may drift off it.
+  arXiv:1905.11946, with -0.07). A cost below the target is rewarded, so the optimum may lie below it.
 - `mnas-hard`: accuracy * min((cost / target)^exponent, 1) (MnasNet's hard constraint, alpha = 0 and beta =
-  -1): nothing is won by going under the target.
-- `abs`: accuracy + exponent * |cost / target - 1| (TuNAS, arXiv:2008.06120): of equally accurate networks
-  the one that meets the target is the best.
-- `accuracy`: the accuracy alone. `pareto`: the same as reward, for strategies and images that weigh
+  -1): a cost below the target is not rewarded.
+- `abs`: accuracy + exponent * |cost / target - 1| (TuNAS, arXiv:2008.06120): of equally accurate networks,
+  the one that meets the target has the highest reward.
+- `accuracy`: the accuracy alone. `pareto`: the reward is the accuracy; strategies and charts weigh
   accuracy and cost themselves.
 """
 
@@ -21,9 +21,9 @@ from effkeras.support.errors import EffkerasError, did_you_mean
 
 Kind = Literal["mnas", "mnas-hard", "abs", "accuracy", "pareto"]
 
-# Of MnasNet (soft, hard) and of TuNAS' reference code.
+# From MnasNet (soft, hard) and from TuNAS' reference code.
 EXPONENTS: Mapping[str, float] = {"mnas": -0.07, "mnas-hard": -1.0, "abs": -0.10}
-# How far above 1 an accuracy in float32 may round.
+# How far above 1 rounding in float32 may lift an accuracy.
 _ROUNDING = 1e-6
 
 _REWARDS: Mapping[str, Callable[[float, float, float], float]] = {
@@ -37,11 +37,10 @@ _REWARDS: Mapping[str, Callable[[float, float, float], float]] = {
 class Objective:
     """What makes one candidate better than another.
 
-    `cost` names the cost that is weighed, `target` is the value it should have, in the cost's own unit;
-    `exponent`, below 0, says how much the cost weighs (None: `EXPONENTS`). `limits` are the most that a
-    candidate may cost, by the name of the cost. One over a limit (see `problem`) is infeasible: strategies
-    are to be told that it failed, so that they avoid its like. Raises EffkerasError for values that make no
-    sense.
+    `cost` names the cost in the reward, and `target` is its desired value, in the cost's own unit.
+    `exponent`, below 0, is the weight of the cost (None: `EXPONENTS`). `limits` are the highest costs
+    allowed, by the name of the cost. A candidate over a limit (see `problem`) is infeasible: strategies
+    receive it as failed, so that they avoid similar ones. Raises EffkerasError for invalid values.
     """
 
     kind: Kind = "accuracy"
@@ -74,12 +73,12 @@ class Objective:
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """The names of all costs that have to be measured, each once."""
+        """The names of all costs to measure, each once."""
         weighed = (self.cost,) if self.needs_target or self.kind == "pareto" else ()
         return tuple(dict.fromkeys((*weighed, *self.limits)))
 
     def reward(self, accuracy: float, costs: Mapping[str, float]) -> float:
-        """The reward of an accuracy in 0..1 and of measured costs, limits apart; more is better.
+        """The reward of an accuracy in 0..1 and measured costs, without the limits; higher is better.
 
         Raises EffkerasError when the accuracy is not in 0..1, or the cost is missing or not above 0.
         """
@@ -94,7 +93,7 @@ class Objective:
         return float(_REWARDS[self.kind](accuracy, share, exponent))
 
     def problem(self, costs: Mapping[str, float]) -> str:
-        """Why a candidate of these costs is infeasible; "" when it keeps all limits.
+        """Why a candidate with these costs is infeasible; "" when it is within all limits.
 
         Raises EffkerasError when a limited cost was not measured.
         """
@@ -107,10 +106,10 @@ class Objective:
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[int]:
-    """The positions of the points (accuracy, cost) that no other beats, cheapest first.
+    """The positions of the points (accuracy, cost) that no other point dominates, cheapest first.
 
-    A point is beaten by one that is no worse in both and better in one; equal points all stay. Raises
-    EffkerasError for NaN.
+    One point dominates another when it is no worse in both values and better in one; equal points all
+    stay. Raises EffkerasError for NaN.
     """
     listed: Sequence[tuple[float, float]] = list(points)
     for position, point in enumerate(listed):

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: trials made and failed, the best so far, time left."""
+"""Progress display of a search: trials finished and failed, the best so far, time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from effkeras.support.console import note, progress
 
 @dataclass(slots=True)
 class Pace:
-    """How fast all workers together finish trials in this run; what an earlier run made does not count."""
+    """Estimates the time left from the trials that all workers finished in this run, not in earlier ones."""
 
     clock: Callable[[], float] = time.monotonic
     _start: float = field(init=False)
@@ -28,7 +28,7 @@ class Pace:
         self._start = self._latest = self.clock()
 
     def left(self, status: Status) -> float | None:
-        """Seconds until all trials are finished; None until as many are finished as are tried at once."""
+        """Seconds until all trials are finished; None until this run finished as many as run at once."""
         now = self.clock()
         if self._before < 0:
             self._before = self._finished = status.finished
@@ -42,7 +42,7 @@ class Pace:
 
 
 class Display:
-    """A live display on stderr; where that is no terminal, a line for each new best."""
+    """A live display on stderr; when stderr is not a terminal, one line for each new best trial."""
 
     def __init__(self, cost: str) -> None:
         from rich.progress import TextColumn
@@ -67,7 +67,7 @@ class Display:
             self._live.stop()
 
     def __call__(self, status: Status) -> None:
-        """Shows how far the search is."""
+        """Shows the status of the search."""
         seconds = self._pace.left(status)
         left = "" if seconds is None else duration(seconds)
         if self._task is None:
@@ -96,7 +96,7 @@ def line(status: Status, cost: str) -> str:
 
 
 def described(best: Trial, cost: str) -> str:
-    """The best trial in a few words: reward, accuracy and what it costs."""
+    """The best trial in a few words: reward, accuracy and cost."""
     result = best.result or Result()
     facts = []
     if result.accuracy is not None and result.accuracy != result.reward:
@@ -107,7 +107,7 @@ def described(best: Trial, cost: str) -> str:
 
 
 def amount(value: float) -> str:
-    """A cost in few digits: 912, 45.1k, 3.21M."""
+    """A cost with three digits: 912, 45.1k, 3.21M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{unit}"

@@ -1,4 +1,4 @@
-"""Runs a search: a job, a pool of workers, and a folder whose files are complete at any moment."""
+"""Runs a search: a job, a pool of workers, and a folder whose files stay complete after any kill."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from effkeras.search.trials.workers import Assignment, WorkerPool
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
 
-# Seconds to wait for the processes of a search that was just killed.
+# Seconds to wait until the processes of a killed search have ended.
 _PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a search is.
+    """The status of a search.
 
-    `finished` counts candidates, failed and pruned ones included; `repeats` the proposals that had been
-    tried before, which are not evaluated again. `ending` says why no more are proposed, `reason` what most
-    of the failed ones failed for.
+    `finished` counts candidates, including failed and pruned ones. `repeats` counts proposals that were
+    tried before; they are not evaluated again. `ending` says why no more candidates are proposed. `reason`
+    is the most frequent reason of failures.
     """
 
     trials: int
@@ -47,21 +47,21 @@ class MostFailedError(EffkerasError):
 
 
 def search(job: SearchJob, pool: WorkerPool, watch: Callable[[Status], None] = lambda status: None) -> Status:
-    """Searches until the job's trials are made, from wherever an earlier run in its folder ended.
+    """Runs a search until all its trials are finished; continues an earlier run in the same folder.
 
     The folder then holds the store `search.db` (an Optuna study), `results.jsonl` with a row for each
-    finished trial and, of a space of models, the winner's definition `best.toml`; that of a Pareto search
-    also one for each network of its front, `front/TRIAL.toml`. All of them stay complete when a process is
-    killed.
+    finished trial and, for a space of models, the best definition `best.toml`. A Pareto search also writes
+    a definition for each network of its front, `front/TRIAL.toml`. All files stay complete when a process
+    is killed.
 
     Args:
         job: what to search.
-        pool: who evaluates.
-        watch: called some times a second with how far the search is.
+        pool: the workers that evaluate candidates.
+        watch: called a few times a second with the status of the search.
 
     Raises:
-        EffkerasError: the folder holds another search, or one that is under way; a strategy, a space or
-            workers that cannot work. `MostFailedError`: more than half of at least 10 candidates failed.
+        EffkerasError: the folder holds another search, or one that is still running; the strategy, the
+            space or the workers are unusable. `MostFailedError`: over half of at least 10 candidates failed.
     """
     check_job(job)
     with _search_lock(job) as lock:
@@ -76,7 +76,7 @@ def search(job: SearchJob, pool: WorkerPool, watch: Callable[[Status], None] = l
 
 
 def status_of(trials: list[Trial], limits: Limits) -> Status:
-    """How far a search is."""
+    """The status of a search from its trials."""
     candidates = [trial for trial in trials if trial.is_candidate]
     return Status(
         trials=limits.trials,
@@ -116,7 +116,7 @@ def _concluded(assignment: Assignment) -> Status:
 
 @contextlib.contextmanager
 def _search_lock(job: SearchJob) -> Iterator[IO[str]]:
-    """The search's lock; processes of a search that was killed a moment ago are waited for."""
+    """Holds the search's lock; waits a moment for the processes of a killed search to end."""
     path = make_folder(locks_of(job.out)) / "search.lock"
     until = time.monotonic() + _PATIENCE
     while (lock := try_lock(path)) is None:

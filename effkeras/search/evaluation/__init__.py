@@ -1,10 +1,10 @@
-"""How good a candidate is, and what it costs.
+"""Evaluation of candidates: accuracy and costs.
 
-- `protocol`: what an evaluator is; `evaluators` makes one from `settings`, in any process.
-- `costs`: parameters, MACs, bytes and latency of the real artifact, or the latency that a table of blocks
-  predicts. `artifacts` converts and times, and makes and checks tables; `block_tables` reads them. `limits`
-  keeps a space within limits on costs.
-- `training`: a few epochs for each candidate, on `images` in memory.
-- `proxies`: synflow of untrained networks, beside parameters and MACs, in the place of the accuracy.
-- `ranking`: how far two figures agree on an order.
+- `protocol`: the interface of an evaluator; `evaluators` makes one from `settings`, in any process.
+- `costs`: parameters, MACs, bytes and latency of the .tflite file, or the latency that a table of blocks
+  predicts. `artifacts` converts, times, and makes and checks tables; `block_tables` reads them. `limits`
+  restricts a space to limits on costs.
+- `training`: trains each candidate for a few epochs, on `images` in memory.
+- `proxies`: synflow of untrained networks, parameters or MACs instead of the accuracy.
+- `ranking`: rank correlations.
 """

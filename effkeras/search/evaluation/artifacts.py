@@ -1,7 +1,7 @@
 """Converts candidates and their blocks to .tflite, and times them.
 
-The weights are random: a trained file is as large and as fast. `write_table` times every block of a space
-as a network of its own; `check_table` compares sums of blocks with whole networks.
+The weights are random: a trained file has the same size and speed. `write_table` times every block of a
+space as a separate network; `check_table` compares sums of blocks with whole networks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Precision = Literal["float32", "int8"]
 
 
 def artifact_of(spec: ModelSpec, precision: Precision) -> bytes:
-    """Builds a model and converts it; the same file for the same definition.
+    """Builds and converts a model; equal definitions give equal files.
 
     Raises EffkerasError for a definition that cannot be built.
     """
@@ -46,12 +46,12 @@ def artifact_of(spec: ModelSpec, precision: Precision) -> bytes:
 
 
 def converted(model: keras.Model, precision: Precision) -> bytes:
-    """A .tflite of a model; "int8" quantizes inputs and outputs too. Calibration on noise changes no size."""
+    """Converts a model to .tflite; "int8" also quantizes inputs and outputs, and calibrates on noise."""
     return to_flatbuffer(model) if precision == "float32" else _int8(model)
 
 
 def median_ms(flatbuffers: Sequence[bytes], settings: ArtifactSettings) -> list[float]:
-    """The median milliseconds of one inference by XNNPACK of each file, taking turns."""
+    """The median milliseconds of one inference of each file with XNNPACK; the files take turns."""
     setting = Setting(xnnpack=True, threads=settings.threads)
     plan = Plan(settings.runs, max(1, settings.runs // 5))
     return [one.typical_ms for one in measure_all([(file, setting) for file in flatbuffers], plan)]
@@ -76,13 +76,13 @@ def write_table(path: Path, specs: Iterable[ModelSpec], settings: ArtifactSettin
     """Times every piece of some networks on this machine and writes the table.
 
     Args:
-        path: a TOML file; it appears whole or not at all.
-        specs: networks that together have all blocks of the space, at the size and classes of the data.
+        path: a TOML file; it is written completely or not at all.
+        specs: networks that together have all blocks of the space, with the size and classes of the data.
         settings: precision, threads and runs.
-        name: of the space.
+        name: the name of the space.
 
     Raises:
-        EffkerasError: a network that is no classifier of MBConv blocks, or a file that cannot be written.
+        EffkerasError: a network is not a classifier of MBConv blocks, or the file cannot be written.
     """
     table = time_pieces(distinct(specs), settings, name)
     write_blocks(path, table)
@@ -109,7 +109,7 @@ def time_pieces(places: Sequence[Place], settings: ArtifactSettings, name: str) 
 
 
 def piece_model(place: Place) -> keras.Model:
-    """A piece as a model of its own, with random weights."""
+    """A piece as a separate model, with random weights."""
     x = keras.Input(place.piece.inputs[1:], name="image")
     return keras.Model(x, _graph(x, place), name="piece")
 
@@ -144,9 +144,9 @@ def _shape(name: str, place: Place, file: bytes) -> BlockShape:
 
 
 def check_table(table: BlockTable, specs: Sequence[ModelSpec], settings: ArtifactSettings) -> TableCheck:
-    """Measures whole networks, taking turns, and compares them with what the table says.
+    """Measures whole networks, which take turns, and compares them with the table's predictions.
 
-    Raises EffkerasError when the table lacks a block of them.
+    Raises EffkerasError when the table lacks one of their blocks.
     """
     predicted = tuple(predicted_ms(spec, table, settings.threads) for spec in specs)
     measured = median_ms([artifact_of(spec, settings.precision) for spec in specs], settings)

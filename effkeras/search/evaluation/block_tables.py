@@ -1,8 +1,8 @@
-"""The latency of a network as the sum of its blocks', from a table made once on the target.
+"""Predicts the latency of a network as the sum of its blocks, from a table measured once on the target.
 
-The table is that of `effkeras.litert.block_latency`, with all blocks of a space instead of one network's.
-Measuring a candidate takes seconds and a quiet machine; adding up takes neither. What a sum leaves out are
-the borders between blocks, so a table is checked against whole networks before it is believed.
+The table has the format of `effkeras.litert.block_latency`, with all blocks of a space instead of those of
+one network. To measure a candidate takes seconds and a quiet machine; to add up a table takes neither. The
+sum ignores effects between blocks, so check a table against whole networks before you rely on it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ STEM, HEAD = "stem", "head"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a network that is timed by itself, and the shapes (1, H, W, C) at its ends.
+    """A part of a network that is timed separately, with its input and output shapes (1, H, W, C).
 
-    `stage` is the block string of one block as `block_string` writes it; of the ends of a network "stem" or
-    "head" and the activation, as in "stem_swish", and of a head the widths of its layers, as in
-    "head_swish_1280".
+    `stage` is the block string of a block, as `block_string` writes it. A stem has "stem" and the
+    activation, as in "stem_swish"; a head also has the widths of its layers, as in "head_swish_1280".
     """
 
     stage: str
@@ -47,7 +46,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A piece where it stands in a network: the stem, a block, or everything behind the last block."""
+    """A piece at its place in a network: the stem, a block, or everything after the last block."""
 
     piece: Piece
     spec: ModelSpec
@@ -55,12 +54,12 @@ class Place:
 
 
 def is_of_blocks(spec: ModelSpec) -> bool:
-    """Whether a model is a plain classifier of MBConv blocks, which can be cut into pieces."""
+    """Whether a model is a plain classifier of MBConv blocks, which a block table can predict."""
     return bool(spec.network.block_strings()) and not spec.is_detector and not spec.channels
 
 
 def places_of(spec: ModelSpec) -> list[Place]:
-    """The pieces of a classifier of MBConv blocks, in order; no TensorFlow is needed.
+    """The pieces of a classifier of MBConv blocks, in order; does not need TensorFlow.
 
     Raises EffkerasError for any other model.
     """
@@ -90,9 +89,9 @@ def predicted_ms(spec: ModelSpec, table: BlockTable, threads: int = 1) -> float:
 
 
 def predicted_by(spec: ModelSpec, path: Path, threads: int = 1) -> float:
-    """The same by a table's file, which is read again only when it has changed.
+    """Like `predicted_ms`, from the file of a table, which is read again only after it has changed.
 
-    Raises EffkerasError like `read_blocks` and `predicted_ms`.
+    Raises EffkerasError as `read_blocks` and `predicted_ms` do.
     """
     changed = path.stat().st_mtime if path.is_file() else 0.0
     return _times_at(path, changed, threads).sum_of(spec)
@@ -100,14 +99,14 @@ def predicted_by(spec: ModelSpec, path: Path, threads: int = 1) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """The medians of a table's pieces on so many threads, in milliseconds."""
+    """The medians of a table's pieces on `threads` threads, in milliseconds."""
 
     model: str
     threads: int
     pieces: Mapping[Piece, float]
 
     def sum_of(self, spec: ModelSpec) -> float:
-        """All pieces of a network together; EffkerasError when one is missing."""
+        """The sum over all pieces of a network; raises EffkerasError when one is missing."""
         pieces = [place.piece for place in places_of(spec)]
         missing = next((piece for piece in pieces if piece not in self.pieces), None)
         if missing is not None:
@@ -127,13 +126,13 @@ def _times_at(path: Path, changed: float, threads: int) -> _Times:
 def draw_specs(
     space: Space, spec: Callable[[Genome], ModelSpec], count: int, seed: int = 0
 ) -> list[ModelSpec]:
-    """So many random candidates of a space, drawn like those of a random search."""
+    """The definitions of `count` random candidates of a space, drawn as in a random search."""
     random = np.random.default_rng(seed)
     return [spec(sample(space, random)) for _ in range(count)]
 
 
 def distinct(specs: Iterable[ModelSpec]) -> list[Place]:
-    """Every piece of some networks once, in the order of their first occurrence."""
+    """Every different piece of some networks once, in order of first occurrence."""
     found: dict[Piece, Place] = {}
     for spec in specs:
         for place in places_of(spec):

@@ -1,4 +1,4 @@
-"""What a candidate costs: counted, measured on its real artifact, or read from a table of blocks."""
+"""Costs of a candidate: counted, measured on its .tflite file, or predicted from a table of blocks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def cost_of(
 
     Args:
         spec: the definition, with the classes and the input size of the data.
-        names: of "parameters" (trainable weights), "macs" (multiply-adds for one image), "bytes" (of the
-            .tflite), "latency_ms" (the median of single inferences by XNNPACK, measured now and here) and
-            "table:FILE" (milliseconds by a table of the space, which `effkeras search table` writes). The
-            first two and the last need no TensorFlow.
-        artifact: what bytes and latency are of. The weights are random: neither depends on them.
+        names: any of "parameters" (trainable weights), "macs" (multiply-adds for one image), "bytes" (size
+            of the .tflite), "latency_ms" (the median of single inferences with XNNPACK, measured on this
+            machine) and "table:FILE" (milliseconds predicted by a table of the space, which
+            `effkeras search table` writes). The first two and the last do not need TensorFlow.
+        artifact: how the .tflite is made and timed. Its weights are random; size and latency do not
+            depend on them.
 
     Raises:
-        EffkerasError: an unknown cost, a definition that cannot be built, a table that lacks one of its
+        EffkerasError: an unknown cost, a definition that cannot be built, or a table that lacks one of its
             blocks.
     """
     chosen = artifact or ArtifactSettings()

@@ -1,4 +1,4 @@
-"""Evaluators by settings: what a worker, in whatever process, makes its evaluator with."""
+"""Makes evaluators from settings, in any worker process."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from effkeras.support.quiet import quiet
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An evaluation to be: plain data, pickled for workers, each of which calls it once."""
+    """The settings of an evaluation as plain data, pickled for workers; each worker calls it once."""
 
     settings: EvaluationSettings
     data: EvaluationData
     space: ModelSpace
 
     def __call__(self) -> Evaluator:
-        """The evaluator of this process; see `make_evaluator`."""
+        """Makes the evaluator of this process; see `make_evaluator`."""
         return make_evaluator(self.settings, self.data, self.space)
 
 
 def make_evaluator(settings: EvaluationSettings, data: EvaluationData, space: ModelSpace) -> Evaluator:
-    """Makes an evaluator; loads TensorFlow and lists the images, which are read at the first candidate.
+    """Makes an evaluator; loads TensorFlow and lists the images, but reads them with the first candidate.
 
-    Raises EffkerasError for settings that make no sense, and for data without the splits train and val.
+    Raises EffkerasError for invalid settings, and for data without the splits train and val.
     """
     settings = checked(settings)
     with quiet():

@@ -1,4 +1,4 @@
-"""The images of a search: read once by each process, and held in memory for all candidates."""
+"""The images of a search: each process reads them once and keeps them in memory for all candidates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.inference.evaluate import BATCH, Batch
 from effkeras.support.errors import EffkerasError
 
-# Input sizes of which images are held at once; a space may let the search choose between some.
+# The most input sizes whose images are kept at once; the input size may be a gene.
 _SIZES = 3
 
 Samples = tuple[tf.Tensor, ...]
@@ -30,7 +30,7 @@ PlacedRecord = tuple[DetectionRecord | ClassificationRecord, Placed]
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """What candidates are trained on, and what their accuracy is measured on, in the classes of the first."""
+    """The data for training and for measuring accuracy; both use the classes of the training split."""
 
     train: LabelledData
     validation: LabelledData
@@ -39,7 +39,7 @@ class Splits:
 def open_splits(root: Path, *, skip_bad: bool = False, masks: bool = False) -> Splits:
     """The splits train and val of a data set.
 
-    Raises EffkerasError when one of them is missing or bad. The test split is left for the winner.
+    Raises EffkerasError when one of them is missing or invalid. A search does not use the test split.
     """
     train, validation = find_split(root, "train") or "train", find_split(root, "val")
     data = open_data(root, train, skip_bad=skip_bad, masks=masks)
@@ -56,9 +56,9 @@ class _Loaded:
 
 @dataclass(slots=True)
 class SearchImages:
-    """Both splits in the size of any network; what was read for a size is kept.
+    """Both splits at the input size of any network; caches the images by size.
 
-    At most so many images of each are used, spread over the data; 0 is all.
+    At most `train_limit` and `validation_limit` images are used, spread over the data; 0 means all.
     """
 
     splits: Splits
@@ -67,14 +67,14 @@ class SearchImages:
     _loaded: dict[tuple[InputSpec, MaskClasses | None], _Loaded] = field(default_factory=dict)
 
     def training(self, spec: ModelSpec) -> Samples:
-        """All training images: the fields of `Sample`, each with the image as first axis.
+        """All training images: the fields of `Sample`, each with the images along the first axis.
 
         Raises EffkerasError when they do not fit into memory or cannot be read.
         """
         return self._load(spec).samples
 
     def validation(self, spec: ModelSpec) -> list[Batch]:
-        """All validation images, float pixels: made anew, as they take four times the memory."""
+        """All validation images as float pixels; not cached, as they take four times the memory."""
         placed = self._load(spec).placed
         chunks = [placed[start : start + BATCH] for start in range(0, len(placed), BATCH)]
         return [_batch(chunk, spec.input) for chunk in chunks]

@@ -1,4 +1,4 @@
-"""A space without the models that break limits on costs, so that no trial is spent on them."""
+"""Search spaces with limits on costs: models over a limit are excluded, so that no trial is spent on them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from effkeras.search.spaces.reading import ModelSpace
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table
 
-# Draws of which the cheapest is made cheaper still.
+# The number of draws; the descent to lower costs starts from the cheapest of them.
 _STARTS = 10
-# So many times over the limit, the cheapest network found says that there is none within.
+# If the cheapest network found costs more than this factor times a limit, no network is within the limits.
 _HOPELESS = 1.2
 
 
 @dataclass(frozen=True, slots=True)
 class LimitedSpace:
-    """A space whose genomes keep limits on their costs.
+    """A space whose valid genomes are within limits on their costs.
 
-    `limits` are by the name of the cost, and only of costs that need neither TensorFlow nor a measurement, as
-    every genome that is drawn or changed is counted: with `classes`, those of the data, where they are given.
-    `artifact` tells which figures of a block table are read. `start` is a genome within the limits: where few
-    are, the next draws may find none.
+    `limits` has the limits by the name of the cost. Only costs that need neither TensorFlow nor a
+    measurement are allowed, as every drawn or changed genome is counted. `classes` are the classes of the
+    data, used for counting if given. `artifact` selects the values to read from a block table. `start` is a
+    genome within the limits, for spaces where draws rarely find one.
     """
 
     space: ModelSpace
@@ -42,31 +42,31 @@ class LimitedSpace:
 
     @property
     def genes(self) -> tuple[Gene, ...]:
-        """All decisions."""
+        """All genes of the space."""
         return self.space.genes
 
     @property
     def name(self) -> str:
-        """The space's."""
+        """The name of the space."""
         return self.space.name
 
     @property
     def source(self) -> str:
-        """What the space is read again by."""
+        """The name or path from which `read_space` reads the space."""
         return self.space.source
 
     @property
     def digest(self) -> str:
-        """The space's; the limits are the objective's to tell apart."""
+        """The digest of the space, without the limits, which belong to the objective."""
         return self.space.digest
 
     @property
     def table(self) -> Table:
-        """What the space's file says."""
+        """The content of the space's file."""
         return dict(self.space.table)
 
     def canonical(self, genome: Genome) -> Genome:
-        """The genome that stands for all those of the same network."""
+        """The one genome that represents all genomes of the same network."""
         return self.space.canonical(genome)
 
     def spec(self, genome: Genome) -> ModelSpec:
@@ -74,7 +74,7 @@ class LimitedSpace:
         return self.space.spec(genome)
 
     def problem(self, genome: Genome) -> str:
-        """Why the genome describes no network, or one that costs too much."""
+        """Why the genome describes no network, or a network over a limit; "" for a valid one."""
         plain = self.space.problem(genome)
         if plain:
             return plain
@@ -85,7 +85,7 @@ class LimitedSpace:
         )
 
     def costs(self, genome: Genome) -> Mapping[str, float]:
-        """The limited costs of a valid genome of the space."""
+        """The costs with a limit of a valid genome of the space."""
         made = self.space.canonical(genome)
         if made not in self._known:
             spec = self.space.spec(made)
@@ -94,18 +94,18 @@ class LimitedSpace:
         return self._known[made]
 
     def excess(self, genome: Genome) -> float:
-        """The largest of the costs of a valid genome of the space over their limits; up to 1 is within."""
+        """The largest ratio of cost to limit of a valid genome of the space; up to 1 is within the limits."""
         costs = self.costs(genome)
         return max(costs[name] / limit for name, limit in self.limits.items())
 
 
 def check_limits(limited: LimitedSpace) -> LimitedSpace:
-    """The space with a genome within the limits to start from.
+    """Returns the space with a `start` genome within the limits.
 
-    Raises EffkerasError when no network is found that keeps the limits, and says what the cheapest costs.
+    Raises EffkerasError, with the costs of the cheapest network found, when none is within the limits.
 
-    One is looked for gene by gene. When that ends far over the limits, there is none; when it ends near
-    them, draws decide. What keeps them must be drawn now and then, or no strategy could start.
+    `cheapest` lowers the costs gene by gene. If it ends far over the limits, there is no such network.
+    Otherwise random draws must find one, because strategies start from random draws.
     """
     best = cheapest(limited)
     why = ""
@@ -125,9 +125,9 @@ def check_limits(limited: LimitedSpace) -> LimitedSpace:
 
 
 def cheapest(limited: LimitedSpace) -> Genome:
-    """The cheapest network found, in rounds over all genes; or the first that keeps the limits.
+    """The cheapest network found in rounds over all genes, or the first one within the limits.
 
-    Rounds end when another one that gains as much as the last would not reach the limits.
+    The rounds end when another round with the gain of the last one would not reach the limits.
     """
     random = np.random.default_rng(0)
     draws = [sample(limited.space, random) for _ in range(_STARTS)]
@@ -142,7 +142,7 @@ def cheapest(limited: LimitedSpace) -> Genome:
 
 
 def _cheaper(limited: LimitedSpace, genome: Genome) -> Genome:
-    """The genome with each gene in turn as it costs least; ends within the limits."""
+    """Sets each gene in turn to its cheapest choice; stops within the limits."""
     for index, gene in enumerate(limited.genes):
         if limited.excess(genome) <= 1:
             break

@@ -1,4 +1,4 @@
-"""What every evaluation is: a candidate in, its costs and its accuracy out."""
+"""The interface of evaluations: from a candidate to its costs and its accuracy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from effkeras.search.genomes import Genome
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is to be evaluated; `seed` is drawn from the search's seed and the genome."""
+    """A genome to evaluate; `seed` is drawn from the search's seed and the genome."""
 
     genome: Genome
     seed: int
@@ -19,10 +19,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an evaluation found.
+    """The outcome of an evaluation.
 
-    `accuracy` is the task's metric in 0..1 on the validation split; `metrics` holds whatever else is worth
-    keeping (proxies, epochs trained, seconds).
+    `accuracy` is the task's metric in 0..1 on the validation split; `metrics` holds further values
+    (proxies, epochs trained, seconds).
     """
 
     accuracy: float
@@ -30,27 +30,27 @@ class Outcome:
 
 
 class Report(Protocol):
-    """Tells how far an evaluation is; whoever listens may end it."""
+    """Receives the progress of an evaluation, and may end it."""
 
     def __call__(self, step: int, accuracy: float) -> None:
-        """After epoch `step`, from 1; raises `Pruned` when the candidate is not worth more."""
+        """Called after epoch `step`, from 1; raises `Pruned` to end the evaluation."""
         ...
 
 
 class Evaluator(Protocol):
-    """Evaluates candidates; any exception but `Pruned` means that this candidate failed."""
+    """Evaluates candidates; any exception except `Pruned` means that the candidate failed."""
 
     def costs(self, candidate: Candidate) -> Mapping[str, float]:
-        """What a candidate costs, by name; asked for once, before the evaluation, which it may spare."""
+        """The costs of a candidate by name; called once, before the evaluation, which limits may skip."""
         ...
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
-        """The same candidate gives the same outcome, but for what is measured in time."""
+        """Evaluates a candidate; equal candidates give equal outcomes, except for measured times."""
         ...
 
 
 class Pruned(Exception):  # noqa: N818 - no error
-    """An evaluation that was ended early because others promise more.
+    """Ends an evaluation early because other candidates are more promising.
 
-    The candidate then counts with the last accuracy that it reported.
+    The candidate keeps the last accuracy that it reported.
     """

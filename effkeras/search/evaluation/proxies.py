@@ -1,8 +1,8 @@
-"""Evaluation without training: a zero-cost proxy takes the place of the accuracy.
+"""Evaluation without training: a zero-cost proxy replaces the accuracy.
 
-Synflow is always given beside parameters and MACs, which often rank candidates as well (White et al. 2022,
-"A deeper look at zero-cost proxies for lightweight NAS"). NASWOT and the norm of the gradient ranked the
-networks of `digits-tiny` no better than their MACs did, and are not offered.
+Synflow is always reported with parameters and MACs, which often rank candidates equally well (White et al.
+2022, "A deeper look at zero-cost proxies for lightweight NAS"). NASWOT and the norm of the gradient ranked
+the networks of `digits-tiny` no better than MACs did, so they are not offered.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ProxyEvaluator:
-    """Computes all proxies of a candidate; the one that the settings name takes the place of its accuracy.
+    """Computes all proxies of a candidate; the proxy in the settings replaces its accuracy.
 
-    It is mapped to 0..1 in the same order; the metrics hold the proxies themselves.
+    That proxy is mapped to 0..1 in the same order; the metrics hold the original values.
     """
 
     space: Definitions
@@ -55,7 +55,7 @@ class ProxyEvaluator:
         return Outcome(accuracy, found)
 
     def costs(self, candidate: Candidate) -> Mapping[str, float]:
-        """What a candidate costs."""
+        """The costs of a candidate."""
         return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
 
     def _definition(self, candidate: Candidate) -> ModelSpec:
@@ -63,10 +63,10 @@ class ProxyEvaluator:
 
 
 def proxies_of(spec: ModelSpec, seed: int = 0) -> dict[str, float]:
-    """All proxies of one network with random weights drawn from `seed`; no data are needed.
+    """All proxies of one network with random weights drawn from `seed`; needs no data.
 
     Returns:
-        "synflow", "parameters" and "macs"; a larger value is thought to be better.
+        "synflow", "parameters" and "macs"; larger values predict better networks.
 
     Raises:
         EffkerasError: a definition that cannot be built, or a value that is not finite.
@@ -82,15 +82,16 @@ def proxies_of(spec: ModelSpec, seed: int = 0) -> dict[str, float]:
 
 
 def synflow(model: keras.Model) -> float:
-    """What flows through a network whose weights are all made positive: the sum of |weight * gradient|.
+    """Synflow: the sum of |weight * gradient| in a network whose weights are all made positive.
 
-    Tanaka et al. 2020 (arXiv:2006.05467), as a proxy Abdelfattah et al. 2021 (arXiv:2101.08134): R is the sum
-    of the logits for an input of ones, and the score is summed over the kernels. No data are needed. Batch
-    normalisation is left as it starts, which is the identity. A bounded activation would stop the flow, so
-    `proxies_of` puts ReLU, which lets all that is positive pass, in the place of any other.
+    Tanaka et al. 2020 (arXiv:2006.05467); as a proxy, Abdelfattah et al. 2021 (arXiv:2101.08134). The
+    gradients are of the sum of the logits for an input of ones; the score is summed over the kernels. Batch
+    normalization keeps its initial values, the identity. A bounded activation would stop the flow, so
+    `proxies_of` replaces all activations with ReLU, which passes every positive value.
 
     Args:
-        model: with random weights, which this changes; logits of float64 do not overflow in deep networks.
+        model: a model with random weights, which this function changes; float64 logits do not overflow in
+            deep networks.
     """
     for weight in model.weights:
         if "seed_generator" not in weight.path:
@@ -105,20 +106,20 @@ def synflow(model: keras.Model) -> float:
 
 
 def as_accuracy(value: float) -> float:
-    """A proxy of 0 or more as a number in 0..1, in the same order: good for comparing only."""
+    """Maps a proxy of 0 or more to 0..1 in the same order; only good for comparisons."""
     size = math.log10(1 + value)
     return size / (1 + size)
 
 
 def _undisturbed(spec: ModelSpec) -> ModelSpec:
-    """The definition without dropout of any kind: proxies look at the network, not at the noise."""
+    """The definition without dropout of any kind, whose noise would change the proxies."""
     still: dict[str, Any] = {"dropout": 0.0, "survival": 1.0, "drop_block": DropBlockSpec()}
     changes = {name: value for name, value in still.items() if name in spec.network.regularizers()}
     return spec.replace(network=dataclasses.replace(spec.network, **changes))
 
 
 def _unbounded(spec: ModelSpec) -> ModelSpec:
-    """The definition with ReLU for all activations."""
+    """The definition with ReLU as every activation."""
     network = spec.network.with_activations(lambda activation: "relu")
     fpn = dataclasses.replace(spec.fpn, activation="relu") if spec.fpn else None
     return spec.replace(network=network, fpn=fpn)
@@ -129,7 +130,7 @@ def _kernels(model: keras.Model) -> list[Any]:
 
 
 def _body(model: keras.Model) -> keras.Model:
-    """From the normalised image to the logits: a classifier's last activation is float32 in any case."""
+    """The model from the normalized image to the logits, as a classifier's last activation is float32."""
     first = next(layer for layer in model.layers if isinstance(layer, Normalize))
     is_classifier = not isinstance(model.output, dict)
     outputs = model.get_layer(model.output_names[0]).input if is_classifier else model.output

@@ -1,4 +1,4 @@
-"""How well one figure orders candidates as another does."""
+"""Rank correlations: how well two values agree on the order of candidates."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Values = Sequence[float] | np.ndarray
 
 
 def kendall_tau(first: Values, second: Values) -> float:
-    """Kendall's tau-b, -1..1, which allows for ties; NaN where one of the two is the same throughout.
+    """Kendall's tau-b, -1..1, which handles ties; NaN when one of the two is constant.
 
-    Of all pairs of candidates, those that both order alike less those that they order differently, over
-    the geometric mean of the pairs that each orders at all (Kendall 1945).
+    The number of concordant minus discordant pairs of candidates, divided by the geometric mean of the
+    numbers of untied pairs in each (Kendall 1945).
     """
     one, other = (_orders(np.asarray(values, np.float64)) for values in (first, second))
     return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
 
 
 def spearman(first: Values, second: Values) -> float:
-    """The correlation of the ranks, -1..1, ties sharing their mean rank; NaN where one does not vary."""
+    """Spearman's rank correlation, -1..1; ties get their mean rank; NaN when one of the two is constant."""
     one, other = (_centred(np.asarray(values, np.float64)) for values in (first, second))
     return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
 
 
 @dataclass(frozen=True, slots=True)
 class TableCheck:
-    """Whole networks, as a table predicts them and as they were measured, in milliseconds."""
+    """Latencies of whole networks in milliseconds, predicted by a table and measured."""
 
     names: tuple[str, ...]
     predicted: tuple[float, ...]
@@ -41,17 +41,17 @@ class TableCheck:
 
     @property
     def bias(self) -> float:
-        """The median of predicted / measured: what borders cost; it does not change an order."""
+        """The median of predicted / measured; a constant bias does not change the order of networks."""
         return float(np.median(self._ratios()))
 
     @property
     def kendall(self) -> float:
-        """Kendall's tau between the two, 1 for the same order."""
+        """Kendall's tau between predicted and measured, 1 for the same order."""
         return kendall_tau(self.predicted, self.measured)
 
     @property
     def spearman(self) -> float:
-        """Spearman's rank correlation between the two."""
+        """Spearman's rank correlation between predicted and measured."""
         return spearman(self.predicted, self.measured)
 
     def _ratios(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How candidates are evaluated, and on what: plain data that travels to any worker."""
+"""Settings and data of an evaluation, as plain data that is pickled for the workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from effkeras.training.settings import TrainSettings
 PROXY = "proxy:"
 PROXIES = ("synflow", "parameters", "macs")
 KINDS = ("train", *(PROXY + name for name in PROXIES))
-# Kinds of earlier versions. None of them ranked networks better than their multiply-adds do.
+# Kinds of earlier versions. None of them ranked networks better than multiply-adds do.
 REMOVED_KINDS = ("supernet", "proxy:naswot", "proxy:grad_norm")
 # Keys of earlier versions that no longer have a meaning.
 REMOVED_KEYS = ("supernet_epochs",)
@@ -23,10 +23,10 @@ COSTS = ("parameters", "macs", "bytes", "latency_ms")
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSettings:
-    """What "bytes" and "latency_ms" are of: the .tflite of a candidate, and what runs it.
+    """How the .tflite for "bytes" and "latency_ms" is made and timed.
 
-    `precision` "int8" has weights and activations in int8; `threads` is also which figures of a block table
-    are read. `runs` inferences are timed, a fifth as many before them are not.
+    With `precision` "int8", weights and activations are int8. `threads` also selects the values to read from
+    a block table. `runs` inferences are timed, after a fifth as many for warm-up.
     """
 
     precision: Literal["float32", "int8"] = "float32"
@@ -36,16 +36,16 @@ class ArtifactSettings:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings:
-    """Everything that shapes an evaluation.
+    """The settings of an evaluation.
 
     `kind` is "train", a short training of each candidate, or "proxy:NAME", which needs no training.
-    `costs` names what is measured beside it: parameters, macs, bytes, latency_ms, or table:FILE for a latency
+    `costs` names the costs to measure: parameters, macs, bytes, latency_ms, or table:FILE for a latency
     from a table of blocks (a path relative to the file of the settings).
 
-    `learning_rate` is the peak, for the batch size given. `patience` counts epochs without a better accuracy
-    before a training ends; 0 always trains to the end. At most `train_images` and `validation_images`
-    are used, spread over the data; 0 is all. `augment` are the changes that images go through; None leaves
-    them as they are, which is faster.
+    `learning_rate` is the peak, for the given batch size. `patience` is the number of epochs without a
+    better accuracy after which a training ends; 0 always trains to the end. At most `train_images` and
+    `validation_images` are used, spread over the data; 0 means all. `augment` has the augmentations; None
+    trains without any, which is faster.
     """
 
     kind: str = "train"
@@ -61,7 +61,7 @@ class EvaluationSettings:
     artifact: ArtifactSettings = ArtifactSettings()
 
     def training(self, seed: int, epochs: int = 0) -> TrainSettings:
-        """The same as settings of a training, of the evaluation's own number of epochs by default."""
+        """The settings of a training; `epochs` of 0 means the number of epochs of the evaluation."""
         return TrainSettings(
             epochs=epochs or self.epochs,
             batch=self.batch,
@@ -74,14 +74,14 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationData:
-    """Where the images lie; each worker reads them itself."""
+    """The folder of the data set; each worker reads the images itself."""
 
     root: Path
     skip_bad: bool = False
 
 
 def checked(settings: EvaluationSettings, where: str = "evaluation") -> EvaluationSettings:
-    """The settings, with each cost once; EffkerasError when a value makes no sense."""
+    """The settings with each cost once; raises EffkerasError for an invalid value."""
     if settings.kind in REMOVED_KINDS:
         raise EffkerasError(
             f"{where}: {settings.kind} was removed, as it ranked networks no better than their multiply-adds "
@@ -105,7 +105,7 @@ def checked(settings: EvaluationSettings, where: str = "evaluation") -> Evaluati
 
 _LEAST = {
     "epochs": 1,
-    "batch": 2,  # batch normalisation of a single image says nothing
+    "batch": 2,  # batch normalization needs more than one image
     "weight_decay": 0,
     "patience": 0,
     "train_images": 0,
@@ -114,15 +114,15 @@ _LEAST = {
 
 
 def located(cost: str, folder: Path) -> str:
-    """The name of a cost with its table's path absolute, which means the same in every process and folder.
+    """The name of a cost with the absolute path of its table, which is valid in every process and folder.
 
-    A relative path is one in `folder`.
+    A relative path is relative to `folder`.
     """
     file = cost.removeprefix(TABLE)
     return f"{TABLE}{(folder / file).resolve()}" if file and file != cost else cost
 
 
 def check_cost(name: str) -> None:
-    """Raises EffkerasError when nothing is called so."""
+    """Raises EffkerasError for an unknown cost."""
     if name not in COSTS and not (name.startswith(TABLE) and name != TABLE):
         raise EffkerasError(f"there is no cost {name!r}; {did_you_mean(name, (*COSTS, TABLE + 'FILE'))}")

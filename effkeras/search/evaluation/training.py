@@ -1,9 +1,9 @@
 """Evaluation by a short training of each candidate.
 
-Building and tracing would take longer than the steps of such a training. So the steps of an epoch are one
-graph with a loop in it, traced once, that returns only the loss. The momentum of batch normalisation rises
-with the steps, as in `effkeras train`: with the usual 0.99, the statistics of a network after 150 steps are
-still near their start, and its accuracy is that of chance however well it has learned.
+With `fit`, building and tracing would take longer than the steps of such a training. Here the steps of an
+epoch are one graph with a loop, traced once, that returns only the loss. The momentum of batch normalization
+rises with the steps, as in `effkeras train`: with the usual 0.99, the statistics after 150 steps are still
+near their initial values, so the accuracy stays at chance level however well the network has learned.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from effkeras.training.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """How a model is trained: its definition, the settings, and whether images are changed at random."""
+    """How a model is trained: its definition, the settings, and whether images are augmented."""
 
     spec: ModelSpec
     settings: TrainSettings
@@ -48,8 +48,8 @@ class FitPlan:
 class ShortFit:
     """Trains one model epoch by epoch on images in memory.
 
-    The learning rate rises and falls over all epochs of the settings, as in `effkeras train`. Batches are
-    drawn from the settings' seed; with fewer images than a batch has, one batch is all of them.
+    The learning rate rises and falls over all epochs of the settings, as in `effkeras train`. The settings'
+    seed determines the batches. With fewer images than the batch size, one batch holds all images.
     """
 
     def __init__(self, model: keras.Model, course: FitPlan, samples: Samples):
@@ -101,7 +101,7 @@ class ShortFit:
 
 
 class GraphPredictor:
-    """Runs a Keras model for `effkeras.inference.evaluate`: one graph for batches of any size."""
+    """A Keras model as a `Predictor` for `effkeras.inference.evaluate`: one graph for any batch size."""
 
     def __init__(self, model: keras.Model, spec: ModelSpec):
         self.spec = spec
@@ -118,19 +118,19 @@ class GraphPredictor:
 
 
 class Definitions(Protocol):
-    """What an evaluator needs of a space: the definition of each candidate."""
+    """The part of a space that an evaluator uses: the definition of each candidate."""
 
     def spec(self, genome: Genome) -> ModelSpec:
-        """The definition, of whatever classes and size the space says."""
+        """The definition, with the classes and the size of the space."""
         ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ShortTraining:
-    """Trains each candidate for a few epochs and measures it on the validation split after each.
+    """Trains each candidate for a few epochs and measures it on the validation split after each epoch.
 
-    The accuracy is the best that was seen: top-1 of a classifier, AP of a detector, the mean over the heads
-    of one that has several. The winner's definition is trained again, for as long as it deserves.
+    The accuracy is the best of all epochs: top-1 of a classifier, AP of a detector, the mean over the heads
+    of a model with several. The weights are not kept; train the best definition again in full.
     """
 
     space: Definitions
@@ -138,7 +138,7 @@ class ShortTraining:
     settings: EvaluationSettings
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
-        """Trains one candidate; the same one again gives the same accuracy.
+        """Trains one candidate; equal candidates give equal accuracies.
 
         Raises EffkerasError for a candidate that cannot be built or trained.
         """
@@ -152,7 +152,7 @@ class ShortTraining:
         return Outcome(max(course), {**metrics, "last_accuracy": course[-1]})
 
     def costs(self, candidate: Candidate) -> Mapping[str, float]:
-        """What a candidate costs, without training it; EffkerasError for one that cannot be costed."""
+        """The costs of a candidate, without training; raises EffkerasError if they cannot be measured."""
         return cost_of(self._definition(candidate), self.settings.costs, self.settings.artifact)
 
     def _definition(self, candidate: Candidate) -> ModelSpec:
@@ -180,7 +180,7 @@ class ShortTraining:
 
 
 def accuracy(predictor: Predictor, images: SearchImages) -> float:
-    """The metric that a model is judged by, 0..1, on the validation split; the mean where it has several."""
+    """The main metric of a model on the validation split, 0..1; the mean of them if it has several."""
     spec = predictor.spec
     metrics = evaluate_batches(predictor, images.splits.validation, images.validation(spec))
     judged = [metrics[name] for name in headlines(spec)]

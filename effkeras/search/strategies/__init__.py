@@ -1,1 +1,1 @@
-"""Strategies of a search: each proposes genomes and learns from what became of them."""
+"""Strategies of a search: each proposes genomes and learns from their results."""

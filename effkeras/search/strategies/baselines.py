@@ -1,6 +1,6 @@
 """Strategies that learn nothing.
 
-Random search is the baseline that every other strategy has to beat (Li & Talwalkar, arXiv:1902.07638). Grid
+Random search is the baseline that every other strategy must beat (Li & Talwalkar, arXiv:1902.07638). Grid
 search evaluates every network of a small space once (EfficientNet, arXiv:1905.11946, section 3.3).
 """
 
@@ -17,12 +17,12 @@ from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, regis
 
 @dataclass(frozen=True, slots=True)
 class RandomOptions:
-    """Random search has nothing to set."""
+    """Random search has no options."""
 
 
 @register("random", "draws at random, the baseline", RandomOptions, takes_front=True)
 class RandomSearch:
-    """Draws genomes uniformly, none twice while the space lasts."""
+    """Draws genomes uniformly; repeats one only when all were proposed."""
 
     def __init__(self, space: Space, seed: int, options: RandomOptions) -> None:
         self._proposed = ProposedGenomes(space, np.random.default_rng(seed))
@@ -37,21 +37,21 @@ class RandomSearch:
 
 @dataclass(frozen=True, slots=True)
 class GridOptions:
-    """Grid search has nothing to set."""
+    """Grid search has no options."""
 
 
 @register("grid", "every network once, in order, for small spaces", GridOptions, takes_front=True)
 class Grid:
-    """Proposes all canonical genomes in ascending order; then again, which ends a search like any repeats.
+    """Proposes all canonical genomes in ascending order, then repeats them, which ends the search.
 
-    The seed changes nothing. Fewer trials than networks try the first choices of the first genes only.
+    The seed has no effect. With fewer trials than networks, only first choices of the first genes are tried.
     """
 
     def __init__(self, space: Space, seed: int, options: GridOptions) -> None:
         self._genomes = _repeat_all(space)
 
     def ask(self) -> Genome:
-        """The next one."""
+        """The next genome in order."""
         return next(self._genomes)
 
     def tell(self, feedback: Feedback) -> None:

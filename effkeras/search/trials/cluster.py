@@ -1,7 +1,7 @@
 """Workers on the machines of a Ray cluster.
 
-The store stays on the machine where the search was started, behind one actor; workers are tasks that ask
-it for candidates. When a machine dies, its candidates go to the others.
+The store stays on the machine where the search was started, behind one actor. Workers are Ray tasks that ask
+the actor for candidates. When a machine dies, other workers evaluate its candidates.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from effkeras.search.trials.records import Result
 from effkeras.search.trials.workers import Assignment, DeathCount, work
 from effkeras.support.errors import EffkerasError
 
-# Seconds between two looks at the workers.
+# Seconds between two checks of the workers.
 _PAUSE = 0.2
-# Seconds to wait for a cluster's answer.
+# Seconds to wait for a connection to the cluster.
 _CONNECT = 10.0
-# How owners on the cluster are named, so that only signs of life tell whether they live.
+# The host name of all owners on the cluster; no machine has it, so only heartbeats show who is alive.
 _HOST = "ray"
 
 
 class Counter:
-    """The actor that keeps the store: a ledger for workers on any machine."""
+    """The actor that owns the store: a ledger for workers on any machine."""
 
     def __init__(self, job: SearchJob, limits: Limits) -> None:
         self._ledger = open_ledger(job, limits)
@@ -42,7 +42,7 @@ class Counter:
         return self._ledger.take(owner)
 
     def report(self, task: Task, step: int, reward: float) -> bool:
-        """Writes the reward that a task has so far; whether it is pruned."""
+        """Writes the current reward of a task; returns whether the task is pruned."""
         try:
             self._ledger.report(task, step, reward)
         except Pruned:
@@ -58,7 +58,7 @@ class Counter:
         return self._ledger.finish(task, result)
 
     def release_dead_worker(self, owner: str) -> None:
-        """Frees the candidate of a dead worker for others."""
+        """Makes the candidate of a dead worker available to others."""
         self._ledger.release_dead_worker(owner)
 
 
@@ -74,7 +74,7 @@ class RemoteLedger:
         return task
 
     def report(self, task: Task, step: int, reward: float) -> None:
-        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        """Writes the current reward of a task; raises `Pruned` when the pruner ends it."""
         if _answer(self.counter.report.remote(task, step, reward)):
             raise Pruned
 
@@ -88,13 +88,13 @@ class RemoteLedger:
 
 
 def work_remotely(counter: Any, order: WorkerOrder, owner: str) -> None:
-    """What a worker on the cluster does."""
+    """Evaluates candidates on the cluster until none is left."""
     work(RemoteLedger(counter), order.job.evaluation(), order.job.objective, owner)
 
 
 @dataclass(slots=True)
 class Cluster:
-    """Workers on a Ray cluster: `count` of them, or as many as it has cores of `threads` each."""
+    """Workers on a Ray cluster: `count` of them, or as many as fit with `threads` cores each."""
 
     address: str
     count: int | None = None
@@ -105,7 +105,7 @@ class Cluster:
     _death_count: DeathCount = field(init=False)
 
     def start(self, assignment: Assignment) -> None:
-        """Connects and starts the workers; EffkerasError when there is no such cluster."""
+        """Connects and starts the workers; raises EffkerasError when no cluster answers."""
         ray = _ray()
         pickle_order(WorkerOrder(assignment.job, assignment.limits))
         self._assignment = assignment
@@ -148,7 +148,7 @@ class Cluster:
 
         try:
             _answer(task)
-        except RayTaskError as error:  # the worker's own error: another one would have it too
+        except RayTaskError as error:  # the worker raised it: a new worker would raise it too
             raise EffkerasError(f"the workers cannot work: {_last_line(error)}") from error
         except RayError as error:  # its process or its machine died
             _answer(self._counter.release_dead_worker.remote(owner))
@@ -167,7 +167,7 @@ class Cluster:
 
 
 def _check_address(address: str) -> None:
-    """Raises EffkerasError for an address where nobody listens, for which Ray would wait minutes."""
+    """Raises EffkerasError for an address where nothing listens; Ray would wait for minutes."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")

@@ -1,4 +1,4 @@
-"""What a search is, as data that travels to every worker."""
+"""Search jobs: the settings of a search, pickled for every worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRUNERS: tuple[Pruner, ...] = ("none", "halving", "hyperband")
 
 
 class Objective(Protocol):
-    """What a search maximises."""
+    """The objective that a search maximizes."""
 
     @property
     def kind(self) -> str:
@@ -33,20 +33,20 @@ class Objective(Protocol):
 
     @property
     def cost(self) -> str:
-        """The name of the cost that counts."""
+        """The name of the cost in the objective."""
         ...
 
     def reward(self, accuracy: float, costs: Mapping[str, float]) -> float:
-        """Accuracy and costs as one figure."""
+        """Accuracy and costs as one number."""
         ...
 
     def problem(self, costs: Mapping[str, float]) -> str:
-        """Which limit the costs break; "" when none."""
+        """Which limits the costs exceed; "" for none."""
         ...
 
 
 class StrategyMaker(Protocol):
-    """A strategy by name and options; makes any number of equal copies."""
+    """Makes equal copies of a strategy from its name and options."""
 
     @property
     def name(self) -> str:
@@ -55,38 +55,39 @@ class StrategyMaker(Protocol):
 
     @property
     def options(self) -> Mapping[str, Choice]:
-        """What was chosen for it."""
+        """The strategy's options."""
         ...
 
     def make(self, space: Space, seed: int) -> Strategy:
-        """A new strategy, before any ask."""
+        """A new strategy, before its first ask."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NamedStrategy:
-    """One of `effkeras.search.strategies`, by name."""
+    """A registered strategy of `effkeras.search.strategies`, by name."""
 
     name: str
     options: Mapping[str, Choice] = field(default_factory=dict)
 
     def make(self, space: Space, seed: int) -> Strategy:
-        """A strategy that knows nothing yet; EffkerasError for an unknown name or option."""
+        """A new strategy; raises EffkerasError for an unknown name or option."""
         return make_strategy(self.name, space, seed, self.options)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchJob:
-    """What is searched for, how, and where to.
+    """The settings of a search.
 
-    Everything in it is pickled for the workers, so that its classes must live in importable modules.
+    The job is pickled for the workers, so all its classes must be defined in importable modules.
 
     Attributes:
-        evaluation: makes an evaluator; called once by each worker. A dataclass's fields say which it is.
-        trials: how many candidates are evaluated; a later run may ask for more.
-        pruner: ends evaluations early by the rewards that they have so far. With several workers it depends
-            on which of them is quicker, so that a search is repeated exactly only with one.
-        classes: those of the data, for the winner's definition.
+        evaluation: makes an evaluator; called once by each worker. If it is a dataclass, its fields
+            identify it in `search.toml`.
+        trials: the number of candidates to evaluate; a later run may ask for more.
+        pruner: ends evaluations early, by the rewards reported so far. With several workers its decisions
+            depend on their speed, so only a search with one worker is reproducible.
+        classes: the classes of the data, for the best definition.
     """
 
     space: Space
@@ -106,7 +107,7 @@ class SearchJob:
 
 
 def check_job(job: SearchJob) -> None:
-    """Raises EffkerasError for what cannot be searched; makes the strategy once, to see that it can be."""
+    """Raises EffkerasError for an invalid job; makes the strategy once to check its options."""
     if job.trials < 1:
         raise EffkerasError(f"trials must be at least 1, not {job.trials}")
     if job.pruner not in PRUNERS:
@@ -128,23 +129,23 @@ def _check_front(strategy: str) -> None:
 
 
 def space_name(space: Space) -> str:
-    """The space's name, for people."""
+    """The space's name for display."""
     return str(getattr(space, "name", type(space).__name__))
 
 
 def space_digest(space: Space) -> str:
-    """A hash of the choices of the space."""
+    """The space's own digest, or a hash of its genes and choices."""
     own = getattr(space, "digest", "")
     return str(own) or hashlib.sha256(repr(space.genes).encode()).hexdigest()[:16]
 
 
 def locks_of(out: Path) -> Path:
-    """The folder of a search's locks."""
+    """The lock folder of a search."""
     return out / "locks"
 
 
 def create_store(job: SearchJob) -> int:
-    """Creates the store unless it exists; returns how many trials it has."""
+    """Creates the store unless it exists; returns its number of trials."""
     make_folder(locks_of(job.out))
     create_log(job.out, _study_spec(job))
     with contextlib.closing(Log(job.out, _study_spec(job))) as log:
@@ -152,13 +153,13 @@ def create_store(job: SearchJob) -> int:
 
 
 def open_ledger(job: SearchJob, limits: Limits) -> Ledger:
-    """This process's access to the log of a search that has a store."""
+    """Opens the ledger of a search whose store exists."""
     log = Log(job.out, _study_spec(job))
     return Ledger(log, locks_of(job.out), limits, lambda: replica(job), job.seed)
 
 
 def replica(job: SearchJob) -> Replica:
-    """A new copy of the strategy, which is told of a cost for a front only."""
+    """A new copy of the strategy; only a Pareto search passes it a cost."""
     return Replica(job.strategy.make(job.space, job.seed), job.objective.cost if job.is_front else None)
 
 

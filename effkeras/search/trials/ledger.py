@@ -1,7 +1,7 @@
-"""What workers do with the log of a search: take a candidate, report its progress, finish it.
+"""The ledger of a search: workers take a candidate, report its progress and finish it.
 
-There is no coordinator that could be killed. Every process brings its own replica of the strategy up to date
-under one lock and asks it; whatever a killed process has left is found in the log and put right by the next.
+There is no coordinator that could be killed. Each process holds one lock, brings its own replica of the
+strategy up to date from the log and asks it. The next process finishes what a killed process left in the log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from effkeras.support.errors import EffkerasError
 class Replica:
     """One process's copy of the strategy.
 
-    `cost` names the cost that the strategy is told; None for none.
+    `cost` names the cost that the strategy receives; None for none.
     """
 
     def __init__(self, strategy: Strategy, cost: str | None) -> None:
@@ -37,9 +37,9 @@ class Replica:
         self._tells = 0
 
     def follow(self, log: Sequence[Trial]) -> None:
-        """Repeats all new asks and tells of the log, in their order.
+        """Replays all new asks and tells of the log, in order.
 
-        Raises EffkerasError when the strategy now proposes something else than the log says.
+        Raises EffkerasError when the strategy proposes another genome than the log records.
         """
         tells = {trial.told: trial for trial in log if trial.told is not None}
         while True:
@@ -52,7 +52,7 @@ class Replica:
                 return
 
     def ask(self) -> Genome:
-        """The next proposal; the caller writes it to the log at once."""
+        """The next proposal; the caller must write it to the log at once."""
         self._asks += 1
         return self._strategy.ask()
 
@@ -65,18 +65,18 @@ class Replica:
             )
 
 
-# Deaths of processes within one session after which their candidate is given up.
+# A candidate fails after this many processes died while evaluating it in one session.
 _MOST_DEATHS = 3
 DIED = "the process died, probably out of memory"
-# Proposals in a row that were all tried before, after which a search has nothing left to find.
+# A search ends after this many proposals in a row that were all tried before.
 _MOST_REPEATS = 200
-# Failures are judged from so many candidates on.
+# The number of finished candidates from which the share of failures can stop a search.
 _FEWEST_JUDGED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A candidate to be evaluated, the search's `number`-th trial, by `owner`; `id` is the database's."""
+    """A candidate for `owner` to evaluate: trial `number` of the search; `id` is its key in the database."""
 
     number: int
     id: int
@@ -86,9 +86,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a search ends: after so many `trials`; failures count from trial `since` on.
+    """When a search ends: after `trials` candidates. Failures count from trial `since` on.
 
-    `session` names this run of the search: a process that dies in it counts against its candidate.
+    `session` names this run of the search; only deaths of its processes count against a candidate.
     """
 
     trials: int
@@ -98,7 +98,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """How many of the candidates failed, and the commonest reason."""
+    """How many of the candidates failed, and the most frequent reason."""
 
     failed: int
     of: int
@@ -107,7 +107,7 @@ class Failures:
 
     @property
     def are_most(self) -> bool:
-        """Whether most candidates fail, so that the search stops."""
+        """Whether over half of the candidates failed, so that the search stops."""
         return self.of >= _FEWEST_JUDGED and 2 * self.failed > self.of
 
 
@@ -117,7 +117,7 @@ class Ledger:
     def __init__(
         self, log: Log, locks: Path, limits: Limits, replica: Callable[[], Replica], seed: int
     ) -> None:
-        """`replica` makes a strategy that has not followed the log yet; `locks` is the lock folder."""
+        """`replica` makes a replica that has replayed nothing yet; `locks` is the lock folder."""
         self._log = log
         self._locks = locks
         self._limits = limits
@@ -128,7 +128,7 @@ class Ledger:
         self._trials: list[Trial] | None = None
 
     def take(self, owner: str) -> Task | None:
-        """A candidate for the owner: one whose process died first, else a new one; None when none is left."""
+        """A candidate for the owner: first one whose process died, then a new one; None when none is left."""
         with self._locked():
             self._finish_duplicates()
             while not failures(self._read(), self._limits.since).are_most:
@@ -144,7 +144,7 @@ class Ledger:
         return None
 
     def report(self, task: Task, step: int, reward: float) -> None:
-        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        """Writes the current reward of a task; raises `Pruned` when the pruner ends it."""
         if self._log.report(task.id, step, float(reward)):
             raise Pruned
 
@@ -153,7 +153,7 @@ class Ledger:
         self._log.heartbeat(task.id)
 
     def finish(self, task: Task, result: Result) -> bool:
-        """Writes a task's result; False when the task has been given to another owner meanwhile."""
+        """Writes a task's result; False when the task has another owner now."""
         with self._locked():
             trial = self._read()[task.number]
             if trial.is_finished or trial.owner != task.owner:
@@ -163,7 +163,7 @@ class Ledger:
         return True
 
     def release_dead_worker(self, owner: str) -> None:
-        """Frees the candidate of an owner that is known to be dead for others."""
+        """Makes the candidate of a dead owner available to others."""
         self._dead_workers.add(owner)
 
     def trials(self) -> list[Trial]:
@@ -171,11 +171,11 @@ class Ledger:
         return self._log.read()
 
     def ending(self) -> str:
-        """Why no further candidate is proposed; "" when one is."""
+        """Why no further candidate is proposed; "" while the search goes on."""
         return ending(self._log.read(), self._limits)
 
     def gives_up(self, trials: Sequence[Trial]) -> bool:
-        """Whether so many candidates failed that the search stops."""
+        """Whether the search stops because most candidates failed."""
         return failures(trials, self._limits.since).are_most
 
     @contextlib.contextmanager
@@ -185,7 +185,7 @@ class Ledger:
             yield
 
     def _read(self) -> list[Trial]:
-        """The trials; under the lock nobody else changes them."""
+        """The trials; no other process changes them while this one holds the lock."""
         if self._trials is None:
             self._trials = self._log.read()
         return self._trials
@@ -195,7 +195,7 @@ class Ledger:
         self._trials = None
 
     def _finish_duplicates(self) -> None:
-        """Finishes the trials that waited for an equal one, whose result is there now."""
+        """Finishes the trials that waited for a trial of the same genome which is now finished."""
         while (found := _next_duplicate(self._read())) is not None:
             self._finish(*found)
 
@@ -209,7 +209,7 @@ class Ledger:
         return False if owner in self._dead_workers else is_alive(self._locks, owner)
 
     def _adopt(self, trial: Trial, owner: str) -> Task | None:
-        """Gives an orphan to the owner; None when it fails for having killed too many."""
+        """Gives an orphan to the owner; None when it fails because too many processes died on it."""
         deaths = trial.deaths + (session_of(trial.owner) == self._limits.session)
         if deaths >= _MOST_DEATHS:
             self._finish(trial, Result(reason=DIED))
@@ -233,7 +233,7 @@ class Ledger:
         return _task(trial) if same is None else None
 
     def _ask(self, trials: Sequence[Trial]) -> Genome:
-        # An exception may leave the replica ahead of the log; a new one is made then.
+        # After an exception the replica may be ahead of the log, so the next call makes a new one.
         replica, self._replica = self._replica or self._make(), None
         replica.follow(trials)
         genome = replica.ask()
@@ -242,12 +242,12 @@ class Ledger:
 
 
 def seed_of(seed: int, genome: Genome) -> int:
-    """The seed of a candidate's evaluation, the same whenever and by whomever it is evaluated."""
+    """The seed of a candidate's evaluation; it depends only on the search's seed and the genome."""
     return int(np.random.SeedSequence([seed, *genome]).generate_state(1)[0])
 
 
 def failures(trials: Sequence[Trial], since: int) -> Failures:
-    """How many of the candidates from trial `since` on failed; reasons are one but for their numbers."""
+    """Failures of the candidates from trial `since` on; reasons that differ only in numbers are equal."""
     judged = [trial for trial in trials[since:] if trial.is_finished and trial.is_candidate]
     reasons = [trial.result.reason for trial in judged if trial.result and trial.state == "fail"]
     kinds = Counter(map(_without_numbers, reasons)).most_common(1)
@@ -257,7 +257,7 @@ def failures(trials: Sequence[Trial], since: int) -> Failures:
 
 
 def ending(trials: Sequence[Trial], limits: Limits) -> str:
-    """Why no further candidate is to be proposed; "" when one is."""
+    """Why no further candidate is proposed; "" while the search goes on."""
     if failures(trials, limits.since).are_most:
         return "most candidates fail"
     if sum(trial.is_candidate for trial in trials) >= limits.trials:
@@ -272,7 +272,7 @@ def _tells(trials: Sequence[Trial]) -> int:
 
 
 def _next_duplicate(trials: Sequence[Trial]) -> tuple[Trial, Result] | None:
-    """The first waiting trial whose result has arrived, and that result."""
+    """The first waiting trial whose result is known, and that result."""
     waiting = [trial for trial in trials if trial.state == "waiting"]
     results = ((trial, trials[trial.same_as].result) for trial in waiting if trial.same_as is not None)
     return next(((trial, result) for trial, result in results if result is not None), None)

@@ -1,6 +1,6 @@
 """File locks that the system releases when their process ends, even by kill -9.
 
-They are flock's: held by an open file, so also by the child processes that inherit it.
+They use flock: an open file holds the lock, so child processes that inherit the file hold it too.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from effkeras.support.files import make_folder
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock `path`; waits for whoever holds it."""
+    """Holds the lock `path`; waits until no other process holds it."""
     with path.open("a") as handle:
         _flock(handle, wait=True)
         yield
 
 
 def try_lock(path: Path) -> IO[str] | None:
-    """The lock's open file, which holds it until it is closed; None when somebody else has it."""
+    """The open file that holds the lock until it is closed; None when another process has the lock."""
     make_folder(path.parent)
     handle = path.open("a")
     if _flock(handle, wait=False):
@@ -45,18 +45,18 @@ def is_held(path: Path) -> bool:
 
 
 def new_name(session: str, host: str = "") -> str:
-    """A name that no process had before, "HOST/SESSION/NAME"."""
+    """A unique name for a process, "HOST/SESSION/NAME"."""
     return f"{host or _host()}/{session}/{uuid.uuid4().hex[:8]}"
 
 
 def session_of(owner: str) -> str:
-    """The session in which a name was given."""
+    """The session in an owner's name."""
     return owner.split("/")[1]
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, session: str) -> Iterator[str]:
-    """A name for this process, with which others see whether it lives."""
+    """A name for this process and a lock that shows others that it is alive."""
     name = new_name(session)
     path = _path(folder, name)
     handle = try_lock(path)
@@ -69,7 +69,7 @@ def claimed(folder: Path, session: str) -> Iterator[str]:
 
 
 def is_alive(folder: Path, owner: str) -> bool | None:
-    """Whether the process that claimed the name lives; None when it is on a machine that we cannot see."""
+    """Whether the process with this name is alive; None when it is on another machine."""
     host = owner.split("/")[0]
     return is_held(_path(folder, owner)) if host == _host() else None
 

@@ -1,7 +1,7 @@
-"""Worker processes on this machine, started again when they die.
+"""Worker processes on this machine, restarted when they die.
 
-Each runs `python -m effkeras.search.trials.processes`. Its order comes pickled on stdin, which stays open:
-when it closes, the search's process is gone, and the worker ends too. What it prints goes to its log.
+Each runs `python -m effkeras.search.trials.processes` and reads its pickled order from stdin, which stays
+open. When stdin closes, the search's process has ended, and the worker ends too. Its output goes to its log.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from effkeras.support.console import BAD_INPUT
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
 
-# Seconds between two looks at the processes.
+# Seconds between two checks of the processes.
 _PAUSE = 0.2
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One of the workers: its process, and how often that died."""
+    """One worker: its process, and how often it died."""
 
     number: int
     deaths: DeathCount
@@ -39,7 +39,7 @@ class _Slot:
 
 @dataclass(slots=True)
 class Processes:
-    """So many worker processes, each with its share of the cores."""
+    """`count` worker processes, each with an equal share of the cores."""
 
     count: int
     _slots: list[_Slot] = field(default_factory=list, init=False)
@@ -57,9 +57,9 @@ class Processes:
             self._launch(self._slots[-1])
 
     def step(self) -> bool:
-        """Waits a moment and starts what has died again; False when all work is done.
+        """Waits a moment and restarts dead processes; False when all work is done.
 
-        Raises EffkerasError when the processes cannot work at all.
+        Raises EffkerasError when the processes keep dying.
         """
         time.sleep(_PAUSE)
         for slot in self._slots:
@@ -78,7 +78,7 @@ class Processes:
         self._slots.clear()
 
     def pids(self) -> list[int]:
-        """The processes that run now."""
+        """The ids of the running processes."""
         return [slot.process.pid for slot in self._slots if slot.process is not None]
 
     def _launch(self, slot: _Slot) -> None:
@@ -90,16 +90,16 @@ class Processes:
                 stderr=log,
                 env=environment(self.count),
                 pass_fds=[handle.fileno() for handle in self._assignment.keep],
-                start_new_session=True,  # Ctrl-C is the search's to handle
+                start_new_session=True,  # only the search's process handles Ctrl-C
             )
-        with contextlib.suppress(BrokenPipeError):  # it died at once: seen at the next step
+        with contextlib.suppress(BrokenPipeError):  # it died at once; the next `step` handles it
             pipe = slot.process.stdin
             assert pipe is not None
             pipe.write(self._order)
             pipe.flush()
 
     def log(self, number: int) -> Path:
-        """What a worker, from 1, has printed."""
+        """The log file of worker `number`, from 1."""
         return self._logs / f"worker-{number}.log"
 
     def _ended(self, slot: _Slot, code: int) -> None:
@@ -114,7 +114,7 @@ class Processes:
         self._launch(slot)
 
     def _restart_for_orphans(self) -> bool:
-        """All ended well; returns whether one must run again for a process that died at the very end."""
+        """Restarts one worker if a trial is unfinished after all workers ended; returns whether it did."""
         trials = self._assignment.ledger.trials()
         is_over = all(trial.is_finished for trial in trials) or self._assignment.ledger.gives_up(trials)
         if not is_over:
@@ -126,7 +126,7 @@ class Processes:
 
 
 def pickle_order(order: WorkerOrder) -> bytes:
-    """An order as it travels to another process; EffkerasError when something in it cannot."""
+    """Pickles an order for another process; raises EffkerasError when it cannot be pickled."""
     try:
         return pickle.dumps(order)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -134,7 +134,7 @@ def pickle_order(order: WorkerOrder) -> bytes:
 
 
 def environment(workers: int) -> dict[str, str]:
-    """The parent's, with its import path, and a share of the cores for numeric libraries."""
+    """The parent's environment, its import path, and a share of the cores for numeric libraries."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     shares = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), threads)
     shares |= {
@@ -158,14 +158,14 @@ def _last_line(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
-    """What a worker process works for."""
+    """The input of a worker process."""
 
     job: SearchJob
     limits: Limits
 
 
 def main() -> int:
-    """Works until no candidate is left; 2 when the order cannot be carried out, and the log says why."""
+    """Evaluates until no candidate is left; returns 2, with the reason in the log, for an unusable order."""
     order: WorkerOrder = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -177,14 +177,14 @@ def main() -> int:
 
 
 def carry_out(order: WorkerOrder) -> None:
-    """Works until no candidate is left."""
+    """Evaluates candidates until none is left."""
     evaluator = order.job.evaluation()
     with claimed(locks_of(order.job.out), order.limits.session) as owner:
         work(open_ledger(order.job, order.limits), evaluator, order.job.objective, owner)
 
 
 def _end_with_parent() -> None:
-    # Not by sys.stdin, whose lock a thread must not hold when the interpreter ends.
+    # os.read, not sys.stdin: a thread must not hold the lock of sys.stdin when the interpreter ends.
     while os.read(0, 1):
         pass
     os._exit(1)
@@ -194,4 +194,4 @@ if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
     sys.stdout.flush()
-    os._exit(code)  # native libraries are slow to end, and sometimes crash
+    os._exit(code)  # skips the exit of native libraries, which is slow and sometimes crashes

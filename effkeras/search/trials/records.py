@@ -12,7 +12,7 @@ from effkeras.search.objectives import pareto_front
 from effkeras.search.strategies.strategy import Feedback
 from effkeras.support.tables import Table, to_record, to_table
 
-# Optuna's names; "waiting" is a trial whose genome another worker is evaluating already.
+# Optuna's names; a trial is "waiting" while another worker evaluates the same genome.
 State = Literal["running", "waiting", "complete", "pruned", "fail"]
 
 
@@ -20,8 +20,8 @@ State = Literal["running", "waiting", "complete", "pruned", "fail"]
 class Result:
     """The result of an evaluation.
 
-    `reward` is None for a candidate that failed, and `reason` says why. One that was `pruned` has the last
-    accuracy that it reported. `seconds` is how long the evaluation took.
+    `reward` is None for a candidate that failed, and `reason` says why. A `pruned` candidate has the last
+    accuracy that it reported. `seconds` is the duration of the evaluation.
     """
 
     reward: float | None = None
@@ -40,7 +40,7 @@ class Result:
         return "pruned" if self.pruned else "complete"
 
     def to_table(self) -> Table:
-        """As JSON; figures that JSON cannot hold are left out."""
+        """The result as a JSON table, without NaN or infinite values."""
         table = to_table(self)
         for name in ("costs", "metrics"):
             figures = {key: float(value) for key, value in table.pop(name, {}).items()}
@@ -49,15 +49,15 @@ class Result:
 
 
 def result_of(table: Table) -> Result:
-    """The result that `to_table` wrote."""
+    """The result from a table that `to_table` wrote."""
     return to_record(Result, table, "a result")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What the store records of an ask; one with a result is finished at once, as the next tell.
+    """An ask as the store records it; an ask with a result is also the next tell.
 
-    `after` counts the tells before the ask.
+    `after` is the number of tells before the ask.
     """
 
     genome: Genome
@@ -69,13 +69,13 @@ class Ask:
 
     @property
     def state(self) -> State:
-        """Running, waiting for the trial of the same genome, or finished."""
+        """Running, waiting for a trial of the same genome, or finished."""
         if self.result is not None:
             return self.result.state
         return "running" if self.same_as is None else "waiting"
 
     def attributes(self) -> dict[str, Any]:
-        """The user attributes of the trial."""
+        """The trial's user attributes in Optuna."""
         facts = {"genome": key(self.genome), "seed": self.seed, "after": self.after}
         if self.same_as is not None:
             return facts | {"same_as": self.same_as}
@@ -94,11 +94,11 @@ class StudySpec:
 
     @property
     def directions(self) -> list[str]:
-        """The directions of the values, as Optuna spells them."""
+        """The directions of the values, as Optuna names them."""
         return ["maximize", "minimize"] if self.is_front else ["maximize"]
 
     def values(self, result: Result) -> list[float]:
-        """The values of a trial; none for one that failed."""
+        """The values of a trial; an empty list for a failed one."""
         if result.reward is None:
             return []
         if not self.is_front:
@@ -108,18 +108,18 @@ class StudySpec:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One ask of the search, with its tell once it is finished.
+    """One ask of the search and, once it is finished, its tell.
 
     Attributes:
-        number: counts the asks from 0.
-        id: its key in the database.
-        seed: of the evaluation.
-        after: tells that came before the ask.
-        told: which tell it was, from 0; None while it is not finished.
-        owner: who evaluates it.
-        deaths: processes that died while they evaluated it.
-        same_as: the earlier trial of the same genome, whose result this one has.
-        result: there once it is finished.
+        number: the number of the ask, from 0.
+        id: the key in the database.
+        seed: the seed of the evaluation.
+        after: the number of tells before the ask.
+        told: the number of the tell, from 0; None until the trial is finished.
+        owner: the worker that evaluates it.
+        deaths: the number of processes that died while evaluating it.
+        same_as: the earlier trial of the same genome, whose result this trial copies.
+        result: None until the trial is finished.
     """
 
     number: int
@@ -141,12 +141,12 @@ class Trial:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it is evaluated itself."""
+        """Whether the trial is evaluated and does not copy another trial's result."""
         return self.same_as is None
 
 
 def feedback_of(trial: Trial, cost: str | None) -> Feedback:
-    """What a strategy is told of a finished trial; of its costs the one named."""
+    """The feedback of a finished trial for a strategy, with the named cost only."""
     result = trial.result or Result()
     if result.reward is None:
         return Feedback(trial.number, trial.genome, None)
@@ -155,13 +155,13 @@ def feedback_of(trial: Trial, cost: str | None) -> Feedback:
 
 
 def best_of(trials: list[Trial]) -> Trial | None:
-    """The finished trial of the highest reward, the first told of equals; pruned ones do not count."""
+    """The complete trial with the highest reward, the earliest of equal ones; pruned ones do not count."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.is_candidate]
     return max(complete, key=lambda trial: (_reward(trial), -(trial.told or 0)), default=None)
 
 
 def front_of(trials: list[Trial], cost: str) -> list[Trial]:
-    """The finished trials that no other beats in both accuracy and a cost, cheapest first; no pruned ones."""
+    """The complete trials on the Pareto front of accuracy and a cost, cheapest first; no pruned ones."""
     done = [trial for trial in trials if trial.state == "complete" and trial.is_candidate]
     results = [trial.result or Result() for trial in done]
     return [done[index] for index in pareto_front((one.accuracy or 0.0, one.costs[cost]) for one in results)]

@@ -5,11 +5,11 @@ here by SQL into Optuna's tables, each ask and each result in one transaction. `
 than the one these statements were written for, and tests compare the rows with those of Optuna's own storage.
 
 Why not Optuna's `add_trial`, `set_trial_user_attr` and `set_trial_state_values`? Measured with Optuna 5.0 on
-one core, 20 genes, CPU time (least of 60): an ask takes 28 ms by the API and 0.2 ms by SQL, a result 8 ms and
-0.1 ms, while a search in a table of trained networks evaluates a candidate in milliseconds. The API also
-writes a result in five transactions. After 163 kills of a process that wrote 45 trials through it, no ask was
-incomplete, but one running trial had a part of its result. After 200 kills of processes that wrote 195 trials
-by SQL, no ask and no result was incomplete, none was written twice, and the strategy followed the whole log.
+one core, 20 genes, CPU time (least of 60): an ask takes 28 ms with the API and 0.2 ms with SQL, a result 8 ms
+and 0.1 ms, while a search in a table of trained networks evaluates a candidate in milliseconds. The API also
+writes a result in five transactions. After 163 kills of a process that wrote 45 trials with it, no ask was
+incomplete, but one running trial had part of its result. After 200 kills of processes that wrote 195 trials
+with SQL, no ask or result was incomplete or written twice, and the strategy could replay the whole log.
 `tests/search/trials/test_kills.py` repeats the kills on bare writers: 200 kills, 1,526 trials, same result.
 """
 
@@ -38,7 +38,7 @@ _MISSING = "a search needs Optuna: pip install 'effkeras[search]'"
 
 
 def create(path: Path, name: str, directions: Sequence[str]) -> None:
-    """Creates the study in the file unless it exists; one process at a time.
+    """Creates the study in the file unless it exists; only one process may call this at a time.
 
     Raises EffkerasError when the file is not a store, or when its tables have another schema.
     """
@@ -54,7 +54,7 @@ def create(path: Path, name: str, directions: Sequence[str]) -> None:
 def load_study(
     path: Path, name: str | None = None, pruner: optuna.pruners.BasePruner | None = None
 ) -> optuna.Study:
-    """Reads the study by Optuna's public API; without a name, the only study of the file."""
+    """Loads the study with Optuna's public API; without a name, the only study of the file."""
     import optuna
 
     return optuna.load_study(study_name=name, storage=_storage(path), pruner=pruner)
@@ -63,14 +63,14 @@ def load_study(
 def _connect(path: Path) -> sqlite3.Connection:
     """Opens a connection for one thread; `_transaction` commits."""
     connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-    # After a kill of the process a write-ahead log is complete, even without a sync to disk at each commit.
+    # The write-ahead log survives a kill of the process, even without a sync to disk at each commit.
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 
 
 @contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Commits all that the body writes, or nothing."""
+    """Commits everything that the body writes, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
@@ -115,7 +115,7 @@ def _check_schema(path: Path) -> None:
         )
 
 
-# Seconds between two heartbeats of a running trial, and without one until its worker counts as dead.
+# Seconds between two heartbeats of a running trial, and without a heartbeat until its worker counts as dead.
 HEARTBEAT, GRACE = 10.0, 60.0
 
 _TRIAL = "INSERT INTO trials (number, study_id, state, datetime_start) VALUES (?, ?, ?, ?)"
@@ -164,7 +164,7 @@ class Log:
         return list(self._trials)
 
     def add(self, ask: Ask, number: int) -> None:
-        """Writes an ask, the search's `number`-th."""
+        """Writes ask `number` of the search."""
         with _transaction(self._connection) as connection:
             row = (number, self._study_id, ask.state.upper(), _now())
             trial_id = connection.execute(_TRIAL, row).lastrowid or 0
@@ -182,7 +182,7 @@ class Log:
             connection.execute(_BEAT, (trial.id,))
 
     def finish(self, trial: Trial, result: Result, tell: int) -> None:
-        """Writes the result of a trial, as the search's `tell`-th tell."""
+        """Writes the result of a trial, as tell `tell` of the search."""
         with _transaction(self._connection):
             self._finish(trial.id, result, tell)
 
@@ -229,7 +229,7 @@ def create_log(folder: Path, spec: StudySpec) -> None:
 
 
 def _trials_of(rows: Sequence[tuple[Any, ...]], space: Space) -> list[Trial]:
-    """The trials of rows of (id, number, state, name and value of an attribute), one for each attribute."""
+    """Trials from rows of (id, number, state, attribute name, attribute value), one row per attribute."""
     facts: dict[tuple[int, int, str], dict[str, Any]] = {}
     for trial_id, number, state, name, value in rows:
         facts.setdefault((trial_id, number, state), {})[name] = json.loads(value)
@@ -253,28 +253,28 @@ def _trial_of(trial_id: int, number: int, state: str, facts: Mapping[str, Any], 
 
 
 def _params(trial_id: int, space: Space, genome: Genome) -> Iterable[tuple[int, str, float, str]]:
-    """A genome as Optuna's parameters: categorical distributions, and the index of each choice."""
+    """A genome as Optuna parameters: a categorical distribution and the index of the choice for each gene."""
     for gene, index in zip(space.genes, genome, strict=True):
         distribution = {"name": "CategoricalDistribution", "attributes": {"choices": gene.choices}}
         yield trial_id, gene.name, float(index), json.dumps(distribution)
 
 
 def _told(result: Result, tell: int) -> dict[str, Any]:
-    """A result as user attributes: in one piece for `read`, and figure by figure for the dashboard."""
+    """A result as user attributes: one table for `read`, and separate values for the dashboard."""
     table = result.to_table()
     shown = {name: table[name] for name in ("accuracy", "reason") if name in table}
     return {"result": table, **shown, **table["costs"], "told": tell}
 
 
 def _now() -> str:
-    """The local time as Optuna writes it."""
+    """The local time in Optuna's format."""
     return datetime.datetime.now().isoformat(sep=" ", timespec="microseconds")
 
 
 def _pruner(name: str) -> optuna.pruners.BasePruner:
     from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 
-    # The rungs of successive halving lie at 1, 3, 9, 27... reports, as Hyperband's do.
+    # Successive halving prunes at 1, 3, 9, 27... reports, as Hyperband does.
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
     return HyperbandPruner(min_resource=1, reduction_factor=3)

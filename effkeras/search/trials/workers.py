@@ -23,14 +23,14 @@ _LONGEST_REASON = 300
 
 
 class LedgerAccess(Protocol):
-    """The ledger as a worker sees it, near or far."""
+    """The ledger as a worker uses it, in this process or on another machine."""
 
     def take(self, owner: str) -> Task | None:
         """A candidate, or None when none is left."""
         ...
 
     def report(self, task: Task, step: int, reward: float) -> None:
-        """Writes the reward that a task has so far; raises `Pruned` when it is not worth more."""
+        """Writes the current reward of a task; raises `Pruned` when the pruner ends it."""
         ...
 
     def heartbeat(self, task: Task) -> None:
@@ -57,7 +57,7 @@ def evaluate_task(task: Task, ledger: LedgerAccess, evaluator: Evaluator, object
 
 
 def _evaluated(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: Objective) -> Result:
-    """The result of the evaluation; any exception is this candidate's failure."""
+    """The result of the evaluation; any exception makes it a failure of this candidate."""
     begin = time.monotonic()
     try:
         result = _judged(task, ledger, evaluator, objective)
@@ -68,7 +68,7 @@ def _evaluated(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective
 
 
 def _judged(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: Objective) -> Result:
-    """One over a limit is not evaluated; one that is pruned counts with its last accuracy."""
+    """Evaluates a candidate within the limits; a pruned one gets its last reported accuracy."""
     costs = evaluator.costs(task.candidate)
     if problem := objective.problem(costs):
         return Result(costs=costs, reason=problem)
@@ -80,9 +80,9 @@ def _judged(task: Task, ledger: LedgerAccess, evaluator: Evaluator, objective: O
 
 
 class _Listener:
-    """The evaluation's `Report`, which remembers the last accuracy and tells the ledger the reward.
+    """The evaluation's `Report`: keeps the last accuracy and reports the reward to the ledger.
 
-    By accuracy, a pruner would take small networks for ones that have fallen behind.
+    It reports rewards because a pruner that compares accuracies would end small networks too often.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ def _heartbeats(ledger: LedgerAccess, task: Task) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a pool of workers gets to do.
+    """The input of a pool of workers.
 
-    `keep` are open files that processes of this machine inherit: the search's lock is let go when the last
-    of them has ended.
+    `keep` are open files that worker processes on this machine inherit: the search's lock is released when
+    the last of these processes has ended.
     """
 
     job: SearchJob
@@ -152,7 +152,7 @@ class Assignment:
 
 
 class WorkerPool(Protocol):
-    """The workers of a search, wherever they are."""
+    """The workers of a search, on this machine or on a cluster."""
 
     def start(self, assignment: Assignment) -> None:
         """Starts the workers."""
@@ -163,12 +163,12 @@ class WorkerPool(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends them at once; the next run evaluates their candidates again."""
+        """Kills the workers; the next run evaluates their candidates again."""
         ...
 
 
 class InProcess:
-    """The search's own process as its only worker, for notebooks and tests: one candidate each `step`."""
+    """The search's own process as its only worker, for notebooks and tests: one candidate per `step`."""
 
     def __init__(self) -> None:
         self._kept = contextlib.ExitStack()
@@ -193,15 +193,15 @@ class InProcess:
         self._kept.close()
 
 
-# Deaths in a row, for each worker, before any more trials are finished.
+# The number of deaths per worker, with no trial finished in between, at which a search gives up.
 _MOST = 5
 
 
 @dataclass(slots=True)
 class DeathCount:
-    """Counts deaths in a row, of any of so many `workers`, with no more trials `finished` than before.
+    """Counts deaths of any of `workers` while the number of `finished` trials does not grow.
 
-    The more workers, the more deaths: those of a machine that is lost die at once.
+    The limit grows with the number of workers, because a lost machine takes all its workers at once.
     """
 
     finished: int
@@ -209,7 +209,7 @@ class DeathCount:
     count: int = 0
 
     def are_too_many(self, finished: int) -> bool:
-        """Counts one more, after `finished` trials in all; whether another worker would only die too."""
+        """Counts one more death, after `finished` trials in all; returns whether to give up."""
         self.count = 0 if finished > self.finished else self.count + 1
         self.finished = finished
         return self.count >= _MOST * self.workers
