@@ -90,8 +90,8 @@ def check_space(space: Space) -> Genome:
 def sample(space: Space, random: np.random.Generator) -> Genome:
     """Draws a valid canonical genome; all raw genomes are equally likely.
 
-    When none of many draws is valid, mutates the space's `start` instead. Raises EffkerasError when the
-    space has no `start`.
+    When none of many draws is valid, it mutates the space's `start`, or raises EffkerasError if the space
+    has none.
     """
     why = ""
     for _ in range(_DRAWS):

@@ -107,7 +107,7 @@ def described(best: Trial, cost: str) -> str:
 
 
 def amount(value: float) -> str:
-    """A cost with three digits: 912, 45.1k, 3.21M."""
+    """A cost with at most three significant digits: 912, 45.1k, 3.21M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{unit}"

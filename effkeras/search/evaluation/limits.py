@@ -85,7 +85,7 @@ class LimitedSpace:
         )
 
     def costs(self, genome: Genome) -> Mapping[str, float]:
-        """The costs with a limit of a valid genome of the space."""
+        """The limited costs of a valid genome of the space, by name."""
         made = self.space.canonical(genome)
         if made not in self._known:
             spec = self.space.spec(made)

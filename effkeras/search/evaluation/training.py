@@ -1,7 +1,7 @@
 """Evaluation by a short training of each candidate.
 
-With `fit`, building and tracing would take longer than the steps of such a training. Here the steps of an
-epoch are one graph with a loop, traced once, that returns only the loss. The momentum of batch normalization
+The steps of an epoch are one graph with a loop, traced once, that returns only the loss. Otherwise, building
+and tracing would take longer than the steps of such a training. The momentum of batch normalization
 rises with the steps, as in `effkeras train`: with the usual 0.99, the statistics after 150 steps are still
 near their initial values, so the accuracy stays at chance level however well the network has learned.
 """

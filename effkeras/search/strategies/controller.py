@@ -1,8 +1,8 @@
 """NASNet's controller: an LSTM that chooses a genome gene by gene (Zoph et al., arXiv:1707.07012, section 3).
 
-Each step reads the embedding of the previous choice, and a softmax of its own makes the next. It is written
-in NumPy with its own gradients, so that every worker of a search replays the same float64 arithmetic without
-TensorFlow. Gates are in Keras' order: input, forget, cell, output.
+Each step reads the embedding of the previous choice and draws the next choice from its own softmax. The
+controller is NumPy with explicit gradients, so that every worker of a search replays the same float64
+arithmetic without TensorFlow. Gates are in Keras' order: input, forget, cell, output.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from effkeras.search.strategies.policy_search import Learning, PolicySearch
 from effkeras.search.strategies.strategy import register
 from effkeras.support.errors import EffkerasError
 
-# Weights start uniform within these bounds (arXiv:1707.07012, appendix A).
+# Initial weights are uniform in -_START.._START (arXiv:1707.07012, appendix A).
 _START = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the layer keeps between steps, each (batch, units)."""
+    """The state of the LSTM between steps, each array (batch, units)."""
 
     hidden: np.ndarray
     cell: np.ndarray
@@ -33,7 +33,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as the backward pass needs it: what it read and the gates it computed."""
+    """One step as recorded for the backward pass: inputs, gates, and the states before and after."""
 
     inputs: np.ndarray
     before: State
@@ -43,14 +43,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A forward pass: the choices (batch, genes) it followed, and its steps."""
+    """A forward pass: its choices (batch, genes) and its steps."""
 
     choices: np.ndarray
     steps: tuple[Step, ...]
 
 
 class Lstm:
-    """A policy whose choice for a gene depends on all choices before.
+    """A policy whose choice for a gene depends on all earlier choices.
 
     `parameters`: "start" (units), "embedding" (genes, choices, units), "kernel" and "recurrent" (units, 4
     units), "bias" (4 units), "head" (genes, units, choices) and "head_bias" (genes, choices).
@@ -73,7 +73,7 @@ class Lstm:
         self._units = units
 
     def draw(self, random: np.random.Generator, count: int) -> Drawn:
-        """So many genomes, each choice given those before."""
+        """Draws `count` genomes; each choice depends on the earlier ones."""
         state, last, made = self._first(count), None, []
         for gene in range(len(self._mask)):
             state = self._step(self._inputs(gene, last, count), state).after
@@ -84,7 +84,7 @@ class Lstm:
         )
 
     def logits(self, choices: np.ndarray) -> tuple[np.ndarray, Passed]:
-        """The logits (batch, genes, choices) when each step reads the choice given for the gene before."""
+        """The logits (batch, genes, choices), where each step reads the given choice of the previous gene."""
         batch, genes = choices.shape
         state, steps, logits = self._first(batch), [], []
         for gene in range(genes):
@@ -131,7 +131,7 @@ class Lstm:
         return np.where(self._mask[gene], logits, -np.inf)
 
     def _through_sums(self, step: Step, sums: np.ndarray, found: Arrays) -> np.ndarray:
-        """Adds up the layer's own gradients; returns that of the hidden state before."""
+        """Adds up the gradients of the LSTM's weights; returns that of the previous hidden state."""
         found["kernel"] += step.inputs.T @ sums
         found["recurrent"] += step.before.hidden.T @ sums
         found["bias"] += sums.sum(axis=0)
@@ -146,7 +146,7 @@ class Lstm:
 
 
 def _through_gates(step: Step, hidden: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The gradients of a step's sums (batch, 4 units) and of the cell before it."""
+    """The gradients of a step's pre-activations (batch, 4 units) and of the previous cell state."""
     take, keep, new, show = step.gates
     shown = np.tanh(step.after.cell)
     cell = cell + hidden * show * (1 - shown**2)
@@ -164,7 +164,7 @@ class ControllerOptions(Learning):
     """See `Learning`; `units` is the width of the LSTM and of its embeddings.
 
     The paper's controller (100 units, PPO with a rate of 3.5e-4, entropy weight 1e-5, baseline 0.95) learned
-    from 20,000 networks; the defaults are for some hundred.
+    from 20,000 networks; the defaults suit a few hundred.
     """
 
     update: Literal["reinforce", "ppo"] = "reinforce"
@@ -179,14 +179,14 @@ class ControllerOptions(Learning):
     units: int = 16
 
     def __post_init__(self) -> None:
-        Learning.__post_init__(self)  # super() knows nothing of the class that slots=True makes
+        Learning.__post_init__(self)  # super() does not work in the class that slots=True creates
         if self.units < 1:
             raise EffkerasError(f"the option units must be 1 or more, not {self.units}")
 
 
 @register("controller", "LSTM controller, policy gradient (NASNet)", ControllerOptions)
 def controller(space: Space, seed: int, options: ControllerOptions) -> PolicySearch:
-    """The strategy."""
+    """Makes the strategy."""
     random = np.random.default_rng(seed)
     policy = Lstm([len(gene.choices) for gene in space.genes], options.units, random)
     return PolicySearch(space, policy, random, options)

@@ -1,5 +1,5 @@
-"""Regularised evolution (Real et al., "Regularized Evolution for Image Classifier Architecture Search",
-arXiv:1802.01548): of a few members drawn at random the best has a child, and the oldest member dies.
+"""Regularized evolution (Real et al., "Regularized Evolution for Image Classifier Architecture Search",
+arXiv:1802.01548): the best of a few randomly drawn members has a child, and the oldest member is removed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, slots=True)
 class EvolutionOptions:
-    """`population` members are kept, the best of `tournament` of them has the next child.
+    """`population` is the number of members; the best of `tournament` drawn members has the next child.
 
-    The paper's 100 and 25 are for 20,000 networks; the defaults are for some hundred. Raises
-    EffkerasError unless 1 <= tournament <= population.
+    The paper's 100 and 25 are for 20,000 networks; the defaults suit a few hundred. Raises EffkerasError
+    unless 1 <= tournament <= population.
     """
 
     population: int = 20
@@ -35,10 +35,10 @@ class EvolutionOptions:
 
 @register("evolution", "regularised evolution (AmoebaNet)", EvolutionOptions)
 class Evolution:
-    """Mutates the best of a random few, in a population of the latest results.
+    """Mutates the best of a few random members of a population of the latest results.
 
-    Age counts from the result, not the proposal, as in the paper's asynchronous search. Candidates that
-    failed never join. A child that was proposed before is mutated anew.
+    Age counts from the result, not from the proposal, as in the paper's asynchronous search. Failed
+    candidates never become members. A child that was proposed before is replaced by another mutation.
     """
 
     def __init__(self, space: Space, seed: int, options: EvolutionOptions) -> None:
@@ -49,7 +49,7 @@ class Evolution:
         self._asked = 0
 
     def ask(self) -> Genome:
-        """A random genome for every place of the first population, then children."""
+        """Random genomes for the first population, then children."""
         self._asked += 1
         is_first = self._asked <= self._options.population or not self._members
         return self._proposed.add(
@@ -57,7 +57,7 @@ class Evolution:
         )
 
     def tell(self, feedback: Feedback) -> None:
-        """A new youngest member; the oldest goes when there are too many."""
+        """Adds the youngest member; removes the oldest when the population is full."""
         if feedback.reward is not None:
             self._members.append((feedback.reward, feedback.genome))
 

@@ -1,9 +1,9 @@
-"""Samplers of Optuna as strategies.
+"""Optuna's samplers as strategies.
 
 TPE is Bergstra et al., NeurIPS 2011; NSGA-II is Deb et al., IEEE TEC 2002.
 
-A strategy holds an in-memory study with a seeded sampler, which is as deterministic as every other strategy:
-it is not stored, but rebuilt by making the same calls again.
+A strategy holds an in-memory study with a seeded sampler, which is as deterministic as the other strategies:
+the study is not stored, but rebuilt by replaying the same calls.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from effkeras.support.errors import EffkerasError
 if TYPE_CHECKING:
     import optuna
 
-# Proposals that are invalid or were tried before, until a genome is drawn instead.
+# After this many proposals that are invalid or were tried before, a genome is drawn at random.
 _PROPOSALS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a study is asked, and what it is told.
+    """How a strategy uses a study.
 
-    `sampler` makes the sampler, `directions` say what is good, and `values` what is told of a success.
-    `failure` is the name of the state of a candidate that failed: FAIL is ignored by samplers, PRUNED is
-    bad news to TPE.
+    `sampler` makes the sampler. `directions` are the study's directions, and `values` gives the values of a
+    successful candidate. `failure` names the state of a failed one: samplers ignore FAIL, and TPE treats
+    PRUNED as bad.
     """
 
     sampler: Callable[[], Any]
@@ -43,12 +43,11 @@ class Sampling:
 
 
 class OptunaStrategy:
-    """Ask and tell around a study.
+    """A strategy that asks and tells an Optuna study.
 
-    A proposal that is invalid or was tried before is reported to the study as failed, and proposed anew;
-    after some of them a genome is drawn instead. The sampler learns from the genome as it proposed it, not
-    from its canonical form: it chose those values. A result without a proposal of one's own teaches
-    nothing.
+    It reports a proposal that is invalid or was tried before to the study as failed, and asks again; after
+    several of them it draws a random genome. The sampler learns from the genome that it proposed, not from
+    its canonical form, because it chose those values. Results of other proposals are ignored.
     """
 
     def __init__(self, space: Space, seed: int, sampling: Sampling) -> None:
@@ -68,7 +67,7 @@ class OptunaStrategy:
         self._asked = 0
 
     def ask(self) -> Genome:
-        """What the sampler proposes."""
+        """The sampler's next proposal."""
         with _silent():
             trial, genome = self._propose()
         self._under_way[self._asked] = trial
@@ -76,7 +75,7 @@ class OptunaStrategy:
         return self._proposed.add(genome)
 
     def tell(self, feedback: Feedback) -> None:
-        """Ends the trial of the proposal."""
+        """Tells the study the result of the proposal."""
         trial = self._under_way.pop(feedback.ask, None)
         if trial is None:
             return
@@ -102,7 +101,7 @@ class OptunaStrategy:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[Any]:
-    """Optuna without its log lines and its warnings of what is experimental; as they were, afterwards."""
+    """Silences Optuna's log and its warnings about experimental features within the block."""
     optuna = import_optuna()
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -115,7 +114,7 @@ def _silent() -> Iterator[Any]:
 
 
 def import_optuna() -> Any:
-    """The library; EffkerasError says how to install it."""
+    """Imports Optuna; raises EffkerasError, with the command to install it, when it is missing."""
     try:
         import optuna
     except ImportError as error:
@@ -127,9 +126,9 @@ def import_optuna() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class TpeOptions:
-    """Optuna's defaults: `startup` genomes are random; then the best of `candidates` draws is proposed.
+    """Optuna's defaults: `startup` genomes are random, then the best of `candidates` draws is proposed.
 
-    `together` models all genes jointly (Optuna's multivariate). Raises EffkerasError below 1.
+    `together` models all genes jointly (Optuna's multivariate). Raises EffkerasError for numbers below 1.
     """
 
     startup: int = 10
@@ -145,10 +144,10 @@ class TpeOptions:
 
 @register("tpe", "tree-structured Parzen estimator (Optuna)", TpeOptions)
 def tpe(space: Space, seed: int, options: TpeOptions) -> OptunaStrategy:
-    """The strategy; it maximises the reward, and takes candidates that failed for bad ones.
+    """Makes the strategy; it maximizes the reward and treats failed candidates as bad ones.
 
-    Proposals under way count as bad until they are told (Optuna's constant liar), so that parallel workers
-    do not all try the same.
+    Running proposals count as bad until their results arrive (Optuna's constant liar), so that parallel
+    workers do not all try the same.
     """
     optuna = import_optuna()
     sampling = Sampling(
@@ -168,10 +167,10 @@ def tpe(space: Space, seed: int, options: TpeOptions) -> OptunaStrategy:
 
 @dataclass(frozen=True, slots=True)
 class Nsga2Options:
-    """`population` genomes are a generation; a gene comes from either parent with probability `swap`.
+    """A generation has `population` genomes; `swap` is the probability that crossover swaps a gene.
 
-    Optuna's population of 50 is for thousands of trials; the default is for some hundred. Raises
-    EffkerasError below 2, and unless 0 <= swap <= 1.
+    Optuna's population of 50 is for thousands of trials; the default suits a few hundred. Raises
+    EffkerasError for a population below 2, and unless 0 <= swap <= 1.
     """
 
     population: int = 10
@@ -186,9 +185,9 @@ class Nsga2Options:
 
 @register("nsga2", "NSGA-II: accuracy against cost (Optuna)", Nsga2Options, takes_front=True)
 def nsga2(space: Space, seed: int, options: Nsga2Options) -> OptunaStrategy:
-    """The strategy; candidates that failed never become parents.
+    """Makes the strategy; failed candidates never become parents.
 
-    Where no cost is told, as by every objective but a Pareto front, it maximises the reward alone.
+    Without a cost, which only a Pareto front provides, it maximizes the reward alone.
     """
     optuna = import_optuna()
     sampling = Sampling(

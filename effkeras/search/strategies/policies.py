@@ -1,7 +1,7 @@
-"""What policies of a policy gradient share: drawing genomes, the gradient of the loss, Adam, the baseline.
+"""Shared parts of policy-gradient search: drawing genomes, the gradient of the loss, Adam, the baseline.
 
 Arrays over genes and choices have the shape (genes, most choices of any gene). Choices that a gene lacks are
-masked: their probability is 0. All is NumPy, so that every worker replays it without TensorFlow.
+masked: their probability is 0. All code is NumPy, so that every worker replays it without TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ _EPSILON = 1e-8
 
 
 class Adam:
-    """Steps against gradients, each scaled by how large that gradient usually is.
-
-    `momentum` is beta1; beta2 is 0.999.
-    """
+    """The Adam optimizer; `rate` is the learning rate, `momentum` is beta1, and beta2 is 0.999."""
 
     def __init__(self, rate: float, momentum: float) -> None:
         self._rate = rate
@@ -32,7 +29,7 @@ class Adam:
         self._squares: Arrays = {}
 
     def step(self, parameters: Arrays, gradients: Mapping[str, np.ndarray]) -> None:
-        """Moves the parameters, in place."""
+        """Updates the parameters in place."""
         self._steps += 1
         for name, gradient in gradients.items():
             mean = self._average(self._means, name, gradient, self._betas[0])
@@ -44,18 +41,18 @@ class Adam:
         return averages[name] / (1 - decay**self._steps)
 
 
-# Advantages are held within these bounds, in standard deviations: once a policy is sure its rewards hardly
-# differ, and a single other one would undo everything.
+# Advantages are clipped to -_MOST.._MOST standard deviations: a converged policy has almost equal rewards,
+# and a single different one would undo its progress.
 _MOST = 3.0
-# The advantage of a candidate that failed: clearly worse than usual, whatever rewards are like.
+# The advantage of a failed candidate: clearly below average on any scale of rewards.
 FAILED = -2.0
 
 
 class Baseline:
     """Moving averages of the reward and of its squared deviation, without bias at the start.
 
-    Each average keeps `keep` of itself; both are divided by their weights, as in Adam, so that they are
-    plain means at first.
+    `keep` is their decay rate. Both are divided by their weights, as in Adam, so that they start as plain
+    means.
     """
 
     def __init__(self, keep: float) -> None:
@@ -63,13 +60,13 @@ class Baseline:
         self._weight = self._sum = self._squares = 0.0
 
     def advantage(self, reward: float) -> float:
-        """How many standard deviations a reward is above those before; 0 for the first. Takes it in."""
+        """The standard deviations of a reward above earlier ones, 0 for the first; updates the averages."""
         deviation = reward - self._sum / self._weight if self._weight else 0.0
         spread = math.sqrt(self._squares / self._weight) if self._weight else 0.0
         self._weight = self._mean(self._weight, 1.0)
         self._sum = self._mean(self._sum, reward)
         self._squares = self._mean(self._squares, deviation**2)
-        if not spread:  # nothing is known of it yet
+        if not spread:  # there is no deviation yet
             return float(np.sign(deviation))
         return min(_MOST, max(-_MOST, deviation / spread))
 
@@ -86,19 +83,19 @@ class Drawn:
 
 
 class Policy(Protocol):
-    """Gives logits for the genes in order; those of a gene may depend on the choices before it."""
+    """Computes logits for the genes in order; those of a gene may depend on earlier choices."""
 
     @property
     def parameters(self) -> Arrays:
-        """What is learned, by name; changed in place."""
+        """The learned arrays by name; updated in place."""
         ...
 
     def draw(self, random: np.random.Generator, count: int) -> Drawn:
-        """So many genomes, choice by choice."""
+        """Draws `count` genomes, gene by gene."""
         ...
 
     def logits(self, choices: np.ndarray) -> tuple[np.ndarray, Any]:
-        """The logits (batch, genes, choices) on the way to choices (batch, genes); and for `gradients`."""
+        """The logits (batch, genes, choices) for choices (batch, genes), and the input of `gradients`."""
         ...
 
     def gradients(self, passed: Any, slopes: np.ndarray) -> Arrays:
@@ -107,18 +104,18 @@ class Policy(Protocol):
 
 
 def mask(sizes: Sequence[int]) -> np.ndarray:
-    """Which choices there are: (genes, most choices), bool."""
+    """True for each choice that a gene has: (genes, most choices), bool."""
     return np.arange(max(sizes)) < np.asarray(sizes)[:, None]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """The logarithms of the probabilities, -inf for what is masked by logits of -inf."""
+    """The log-probabilities; -inf where logits of -inf mask a choice."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def draw_choices(logits: np.ndarray, random: np.random.Generator) -> Drawn:
-    """Choices drawn with the probabilities that the logits (..., choices) give; the results are (...)."""
+    """Draws choices (...) with the probabilities of the logits (..., choices)."""
     logs = log_softmax(logits)
     reach = np.cumsum(np.exp(logs), axis=-1)
     drawn = (reach <= random.random(logits.shape[:-1])[..., None] * reach[..., -1:]).sum(axis=-1)
@@ -126,12 +123,12 @@ def draw_choices(logits: np.ndarray, random: np.random.Generator) -> Drawn:
 
 
 def of_choices(values: np.ndarray, choices: np.ndarray) -> np.ndarray:
-    """Of values (..., choices) those of the choices (...) made."""
+    """Selects from values (..., choices) those of the given choices (...)."""
     return np.take_along_axis(values, choices[..., None], axis=-1)[..., 0]
 
 
 def slopes(logits: np.ndarray, choices: np.ndarray, weights: np.ndarray, entropy: float) -> np.ndarray:
-    """The gradient, by the logits, of the loss that a policy descends.
+    """The gradient of a policy's loss with respect to the logits.
 
     The loss is the batch's mean of -sum(weights * log p(choices)) - entropy * sum(H), with `weights`
     (batch, genes) held constant and H each gene's entropy in nats.

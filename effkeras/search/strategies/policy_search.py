@@ -1,6 +1,6 @@
 """Search by policy gradient: draws genomes from a policy and raises the probability of good ones.
 
-The strategy `logits` learns a softmax per gene (TuNAS, arXiv:2008.06120); that of `controller` is an LSTM.
+The strategy `logits` learns a softmax per gene (TuNAS, arXiv:2008.06120); `controller` has an LSTM.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from effkeras.search.strategies.policies import (
 from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
 from effkeras.support.errors import EffkerasError
 
-# Genomes drawn in one pass, and passes without a valid one until the policy is passed over.
+# Genomes drawn in one pass, and passes without a valid one until a genome is drawn uniformly.
 _TOGETHER = 8
 _PASSES = 16
 
@@ -37,10 +37,10 @@ _PASSES = 16
 class Learning:
     """How a policy learns from results.
 
-    `update` is REINFORCE or PPO; `batch` results make one update, `rate` and `momentum` (beta1) are Adam's.
-    The baseline is a moving average of rewards that keeps `baseline` of itself at each. `entropy` weighs
-    the bonus for staying undecided. PPO makes `epochs` steps per batch, with ratios clipped to 1 -+ `clip`.
-    A genome that was proposed before is drawn anew up to `redraws` times.
+    `update` is REINFORCE or PPO. An update uses `batch` results; `rate` and `momentum` (beta1) are Adam's.
+    The baseline is a moving average of rewards with decay rate `baseline`. `entropy` is the weight of the
+    entropy bonus. PPO makes `epochs` steps per batch, with ratios clipped to 1 -+ `clip`. A genome that was
+    proposed before is redrawn up to `redraws` times.
     """
 
     update: Literal["reinforce", "ppo"]
@@ -70,16 +70,17 @@ class Learning:
 
 
 class PolicySearch:
-    """Ask and tell around any policy; any number of proposals may be under way.
+    """A strategy that learns any policy; any number of proposals may be running at once.
 
-    - The policy learns from the genome that was drawn, not from its canonical form: a policy gradient is
-      that of the choices made, and the canonical ones might have been improbable.
-    - REINFORCE takes the gradient of the policy of today, PPO weighs it against that of the time of the draw.
-    - A candidate that failed has a fixed, bad advantage, so that the policy learns to avoid its like on any
-      scale of rewards; it leaves the baseline as it is.
-    - Advantages are in units of the rewards' moving standard deviation: accuracies a point apart teach as
-      much as those ten apart.
-    - A result without a proposal of one's own teaches nothing.
+    - The policy learns from the genome that it drew, not from its canonical form: a policy gradient needs
+      the choices that were made, and the canonical ones might have been improbable.
+    - REINFORCE uses the gradient of the current policy; PPO weighs it by the ratio of the current
+      probability to that at the time of the draw.
+    - A failed candidate has a fixed, negative advantage, so that the policy learns to avoid similar ones on
+      any scale of rewards; it does not change the baseline.
+    - Advantages are in units of the rewards' moving standard deviation, so learning does not depend on the
+      scale of the rewards.
+    - Results of other proposals are ignored.
     """
 
     def __init__(self, space: Space, policy: Policy, random: np.random.Generator, learning: Learning) -> None:
@@ -92,14 +93,14 @@ class PolicySearch:
         self._batch: list[tuple[Drawn, float]] = []
 
     def ask(self) -> Genome:
-        """A genome drawn from the policy; a new one unless all redraws were tried before."""
+        """A genome drawn from the policy: a new one, unless all redraws were proposed before."""
         drawn = self._draw()
         self._under_way[self._asked] = drawn
         self._asked += 1
         return self._proposed.add(self._space.canonical(_genome(drawn.choices)))
 
     def tell(self, feedback: Feedback) -> None:
-        """Learns when a batch is full."""
+        """Adds the result to the batch, and updates the policy when the batch is full."""
         draw = self._under_way.pop(feedback.ask, None)
         if draw is None:
             return
@@ -110,7 +111,7 @@ class PolicySearch:
             self._batch = []
 
     def _draw(self) -> Drawn:
-        """The first new genome; the last valid one when all redraws were tried before."""
+        """The first new genome, or another valid draw when all redraws were proposed before."""
         valid = self._valid()
         for _ in range(self._learning.redraws):
             drawn = next(valid)
@@ -119,7 +120,7 @@ class PolicySearch:
         return next(valid)
 
     def _valid(self) -> Iterator[Drawn]:
-        """Draws of the policy that are networks; where it finds none, a network drawn evenly."""
+        """Valid draws of the policy; if it finds none, one genome drawn uniformly, again and again."""
         misses = 0
         while misses < _PASSES:
             drawn = self._policy.draw(self._random, _TOGETHER)
@@ -147,7 +148,7 @@ class PolicySearch:
             self._adam.step(self._policy.parameters, gradients)
 
     def _weights(self, advantages: np.ndarray, now: np.ndarray, then: np.ndarray) -> np.ndarray:
-        """How much each choice (batch, genes) should become more likely."""
+        """The weight of each choice (batch, genes) in the policy gradient."""
         if self._learning.update == "reinforce":
             return np.broadcast_to(advantages, now.shape)
         ratios = np.exp(now - then)
@@ -159,16 +160,16 @@ def _genome(choices: np.ndarray) -> Genome:
 
 
 def is_within(ratios: np.ndarray, advantages: np.ndarray, clip: float) -> np.ndarray:
-    """Where PPO's clipped objective still has a slope (Schulman et al., arXiv:1707.06347, equation 7)."""
+    """Where PPO's clipped objective has a gradient (Schulman et al., arXiv:1707.06347, equation 7)."""
     return np.where(advantages >= 0, ratios < 1 + clip, ratios > 1 - clip)
 
 
 @dataclass(frozen=True, slots=True)
 class LogitsOptions(Learning):
-    """See `Learning`. Adam without momentum is TuNAS'.
+    """See `Learning`. Adam without momentum is from TuNAS.
 
-    Its rate of 3e-4, baseline of 0.95 and entropy weight of 0 are for a reward at every step of one
-    training that all networks share; the defaults are for some hundred candidates.
+    TuNAS' rate of 3e-4, baseline of 0.95 and entropy weight of 0 are for a reward at every step of one
+    training that all networks share; the defaults suit a few hundred candidates.
     """
 
     update: Literal["reinforce", "ppo"] = "reinforce"
@@ -183,22 +184,22 @@ class LogitsOptions(Learning):
 
 
 class Independent:
-    """A policy whose genes know nothing of each other; parameters "logits" (genes, choices) start at 0."""
+    """A policy with independent genes; its parameters "logits" (genes, choices) start at 0."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._mask = mask(sizes)
         self.parameters: Arrays = {"logits": np.zeros(self._mask.shape)}
 
     def draw(self, random: np.random.Generator, count: int) -> Drawn:
-        """So many genomes, gene by gene."""
+        """Draws `count` genomes."""
         return draw_choices(np.broadcast_to(self._masked(), (count, *self._mask.shape)), random)
 
     def logits(self, choices: np.ndarray) -> tuple[np.ndarray, None]:
-        """The same logits (batch, genes, choices) for all."""
+        """The logits (batch, genes, choices), equal for all genomes."""
         return np.broadcast_to(self._masked(), (len(choices), *self._mask.shape)), None
 
     def gradients(self, passed: None, slopes: np.ndarray) -> Arrays:
-        """The sum over the batch."""
+        """Sums the gradients of the logits over the batch."""
         return {"logits": slopes.sum(axis=0)}
 
     def _masked(self) -> np.ndarray:
@@ -207,6 +208,6 @@ class Independent:
 
 @register("logits", "independent logits, policy gradient (TuNAS)", LogitsOptions)
 def logits(space: Space, seed: int, options: LogitsOptions) -> PolicySearch:
-    """The strategy."""
+    """Makes the strategy."""
     policy = Independent([len(gene.choices) for gene in space.genes])
     return PolicySearch(space, policy, np.random.default_rng(seed), options)

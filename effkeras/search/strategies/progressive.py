@@ -1,11 +1,11 @@
 """PNASNet's progressive search (Liu et al., arXiv:1712.00559) in any space.
 
 PNASNet tries all cells of one block, learns to predict their accuracy, adds a block to the best in every
-possible way, trains those that the predictor ranks first, and so on. InProcess, genes are opened up a group
-after another; those not open yet are as in a base genome. A group is what belongs together by name:
-all genes with the same text before the last dot ("stage2.kernel" and "stage2.expand", or the inputs and
-operations of one node of a cell); a gene without a dot is a group of its own. When all groups were
-opened, they are gone through again, from the best genomes found.
+possible way, trains those that the predictor ranks first, and so on. This strategy varies one group of genes
+after another; genes of later groups keep the choices of a base genome. A group has all genes with the same
+text before the last dot ("stage2.kernel" and "stage2.expand", or the inputs and operations of one node of a
+cell); a gene without a dot is a separate group. After the last group, the strategy starts again with the
+first one, from the best genomes found.
 """
 
 from __future__ import annotations
@@ -21,22 +21,20 @@ from effkeras.search.genomes import Gene, Genome, Space
 from effkeras.search.strategies.strategy import Feedback, ProposedGenomes, register
 from effkeras.support.errors import EffkerasError
 
-# PNASNet's ensemble: five predictors, each of which sees four fifths of the results (arXiv:1712.00559,
-# section 4.2).
+# PNASNet's ensemble: five predictors, each fitted to four fifths of the results (arXiv:1712.00559, 4.2).
 _MEMBERS = 5
-# How alike genomes are that differ in one gene; by this factor less with each gene more.
+# The kernel's value for genomes that differ in one gene; each further gene multiplies it by this factor.
 _LIKENESS = 0.8
-# Noise of rewards, as a share of their variance: it keeps the equations solvable as well.
+# Noise of rewards, as a share of their variance; it also keeps the equations solvable.
 _NOISE = 0.01
 
 
 class Surrogate:
-    """The mean of a few kernel ridge regressions on genomes.
+    """Predicts rewards: the mean of a few kernel ridge regressions on genomes.
 
-    The kernel is `_LIKENESS` to the power of the number of genes that differ, a product over genes, so all
-    interactions are learned and the nearest ones first. It is exact to fit, and with some hundred results
-    in the way of no training: PNASNet's recurrent and dense predictors need many more steps for the same
-    ranking.
+    The kernel is `_LIKENESS` to the power of the number of genes that differ. It is a product over genes,
+    so it learns all interactions and weighs similar genomes most. The fit is exact, and fast for a few
+    hundred results: PNASNet's recurrent and dense predictors need many more steps for the same ranking.
     """
 
     def __init__(
@@ -54,11 +52,11 @@ class Surrogate:
         )
 
     def predict(self, genomes: Sequence[Genome]) -> np.ndarray:
-        """The rewards to expect, (genomes,)."""
+        """The predicted rewards, (genomes,)."""
         return self._mean + self._spread * (_alike(np.array(genomes), self._genomes) @ self._weights)
 
     def _fitted(self, values: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """The weights of all results in the regression on a part of them; 0 for the others."""
+        """The weights of all results in a regression on a part of them, 0 outside that part."""
         kernel = _alike(self._genomes[part], self._genomes[part])
         weights = np.zeros(len(values))
         weights[part] = np.linalg.solve(kernel + _NOISE * np.eye(len(part)), values[part])
@@ -70,25 +68,25 @@ def _alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _parts(count: int, random: np.random.Generator) -> list[np.ndarray]:
-    """The results that each member sees: all but every fifth, in a random order."""
+    """The results that each member is fitted to: all except every fifth, in a random order."""
     if count < 2 * _MEMBERS:
         return [np.arange(count)]
     order = random.permutation(count)
     return [np.delete(order, np.s_[member::_MEMBERS]) for member in range(_MEMBERS)]
 
 
-# Expansions of one genome by one group that are ranked; of more, so many are drawn.
+# The most expansions of one genome by one group that are ranked; of more, this many are drawn.
 _EXPANSIONS = 128
-# Results that the surrogate learns from, the latest ones: its time grows with their cube.
+# The number of latest results that the surrogate is fitted to; its time grows with the cube of it.
 _RESULTS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressiveOptions:
-    """`beam` genomes are expanded by each group, and the `step` expansions ranked first are tried.
+    """Each group expands the best `beam` genomes; the `step` expansions ranked first are tried.
 
-    The paper uses 256 for both, for 1,280 networks; the defaults are for some hundred. Raises EffkerasError
-    below 1.
+    The paper uses 256 for both, for 1,280 networks; the defaults suit a few hundred. Raises EffkerasError
+    for numbers below 1.
     """
 
     beam: int = 8
@@ -103,10 +101,10 @@ class ProgressiveOptions:
 
 @register("progressive", "gene by gene, with a surrogate (PNASNet)", ProgressiveOptions)
 class Progressive:
-    """Opens genes group by group from the best genomes so far, as a surrogate ranks them.
+    """Varies genes group by group, starting from the best genomes so far; a surrogate ranks the variations.
 
-    It never waits: when proposals are still under way, the next group is planned with the results there are.
-    A candidate that failed counts as the worst reward so far. What was tried is not tried again.
+    It never waits: while proposals are still running, it plans the next group from the available results.
+    A failed candidate counts as the worst reward so far. No genome is tried twice while new ones are left.
     """
 
     def __init__(self, space: Space, seed: int, options: ProgressiveOptions) -> None:
@@ -120,7 +118,7 @@ class Progressive:
         self._rewards: dict[Genome, float | None] = {}
 
     def ask(self) -> Genome:
-        """The base genome, then what the surrogate ranks first; a draw when nothing new is left there."""
+        """The base genome, then the genomes ranked first; a random draw when no group yields new ones."""
         for _ in range(self._rounds):
             if self._queue:
                 break
@@ -128,7 +126,7 @@ class Progressive:
         return self._proposed.add(self._queue.popleft() if self._queue else self._proposed.drawn())
 
     def tell(self, feedback: Feedback) -> None:
-        """Remembers the reward for the surrogate."""
+        """Stores the reward for the surrogate."""
         self._rewards[feedback.genome] = feedback.reward
 
     def _planned(self, group: tuple[int, ...]) -> list[Genome]:
@@ -161,7 +159,7 @@ class Progressive:
         return (tuple(map(int, row)) for row in self._random.integers(sizes, size=(_EXPANSIONS, len(sizes))))
 
     def _ranked(self, genomes: list[Genome]) -> list[Genome]:
-        """The most promising first; in a random order before there are results."""
+        """Sorts genomes by predicted reward, highest first; randomly before there are results."""
         order = self._random.permutation(len(genomes))
         results = list(self._rewards.items())[-_RESULTS:]
         rewards = [reward for _, reward in results if reward is not None]
@@ -173,7 +171,7 @@ class Progressive:
 
 
 def groups(genes: tuple[Gene, ...]) -> list[tuple[int, ...]]:
-    """The positions of the genes that are opened up together, in the order of the groups' first genes."""
+    """The positions of the genes of each group, in the order of the groups' first genes."""
     found: dict[str, list[int]] = {}
     for position, gene in enumerate(genes):
         found.setdefault(gene.name.rpartition(".")[0] or f".{gene.name}", []).append(position)

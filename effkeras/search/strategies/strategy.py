@@ -1,8 +1,8 @@
-"""The interface of every strategy: `ask` for a genome, `tell` its result.
+"""The interface of strategies: `ask` for a genome, `tell` its result.
 
-A strategy draws from one generator seeded once and looks at nothing but what it was told, so the same
-calls in the same order make the same proposals. The store keeps that order: a search resumes by making
-the calls again, and every worker holds a copy that it brings up to date in the same way.
+A strategy depends only on its seed and on the calls of `ask` and `tell`, so the same calls in the same order
+make the same proposals. The store keeps that order: a search resumes by replaying the calls, and every
+worker keeps its own copy of the strategy up to date in the same way.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from effkeras.support.tables import to_record
 class Feedback:
     """The result of a proposal.
 
-    `ask` counts the calls of `ask` from 0; results may come in another order than the proposals.
-    `reward` is None for a candidate that failed. `accuracy` and `cost` are for strategies that weigh them
-    against each other themselves; None where it failed. The cost is told for a Pareto front only: any other
-    reward has weighed it already, or leaves it out.
+    `ask` is the number of the call of `ask`, from 0; results may arrive in another order than the
+    proposals. `reward` is None for a failed candidate. `accuracy` and `cost` are for strategies that weigh
+    them themselves; both are None for a failed candidate. `cost` is given for a Pareto front only: any
+    other reward already includes it, or ignores it.
     """
 
     ask: int
@@ -38,10 +38,10 @@ class Feedback:
 
 
 class Strategy(Protocol):
-    """Proposes genomes; any number may be under way at once."""
+    """Proposes genomes; any number of proposals may be running at once."""
 
     def ask(self) -> Genome:
-        """The next genome to try: valid and canonical. One that was tried before is allowed."""
+        """The next genome to try: valid and canonical. A genome that was tried before is allowed."""
         ...
 
     def tell(self, feedback: Feedback) -> None:
@@ -49,16 +49,16 @@ class Strategy(Protocol):
         ...
 
 
-# Draws before what is left is listed, or a repeat is accepted.
+# Draws until the untried genomes are listed, or a repeat is accepted.
 _DRAWS = 200
-# Genomes that are listed to find those left.
+# The largest space, in raw genomes, that is listed to find the untried ones.
 _LISTED = 50_000
-# Mutations of so many genes, up to the space's, before one that was tried is accepted.
+# Mutations for each number of genes to change, before a tried genome is accepted.
 _MUTATIONS = 30
 
 
 class ProposedGenomes:
-    """The genomes proposed so far, and new ones beside them."""
+    """The genomes proposed so far; draws and mutates new ones."""
 
     def __init__(self, space: Space, random: np.random.Generator) -> None:
         self._space = space
@@ -71,17 +71,17 @@ class ProposedGenomes:
         return genome in self._genomes
 
     def add(self, genome: Genome) -> Genome:
-        """Remembers a canonical genome, and returns it."""
+        """Adds a canonical genome and returns it."""
         self._genomes.add(genome)
         return genome
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing new is known to be left; found out by `drawn`, in a space that can be listed."""
+        """Whether all genomes were proposed, as far as known; `drawn` finds out in a listable space."""
         return self._is_all
 
     def drawn(self) -> Genome:
-        """A genome drawn from those not tried, as long as there are any; then from all."""
+        """A genome drawn from the untried ones while there are any, then from all."""
         for _ in range(_DRAWS if self._left is None else 0):
             if (genome := sample(self._space, self._random)) not in self:
                 return genome
@@ -89,19 +89,19 @@ class ProposedGenomes:
         return left[int(self._random.integers(len(left)))] if left else sample(self._space, self._random)
 
     def mutated(self, parent: Genome) -> Genome:
-        """A mutation of one gene that was not tried; of more genes when all those were."""
+        """An untried mutation of one gene; of more genes when those were all tried."""
         genome = parent
         for genes in range(1, len(self._space.genes) + 1):
             for _ in range(_MUTATIONS):
                 genome = mutate(self._space, parent, self._random, genes)
                 if genome not in self or self._is_all:
                     return genome
-                if genome == parent:  # no change of so many genes leads anywhere
+                if genome == parent:  # no change of this many genes is valid
                     break
         return genome
 
     def _untried(self) -> list[Genome]:
-        """All genomes that were not tried; [] in a space too large to list."""
+        """All untried genomes; [] in a space too large to list."""
         is_listable = raw_count(self._space) <= _LISTED
         if self._left is None:
             self._left = list(all_genomes(self._space)) if is_listable else []
@@ -114,8 +114,8 @@ class ProposedGenomes:
 class StrategyKind:
     """A registered strategy.
 
-    `make` takes a space, a seed and a record of the class `options`, whose defaults are the strategy's.
-    `takes_front` says whether it works for a Pareto front: it weighs accuracy against cost, or uses neither.
+    `make` takes a space, a seed and a record of the class `options`, which holds the default options.
+    `takes_front` is True if it works for a Pareto front: it weighs accuracy against cost, or uses neither.
     """
 
     summary: str
@@ -130,7 +130,7 @@ STRATEGIES: Registry[StrategyKind] = Registry("strategy", "effkeras.search.strat
 def register(
     name: str, summary: str, options: type, *, takes_front: bool = False
 ) -> Callable[[Callable[..., Strategy]], Callable[..., Strategy]]:
-    """A decorator that registers what makes a strategy, a class or a function; see `StrategyKind`."""
+    """A decorator that registers a class or function which makes a strategy; see `StrategyKind`."""
 
     def add(make: Callable[..., Strategy]) -> Callable[..., Strategy]:
         STRATEGIES.register(name)(StrategyKind(summary, options, make, takes_front))
@@ -140,10 +140,10 @@ def register(
 
 
 def make_strategy(name: str, space: Space, seed: int, options: Mapping[str, Any] | None = None) -> Strategy:
-    """A strategy by its name, with `options` instead of its defaults.
+    """Makes a strategy by name, with `options` instead of its defaults.
 
-    Raises EffkerasError for an unknown name or option, a value or seed that makes no sense, and for a
-    strategy of Optuna's where that is not installed.
+    Raises EffkerasError for an unknown name or option, for an invalid value or seed, and for a strategy that
+    needs Optuna when it is not installed.
     """
     kind = STRATEGIES.get(name)
     if seed < 0:
@@ -152,7 +152,7 @@ def make_strategy(name: str, space: Space, seed: int, options: Mapping[str, Any]
 
 
 def default_options(name: str) -> dict[str, Any]:
-    """The options of a strategy and their defaults; EffkerasError for an unknown name."""
+    """The options of a strategy and their defaults; raises EffkerasError for an unknown name."""
     return dataclasses.asdict(STRATEGIES.get(name).options())
 
 

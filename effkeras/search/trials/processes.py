@@ -59,7 +59,7 @@ class Processes:
     def step(self) -> bool:
         """Waits a moment and restarts dead processes; False when all work is done.
 
-        Raises EffkerasError when the processes keep dying.
+        Raises EffkerasError when the processes keep dying or cannot use their order.
         """
         time.sleep(_PAUSE)
         for slot in self._slots:
