@@ -1,9 +1,9 @@
-"""Search spaces as data: what a TOML file lets a search choose.
+"""Search spaces as TOML files.
 
-- `reading`: what every space of models offers; finds and reads one by name or path.
-- `choices`: a scalar of the file is fixed, a list is a gene. `toml_space`: what all kinds of spaces share.
-- `blocks`, `cells`, `detector`, `scaling`: one kind each. `stages` and `cell_genes` know which genomes are
-  the same network; `covering` finds few networks that together have every block of a space.
+- `reading`: the interface of a space of models; finds and reads a space by name or path.
+- `choices`: a scalar in the file is fixed, a list is a gene. `toml_space`: the base class of all spaces.
+- `blocks`, `cells`, `detector`, `scaling`: one kind each. `stages` and `cell_genes` determine which genomes
+  are the same network; `covering` finds few networks that together have every block of a space.
 
-The search spaces that come with effkeras are the TOML files here.
+The TOML files in this folder are the search spaces that come with effkeras.
 """

@@ -1,6 +1,6 @@
-"""Spaces of block networks: MnasNet's and EfficientNet's kind.
+"""Search spaces of block networks, such as MnasNet and EfficientNet.
 
-The stages of a base network with choices for each (arXiv:1807.11626, section 4.1):
+The stages of a base network, with choices for each (arXiv:1807.11626, section 4.1):
 
     kind = "blocks"
     base = "mnasnet-a1"
@@ -13,15 +13,15 @@ The stages of a base network with choices for each (arXiv:1807.11626, section 4.
     [[stage]]              # one table per stage of the base; an empty one changes nothing
     op = "separable"
 
-A list is a gene, a scalar is fixed, and what is not said stays as the base has it. Keys of a stage:
+A list is a gene, a scalar is fixed, and a missing key keeps the value of the base. Keys of a stage:
 
 - `op`: mbconv; separable, an mbconv without expansion; fused, one convolution that expands and filters;
-  conv, that without expansion; or skip.
-- `kernel` (3, or "3.5" for two of half the channels each), `expand`, `squeeze`, `outputs`, `repeats` (0 is a
-  skip), `stride`, `activation`, and `shortcut`: whether the input is added where it fits.
+  conv, a fused block without expansion; or skip.
+- `kernel` (3, or "3.5" for two kernels of half the channels each), `expand`, `squeeze`, `outputs`, `repeats`
+  (0 is a skip), `stride`, `activation`, and `shortcut`: whether to add the input where shapes match.
 
 Keys of the network: `size` (side of the image in pixels), `width` (factor of all outputs, and of stem and
-head where the family scales them), `stem`, `head` and `activation`.
+head if the family scales them), `stem`, `head` and `activation`.
 """
 
 from __future__ import annotations
@@ -65,46 +65,46 @@ NETWORK_RULES: Rules = {
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What the genes of the network choose."""
+    """The network's own choices: the part of the genome, the input, and the network around the blocks."""
 
     part: Genome
     input: InputSpec
     frame: Frame
 
     def fits(self, other: BlockNetwork, size: tuple[int, int]) -> bool:
-        """Whether another network has the same figures around its blocks."""
+        """Whether another network has the same input size, stem, head and settings around its blocks."""
         own = self.frame.network
         fields = ("stem", "head", "hidden", "activation", "squeeze", "padding")
         return self.input.size == size and all(getattr(own, name) == getattr(other, name) for name in fields)
 
 
 class _Division(NamedTuple):
-    """The least genes that build a row of blocks, or None, and how many do."""
+    """The lowest genes that build a sequence of blocks, or None, and the number of genomes that do."""
 
     least: Genome | None
     ways: int
 
     def after(self, part: Genome, copies: int) -> _Division:
-        """With the genes of the stage before."""
+        """Prepends the genes of the previous stage."""
         return _Division(None if self.least is None else part + self.least, copies * self.ways)
 
 
 @dataclass(frozen=True)
 class BlockSpace(TomlSpace):
-    """A space of block networks; `network` is the base's as built."""
+    """A space of block networks; `network` is the network of the base, as built."""
 
     network: BlockNetwork
     stages: tuple[StageChoices, ...]
     _tables: dict[Any, StageTable] = field(default_factory=dict, repr=False, compare=False)
 
     def canonical(self, genome: Genome) -> Genome:
-        """The least genome that builds the same blocks between the same stem and head."""
+        """The lowest genome that builds the same blocks between the same stem and head."""
         setting, *parts = self._decided(genome)
         found = self._encoded(self._blocks(setting, parts), setting.frame.network, setting.input.size)
         return genome if found is None else found
 
     def problem(self, genome: Genome) -> str:
-        """Choices of a stage that exclude each other, or that every stage is skipped."""
+        """The conflicting choices of a stage, or that every stage is skipped; "" for a valid genome."""
         setting, *parts = self._decided(genome)
         try:
             return "" if self._blocks(setting, parts) else "every stage is skipped"
@@ -112,7 +112,7 @@ class BlockSpace(TomlSpace):
             return str(error)
 
     def copies(self, genome: Genome) -> int:
-        """How many genomes build this one's network."""
+        """The number of genomes that build the same network."""
         setting, *parts = self._decided(genome)
         row = self._blocks(setting, parts)
         network, size = setting.frame.network, setting.input.size
@@ -120,7 +120,7 @@ class BlockSpace(TomlSpace):
         return sum(self._division(row, other).ways for other in fitting)
 
     def covering(self) -> Iterator[Genome]:
-        """Genomes whose networks have every block, stem and head of the space on maps of each size."""
+        """Genomes whose networks have, together, every block, stem and head of the space at each map size."""
         seen: set[Hashable] = set()
         for setting in self._settings.values():
             tables = functools.partial(self._table, setting=setting)
@@ -128,7 +128,7 @@ class BlockSpace(TomlSpace):
             yield from (setting.part + genes for genes in walk.covering(setting.input.size, seen))
 
     def encode(self, spec: ModelSpec) -> Genome | None:
-        """The canonical genome that builds a definition's blocks, stem and head; None when none does."""
+        """The canonical genome that builds a definition's blocks, stem and head; None when there is none."""
         network = BlockNetwork.match(spec.network)
         if network is None or spec.channels:
             return None
@@ -136,7 +136,7 @@ class BlockSpace(TomlSpace):
         return self._encoded(built(network), network, spec.input.size)
 
     def describe(self, genome: Genome) -> list[str]:
-        """The network's choices in a line, then the block strings."""
+        """The network's choices, then the block strings."""
         least = self.canonical(genome)
         setting, *parts = self._decided(least)
         network = self.groups[0]
@@ -169,12 +169,12 @@ class BlockSpace(TomlSpace):
         return _Setting(part, sized(self.base, values.get("size")), Frame(network, width))
 
     def _decided(self, genome: Genome) -> tuple[Any, ...]:
-        """The setting that the genome chooses, and its part of every stage."""
+        """The network's own choices in a genome, and its part for each stage."""
         network, *stages = self._parts(genome)
         return self._settings[network], *stages
 
     def _blocks(self, setting: _Setting, parts: list[Genome]) -> tuple[Built, ...]:
-        """The blocks that are chosen; EffkerasError for choices that exclude each other."""
+        """The chosen blocks; raises EffkerasError for conflicting choices."""
         row: tuple[Built, ...] = ()
         for index, part in enumerate(parts):
             table = self._table(index, _width_after(row, setting), setting)
@@ -190,7 +190,7 @@ class BlockSpace(TomlSpace):
         return None
 
     def _division(self, row: tuple[Built, ...], setting: _Setting) -> _Division:
-        """How a row of blocks can be divided among the stages."""
+        """How to divide a sequence of blocks among the stages."""
 
         @functools.cache
         def rest(index: int, start: int) -> _Division:
@@ -217,20 +217,20 @@ class BlockSpace(TomlSpace):
 
 
 def _either(divisions: Sequence[_Division]) -> _Division:
-    """All of several ways together."""
+    """Combines several divisions."""
     least = min((one.least for one in divisions if one.least is not None), default=None)
     return _Division(least, sum(one.ways for one in divisions))
 
 
 def _width_after(row: tuple[Built, ...], setting: _Setting) -> int:
-    """Channels after some blocks."""
+    """The number of channels after some blocks."""
     return row[-1].outputs if row else setting.frame.network.stem
 
 
 def read_blocks(file: SpaceFile) -> BlockSpace:
-    """The space that a file describes.
+    """Reads a space of block networks from a file.
 
-    Raises EffkerasError for a base that has no blocks, and for keys and choices that make no sense.
+    Raises EffkerasError for a base without blocks, and for invalid keys and choices.
     """
     file.check_keys((*NETWORK_RULES, "every", "stage"))
     base = file.base

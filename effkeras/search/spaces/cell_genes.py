@@ -1,8 +1,8 @@
 """The genes of one cell: NASNet's pairs (arXiv:1707.07012, section 3; arXiv:1712.00559, section 3.1).
 
-Node i has four genes, the two maps that it takes, each h, p or an earlier node, and an operation on each.
-So every genome is a cell. Cells that differ in the order of a node's terms, or in that of nodes which may
-trade places, are one cell: the least genome stands for them.
+Node i has four genes: its two input feature maps, each h, p or an earlier node, and an operation on each.
+So every genome is a valid cell. Cells that differ only in the order of a node's two inputs, or in the order
+of nodes that do not depend on each other, are the same cell; the lowest genome represents them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from effkeras.search.genomes import Gene, Genome
 Output = Literal["loose", "all", "choose"]
 OUTPUTS: tuple[Output, ...] = ("loose", "all", "choose")
 
-# The two maps that a node takes, the lower first, and the operations on them, as indices.
+# The two input maps of a node, the lower first, and the operations on them, as indices.
 Node = tuple[int, int, int, int]
 _NODE = 4
 
 
 class _Form(NamedTuple):
-    """A cell as numbers; `kept` are the maps that its output shows although a node takes them."""
+    """A cell as numbers; `kept` are the maps that genes add to its output."""
 
     nodes: tuple[Node, ...]
     kept: frozenset[int]
@@ -33,10 +33,10 @@ class _Form(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CellGenes:
-    """What can be chosen in one cell.
+    """The choices of one cell.
 
-    The output is what no node takes ("loose"), all nodes ("all"), or loose nodes and whatever else is
-    chosen of the nodes and p ("choose"). h belongs to it wherever no node takes h.
+    The output has the loose nodes, which are no node's input ("loose"), all nodes ("all"), or the loose
+    nodes and a choice of the other nodes and p ("choose"). It includes h if h is no node's input.
     """
 
     name: str
@@ -46,25 +46,25 @@ class CellGenes:
 
     @property
     def genes(self) -> tuple[Gene, ...]:
-        """The decisions, node by node, then those about the output."""
+        """The genes, node by node, then those of the output."""
         kept = tuple(Gene(f"{self.name}.keep_{map_name(one)}", (False, True)) for one in self._keepable)
         return (*itertools.chain.from_iterable(map(self._node_genes, range(self.nodes))), *kept)
 
     def canonical(self, part: Genome) -> Genome:
-        """The least genome of the same cell."""
+        """The lowest genome of the same cell."""
         return self._part(min(_least_forms(self._form(part)), key=self._part))
 
     def copies(self, part: Genome) -> int:
-        """How many genomes are the same cell."""
+        """The number of genomes of the same cell."""
         form = self._form(part)
         least = [self._part(one) for one in _least_forms(form)]
-        alike = least.count(min(least))  # orders that twins trading places lead to
+        alike = least.count(min(least))  # orders that exchange equal nodes
         turned = sum(node[::2] != node[1::2] for node in form.nodes)
         idle = len(_loose(form.nodes)) - 1 if self.output == "choose" else 0
         return _orders(form.nodes) // alike * 2 ** (turned + idle)
 
     def cell(self, part: Genome) -> Cell:
-        """The cell as the networks have it."""
+        """The cell as a record for the networks."""
         form = self._form(part)
         nodes = tuple(
             (Branch(self.ops[left], one), Branch(self.ops[right], other))
@@ -88,7 +88,7 @@ class CellGenes:
 
     @property
     def _keepable(self) -> list[int]:
-        """The maps about which a gene says whether the output shows them; no node can take the last one."""
+        """The maps with a gene for the output; without the last node, which is always in the output."""
         return [P, *range(FIRST_NODE, FIRST_NODE + self.nodes - 1)] if self.output == "choose" else []
 
     def _node_genes(self, index: int) -> Iterator[Gene]:
@@ -102,7 +102,7 @@ class CellGenes:
         return _Form(nodes, frozenset(chosen) & self._kept_by(nodes))
 
     def _kept_by(self, nodes: tuple[Node, ...]) -> frozenset[int]:
-        """The maps whose place in the output is a choice."""
+        """The maps whose output gene has an effect: p, and nodes that are the input of another node."""
         return frozenset(self._keepable) - _loose(nodes)
 
     def _part(self, form: _Form) -> Genome:
@@ -118,7 +118,7 @@ class CellGenes:
 
 
 def _sorted_node(one: int, other: int, left: int, right: int) -> Node:
-    """A node with its terms in ascending order."""
+    """A node with its two inputs in ascending order."""
     (one, left), (other, right) = sorted([(one, left), (other, right)])
     return one, other, left, right
 
@@ -128,17 +128,17 @@ def _taken(nodes: tuple[Node, ...]) -> set[int]:
 
 
 def _loose(nodes: tuple[Node, ...]) -> frozenset[int]:
-    """The nodes that no node takes, as maps."""
+    """The nodes that are no node's input, as map indices."""
     return frozenset(range(FIRST_NODE, FIRST_NODE + len(nodes))) - _taken(nodes)
 
 
 def _least_forms(form: _Form) -> Iterator[_Form]:
-    """The cell in each order of its nodes in which the least one comes next; twins give several."""
+    """The cell with its nodes in the order that always puts the lowest next; equal nodes give several."""
     yield from _extended(form, {H: H, P: P}, ())
 
 
 def _extended(form: _Form, numbers: dict[int, int], done: tuple[Node, ...]) -> Iterator[_Form]:
-    """`numbers` are the new numbers of h, p and the nodes that are `done`, by their old ones."""
+    """Completes the order; `numbers` maps the old numbers of h, p and the `done` nodes to the new ones."""
     if len(done) == len(form.nodes):
         yield _Form(done, frozenset(numbers[one] for one in form.kept))
         return
@@ -154,7 +154,7 @@ def _extended(form: _Form, numbers: dict[int, int], done: tuple[Node, ...]) -> I
 
 
 def _orders(nodes: tuple[Node, ...]) -> int:
-    """In how many orders the nodes can stand, each after those that it takes."""
+    """The number of orders of the nodes in which each comes after its inputs."""
 
     @functools.cache
     def ways(placed: frozenset[int]) -> int:

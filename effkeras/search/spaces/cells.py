@@ -1,17 +1,17 @@
-"""Spaces of cells: NASNet's and PNASNet's kind.
+"""Search spaces of cell networks, such as NASNet and PNASNet.
 
-A base network of cells whose genotypes are searched:
+A base network of cells, whose genotypes are searched:
 
     kind = "cells"
     base = "nasnet-cifar"
     nodes = 5
     ops = ["identity", "sep3x3", "sep5x5", "avg3x3", "max3x3"]
-    reduction = true       # a second cell that halves the resolution; false: one cell does both, as PNASNet's
-    output = "loose"       # what no node takes; "all": all nodes; "choose": what a genome says
+    reduction = true       # a second cell that halves the resolution; false: one cell for both, as PNASNet
+    output = "loose"       # nodes that are no node's input; "all": all nodes; "choose": genes decide
     repeats = 2
     filters = [16, 32]
 
-`repeats`, `filters`, `stem` and `size` (side of the image in pixels) may be lists to choose from.
+`repeats`, `filters`, `stem` and `size` (side of the image in pixels) may be lists of choices.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ NETWORK_RULES: Rules = {
     "stem": choices.COUNT,
 }
 _OWN = ("repeats", "filters", "stem")
-_MOST_NODES = 10  # of NASNet and PNASNet, 5
+_MOST_NODES = 10  # NASNet and PNASNet have 5
 
 
 @dataclass(frozen=True)
 class CellSpace(TomlSpace):
-    """A space of cells; the genes of the network come first, then those of each cell."""
+    """A space of cell networks; the genes of the network come first, then those of each cell."""
 
     network: CellNetwork
     cells: tuple[CellGenes, ...]
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """All decisions."""
+        """All genes."""
         return (*self.groups[0].genes, *itertools.chain.from_iterable(cell.genes for cell in self.cells))
 
     def canonical(self, genome: Genome) -> Genome:
-        """The least genome of the same cells."""
+        """The lowest genome of the same cells."""
         own, *parts = self._split(genome)
         least = (cell.canonical(part) for cell, part in zip(self.cells, parts, strict=True))
         return (*own, *itertools.chain.from_iterable(least))
 
     def problem(self, genome: Genome) -> str:
-        """Never any: a node can only take what comes before it."""
+        """Always "": every genome is valid, as a node's inputs are always earlier maps."""
         return ""
 
     def copies(self, genome: Genome) -> int:
-        """How many genomes are the same cells."""
+        """The number of genomes of the same cells."""
         _, *parts = self._split(genome)
         product = 1
         for cell, part in zip(self.cells, parts, strict=True):
@@ -74,7 +74,7 @@ class CellSpace(TomlSpace):
         return product
 
     def encode(self, spec: ModelSpec) -> Genome | None:
-        """The canonical genome of a definition's cells, size, repeats, filters and stem; None without one."""
+        """The canonical genome for a definition's cells, size, repeats, filters and stem, or None."""
         network = CellNetwork.match(spec.network)
         if network is None or bool(network.reduction) != (len(self.cells) > 1):
             return None
@@ -88,7 +88,7 @@ class CellSpace(TomlSpace):
         return genome if genome is not None and _is_alike(self._made(genome), spec) else None
 
     def describe(self, genome: Genome) -> list[str]:
-        """The network's choices in a line, then the genotypes."""
+        """The network's choices, then the genotypes."""
         own, *parts = self._split(self.canonical(genome))
         values = self.groups[0].values(own)
         lines = described({gene.name: values[gene.name] for gene in self.groups[0].genes})
@@ -111,9 +111,9 @@ class CellSpace(TomlSpace):
 
 
 def read_cells(file: SpaceFile) -> CellSpace:
-    """The space that a file describes.
+    """Reads a space of cell networks from a file.
 
-    Raises EffkerasError for a base that has no cells, and for keys and choices that make no sense.
+    Raises EffkerasError for a base without cells, and for invalid keys and choices.
     """
     file.check_keys((*NETWORK_RULES, "nodes", "ops", "output", "reduction"))
     base = file.base
@@ -157,7 +157,7 @@ def _without_reduction(network: CellNetwork) -> CellNetwork:
 
 
 def _is_alike(one: ModelSpec, other: ModelSpec) -> bool:
-    """Whether two networks of the same cells are the same but for what concerns training."""
+    """Whether two networks of the same cells differ only in settings of training."""
     neutral: dict[str, Any] = {
         "normal": (),
         "reduction": (),

@@ -1,4 +1,4 @@
-"""Choices in a space's file: a scalar is fixed, a list is what a search may choose from."""
+"""Choices in a space's file: a scalar is fixed, a list has the choices of a gene."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from effkeras.definitions.networks import LARGEST, MOST_REPEATS, Activation
 from effkeras.search.genomes import Choice, Gene, Genome
 from effkeras.support.errors import EffkerasError, did_you_mean
 
-# Combinations in one table, all of which are gone through; MnasNet has 576.
+# The most combinations of choices in one table, because all of them are enumerated; MnasNet has 576.
 _MOST_WAYS = 10_000
 _MIXED = re.compile(r"\d*[13579](\.\d*[13579])*")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a choice must be, in words and as a test."""
+    """A rule for a choice: `wanted` describes it for errors, `holds` tests a value."""
 
     wanted: str
     holds: Callable[[Any], bool]
@@ -69,14 +69,14 @@ Values = Mapping[str, Choice]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The keys of one table with their choices; those with several are genes, named after the group."""
+    """The keys of one table with their choices; keys with several choices are genes, prefixed with `name`."""
 
     name: str
     choices: Mapping[str, tuple[Choice, ...]]
 
     @property
     def genes(self) -> tuple[Gene, ...]:
-        """The keys that have several choices."""
+        """The keys with several choices, as genes."""
         prefix = f"{self.name}." if self.name else ""
         return tuple(Gene(prefix + key, self.choices[key]) for key in self._free)
 
@@ -85,25 +85,25 @@ class Group:
         return [key for key, choices in self.choices.items() if len(choices) > 1]
 
     def values(self, part: Genome) -> dict[str, Choice]:
-        """What a genome's part of this group chooses, fixed keys included."""
+        """The values that the group's part of a genome selects, including fixed keys."""
         index = dict(zip(self._free, part, strict=True))
         return {key: choices[index.get(key, 0)] for key, choices in self.choices.items()}
 
     def part_of(self, values: Values) -> Genome | None:
-        """The part that chooses these values; None when it cannot."""
+        """The part of a genome that selects these values; None when one is not a choice."""
         if any(values[key] not in choices for key, choices in self.choices.items()):
             return None
         return tuple(self.choices[key].index(values[key]) for key in self._free)
 
     def parts(self) -> Iterator[Genome]:
-        """All that can be chosen in this group, in ascending order."""
+        """All parts of a genome for this group, in ascending order."""
         return itertools.product(*(range(len(self.choices[key])) for key in self._free))
 
 
 def read_group(name: str, table: Mapping[str, Any], rules: Rules, where: str) -> Group:
-    """The choices of a table, in the order of the rules.
+    """Reads the choices of a table, in the order of the rules.
 
-    Raises EffkerasError, naming `where` and the key, for unknown keys, empty lists and bad choices.
+    Raises EffkerasError, which names `where` and the key, for unknown keys, empty lists and invalid choices.
     """
     check_keys(table, rules, where)
     known = [key for key in rules if key in table]
@@ -115,7 +115,7 @@ def read_group(name: str, table: Mapping[str, Any], rules: Rules, where: str) ->
 
 
 def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Raises EffkerasError for a key that is not known, with the closest one."""
+    """Raises EffkerasError for an unknown key; the error suggests the closest known one."""
     for key in table:
         if key not in known:
             raise EffkerasError(f"{where}: unknown key {key!r}; {did_you_mean(key, known)}")

@@ -1,7 +1,7 @@
-"""Few networks that together have every block of a space: what a table of block latencies is made of.
+"""Finds few networks that together have every block of a space, for a table of block latencies.
 
-A block depends on its stage's choices, and on the maps that arrive: their channels and how often they were
-halved. Few such states reach a stage, so that all blocks are found without going through all networks.
+A block depends on its stage's choices and on its input maps: their channels and how often they were halved.
+Few such states reach a stage, so all blocks are found without enumerating all networks.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ Row = tuple[Built, ...]
 
 
 class State(NamedTuple):
-    """Maps between two stages: channels, how often they were halved, whether a block came before."""
+    """Feature maps between two stages: channels, number of halvings, whether a block came before."""
 
     channels: int
     halvings: int
     is_started: bool
 
     def after(self, row: Row) -> State:
-        """Behind the blocks of a stage."""
+        """The state after the blocks of a stage."""
         halvings = self.halvings + sum(block.stride == 2 for block in row)
         return State(row[-1].outputs, halvings, True) if row else self
 
 
 @dataclass(frozen=True)
 class Walk:
-    """All ways through the stages of a space, between the same stem and head.
+    """All paths through the stages of a space, between the same stem and head.
 
-    `table` gives what can be chosen in a stage, by its index, on maps of so many channels.
+    `table` gives the choices of a stage, from its index and the number of input channels.
     """
 
     stages: int
@@ -42,9 +42,9 @@ class Walk:
     table: Callable[[int, int], StageTable]
 
     def covering(self, about: Hashable, seen: set[Hashable]) -> Iterator[Genome]:
-        """The genes of the stages of some networks with all blocks, and all maps that reach the head.
+        """The stage genes of networks that have all blocks, and all maps that reach the head.
 
-        Blocks that are in `seen`, under `about`, are not looked for; those found are added.
+        Skips blocks that `seen` has under the key `about`, and adds the ones it finds.
         """
         for index, states in enumerate(self._reached[:-1]):
             for state, before in states.items():
@@ -54,7 +54,7 @@ class Walk:
     def _through(
         self, index: int, state: State, before: Genome, known: tuple[Hashable, set[Hashable]]
     ) -> Iterator[Genome]:
-        """Networks with all new blocks of one stage behind one state, the longest rows first."""
+        """Networks with all new blocks of one stage after one state, the longest sequences first."""
         about, seen = known
         rows = self.table(index, state.channels).least
         for row in sorted(rows, key=len, reverse=True):
@@ -66,7 +66,7 @@ class Walk:
 
     @cached_property
     def _reached(self) -> list[dict[State, Genome]]:
-        """The states before each stage, and behind the last, with some genes that lead there."""
+        """The states before each stage and after the last one, each with genes that lead to it."""
         reached: list[dict[State, Genome]] = [{State(self.stem, 0, False): ()}]
         for index in range(self.stages):
             behind: dict[State, Genome] = {}
@@ -77,7 +77,7 @@ class Walk:
         return reached
 
     def _rest(self, index: int, state: State) -> Genome | None:
-        """Genes of the other stages; None when no network goes on from here."""
+        """Genes of the remaining stages; None when they cannot complete a network."""
         if index == self.stages:
             return () if state.is_started else None
         for row, part in self.table(index, state.channels).least.items():
@@ -88,7 +88,7 @@ class Walk:
 
 
 def _placed(about: Hashable, state: State, row: Row) -> Iterator[Hashable]:
-    """The blocks of a row with the size of the maps that they take."""
+    """The blocks of a sequence, each with the number of halvings of its input maps."""
     halvings = state.halvings
     for block in row:
         yield about, halvings, block

@@ -1,4 +1,4 @@
-"""Spaces of detectors: EfficientDet's figures (arXiv:1911.09070).
+"""Search spaces of detectors such as EfficientDet (arXiv:1911.09070).
 
     kind = "detector"
     base = "efficientdet-lite0"
@@ -12,8 +12,8 @@
     [head]
     repeats = [2, 3]
 
-A list is a gene, a scalar is fixed, and what is not said stays as the base has it. `size` is the side of
-the image in pixels; the pyramid has the levels 3 to `last_level`.
+A list is a gene, a scalar is fixed, and a missing key keeps the value of the base. `size` is the side of the
+image in pixels; the pyramid has the levels 3 to `last_level`.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ _TABLES = {"fpn": _FPN_RULES, "head": _HEAD_RULES, "anchors": _ANCHOR_RULES}
 
 @dataclass(frozen=True)
 class DetectorSpace(TomlSpace):
-    """A space of detectors; the groups are the network's, and those of the tables fpn, head and anchors.
+    """A space of detectors; its groups are the network and the tables fpn, head and anchors.
 
-    `backbones` has the base with each backbone that can be chosen.
+    `backbones` has the base definition with each backbone, by name.
     """
 
     backbones: Mapping[str, ModelSpec]
 
     def canonical(self, genome: Genome) -> Genome:
-        """The genome itself: every gene has its effect."""
+        """The genome itself, because every gene has an effect."""
         return genome
 
     def problem(self, genome: Genome) -> str:
-        """Never any."""
+        """Always "": every genome is valid."""
         return ""
 
     def copies(self, genome: Genome) -> int:
-        """One: no two genomes are the same detector."""
+        """Always 1: no two genomes describe the same detector."""
         return 1
 
     def encode(self, spec: ModelSpec) -> Genome | None:
-        """The genome of a detector whose definition has the same figures; None without one."""
+        """The genome of a detector with the same network, size, fpn, head and anchors, or None."""
         if not spec.is_detector:
             return None
         for part in self.groups[0].parts():
@@ -76,7 +76,7 @@ class DetectorSpace(TomlSpace):
         return None
 
     def _figures(self, part: Genome, spec: ModelSpec) -> Genome | None:
-        """The genome with this part for the network, and a detector's own figures."""
+        """The genome with this part for the network, and a detector's fpn, head and anchors, or None."""
         genome: Genome = part
         for group in self.groups[1:]:
             own = group.part_of(_values(spec, group.name))
@@ -102,9 +102,9 @@ class DetectorSpace(TomlSpace):
 
 
 def read_detector(file: SpaceFile) -> DetectorSpace:
-    """The space that a file describes.
+    """Reads a space of detectors from a file.
 
-    Raises EffkerasError for a base that is no detector, and for keys and choices that make no sense.
+    Raises EffkerasError for a base that is not a detector, and for invalid keys and choices.
     """
     file.check_keys((*NETWORK_RULES, *_TABLES))
     if not file.base.is_detector:
@@ -137,13 +137,13 @@ def _with_backbone(file: SpaceFile, name: str) -> ModelSpec:
 
 
 def _fields(values: Values) -> dict[str, Any]:
-    """The fields of a definition's table that choices stand for."""
+    """Converts choices to the fields of a definition's table."""
     fields: dict[str, Any] = {key: value for key, value in values.items() if key != _LAST_LEVEL}
     return fields | ({"levels": (3, values[_LAST_LEVEL])} if _LAST_LEVEL in values else {})
 
 
 def _values(spec: ModelSpec, name: str) -> dict[str, Any]:
-    """The choices that a definition's table amounts to."""
+    """Converts a definition's table to choices."""
     record = getattr(detector_parts(spec), name)
     values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     return values | ({_LAST_LEVEL: values["levels"][1]} if name == "fpn" else {})

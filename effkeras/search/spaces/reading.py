@@ -1,4 +1,4 @@
-"""Spaces of models: what each offers, and how one is found by name or path, read and checked."""
+"""Search spaces of models: their interface, and how to find, read and check one by name or path."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ModelSpace(Space, Protocol):
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
+        """The file's name without its suffix."""
         ...
 
     @property
     def source(self) -> str:
-        """What it is read again by: the name of a space that ships, the absolute path of any other file."""
+        """The argument to read it again: the name of a space of effkeras, or the absolute path of a file."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class ModelSpace(Space, Protocol):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of what the file means: choices and base, not comments, name or summary."""
+        """A hash of 16 hex digits of the choices and the base, without comments, name and summary."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class ModelSpace(Space, Protocol):
 
     @property
     def table(self) -> Mapping[str, Any]:
-        """What the file says."""
+        """The content of the file."""
         ...
 
     def spec(self, genome: Genome) -> ModelSpec:
@@ -63,17 +63,17 @@ class ModelSpace(Space, Protocol):
         ...
 
     def copies(self, genome: Genome) -> int:
-        """How many genomes of the space describe the network of this valid one, itself included."""
+        """The number of genomes of the space with the network of this valid one, including itself."""
         ...
 
     def covering(self) -> Iterator[Genome]:
-        """Valid genomes whose networks have, together, every block, stem and head that any network has."""
+        """Valid genomes whose networks have, together, every block, stem and head of the space."""
         ...
 
     def encode(self, spec: ModelSpec) -> Genome | None:
-        """The canonical genome whose network is that of a definition; None when the space has none.
+        """The canonical genome with the network of a definition; None when the space has none.
 
-        What concerns training only (dropout, batch normalisation, classes) is not compared.
+        Ignores settings of training (dropout, batch normalization) and the classes.
         """
         ...
 
@@ -84,7 +84,7 @@ _KINDS: Mapping[str, Callable[[SpaceFile], TomlSpace]] = {
     "detector": read_detector,
     "scaling": read_scaling,
 }
-# Draws until it is what all candidates share that cannot be built.
+# If this many draws cannot be built, the cause is a value that all candidates share.
 _STARTS = 30
 
 
@@ -94,15 +94,15 @@ def space_names() -> list[str]:
 
 
 def space_summaries() -> dict[str, str]:
-    """The line that each of them says of itself, by its name."""
+    """The summaries of the spaces that come with effkeras, by name."""
     return {name: read_file(_path(name)).summary for name in space_names()}
 
 
 def read_space(name_or_path: str | Path) -> ModelSpace:
-    """A space of effkeras by name, or a TOML file's.
+    """Reads a space by name, or from the path of a TOML file.
 
-    Raises EffkerasError, in one line with file and key, for what cannot be read, understood or searched:
-    a space without genes, choices that cannot be built, genes of which no choice makes a network.
+    Raises EffkerasError, in one line with file and key, for a file that cannot be read or is invalid, a
+    space without genes, choices that cannot be built, and genes without a valid choice.
     """
     file = read_file(_path(str(name_or_path)))
     kind = file.table.get("kind")
@@ -123,7 +123,7 @@ def _path(name: str) -> Path:
 
 
 def _check(space: TomlSpace) -> None:
-    """Raises EffkerasError for a space that cannot be searched, and for a choice that cannot be built."""
+    """Raises EffkerasError for a space without genes or valid genomes, and for choices that do not build."""
     path = space.file.path
     try:
         check_space(space)
@@ -139,7 +139,7 @@ def _check(space: TomlSpace) -> None:
 
 
 def _buildable(space: TomlSpace) -> Genome:
-    """A genome whose definition is sound: where one choice is not, the others show which."""
+    """A genome that can be built; changing one gene of it then shows which choices cannot."""
     random = np.random.default_rng(0)
     for _ in range(_STARTS):
         genome = sample(space, random)

@@ -1,15 +1,15 @@
-"""Spaces of compound scaling: the grid that EfficientNet's coefficients come from (arXiv:1905.11946, 3.3).
+"""Search spaces of compound scaling: the grid of EfficientNet's coefficients (arXiv:1905.11946, 3.3).
 
     kind = "scaling"
     base = "efficientnet-b0"
     phi = 1
-    tolerance = 0.1        # alpha * beta^2 * gamma^2 is 2, give or take this
+    tolerance = 0.1        # how far alpha * beta^2 * gamma^2 may be from 2
 
 `alpha`, `beta` and `gamma` (factors of depth, width and resolution per step of phi) are 1.00, 1.05, ... 1.40
-unless the file lists others; sides become multiples of `size_multiple` pixels (8).
+unless the file lists others; image sides are rounded to multiples of `size_multiple` pixels (8).
 
-The cost ties alpha to the other two, so a genome means the alpha nearest to its own that fits beta and
-gamma, and there is a problem only where none does. Changing one gene leads to all of the grid then.
+The cost ties alpha to beta and gamma. So a genome describes the network with the nearest alpha that fits its
+beta and gamma, and is invalid only if there is none. Mutations of one gene can then reach the whole grid.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ _DEFAULTS: Values = {"phi": 1, "tolerance": TOLERANCE, "size_multiple": SIZE_MUL
 
 @dataclass(frozen=True)
 class ScalingSpace(TomlSpace):
-    """The triples of coefficients of a grid, for one phi."""
+    """A space of the coefficient triples of a grid, for one phi."""
 
     phi: float
     tolerance: float
     size_multiple: int
 
     def canonical(self, genome: Genome) -> Genome:
-        """The least genome that spells out a triple of the same network; itself where none fits."""
+        """The lowest genome with a fitting triple for the same network; the genome itself if none fits."""
         exact = self._exact.get(genome)
         return genome if exact is None else self._least[exact]
 
     def problem(self, genome: Genome) -> str:
-        """That no alpha fits beta and gamma."""
+        """The reason if no alpha fits beta and gamma; "" for a valid genome."""
         if genome in self._exact:
             return ""
         beta, gamma = self._triple(genome)[1:]
@@ -65,16 +65,16 @@ class ScalingSpace(TomlSpace):
         )
 
     def copies(self, genome: Genome) -> int:
-        """How many genomes mean a triple of the same network."""
+        """The number of genomes of the same network."""
         return self._copies[self.canonical(genome)]
 
     def encode(self, spec: ModelSpec) -> Genome | None:
-        """The canonical genome that scales the base to a definition; None when none does."""
+        """The canonical genome that scales the base to a definition; None when there is none."""
         wanted = _figures(spec)
         return next((genome for genome in self._copies if _figures(self._made(genome)) == wanted), None)
 
     def coefficients(self, genome: Genome) -> Coefficients:
-        """The triple that a valid genome means."""
+        """The fitting triple of a valid genome."""
         return Coefficients(*self._triple(self._exact[genome]))
 
     def _made(self, genome: Genome) -> ModelSpec:
@@ -89,7 +89,7 @@ class ScalingSpace(TomlSpace):
 
     @cached_property
     def _exact(self) -> dict[Genome, Genome]:
-        """The genome that spells out its triple, by every genome that means it."""
+        """For every valid genome, the genome with the nearest alpha that fits."""
         fitting: dict[tuple[float, float], list[Genome]] = {}
         for genome in filter(self._fits, self.groups[0].parts()):
             fitting.setdefault(self._triple(genome)[1:], []).append(genome)
@@ -103,7 +103,7 @@ class ScalingSpace(TomlSpace):
 
     @cached_property
     def _least(self) -> dict[Genome, Genome]:
-        """The least of the genomes whose networks are the same after rounding, by each of them."""
+        """For every fitting genome, the lowest genome whose network is the same after rounding."""
         first: dict[Hashable, Genome] = {}
         return {
             genome: first.setdefault(_figures(self._made(genome)), genome)
@@ -116,9 +116,9 @@ class ScalingSpace(TomlSpace):
 
 
 def read_scaling(file: SpaceFile) -> ScalingSpace:
-    """The space that a file describes.
+    """Reads a space of compound scaling from a file.
 
-    Raises EffkerasError for a base that cannot be scaled, and for keys and choices that make no sense.
+    Raises EffkerasError for a base that cannot be scaled, and for invalid keys and choices.
     """
     file.check_keys((*COEFFICIENT_RULES, *_RULES))
     table = {key: sorted({getattr(triple, key) for triple in grid()}) for key in COEFFICIENT_RULES}
@@ -133,5 +133,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _figures(spec: ModelSpec) -> Hashable:
-    """What scaled models must share to be the same."""
+    """The values that are equal if and only if two scaled models are the same."""
     return (spec.input.size, spec.network.as_built(), spec.fpn, spec.head)

@@ -1,4 +1,4 @@
-"""One stage of a space of blocks: its choices, the blocks they build, and which choices build the same."""
+"""Stages of a space of blocks: their choices, the blocks they build, and which choices build equal blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from effkeras.support.tables import Table
 
 
 class Built(NamedTuple):
-    """All that the layers of one block depend on; blocks with equal records are the same."""
+    """Everything that the layers of a block depend on; blocks with equal records are the same."""
 
     inputs: int
     outputs: int
@@ -61,10 +61,10 @@ def _built(block: Block, activation: str) -> Built:
 
 
 SKIP = "skip"
-# Ops by name: whether the block is fused, and whether it expands.
+# For each op: whether the block is fused, and whether it expands.
 _OPS = {"mbconv": (False, True), "separable": (False, False), "fused": (True, True), "conv": (True, False)}
 _EXPANDING = [op for op, (_, expands) in _OPS.items() if expands]
-# Keys that are fields of a decoded block string as they are.
+# Keys whose values are fields of a decoded block string without conversion.
 _FIELDS = {
     "squeeze": "squeeze",
     "repeats": "repeats",
@@ -88,7 +88,7 @@ STAGE_RULES: Rules = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What surrounds a stage: the network's own figures, with any blocks, and the factor of all outputs."""
+    """The network around a stage, whose own blocks are ignored, and the factor of all outputs."""
 
     network: BlockNetwork
     width: float = 1.0
@@ -96,15 +96,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class StageChoices:
-    """A stage of the base, as built, and what may be chosen instead."""
+    """A stage of the base, as built, and its choices."""
 
     base: Stage
     group: Group
 
     def made(self, part: Genome, inputs: int, frame: Frame) -> Stage | None:
-        """The stage that a genome's part chooses, on maps of `inputs` channels; None when it is skipped.
+        """The stage that a part of a genome selects, for `inputs` channels; None when it is skipped.
 
-        Raises EffkerasError for choices that exclude each other.
+        Raises EffkerasError for conflicting choices.
         """
         values = self.group.values(part)
         if is_skipped(values):
@@ -127,7 +127,7 @@ class StageChoices:
         return stage
 
     def check(self, where: str) -> None:
-        """Raises EffkerasError, naming `where`, for choices that no stage of this kind can have."""
+        """Raises EffkerasError, which names `where`, for choices that this stage cannot have."""
         values = self.group.choices
         strides = 1 not in values.get("stride", (self.base.stride,))
         if strides and any(is_skipped(self.group.values(part)) for part in self.group.parts()):
@@ -148,9 +148,9 @@ class StageChoices:
 
 
 def stage_choices(base: Stage, name: str, table: Table, where: str) -> StageChoices:
-    """Reads the choices of a stage; those of `expand` are dropped where no op that can be chosen expands.
+    """Reads the choices of a stage; drops those of `expand` if none of its ops expands.
 
-    Raises EffkerasError, naming `where`, for choices that make no sense.
+    Raises EffkerasError, which names `where`, for invalid choices.
     """
     group = choices.read_group(name, table, STAGE_RULES, where)
     ops = group.choices.get("op", (_op_of(base),))
@@ -164,10 +164,11 @@ def stage_choices(base: Stage, name: str, table: Table, where: str) -> StageChoi
 
 @dataclass(frozen=True, slots=True)
 class StageTable:
-    """What every part of a genome builds of a stage, on maps of one number of channels.
+    """The blocks that every part of a genome builds in a stage, for one number of input channels.
 
-    `problems` has the parts that exclude themselves, `blocks` all others. `least` and `copies` tell of a
-    row of blocks the least part that builds it, and how many do; `lengths` says how many blocks it can be.
+    `problems` has the parts with conflicting choices, `blocks` all others. For a sequence of blocks, `least`
+    has the lowest part that builds it, and `copies` the number of parts that do. `lengths` has all possible
+    numbers of blocks.
     """
 
     blocks: Mapping[Genome, tuple[Built, ...]]
@@ -178,7 +179,7 @@ class StageTable:
 
 
 def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
-    """All that can be chosen in a stage on maps of `inputs` channels."""
+    """Builds every choice of a stage for `inputs` channels."""
     blocks: dict[Genome, tuple[Built, ...]] = {}
     problems: dict[Genome, str] = {}
     least: dict[tuple[Built, ...], Genome] = {}
@@ -195,14 +196,14 @@ def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
 
 
 def is_skipped(values: Mapping[str, Choice]) -> bool:
-    """Whether these choices leave the stage out."""
+    """Whether these choices skip the stage."""
     return values.get("op") == SKIP or values.get("repeats") == 0
 
 
 def _row(
     stage: Stage | None, network: BlockNetwork, known: dict[Stage, tuple[Built, ...]]
 ) -> tuple[Built, ...]:
-    """The blocks of a stage; all but the first are equal, so one of them is made, and kept in `known`."""
+    """The blocks of a stage; all except the first are equal, so it builds only one, cached in `known`."""
     if stage is None:
         return ()
     short = dataclasses.replace(stage, repeats=min(stage.repeats, 2))

@@ -1,4 +1,4 @@
-"""A space read from a TOML file: its base definition, and what all kinds of spaces share."""
+"""The base class of search spaces in TOML files, and the file with its base definition."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class SpaceFile:
 
     @cached_property
     def base(self) -> ModelSpec:
-        """The definition that `base` names or contains."""
+        """The definition in `base`, which is a name or a table."""
         return self.based()
 
     def based(self, **own: Any) -> ModelSpec:
-        """The base with keys of its own, such as another `backbone`."""
+        """The base with some keys replaced, such as `backbone`."""
         if "base" not in self.table:
             raise EffkerasError(f"{self.path}: the key 'base' is missing; name a model to start from")
         base = self.table["base"]
@@ -68,21 +68,21 @@ class SpaceFile:
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits of what the file means."""
+        """A hash of 16 hex digits of the choices and the base."""
         base = {key: value for key, value in self.base.to_table().items() if key not in _UNTOLD}
         own = {key: value for key, value in self.table.items() if key not in ("base", "summary")}
         text = json.dumps([own, base], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check_keys(self, own: Collection[str]) -> None:
-        """Raises EffkerasError for a key that this kind of space lacks, and a summary that is no text."""
+        """Raises EffkerasError for a key that this kind of space lacks, and a summary that is not text."""
         check_keys(self.table, (*_COMMON, *own), str(self.path))
         summary = self.table.get("summary", "")
         if not isinstance(summary, str):
             raise EffkerasError(f"{self.path}: summary must be a text, not {summary!r}")
 
     def check_widths(self) -> None:
-        """Raises EffkerasError for a base that fixes widths: they are other layers' in other networks."""
+        """Raises EffkerasError for a base that fixes widths, as other candidates have other layers."""
         if self.base.channels:
             raise EffkerasError(
                 f"{self.path}: {self.base.name} fixes the widths of its layers in [channels]; "
@@ -90,18 +90,18 @@ class SpaceFile:
             )
 
     def scalar(self, key: str, rule: Rule, default: Choice) -> Any:
-        """The value of a key that cannot be a list; EffkerasError when it breaks the rule."""
+        """The value of a key that cannot be a list; raises EffkerasError when it violates the rule."""
         value = self.table.get(key, default)
         if not rule.holds(value):
             raise EffkerasError(f"{self.path}: {key} must be {rule.wanted}, not {value!r}")
         return value
 
     def part(self, *keys: str) -> Table:
-        """The table's entries of these keys, where it has them."""
+        """The entries of the table with these keys."""
         return {key: self.table[key] for key in keys if key in self.table}
 
     def subtable(self, key: str) -> Table:
-        """A table of the file, empty where it has none."""
+        """A table of the file; empty when it is missing."""
         table = self.table.get(key, {})
         if not isinstance(table, dict):
             raise EffkerasError(f"{self.path}: {key} must be a table, [{key}], not {table!r}")
@@ -109,7 +109,7 @@ class SpaceFile:
 
 
 def read_file(path: Path) -> SpaceFile:
-    """Reads a space's file; EffkerasError when it is missing or broken."""
+    """Reads a space's file; raises EffkerasError when it is missing or invalid."""
     return SpaceFile(path, read_toml(path))
 
 
@@ -117,7 +117,7 @@ def _is_definition(path: Path) -> bool:
     return path.is_file() or (path / "model.toml").is_file()
 
 
-# Short enough for one line of a table.
+# The longest line of a description, which must fit a table.
 _LINE = 100
 
 
@@ -130,17 +130,17 @@ class TomlSpace(ABC):
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """All decisions, in the order of the file's rules."""
+        """All genes, in the order of the rules."""
         return tuple(gene for group in self.groups for gene in group.genes)
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
+        """The file's name without its suffix."""
         return self.file.name
 
     @property
     def source(self) -> str:
-        """What it is read again by: the name of a space that ships, the absolute path of any other file."""
+        """The argument to read it again: the name of a space of effkeras, or the absolute path of a file."""
         path = self.file.path.absolute()
         return self.name if path.parent == Path(__file__).parent else str(path)
 
@@ -156,12 +156,12 @@ class TomlSpace(ABC):
 
     @property
     def table(self) -> Mapping[str, Any]:
-        """What the file says."""
+        """The content of the file."""
         return self.file.table
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hex digits of what the file means."""
+        """A hash of 16 hex digits of the choices and the base."""
         return self.file.digest
 
     def spec(self, genome: Genome) -> ModelSpec:
@@ -185,24 +185,24 @@ class TomlSpace(ABC):
         return described(chosen(self, self.canonical(genome)))
 
     def covering(self) -> Iterator[Genome]:
-        """Genomes whose networks have all parts of any: all of them, where a kind knows no fewer."""
+        """Genomes whose networks have all parts of the space; all genomes, unless a kind finds fewer."""
         return all_genomes(self)
 
     @abstractmethod
     def canonical(self, genome: Genome) -> Genome:
-        """The least genome of the same network."""
+        """The lowest genome of the same network."""
 
     @abstractmethod
     def problem(self, genome: Genome) -> str:
-        """Why the genome describes no network; "" when it does."""
+        """Why the genome describes no network; "" when it describes one."""
 
     @abstractmethod
     def copies(self, genome: Genome) -> int:
-        """How many genomes describe the network of this valid one."""
+        """The number of genomes with the network of this valid one."""
 
     @abstractmethod
     def encode(self, spec: ModelSpec) -> Genome | None:
-        """The canonical genome whose network is that of a definition; None when the space has none."""
+        """The canonical genome with the network of a definition; None when the space has none."""
 
     @abstractmethod
     def _made(self, genome: Genome) -> ModelSpec:
@@ -214,7 +214,7 @@ class TomlSpace(ABC):
 
 
 def _called(space: str, word: str) -> str:
-    """A candidate's name; of a genome too long for the name of a file, a digest."""
+    """A candidate's name; a genome that is too long for a file name is replaced by its hash."""
     name = f"{space}-{word}"
     if len(name.encode(errors="replace")) <= MOST_BYTES:
         return name
@@ -222,13 +222,13 @@ def _called(space: str, word: str) -> str:
 
 
 def cut(genome: Genome, lengths: Iterable[int]) -> list[Genome]:
-    """A genome in consecutive parts of these lengths."""
+    """Splits a genome into consecutive parts of these lengths."""
     ends = itertools.accumulate(lengths, initial=0)
     return [genome[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def described(values: Mapping[str, Choice]) -> list[str]:
-    """Choices as lines of "name value, name value"."""
+    """Formats choices as lines of "name value, name value"."""
     lines = [""]
     for name, value in values.items():
         text = f"{name} {str(value).lower() if isinstance(value, bool) else value}"
@@ -239,5 +239,5 @@ def described(values: Mapping[str, Choice]) -> list[str]:
 
 
 def sized(spec: ModelSpec, side: Choice | None) -> InputSpec:
-    """The input as a square of `side` pixels; as it is for None."""
+    """The input as a square of `side` pixels; unchanged for None."""
     return spec.input if side is None else dataclasses.replace(spec.input, size=(side, side))  # type: ignore[arg-type]
