@@ -1,1 +1,1 @@
-"""What strategies, cheap figures and workers are worth, measured; `make bench-search` runs them."""
+"""Benchmarks of strategies, proxies and workers; `make bench-search` runs them."""

@@ -1,4 +1,4 @@
-"""Problems whose answers are known without training, and strategies compared with random search on them."""
+"""Problems with a known best reward, which need no training, and comparisons with random search on them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from effkeras.search.objectives import Objective
 from effkeras.search.strategies.strategy import Feedback, Strategy, make_strategy
 from effkeras.support.errors import EffkerasError
 
-# A stream of random numbers of its own: strategies are seeded with the same small numbers.
+# Gives landscapes a separate random stream, as strategies are seeded with the same small numbers.
 _STREAM = 0x1A9D
 
 
 class Landscape:
-    """A space of `genes` x `ops` genomes, each with a value from 0 (the worst) to 1 (the best).
+    """A space with `genes` genes of `ops` choices; each genome has a value from 0 (worst) to 1 (best).
 
-    `pairs` is the standard deviation of a pair's number; that of a gene's own is 1. Raises EffkerasError
-    without two ops to choose from.
+    The value is a scaled sum of random numbers for each choice, with standard deviation 1, and for each pair
+    of neighboring choices, with standard deviation `pairs`. Raises EffkerasError without a gene or for fewer
+    than two ops.
     """
 
     def __init__(self, seed: int, genes: int = 7, ops: int = 6, pairs: float = 0.5) -> None:
@@ -37,15 +38,15 @@ class Landscape:
         self._low, self._high = self._raw(self._extreme(np.argmin)), self._raw(self.best)
 
     def canonical(self, genome: Genome) -> Genome:
-        """The genome: no two describe the same."""
+        """The genome itself, as no two are equivalent."""
         return genome
 
     def problem(self, genome: Genome) -> str:
-        """ "": all genomes are valid."""
+        """Always "": all genomes are valid."""
         return ""
 
     def value(self, genome: Genome) -> float:
-        """How good a genome is, 0 to 1."""
+        """The value of a genome, 0 to 1."""
         return (self._raw(genome) - self._low) / (self._high - self._low)
 
     def _raw(self, genome: Genome) -> float:
@@ -54,7 +55,7 @@ class Landscape:
         return float(own + sum(table[left, right] for table, left, right in pairs))
 
     def _extreme(self, choose: Callable[..., np.intp]) -> Genome:
-        """The genome whose sum is the largest (argmax) or smallest (argmin): Viterbi's algorithm."""
+        """The genome with the largest (argmax) or smallest (argmin) sum, by the Viterbi algorithm."""
         reach, steps = self._own[0], []
         for own, pair in zip(self._own[1:], self._pair, strict=True):
             sums = reach[:, None] + pair + own
@@ -66,18 +67,18 @@ class Landscape:
         return tuple(reversed(genome))
 
 
-# Resamples behind a bootstrap interval.
+# Resamples of a bootstrap interval.
 _RESAMPLES = 2000
 # The two-sided 95 % point of the normal distribution.
 _Z = 1.959964
 
 
 class Problem(Protocol):
-    """A space, what its genomes are worth, and the most that one is."""
+    """A space, the results of its genomes, and its best reward."""
 
     @property
     def space(self) -> Space:
-        """What can be chosen."""
+        """The search space."""
         ...
 
     @property
@@ -91,7 +92,7 @@ class Problem(Protocol):
 
 
 class LandscapeProblem:
-    """A landscape as a problem: rewards are its values, the best is 1."""
+    """A landscape as a problem: the rewards are its values, and the best is 1."""
 
     best = 1.0
 
@@ -99,12 +100,12 @@ class LandscapeProblem:
         self.space = Landscape(seed)
 
     def evaluate(self, ask: int, genome: Genome) -> Feedback:
-        """Its value."""
+        """The value of the genome as reward."""
         return Feedback(ask, genome, self.space.value(genome))
 
 
 class TableProblem:
-    """A table of trained networks as a problem, with an objective; None is the accuracy."""
+    """A table of trained networks as a problem, with an objective; None means the accuracy."""
 
     def __init__(self, table: TableSpace, objective: Objective | None = None) -> None:
         self.space = table
@@ -112,7 +113,7 @@ class TableProblem:
         self.best = max(self._reward(genome) for genome in table.outcomes)
 
     def evaluate(self, ask: int, genome: Genome) -> Feedback:
-        """What the table says of it."""
+        """The table's result for the genome."""
         outcome = self.space.outcome(genome)
         cost = outcome.costs.get(self.objective.cost) if self.objective.kind == "pareto" else None
         return Feedback(ask, genome, self._reward(genome), outcome.accuracy, cost)
@@ -123,9 +124,9 @@ class TableProblem:
 
 
 class LargestFirst:
-    """No search at all: tries the networks of a table from the most costly one down.
+    """A baseline without search: tries the networks of a table from the most costly one down.
 
-    Those that keep its objective's target come first.
+    Networks within the objective's target come first.
     """
 
     def __init__(self, problem: TableProblem, cost: str) -> None:
@@ -138,7 +139,7 @@ class LargestFirst:
         self._left = sorted(outcomes, key=rank)
 
     def ask(self) -> Genome:
-        """The most costly of those left; the cheapest of all at the end."""
+        """The most costly remaining network; the last one again and again at the end."""
         return self._left.pop() if len(self._left) > 1 else self._left[0]
 
     def tell(self, feedback: Feedback) -> None:
@@ -146,7 +147,7 @@ class LargestFirst:
 
 
 def best_found(problem: Problem, strategy: Strategy, evaluations: int) -> float:
-    """The largest reward among so many evaluations, one after another."""
+    """The largest reward of `evaluations` evaluations, one after another."""
     best = -math.inf
     for ask in range(evaluations):
         feedback = problem.evaluate(ask, strategy.ask())
@@ -159,7 +160,7 @@ def best_found(problem: Problem, strategy: Strategy, evaluations: int) -> float:
 def play(
     name: str, problem: Problem, seed: int, evaluations: int, options: Mapping[str, Any] | None = None
 ) -> float:
-    """The largest reward that a strategy, by its name, finds under a seed."""
+    """The largest reward that a named strategy finds with a seed."""
     return best_found(problem, make_strategy(name, problem.space, seed, options), evaluations)
 
 
@@ -178,10 +179,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A strategy beside random search over many seeds.
+    """A strategy compared with random search over many seeds.
 
-    `wins` is the share of seeds in which it found a strictly larger reward: a tie is no win. `regret` is
-    the mean distance of what it found from the best there is.
+    `wins` is the share of seeds with a strictly larger reward; a tie is not a win. `regret` is the mean
+    difference between the best possible reward and the one found.
     """
 
     wins: Interval
@@ -200,7 +201,7 @@ def score(found: Sequence[float], random: Sequence[float], best: Sequence[float]
 
 
 def wilson(successes: int, count: int) -> Interval:
-    """Wilson's 95 % interval of a share (Wilson, JASA 1927)."""
+    """The Wilson 95 % interval of a proportion (Wilson, JASA 1927)."""
     share, weight = successes / count, _Z**2 / count
     middle = (share + weight / 2) / (1 + weight)
     half = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
@@ -208,11 +209,11 @@ def wilson(successes: int, count: int) -> Interval:
 
 
 def bootstrap(count: int, statistic: Callable[[np.ndarray], float]) -> Interval:
-    """A statistic with the 95 % percentile bootstrap interval, always of the same resamples.
+    """A statistic with its 95 % percentile bootstrap interval; the resamples are always the same.
 
     Args:
-        count: of what it is of.
-        statistic: for the indices of what is drawn, once or several times; NaN where it is not defined.
+        count: the number of observations.
+        statistic: computes the statistic from indices of observations, which may repeat; NaN if undefined.
     """
     draws = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
     low, high = np.nanpercentile([statistic(draw) for draw in draws], [2.5, 97.5])
@@ -220,5 +221,5 @@ def bootstrap(count: int, statistic: Callable[[np.ndarray], float]) -> Interval:
 
 
 def bootstrap_mean(values: np.ndarray) -> Interval:
-    """The mean with its interval."""
+    """The mean with its bootstrap interval."""
     return bootstrap(len(values), lambda drawn: values[drawn].mean())

@@ -1,8 +1,8 @@
-"""`python -m effkeras.search.benchmarks.rank_bench`: which cheap figures rank networks as trainings do.
+"""`python -m effkeras.search.benchmarks.rank_bench`: which proxies rank networks as training does.
 
-For networks whose accuracy a table knows: synflow, parameters and MACs, each against the accuracies of the
-table by Kendall's tau. Some networks are trained once more under other seeds: no figure can be expected to
-agree with the table better than that does.
+For networks in a table of trained ones: Kendall's tau of synflow, parameters and MACs with the accuracies of
+the table. Some networks are trained again with other seeds; the tau of these accuracies is the best that can
+be expected of any proxy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ AGAIN = "trained again"
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How a figure orders so many networks: Kendall's tau-b, 1 for the order of the table, 0 by chance."""
+    """How a proxy orders `networks` networks: Kendall's tau-b, 1 for the order of the table, 0 by chance."""
 
     figure: str
     networks: int
@@ -51,13 +51,13 @@ class Ranking:
         }
 
     def cells(self) -> list[str]:
-        """A line of the table."""
+        """A row of the table."""
         tau = self.tau
         return [self.figure, str(self.networks), f"{tau.value:.2f}", f"{tau.low:.2f}..{tau.high:.2f}"]
 
 
 def ranking(figure: str, values: Sequence[float], accuracies: Sequence[float]) -> Ranking:
-    """A figure of some networks beside their accuracies; for the interval networks are drawn anew."""
+    """Compares a proxy of networks with their accuracies; the interval is a bootstrap over networks."""
     ours, theirs = np.asarray(values), np.asarray(accuracies)
     tau = bootstrap(len(ours), lambda drawn: kendall_tau(ours[drawn], theirs[drawn]))
     return Ranking(figure, len(ours), tau)
@@ -65,7 +65,7 @@ def ranking(figure: str, values: Sequence[float], accuracies: Sequence[float]) -
 
 @dataclass(frozen=True, slots=True)
 class Evaluators:
-    """Evaluations of the same networks: by proxies, and by trainings of their own."""
+    """Evaluators of the same networks: by proxies, and by training."""
 
     proxies: Evaluator
     trainings: Evaluator
@@ -74,7 +74,7 @@ class Evaluators:
 def rankings(
     networks: TableSpace, evaluators: Evaluators, chosen: Sequence[Genome], again: int
 ) -> Iterator[Ranking]:
-    """Every figure of the chosen networks, and the accuracies of the first `again` of them, trained anew."""
+    """Ranks the chosen networks by every proxy, and the first `again` of them by a new training."""
     accuracies = [networks.outcome(genome).accuracy for genome in chosen]
     probed = _outcomes(evaluators.proxies, chosen, "proxies")
     for name in PROXIES:
@@ -84,7 +84,7 @@ def rankings(
 
 
 def drawn(networks: TableSpace, count: int) -> list[Genome]:
-    """So many networks of the table, always the same ones. EffkerasError when it has fewer."""
+    """Draws `count` networks of the table, always the same ones; raises EffkerasError if it has fewer."""
     known = sorted(networks.outcomes)
     if count > len(known):
         raise EffkerasError(f"the table has {len(known):,} networks, which are fewer than {count:,}")

@@ -1,7 +1,7 @@
-"""`python -m effkeras.search.benchmarks.strategy_bench`: what each strategy is worth beside random search.
+"""`python -m effkeras.search.benchmarks.strategy_bench`: compares each strategy with random search.
 
-Every strategy searches under many seeds, as often as random search and under the same seeds: landscapes in
-closed form, one per seed, or the networks of a table that were trained before (`--table`).
+Every strategy and random search run with the same seeds and the same number of evaluations. The problems are
+landscapes in closed form, one per seed, or a table of trained networks (`--table`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from effkeras.support.console import run_command, table, track
 from effkeras.support.options import above_zero, parser
 
 RANDOM = "random"
-# Not played unless asked for: a grid that ends early has only seen the first choices.
+# Only run with --only: a grid that ends early has tried only the first choices.
 GRID = "grid"
 LARGEST = "largest"
 PARAMETERS = "parameters"
@@ -40,7 +40,7 @@ COLUMNS = ("strategy", "wins %", "95 %", "ties", "regret", "95 %")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Problems by seed, the seeds, and how many evaluations each search has."""
+    """Problems by seed, the seeds, and the number of evaluations of each search."""
 
     name: str
     problem: Callable[[int], Problem]
@@ -48,7 +48,7 @@ class Comparison:
     evaluations: int
 
     def found(self, strategy: str) -> list[float]:
-        """The largest reward that the strategy finds, seed by seed."""
+        """The largest reward that the strategy finds with each seed."""
         return [
             play(strategy, self.problem(seed), seed, self.evaluations)
             for seed in track(self.seeds, f"{self.name}: {strategy}")
@@ -57,14 +57,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one strategy in a contest."""
+    """The score of one strategy in a comparison."""
 
     contest: Comparison
     strategy: str
     score: Score
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "search"; shares and regrets with their 95 % intervals."""
+        """The measurement as a plain record, kind "search"; wins and regret with their 95 % intervals."""
         return {
             "kind": "search",
             "problem": self.contest.name,
@@ -78,7 +78,7 @@ class Result:
         }
 
     def cells(self) -> list[str]:
-        """A line of the table; random search does not win against itself."""
+        """A row of the table; random search has no wins or ties against itself."""
         wins, regret = self.score.wins, self.score.regret
         shares = [f"{100 * share:.1f}" for share in (wins.value, wins.low, wins.high)]
         is_random = self.strategy == RANDOM
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def played(contest: Comparison, strategies: Sequence[str]) -> Iterator[Result]:
-    """Random search and each strategy beside it."""
+    """The results of random search and of each strategy."""
     best = [contest.problem(seed).best for seed in contest.seeds]
     random = contest.found(RANDOM)
     for strategy in (RANDOM, *(name for name in strategies if name != RANDOM)):
@@ -106,7 +106,7 @@ def played(contest: Comparison, strategies: Sequence[str]) -> Iterator[Result]:
         yield Result(contest, strategy, score(found, random, best))
     problem = contest.problem(contest.seeds.start)
     if isinstance(problem, TableProblem) and problem.space.knows(PARAMETERS):
-        # The same under every seed.
+        # Its result is the same for every seed.
         largest = best_found(problem, LargestFirst(problem, PARAMETERS), contest.evaluations)
         yield Result(contest, LARGEST, score([largest] * len(random), random, best))
 

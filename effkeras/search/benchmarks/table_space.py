@@ -1,12 +1,12 @@
-"""A table of trained networks as a space: a search in it takes milliseconds, and its best is known.
+"""A table of trained networks as a space: a search in it takes milliseconds, and the best is known.
 
-`python -m effkeras.search.benchmarks.table_space OUT --space S --to FILE.json` makes one from the trials of a
-search. As JSON, with the genes of the space it was made from (`key` writes the genomes):
+`python -m effkeras.search.benchmarks.table_space OUT --space S --to FILE.json` makes a table from the trials
+of a search. A JSON table has the genes of its space (`key` writes the genomes):
 
     {"genes": {"op": ["conv", "sep"], "width": [8, 16]},
      "rows": {"0-1": {"accuracy": 0.91, "parameters": 1234, "macs": 56789}}}
 
-As CSV, with the columns genome, accuracy and one for each cost; its genes are numbered.
+A CSV table has the columns genome, accuracy and one for each cost; its genes are numbered.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from effkeras.support.files import whole_file
 from effkeras.support.options import parser
 
 _ACCURACY = "accuracy"
-# Draws of which one must be in the table.
+# At least one of this many draws must be in the table.
 _DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a table says of a network: its accuracy in 0..1, and its costs by name."""
+    """A network in a table: its accuracy in 0..1, and its costs by name."""
 
     accuracy: float
     costs: Mapping[str, float]
@@ -48,9 +48,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TableSpace:
-    """The networks of a table: what is not in it is not valid.
+    """A space of the networks in a table; all other genomes are invalid.
 
-    `space` is the one that the networks come from: it knows which genomes are the same network.
+    `space` is the space of the networks; it determines which genomes are the same network.
     """
 
     space: Space
@@ -62,44 +62,44 @@ class TableSpace:
         return self.space.genes
 
     def canonical(self, genome: Genome) -> Genome:
-        """As in the space."""
+        """The canonical genome in the space."""
         return self.space.canonical(genome)
 
     def problem(self, genome: Genome) -> str:
-        """As in the space; and a network must be in the table."""
+        """The space's problem, or that the network is not in the table; "" for a valid genome."""
         why = self.space.problem(genome)
         if why or self.space.canonical(genome) in self.outcomes:
             return why
         return f"the table has no network {key(genome)}"
 
     def knows(self, cost: str) -> bool:
-        """Whether the table has this cost of every network."""
+        """Whether the table has this cost for every network."""
         return all(cost in outcome.costs for outcome in self.outcomes.values())
 
     def outcome(self, genome: Genome) -> Outcome:
-        """What the table says of a canonical genome."""
+        """The table's entry for a canonical genome."""
         return self.outcomes[genome]
 
 
 @dataclass(frozen=True, slots=True)
 class PlainSpace:
-    """A space in which every genome is a network of its own."""
+    """A space in which every genome is a different network."""
 
     genes: tuple[Gene, ...]
 
     def canonical(self, genome: Genome) -> Genome:
-        """The genome."""
+        """The genome itself."""
         return genome
 
     def problem(self, genome: Genome) -> str:
-        """ "": all are valid."""
+        """Always "": all genomes are valid."""
         return ""
 
 
 def read_table(path: Path, space: Space | None = None) -> TableSpace:
-    """Reads a .json or .csv table; `space` is the one it was made from, None for the plain one of its genes.
+    """Reads a .json or .csv table of the networks of `space`; None means a plain space of the table's genes.
 
-    Raises EffkerasError naming the file, the row and what is wrong.
+    Raises EffkerasError, which names the file, the row and the mistake, for an invalid table.
     """
     rows, genes = _read_csv(path) if path.suffix.lower() == ".csv" else _read_json(path)
     if not rows:
@@ -115,7 +115,7 @@ def read_table(path: Path, space: Space | None = None) -> TableSpace:
 
 
 def _check_covered(path: Path, table: TableSpace) -> None:
-    """Strategies draw genomes until one is in the table: a few networks of a large space are no space."""
+    """Raises EffkerasError if draws rarely hit the table, as strategies draw until a genome is in it."""
     random = np.random.default_rng(0)
     sizes = [len(gene.choices) for gene in table.genes]
     if not any(not table.problem(tuple(map(int, random.integers(sizes)))) for _ in range(_DRAWS)):
@@ -184,7 +184,7 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], tuple[Gene, ...]]:
 
 
 def _numbered(path: Path, words: list[str]) -> tuple[Gene, ...]:
-    """Genes with as many choices as the genomes use."""
+    """Numbered genes with as many choices as the genomes use."""
     try:
         genomes = [tuple(map(int, word.split("-"))) for word in words]
         columns = list(zip(*genomes, strict=True))
@@ -206,20 +206,20 @@ _PLACES = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes a table."""
+    """Runs the command."""
     return run_command(lambda: _run(argv))
 
 
 def write_trained(folder: Path, space: Space, to: Path) -> TableSpace:
-    """Writes the networks that a search evaluated, and reads them back.
+    """Writes the networks that a search evaluated as a table, and reads it back.
 
     Args:
-        folder: of the search.
-        space: that it searched.
-        to: a .json file.
+        folder: the folder of the search.
+        space: the space of the search.
+        to: the .json file to write.
 
     Raises:
-        EffkerasError: the folder holds no trial that succeeded, or those of another space.
+        EffkerasError: the folder holds no successful trial, or trials of another space.
     """
     rows = [row for row in results.read(folder / ROWS) if _counts(row)]
     if not rows:
@@ -236,7 +236,7 @@ def _counts(row: results.Row) -> bool:
 
 
 def _lines(space: Space, rows: Sequence[results.Row]) -> Iterator[str]:
-    """A line for each network, so that a changed table shows what has changed."""
+    """The table as text with one line per network, so that diffs are readable."""
     genes = {gene.name: gene.choices for gene in space.genes}
     yield f'{{"genes": {json.dumps(genes)},\n"rows": {{\n'
     words = sorted(f"{json.dumps(row['genome'])}: {json.dumps(_outcome(row))}" for row in rows)

@@ -1,7 +1,7 @@
-"""`python -m effkeras.search.benchmarks.worker_bench`: the throughput of two workers, and what a trial adds.
+"""`python -m effkeras.search.benchmarks.worker_bench`: throughput of two workers, and overhead per trial.
 
-The same search (random, the same candidates) runs with one and with two worker processes in turns, on a
-thread each. Times are those that the store has of each trial, so that starting processes does not count.
+The same random search, with the same candidates, runs in turns with one and with two worker processes of one
+thread each. The times of trials come from the store, so the start of processes does not count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """When a trial was begun and finished, and how long its evaluation took; in seconds."""
+    """When a trial began and finished, and the duration of its evaluation; in seconds."""
 
     begun: float
     finished: float
@@ -42,31 +42,31 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A search by so many workers: its trials."""
+    """The trials of a search with `workers` workers."""
 
     workers: int
     trials: tuple[Trial, ...]
 
     @property
     def span(self) -> float:
-        """Seconds from the beginning of the first trial to the end of the last."""
+        """Seconds from the start of the first trial to the end of the last."""
         return max(one.finished for one in self.trials) - min(one.begun for one in self.trials)
 
     @property
     def per_hour(self) -> float:
-        """Trials an hour."""
+        """Trials per hour."""
         return 3600 * len(self.trials) / self.span
 
     @property
     def evaluation(self) -> float:
-        """Seconds of an evaluation, on average."""
+        """The mean duration of an evaluation in seconds."""
         return statistics.fmean(one.evaluation for one in self.trials)
 
     @property
     def beside(self) -> float:
-        """Milliseconds of a worker for each trial that went into no evaluation.
+        """The overhead: milliseconds of worker time per trial outside evaluations.
 
-        Of several workers that is also what the others wait for the last trial.
+        With several workers it includes the time that the others wait for the last trial.
         """
         return 1000 * (self.workers * self.span / len(self.trials) - self.evaluation)
 
@@ -84,7 +84,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The search that both pools make: a space on data, so many trials of so many epochs."""
+    """The search that both pools run: a space, data, and the numbers of trials and epochs."""
 
     space: str
     data: Path
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pace_of(folder: Path, workers: int) -> Pace:
-    """Reads the times of a search's trials from its store. EffkerasError when no trial is finished."""
+    """Reads the times of a search's trials from its store; raises EffkerasError if none is finished."""
     study = load_study(folder / FILE)
     timed = tuple(_trial(one) for one in study.get_trials(deepcopy=False) if "result" in one.user_attrs)
     if not timed:
@@ -107,7 +107,7 @@ def pace_of(folder: Path, workers: int) -> Pace:
 
 
 def paces(contest: Comparison, rounds: int) -> Iterator[Pace]:
-    """Searches with each pool in turns, each time from the beginning."""
+    """Runs the search with each pool in turns, every time from the start."""
     for number in range(rounds):
         for workers in WORKERS:
             note(f"round {number + 1} of {rounds}: {contest.trials} trials, {_pool(workers)}")

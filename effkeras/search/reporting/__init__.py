@@ -1,7 +1,7 @@
-"""A report of finished searches: charts, tables, and the winner drawn.
+"""Reports of finished searches: charts, tables, and a drawing of the best network.
 
-- `searches`: candidates read from results.jsonl, the best so far by trial, and which genes mattered.
-- `settings`: what search.toml says. `tables`: figures as text.
-- `charts`, `network`: the images. `content`: the sentences, and their order.
-- `report`: all of it in a folder, as HTML and Markdown.
+- `searches`: reads candidates from results.jsonl; the best so far by trial, and the importance of genes.
+- `settings`: reads search.toml. `tables`: numbers as text.
+- `charts`, `network`: the images. `content`: the sentences and their order.
+- `report`: writes the report to a folder, as HTML and Markdown.
 """

@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _MOST_BARS, _LABEL = 20, 32
-# The best three quarters of the rewards are given the whole height when they share less than this part of it.
+# If the best three quarters of the rewards take less than this part of the axis, the axis shows only them.
 _CROWDED = 0.5
 
 
 def pareto_chart(
     searches: Sequence[Search], cost: str, theme: Theme = LIGHT, target: float | None = None
 ) -> bytes:
-    """A PNG: accuracy against a cost for every trial; what no other beats in both is filled and joined.
+    """A PNG: accuracy against a cost for every trial; the Pareto front is filled and joined.
 
-    `target`, what the cost should be, is a line. Raises EffkerasError without matplotlib, and when a trial
-    has no such cost.
+    `target`, the desired cost, is drawn as a line. Raises EffkerasError without matplotlib, and when a
+    trial lacks the cost.
     """
     canvas = new_canvas(4.0, theme)
     axes = canvas.figure.subplots()
@@ -65,7 +65,7 @@ def pareto_chart(
 def progress_chart(searches: Sequence[Search], theme: Theme = LIGHT) -> bytes:
     """A PNG: each trial's reward and the best so far, by the number of trials.
 
-    A random search is drawn as what it is expected to find, over all orders of its trials.
+    The line of a random search is the expected best reward over all orders of its trials.
     """
     canvas = new_canvas(3.6, theme)
     axes = canvas.figure.subplots()
@@ -114,7 +114,7 @@ def importance_chart(shares: Mapping[str, float], theme: Theme = LIGHT) -> bytes
 
 
 def _leave_out_the_worst(axes: Axes, rewards: Sequence[float], theme: Theme) -> None:
-    """Cuts the axis where a few bad candidates would press all others together, and says so."""
+    """Cuts off a few bad candidates that would compress the others, and notes their number in the chart."""
     low, quarter, high = np.quantile(rewards, [0, 0.25, 1])
     if high - quarter >= _CROWDED * (high - low):
         return

@@ -1,4 +1,4 @@
-"""What a search's page says: its sentences, and what stands where."""
+"""The content of a report on searches: its sentences and sections."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ READING = (
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What a page is about: its searches, what search.toml says of the first, and the costs of all points."""
+    """The data of a page: searches, the first one's search.toml, common costs, and importances of genes."""
 
     searches: Sequence[Search]
     settings: dict[str, Any]
@@ -67,9 +67,9 @@ class _Subject:
 
 
 def page_of(searches: Sequence[Search]) -> Page:
-    """The content of a page on searches of one space; the first one's genes and winner are shown.
+    """The page on searches of one space; it shows genes and best network of the first search.
 
-    Raises EffkerasError for a search.toml or best.toml that is broken, and without matplotlib or Optuna.
+    Raises EffkerasError for an invalid search.toml or best.toml, and without matplotlib or Optuna.
     """
     settings = settings_of(searches[0])
     costs = common_costs(searches, cost_of_objective(settings))
@@ -153,7 +153,7 @@ def _comparison(subject: _Subject) -> Iterator[str]:
 
 
 def _expected(subject: _Subject) -> tuple[int, float] | None:
-    """How many candidates can be compared, and the reward that random search is expected to find in them."""
+    """The number of candidates to compare, and the expected best reward of random search with as many."""
     drawn_by = next((one for one in subject.searches if one.strategy == RANDOM), None)
     if drawn_by is None or subject.first.strategy == RANDOM:
         return None

@@ -1,4 +1,4 @@
-"""A network drawn: its parts from the image to the answer, how wide they are and where the work is."""
+"""Draws a network: its parts from input to output, their shapes and their shares of the multiply-adds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROW = 0.27  # inches
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution or dense layer: the multiply-adds of one image, and the map that it makes."""
+    """A convolution or dense layer: its multiply-adds for one image, and its output shape."""
 
     name: str
     what: str
@@ -30,7 +30,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Layers whose names begin alike, such as block3: its layers' kinds, and the last one's map."""
+    """Layers with the same name prefix, such as block3: their kinds, and the output shape of the last."""
 
     name: str
     what: str
@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(slots=True)
 class _Listing(CountingNet):
-    """Notes every layer while it is counted."""
+    """Records every layer while counting."""
 
     noted: list[Layer] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class _Listing(CountingNet):
 
 
 def layers_of(spec: ModelSpec) -> list[Layer]:
-    """Every layer with weights but batch norms, in the order of the graph; one that is called twice, twice.
+    """Every layer with weights except batch norms, in graph order; once for each call of a shared layer.
 
     Raises EffkerasError for a network that only Keras can count.
     """
@@ -77,7 +77,7 @@ def layers_of(spec: ModelSpec) -> list[Layer]:
 
 
 def parts_of(spec: ModelSpec) -> list[Part]:
-    """The network by its blocks, cells and heads."""
+    """The blocks, cells and heads of a network."""
     groups: dict[str, list[Layer]] = {}
     for layer in layers_of(spec):
         groups.setdefault(layer.name.split("_")[0], []).append(layer)
@@ -88,7 +88,7 @@ def parts_of(spec: ModelSpec) -> list[Part]:
 
 
 def draw_network(spec: ModelSpec, title: str, theme: Theme = LIGHT) -> bytes:
-    """A PNG: a bar for each part, as long as its share of the multiply-adds, with its map and layers.
+    """A PNG: for each part, a bar with its share of the multiply-adds, its output shape and its layers.
 
     Raises EffkerasError without matplotlib.
     """
@@ -134,7 +134,7 @@ def _side(conv: Conv) -> str:
 
 
 def _kinds(layers: list[Layer]) -> str:
-    """What the layers are, equal ones counted: "2 separable 3x3, dense"."""
+    """The kinds of layers with their counts, such as "2 separable 3x3, dense"."""
     return ", ".join(_counted([layer.what for layer in layers if layer.what != "conv 1x1"] or ["conv 1x1"]))
 
 

@@ -1,4 +1,4 @@
-"""`effkeras search report OUT...`: searches as one HTML page, as Markdown and as images."""
+"""`effkeras search report OUT...`: writes searches as one HTML page, as Markdown and as images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PACKAGE = "effkeras.search.reporting"
 
 
 def html(page: Page) -> str:
-    """The page as HTML that needs no other file and no script; EffkerasError without jinja2."""
+    """The page as HTML without other files or scripts; raises EffkerasError without jinja2."""
     return html_templates(_PACKAGE).get_template("search.html.j2").render(page=page)
 
 
 def markdown(page: Page) -> str:
-    """The page as Markdown beside the charts NAME.png; EffkerasError without jinja2."""
+    """The page as Markdown that refers to the charts NAME.png; raises EffkerasError without jinja2."""
     return markdown_templates(_PACKAGE).get_template("search.md.j2").render(page=page)
 
 
@@ -38,12 +38,12 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Writes report.html, report.md and the charts of searches of one space; returns the path of report.html.
 
     Args:
-        folders: of searches; the first one's genes and winner are shown.
-        out: the folder to write to; by default `report` in the first.
+        folders: folders of searches; the report shows genes and best network of the first one.
+        out: the folder to write to; by default `report` in the first folder.
 
     Raises:
-        EffkerasError: no folder, or one that is no search's; searches of several spaces; matplotlib, jinja2
-            or Optuna is missing.
+        EffkerasError: no folder is given, or one holds no search; the searches have different spaces;
+            matplotlib, jinja2 or Optuna is missing.
     """
     from effkeras.search.reporting.content import page_of
     from effkeras.search.reporting.searches import read_searches

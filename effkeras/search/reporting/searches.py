@@ -1,4 +1,4 @@
-"""Finished searches: their candidates read from results.jsonl, the best so far, and which genes mattered."""
+"""Finished searches: reads candidates from results.jsonl; the best so far, and the importance of genes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A candidate that was evaluated to its end, for so many seconds."""
+    """A candidate whose evaluation was completed; `seconds` is its duration."""
 
     trial: int
     reward: float
@@ -31,10 +31,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search: its points in the order in which they were finished, and what became of the others.
+    """One search: its points in the order in which they finished, and counts of the other candidates.
 
-    `failed` counts candidates by the reason for which they failed. `seconds` is what the evaluations of all
-    candidates took, one after the other; `machines` are those that they ran on.
+    `failed` counts failed candidates by reason. `seconds` is the sum over the evaluations of all candidates;
+    `machines` are the machines of the evaluations.
     """
 
     name: str
@@ -50,19 +50,19 @@ class Search:
 
     @property
     def best(self) -> Point:
-        """The first of the highest reward."""
+        """The first point with the highest reward."""
         return max(self.points, key=lambda point: point.reward)
 
     @property
     def candidates(self) -> int:
-        """How many were tried, whatever became of them."""
+        """The number of candidates, including failed and pruned ones."""
         return len(self.points) + self.pruned + sum(self.failed.values())
 
 
 def read_searches(folders: Sequence[Path]) -> list[Search]:
-    """Each folder's search, once; those of one name are called by their path.
+    """Reads each folder's search once; searches with the same name get their path as name.
 
-    Raises EffkerasError for a folder that is no search's, and for searches of several spaces.
+    Raises EffkerasError for a folder without a search, and for searches of different spaces.
     """
     searches = [read_search(folder) for folder in dict.fromkeys(folders)]
     spaces = {search.space for search in searches}
@@ -73,9 +73,9 @@ def read_searches(folders: Sequence[Path]) -> list[Search]:
 
 
 def read_search(folder: Path) -> Search:
-    """A search's trials.
+    """Reads a search from its folder.
 
-    Raises EffkerasError when the folder is no search's, or no candidate in it succeeded.
+    Raises EffkerasError when the folder holds no search, or no candidate succeeded.
     """
     rows = [row for row in results.read(folder / ROWS) if row.get("kind") == KIND]
     if not rows:
@@ -115,14 +115,14 @@ def best_so_far(rewards: Sequence[float]) -> np.ndarray:
 
 
 def expected_best(rewards: Sequence[float]) -> np.ndarray:
-    """The mean highest reward of 1, 2, ... of these, drawn without putting back.
+    """The expected highest of 1, 2, ... of these rewards, drawn without replacement.
 
-    Exact over all orders of a random search's trials, where its own course is but one of them
-    (arXiv:1909.03004, which puts back).
+    It is the exact mean over all orders of a random search's trials (arXiv:1909.03004 draws with
+    replacement).
     """
     ordered = np.sort(np.asarray(rewards, float))
     count = len(ordered)
-    # Of all sets of n, the share whose best is the i-th smallest: C(i, n - 1) / C(count, n), step by step.
+    # The share of sets of n whose best is the i-th smallest: C(i, n - 1) / C(count, n), updated for each n.
     best = np.empty(count)
     shares = np.full(count, 1 / count)
     places = np.arange(count)
@@ -133,16 +133,15 @@ def expected_best(rewards: Sequence[float]) -> np.ndarray:
     return best
 
 
-# With fewer trials the ranking is chance.
+# With fewer trials, the ranking would be random.
 LEAST = 16
 
 
 def importances(search: Search) -> dict[str, float]:
-    """The share of each gene that has more than one choice tried, the largest first.
+    """The importance of each gene with more than one choice tried (PED-ANOVA), the largest first.
 
-    {} for few trials, and where all have one reward.
-
-    A gene matters when its choices among the best tenth of the trials differ from those among all.
+    Returns {} for too few trials, and when all rewards are equal. A gene is important if its choices among
+    the best tenth of the trials differ from those among all.
 
     Raises EffkerasError without Optuna.
     """
@@ -168,7 +167,7 @@ def importances(search: Search) -> dict[str, float]:
 
 
 def _open_genes(search: Search) -> dict[str, list[str]]:
-    """The choices that were tried, as words, of genes with several."""
+    """For genes with several tried choices: these choices as text."""
     tried = {
         gene: sorted({str(point.choices[gene]) for point in search.points})
         for gene in search.points[0].choices

@@ -1,4 +1,4 @@
-"""What `search.toml` says: facts for people, what two searches differ in, and a baseline for one."""
+"""Reads `search.toml` for reports: facts, differences of searches, and the command of a baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from effkeras.search.reporting.tables import amount, command, cost_name
 from effkeras.support.tables import Table, read_toml, to_table
 
 FILE = "search.toml"
-# What searches that are compared may differ in.
+# Keys in which comparable searches may differ.
 _OWN = ("schema", "seed", "source", "strategy.", "definition.")
 _OPTIONS = {
     "kind": "--evaluation",
@@ -31,7 +31,7 @@ def settings_of(search: Search) -> Table:
 
 
 def facts_of(search: Search, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and values of what was searched, as far as it is known."""
+    """Names and values of the known facts about a search."""
     definition = _inner(settings, "definition")
     yield "Space", search.space
     if "kind" in definition:
@@ -51,28 +51,28 @@ def facts_of(search: Search, settings: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def summary_of(settings: Mapping[str, Any]) -> str:
-    """The space's line about itself; "" when it has none."""
+    """The space's summary; "" when it has none."""
     return str(_inner(settings, "definition").get("summary", ""))
 
 
 def data_of(settings: Mapping[str, Any]) -> str:
-    """The folder of the labelled images, or a word that stands for it."""
+    """The folder of the data set, or a placeholder for it."""
     return str(_inner(settings, "evaluation", "data").get("root", "DIR"))
 
 
 def proxy_of(settings: Mapping[str, Any]) -> str:
-    """The name of the proxy that stands for accuracies; "" when they are accuracies."""
+    """The name of the proxy that replaces the accuracy; "" when there is none."""
     kind = str(_inner(settings, "evaluation", "settings").get("kind", ""))
     return kind.removeprefix("proxy:") if kind.startswith("proxy:") else ""
 
 
 def cost_of_objective(settings: Mapping[str, Any]) -> str:
-    """The cost that the objective is about."""
+    """The name of the cost in the objective."""
     return str(_inner(settings, "objective").get("cost", "macs"))
 
 
 def target_of(settings: Mapping[str, Any], cost: str) -> float | None:
-    """What a cost should be; None for one that the objective does not weigh."""
+    """The target of a cost; None if the objective does not weigh it."""
     return _inner(settings, "objective").get("target") if cost == cost_of_objective(settings) else None
 
 
@@ -94,9 +94,9 @@ def objective_of(settings: Mapping[str, Any]) -> str:
 
 
 def differences(searches: Sequence[Search]) -> list[str]:
-    """What makes the rewards of searches incomparable, a line for each that differs from the first.
+    """Differences that make rewards incomparable, one line for each search that differs from the first.
 
-    Searches without a search.toml are passed over.
+    Searches without a search.toml are ignored.
     """
     from effkeras.search.folder import flat
 
@@ -115,7 +115,7 @@ def differences(searches: Sequence[Search]) -> list[str]:
 
 
 def baseline_command(search: Search, settings: Mapping[str, Any]) -> str:
-    """The command of a random search that is to be compared with this one."""
+    """The command of a random search for comparison with this one."""
     words = [
         "effkeras",
         "search",
@@ -131,7 +131,7 @@ def baseline_command(search: Search, settings: Mapping[str, Any]) -> str:
 
 
 def _source(search: Search, settings: Mapping[str, Any]) -> str:
-    """The name or file of the space; the file's name alone where its folder is not known."""
+    """The name or file of the space; only the file's name if its folder is unknown."""
     from effkeras.search.spaces.reading import space_names
 
     if "source" in settings:
@@ -140,7 +140,7 @@ def _source(search: Search, settings: Mapping[str, Any]) -> str:
 
 
 def baseline_folder(search: Search) -> str:
-    """Where that search goes."""
+    """The output folder of the random search."""
     return f"{search.folder}-random"
 
 
@@ -183,7 +183,7 @@ def _objective_options(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _evaluation_options(settings: Mapping[str, Any]) -> list[str]:
-    """Options where they suffice, and a placeholder for the settings that only --config takes."""
+    """Options for the settings, and a placeholder for --config if some settings have no option."""
     from effkeras.search.evaluation.settings import EvaluationSettings
 
     usual = to_table(EvaluationSettings())
@@ -212,7 +212,7 @@ def _inner(table: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 
 
 def _without_types(value: Any) -> Any:
-    """A table without the names of the classes that its parts were made from."""
+    """A table without the names of its parts' classes."""
     if not isinstance(value, Mapping):
         return value
     return {name: _without_types(item) for name, item in value.items() if name != "is"}

@@ -1,4 +1,4 @@
-"""The figures of searches as text, and the tables of a report."""
+"""Numbers of searches as text, and the tables of a report."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def amount(value: float) -> str:
 
 
 def choice(value: Choice) -> str:
-    """A choice as TOML has it."""
+    """A choice as in TOML."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def duration(seconds: float) -> str:
-    """A time of seconds in hours, minutes and seconds."""
+    """A duration as hours and minutes, minutes and seconds, or seconds."""
     whole = round(seconds)
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
@@ -56,22 +56,22 @@ def duration(seconds: float) -> str:
 
 
 def command(words: Iterable[object]) -> str:
-    """Words as a line for a shell."""
+    """A shell command from its words."""
     return shlex.join(map(str, words))
 
 
-MOST = 10  # of the best candidates
+MOST = 10  # best candidates in a table
 _SAME = "="
 
 
 def common_costs(searches: Sequence[Search], first: str = "macs") -> list[str]:
-    """Costs that every candidate has; `first` before the others, which are sorted."""
+    """The costs that every candidate has: `first`, then the others sorted by name."""
     every = [set(point.costs) for search in searches for point in search.points]
     return sorted(set.intersection(*every), key=lambda cost: (cost != first, cost))
 
 
 def search_table(searches: Sequence[Search], costs: Sequence[str]) -> Table:
-    """One line a search: what became of its candidates, and its best."""
+    """One row per search: counts of its candidates, and its best one."""
     columns = ("search", "strategy", "candidates", "pruned", "failed", "best reward", "its accuracy")
     return Table(
         caption="Searches",
@@ -83,7 +83,7 @@ def search_table(searches: Sequence[Search], costs: Sequence[str]) -> Table:
 
 
 def choice_table(search: Search, shares: Mapping[str, float]) -> Table:
-    """One line a gene: what the best candidate has, and what was tried."""
+    """One row per gene: the best candidate's choice, and all tried choices."""
     best = search.best.choices
     columns = ("gene", "choice", "tried", *(("share (%)",) if shares else ()))
     rows = []
@@ -96,7 +96,7 @@ def choice_table(search: Search, shares: Mapping[str, float]) -> Table:
 
 
 def best_table(searches: Sequence[Search], costs: Sequence[str]) -> Table:
-    """One line for each of the best candidates of all searches."""
+    """One row for each of the best candidates of all searches."""
     columns = ("candidate", "reward", "accuracy", *map(cost_name, costs), "time", "Pareto")
     fronts = {(search.name, cost): _front(search, cost) for search in searches for cost in costs}
     rows = []
@@ -119,7 +119,7 @@ def best_table(searches: Sequence[Search], costs: Sequence[str]) -> Table:
 
 
 def alike_table(searches: Sequence[Search]) -> Table:
-    """One line a gene, one column for each of the best candidates: where they agree."""
+    """One row per gene and one column per best candidate, to show where they agree."""
     best = best_of(searches)
     first = best[0][1].choices
     rows = []
@@ -135,7 +135,7 @@ def alike_table(searches: Sequence[Search]) -> Table:
 
 
 def failure_table(searches: Sequence[Search]) -> Table:
-    """One line a reason; those that differ in numbers only are one."""
+    """One row per reason; reasons that differ only in numbers are merged."""
     rows = [
         (search.name, reason or "no reason was given", str(count))
         for search in searches
@@ -146,7 +146,7 @@ def failure_table(searches: Sequence[Search]) -> Table:
 
 
 def best_of(searches: Sequence[Search]) -> list[tuple[Search, Point]]:
-    """The candidates of the highest rewards, the best first; of equals the earlier search and trial first."""
+    """The candidates with the highest rewards, best first; equal ones in order of search and trial."""
     every = [(search, point) for search in searches for point in search.points]
     return sorted(every, key=lambda one: -one[1].reward)[:MOST]
 
@@ -176,7 +176,7 @@ def _called(search: Search, point: Point, searches: Sequence[Search]) -> str:
 
 
 def _by_kind(failed: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Reasons, the commonest first; the first of a kind stands for it."""
+    """Merged reasons with counts, the most frequent first; each is shown by its first example."""
     counts: Counter[str] = Counter()
     words: dict[str, str] = {}
     for reason, count in failed.items():
@@ -187,7 +187,7 @@ def _by_kind(failed: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _sorted(values: set[Choice]) -> list[Choice]:
-    """Numbers by size, words by name."""
+    """Sorts numbers by value, then text by name."""
     return sorted(
         values, key=lambda one: (isinstance(one, str), one if not isinstance(one, str) else 0, str(one))
     )
