@@ -1,4 +1,4 @@
-"""`python -m export.bench F.tflite...`: latencies with everything that one needs to know to read them."""
+"""`python -m export.bench F.tflite...`: latencies, with the setting that each was measured under."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = ("file", "kernels", "thr", "min ms", "median", "p95", "delegated", "MB
 
 @dataclass(frozen=True, slots=True)
 class PhoneOptions:
-    """Serial of the phone, None for the only one, and the benchmark_model binary that it shall run."""
+    """The phone's serial number (None: the only phone connected) and the benchmark_model binary to run."""
 
     serial: str | None = None
     binary: Path | None = None
@@ -37,9 +37,9 @@ class PhoneOptions:
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Threads to try, timed and untimed runs of each, where the rows go, and which delegates run.
+    """Numbers of threads, timed and untimed runs of each, the file for the rows, and the delegates.
 
-    `blocks` is where the latencies of each block of the network go; there may be one file only then.
+    `blocks` is the file for the latencies of the network's blocks; it requires exactly one input file.
     """
 
     threads: tuple[int, ...] = (1, 2)
@@ -53,14 +53,14 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One file under one setting."""
+    """The latency of one file under one setting."""
 
     file: Path
     model: str
     latency: Latency
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "latency"; `kernels` tells what ran it."""
+        """The measurement as a plain record of kind "latency"; `kernels` names what ran the file."""
         size = self.file.stat().st_size
         own = {"kind": "latency", "model": self.model, "artifact": self.file.name, "bytes": size}
         return {**own, **self.latency.to_row()}
@@ -68,7 +68,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Benched:
-    """What was timed, and what could not be."""
+    """The latencies, and the delegates that could not be measured."""
 
     timed: list[Timed]
     absent: list[Absent]
@@ -83,17 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(files: Sequence[Path], options: BenchOptions) -> list[Timed]:
-    """`bench_all` without what is absent."""
+    """The latencies of `bench_all`, without the absent delegates."""
     return bench_all(files, options).timed
 
 
 def bench_all(files: Sequence[Path], options: BenchOptions) -> Benched:
-    """Times files on each delegate, on each number of threads.
+    """Times files on each delegate with each number of threads.
 
-    All files and settings of this machine take turns, so their figures compare; so do those of a phone. Rows
-    are added to `options.out`, or to the results of the run folder that a file lies in.
+    All files and settings on this machine take turns, so their figures are comparable. The same holds on a
+    phone. Rows are appended to `options.out`, or to the results of the run folder that holds the file.
 
-    Raises EffkerasError when a file is missing or corrupt, or there is no such delegate.
+    Raises EffkerasError when a file is missing or corrupt, or a delegate is unknown.
     """
     from effkeras.litert.latency import Plan
     from effkeras.litert.runner import read_flatbuffer

@@ -1,5 +1,5 @@
-"""What measures effkeras itself: figures of README and models/results.jsonl (`make bench`), and the demos.
+"""Benchmarks of effkeras itself (`make bench`: README, models/results.jsonl) and the demos.
 
-Each module is a command, `python -m export.benchmarks.NAME`, and nothing else imports them. To time a file of
-your own use `effkeras export bench`.
+Most modules are commands, `python -m export.benchmarks.NAME`. To time your own file, use
+`effkeras export bench`.
 """

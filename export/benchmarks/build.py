@@ -1,7 +1,7 @@
-"""`python -m export.benchmarks.build`: how long models take to build, and commands to start.
+"""`python -m export.benchmarks.build`: build time of models and start time of commands.
 
-Each model is built by effkeras and by keras.applications in turn in one process, so that whatever else the
-machine does hits both alike; what counts is the ratio of the medians.
+effkeras and keras.applications build each model in turn in one process, so that other load on the machine
+affects both alike. The result is the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STARTS = {
 
 @dataclass(frozen=True, slots=True)
 class Building:
-    """Seconds that each repeat took to build one model."""
+    """Build time of one model in seconds, one value for each repeat."""
 
     model: str
     twin: str
@@ -49,11 +49,11 @@ class Building:
 
     @property
     def ratio(self) -> float:
-        """Our median over theirs."""
+        """Our median divided by theirs."""
         return statistics.median(self.ours) / statistics.median(self.theirs)
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "build"."""
+        """The measurement as a plain record of kind "build"."""
         return {
             "kind": "build",
             "model": self.model,
@@ -66,7 +66,7 @@ class Building:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Seconds that each repeat of a command took, less those of a bare Python."""
+    """Seconds that each repeat of a command took, and of a bare Python started in turn with it."""
 
     command: str
     seconds: tuple[float, ...]
@@ -74,11 +74,11 @@ class Start:
 
     @property
     def own(self) -> float:
-        """The command's median less Python's own."""
+        """The command's median minus that of a bare Python."""
         return statistics.median(self.seconds) - statistics.median(self.bare)
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "start"."""
+        """The measurement as a plain record of kind "start"."""
         return {
             "kind": "start",
             "command": self.command,
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def time_builds(models: Sequence[str], repeats: int) -> list[Building]:
-    """Builds each model and its twin in turn, `repeats` times after one that does not count."""
+    """Builds each model and its keras.applications twin in turn: one warm-up, then `repeats` timed builds."""
     with quiet():
         import keras
 

@@ -1,4 +1,4 @@
-"""How much faster half the multiply-adds are: the same detectors before and after, float and int8."""
+"""Speedup by channel pruning: detectors before and after losing half their MACs, float and int8."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from effkeras.support.measurements import Latency
 
-# Latency does not depend on what the weights are, so random ones do.
+# Latency does not depend on the values of the weights, so random weights suffice.
 RECIPES = ("float32", "int8")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A zoo model at an input side in pixels."""
+    """A zoo model and the side of its square input in pixels."""
 
     model: str
     side: int
@@ -35,10 +35,10 @@ CASES = (Case("efficientdet-lite0", 320), Case("efficientdet-d0", 512))
 def speed_rows(
     cases: Sequence[Case] = CASES, spec: ChannelSpec | None = None, plan: Plan | None = None
 ) -> Iterator[dict[str, Any]]:
-    """One row, kind "channel-speed", for each model and recipe: latencies before and after pruning.
+    """Latencies before and after pruning: one row of kind "channel-speed" for each model and recipe.
 
-    All artifacts of a model take turns on one thread of XNNPACK, so that what else the machine does hits
-    all alike; `faster` is the ratio of the shortest runs, `faster_median` that of the medians.
+    All artifacts of a model take turns on XNNPACK with one thread, so that other load affects all alike.
+    `faster` is the ratio of the shortest runs, `faster_median` the ratio of the medians.
     """
     import effkeras
 

@@ -1,9 +1,9 @@
-"""`python -m export.benchmarks.compression`: what compression costs the shipped models.
+"""`python -m export.benchmarks.compression`: accuracy and size of the compressed shipped models.
 
-Runs the cases of `compression_cases.toml` one after another on drawn digits, and adds a row for each to
-`models/results.jsonl`: the drop on the 1,000 test images with its paired bootstrap interval, sizes, shares.
-The last case, "speed", times detectors before and after half their multiply-adds were pruned.
-Work is kept in a folder, so that a run that was interrupted goes on.
+Runs the cases of `compression_cases.toml` in order on generated digit images and appends a row for each to
+`models/results.jsonl`: the drop on the 1,000 test images with its paired bootstrap interval, the sizes, and
+the shares of zeros and of int8 MACs. The last case, "speed", times detectors before and after pruning half
+their multiply-adds. A work folder keeps progress, so that an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ SPEED_HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that is measured.
+    """One measurement: a model, a recipe and its settings.
 
-    `rescaled` first scales channels in a way that changes no output but is hard on int8. `goal` is the
-    largest drop that would be good. Training sees `images` of the split train.
+    `rescaled` first rescales channels, which leaves the outputs as they are but makes int8 less accurate.
+    `goal` is the largest acceptable drop. Training uses `images` images of the split "train".
     """
 
     model: str
@@ -76,7 +76,7 @@ def read_cases(file: Path = CASES) -> dict[str, Case]:
 
 
 def markdown(rows: Sequence[results.Row]) -> str:
-    """The table of the newest row of each case."""
+    """A Markdown table with the newest row of each case."""
     newest = {row["case"]: row for row in rows if row["kind"] == "compression" and "case" in row}
     return "\n".join(
         [HEADER, *(_line(newest[name], case) for name, case in read_cases().items() if name in newest)]
@@ -84,7 +84,7 @@ def markdown(rows: Sequence[results.Row]) -> str:
 
 
 def speed_markdown(rows: Sequence[results.Row]) -> str:
-    """The table of the newest row of each model and recipe that was timed: its fastest runs."""
+    """A Markdown table of the fastest runs, from the newest row of each timed model and recipe."""
     newest = {(row["model"], row["recipe"]): row for row in rows if row["kind"] == "channel-speed"}
     return "\n".join([SPEED_HEADER, *map(_speed_line, newest.values())])
 
@@ -157,7 +157,7 @@ def _time(out: Path) -> None:
 
 
 def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
-    """Runs one case and gives its row."""
+    """Runs one case and returns its row."""
     with quiet():
         import effkeras
         from effkeras.layers.normalize import spec_of
@@ -175,13 +175,13 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         max_drop=case.max_drop,
         settings=settings_of(case.model, None),
         folder=folder,
-        force=True,  # a case shows what is lost, however much that is
+        force=True,  # a case reports the drop, however large it is
     )
     return compress(model, case.tuned_recipe(), splits, options).to_row()
 
 
 def _digits(root: Path, model: str) -> Path:
-    """The images that the models were trained on, and others to decide and to test by."""
+    """The folder with the shipped models' training images, and images for validation and test."""
     classify = model.startswith("efficientnet")
     folder = root / ("digits-classes" if classify else "digits-train")
     write_digits(

@@ -1,7 +1,7 @@
-"""`python -m export.benchmarks.convert`: how long our conversion takes against TensorFlow's own way.
+"""`python -m export.benchmarks.convert`: conversion time of effkeras against TFLiteConverter.
 
 Both make a float32 and an int8 file from the same model and images. They take turns in one process, so that
-whatever else the machine does hits both alike; what counts is the ratio.
+other load on the machine affects both alike. The result is the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConvertBenchOptions:
-    """The model (random weights), calibration images (random), and how often each way is timed."""
+    """The model (random weights), calibration images (random), and how often each conversion is timed."""
 
     model: str = "efficientdet-lite0"
     size: int | None = None
@@ -38,7 +38,7 @@ class ConvertBenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Seconds that each repeat took, and bytes of the int8 files."""
+    """Seconds of each repeat, and the sizes of the int8 files in bytes."""
 
     options: ConvertBenchOptions
     input_size: tuple[int, int]
@@ -49,11 +49,11 @@ class Conversion:
 
     @property
     def ratio(self) -> float:
-        """Our median over the plain way's."""
+        """Our median divided by that of TFLiteConverter."""
         return statistics.median(self.ours) / statistics.median(self.plain)
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "conversion"."""
+        """The measurement as a plain record of kind "conversion"."""
         return {
             "kind": "conversion",
             "model": self.options.model,
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def time_conversions(options: ConvertBenchOptions) -> Conversion:
-    """Times both ways, one after the other, `repeats` times. EffkerasError for an unknown model."""
+    """Times both conversions in turn, `repeats` times. Raises EffkerasError for an unknown model."""
     with quiet():
         from effkeras.building.models import build
         from effkeras.layers.normalize import spec_of

@@ -1,6 +1,6 @@
-"""`make demo`: the whole path, from labelled images to a measured int8 detector and a report.
+"""`make demo`: the whole path from labelled images to a measured int8 detector and a report.
 
-Runs the same commands that a user types, one after the other, and prints each before it runs.
+Runs the commands that a user would type, and prints each one before it runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TRAINING = ["--epochs", "1", "--learning-rate", "0.0003"]
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What is shown: a model of the zoo, on one's own data or on the digits."""
+    """A zoo model, the user's COCO folder (None: generated digits), and the run folder to write."""
 
     model: str
     data: Path | None
@@ -39,14 +39,14 @@ class Demo:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The report's page, and the formats that were refused, each with the exit code of its export."""
+    """The report page, and the refused recipes, each with the exit code of its export."""
 
     page: Path
     refused: dict[str, int]
 
 
 class StepError(Exception):
-    """A command ended with an exit code other than 0; it has said why."""
+    """A command ended with an exit code other than 0, after printing the reason."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -76,9 +76,9 @@ def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 
 
 def show(demo: Demo) -> Shown:
-    """Runs all steps. A format that is refused does not keep the others from being made.
+    """Runs all steps. If one recipe is refused, the others are still exported.
 
-    Raises StepError when another step fails, or all formats are refused.
+    Raises StepError when another step fails or every recipe is refused.
     """
     spec = zoo.spec(demo.model)
     data = demo.data or _draw_digits(spec, demo.out.parent / "demo-data")
@@ -100,7 +100,7 @@ def show(demo: Demo) -> Shown:
 
 
 def print_table(run: RunData) -> None:
-    """Prints what each artifact is worth and costs, the Keras model first."""
+    """Prints accuracy, size and latency of each artifact, the Keras model first."""
     setting = Setting("XNNPACK", 1)
     rows = [_cells(run, artifact, setting) for artifact in (run.keras, *run.artifacts)]
     columns = ["artifact", run.metric, "drop", "kB", "median ms", "p95 ms", "ops delegated"]
@@ -121,7 +121,7 @@ def _cells(run: RunData, artifact: Artifact, setting: Setting) -> list[str]:
 
 
 def step(*words: object) -> None:
-    """Prints a command and runs it. Raises StepError when it ends with another exit code than 0."""
+    """Prints a command and runs it. Raises StepError when its exit code is not 0."""
     command = [str(word) for word in words]
     note(f"\n$ effkeras {shlex.join(command)}")
     code = cli.main(command)
@@ -137,7 +137,7 @@ def _draw_digits(spec: ModelSpec, folder: Path) -> Path:
 
 
 def _start(spec: ModelSpec) -> list[str]:
-    """The weights and the recipe that ship with the model, where there are any."""
+    """Options for the weights and the training recipe that ship with the model, if any."""
     shipped = [name for name, card in spec.weights.items() if card.file]
     start = ["--weights", shipped[0]] if shipped else []
     definition = zoo.definition_path(spec.name)
@@ -146,7 +146,7 @@ def _start(spec: ModelSpec) -> list[str]:
 
 
 def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
-    """Draws what the artifact finds in a few test images, for the report."""
+    """Draws the artifact's detections on a few test images, for the report."""
     from effkeras.inference.predict import draw, predict
     from effkeras.inference.predictor import open_predictor
 
@@ -159,7 +159,7 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
 
 def _test_records(root: Path) -> Sequence:
     data = open_data(root, find_split(root, "test", "val") or "test")
-    if isinstance(data, DetectionData):  # busy images show more
+    if isinstance(data, DetectionData):  # images with many objects show more
         return sorted(data.records, key=lambda record: -len(record.boxes))
     return data.records
 

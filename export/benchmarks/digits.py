@@ -1,7 +1,7 @@
-"""`python -m export.benchmarks.digits`: the figures of the shipped models that the README quotes.
+"""`python -m export.benchmarks.digits`: the README's figures of the shipped models.
 
-Exports both digits models in every recipe, measures each file on the 1,000 test images and its latency,
-and adds the rows to `models/results.jsonl`. The README's table is `markdown` of these rows.
+Exports both digits models with every recipe, measures the accuracy of each file on the 1,000 test images and
+its latency, and appends the rows to `models/results.jsonl`. `markdown` turns them into the README's table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def newest(rows: Sequence[results.Row], kind: str, model: str, recipe: str) -> results.Row | None:
-    """The last row of a kind for a model's artifact, XNNPACK with one thread if it is a latency."""
+    """The last row of a kind for a model's artifact; a latency row must be XNNPACK with one thread."""
     found = [
         row
         for row in rows
@@ -42,7 +42,7 @@ def newest(rows: Sequence[results.Row], kind: str, model: str, recipe: str) -> r
 
 
 def markdown(rows: Sequence[results.Row]) -> str:
-    """The table of all shipped artifacts, from rows of kind "export" and "latency"."""
+    """A Markdown table of all shipped artifacts, from rows of kind "export" and "latency"."""
     return "\n".join([HEADER, *_lines(rows)])
 
 

@@ -1,9 +1,9 @@
-"""`python -m export.benchmarks.partition`: which parts of EfficientNets and EfficientDets XNNPACK runs.
+"""`python -m export.benchmarks.partition`: operators that XNNPACK runs of EfficientNets and EfficientDets.
 
 Every model is built at its own input size and converted to float32 and int8. Weights are random, but batch
-norms have the statistics of what they see, as trained ones do: otherwise activations of deep networks grow
-to sizes that no trained network has. Of the Lite detectors the Edge TPU pre-flight says too what would map.
-Each model has a process of its own, so that its memory is given back.
+norms get the statistics of their inputs, as in a trained network: otherwise activations of deep networks
+grow far beyond those of any trained network. For the Lite detectors, the Edge TPU pre-flight also predicts
+which operators map. Each model runs in its own process, which frees its memory at the end.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ LITE_DETECTORS = "efficientdet-lite"
 RECIPES = ("float32", "int8")
 COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
 FAILED = 1
-# Larger models are calibrated at this size: every level has several places, for the same operators.
+# Larger models are calibrated at this size: the operators are the same, and no level is 1 x 1.
 LARGEST = 512
-# Images that statistics are taken from.
+# Number of images for the statistics of batch norms.
 SHOWN = 2
 
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def models() -> list[str]:
-    """The names of all EfficientNets and EfficientDets of the zoo."""
+    """The names of all EfficientNets and EfficientDets in the zoo."""
     from effkeras.definitions import zoo
 
     return [name for name in zoo.list_models() if name.startswith(FAMILIES)]
@@ -56,14 +56,14 @@ def models() -> list[str]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Built:
-    """A model to be measured, and the same at a smaller size where ranges are measured on that."""
+    """A model to measure, and the same network at a smaller size if its ranges are measured there."""
 
     model: keras.Model
     smaller: keras.Model | None = None
 
 
 def built(name: str) -> Built:
-    """A model of the zoo at its own size. Raises EffkerasError for an unknown name."""
+    """Builds a zoo model at its own size. Raises EffkerasError for an unknown name."""
     with quiet():
         import effkeras
         from export.benchmarks.size import draw_statistics
@@ -81,7 +81,7 @@ def built(name: str) -> Built:
 
 
 def settle_statistics(model: keras.Model) -> None:
-    """Gives every batch norm the statistics of its inputs, as it sees them on random_images."""
+    """Sets the statistics of every batch norm to those of its inputs on `random_images`."""
     import keras
     import tensorflow as tf
 
@@ -92,7 +92,7 @@ def settle_statistics(model: keras.Model) -> None:
     for norm in norms:
         norm.momentum = 0.0
     pixels = np.concatenate(random_images(model.inputs[0].shape[1:], SHOWN))
-    # As a graph, as Keras itself keeps all activations of a call.
+    # As a graph, because an eager Keras call keeps all activations in memory.
     tf.function(lambda shown: model(shown, training=True), autograph=False)(tf.constant(pixels))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -100,7 +100,7 @@ def settle_statistics(model: keras.Model) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Made:
-    """A model's artifacts; `edge_tpu` is that for the pre-flight, None where it is not asked."""
+    """A model's input size and artifacts; `edge_tpu` is the pre-flight's (Lite detectors only), else None."""
 
     size: tuple[int, int]
     float32: bytes
@@ -109,7 +109,7 @@ class Made:
 
 
 def made_of(name: str) -> Made:
-    """The artifacts of a model of the zoo at its own size."""
+    """Builds and converts a zoo model at its own size."""
     with quiet():
         from export.benchmarks.random_models import artifacts_on_random_images
 
@@ -123,10 +123,10 @@ def made_of(name: str) -> Made:
 
 
 def row_of(name: str, made: Made) -> results.Row:
-    """What runs where, as a plain record, kind "partition".
+    """The delegation of a model's artifacts as a plain record of kind "partition".
 
-    `float32` and `int8` have bytes, operators, those that XNNPACK takes, and its partitions; `edgetpu` is the
-    pre-flight's verdict, without suppression of boxes.
+    `float32` and `int8` hold the size in bytes, the number of operators, how many of them XNNPACK runs, and
+    its partitions. `edgetpu` is the pre-flight's verdict on the network without NMS.
     """
     row = {
         "kind": "partition",
@@ -190,7 +190,7 @@ def _check(name: str) -> None:
 
 
 def _measured(name: str) -> results.Row:
-    """The row of a model, from a process of its own. Raises EffkerasError when that fails."""
+    """The row of a model, measured in a separate process. Raises EffkerasError when that fails."""
     command = [sys.executable, "-m", "export.benchmarks.partition", "--row", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -200,7 +200,7 @@ def _measured(name: str) -> results.Row:
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row of the table that is printed."""
+    """The cells of one row of the printed table."""
     device = row.get("edgetpu")
     return [
         row["model"],

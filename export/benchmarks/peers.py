@@ -1,7 +1,7 @@
-"""`python -m export.benchmarks.peers`: our artifacts timed against the same architectures elsewhere.
+"""`python -m export.benchmarks.peers`: our latency against other packages' same architectures.
 
-Peers (`peers.toml`) are converted by TensorFlow's converter as their users would do it, ours as by
-`export tflite --for xnnpack`. Both artifacts of a pair take turns in one process.
+TFLiteConverter converts the peers (`peers.toml`) as their users would; ours are converted as
+`export tflite --for xnnpack` does. Both artifacts of a pair take turns in one process.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ COLUMNS = ("recipe", "thr", "ours ms", "theirs", "ratio", "at most", "in one pie
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A network elsewhere with the architecture of one of ours.
+    """A network of another package with the architecture of one of ours.
 
-    `environment` says whose Python has the package; `at_most` is the share of its latency that ours may take.
+    `environment` says which Python has the package. `at_most` is the highest allowed ratio of our latency to
+    the peer's.
     """
 
     environment: Literal["own", "peers"]
@@ -47,7 +48,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Both artifacts of one recipe on so many threads."""
+    """The latencies of both artifacts for one recipe and one number of threads."""
 
     name: str
     recipe: str
@@ -57,11 +58,11 @@ class Pair:
 
     @property
     def ratio(self) -> float:
-        """Our fastest run over theirs: what the machine did beside hits the fastest runs least."""
+        """Our fastest run divided by theirs: other load on the machine affects the fastest runs least."""
         return self.ours.min_ms / self.theirs.min_ms
 
     def to_row(self) -> results.Row:
-        """The measurement as a plain record, kind "peer"."""
+        """The measurement as a plain record of kind "peer"."""
         return {
             "kind": "peer",
             "model": self.name,
@@ -79,7 +80,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where peers' Python is, and where artifacts go; those of peers are kept between runs."""
+    """The peers' Python, and the folder for artifacts; those of peers are kept between runs."""
 
     python: Path
     work: Path
@@ -91,12 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_peers(file: Path = PEERS) -> dict[str, Peer]:
-    """All peers, by the name of our model."""
+    """All peers by the name of our model."""
     return {name: to_record(Peer, entry, f"{file}: {name}") for name, entry in read_toml(file).items()}
 
 
 def timed(name: str, peer: Peer, places: Places, runs: int) -> Iterator[Pair]:
-    """Makes our artifacts, and the peer's if they are not there yet, and times them.
+    """Makes our artifacts, and the peer's if they do not exist yet, and times both.
 
     Raises EffkerasError when the peer's environment is missing or its conversion fails.
     """
@@ -120,7 +121,7 @@ def _theirs(name: str, peer: Peer, places: Places) -> Path:
         raise EffkerasError(f"{python}: no such Python; make bench-export makes it, or give --python")
     folder.mkdir(parents=True, exist_ok=True)
     note(f"converting {peer.module}.{peer.model} the plain way")
-    # -P: not with this folder first on the path, where inspect.py would be taken for Python's own.
+    # -P keeps this folder off the module path, where its modules could hide packages of the same name.
     command = [str(python), "-P", str(WORKER), peer.module, peer.model, str(peer.side), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

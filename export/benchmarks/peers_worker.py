@@ -1,6 +1,6 @@
-"""Makes a peer's .tflite files the plain way: `python peers_worker.py MODULE MODEL SIDE FOLDER`.
+"""Converts a peer with TFLiteConverter: `python peers_worker.py MODULE MODEL SIDE FOLDER`.
 
-Runs in an environment of its own, whose Keras may be another one, so it imports nothing from here.
+It runs in a separate environment, whose Keras may have another version, so it imports nothing of effkeras.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _built(module: str, model: str, side: int) -> Any:
 
         still = keras.Input(batch_shape=(1, side, side, 3))
         return keras.Model(still, make(weights=None, input_shape=(side, side, 3))(still))
-    # With None it would fetch weights for the backbone.
+    # pretrained=None would download weights for the backbone.
     return make(input_shape=(side, side, 3), pretrained=False)
 
 

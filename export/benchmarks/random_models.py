@@ -1,4 +1,4 @@
-"""Models and artifacts for benchmarks, for which random weights or images will do."""
+"""Models, images and artifacts for benchmarks that need no trained weights or real images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGES = 4
 
 
 def random_images(shape: Sequence[int], images: int = IMAGES, seed: int = 0) -> list[np.ndarray]:
-    """Random pixels 0..255, float32 (1, H, W, C) each; `shape` is (H, W, C)."""
+    """Images of random pixels 0..255, float32 (1, H, W, C) each; `shape` is (H, W, C)."""
     random = np.random.default_rng(seed)
     return [random.integers(0, 256, (1, *shape)).astype(np.float32) for _ in range(images)]
 
@@ -43,18 +43,18 @@ def artifacts_on_random_images(
     """A .tflite for each recipe, from one conversion.
 
     Args:
-        model: with a static input size.
+        model: a Keras model with a static input size.
         recipes: names of post-training recipes.
-        io: the types at the artifacts' edges.
+        io: the type of the artifacts' inputs and outputs.
         smaller: the same network and weights at a smaller input size, on which ranges are measured instead:
-            every activation is looked at, and those of D7x at 1,536 pixels are 35 GB an image.
+            calibration reads every activation, and those of D7x at 1,536 pixels take 35 GB an image.
 
     Raises:
-        EffkerasError: a recipe that does not exist.
+        EffkerasError: a recipe does not exist.
     """
     options = {name: PtqOptions(find(name), io) for name in recipes}
     first = next(iter(options.values()))
-    # The smaller one first, for its conversion to be forgotten before that of the other.
+    # The smaller one first: its conversion is freed before the other one starts.
     ranges = {} if smaller is None else _ranges(float_parts(smaller, first), options)
     parts = float_parts(model, first)
     ranges = ranges or _ranges(parts, options)
@@ -64,7 +64,7 @@ def artifacts_on_random_images(
 
 
 def _ranges(parts: FloatParts, options: Mapping[str, PtqOptions]) -> dict[str, Ranges]:
-    """For each recipe that needs some."""
+    """The activation ranges for each recipe that needs calibration."""
     pixels = random_images(parts.shape)
     return {name: ranges_of(parts, one, pixels) for name, one in options.items() if one.format.needs_data}
 
@@ -77,18 +77,18 @@ def rescaled(
     everywhere: bool = False,
     seed: int = 0,
 ) -> keras.Model:
-    """The same function with depthwise channels of very different ranges, batch norm folded.
+    """An equivalent model with batch norm folded and depthwise channels of very different ranges.
 
     The output channels of each depthwise convolution are divided by random factors, and the next layer's
-    weights multiplied by them, where that changes nothing: a channel that reaches the cap of relu6 is left
-    alone.
+    weights are multiplied by them. Channels that reach the cap of relu6 are left alone, because scaling them
+    would change the outputs.
 
     Args:
-        model: any functional Keras model with one input; it stays as it is.
-        images: what the model takes, float32 (1, H, W, C) each, to see which channels reach the cap.
+        model: any functional Keras model with one input; it is not modified.
+        images: model inputs, float32 (1, H, W, C) each, which show the channels that reach the cap.
         largest: factors are log-uniform between 1 and this.
-        everywhere: also scale what other layers than depthwise convolutions put out.
-        seed: which factors.
+        everywhere: also scale the outputs of layers other than depthwise convolutions.
+        seed: seed of the random factors.
     """
     graph = Graph.of(fold(model).model)
     pairs = [

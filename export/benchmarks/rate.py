@@ -1,8 +1,8 @@
-"""`python -m export.benchmarks.rate`: EfficientDet-Lite0 against the best convolution rate here.
+"""`python -m export.benchmarks.rate`: EfficientDet-Lite0's MACs/s against the best convolution's.
 
-The best rate is that of the fastest of a few plain convolutions on XNNPACK, one thread, in the same run.
-A network also moves data, adds and resizes, and its depthwise convolutions have little arithmetic a byte, so
-all of that rate is out of reach; the share says how much there is to gain.
+The best rate is that of the fastest of a few plain convolutions on XNNPACK with one thread, in the same run.
+A network also moves data, adds and resizes, and its depthwise convolutions do little arithmetic per byte, so
+it cannot reach the full rate. The share shows how much there is to gain at most.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL = "efficientdet-lite0"
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A convolution of `side` x `side` pixels with as many channels out as in."""
+    """A convolution on `side` x `side` pixels with equal numbers of input and output channels."""
 
     side: int
     channels: int
@@ -40,7 +40,7 @@ class Convolution:
         return f"{self.kernel}x{self.kernel}, {self.side}x{self.side}x{self.channels}"
 
 
-# Sizes that stay in the cache, pointwise and 3x3.
+# Pointwise and 3x3 convolutions that fit into the cache.
 CONVOLUTIONS = (
     Convolution(16, 256, 1),
     Convolution(32, 128, 1),
@@ -52,7 +52,7 @@ CONVOLUTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What was run, its multiply-adds, and how long it took."""
+    """The name, recipe, multiply-adds and latency of one network or convolution."""
 
     name: str
     recipe: str
@@ -61,7 +61,7 @@ class Rate:
 
     @property
     def giga(self) -> float:
-        """Multiply-adds in a nanosecond, by the fastest run."""
+        """Giga multiply-adds per second in the fastest run."""
         return self.macs / self.latency.min_ms / 1e6
 
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def rates(recipe: str, runs: int) -> list[Rate]:
-    """The network first, then every convolution; all take turns."""
+    """The rates of the network (first) and of every convolution; all take turns."""
     from effkeras.litert.costs import multiply_adds
     from effkeras.litert.flatbuffer import operators
     from effkeras.litert.latency import Plan, Setting, measure_all
@@ -87,7 +87,7 @@ def rates(recipe: str, runs: int) -> list[Rate]:
 
 
 def row_of(found: Sequence[Rate]) -> results.Row:
-    """The measurement as a plain record, kind "rate"."""
+    """The measurement as a plain record of kind "rate"."""
     network, *convolutions = found
     best = max(convolutions, key=lambda rate: rate.giga)
     return {

@@ -1,6 +1,6 @@
-"""`effkeras search --demo`: a search on the handwritten digits, and its winner beside two networks by hand.
+"""`effkeras search --demo`: a search on digits, and its winner against two hand-designed networks.
 
-Runs the same commands that a user types, one after the other, and prints each before it runs.
+Runs the commands that a user would type, and prints each one before it runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPACE = "digits-blocks"
 TARGET = 1.5e6  # multiply-adds
 _DIGITS = ["--train", "2000", "--val", "500", "--test", "1000", "--classify"]
 _SEARCH = ["--workers", "2", "--epochs", "3", "--batch", "32", "--objective", "mnas-hard"]
-_FEW = ["--option", "population=6", "--option", "tournament=3"]  # few candidates, so few are drawn blindly
+_FEW = ["--option", "population=6", "--option", "tournament=3"]  # few candidates: only 6 start at random
 _TRAINING = ["--config", str(Path(__file__).with_name("search_demo.train.toml"))]
 _INT8 = "int8.tflite"
 _WIDTHS = tuple(width / 100 for width in range(10, 201))
@@ -34,7 +34,7 @@ _WIDTHS = tuple(width / 100 for width in range(10, 201))
 
 @dataclass(frozen=True, slots=True)
 class SearchDemo:
-    """Where everything goes, and how many candidates each of the two searches tries."""
+    """The output folder, and how many candidates each of the two searches tries."""
 
     out: Path
     trials: int = 12
@@ -58,7 +58,7 @@ def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 
 
 def show(demo: SearchDemo) -> Path:
-    """Runs all steps and returns the page of the search."""
+    """Runs all steps and returns the path of the search's HTML report."""
     data, searches = demo.out / "data", [demo.out / name for name in ("evolution", "random")]
     step("data", "digits", data, *_DIGITS)
     for seed, folder in enumerate(searches):
@@ -73,7 +73,7 @@ def show(demo: SearchDemo) -> Path:
 
 
 def scaled_to(spec: ModelSpec, macs: int) -> ModelSpec:
-    """The model as wide as brings its multiply-adds nearest to `macs`; channels are multiples of 8."""
+    """The model with the width whose multiply-adds are nearest to `macs`; channels are multiples of 8."""
     candidates = [with_width(spec, width) for width in _WIDTHS]
     return min(candidates, key=lambda one: abs(count(one).macs - macs))
 
@@ -85,7 +85,7 @@ def _search(folder: Path, data: Path, trials: int, seed: int) -> None:
 
 
 def _baselines(out: Path, winner: ModelSpec) -> dict[str, Path]:
-    """Definitions of networks by hand that cost what the winner costs."""
+    """Definitions of the hand-designed networks, scaled to the winner's multiply-adds."""
     make_folder(out)
     macs, files = count(winner).macs, {}
     for file in sorted(BASELINES.glob("*.toml")):

@@ -1,7 +1,7 @@
-"""`python -m export.benchmarks.size`: bytes of int8 EfficientDet-Lite files.
+"""`python -m export.benchmarks.size`: sizes of int8 EfficientDet-Lite files.
 
-Freshly built batch norms are all alike, which makes the heads of all levels alike; trained ones are not.
-So scales and statistics are drawn here. Sizes depend on nothing else, and accuracy is not looked at.
+Untrained batch norms are identical, which makes the heads of all levels identical; trained ones differ. So
+scales and statistics are drawn at random here. Sizes depend on nothing else; accuracy is not measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from effkeras.support.quiet import quiet
 if TYPE_CHECKING:
     import keras
 
-# The most bytes that a model's int8 file may have.
+# The largest allowed size of a model's int8 file in bytes.
 GOALS = {"efficientdet-lite0": 4_150_000, "efficientdet-lite4": 16_500_000}
 COLUMNS = ("model", "float32", "int8", "int8 at most", "")
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def size_row(name: str) -> results.Row:
-    """The sizes of a model's float32 and int8 artifacts as a plain record, kind "size"."""
+    """The sizes of a model's float32 and int8 artifacts as a plain record of kind "size"."""
     with quiet():
         import effkeras
         from export.benchmarks.random_models import artifacts_on_random_images
@@ -50,12 +50,12 @@ def size_row(name: str) -> results.Row:
 
 
 def keeps(row: Mapping[str, Any]) -> bool:
-    """Whether the int8 file of a row of kind "size" is as small as it should be."""
+    """Whether the int8 file of a row of kind "size" is within its goal in `GOALS`."""
     return row["int8_bytes"] <= GOALS[row["model"]]
 
 
 def draw_statistics(model: keras.Model, seed: int = 0) -> None:
-    """Gives every batch norm a scale, an offset and statistics as trained ones have them."""
+    """Draws a scale, an offset and statistics for every batch norm, similar to trained ones."""
     import keras
 
     random = np.random.default_rng(seed)
