@@ -1,1 +1,1 @@
-"""The programs that artifacts are made for, one module each: what they take, and what is done for them."""
+"""Consumers: the programs that artifacts are exported for, one module each."""

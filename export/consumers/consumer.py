@@ -1,7 +1,7 @@
-"""Consumers: the programs that artifacts are exported for, what they take, and their registry.
+"""The record that describes a consumer (a program that artifacts are exported for), and the registry.
 
-A module of this package adds a consumer; nothing else has to know of it. Modules here are imported for
-`--help`, so they load what works on artifacts only inside functions.
+To add a consumer, add a module to this package that calls `add_consumer`; nothing else changes. `--help`
+imports these modules, so they import code that works on artifacts only inside functions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quantize.formats import IoType
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
 
-RAW = "raw"  # the consumer that files are made for where none is named
+RAW = "raw"  # the default consumer
 
 Kind = Literal["classifier", "detector", "segmenter"]
 Nms = Literal["none", "postprocess", "soft", "hard"]
@@ -30,9 +30,10 @@ NMS: dict[Nms, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of a detector with NMS inside.
+    """One output of a detector with NMS in its graph.
 
-    `holds` says what (`effkeras.detection.nms`), `signature` is its name there, `tensor` the tensor's own.
+    `holds` is what it contains, in the names of `effkeras.detection.nms`. `signature` is its name in the
+    signature, and `tensor` the name of the tensor.
     """
 
     holds: str
@@ -50,22 +51,22 @@ def _none(_: bytes) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What a program takes, and what is done to a network for it.
+    """The requirements of a program, and the changes to a network that meet them.
 
     Attributes:
-        name: what `--for` calls it.
+        name: the value of `--for`.
         summary: one line of help.
-        models: the kinds of model that it takes.
-        io: types of the input (and of a classifier's output); the first that a recipe can have is taken.
-        nms: what may be put behind a detector's heads, the default first.
-        outputs: of a detector with NMS inside, in the graph's order.
-        formats: the recipes' formats that it runs; empty for all.
+        models: the kinds of model that it accepts.
+        io: types of the input (and of a classifier's output); the default is the first that the recipe has.
+        nms: the kinds of NMS that may follow a detector's heads, the default first.
+        outputs: the outputs of a detector with NMS in its graph, in the graph's order.
+        formats: the recipe formats that it runs; empty for all.
         metadata: whether TFLite Metadata is attached.
         probabilities: whether a classifier has to end in a softmax.
-        takes_mixed: whether layers may stay out of the recipe's format to keep a budget.
-        rewrite: gives the quantized network in operators that the program runs; it computes the same.
-        problems: why the program could not run a network, whatever its accuracy.
-        sources: where its wishes are documented.
+        takes_mixed: whether layers may stay out of the recipe's format to keep the drop within a limit.
+        rewrite: returns an equivalent of the quantized network in operators that the program runs.
+        problems: returns reasons why the program cannot run a network, apart from accuracy.
+        sources: URLs that document these requirements.
     """
 
     name: str
@@ -87,12 +88,12 @@ CONSUMERS: Registry[Consumer] = Registry("consumer", "export.consumers")
 
 
 def add_consumer(consumer: Consumer) -> Consumer:
-    """Adds a consumer under its name; ValueError for a name that another has."""
+    """Registers a consumer under its name. Raises ValueError when the name is taken."""
     return CONSUMERS.register(consumer.name)(consumer)
 
 
 def kind_of(spec: ModelSpec) -> Kind:
-    """What kind of model a definition is of; one that both finds boxes and segments is a segmenter."""
+    """The kind of model that a definition describes; a detector that also segments is a segmenter."""
     if spec.segments:
         return "segmenter"
     return "detector" if spec.is_detector else "classifier"

@@ -1,10 +1,10 @@
 """The consumer `coral`: Edge TPUs with pycoral.
 
-`get_objects` of pycoral 2.0 reads a file with a signature by the names output_0 (count), output_1 (scores),
-output_2 (classes) and output_3 (boxes); without one, and before 2.0 always, by the order boxes, classes,
-scores, count. This serves all of them. 2.0 looks at every row, whatever the count says. `set_input` writes a
-uint8 image; int8 is for code of one's own on top of libedgetpu. `get_scores` dequantizes the output of a
-classifier.
+If a file has a signature, `get_objects` of pycoral 2.0 finds outputs by the names output_0 (count), output_1
+(scores), output_2 (classes) and output_3 (boxes). Without a signature, and in all versions before 2.0, it
+uses the order boxes, classes, scores, count. The outputs here suit both. Version 2.0 reads every row,
+whatever the count. `set_input` writes a uint8 image; int8 is for the user's own code with libedgetpu.
+`get_scores` dequantizes the output of a classifier.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CORAL = add_consumer(
             Output("num_detections", "output_0", f"{_TENSOR}:3"),
         ),
         probabilities=True,
-        takes_mixed=False,  # all that follows a layer in float would be left to the CPU
+        takes_mixed=False,  # the CPU would run everything after a float layer
         rewrite=_for_edge_tpu,
         problems=_problems,
         sources=(f"{_SOURCES}/detect.py", f"{_SOURCES}/classify.py"),

@@ -1,4 +1,4 @@
-"""From a quantized network to the artifact that a consumer takes, or to the reasons why it does not."""
+"""Turns a quantized network into a consumer's artifact, or reports why the consumer cannot run it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What is done to a network of a definition for a target: a `quantize.attempts.Finishing`."""
+    """Finishes the networks of a definition for a target; implements `quantize.attempts.Finishing`."""
 
     spec: ModelSpec
     target: Target
 
     def network(self, flatbuffer: bytes) -> bytes:
-        """The quantized network in the operators that the consumer runs; it computes the same."""
+        """An equivalent of the quantized network in operators that the consumer runs."""
         return self.target.consumer.rewrite(flatbuffer)
 
     def __call__(self, network: bytes) -> bytes:
-        """The artifact: NMS behind the heads, the consumer's names on the outputs, metadata."""
+        """The artifact: the network with NMS after the heads, the consumer's output names, and metadata."""
         from export.consumers.nms.grafting import grafted
 
         artifact = grafted(network, self.spec, self.target)
@@ -33,7 +33,7 @@ class Finish:
 
     @property
     def decoder(self) -> Decoder | None:
-        """Suppresses boxes as the artifact does; None when it has no NMS inside."""
+        """A decoder that suppresses boxes as the artifact does; None when its graph has no NMS."""
         from effkeras.detection.nms import Decoder
 
         if self.target.nms == "none":
@@ -43,11 +43,11 @@ class Finish:
 
     @property
     def takes_mixed(self) -> bool:
-        """Whether some layers may stay out of int8."""
+        """Whether some layers may stay out of the recipe's format."""
         return self.target.consumer.takes_mixed
 
     def problems(self, network: bytes) -> tuple[str, ...]:
-        """Why the consumer could not run the network, whatever its accuracy; empty if it can."""
+        """The reasons why the consumer cannot run the network, apart from accuracy; empty if it can."""
         return (*self._of_scores(network), *self.target.consumer.problems(network))
 
     def _of_scores(self, network: bytes) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """The consumer `mediapipe`: MediaPipe Tasks.
 
-It takes exactly four outputs, told apart by their names in the *metadata* (else by this order); boxes as
-ymin, xmin, ymax, xmax in 0..1. The input is uint8, or float32 with NormalizationOptions; int8 is refused.
-Rows behind the count are not read. The image is stretched to the input, not letterboxed.
+A detector has exactly four outputs. MediaPipe identifies them by their names in the *metadata*, or else by
+the order below. Boxes are ymin, xmin, ymax, xmax in 0..1. The input is uint8, or float32 with
+NormalizationOptions; int8 is refused. Rows after the count are not read. MediaPipe stretches the image to the
+input size, without letterboxing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The consumer `raw`: code of one's own."""
+"""The consumer `raw`: the user's own code."""
 
 from __future__ import annotations
 

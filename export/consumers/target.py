@@ -1,4 +1,4 @@
-"""What one artifact is made for: a consumer, and the choices that it leaves open."""
+"""An artifact's target: a consumer, the type of inputs and outputs, and the NMS."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A consumer, the type of inputs and outputs, and the NMS behind a detector."""
+    """A consumer, the type of inputs and outputs, and the NMS after a detector's heads."""
 
     consumer: Consumer
     io: IoType = "float32"
     nms: Nms = "none"
 
     def fitting(self, spec: ModelSpec) -> Target:
-        """The same for a model: one that finds no boxes has no NMS. EffkerasError when it does not fit."""
+        """The target for a model, without NMS if it finds no boxes. EffkerasError when it does not fit."""
         kind = kind_of(spec)
         if kind not in self.consumer.models:
             others = ", ".join(name for name, one in CONSUMERS.entries().items() if kind in one.models)
@@ -33,7 +33,7 @@ class Target:
         return self if spec.detects else replace(self, nms="none")
 
     def words(self) -> tuple[str, ...]:
-        """What a file's name says of the target: nothing for the defaults."""
+        """The parts of a file name that describe the target; empty for the defaults."""
         own = "" if self.nms in ("none", self.consumer.nms[0]) else self.nms
         name = "" if self.consumer.name == RAW else self.consumer.name
         io = "" if self.io == self.consumer.io[0] else self.io
@@ -41,7 +41,7 @@ class Target:
 
 
 def target_for(name: str, format_: Format, io: str | None = None, nms: str | None = None) -> Target:
-    """What an artifact of a recipe is made for; what is not given is the consumer's default.
+    """The target with this consumer, format, type and NMS; None stands for the consumer's default.
 
     Raises EffkerasError when the consumer does not take such an artifact.
     """
@@ -53,10 +53,9 @@ def target_for(name: str, format_: Format, io: str | None = None, nms: str | Non
 
 
 def nms_settings(own: NmsSpec, nms: Nms) -> NmsSpec:
-    """The settings by which the NMS in an artifact works, in the evaluator's words.
+    """The evaluator's settings that match the NMS in an artifact.
 
-    The operator of "postprocess" looks at each anchor's best class only, without regard to other classes,
-    and cannot lower scores.
+    The operator of "postprocess" uses only each anchor's best class and cannot lower scores.
     """
     if nms == "none":
         return own

@@ -1,7 +1,7 @@
 """The consumer `xnnpack`: CPUs, with the whole network in one partition.
 
-XNNPACK has no conversion between uint8 and int8: inputs and outputs of uint8 would stay outside of the
-partition. Feature maps that do not stay in cache are computed in strips.
+XNNPACK cannot convert between uint8 and int8, so uint8 inputs and outputs would stay outside the partition.
+Feature maps too large for the cache are computed in strips of rows.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What runs a .tflite, here and on a phone, and how long it takes: one module per delegate.
+"""Delegates that run .tflite files on this machine or on a phone, and their latencies.
 
-`timing.time_here` times delegates of this machine, `android.time_on_phone` those of a phone; what is absent
-is reported as `Absent`, with how to get it.
+`timing.time_here` times this machine's delegates (one module each in `host`), `android.time_on_phone` those
+of a phone. A delegate that is missing is reported as `Absent`, with how to get it.
 """

@@ -1,4 +1,4 @@
-"""Phones, through `adb`, the Android debug bridge: which are there, what is sent and what runs on them."""
+"""Android phones through `adb`, the Android Debug Bridge: list them, copy files and run commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOW_TO_GET = (
     "install adb (apt-get install adb, or https://developer.android.com/tools/releases/platform-tools), "
     "switch on USB debugging in the phone's developer options and plug it in"
 )
-# The one folder of a phone that adb may write to and run from.
+# The only folder of a phone where adb may write files and run them.
 REMOTE = "/data/local/tmp"
 _STATES = Path(__file__).with_name("phone_states.toml")
 _MARK = "effkeras-exit:"
@@ -29,7 +29,7 @@ _MODEL = re.compile(r"\bmodel:(\S+)")
 
 
 class PhoneError(EffkerasError):
-    """Something between this machine and the phone does not work."""
+    """The phone cannot be used: adb, the connection or a command fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command on the phone printed, stdout and stderr together, and its exit code there."""
+    """Output of a command on the phone (stdout and stderr together) and its exit code."""
 
     said: str
     code: int
@@ -54,21 +54,21 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A phone that takes commands."""
+    """A connected phone that accepts commands."""
 
     adb: str
     serial: str
 
     def push(self, file: Path, to: str) -> None:
-        """Copies a file. Raises PhoneError when that fails, such as for want of room."""
+        """Copies a file to the phone. Raises PhoneError when that fails, for example when it is full."""
         said = _call([self.adb, "-s", self.serial, "push", str(file), to], timeout=300)
         if said.returncode != 0:
             raise PhoneError(f"adb cannot copy {file} to {to}: {_reason(said.stdout)}")
 
     def run(self, words: Sequence[str], timeout: int = 600) -> Ran:
-        """Runs a command. Raises PhoneError when the phone is gone or it takes longer than `timeout` seconds.
+        """Runs a command. Raises PhoneError when the phone is gone, or after `timeout` seconds.
 
-        The exit code is printed by the phone's shell: before Android 7 adb does not hand it on.
+        The phone's shell prints the exit code, because adb does not return it before Android 7.
         """
         line = f"{shlex.join(words)} 2>&1; echo {_MARK}$?"
         said = _call([self.adb, "-s", self.serial, "shell", line], timeout)
@@ -83,7 +83,7 @@ class Phone:
 
     @contextmanager
     def folder(self) -> Iterator[str]:
-        """A new folder on the phone, removed at the end as far as the phone is still there."""
+        """A new folder on the phone, removed at the end if the phone is still connected."""
         path = f"{REMOTE}/effkeras-{secrets.token_hex(4)}"
         made = self.run(["mkdir", path], timeout=30)
         if made.code != 0:
@@ -96,9 +96,9 @@ class Phone:
 
 
 def find_phone(serial: str | None = None) -> Phone:
-    """The phone with this serial, that of $ANDROID_SERIAL, or the only one that is ready.
+    """The phone with this serial number or that of $ANDROID_SERIAL, or else the only one that is ready.
 
-    Raises PhoneError that says what to do when there is none, or more than one.
+    Raises PhoneError, with what to do, when there is no such phone or more than one.
     """
     adb = shutil.which(COMMAND)
     if adb is None:
@@ -108,7 +108,7 @@ def find_phone(serial: str | None = None) -> Phone:
 
 
 def list_phones(adb: str) -> list[Listed]:
-    """All that adb sees. Raises PhoneError when adb itself fails."""
+    """All phones that adb lists. Raises PhoneError when adb itself fails."""
     said = _call([adb, "devices", "-l"], timeout=60)
     if said.returncode != 0:
         raise PhoneError(f"adb fails: {_reason(said.stdout)}; try `adb kill-server`")
@@ -116,7 +116,7 @@ def list_phones(adb: str) -> list[Listed]:
 
 
 def _listed(line: str) -> Listed | None:
-    """`SERIAL  device product:... model:...`; messages of the daemon begin with a star."""
+    """Parses `SERIAL  device product:... model:...`; messages of the adb daemon begin with a star."""
     serial, _, rest = line.strip().partition(" ") if "\t" not in line else line.strip().partition("\t")
     if not rest or line.startswith(("*", "List of devices", "adb", "error")):
         return None
@@ -172,7 +172,7 @@ def _call(words: Sequence[str], timeout: int) -> subprocess.CompletedProcess[str
 
 
 def _reason(text: str) -> str:
-    """What adb says of a failure, without its own name before it; it may go on for lines with advice."""
+    """The first line of adb's error message, without "adb:" or "error:"; more lines of advice may follow."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     own = [line for line in lines if line.startswith(("adb: ", "error: "))]
     return re.sub(r"^(adb: |error: )+", "", (own or lines[-1:] or ["it printed nothing"])[0])

@@ -1,4 +1,4 @@
-"""An Android phone, through `adb` and the official `benchmark_model` that the user brings."""
+"""Latencies on an Android phone, through `adb` and a `benchmark_model` binary that the user provides."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ HOW_TO_GET = (
 
 @dataclass(frozen=True, slots=True)
 class AndroidOptions:
-    """Which phone and which benchmark binary; a serial of None takes the only phone that is there."""
+    """The phone's serial number (None: the only phone connected) and the benchmark binary."""
 
     serial: str | None = None
     binary: Path | None = None
 
 
 def time_on_phone(cases: Sequence[BenchmarkCase], plan: Plan, options: AndroidOptions) -> list[TimingResult]:
-    """Times files on a phone; `delegate` names an accelerator. What fails is Absent.
+    """Times files on a phone; each case's `delegate` names an accelerator. A case that fails is Absent.
 
-    Each case runs in several calls of the benchmark, and cases take turns, so that a phone that grows hot
-    slows all alike. A last call of each gives the profile by operators, and is not timed.
+    Each case runs in several calls of the benchmark, and cases take turns, so that a phone that heats up
+    slows all alike. A final untimed call for each case collects the profile by operator.
 
     Raises EffkerasError for a plan without runs, and for a binary that cannot be read.
     """
@@ -60,7 +60,7 @@ def _checked_binary(binary: Path | None) -> Path:
 
 
 def _timed(bench: Bench, entries: Sequence[Entry], plan: Plan) -> list[TimingResult]:
-    """The first turn shows which can run at all; only those go on."""
+    """Times the entries; only those that succeed in the first turn run in the later turns."""
     turns = _turns(plan)
     first = [bench.time(one, turns[0]) for one in track(entries, "loading on the phone")]
     failures = [
@@ -77,7 +77,7 @@ def _timed(bench: Bench, entries: Sequence[Entry], plan: Plan) -> list[TimingRes
 
 
 def _turns(plan: Plan) -> list[Turn]:
-    """The runs in about equal parts; few runs are not parted."""
+    """Splits the runs into about equal turns; few runs stay in a single turn."""
     number = min(TURNS, max(plan.runs // TURNS, 1))
     parts = [plan.runs // number + (i < plan.runs % number) for i in range(number)]
     return [Turn(part, plan.warmup) for part in parts]

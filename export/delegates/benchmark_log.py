@@ -1,7 +1,7 @@
-"""Reads what TensorFlow Lite's `benchmark_model` prints, of all its versions since 2019.
+"""Parses the output of TensorFlow Lite's `benchmark_model`, all versions since 2019.
 
 Source: tensorflow/lite/tools/benchmark/benchmark_model.cc and profiling/profile_summary_formatter.cc. Lines
-may come with a prefix ("INFO: ", logcat's time and tag), times are in microseconds, whole or like 1.24e+06.
+may have a prefix ("INFO: ", logcat's time and tag). Times are in microseconds, integers or like 1.24e+06.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RUN_ORDER, _NEXT_TABLE = "Run Order", "Top by Computation Time"
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The timed runs of one call: how many, and microseconds. Older versions give no median and no p95."""
+    """Number and times (microseconds) of one call's timed runs. Older versions print no median and p95."""
 
     count: int
     min_us: float
@@ -54,7 +54,7 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A delegate that took part of the graph: its name in the log, and how much as far as that is said."""
+    """A delegate that took part of the graph: its name in the log, and its share if the log states it."""
 
     name: str
     nodes: int | None = None
@@ -64,7 +64,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An operator in the profile, in the order of execution; `ms` is its mean for one inference."""
+    """An operator in the profile; `ms` is its mean time in one inference."""
 
     kind: str
     name: str
@@ -73,7 +73,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkLog:
-    """What a call of `benchmark_model` says; `statistics` is None when it did not come to the timed runs."""
+    """The parsed output of one `benchmark_model` call; `statistics` is None if it had no timed runs."""
 
     statistics: Statistics | None
     init_us: float | None
@@ -87,12 +87,12 @@ class BenchmarkLog:
 
     @property
     def error(self) -> str | None:
-        """Why there are no figures; None when there are."""
+        """The reason why there are no statistics; None when there are."""
         return None if self.statistics else self.complaint or "it printed nothing"
 
 
 def read_log(text: str) -> BenchmarkLog:
-    """Reads the output of one call, stdout and stderr together; what is missing is None or empty."""
+    """Parses the output of one call, stdout and stderr together; missing values are None or empty."""
     text = text.replace("\r", "")
     statistics = _statistics(text)
     return BenchmarkLog(
@@ -109,19 +109,19 @@ def read_log(text: str) -> BenchmarkLog:
 
 
 def failed(reason: str) -> BenchmarkLog:
-    """The log of a call that never came about."""
+    """The log of a call that could not be made."""
     return BenchmarkLog(None, None, None, None, (), (), (), (), reason)
 
 
 def _statistics(text: str) -> Statistics | None:
-    """The last figures before the summary: earlier ones are of the warm-up, later ones of the profile."""
+    """The last statistics before the summary: earlier ones are of the warm-up, later ones of the profile."""
     end = _END.search(text)
     found = _COUNT.findall(text[: end.start()]) if end else []
     return _of_pairs(dict(_PAIR.findall(found[-1]))) if found else None
 
 
 def _of_pairs(pairs: Mapping[str, str]) -> Statistics | None:
-    """A single run, or several of equal length, leave all but `curr` out."""
+    """Statistics from key=value pairs; with one run, or runs of equal length, the log has only `curr`."""
     values = {key: _float(value) for key, value in pairs.items()}
     one = values.get("curr")
     low, mean = values.get("min", one), values.get("avg", one)
@@ -142,7 +142,7 @@ def _applied(text: str) -> Iterator[Applied]:
 
 
 def _nodes(text: str) -> Iterator[Node]:
-    """The first table after the heading; before 2.2 the heading was another, and came once."""
+    """Operators of the first "Run Order" table after the heading; versions before 2.2 lack the heading."""
     start = text.find(_OPERATORS)
     start = text.find(_RUN_ORDER, start if start >= 0 else 0)
     if start < 0:
@@ -163,7 +163,7 @@ def _node(row: Mapping[str, Any]) -> Node:
 
 
 def _float(text: str) -> float:
-    """0 for what is garbled."""
+    """The number in a text; 0 when it cannot be parsed."""
     try:
         return float(text)
     except ValueError:
@@ -171,7 +171,7 @@ def _float(text: str) -> float:
 
 
 def _complaint(text: str) -> str | None:
-    """The first line that tells of a failure; that the benchmark failed is only a consequence."""
+    """The first line that reports a failure; lines with mere consequences of one are the last choice."""
     failures = [line.strip() for line in text.splitlines() if _FAILURES.search(line)]
     causes = [line for line in failures if not any(word in line for word in _CONSEQUENCES)]
     told = causes or failures

@@ -1,6 +1,6 @@
-"""TensorFlow Lite's `benchmark_model` on a phone: its accelerators, its calls, and the figures of its logs.
+"""TensorFlow Lite's `benchmark_model` on a phone: its accelerators, its calls, and latencies from its logs.
 
-The flags and what they do: tensorflow/lite/tools/benchmark/README.md.
+tensorflow/lite/tools/benchmark/README.md documents the flags.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROPERTIES = Path(__file__).with_name("phone_properties.toml")
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """A way to run a file on the phone: flags of benchmark_model, and what its log calls the delegate."""
+    """An accelerator of the phone: flags of benchmark_model, and the delegate's names in its log."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Accelerator:
 
 
 def accelerators() -> dict[str, Accelerator]:
-    """The ways to run on a phone, by name."""
+    """All accelerators of a phone, by name."""
     return {
         name: Accelerator(
             f"{ANDROID}-{name}",
@@ -53,27 +53,27 @@ def accelerators() -> dict[str, Accelerator]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A case on the phone: how it runs, and where its file lies there."""
+    """A case on the phone: its accelerator, and the path of its file there."""
 
     case: BenchmarkCase
     accelerator: Accelerator
     remote: str
 
     def flags(self) -> list[str]:
-        """What is the same in every call."""
+        """The flags that every call of this entry has."""
         threads = [f"--num_threads={self.case.threads}"] if self.accelerator.takes_threads else []
         return [f"--graph={self.remote}", *threads, *self.accelerator.flags]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A part of the runs of a case: so many timed ones, so many before them."""
+    """One call's part of the runs of a case: numbers of timed runs and of warm-up runs before them."""
 
     runs: int
     warmup: int
 
     def flags(self) -> list[str]:
-        """Without a least time: by default the tool runs for a second, however few runs are asked."""
+        """The flags for the runs, with a minimum time of 0 (the tool's default is at least a second)."""
         return [
             f"--num_runs={self.runs}",
             f"--warmup_runs={self.warmup}",
@@ -85,7 +85,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A phone with the benchmark in a folder of it, and what is known of the phone."""
+    """A phone, the folder on it that holds the benchmark, and facts about the phone."""
 
     phone: Phone
     folder: str
@@ -93,7 +93,7 @@ class Bench:
 
     @classmethod
     def prepare(cls, phone: Phone, folder: str, binary: Path) -> Bench:
-        """Puts the benchmark into a folder of the phone. Raises PhoneError when that fails."""
+        """Copies the benchmark to a folder on the phone. Raises PhoneError when that fails."""
         remote = f"{folder}/benchmark_model"
         phone.push(binary, remote)
         phone.run(["chmod", "755", remote], timeout=30)
@@ -101,7 +101,7 @@ class Bench:
         return cls(phone, folder, {"phone": facts, "serial": phone.serial})
 
     def push(self, cases: Sequence[BenchmarkCase]) -> list[Entry]:
-        """The cases with their files on the phone, each file once. Raises PhoneError when that fails."""
+        """Copies the cases' files to the phone, each file once. Raises PhoneError when that fails."""
         ways = accelerators()
         places: dict[bytes, str] = {}
         for case in cases:
@@ -111,11 +111,11 @@ class Bench:
         return [Entry(case, ways[case.delegate], places[case.flatbuffer]) for case in cases]
 
     def time(self, entry: Entry, turn: Turn) -> BenchmarkLog:
-        """Runs a turn; a phone that went away is a log that says so."""
+        """Runs a turn. If the phone disconnects, the log holds that error."""
         return self._call([*entry.flags(), *turn.flags()])
 
     def profile(self, entry: Entry, turn: Turn) -> BenchmarkLog:
-        """Runs a turn that tells what each operator takes, which costs time itself."""
+        """Runs a turn that measures each operator's time; profiling itself slows the runs."""
         return self._call([*entry.flags(), *turn.flags(), "--enable_op_profiling=true"])
 
     def _push(self, content: bytes, remote: str) -> None:
@@ -132,7 +132,7 @@ class Bench:
 
 
 def failure(log: BenchmarkLog, accelerator: Accelerator) -> str | None:
-    """Why the figures of a log are not those of the accelerator; the tool itself falls back to the CPU."""
+    """Why a log's figures are not the accelerator's, if so: the tool silently falls back to the CPU."""
     if log.error is not None:
         return log.error
     unknown = [flag for flag in accelerator.flags if flag in log.unknown_flags]
@@ -152,7 +152,7 @@ def latency(
     logs: Sequence[BenchmarkLog],
     details: Mapping[str, Any],
 ) -> Latency:
-    """Of all turns: the shortest, the mean of all runs, and the medians of the turns' medians and p95."""
+    """The latency over all turns: shortest run, mean of all runs, medians of the turns' medians and p95s."""
     turns = [log.statistics for log in logs if log.statistics is not None]
     runs = sum(one.count for one in turns)
     mean = sum(one.mean_us * one.count for one in turns) / runs
@@ -175,7 +175,7 @@ def latency(
 
 
 def delegation(log: BenchmarkLog, accelerator: Accelerator, flatbuffer: bytes) -> Delegation:
-    """What the lines of a log about the delegate say, together."""
+    """The delegation, combined from all lines of a log about the delegate."""
     own = [one for one in log.applied if one.name in accelerator.logged]
     total = len(operators(flatbuffer))
     whole = next((one.whole for one in own if one.whole is not None), None)
@@ -185,13 +185,13 @@ def delegation(log: BenchmarkLog, accelerator: Accelerator, flatbuffer: bytes) -
 
 
 def peak_bytes(logs: Sequence[BenchmarkLog]) -> int | None:
-    """The most memory of all turns."""
+    """The highest peak memory of all turns."""
     memory = [log.memory_mb for log in logs if log.memory_mb is not None]
     return round(max(memory) * 2**20) if memory else None
 
 
 def details(logs: Sequence[BenchmarkLog], profile: BenchmarkLog) -> dict[str, Any]:
-    """What else a row tells: time of loading, the tool's version, milliseconds by operator."""
+    """Further values of a row: turns, loading time, the tool's version, milliseconds by operator."""
     loading = [log.init_us for log in logs if log.init_us is not None]
     nodes = [{"op": one.kind, "name": one.name, "ms": one.ms} for one in profile.nodes]
     return {

@@ -1,9 +1,9 @@
-"""Cuts a .tflite into its blocks, each a file of its own that every delegate can run, and times them.
+"""Cuts a .tflite into blocks, each a separate file that every delegate can run, and times them.
 
-LiteRT's Python interface has no profiler, and inside XNNPACK a network is one operator. Differences between
-ever longer beginnings of a network would be small ones of noisy figures. A block by itself is measured
-directly, by whatever delegate, also on a phone; what that leaves out are the borders between blocks, and the
-sum over the whole network tells how much that is.
+LiteRT's Python interface has no profiler, and XNNPACK runs a network as one operator. Timing ever longer
+prefixes of a network would give small differences of noisy values. A block in its own file is measured
+directly, with any delegate, also on a phone. This leaves out the cost of transitions between blocks; the
+difference between the blocks' sum and the whole network shows how large that is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from export.delegates.timing import Selection, time_all
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockFile:
-    """A block, and a .tflite of it alone."""
+    """A block, and a .tflite that holds only this block."""
 
     shape: BlockShape
     flatbuffer: bytes
@@ -39,15 +39,15 @@ class BlockFile:
 def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
     """The blocks of a network in the order of execution, each as a .tflite.
 
-    A block is what follows each other and shares the first word of its layers' names, such as "stem" or
-    "block3"; a second one of the same name gets a number.
+    A block is a run of consecutive operators whose layers' names share the first word, such as "stem" or
+    "block3"; a second block of the same name gets a number.
 
     Args:
         flatbuffer: the network.
-        spec: its definition, which knows the block strings.
+        spec: its definition, which has the block strings.
 
-    Raises EffkerasError for a corrupt file, for one with several graphs, and for one that is computed in
-    strips of rows: a strip goes through several blocks before the next one begins.
+    Raises EffkerasError for a corrupt file, for one with several subgraphs, and for one computed in strips
+    of rows, because a strip passes through several blocks before the next strip starts.
     """
     graph = operators(flatbuffer)
     if has_row_tiles(graph):
@@ -86,7 +86,7 @@ Edges = tuple[list[TensorInfo], list[TensorInfo]]
 
 
 def _edges(part: Sequence[Operator], graph: Sequence[Operator], parsed: Any) -> Edges:
-    """The tensors that enter a part, and those that others need of it."""
+    """The inputs of a part, and those of its tensors that other parts or the graph's outputs use."""
     made = {tensor.index: tensor for op in part for tensor in op.outputs}
     own = {op.index for op in part}
     entering = {t.index: t for op in part for t in op.inputs if not t.is_constant and t.index not in made}
@@ -130,7 +130,7 @@ def _file(parsed: Any, part: Sequence[Operator], graph: Sequence[Operator]) -> b
 
 
 def _tensor(tensor: Any, buffers: Sequence[Any], kept: list[Any]) -> Any:
-    """A copy whose constant, if it is one, is among the kept buffers."""
+    """A copy of a tensor; if it is a constant, its data is appended to the buffers in `kept`."""
     twin = copy.copy(tensor)
     data = buffers[tensor.buffer].data
     twin.buffer = 0 if data is None else len(kept)
@@ -147,12 +147,12 @@ def _node(node: Any, places: dict[int, int]) -> Any:
 
 
 def _moved(indices: Iterable[int], places: dict[int, int]) -> list[int]:
-    """-1 stands for an input that is left out."""
+    """New tensor indices for old ones; -1 stands for an omitted optional input."""
     return [places.get(int(index), -1) for index in indices]
 
 
 def _signature(graph: Any) -> Any:
-    """Names by position: a tensor's own name may be there twice."""
+    """A signature with names by position, because several tensors may share a name."""
     schema = load_schema()
     inputs = [schema.TensorMapT(f"input_{i}", index) for i, index in enumerate(graph.inputs)]
     outputs = [schema.TensorMapT(f"output_{i}", index) for i, index in enumerate(graph.outputs)]
@@ -161,7 +161,7 @@ def _signature(graph: Any) -> Any:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Network:
-    """A network to be timed block by block: a .tflite, its names, and its definition if it carries one."""
+    """A network to time block by block: a .tflite, its names, and its definition if the file has one."""
 
     flatbuffer: bytes
     model: str
@@ -170,10 +170,10 @@ class Network:
 
 
 def time_blocks(network: Network, selection: Selection, plan: Plan) -> tuple[list[TimingResult], BlockTable]:
-    """What the whole network takes on each delegate, and the table of its blocks.
+    """The latencies of the whole network on each delegate, and the table of its blocks.
 
-    The network and all its blocks take turns. A block that a delegate does not take by itself is left out of
-    the table under that setting.
+    The network and all its blocks take turns. If a delegate cannot run a block by itself, the table omits
+    the block under that setting.
 
     Raises EffkerasError for a corrupt file and for one that cannot be cut.
     """
@@ -203,6 +203,6 @@ def _table(
 
 
 def _device(latency: Latency, cpu: str) -> str:
-    """What ran it: a phone tells its model and system, everything else is this machine."""
+    """The device of a latency: the phone's model and Android version, or else this machine's CPU."""
     phone = latency.details.get("phone")
     return f"{phone['model']}, Android {phone['android']}" if phone else cpu

@@ -1,4 +1,4 @@
-"""A file in LiteRT's CompiledModel, the interface that takes the Interpreter's place."""
+"""Runs a file with LiteRT's CompiledModel, the successor of the Interpreter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from export.delegates.delegate import UnusableError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Input:
-    """A buffer that a run reads, and what is written into it."""
+    """An input buffer, and the values to write into it."""
 
     buffer: Any
     values: np.ndarray
@@ -28,7 +28,7 @@ class Input:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Output:
-    """A buffer that a run fills: how many numbers of which type."""
+    """An output buffer, its number of elements, and their type."""
 
     buffer: Any
     size: int
@@ -39,8 +39,8 @@ class Output:
 class CompiledSession:
     """A compiled model and its buffers.
 
-    A run on a GPU returns before the work is done. What is timed is therefore writing the input, running,
-    and reading every output: reading waits for the result.
+    A run on a GPU returns before the work is done. Timing therefore includes writing the input, running, and
+    reading every output, which waits for the result.
     """
 
     model: Any
@@ -59,7 +59,7 @@ class CompiledSession:
             made.buffer.read(made.size, made.dtype)
 
     def delegation(self) -> Delegation:
-        """CompiledModel tells whether everything is accelerated, not how much."""
+        """The delegation; CompiledModel reports only whether it accelerates every operator, not how many."""
         whole, total = bool(self.model.is_fully_accelerated()), len(operators(self.flatbuffer))
         return Delegation(total, total if whole else None, 1 if whole else None, whole)
 
@@ -67,16 +67,16 @@ class CompiledSession:
 def compile_for(flatbuffer: bytes, options: Any) -> CompiledSession:
     """Compiles a file with LiteRT's options.
 
-    Raises UnusableError with the runtime's own reason, EffkerasError for a corrupt file.
+    Raises UnusableError, with the runtime's reason, if that fails, and EffkerasError for a corrupt file.
     """
     from ai_edge_litert.compiled_model import CompiledModel
 
-    verified(flatbuffer)  # what is damaged could take the whole process down
+    verified(flatbuffer)  # a damaged file could crash the process
     try:
         with quiet():
             model = CompiledModel.from_buffer(flatbuffer, options=options)
             session = _with_buffers(model, flatbuffer)
-            session.run()  # what is made at the first run, and told of, is made now
+            session.run()  # first run: initialises, and logs, inside quiet()
             return session
     except (RuntimeError, ValueError, OSError) as error:
         raise UnusableError(f"CompiledModel refuses the file ({first_line(error)})") from error

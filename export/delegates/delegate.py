@@ -1,4 +1,4 @@
-"""What a delegate is to the benchmark: something that opens a .tflite and runs it, or says why it cannot."""
+"""The interface of a delegate: it opens and runs a .tflite, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from effkeras.support.registry import Registry
 if TYPE_CHECKING:
     from effkeras.litert.latency import Session
 
-# What runs wherever LiteRT does: its CPU kernels with XNNPACK and without.
+# These run wherever LiteRT does: its CPU kernels with and without XNNPACK.
 DEFAULT = ("xnnpack", "plain")
 ANDROID = "android"
 
 
 class UnusableError(EffkerasError):
-    """A delegate that is here does not take this file, with its own reason."""
+    """A delegate is present but cannot run this file; the message has its reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A delegate that cannot be measured here, and why; `how_to_get` is empty where `reason` says it."""
+    """A delegate that cannot be measured, and why; `how_to_get` is empty if `reason` includes it."""
 
     delegate: str
     reason: str
@@ -32,15 +32,15 @@ class Absent:
 
     @property
     def advice(self) -> str:
-        """Why, and how to get it."""
+        """The reason, and how to get the delegate."""
         return f"{self.reason}. To get it: {self.how_to_get}" if self.how_to_get else self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkCase:
-    """A file's content for a delegate, by its name, on so many threads.
+    """A file's content to time on a delegate, given by name, with a number of threads.
 
-    `probed` runs it in a process of its own first, for its memory and because a driver may crash.
+    If `probed`, a separate process runs it first: to measure memory, and because a driver may crash.
     """
 
     flatbuffer: bytes
@@ -53,10 +53,10 @@ TimingResult = Latency | Absent
 
 
 class Delegate(Protocol):
-    """Something in this machine that runs a .tflite.
+    """A way to run a .tflite on this machine.
 
-    `name` is its word on the command line, `title` what tables and rows call it, and `how_to_get` what to do
-    where it is absent.
+    `name` is its name on the command line, `title` its name in tables and rows, and `how_to_get` tells what
+    to do when it is absent.
     """
 
     @property
@@ -70,31 +70,31 @@ class Delegate(Protocol):
 
     @property
     def takes_threads(self) -> bool:
-        """Whether the number of threads makes a difference to it."""
+        """Whether the number of threads makes a difference."""
 
     def missing(self) -> str | None:
-        """Why it cannot run here, as far as that shows without running anything; else None."""
+        """Why it cannot run here, if that is visible without running anything; else None."""
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
-        """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
+        """Loads a file. Raises UnusableError if the delegate cannot run it, EffkerasError if corrupt."""
 
 
-# The delegates of this machine, present or not; each module of export.delegates.host adds its own.
+# The delegates of this machine, present or not; each module of export.delegates.host registers its own.
 DELEGATES: Registry[Delegate] = Registry("delegate", "export.delegates.host")
 
 
 def host_delegates() -> dict[str, Delegate]:
-    """The delegates of this machine, whether they are here or not."""
+    """The delegates of this machine by name, whether present or not."""
     return DELEGATES.entries()
 
 
 def known_names() -> list[str]:
-    """All words that --delegate takes."""
+    """All names that --delegate accepts."""
     return [*host_delegates(), ANDROID]
 
 
 def checked_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once. Raises EffkerasError for one that is not known."""
+    """The names without duplicates. Raises EffkerasError for an unknown name."""
     known = known_names()
     chosen = tuple(dict.fromkeys(names))
     for name in chosen:

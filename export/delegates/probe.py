@@ -1,7 +1,7 @@
-"""A first run of a file by a delegate, in a process of its own: does it work, and what memory does it take?
+"""A first run of a file on a delegate in a separate process: does it work, and how much memory does it use?
 
-A driver that fails may take its process down, and the memory of a delegate cannot be told apart in a process
-that holds several.
+A failing driver may crash its process, and in a process with several delegates the memory of one cannot be
+measured.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from export.delegates.delegate import host_delegates
 PATIENCE = 300  # seconds that loading and two runs may take
 _RUNS = 2
 _MODULE = "export.delegates.probe"
-# proc(5): "5" in clear_refs sets the peak back to what is in use.
+# proc(5): writing "5" to clear_refs resets the peak (VmHWM) to the current use.
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a first run showed: the peak of memory that file and delegate add, or why it failed."""
+    """The result of a first run: the peak memory that file and delegate add, or why it failed."""
 
     peak_bytes: int | None = None
     failure: str | None = None
 
 
 def probe_file(flatbuffer: bytes, delegate: str, threads: int) -> Probe:
-    """Loads a file, runs it twice, and tells the memory that took at most.
+    """Loads a file, runs it twice, and measures the peak memory.
 
     Args:
         flatbuffer: the file's content.
         delegate: the name of a delegate of this machine.
-        threads: threads that it may use.
+        threads: number of threads that it may use.
     """
     with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
         file, answer = Path(folder, "model.tflite"), Path(folder, "answer.json")
         file.write_bytes(flatbuffer)
-        module = type(host_delegates()[delegate]).__module__  # which registers it in the child too
+        module = type(host_delegates()[delegate]).__module__  # the child imports it to register it
         words = [sys.executable, "-m", _MODULE, module, delegate, str(threads), str(file), str(answer)]
         return _answer(words, answer)
 
 
 def main(argv: list[str]) -> None:
-    """The child's side: MODULE DELEGATE THREADS FILE ANSWER; importing the module registers the delegate."""
+    """Runs in the child: MODULE DELEGATE THREADS FILE ANSWER; importing the module registers the delegate."""
     module, delegate, threads, file, answer = argv
     importlib.import_module(module)
     Path(answer).write_text(json.dumps(_probe(delegate, int(threads), Path(file).read_bytes())))
@@ -97,14 +97,14 @@ def _probe(delegate: str, threads: int, flatbuffer: bytes) -> dict[str, int | st
 
 
 def _load_libraries() -> None:
-    """So that what is counted is the file and what the delegate makes of it, not LiteRT itself."""
+    """Imports LiteRT first, so that the memory counts the file and the delegate's work, not LiteRT itself."""
     for module in ("ai_edge_litert.interpreter", "ai_edge_litert.compiled_model"):
         with suppress(ImportError):
             importlib.import_module(module)
 
 
 def _memory_now() -> int:
-    """Bytes in use; from here on the peak counts anew, where the system lets it (Linux)."""
+    """Bytes in use; also resets the peak where the system allows it (Linux)."""
     with suppress(OSError):
         _CLEAR.write_text("5")
         return _kilobytes("VmRSS") * 1024
@@ -112,7 +112,7 @@ def _memory_now() -> int:
 
 
 def _peak() -> int:
-    """The most bytes that were in use."""
+    """The peak of bytes in use."""
     with suppress(OSError):
         return _kilobytes("VmHWM") * 1024
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,4 +1,4 @@
-"""Times files on delegates, here and on a phone: one inference of each in turn."""
+"""Times files on delegates of this machine and of a phone; all of them take turns."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from export.delegates.probe import Probe, probe_file
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Delegates by name, numbers of threads, and the phone where "android" is among them."""
+    """Delegates by name, numbers of threads, and the phone to use if "android" is among them."""
 
     delegates: tuple[str, ...] = DEFAULT
     threads: tuple[int, ...] = (1, 2)
     android: AndroidOptions = field(default_factory=AndroidOptions)
 
     def cases_here(self, flatbuffer: bytes, probed: bool = True) -> list[BenchmarkCase]:
-        """A file on every delegate of this machine that is chosen; for `probed` see `BenchmarkCase`."""
+        """One case for each selected delegate of this machine; for `probed` see `BenchmarkCase`."""
         known = host_delegates()
         return [
             BenchmarkCase(flatbuffer, name, threads, probed)
@@ -45,7 +45,7 @@ class Selection:
         ]
 
     def cases_on_phone(self, flatbuffer: bytes) -> list[BenchmarkCase]:
-        """A file on every accelerator of the phone, if that is chosen."""
+        """One case for each accelerator of the phone, if "android" is selected."""
         ways = accelerators() if ANDROID in self.delegates else {}
         return [
             BenchmarkCase(flatbuffer, name, threads)
@@ -60,15 +60,15 @@ class Selection:
 def time_all(
     contents: Sequence[bytes], selection: Selection, plan: Plan, parts: Sequence[bytes] = ()
 ) -> list[list[TimingResult]]:
-    """What each file takes on each chosen delegate, file by file.
+    """The latencies on each selected delegate, one list for each file.
 
     All files and delegates of this machine take turns, and so do those of the phone.
 
     Args:
-        contents: files.
-        selection: what runs them.
-        plan: how often.
-        parts: more files, parts of the others, which are not probed in a process of their own.
+        contents: the contents of the files.
+        selection: delegates and threads.
+        plan: numbers of warm-up and timed runs.
+        parts: further files, parts of the others, which are not probed in a separate process.
     """
     here = [selection.cases_here(content) for content in contents]
     here += [selection.cases_here(part, probed=False) for part in parts]
@@ -82,14 +82,14 @@ def time_all(
 
 
 def time_here(cases: Sequence[BenchmarkCase], plan: Plan, title: str = "timing") -> list[TimingResult]:
-    """Times files on delegates of this machine; what cannot run is Absent, in its place.
+    """Times files on delegates of this machine; a case that cannot run yields Absent in its place.
 
-    Everything takes turns; see `rounds`.
+    All cases take turns; see `rounds`.
 
     Args:
-        cases: files with delegates; equal files may be given again.
-        plan: how many rounds.
-        title: what the progress bar says.
+        cases: files with delegates; a file may occur several times.
+        plan: numbers of warm-up and timed rounds.
+        title: the label of the progress bar.
 
     Raises EffkerasError for a plan without runs.
     """
@@ -102,7 +102,7 @@ def time_here(cases: Sequence[BenchmarkCase], plan: Plan, title: str = "timing")
         one if isinstance(one, Absent) else _latency(cases[i], one, times[i], plan, probes.get(i))
         for i, one in enumerate(opened)
     ]
-    with quiet():  # LiteRT tells of everything that it takes down
+    with quiet():  # LiteRT logs whatever it frees
         opened.clear()
         sessions.clear()
     return results
@@ -113,7 +113,7 @@ def _on_phone(cases: Sequence[BenchmarkCase], selection: Selection, plan: Plan) 
 
 
 def _probes(cases: Sequence[BenchmarkCase]) -> dict[int, Probe | Absent]:
-    """What a process of its own showed; a case without one fails with its delegate."""
+    """Results of the separate processes; an unprobed case is Absent if its delegate failed in another."""
     chosen = [i for i, case in enumerate(cases) if case.probed]
     probes = {i: _probe(cases[i]) for i in track(chosen, "loading")} if chosen else {}
     broken = {cases[i].delegate: one for i, one in probes.items() if isinstance(one, Absent)}

@@ -1,1 +1,1 @@
-"""Non-maximum suppression inside an artifact, behind a detector's heads."""
+"""Non-maximum suppression as part of an artifact, after a detector's heads."""

@@ -1,6 +1,6 @@
-"""Puts non-maximum suppression behind the heads of a finished detector.
+"""Adds non-maximum suppression after the heads of a converted detector.
 
-The network stays as it was quantized: operators are added to the flatbuffer, on float32 heads.
+The quantized network does not change: operators on the float32 heads are added to the flatbuffer.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from export.consumers.target import Target, nms_settings
 
 
 def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
-    """The artifact with the target's NMS behind its heads and the consumer's names on its outputs.
+    """The artifact with the target's NMS after its heads and the consumer's names on its outputs.
 
     The outputs are float32: boxes (1, M, 4) as ymin, xmin, ymax, xmax in 0..1 of the input; classes, counted
-    from 0, and scores, (1, M); how many of the M rows count, (1,). Rows after those are 0. Other outputs,
-    such as a mask, follow. Without NMS the artifact stays as it is.
+    from 0, and scores, (1, M); and the number of valid rows, (1,). All later rows are 0. Other outputs, such
+    as a mask, follow. Without NMS the artifact is returned unchanged.
 
     Raises EffkerasError when the artifact is corrupt or has no heads.
     """
@@ -43,7 +43,7 @@ def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
 
 
 def by_role(flatbuffer: bytes) -> bytes:
-    """The file with its outputs called what they hold, for those who look for names."""
+    """The file with each output named after its content, for code that finds outputs by name."""
     editor, roles = GraphEditor(flatbuffer), roles_of(flatbuffer)
     editor.set_outputs({roles.get(name, name): value for name, value in editor.outputs().items()})
     return editor.packed()
@@ -54,9 +54,9 @@ def _roles(consumer: Consumer) -> bytes:
 
 
 def _tidied(editor: GraphEditor, kept: Kept, names: dict[str, str]) -> dict[str, Value]:
-    """The four outputs: boxes clipped to the input, as the evaluator's are, and rows without a meaning at 0.
+    """The four outputs, with boxes clipped to the input as in the evaluator, and unused rows set to 0.
 
-    pycoral 2.0 reads all rows, and the operators leave there what was in memory before.
+    pycoral 2.0 reads all rows, and the operators leave uninitialized memory in the unused ones.
     """
     most = kept.scores.shape[1]
     places = editor.constant("nms/places", np.arange(most, dtype=np.float32)[None])

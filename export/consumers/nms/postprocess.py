@@ -1,14 +1,14 @@
-"""TFLite_Detection_PostProcess behind a detector's heads: the operator that phones and Edge TPUs expect.
+"""TFLite_Detection_PostProcess after a detector's heads: the operator that phones and Edge TPUs expect.
 
-Its source, detection_postprocess.cc of LiteRT, settles what is not documented:
+These facts are undocumented; they come from its source, detection_postprocess.cc of LiteRT:
 
-- "Regular" NMS suppresses within a class, "fast" NMS takes each anchor's best class and suppresses without
-  regard to classes: what `effkeras.detection.nms` does with `method = "hard"`, down to the order of ties.
-- It compares scores and never computes with them. So it is given logits, and the sigmoid follows on the few
-  scores that are left: exact, thousands of times less work than on every anchor and class, and finer than an
-  8-bit sigmoid, whose steps of 1/256 would make ties of most scores. On an Edge TPU, the heads are the
-  last thing before the CPU takes over either way.
-- In fast mode rows after the last detection are not written; `export.consumers.nms.grafting` clears them.
+- "Regular" NMS suppresses within a class. "Fast" NMS takes each anchor's best class and suppresses across
+  classes, as `effkeras.detection.nms` does with `method = "hard"`, including the order of ties.
+- The operator only compares scores. So it receives logits, and the sigmoid follows on the few scores that
+  are kept: the result is exact, costs thousands of times less than on every anchor and class, and is finer
+  than an 8-bit sigmoid, whose steps of 1/256 would turn most scores into ties. On an Edge TPU, the CPU takes
+  over after the heads either way.
+- Fast mode does not write the rows after the last detection; `export.consumers.nms.grafting` clears them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SMALLEST_IOU = 1e-6
 
 
 def postprocess(editor: GraphEditor, heads: Heads, settings: Settings) -> Kept:
-    """Adds the operator and the sigmoid of the scores that it keeps."""
+    """Adds the operator, and the sigmoid on the scores that it keeps."""
     most = settings.nms.max_detections
     anchors = editor.constant("nms/anchors", settings.anchors)
     boxes, classes, logits, count = editor.add_custom(

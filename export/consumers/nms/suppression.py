@@ -1,7 +1,7 @@
-"""NMS behind a detector's heads from built-in operators: hard, or soft as the evaluator's.
+"""NMS of built-in operators after a detector's heads: hard, or soft as in the evaluator.
 
-It does what `effkeras.detection.nms.detect` does: choose candidates, decode their boxes, suppress without
-regard to classes. Built-in operators run wherever LiteRT does, without a registered custom operator.
+It follows `effkeras.detection.nms.detect`: choose candidates, decode their boxes, suppress across classes.
+Built-in operators run wherever LiteRT does and need no registered custom operator.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.litert.editor import GraphEditor, Result, Value
 
 # Boxes of the same anchor but different classes are moved apart by this share of the image, less than a
-# thousandth of a pixel: the operators cannot be told to keep two boxes that are exactly equal (a threshold
-# above 1 would make them choose a box twice), and soft suppression keeps second guesses.
+# thousandth of a pixel. Soft suppression keeps several classes of an anchor, but the operators cannot keep
+# two boxes that are exactly equal (a threshold above 1 would make them choose a box twice).
 _APART = 2.0**-22
 
 
@@ -31,7 +31,7 @@ class Heads:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Settings:
-    """How to suppress: `anchors` float32 (N, 4) as ycenter, xcenter, height, width in 0..1 of the input."""
+    """NMS settings, and `anchors`, float32 (N, 4): ycenter, xcenter, height, width in 0..1 of the input."""
 
     anchors: np.ndarray
     nms: NmsSpec
@@ -40,7 +40,7 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The kept detections, best first: `boxes` (1, M, 4) in 0..1 of the input, not clipped; `scores` and
-    `classes` (1, M); `count` (1,) is the number of valid rows. The rows after those may hold anything.
+    `classes` (1, M); `count` (1,) is the number of valid rows. Later rows are undefined.
     """
 
     boxes: Value
@@ -58,7 +58,7 @@ def centered_anchors(spec: ModelSpec) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """The strongest k pairs of anchor and class: `rows` and `classes` (int32) and `logits`, (k,) each."""
+    """The k highest-scoring pairs of anchor (`rows`, int32) and class (int32), and `logits`; (k,) each."""
 
     rows: Value
     classes: Value
@@ -70,7 +70,7 @@ class _Candidates:
 
 
 def suppression(editor: GraphEditor, heads: Heads, settings: Settings) -> Kept:
-    """Adds the operators; `settings.nms.method` says which kind."""
+    """Adds the operators; `settings.nms.method` selects soft ("gaussian") or hard suppression."""
     found = (_pairs if settings.nms.max_inputs else _best_classes)(editor, heads, settings)
     boxes = _decoded(editor, heads, found, settings)
     scores = editor.add("LOGISTIC", [found.logits], Result("nms/candidate_scores", (found.count,)))
@@ -89,7 +89,7 @@ def suppression(editor: GraphEditor, heads: Heads, settings: Settings) -> Kept:
 
 
 def _pairs(editor: GraphEditor, heads: Heads, settings: Settings) -> _Candidates:
-    """The strongest pairs of anchor and class."""
+    """The highest-scoring pairs of anchor and class."""
     _, anchors, classes = heads.logits.shape
     flat = editor.reshape(heads.logits, "nms/all_logits", (anchors * classes,))
     logits, pairs = _strongest(editor, flat, settings.nms.max_inputs)
@@ -100,7 +100,7 @@ def _pairs(editor: GraphEditor, heads: Heads, settings: Settings) -> _Candidates
 
 
 def _best_classes(editor: GraphEditor, heads: Heads, settings: Settings) -> _Candidates:
-    """The best class of each of the strongest anchors."""
+    """The best class of each of the highest-scoring anchors."""
     _, anchors, classes = heads.logits.shape
     logits = editor.reshape(heads.logits, "nms/all_logits", (anchors, classes))
     axis = editor.constant("nms/class_axis", np.array([1], np.int32))
@@ -113,7 +113,7 @@ def _best_classes(editor: GraphEditor, heads: Heads, settings: Settings) -> _Can
 
 
 def _strongest(editor: GraphEditor, logits: Value, most: int) -> tuple[Value, Value]:
-    """The `most` highest of (n,), best first, and where they are."""
+    """The `most` highest of the logits (n,), best first, and their indices."""
     count = min(most, logits.shape[0])
     number = editor.constant("nms/candidate_count", np.array(count, np.int32))
     results = [Result("nms/candidate_logits", (count,)), Result("nms/strongest", (count,), "int32")]
@@ -142,7 +142,7 @@ def _decoded(editor: GraphEditor, heads: Heads, found: _Candidates, settings: Se
 
 
 def _halves(editor: GraphEditor, value: Value, first: str, second: str) -> tuple[Value, Value]:
-    """(k, 4) as two times (k, 2)."""
+    """Splits (k, 4) into two tensors (k, 2)."""
     two = (value.shape[0], 2)
     axis = editor.constant(f"{first}/axis", np.array(1, np.int32))
     results = [Result(first, two), Result(second, two)]
@@ -154,9 +154,10 @@ _Chosen = tuple[Value, Value, Value]
 
 
 def _hard(editor: GraphEditor, boxes: Value, scores: Value, settings: Settings) -> _Chosen:
-    """Which candidates stay (M,), their scores (M,), and how many there are ()."""
+    """Indices (M,) of the kept candidates, their scores (M,), and their number ()."""
     most = settings.nms.max_detections
-    # It drops from the threshold on, the evaluator above it; but a box must drop itself.
+    # The operator drops boxes with IoU >= threshold, the evaluator those with IoU > threshold. The limit
+    # stays at 1, because otherwise a chosen box would be chosen again.
     limit = min(np.nextafter(np.float32(settings.nms.iou_threshold), np.float32(2)), np.float32(1))
     inputs = [boxes, scores, *_limits(editor, settings, limit)]
     results = [Result("nms/chosen", (most,), "int32"), Result("nms/number", (), "int32")]
@@ -166,7 +167,7 @@ def _hard(editor: GraphEditor, boxes: Value, scores: Value, settings: Settings) 
 
 
 def _soft(editor: GraphEditor, boxes: Value, scores: Value, settings: Settings) -> _Chosen:
-    """The same with scores lowered where boxes overlap: by exp(-IoU^2 / sigma)."""
+    """Like `_hard`, but multiplies the scores of overlapping boxes by exp(-IoU^2 / sigma) instead."""
     most = settings.nms.max_detections
     # The operator computes exp(-IoU^2 / (2 * sigma)).
     sigma = editor.constant("nms/sigma", np.float32(settings.nms.sigma / 2))
@@ -190,7 +191,7 @@ def _limits(editor: GraphEditor, settings: Settings, overlap: np.float32) -> lis
 
 
 def _apart(editor: GraphEditor, boxes: Value, classes: Value) -> Value:
-    """The boxes, each moved a hair's breadth by its class."""
+    """The boxes, each shifted by its class index times `_APART`."""
     count = boxes.shape[0]
     numbers = _as_float(editor, classes, "nms/class_numbers")
     step = editor.constant("nms/step", np.float32(_APART))

@@ -1,1 +1,1 @@
-"""The delegates of this machine: a module registers each, and imports its runtime when it opens a file."""
+"""The delegates of this machine; each module registers its own and imports a runtime only to open a file."""

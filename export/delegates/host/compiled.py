@@ -1,6 +1,6 @@
-"""LiteRT's CompiledModel on the CPU, and on the GPU.
+"""LiteRT's CompiledModel on the CPU and on the GPU.
 
-On the GPU it runs on WebGPU, which is Vulkan; on a machine without a GPU Debian's SwiftShader serves.
+On the GPU it uses WebGPU on top of Vulkan. Without a GPU, Debian's SwiftShader can take its place in tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOADER = "libvulkan.so.1"
 
 @dataclass(frozen=True, slots=True)
 class CompiledCpu:
-    """CompiledModel on the CPU, on 1..n threads: XNNPACK underneath, behind another interface."""
+    """CompiledModel on the CPU with 1..n threads; it also uses XNNPACK."""
 
     name: str = "compiled-cpu"
     title: str = "compiled CPU"
@@ -30,12 +30,12 @@ class CompiledCpu:
     takes_threads: bool = True
 
     def missing(self) -> str | None:
-        """What an older ai-edge-litert lacks."""
+        """The reason if ai-edge-litert is too old to have CompiledModel, else None."""
         found = importlib.util.find_spec("ai_edge_litert.compiled_model")
         return None if found else "this ai-edge-litert has no CompiledModel"
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
-        """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
+        """Loads a file. Raises UnusableError if the delegate cannot run it, EffkerasError if corrupt."""
         from ai_edge_litert.compiled_model import CpuOptions, HardwareAccelerator, Options
 
         from export.delegates.compiled import compile_for
@@ -49,7 +49,7 @@ DELEGATES.register("compiled-cpu")(CompiledCpu())
 
 @dataclass(frozen=True, slots=True)
 class CompiledGpu:
-    """CompiledModel on the GPU; what the GPU does not take runs on the CPU, and `whole` tells."""
+    """CompiledModel on the GPU; operators that it does not take run on the CPU (`Delegation.whole`)."""
 
     name: str = "compiled-gpu"
     title: str = "compiled GPU"
@@ -61,13 +61,13 @@ class CompiledGpu:
     takes_threads: bool = False
 
     def missing(self) -> str | None:
-        """A Vulkan loader that is not there; whether it finds a GPU, only a probe shows."""
+        """The reason if CompiledModel or the Vulkan loader is missing; only a probe shows if a GPU exists."""
         if not importlib.util.find_spec("ai_edge_litert.compiled_model"):
             return "this ai-edge-litert has no CompiledModel"
         return None if sys.platform != "linux" or _loads(LOADER) else f"no Vulkan loader ({LOADER})"
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
-        """Loads a file. Raises UnusableError when it is not taken, EffkerasError for a corrupt one."""
+        """Loads a file. Raises UnusableError if the delegate cannot run it, EffkerasError if corrupt."""
         from ai_edge_litert.compiled_model import CpuOptions, HardwareAccelerator, Options
 
         from export.delegates.compiled import compile_for

@@ -1,4 +1,4 @@
-"""The Edge TPU of a Coral board or stick, through its delegate library."""
+"""The Edge TPU of a Coral board or USB accelerator, through its delegate library."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from export.delegates.delegate import DELEGATES, UnusableError
 if TYPE_CHECKING:
     from effkeras.litert.latency import Session
 
-# As Coral's documentation names them (https://coral.ai/docs/edgetpu/tflite-python/).
+# Library names from Coral's documentation (https://coral.ai/docs/edgetpu/tflite-python/).
 LIBRARIES = {"linux": "libedgetpu.so.1", "darwin": "libedgetpu.1.dylib", "win32": "edgetpu.dll"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EdgeTpuSession:
-    """An interpreter whose compiled part runs on the Edge TPU; `total_ops` as in the compiled file."""
+    """An interpreter whose compiled part runs on the Edge TPU; both counts are of the compiled file."""
 
     inner: Session
     compiled_ops: int
     total_ops: int
 
     def run(self) -> None:
-        """One inference."""
+        """Runs one inference."""
         self.inner.run()
 
     def delegation(self) -> Delegation:
-        """The compiler has put everything that maps into one operator each partition."""
+        """The delegation; the compiler turns each partition that maps into a single operator."""
         whole = self.compiled_ops == self.total_ops
         return Delegation(self.total_ops, self.compiled_ops, self.compiled_ops, whole)
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeTpu:
-    """The Edge TPU; files have gone through edgetpu_compiler."""
+    """The Edge TPU; it runs files that edgetpu_compiler has compiled."""
 
     name: str = "edgetpu"
     title: str = "Edge TPU"
@@ -49,7 +49,7 @@ class EdgeTpu:
     takes_threads: bool = False
 
     def missing(self) -> str | None:
-        """The delegate library that is not there."""
+        """The reason if the delegate library is not installed, else None."""
         library = _library()
         try:
             ctypes.CDLL(library)
@@ -58,7 +58,7 @@ class EdgeTpu:
         return None
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
-        """Loads a file. Raises UnusableError when it is not compiled or there is no device."""
+        """Loads a file. Raises UnusableError when it is not compiled or no device is found."""
         from effkeras.litert.edge_tpu import COMPILED
         from effkeras.litert.flatbuffer import operators
         from effkeras.litert.latency import InterpreterSession

@@ -1,4 +1,4 @@
-"""The CPU in LiteRT's Interpreter: with XNNPACK, which it uses by itself, and with its plain kernels."""
+"""LiteRT's Interpreter on the CPU: with XNNPACK, its default, and with its built-in kernels ("plain")."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InterpreterCpu:
-    """Kernels of the Interpreter on 1..n threads; `xnnpack` lets XNNPACK take what it can."""
+    """The Interpreter's CPU kernels with 1..n threads; `xnnpack` lets XNNPACK run what it supports."""
 
     name: str
     title: str
     xnnpack: bool
-    how_to_get: str = ""  # they are always there
+    how_to_get: str = ""  # always present
     takes_threads: bool = True
 
     def missing(self) -> str | None:
-        """None: LiteRT brings them along."""
+        """None: these kernels are part of LiteRT."""
         return None
 
     def open(self, flatbuffer: bytes, threads: int) -> Session:
