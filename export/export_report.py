@@ -1,4 +1,4 @@
-"""What is said of an export: as a record, and on the terminal."""
+"""The report of an export: as a record for results.jsonl, and printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORST_LAYERS = 10
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """The error of an operator's output, as a share of its standard deviation in the float conversion."""
+    """The error of an operator's output, divided by its standard deviation in the float conversion."""
 
     layer: str
     op: str
@@ -33,11 +33,11 @@ class LayerError:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExportReport:
-    """An export: what came out, what it costs, and whether it was written.
+    """The result of an export: the artifact's properties and accuracy, and whether it was written.
 
-    `accuracy` is what is reported, `validated` the accuracy on the split that decides, and `ruined` says so
-    when most of the metric is lost there. `looks` says what a look at the written file found, `problems` why
-    it was refused.
+    `accuracy` is the reported accuracy, `validated` that on the split for decisions. `ruined` is a message
+    if most of the metric is lost there, else "". `looks` holds the results of checking the written file, and
+    `problems` the reasons to refuse it.
     """
 
     file: Path
@@ -63,7 +63,7 @@ class ExportReport:
     layers: tuple[LayerError, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
-        """The report as a plain record, kind "export"."""
+        """The report as a plain record of kind "export"."""
         return {
             "kind": "export",
             "model": self.spec.name,
@@ -89,7 +89,7 @@ class ExportReport:
 
 
 def tensors_of(artifact: bytes) -> tuple[str, ...]:
-    """The inputs and outputs of a .tflite in its own order, such as "image: uint8, 1 x 32 x 32 x 3"."""
+    """The inputs and outputs of a .tflite in the file's order, such as "image: uint8, 1 x 32 x 32 x 3"."""
     from effkeras.litert.interface import interface
 
     found = interface(artifact)
@@ -101,13 +101,13 @@ def _described(tensor: IOTensor) -> str:
 
 
 def with_check(report: ExportReport, checked: Checked) -> ExportReport:
-    """The report with what a look at the file found."""
+    """The report with the results of checking the written file."""
     looks = (*map(str, checked.agreements), *checked.notes)
     return replace(report, looks=looks, problems=checked.problems, passed=not checked.problems)
 
 
 def show(report: ExportReport) -> None:
-    """Prints what was made and what it costs."""
+    """Prints the accuracy, size and delegation of the artifact, and remedies."""
     title = f"{report.spec.name} as {report.recipe} for {report.consumer}"
     lines = [
         _accuracy_lines(report.accuracy),
@@ -196,7 +196,7 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
 
 
 def _validated_row(validated: Accuracy | None) -> dict[str, Any]:
-    """What the decision was made by, under the names that compressions give it too."""
+    """The accuracy behind the decision, under the same keys as in rows of compressions."""
     if validated is None:
         return {}
     return {

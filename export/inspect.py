@@ -1,4 +1,4 @@
-"""`python -m export.inspect F.tflite`: what is in a .tflite, by whatever tool it was made."""
+"""`python -m export.inspect F.tflite`: prints the contents of a .tflite, whichever tool made it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
 from effkeras.support.tables import Table
 
-LONGEST = 160  # characters of a text that the file chose
+LONGEST = 160  # characters of a text from the file
 
 Lines = Iterator[tuple[str, str]]
 
@@ -23,7 +23,7 @@ VERB = Verb("export inspect", "what is in a .tflite file, made by whatever tool"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints what is in a file."""
+    """Runs the command."""
     return run_command(lambda: _run(argv))
 
 
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def show(title: str, found: Table) -> None:
-    """Prints what is in a file."""
+    """Prints the contents of a file."""
     facts(_safe(title), _safe_rows([*_file_lines(found), *_own_lines(found)]))
     _show_operators(found["operators"])
     if found["metadata"] is None:

@@ -1,4 +1,4 @@
-"""What is in a .tflite, as one plain record; nothing in the file is run or trusted."""
+"""Reads the contents of a .tflite into one plain record, without running or trusting the file."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ OWN = (TABLE, DEFINITION, RECIPE)
 
 
 def inspect(flatbuffer: bytes) -> Table:
-    """What a .tflite holds.
+    """The contents of a .tflite.
 
     Returns:
         A record that JSON can hold: `bytes`, `inputs` and `outputs` (name, dtype, shape, scale, zero point),
         `signatures`, `operators` (name, arithmetic, count, multiply-adds), `weights` in bytes, `metadata` and
-        `files` (TFLite Metadata), `definition` and `recipe` (effkeras'), and `entries`, the bytes of every
-        further entry. What is not there is None or empty.
+        `files` (TFLite Metadata), `definition` and `recipe` (of effkeras), and `entries`, the size in bytes
+        of every other metadata entry. Missing parts are None or empty.
 
     Raises:
-        EffkerasError: not a .tflite, cut short, or damaged, in any of these parts.
+        EffkerasError: the file is no .tflite, is truncated, or is damaged in any of these parts.
     """
     found = interface(flatbuffer)
     graph = operators(flatbuffer)
@@ -75,7 +75,7 @@ def _operators(graph: Sequence[Operator]) -> list[Table]:
 
 
 def _weights(flatbuffer: bytes) -> int:
-    """Bytes of all constants, each stored once however many tensors share it."""
+    """Bytes of all constants; a buffer that several tensors share counts once."""
     record = verified(flatbuffer)
     used = {tensor.get("buffer", 0) for graph in record["subgraphs"] for tensor in graph.get("tensors", ())}
     buffers = record.get("buffers", [])
@@ -131,7 +131,7 @@ def _entries(flatbuffer: bytes) -> dict[str, int]:
 
 
 def plain(value: Any) -> Any:
-    """A record as JSON can hold it: numbers that are none become texts."""
+    """The record in types that JSON can hold; NaN and infinite values become strings."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):

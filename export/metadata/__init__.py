@@ -1,7 +1,7 @@
 """TFLite Metadata, written from its published schema and read back, without tflite-support.
 
-MediaPipe, ML Kit and Android Studio read from it what goes into a model and what comes out: labels,
-normalisation, the meaning of boxes and scores.
+MediaPipe, ML Kit and Android Studio read the description of a model's inputs and outputs from it: labels,
+normalisation, and the meaning of boxes and scores.
 """
 
 from export.metadata.attaching import attach, read, restore

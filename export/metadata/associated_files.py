@@ -1,4 +1,4 @@
-"""Associated files of the metadata: class labels and calibrations of scores, one class a line."""
+"""Associated files of the metadata: class labels and score calibrations, one line for each class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINE = "give scale, slope, offset and perhaps a smallest score, or an empty lin
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
-    """The labels in a file. EffkerasError when it cannot be read or has not `classes` lines."""
+    """The labels in a file. Raises EffkerasError if it is unreadable or does not have `classes` lines."""
     content = _content(path, _LABELS)
     labels = labels_in(content, str(path))
     check_labels(labels, classes, str(path))
@@ -24,7 +24,7 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
 
 
 def check_labels(labels: Sequence[str], classes: int, where: str) -> None:
-    """Raises EffkerasError unless there is a label for each class."""
+    """Raises EffkerasError unless there is one label for each class."""
     if len(labels) != classes:
         raise EffkerasError(
             f"{where}: {len(labels)} labels for {classes} classes; "
@@ -33,13 +33,13 @@ def check_labels(labels: Sequence[str], classes: int, where: str) -> None:
 
 
 def labels_in(content: bytes, where: str) -> tuple[str, ...]:
-    """The labels in the content of a file; EffkerasError when it is no text."""
+    """The labels in the content of a file. Raises EffkerasError when it is not UTF-8 text."""
     lines = _text(content, where, _LABELS).split("\n")
     return tuple(line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1]))
 
 
 def label_file(labels: Sequence[str]) -> bytes:
-    """The content of a file with these labels; EffkerasError for a label that goes over several lines."""
+    """The content of a label file. Raises EffkerasError for a label with a line break."""
     for label in labels:
         if "\n" in label or "\r" in label:
             raise EffkerasError(f"the label {label!r} has a line break, which no label file can hold")
@@ -47,24 +47,24 @@ def label_file(labels: Sequence[str]) -> bytes:
 
 
 def read_calibration(path: Path, classes: int) -> bytes:
-    """The calibration in a file, as `calibration_file` gives it; EffkerasError if it cannot be read."""
+    """The calibration in a file, as `calibration_file` returns it. Raises EffkerasError if unreadable."""
     content = _content(path, _CSV)
     return calibration_file(content, classes, str(path))
 
 
 def calibration_file(content: bytes, classes: int, where: str) -> bytes:
-    """A calibration as all readers take it.
+    """A calibration file in a form that all readers accept: without a line break at the end.
 
-    MediaPipe counts what is between line breaks, so that one after the last line would be one class more.
+    MediaPipe splits at line breaks, so it would count one more class after a final line break.
 
     Args:
-        content: the text, with a line break after its last line or without.
-        classes: how many lines there have to be.
-        where: what errors call it.
+        content: the text, with or without a line break after its last line.
+        classes: the required number of lines.
+        where: the name of the file in errors.
 
     Raises:
-        EffkerasError: another number of lines, none that calibrates, or a line that is something else than
-            three or four numbers, the first not below 0.
+        EffkerasError: the number of lines is wrong, all lines are empty, or a line is not empty and does not
+            hold three or four numbers, the first at least 0.
     """
     lines = [line.strip() for line in _text(content, where, _CSV).split("\n")]
     if len(lines) == classes + 1 and not lines[-1]:

@@ -1,4 +1,4 @@
-"""TFLite Metadata in a .tflite: attach, read, change and restore it, and write the checked file."""
+"""Attaches, reads, changes and restores the TFLite Metadata of a .tflite, and writes the checked file."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ TABLE = "TFLITE_METADATA"
 
 
 def attach(flatbuffer: bytes, metadata: Metadata) -> bytes:
-    """The file with metadata and its associated files, in place of older ones.
+    """The file with this metadata and its associated files; they replace older ones.
 
-    The network and all other entries, such as effkeras' definition and recipe, stay as they are.
+    The network and all other entries, such as effkeras' definition and recipe, do not change.
 
     Args:
         flatbuffer: the content of a .tflite.
-        metadata: a note for each input and output, in the graph's order, and the bytes of every file noted.
+        metadata: one record for each input and output, in the graph's order, and the bytes of every
+            associated file.
 
     Raises:
-        EffkerasError: the notes do not fit the graph, a file is missing or a label file is of the wrong
-            length, or the .tflite is corrupt.
+        EffkerasError: the metadata does not match the graph, a file is missing, a label file has the wrong
+            number of lines, or the .tflite is corrupt.
     """
     _check_files(metadata)
     _check_tensors(interface(flatbuffer), metadata)
@@ -46,7 +47,7 @@ def attach(flatbuffer: bytes, metadata: Metadata) -> bytes:
 
 
 def read(flatbuffer: bytes) -> Metadata | None:
-    """The TFLite Metadata of a file, by whatever tool written; None where there is none.
+    """The TFLite Metadata of a file, whichever tool wrote it; None if the file has none.
 
     Raises EffkerasError when the .tflite, its metadata or its associated files are damaged.
     """
@@ -55,7 +56,7 @@ def read(flatbuffer: bytes) -> Metadata | None:
 
 
 def restore(compiled: bytes, original: bytes) -> bytes:
-    """What edgetpu_compiler drops: metadata, associated files, and effkeras' own entries.
+    """Restores what edgetpu_compiler drops: metadata, associated files, and effkeras' own entries.
 
     Args:
         compiled: the compiler's output.
@@ -66,7 +67,7 @@ def restore(compiled: bytes, original: bytes) -> bytes:
         TFLite Metadata and files, byte by byte.
 
     Raises:
-        EffkerasError: the two have not the same inputs and outputs, or one is corrupt.
+        EffkerasError: the two files have different inputs and outputs, or one of them is corrupt.
     """
     if _shapes(interface(compiled)) != _shapes(interface(original)):
         raise EffkerasError(
@@ -108,10 +109,11 @@ def _check_tensors(found: Interface, metadata: Metadata) -> None:
 
 
 def write_checked(file: Path, flatbuffer: bytes, before: bytes) -> None:
-    """Writes a file that differs from `before` in its metadata, entries and associated files alone.
+    """Writes a file that differs from `before` only in its metadata, entries and associated files.
 
-    It is read back as it lies on the disk and run on one image, as far as LiteRT runs it here: what is
-    compiled for an Edge TPU only reads back. What was there stays when the look finds something.
+    The written file is read back from disk and run on one image, and its outputs are compared with those of
+    `before`. Files compiled for an Edge TPU, and those that LiteRT alone cannot run, are only read back. If
+    the check fails, an existing file is kept.
 
     Args:
         file: the path.
@@ -119,7 +121,7 @@ def write_checked(file: Path, flatbuffer: bytes, before: bytes) -> None:
         before: the content of a file with the same network.
 
     Raises:
-        EffkerasError: it does not read back or computes something else, or it cannot be written.
+        EffkerasError: the file cannot be written or read back, or its outputs differ.
     """
     with whole_file(file) as aside:
         aside.write_bytes(flatbuffer)
@@ -138,7 +140,7 @@ def _verify(found: bytes, before: bytes) -> None:
     try:
         wanted = _outputs(before)
     except EffkerasError:
-        return  # it has operators that LiteRT alone does not run
+        return  # it has operators that LiteRT alone cannot run
     for one, other in zip(wanted, _outputs(found), strict=True):
         if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
             raise EffkerasError("it does not compute what it did before")
@@ -154,35 +156,36 @@ def _outputs(flatbuffer: bytes) -> list[np.ndarray]:
 
 
 def with_labels(flatbuffer: bytes, labels: tuple[str, ...]) -> bytes:
-    """An exported file with other names of its classes, in its metadata and in its definition.
+    """An exported file with new class labels in its metadata and its definition.
 
-    The network, all other entries and what the metadata says else (normalisation, calibration of scores,
-    version, author, license) stay.
+    The network, all other entries and the rest of the metadata (normalisation, calibration of scores,
+    version, author, license) do not change.
 
     Args:
         flatbuffer: the content of the file.
         labels: one for each class, in the model's order.
 
     Raises:
-        EffkerasError: not as many labels as classes, effkeras did not export the file, or it is damaged.
+        EffkerasError: the number of labels is not that of classes, effkeras did not export the file, or it
+            is damaged.
     """
     old = read(flatbuffer)
     return _described(flatbuffer, labels, old, Extras() if old is None else _extras(old))
 
 
 def with_calibration(flatbuffer: bytes, how: ScoreCalibration, parameters: bytes) -> bytes:
-    """An exported file whose metadata calibrates its scores, in place of an older calibration.
+    """An exported file with a score calibration in its metadata; it replaces an older one.
 
-    All else stays, as in `with_labels`.
+    Nothing else changes, as in `with_labels`.
 
     Args:
         flatbuffer: the content of the file.
-        how: what is done to a score before, and what scores without parameters become.
-        parameters: a line for each class; see `export.metadata.associated_files`.
+        how: the transformation before calibration, and the score of classes without parameters.
+        parameters: one line for each class; see `export.metadata.associated_files`.
 
     Raises:
-        EffkerasError: not as many lines as classes, or such as are no parameters; the model has no scores;
-            effkeras did not export the file, or it is damaged.
+        EffkerasError: the number of lines is not that of classes, a line is malformed, the model has no class
+            scores, effkeras did not export the file, or it is damaged.
     """
     old, spec = read(flatbuffer), definition_of(flatbuffer)
     extras = replace(Extras() if old is None else _extras(old), calibration=(how, parameters))
@@ -194,7 +197,7 @@ def with_calibration(flatbuffer: bytes, how: ScoreCalibration, parameters: bytes
 
 
 def _described(flatbuffer: bytes, labels: tuple[str, ...], old: Metadata | None, extras: Extras) -> bytes:
-    """The file with new metadata, and with the labels in its definition too."""
+    """The file with new metadata, and with the labels in its definition as well."""
     spec = definition_of(flatbuffer).replace(labels=labels)
     named = attach_all(flatbuffer, {DEFINITION: spec.to_toml().encode()})
     made = (of_detector if spec.is_detector else of_classifier)(spec, labels, named, extras)
@@ -204,14 +207,14 @@ def _described(flatbuffer: bytes, labels: tuple[str, ...], old: Metadata | None,
 
 
 def _labels(old: Metadata | None, spec: ModelSpec) -> tuple[str, ...]:
-    """The names of the classes; those in the metadata come first, where both are there."""
+    """The class labels: from the metadata if it has them, else from the definition."""
     if old is None or LABELS not in old.files:
         return spec.labels
     return labels_in(old.files[LABELS], LABELS)
 
 
 def _extras(old: Metadata) -> Extras:
-    """What metadata says that the file itself does not tell."""
+    """The parts of the metadata that cannot be derived from the file: normalisation and calibration."""
     normalization = next((one for note in old.inputs for one in _normalizations(note)), IDENTITY)
     return Extras(
         normalization, next((one for note in old.outputs for one in _calibrations(note, old)), None)

@@ -1,4 +1,4 @@
-"""The metadata of our own models, found out from the definition and the .tflite itself."""
+"""Builds the metadata of effkeras' models from the definition and the .tflite."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CALIBRATION_FILE: FileKind = "TENSOR_AXIS_SCORE_CALIBRATION"
 POST_PROCESS = "TFLite_Detection_PostProcess"
 IDENTITY = Normalization((0.0,), (1.0,))
 
-# The boxes' ymin, xmin, ymax, xmax, in the schema's words: where left, top, right and bottom stand.
+# Boxes are ymin, xmin, ymax, xmax; the schema wants the positions of left, top, right and bottom.
 _Y_X_Y_X = Boxes((1, 0, 3, 2))
 _EACH = (2, 2)  # every box of (1, N) or (1, N, 4) is one item
 _PROBABILITY = ((0.0,), (1.0,))
@@ -45,10 +45,10 @@ _PROBABILITY = ((0.0,), (1.0,))
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What the file itself does not tell.
+    """Metadata that cannot be derived from the file.
 
-    `normalization` is what a float input expects to be done to pixels 0..255 before; `calibration` is a CSV
-    with scale, slope, offset and perhaps a smallest score for each class, and how it is applied.
+    `normalization` is the normalisation of pixels 0..255 that a float input expects. `calibration` is how
+    scores are calibrated, and a CSV with scale, slope, offset and optional smallest score for each class.
     """
 
     normalization: Normalization = IDENTITY
@@ -64,11 +64,11 @@ def of_classifier(
         spec: the model's definition.
         labels: a name for each class, in the model's order; empty for no label file.
         flatbuffer: the content of the .tflite, with one input and one output.
-        extras: what the file itself does not tell.
+        extras: normalisation and calibration.
 
     Raises:
-        EffkerasError: not as many labels or lines of calibration as classes, not one input and output, or a
-            corrupt file.
+        EffkerasError: the number of labels or calibration lines is not that of classes, there is not exactly
+            one input and one output, or the file is corrupt.
     """
     extras = extras or Extras()
     found = interface(flatbuffer)
@@ -84,20 +84,20 @@ def of_classifier(
 def of_detector(
     spec: ModelSpec, labels: Sequence[str], flatbuffer: bytes, extras: Extras | None = None
 ) -> Metadata:
-    """The metadata of a detector's .tflite, with NMS in its graph or without.
+    """The metadata of a detector's .tflite, with or without NMS in its graph.
 
-    Without, the anchors and how boxes are decoded go into the entry DETECTOR_METADATA, which MediaPipe reads;
-    `export.metadata.decoding.anchors_in` reads it too.
+    Without NMS, the anchors and the decoding of boxes go into the entry DETECTOR_METADATA, which MediaPipe
+    and `export.metadata.decoding.anchors_in` read.
 
     Args:
         spec: the model's definition.
         labels: a name for each class, in the model's order; empty for no label file.
         flatbuffer: the content of the .tflite, with one input.
-        extras: what the file itself does not tell.
+        extras: normalisation and calibration.
 
     Raises:
-        EffkerasError: not as many labels or lines of calibration as classes, not one input, outputs that are
-            no detector's, or a corrupt file.
+        EffkerasError: the number of labels or calibration lines is not that of classes, there is not exactly
+            one input, the outputs are not those of a detector, or the file is corrupt.
     """
     extras = extras or Extras()
     found = interface(flatbuffer)
@@ -146,7 +146,7 @@ def _input_note(tensor: IOTensor, normalization: Normalization) -> TensorMetadat
 
 
 def _affine(tensor: IOTensor) -> Normalization | None:
-    """What a quantized input makes of pixels: its code is the pixel (minus 128 in int8)."""
+    """The normalisation of a quantized input, whose integer is the pixel (minus 128 in int8)."""
     if tensor.scale is None or tensor.zero_point is None:
         return None
     black = -128 if tensor.dtype == "int8" else 0
@@ -154,7 +154,7 @@ def _affine(tensor: IOTensor) -> Normalization | None:
 
 
 def _limits(tensor: IOTensor, normalization: Normalization) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The smallest and largest number that the input takes, in its own format."""
+    """The smallest and largest value of the input, in its own number format."""
     if tensor.dtype == "int8":
         return (-128.0,), (127.0,)
     if tensor.dtype == "uint8":
@@ -226,7 +226,7 @@ def _label_notes(files: Mapping[str, bytes], kind: str) -> tuple[AssociatedFile,
 
 
 def _gives_probabilities(flatbuffer: bytes) -> bool:
-    """Whether the graph ends in a softmax or sigmoid, conversions aside."""
+    """Whether the last operator, apart from conversions, is a softmax or sigmoid."""
     names = [op.name for op in operators(flatbuffer) if op.arithmetic != "conversion"]
     return bool(names) and names[-1] in ("SOFTMAX", "LOGISTIC")
 

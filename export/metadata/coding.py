@@ -1,4 +1,4 @@
-"""Between `Metadata` and the bytes of the published schema."""
+"""Converts between `Metadata` and the bytes of the published schema."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCHEMA = Path(__file__).with_name("schema.toml")
 
 
 def to_bytes(metadata: Metadata) -> bytes:
-    """The metadata table, with the smallest parser version that understands it; files are not part of it."""
+    """The metadata table with the lowest parser version that can read it, without the associated files."""
     record = {
         "name": metadata.name,
         "description": metadata.description,
@@ -47,9 +47,9 @@ def to_bytes(metadata: Metadata) -> bytes:
 
 
 def from_bytes(data: bytes, files: Mapping[str, bytes]) -> Metadata:
-    """The inverse of `to_bytes`; what only text and audio models use is left out.
+    """The inverse of `to_bytes`; fields that only text and audio models use are ignored.
 
-    Raises EffkerasError for bytes that are no TFLite Metadata.
+    Raises EffkerasError for bytes that are not TFLite Metadata.
     """
     try:
         record = read_record(data, _schema())
@@ -68,7 +68,7 @@ def from_bytes(data: bytes, files: Mapping[str, bytes]) -> Metadata:
 
 
 def parser_version_in(data: bytes) -> str:
-    """The `min_parser_version` that a metadata table states."""
+    """The `min_parser_version` in a metadata table."""
     return str(read_record(data, _schema()).get("min_parser_version", ""))
 
 
@@ -217,6 +217,6 @@ def _number(names: Any, name: str) -> int:
 
 
 def _name(names: Any, number: int) -> Any:
-    """The schema's name for a number; numbers of newer schemas are the first, UNKNOWN where there is one."""
+    """The schema's name for a number; unknown numbers (newer schemas) give the first name, often UNKNOWN."""
     known = typing.get_args(names)
     return known[number] if 0 <= number < len(known) else known[0]

@@ -1,4 +1,4 @@
-"""`effkeras export metadata F.tflite`: metadata put back after edgetpu_compiler, labels, calibration."""
+"""`effkeras export metadata F.tflite`: restores metadata after edgetpu_compiler, sets labels, calibration."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How raw boxes and scores become detections, in the form that MediaPipe's ObjectDetector reads.
+"""The metadata from which MediaPipe's ObjectDetector decodes raw boxes and scores.
 
-A detector without NMS in its graph carries its anchors this way; see `detector_schema.toml`.
+A detector without NMS in its graph stores its anchors in it; see `detector_schema.toml`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VERSION = "1.0.0"
 
 
 def detector_options(spec: ModelSpec) -> bytes:
-    """The anchors of a detector and how its outputs are decoded, for `Metadata.custom[ENTRY]`."""
+    """The anchors of a detector and the decoding of its outputs, for `Metadata.custom[ENTRY]`."""
     anchors = _centers(anchor_boxes(spec), spec.input.size)
     record = {
         "min_parser_version": _VERSION,
@@ -44,10 +44,10 @@ def detector_options(spec: ModelSpec) -> bytes:
 
 
 def anchors_in(metadata: Metadata) -> np.ndarray | None:
-    """The anchors that a detector's metadata carries; None where there are none.
+    """The anchors in a detector's metadata; None if there are none.
 
     Returns:
-        float32 (N, 4): ymin, xmin, ymax, xmax as shares of the image's sides.
+        float32 (N, 4): ymin, xmin, ymax, xmax in 0..1 of the image.
 
     Raises:
         EffkerasError: the entry is damaged.

@@ -1,6 +1,6 @@
 """TFLite Metadata as frozen records.
 
-The vocabulary is that of the published schema (`schema.toml`), reduced to what vision models use.
+The names are those of the published schema (`schema.toml`), limited to what vision models use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ScoreTransformation = Literal["IDENTITY", "LOG", "INVERSE_LOGISTIC"]
 
 @dataclass(frozen=True, slots=True)
 class AssociatedFile:
-    """What an associated file is for; its bytes are in `Metadata.files` under the same name."""
+    """The description of an associated file; its bytes are in `Metadata.files` under the same name."""
 
     name: str
     kind: FileKind = "UNKNOWN"
@@ -37,7 +37,7 @@ class AssociatedFile:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The content is an image; `size` is (height, width) where the tensor leaves it open."""
+    """The content is an image; `size` is (height, width) if the tensor's shape is dynamic."""
 
     color_space: ColorSpace = "RGB"
     size: tuple[int, int] | None = None
@@ -45,7 +45,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """The content is boxes; `index` says where left, top, right and bottom (of BOUNDARIES) are found."""
+    """The content is boxes; `index` holds the positions of left, top, right and bottom (for BOUNDARIES)."""
 
     index: tuple[int, ...] = ()
     kind: BoxKind = "BOUNDARIES"
@@ -54,12 +54,12 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The content is numbers of no special kind."""
+    """The content is plain numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a tensor holds; `dimensions` are the first and last that one item of it fills, None for all."""
+    """The content of a tensor; `dimensions` are the first and last dimension of one item (None: all)."""
 
     properties: Image | Boxes | Features | None = None
     dimensions: tuple[int, int] | None = None
@@ -67,9 +67,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """What is done to pixels before they enter: (x - mean) / std, one value for all channels or one each.
+    """Normalisation of pixels before the input: (x - mean) / std, one value for all channels or one each.
 
-    A quantized tensor takes the result in its own scale and zero point.
+    The input of a quantized tensor is the result, quantized with its scale and zero point.
     """
 
     mean: tuple[float, ...]
@@ -78,7 +78,7 @@ class Normalization:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCalibration:
-    """Scores become scale / (1 + exp(-(slope * g(score) + offset))) by the associated file's parameters."""
+    """Scores become scale / (1 + exp(-(slope * g(score) + offset))), with parameters from the file."""
 
     transformation: ScoreTransformation = "IDENTITY"
     default_score: float = 0.0
@@ -86,7 +86,7 @@ class ScoreCalibration:
 
 @dataclass(frozen=True, slots=True)
 class ScoreThreshold:
-    """Scores below are of no interest."""
+    """Lower scores are ignored."""
 
     score: float
 
@@ -96,7 +96,7 @@ Unit = Normalization | ScoreCalibration | ScoreThreshold
 
 @dataclass(frozen=True, slots=True)
 class TensorMetadata:
-    """One input or output: its name in generated interfaces, what it holds and how it is processed.
+    """One input or output: its name in generated interfaces, its content and its processing.
 
     `low` and `high` are the smallest and largest value, one for all channels or one each.
     """
@@ -113,7 +113,7 @@ class TensorMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Outputs that belong together, by the names of their notes."""
+    """Outputs that belong together, by the names in their `TensorMetadata`."""
 
     name: str
     tensors: tuple[str, ...]
@@ -121,10 +121,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """All that is said of a model.
+    """The complete metadata of a model.
 
-    `inputs` and `outputs` are in the order of the graph's. `files` holds every associated file's bytes,
-    `custom` further entries that a reader may know by name.
+    `inputs` and `outputs` are in the graph's order. `notes` describe the model's own associated files, and
+    `files` holds the bytes of all. `custom` holds further entries by name.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Metadata:
 
     @property
     def associated_files(self) -> tuple[AssociatedFile, ...]:
-        """The notes of all associated files: the model's own, then those of tensors in their order."""
+        """All associated files: those of the model, then those of the tensors in their order."""
         tensors = (*self.inputs, *self.outputs)
         return (*self.notes, *(note for tensor in tensors for note in tensor.files))
 
@@ -150,7 +150,7 @@ OLDEST = "1.0.0"
 
 
 def parser_version(metadata: Metadata) -> str:
-    """The `min_parser_version`: the version of the schema that brought the newest of what is used.
+    """The `min_parser_version`: the schema version that introduced the newest feature in use.
 
     Source: the history in metadata_schema.fbs.
     """

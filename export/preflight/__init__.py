@@ -1,7 +1,7 @@
 """Pre-flight: predicts which operators of a .tflite an Edge TPU or a GPU runs.
 
-`check_for(flatbuffer, "edgetpu")` judges every operator by a table (`edgetpu.toml`, `gpu.toml`) whose rules
-name their source.
+`check_for(flatbuffer, "edgetpu")` checks every operator against a table (`edgetpu.toml`, `gpu.toml`). Each
+rule in the tables names its source.
 """
 
 from export.preflight.judgement import check_for

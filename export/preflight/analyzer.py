@@ -1,8 +1,8 @@
-"""TensorFlow's own model analyzer as a second opinion for GPUs.
+"""TensorFlow's model analyzer as a second opinion for GPUs.
 
-TensorFlow 2.17 is the last one whose analyzer looks: later ones skip the check and call every model
-compatible (https://github.com/tensorflow/tensorflow/issues/77042). So it runs in a process of its own, which
-may be that of another environment, and is first tried on an operator that no GPU delegate takes.
+TensorFlow 2.17 is the last version whose analyzer checks for GPUs: later ones skip the check and call every
+model compatible (https://github.com/tensorflow/tensorflow/issues/77042). So the analyzer runs in a separate
+process, possibly with another environment's Python, and first on an operator that no GPU delegate runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SUBGRAPH = re.compile(r"^\s*Subgraph#(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Blind:
-    """An analyzer that does not look."""
+    """An analyzer of a version that skips the check for GPUs."""
 
     version: str
     passed: bool = True
@@ -52,24 +52,24 @@ class Blind:
         )
 
     def to_row(self, found: Preflight) -> dict[str, Any]:
-        """That it says nothing, as a plain record."""
+        """A plain record with the version and no findings."""
         return {"analyzer": {"version": self.version, "refused": None}}
 
 
 @dataclass(frozen=True, slots=True)
 class Analyzed:
-    """What the analyzer says: its reasons by the index of the operator in the main graph."""
+    """The analyzer's findings: its reasons by index of the operator in the main subgraph."""
 
     version: str
     reasons: dict[int, str]
 
     @property
     def passed(self) -> bool:
-        """Whether it finds nothing."""
+        """Whether it refuses no operator."""
         return not self.reasons
 
     def differences(self, found: Preflight) -> list[str]:
-        """Operators that only one of the two refuses, with its reason."""
+        """Operators that only the table or only the analyzer refuses, with the reason."""
         told = []
         for one in found.verdicts:
             ours = one.status == "does not map"
@@ -98,7 +98,7 @@ class Analyzed:
 
 
 def analyzed(flatbuffer: bytes, python: str = sys.executable, timeout: int = 600) -> Analyzed | Blind:
-    """Runs `tf.lite.experimental.Analyzer` with its check for GPUs, in a process of its own.
+    """Runs `tf.lite.experimental.Analyzer` with its check for GPUs in a separate process.
 
     Args:
         flatbuffer: the file's content.
@@ -106,7 +106,8 @@ def analyzed(flatbuffer: bytes, python: str = sys.executable, timeout: int = 600
         timeout: seconds that it may take.
 
     Raises:
-        EffkerasError: there is no such interpreter, it has no TensorFlow, or that cannot read the file.
+        EffkerasError: the interpreter does not exist or lacks TensorFlow, the analyzer cannot read the file,
+            or it takes too long.
     """
     with tempfile.TemporaryDirectory(prefix="effkeras-") as folder:
         files = [Path(folder) / name for name in ("refused.tflite", "model.tflite")]
@@ -137,7 +138,7 @@ def _run(command: Sequence[str], timeout: int) -> str:
 
 
 def _refused_by_all() -> bytes:
-    """A model of one ARG_MAX."""
+    """A model of a single ARG_MAX, which no GPU delegate runs."""
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -158,7 +159,7 @@ def _refused_by_all() -> bytes:
 
 
 def read_analysis(text: str) -> dict[int, str]:
-    """The reasons that an analysis gives, by the index of the operator in the main graph."""
+    """The reasons in an analysis, by index of the operator in the main subgraph."""
     reasons: dict[int, str] = {}
     subgraph, operator = 0, -1
     for line in text.splitlines():
@@ -168,5 +169,5 @@ def read_analysis(text: str) -> dict[int, str]:
             operator = int(found[1])
         elif (found := _WARNING.match(line)) and subgraph == 0 and operator >= 0:
             reasons.setdefault(operator, found[1])
-            operator = -1  # the last warning is of the whole graph
+            operator = -1  # the last warning concerns the whole graph
     return reasons

@@ -1,4 +1,4 @@
-"""`python -m export.preflight F.tflite --for edgetpu`: which operators of a file a device runs."""
+"""`python -m export.preflight F.tflite --for edgetpu`: predicts which operators a device runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from export.preflight.verdicts import Memory, Preflight, Verdict
 
 FAILED = 1
-LONGEST = 160  # characters of a name that the file chose
+LONGEST = 160  # characters of a name from the file
 Row = tuple[str, str, str, str]
 
 
@@ -27,7 +27,7 @@ class SecondOpinion(Protocol):
 
     @property
     def passed(self) -> bool:
-        """False when the tool does not take the whole file."""
+        """False when the tool finds that the device does not run the whole file."""
 
     def lines(self, found: Preflight) -> Iterable[tuple[str, str]]:
         """Names and values for the summary."""
@@ -40,7 +40,7 @@ VERB = Verb("export preflight", "what an Edge TPU or a GPU runs of a .tflite")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command: 0 when the device runs all of the file, 1 when it does not, 2 for bad input."""
+    """Runs the command; exit code 0 if the device runs the whole file, 1 if not, 2 for bad input."""
     return run_command(lambda: _run(argv))
 
 
@@ -70,7 +70,7 @@ def _check(chosen: argparse.Namespace) -> None:
 
 
 def _second_opinion(content: bytes, chosen: argparse.Namespace) -> SecondOpinion | None:
-    """The findings of the vendor's own tool, where it is installed and asked for."""
+    """The findings of the vendor's own tool, if it is requested or enabled by default."""
     if chosen.analyzer:
         from export.preflight.analyzer import analyzed
 
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 def show(name: str, found: Preflight, extra: SecondOpinion | None = None, *, every: bool = False) -> None:
     """Prints a summary and a table.
 
-    The table lists operators of a kind that fare alike together, or with `every` one by one.
+    The table groups operators of the same kind and result, or lists every operator if `every`.
     """
     said = "runs all of it" if found.passed else "does not run all of it"
     lines = ((word, printable(value)) for word, value in _lines(found, extra))
@@ -202,7 +202,7 @@ def _fate(one: Verdict) -> str:
 
 
 def _named(name: str) -> str:
-    """A name that the file chose."""
+    """A name from the file, made printable and cut to `LONGEST` characters."""
     return printable(name, LONGEST)
 
 

@@ -1,4 +1,4 @@
-"""Runs `edgetpu_compiler` where it is installed, reads its log, and compares it with the table."""
+"""Runs `edgetpu_compiler` if it is installed, parses its log, and compares it with the table."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ class Absent:
         yield COMMAND, f"not installed; {HOW_TO_GET}"
 
     def to_row(self, found: Preflight) -> dict[str, Any]:
-        """That it is absent, as a plain record."""
+        """A plain record that says that the compiler is absent."""
         return {"compiler": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What the compiler says of a file; `kept` is where its result was written."""
+    """The compiler's findings for a file; `kept` is the path of its output, if it was written."""
 
     log: CompilerLog
     kept: Path | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether it compiled the file and maps every operator."""
+        """Whether it compiled the file and mapped every operator."""
         return self.log.error is None and bool(self.log.lines) and all(one.maps for one in self.log.lines)
 
     def differences(self, found: Preflight) -> list[str]:
-        """Kinds of operators of which the compiler maps another number than the table says."""
+        """Kinds of operators for which the compiler and the table map different numbers."""
         ours = Counter(_logged_name(one) for one in found.verdicts if one.on_device)
         theirs = Counter({one.op: 0 for one in self.log.lines})
         for one in self.log.lines:
@@ -100,18 +100,18 @@ class Compiled:
 def compiled(flatbuffer: bytes, name: str, out: Path | None = None, timeout: int = 600) -> Compiled | Absent:
     """Compiles a file for the Edge TPU, if the compiler is on PATH.
 
-    A graph whose activations are too large is tried again with `--search_delegate`, which leaves the last
-    operators to the CPU.
+    If activations are too large, it compiles again with `--search_delegate`, which leaves the last operators
+    to the CPU.
 
     Args:
         flatbuffer: the file's content.
-        name: what to call it in the log.
+        name: the name of the file in the log.
         out: where to write the compiled file, with the metadata that the compiler drops.
         timeout: seconds that it may take.
 
     Raises:
-        EffkerasError: `out` is given and the compiler is absent or makes no file; it took too long, or cannot
-            be started.
+        EffkerasError: the compiler takes too long or cannot be started; or `out` is given and the compiler is
+            absent or makes no file.
     """
     command = shutil.which(COMMAND)
     if command is None:
@@ -137,7 +137,7 @@ def _keep(result: Path, original: bytes, log: CompilerLog, out: Path) -> Path:
 
 
 def _write_with_metadata(out: Path, result: bytes, original: bytes) -> None:
-    """The compiled file with what the compiler drops."""
+    """Writes the compiled file with the metadata that the compiler drops."""
     from export.metadata import restore
     from export.metadata.attaching import write_checked
 
@@ -148,7 +148,7 @@ def _compile(command: Sequence[str], source: Path, timeout: int) -> CompilerLog:
     folder = source.parent
     words = [*command, "--show_operations", "--out_dir", str(folder), str(source)]
     try:
-        # Its own process group: it compiles in a child, which must end with it.
+        # A new session (and process group): it compiles in a child process, which must end with it.
         process = subprocess.Popen(
             words,
             cwd=folder,
@@ -182,5 +182,5 @@ def _heard(process: subprocess.Popen[bytes], timeout: int) -> str:
 
 
 def _logged_name(one: Verdict) -> str:
-    """How the log calls an operator: all custom ones alike."""
+    """The name of an operator in the log, where every custom operator is CUSTOM."""
     return "CUSTOM" if one.is_custom else one.op

@@ -1,4 +1,4 @@
-"""Reads what `edgetpu_compiler` writes, versions 2 to 16."""
+"""Parses the log of `edgetpu_compiler`, versions 2 to 16."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """So many operators of a kind, and what becomes of them, in the compiler's words."""
+    """A number of operators of one kind, and their status in the compiler's words."""
 
     op: str
     count: int
@@ -44,10 +44,10 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class CompilerLog:
-    """A log; figures of memory are bytes, None where the log does not say.
+    """A parsed log; memory is in bytes, None if the log does not state it.
 
-    `cached` and `streamed` are weights on the chip and off it, `left` what is free on the chip. `error` is
-    why there is no result.
+    `cached` and `streamed` are weights kept on the chip and streamed in, `left` the free memory on the chip.
+    `error` is the reason if there is no result.
     """
 
     version: str
@@ -60,7 +60,7 @@ class CompilerLog:
 
     @property
     def too_large(self) -> bool:
-        """Whether it failed because activations do not fit."""
+        """Whether it failed because activations do not fit into memory."""
         return self.error is not None and "large activation tensors" in self.error
 
     def to_row(self) -> dict[str, Any]:
@@ -77,10 +77,10 @@ class CompilerLog:
 
 
 def read_log(said: str, written: str = "", code: int = 0) -> CompilerLog:
-    """Reads a log.
+    """Parses a log.
 
     Args:
-        said: what the compiler printed, of which the last attempt counts.
+        said: the compiler's output; only its last attempt counts.
         written: the log file beside the result; older versions list the operators only there.
         code: the exit code.
     """

@@ -1,4 +1,4 @@
-"""Judges the operators of a .tflite by a table, and finds the partitions that run on the device."""
+"""Checks the operators of a .tflite against a table, and finds the partition that the device runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from export.preflight.tables import OpTable, Rule, table_of
 from export.preflight.verdicts import Memory, Preflight, Reason, Status, Verdict
 
 NOT_LISTED = "operator not supported"
-LIST = "list"  # every table has this source: the list of operators
+LIST = "list"  # every table has this source, the list of supported operators
 
 
 def check_for(flatbuffer: bytes, target: str) -> Preflight:
-    """Judges a .tflite for a target, "edgetpu" or "gpu".
+    """Checks a .tflite for a target, "edgetpu" or "gpu".
 
-    Raises EffkerasError for a corrupt file, and for a target that there is no table of.
+    Raises EffkerasError for a corrupt file, and for a target without a table.
     """
     table = table_of(target)
     graph = nodes(flatbuffer)
@@ -36,7 +36,7 @@ def check_for(flatbuffer: bytes, target: str) -> Preflight:
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """The broken rules of one operator."""
+    """The rules that one operator breaks: those that refuse it, and those that leave doubt."""
 
     refused: tuple[Reason, ...]
     doubtful: tuple[Reason, ...]
@@ -63,7 +63,7 @@ def _why(rule: Rule, node: Node) -> str | None:
 
 
 def _kept(pieces: Sequence[Partition], graph: Sequence[Node], which: str) -> frozenset[int]:
-    """Indices of the operators in the one partition that the device runs."""
+    """Indices of the operators in the single partition that the device runs."""
     taken = [piece for piece in pieces if piece.taken]
     if not taken:
         return frozenset()
@@ -101,7 +101,7 @@ def _macs(node: Node) -> int:
 
 
 def _weights(graph: Sequence[Node], kept: frozenset[int]) -> int:
-    """Bytes of the constants that the partition needs; what several operators share counts once."""
+    """Bytes of the constants in the partition; a constant that several operators share counts once."""
     sizes = {
         id(tensor.data) if tensor.data is not None else tensor.info.index: tensor.size
         for node in graph
@@ -120,21 +120,21 @@ def _damaged(node: Node) -> EffkerasError:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Operators, by index, that run one after the other in one place: on the device if `taken`."""
+    """Indices of operators that run together: on the device if `taken`, else off it."""
 
     taken: bool
     operators: frozenset[int]
 
 
 def partitions(graph: Sequence[Node], supported: Sequence[bool]) -> list[Partition]:
-    """Cuts a graph into pieces that are on the device or off it, in the order in which they run.
+    """Splits a graph into partitions on and off the device, in the order in which they run.
 
-    LiteRT's way (`PartitionGraphIntoIndependentNodeSubsets`): a piece takes in, in the order of execution,
-    every operator of its kind whose inputs are there; when none is left the next piece begins. So an
-    operator that nothing unsupported leads to is in the first piece, wherever it stands in the file.
+    It follows LiteRT's `PartitionGraphIntoIndependentNodeSubsets`: a partition collects, in the order of
+    execution, every operator of its kind (supported or not) whose inputs are ready. When none is left, the
+    next partition begins. So a supported operator that depends on no unsupported one is in the first
+    supported partition, wherever it is in the file.
 
-    A graph whose operators wait for each other in a circle ends where the circle begins: what is in it is in
-    no piece.
+    The operators of a cycle, and those that depend on it, are in no partition.
     """
     made_later = {tensor.info.index for node in graph for tensor in node.outputs}
     waiting = list(range(len(graph)))
@@ -145,7 +145,7 @@ def partitions(graph: Sequence[Node], supported: Sequence[bool]) -> list[Partiti
             break
         taken = supported[first]
         piece = []
-        for index in waiting:  # in the order of execution: an operator's inputs were made before it
+        for index in waiting:  # in the order of execution: an operator's inputs come before it
             if supported[index] == taken and _ready(graph[index], made_later):
                 piece.append(index)
                 made_later.difference_update(tensor.info.index for tensor in graph[index].outputs)

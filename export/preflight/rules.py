@@ -1,7 +1,7 @@
-"""The rules of the tables: each returns the reason why an operator breaks it, or None.
+"""The rules of the op tables: each returns the reason why an operator breaks it, or None.
 
-A rule is called with the operator and its limits of the table. It may assume nothing of the file: what an
-operator lacks raises IndexError, which `judgement` reports as damage.
+A rule is called with the operator and its limits from the table. Its docstring states the condition that the
+operator must meet. Files may be damaged: a missing tensor raises IndexError, which `judgement` reports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLAIN = ("NONE", "")
 
 
 def dtypes(node: Node, limits: Limits) -> str | None:
-    """`activations` and `constants` are in the number formats listed."""
+    """Activations and constants have one of the types in `activations` and `constants`."""
     for verb, tensors in (("takes", node.activations), ("gives", node.outputs)):
         for tensor in tensors:
             if tensor.info.dtype not in limits["activations"]:
@@ -31,7 +31,7 @@ def dtypes(node: Node, limits: Limits) -> str | None:
 
 
 def static(node: Node, limits: Limits) -> str | None:
-    """No side of a tensor is open."""
+    """No tensor has a dynamic dimension."""
     for tensor in (*node.given, *node.outputs):
         if not tensor.is_static:
             return f"the shape of {_short(tensor)} is open until it runs"
@@ -39,7 +39,7 @@ def static(node: Node, limits: Limits) -> str | None:
 
 
 def inner_dimensions(node: Node, limits: Limits) -> str | None:
-    """Of an activation's dimensions only the innermost `most` are larger than 1."""
+    """Only the innermost `most` dimensions of an activation are larger than 1."""
     for tensor in (*node.activations, *node.outputs):
         if any(side > 1 for side in tensor.shape[: -limits["most"]]):
             return f"{_shape(tensor)}: only the {limits['most']} innermost sides may be larger than 1"
@@ -55,7 +55,7 @@ def rank(node: Node, limits: Limits) -> str | None:
 
 
 def input_rank(node: Node, limits: Limits) -> str | None:
-    """The first input has one of so many dimensions (`any_of`)."""
+    """The first input's number of dimensions is one of `any_of`."""
     tensor = node.given[0]
     if len(tensor.shape) in limits["any_of"]:
         return None
@@ -63,19 +63,19 @@ def input_rank(node: Node, limits: Limits) -> str | None:
 
 
 def unsettled(node: Node, limits: Limits) -> str | None:
-    """Never kept: some of these operators map, some do not, and no document says which."""
+    """Always broken: some of these operators map, some do not, and no document says which."""
     return f"some {node.name} map and some do not, by no rule that is documented"
 
 
 def version(node: Node, limits: Limits) -> str | None:
-    """The operator's version is `most` at most."""
+    """The operator's version is at most `most`."""
     if node.version <= limits["most"]:
         return None
     return f"version {node.version} is too new: {limits['most']} is the last one known"
 
 
 def constant(node: Node, limits: Limits) -> str | None:
-    """The inputs at these `positions` are constants."""
+    """The inputs at `positions` are constants."""
     for position in limits["positions"]:
         tensor = node.inputs[position] if position < len(node.inputs) else None
         if tensor is not None and not tensor.info.is_constant:
@@ -92,34 +92,34 @@ def int32_constant(node: Node, limits: Limits) -> str | None:
 
 
 def inputs(node: Node, limits: Limits) -> str | None:
-    """There are as many inputs as `any_of` says."""
+    """The number of inputs is one of `any_of`."""
     return _counted(len(node.given), limits["any_of"], "inputs")
 
 
 def activations(node: Node, limits: Limits) -> str | None:
-    """There are as many inputs that are no constants as `any_of` says."""
+    """The number of inputs that are not constants is one of `any_of`."""
     return _counted(len(node.activations), limits["any_of"], "inputs that are no constants")
 
 
 def outputs(node: Node, limits: Limits) -> str | None:
-    """There are as many outputs as `any_of` says."""
+    """The number of outputs is one of `any_of`."""
     return _counted(len(node.outputs), limits["any_of"], "outputs")
 
 
 def no_fused_activation(node: Node, limits: Limits) -> str | None:
-    """No activation is part of the operator."""
+    """The operator has no fused activation function."""
     fused = node.fused_activation()
     return None if fused in _PLAIN else f"has a fused {fused}"
 
 
 def same_dilation(node: Node, limits: Limits) -> str | None:
-    """Dilation is the same in height and width."""
+    """The dilation is the same in height and width."""
     high, wide = (node.options.get(f"dilation{side}Factor", 1) for side in "HW")
     return None if high == wide else f"its dilation differs in height ({high}) and width ({wide})"
 
 
 def option(node: Node, limits: Limits) -> str | None:
-    """The schema's option `name` has the value `is`."""
+    """The operator's option `name` (of the schema) has the value `is`."""
     value = node.options.get(limits["name"], limits["is"])
     return None if value == limits["is"] else f"its option {limits['name']} is {value}"
 
@@ -133,28 +133,28 @@ def per_tensor(node: Node, limits: Limits) -> str | None:
 
 
 def flat_input(node: Node, limits: Limits) -> str | None:
-    """All sides of the first input but the last are 1."""
+    """All dimensions of the first input except the last are 1."""
     return _flat(node.given[0], "input")
 
 
 def flat_output(node: Node, limits: Limits) -> str | None:
-    """All sides of the output but the last are 1."""
+    """All dimensions of the output except the last are 1."""
     return _flat(node.outputs[0], "output")
 
 
 def flat_constant(node: Node, limits: Limits) -> str | None:
-    """All sides of the constant at `position` but the last are 1."""
+    """All dimensions of the constant at `position` except the last are 1."""
     return _flat(_present(node, limits["position"]), "constant")
 
 
 def elements(node: Node, limits: Limits) -> str | None:
-    """The first input has `most` elements at most."""
+    """The first input has at most `most` elements."""
     count = math.prod(node.given[0].shape)
     return None if count <= limits["most"] else f"{count:,} elements, more than {limits['most']:,}"
 
 
 def traffic(node: Node, limits: Limits) -> str | None:
-    """The activations that it takes and gives have `most` bytes at most, all together."""
+    """The operator's input and output activations have at most `most` bytes in total."""
     distinct = {tensor.info.index: tensor.size for tensor in (*node.activations, *node.outputs)}
     total = sum(distinct.values())
     if total <= limits["most"]:
@@ -163,7 +163,7 @@ def traffic(node: Node, limits: Limits) -> str | None:
 
 
 def zero_constant(node: Node, limits: Limits) -> str | None:
-    """A constant input is the only other input, and zero."""
+    """If an input is a constant, there are two inputs and the constant is all zero."""
     if not node.constants:
         return None
     if len(node.given) != 2:
@@ -172,13 +172,13 @@ def zero_constant(node: Node, limits: Limits) -> str | None:
 
 
 def not_batch(node: Node, limits: Limits) -> str | None:
-    """None of the axes (constant at `position`, or option `name`) is the batch of a 4-D tensor."""
+    """No axis (constant at `position`, or option `name`) is the batch of a tensor of rank 4 or more."""
     is_batched = _dimensions(node) >= 4
     return "works along the batch dimension" if is_batched and 0 in _axes(node, limits) else None
 
 
 def depth_multiple(node: Node, limits: Limits) -> str | None:
-    """If the depth is among the axes at `position`, it is a multiple of `of`."""
+    """If the last dimension is among the axes at `position`, its size is a multiple of `of`."""
     shape = node.given[0].shape
     last = len(shape) - 1
     if last not in _axes(node, limits) or shape[last] % limits["of"] == 0:
@@ -187,7 +187,7 @@ def depth_multiple(node: Node, limits: Limits) -> str | None:
 
 
 def positions(node: Node, limits: Limits) -> str | None:
-    """It reduces `most` positions at most: the product of the sides at the axes."""
+    """It reduces at most `most` positions: the product of the dimensions at the axes."""
     shape = node.given[0].shape
     count = math.prod(shape[axis] for axis in _axes(node, limits) if axis < len(shape))
     if count <= limits["most"]:
@@ -196,25 +196,25 @@ def positions(node: Node, limits: Limits) -> str | None:
 
 
 def unpadded_batch(node: Node, limits: Limits) -> str | None:
-    """Nothing is padded along the batch."""
+    """The batch dimension is not padded."""
     return "pads the batch dimension" if _present(node, 1).integers()[:2].any() else None
 
 
 def unit_strides(node: Node, limits: Limits) -> str | None:
-    """All strides, the last input, are 1."""
+    """All strides (input 3) are 1."""
     strides = _present(node, 3).integers()
     return None if (strides == 1).all() else f"its strides are {strides.tolist()}, not all 1"
 
 
 def leading_ones(node: Node, limits: Limits) -> str | None:
-    """Only sides of 1 before all others are squeezed, so that nothing moves."""
+    """Only leading dimensions of size 1 are removed, so that no data moves."""
     source, result = (list(tensor.shape) for tensor in (node.given[0], node.outputs[0]))
     moved = source[len(source) - len(result) :] != result or math.prod(source) != math.prod(result)
     return f"{_shape(node.given[0])} has sides of 1 behind larger ones" if moved else None
 
 
 def broadcast(node: Node, limits: Limits) -> str | None:
-    """The shapes of two inputs with more than one dimension each are aligned, or one is repeated."""
+    """Two inputs of rank above 1 have the same rank, or one broadcasts to the other."""
     first, second = (tensor.shape for tensor in node.given[:2])
     if len(first) == len(second) or min(len(first), len(second)) <= 1:
         return None
@@ -225,7 +225,7 @@ def broadcast(node: Node, limits: Limits) -> str | None:
 
 
 def plain_broadcast(node: Node, limits: Limits) -> str | None:
-    """An input of fewer dimensions, but more than one, has the shapes that all delegates repeat."""
+    """An input with fewer dimensions, but more than one, has a shape that all delegates can broadcast."""
     first, second = sorted((tensor.shape for tensor in node.given[:2]), key=len)
     if len(first) <= 1 or len(first) == len(second):
         return None
@@ -236,7 +236,7 @@ def plain_broadcast(node: Node, limits: Limits) -> str | None:
 
 
 def no_outer_product(node: Node, limits: Limits) -> str | None:
-    """One input is at least as large as the other in all dimensions."""
+    """Of two inputs of equal rank, one is at least as large as the other in every dimension."""
     first, second = (tensor.shape for tensor in node.given[:2])
     if len(first) != len(second):
         return None
@@ -247,7 +247,7 @@ def no_outer_product(node: Node, limits: Limits) -> str | None:
 
 
 def depthwise_shapes(node: Node, limits: Limits) -> str | None:
-    """Shapes of a depthwise convolution, of one filter per channel unless there is one channel only."""
+    """Consistent 4-D shapes of a depthwise convolution; one filter per channel, unless one input channel."""
     source, kernel, result = node.given[0], node.given[1], node.outputs[0]
     if {len(tensor.shape) for tensor in (source, kernel, result)} != {4}:
         return "has tensors that are not 4-D"
@@ -259,7 +259,7 @@ def depthwise_shapes(node: Node, limits: Limits) -> str | None:
 
 
 def same_rank_kept(node: Node, limits: Limits) -> str | None:
-    """With keep_num_dims, input and output have equally many dimensions."""
+    """With keep_num_dims, input and output have the same number of dimensions."""
     ranks = {len(node.given[0].shape), len(node.outputs[0].shape)}
     if not node.options.get("keepNumDims") or len(ranks) == 1:
         return None
@@ -267,18 +267,18 @@ def same_rank_kept(node: Node, limits: Limits) -> str | None:
 
 
 def computed_input(node: Node, limits: Limits) -> str | None:
-    """The first input is no constant."""
+    """The first input is not a constant."""
     return "its first input is a constant" if node.given[0].info.is_constant else None
 
 
 def padding_shape(node: Node, limits: Limits) -> str | None:
-    """The paddings are 3 x 2 or 4 x 2 numbers."""
+    """The shape of the paddings is 3 x 2 or 4 x 2."""
     shape = _present(node, 1).shape
     return None if shape in ((3, 2), (4, 2)) else f"its paddings are {_text(shape)}, not 3 x 2 or 4 x 2"
 
 
 def one_corner_rule(node: Node, limits: Limits) -> str | None:
-    """Not both: aligned corners and half-pixel centres."""
+    """The options align_corners and half_pixel_centers are not both set."""
     both = node.options.get("alignCorners") and node.options.get("halfPixelCenters")
     return "has aligned corners and half-pixel centres" if both else None
 
@@ -327,13 +327,13 @@ RULES: Mapping[str, Check] = {
 
 
 def _axes(node: Node, limits: Limits) -> set[int]:
-    """Axes of the first activation, from 0: of the option `name`, or the constant at `position`."""
+    """Non-negative axes of the first activation, from the option `name` or the constant at `position`."""
     axes = [node.options.get(limits["name"], 0)] if "name" in limits else _constant_axes(node, limits)
     return {axis + _dimensions(node) if axis < 0 else axis for axis in axes}
 
 
 def _dimensions(node: Node) -> int:
-    """What axes count: the dimensions of the activation, or of what PACK makes of several."""
+    """The number of dimensions that axes refer to: the activation's, or those of PACK's output."""
     return len(node.activations[0].shape) + (1 if node.name == "PACK" else 0)
 
 

@@ -1,4 +1,4 @@
-"""The op tables: which operators a device takes, by which rules, and who says so."""
+"""The op tables: the operators that a device supports, their rules, and the sources of these."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FOLDER = Path(__file__).parent
 class Rule:
     """One condition of a table.
 
-    `name` is a function of `rules.py`, `limits` what it is called with, `source` a key of the table's
-    sources, `helps` what to do when it is broken. What breaks a rule with `doubt` may map all the same.
+    `name` is that of a function in `rules.py`, `limits` its arguments, `source` a key of the table's sources,
+    and `helps` the advice when the rule is broken. An operator that breaks a rule with `doubt` may still map.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a rule comes from."""
+    """The document that a rule comes from."""
 
     title: str
     url: str
@@ -41,10 +41,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a table describes.
+    """The device that a table describes.
 
-    `partition` says which of several pieces of a graph the device runs: the "first" or the "largest".
-    `weights` are the bytes that stay on the chip, 0 where that is no matter; `advice` is what to do about
+    `partition` says which of several partitions the device runs: the "first" or the "largest". `weights` is
+    the on-chip memory for weights in bytes, 0 where this does not apply. `advice` tells what to do about
     operators that are not in the table.
     """
 
@@ -57,7 +57,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class OpTable:
-    """A device's table: rules for all operators, and for each that it knows."""
+    """A device's table: the rules for all operators, and those for each supported operator."""
 
     device: Device
     sources: Mapping[str, Source]
@@ -67,14 +67,14 @@ class OpTable:
 
 @functools.cache
 def table_of(target: str) -> OpTable:
-    """The table of a target. Raises EffkerasError for a target that there is no table of."""
+    """The table of a target. Raises EffkerasError for a target without a table."""
     if target not in TARGETS:
         raise EffkerasError(f"there is no pre-flight for {target!r}; {did_you_mean(target, TARGETS)}")
     return read_table(_FOLDER / f"{target}.toml")
 
 
 def read_table(path: Path) -> OpTable:
-    """A table from its file. Raises EffkerasError for unknown rules and sources."""
+    """Reads a table from its file. Raises EffkerasError for unknown rules and sources."""
     plain = read_toml(path)
     where = path.name
     sources = {key: to_record(Source, one, f"{where}: {key}") for key, one in plain["sources"].items()}

@@ -1,4 +1,4 @@
-"""What a pre-flight finds: a verdict on each operator, and the file as a device runs it."""
+"""The result of a pre-flight: a verdict on each operator, and the shares that a device runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Status = Literal["maps", "may not map", "does not map", "after the partition"]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why an operator does not map, or may not.
+    """The reason why an operator does not map, or may not map.
 
-    `source` is the key of who says so in the table's sources, `helps` what to do about it.
+    `source` is a key of the table's sources; `helps` is advice on what to do.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Verdict:
 
     @property
     def on_device(self) -> bool:
-        """Whether the device runs it, as far as the table knows."""
+        """Whether the device runs it; operators that may not map count as mapped."""
         return self.status in ("maps", "may not map")
 
     @property
@@ -51,19 +51,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Weights of the partition, in bytes: how many stay on the chip, how many stream in at every run."""
+    """Bytes of the partition's weights and of on-chip memory for them; the rest streams in at every run."""
 
     weights: int
     capacity: int
 
     @property
     def cached(self) -> int:
-        """Bytes on the chip."""
+        """Bytes that stay on the chip."""
         return min(self.weights, self.capacity)
 
     @property
     def streamed(self) -> int:
-        """Bytes that are sent for every image."""
+        """Bytes that stream in at every run."""
         return self.weights - self.cached
 
 
@@ -71,8 +71,8 @@ class Memory:
 class Preflight:
     """The pre-flight of a file for one device.
 
-    `verdicts` are in the order of execution; `pieces` counts the partitions that the device could run one
-    by one; `memory` is None where weights need not fit.
+    `verdicts` are in the order of execution. `pieces` is the number of partitions that the device could run.
+    `memory` is None where on-chip memory does not apply.
     """
 
     target: str
@@ -88,29 +88,29 @@ class Preflight:
 
     @property
     def doubts(self) -> tuple[Verdict, ...]:
-        """Operators that the device may refuse for reasons that nobody documents."""
+        """Operators that the device may refuse, by an undocumented rule."""
         return tuple(one for one in self.verdicts if one.status == "may not map")
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What to do about the operators that do not map."""
+        """Advice on the operators that do not map."""
         refused = (reason for one in self.verdicts for reason in one.reasons if one.status == "does not map")
         return tuple(dict.fromkeys(reason.helps for reason in refused if reason.helps))
 
     @property
     def op_share(self) -> float:
-        """The part of the operators that the device runs, 0..1."""
+        """The share of the operators that the device runs, 0..1."""
         return sum(one.on_device for one in self.verdicts) / max(len(self.verdicts), 1)
 
     @property
     def mac_share(self) -> float:
-        """The part of the multiply-adds that the device runs, 0..1."""
+        """The share of the multiply-adds that the device runs, 0..1."""
         total = sum(one.macs for one in self.verdicts)
         return sum(one.macs for one in self.verdicts if one.on_device) / max(total, 1)
 
     @property
     def end(self) -> Verdict | None:
-        """The first operator that the device does not take; None when it takes all."""
+        """The first operator that does not map; None when all do."""
         return next((one for one in self.verdicts if one.status == "does not map"), None)
 
     def summary(self) -> str:
