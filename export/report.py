@@ -1,4 +1,4 @@
-"""`python -m export.report RUN...`: accuracy against size and latency, as Markdown, images and a page."""
+"""`python -m export.report RUN...`: accuracy against size and latency, as Markdown, HTML and PNG charts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
 
     Args:
         runs: run folders; charts show them together.
-        out: the folder to write to; by default `report` in the first run.
-        samples: at most so many of each run's drawn images (RUN/samples/*.png) are shown.
+        out: the folder to write to (default: `report` in the first run).
+        samples: the maximum number of drawn images to show of each run (RUN/samples/*.png).
 
     Raises:
-        EffkerasError: no run, a folder that is no run or holds no results, runs judged by different
+        EffkerasError: no run is given, a folder is no run folder or has no results, the runs have different
             metrics, or matplotlib or jinja2 is missing.
     """
     from export.reporting.content import page_of

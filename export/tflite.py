@@ -1,8 +1,8 @@
-"""`python -m export.tflite MODEL --recipe R --for CONSUMER`: makes a .tflite and says what it costs.
+"""`python -m export.tflite MODEL --recipe R --for CONSUMER`: exports a .tflite and reports its accuracy.
 
-Accuracy is measured with the same code on the model and on the artifact: what is decided is decided on the
-split val, what is reported is measured on test. A file that loses more than `--max-drop`, that lost most of
-the metric, that its consumer cannot run or that does not compute what the model computes is not written.
+The same code measures the accuracy of the model and of the artifact: on the split val for decisions, on test
+for the report. A file is refused if its drop exceeds `--max-drop`, if it lost most of the metric, if its
+consumer cannot run it, or if its outputs do not agree with the model's.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
     from quantize.splits import Splits
 
 SAMPLES = 128
-SEARCHED_ON = 500  # images of val that choose layers for mixed precision
+SEARCHED_ON = 500  # images of val for choosing layers in mixed precision
 IO_TYPES = ("float32", "uint8", "int8")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What to make and how to check it.
+    """Options for making and checking an artifact.
 
-    `consumer` is who the file is for; `io` and `nms` are the consumer's own where they are None.
-    `data` is a folder of labelled images: ranges are measured on its split "train", what is decided is
-    decided on "val" (else the split that is reported), accuracy is reported on `split` (default: "test", else
-    "val"), on the first `limit` images of each. `max_drop` is in units of the metric: 0.01 is one point of
-    AP, of mIoU or of top-1. `ptq` says how ranges are found and by which tool. `compare_layers` also measures
-    the error of every layer. With `force`, an artifact that lost most of the metric is written all the same.
+    `consumer` is the program that the file is for; None in `io` and `nms` means the consumer's default.
+    `data` is a folder of labelled images. Its split "train" calibrates, "val" (else the reported split) is
+    for decisions, and accuracy is reported on `split` (default: "test", else "val"). `limit` restricts both
+    measurements to the first images. `max_drop` is in units of the metric: 0.01 is one point of AP, mIoU or
+    top-1. `ptq` selects the quantizer and how it finds ranges. `compare_layers` also measures the error of
+    every layer. With `force`, an artifact that lost most of the metric is written nevertheless.
     """
 
     recipe: str = "int8"
@@ -84,25 +84,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
-    """Makes an artifact, measures it, and writes it unless it loses too much or a look at it finds problems.
+    """Makes and measures an artifact, and writes it unless its drop is too large or a check finds problems.
 
-    What it loses is counted from the model that is given, before any step of the recipe. Beside the file
-    goes a .json with the recipe and the report. When `source` is a run folder, the report is added to its
+    The drop is relative to the given model, before any step of the recipe. A .json with the recipe and the
+    report is written beside the file. If `source` is a run folder, the report is appended to its
     results.jsonl.
 
     Args:
         source: a run folder, a .keras file, a zoo name or a TOML file.
-        options: what to make and how to check it.
+        options: how to make and check the artifact.
 
     Returns:
-        The report; `passed` is False when nothing was written: more than `max_drop` was lost, or most of the
-        metric (`ruined`), or for the reasons in `problems`.
+        The report; `passed` is False when nothing was written: the drop exceeds `max_drop`, most of the
+        metric is lost (`ruined`), or for the reasons in `problems`.
 
     Raises:
-        EffkerasError: bad options, an artifact that the consumer does not take, no such model, or images
+        EffkerasError: bad options, an artifact that the consumer does not take, a missing model, or images
             that are missing or do not fit the model.
     """
-    with quiet():  # what checks options loads TensorFlow
+    with quiet():  # checking options loads TensorFlow
         target = _check(options)
     _check_data(options)
     model = open_model(str(source), options.weights)
@@ -121,7 +121,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
 
 
 def _check(options: ExportOptions) -> Target:
-    """What the artifact is made for; an error for options that cannot work."""
+    """The target of the artifact. Raises EffkerasError for options that cannot work."""
     from quantize.post_training.options import check
 
     target = target_for(options.consumer, recipes.find(options.recipe).format, options.io, options.nms)
@@ -134,7 +134,7 @@ def _check(options: ExportOptions) -> Target:
 
 
 def _check_data(options: ExportOptions) -> None:
-    """Raises EffkerasError, before the model is loaded, for data that are not there and a need for them."""
+    """Raises EffkerasError, before the model is loaded, if data are missing that are given or needed."""
     from effkeras.data.splits import check_exists
 
     recipe = recipes.find(options.recipe)
@@ -230,7 +230,7 @@ def _report(made: Made, file: Path, options: ExportOptions) -> ExportReport:
 
 
 def _target(made: Made) -> Target:
-    """What the artifact was made for."""
+    """The target of the made artifact."""
     from effkeras.layers.normalize import spec_of
     from export.consumers.finishing import Finish
 
@@ -240,14 +240,14 @@ def _target(made: Made) -> Target:
 
 
 def _nms_remedy(made: Made, target: Target) -> tuple[str, ...]:
-    """The model is measured with its own NMS, which that of the artifact may fall short of."""
+    """A remedy for a drop due to "postprocess" NMS: the model is measured with its own, better NMS."""
     if target.nms != "postprocess" or not made.best.beyond(made.job.budget):
         return ()
     return ("left to try: --nms soft, which suppresses boxes as the model itself is measured",)
 
 
 def _layer_errors(made: Made) -> tuple[LayerError, ...]:
-    """The errors of the network's operators, the largest first; none of what a step has quantized itself."""
+    """The errors of the network's operators, largest first; empty if a recipe step quantized the network."""
     from effkeras.support.console import track
     from quantize.post_training.activations import layer_errors
     from quantize.post_training.calibration import Reiterable
@@ -264,7 +264,7 @@ def _layer_errors(made: Made) -> tuple[LayerError, ...]:
 
 
 def _written(made: Made, report: ExportReport) -> ExportReport:
-    """Writes the artifact unless a look at the file finds problems; the report with what was found."""
+    """Writes the artifact unless the check of the file finds problems; the report with the findings."""
     from quantize.driver import write
 
     def record(checked: Checked) -> dict[str, Any]:
@@ -287,14 +287,14 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _beyond(report: ExportReport, options: ExportOptions) -> tuple[str, ...]:
-    """Why the artifact is beyond the budget, if it is."""
+    """The message that the drop exceeds the budget, if it does."""
     lost = report.validated
     over = "" if lost is None else beyond_budget(lost.split, lost.worst_drop, options.max_drop)
     return (over,) if over else ()
 
 
 def _epilog() -> str:
-    """What recipes are made of, and who files are made for."""
+    """Help on the parts of recipes, the consumers, and the kinds of NMS."""
     who = [explained(name, one.summary) for name, one in CONSUMERS.entries().items()]
     nms = [explained(name, meaning) for name, meaning in NMS.items()]
     return "\n".join([recipe_help(), "consumers (--for):", *who, "suppression (--nms):", *nms])

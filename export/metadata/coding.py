@@ -217,6 +217,6 @@ def _number(names: Any, name: str) -> int:
 
 
 def _name(names: Any, number: int) -> Any:
-    """The schema's name for a number; unknown numbers (newer schemas) give the first name, often UNKNOWN."""
+    """The schema's name for a number; numbers of newer schemas give the first, UNKNOWN if there is one."""
     known = typing.get_args(names)
     return known[number] if 0 <= number < len(known) else known[0]

@@ -1,1 +1,1 @@
-"""What `export.report` is made of: rows to records, records to sentences, tables, charts and pages."""
+"""The parts of `export.report`: reads rows into records; makes text, tables, charts and pages of them."""

@@ -1,8 +1,8 @@
-"""Names beside points, placed so that they cover neither each other nor the points.
+"""Places labels beside the points of a chart so that they overlap neither each other nor the points.
 
 adjustText 1.4.0 with its defaults was tried on one crowded chart (24 points of 3 runs, int8 variants close
-together) and not adopted: it wrote names of the middle run over each other, where this joins near points
-into one name. On that chart this module moves some names over the axis' numbers, which adjustText did not.
+together) and not adopted: labels of the middle run overlapped, where this module merges the labels of near
+points. On that chart this module moves some labels over the axis' numbers, which adjustText did not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.text import Annotation
 
-_TOGETHER = 10.0  # points (1/72 inch): what lies closer shares one name
+_TOGETHER = 10.0  # points (1/72 inch): closer marks share one label
 _STEPS = 60
 _LINE = 1.5  # half of a line's width, with its margin
 _CLEARANCE = 5.0  # radius of a point's marker, with its margin
@@ -24,7 +24,7 @@ _CLEARANCE = 5.0  # radius of a point's marker, with its margin
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point in data coordinates and what to write beside it."""
+    """A point in data coordinates and its label."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line that no text should cover, from one point to another in data coordinates."""
+    """A line that no label should cover, from one point to another in data coordinates."""
 
     start: tuple[float, float]
     end: tuple[float, float]
@@ -54,7 +54,7 @@ class _Box:
         return (self.right - self.left) * (self.top - self.bottom)
 
     def shared(self, other: _Box) -> float:
-        """The area of both."""
+        """The area of the intersection."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0) * max(height, 0)
@@ -62,7 +62,7 @@ class _Box:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a name goes: its offset from the point in 1/72 inch, and how it is aligned there."""
+    """The position of a label: its offset from the point in 1/72 inch, and its alignment."""
 
     right: float
     up: float
@@ -87,7 +87,7 @@ def _places() -> Iterator[_Place]:
 
 
 def label(axes: Axes, marks: Sequence[Mark], lines: Sequence[Line], renderer: RendererAgg) -> None:
-    """Writes every mark's text at the nearest free place; marks at one spot share one text."""
+    """Writes every mark's label at the nearest free position; marks close together share one label."""
     taken = _boxes(axes, [(mark.x, mark.y) for mark in marks], _CLEARANCE)
     for line in lines:
         taken += _boxes(axes, _along(line), _LINE)
@@ -103,7 +103,7 @@ def _write(axes: Axes, group: Sequence[Mark], taken: Sequence[_Box], renderer: R
     for place in _places():
         note = _annotate(axes, group[-1], text, place)
         note.update_positions(renderer)
-        box = _Box(*Text.get_window_extent(note, renderer).extents)  # the note's own counts its line in
+        box = _Box(*Text.get_window_extent(note, renderer).extents)  # Annotation's extent includes its line
         tried.append((_overlap(axes, box, taken), note, box))
         if tried[-1][0] == 0:
             break
@@ -132,13 +132,13 @@ def _annotate(axes: Axes, mark: Mark, text: str, place: _Place) -> Annotation:
 
 
 def _overlap(axes: Axes, box: _Box, taken: Sequence[_Box]) -> float:
-    """The area, in pixels, that a text would cover of others, or have outside its axes."""
+    """The area of a label, in pixels, that would overlap others or lie outside the axes."""
     outside = box.area - box.shared(_Box(*axes.bbox.extents))
     return outside + sum(box.shared(other) for other in taken)
 
 
 def _groups(axes: Axes, marks: Sequence[Mark]) -> list[list[Mark]]:
-    """Marks of one colour that lie at the same spot, together."""
+    """Groups of marks of one colour that lie close together."""
     groups: list[list[Mark]] = []
     for mark in sorted(marks, key=lambda one: (one.colour, one.x)):
         near = next((group for group in groups if _distance(axes, group[-1], mark) < _TOGETHER), None)
@@ -155,7 +155,7 @@ def _distance(axes: Axes, one: Mark, other: Mark) -> float:
 
 
 def _along(line: Line) -> list[tuple[float, float]]:
-    """Points so close together that no text fits between them."""
+    """Points along a line, too close together for a label to fit between them."""
     (x0, y0), (x1, y1) = line.start, line.end
     shares = [step / _STEPS for step in range(_STEPS + 1)]
     return [(x0 + (x1 - x0) * share, y0 + (y1 - y0) * share) for share in shares]

@@ -1,4 +1,4 @@
-"""Images of measurements: accuracy against a cost, and the course of a training."""
+"""Draws charts as PNG: accuracy against size or latency, and training curves."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _DASHES = (0, (4, 3))
-_LOG_FROM = 12.0  # a linear axis serves up to this ratio of largest to smallest
+_LOG_FROM = 12.0  # the axis is linear up to this ratio of largest to smallest cost
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measured artifact: what it costs (with its spread, if known) and how accurate it is."""
+    """One measured artifact: its cost (with its spread, if known) and its accuracy."""
 
     label: str
     cost: float
@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The artifacts of one run, and the accuracy of the float model that they come from."""
+    """The artifacts of one run, and the accuracy of the Keras float model (`reference`)."""
 
     name: str
     points: tuple[Point, ...]
@@ -50,7 +50,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes; `unit` is what stands behind the numbers of the cost axis."""
+    """One pair of axes; `cost` and `unit` label the cost axis."""
 
     title: str
     cost: str
@@ -60,7 +60,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A figure by epoch, for one run."""
+    """A value by epoch, for one run."""
 
     name: str
     epochs: tuple[int, ...]
@@ -68,9 +68,9 @@ class Curve:
 
 
 def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> bytes:
-    """A PNG with one panel above the other: `accuracy` against each panel's cost.
+    """A PNG with the panels in one column: `accuracy` against each panel's cost.
 
-    Points that no other of their series beats in both are filled and joined by a line.
+    The Pareto-optimal points of a series are filled and joined by a line.
     """
     canvas = new_canvas(3.1 * len(panels) + 0.7, theme)
     grid = canvas.figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -90,9 +90,9 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
 
 
 def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme: Theme = LIGHT) -> bytes:
-    """A PNG with the runs' validated accuracy, called `name`, above their loss, by epoch.
+    """A PNG with the runs' validation accuracy, labelled `name`, above their loss, by epoch.
 
-    Curves at the same position belong to one run; empty ones stand for what was not measured.
+    Curves at the same position belong to one run; a curve without measurements is empty.
     """
     shown = [
         (title, curves) for title, curves in ((name, accuracy), ("loss", loss)) if any(map(_known, curves))
@@ -133,7 +133,7 @@ def _draw(axes: Axes, series: Series, colour: str, theme: Theme) -> None:
 
 
 def _settle(canvas: FigureCanvasAgg) -> None:
-    """Fixes the layout, so that names can be placed by pixels."""
+    """Fixes the layout, so that labels can be placed in pixels."""
     engine = canvas.figure.get_layout_engine()
     if engine is not None:
         with any_script():
@@ -166,7 +166,7 @@ def _scale(axes: Axes, panels: Sequence[Panel]) -> None:
     levels = [point.accuracy for point in points]
     levels += [series.reference for series in every if series.reference is not None]
     low, high = min(levels), max(levels)
-    room = max((high - low) * 0.25, 0.01)  # differences far below a hundredth are not blown up
+    room = max((high - low) * 0.25, 0.01)  # do not magnify differences far below 0.01
     axes.set_ylim(low - room, high + room)
     if min(costs) > 0 and max(costs) / min(costs) > _LOG_FROM:
         _logarithmic(axes, min(costs), max(costs))

@@ -1,4 +1,4 @@
-"""What a report says: its sentences, and which figures stand where."""
+"""The content of a report: its texts, and the order of its sections, tables and charts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LIMITS = (
 def page_of(runs: Sequence[RunData]) -> Page:
     """The content of a report on runs.
 
-    Raises EffkerasError when the runs are judged by different metrics.
+    Raises EffkerasError when the runs have different metrics.
     """
     _check_metrics(runs)
     setups = _setups(runs)
@@ -127,7 +127,7 @@ def _images(run: RunData) -> str:
 
 
 def _setups(runs: Sequence[RunData]) -> list[Environment]:
-    """Every environment that something was measured in, once."""
+    """Every environment of a measurement, without duplicates."""
     found: dict[Environment, None] = {}
     for run in runs:
         for one in _all(run):

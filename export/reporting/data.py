@@ -1,4 +1,4 @@
-"""Reads what a run folder's results.jsonl says of its artifacts into records."""
+"""Reads the results.jsonl of a run folder into records of its artifacts and training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ XNNPACK, PLAIN = "XNNPACK", "plain"
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Versions of the tools and the machine that a measurement was made with."""
+    """The tool versions and the machine of a measurement."""
 
     python: str
     versions: tuple[tuple[str, str], ...]
@@ -36,7 +36,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Metrics in 0..1, and on how many images of which split of the data."""
+    """Metrics in 0..1, with the split and the number of images that they were measured on."""
 
     metrics: Mapping[str, float]
     split: str
@@ -44,13 +44,13 @@ class Accuracy:
 
     @property
     def measured_on(self) -> tuple[str, int]:
-        """Two accuracies compare only when this is the same."""
+        """Split and number of images; only accuracies with equal values are comparable."""
         return self.split, self.images
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Setting:
-    """What ran an artifact; `phone` is which one in words, "" where it ran on this machine."""
+    """The kernels, threads and device that ran an artifact; `phone` is "" for this machine."""
 
     kernels: str
     threads: int
@@ -58,15 +58,15 @@ class Setting:
 
     @property
     def is_delegate(self) -> bool:
-        """Whether it is anything but LiteRT's own kernels on the processor of this machine."""
+        """Whether it is anything but LiteRT's own kernels (XNNPACK or plain) on this machine's CPU."""
         return bool(self.phone) or self.kernels not in (XNNPACK, PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A latency and what it was measured with.
+    """A latency and the setting and environment of its measurement.
 
-    `tool` is the version of the measuring tool where that is no package of this machine, "" otherwise.
+    `tool` is the version of benchmark_model for a measurement on a phone, "" otherwise.
     """
 
     setting: Setting
@@ -77,9 +77,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One file and what was measured of it; None and () where nothing was.
+    """One file and its measurements; missing ones are None or ().
 
-    `rejected` is the drop for which the newest export was not written, when that is how it ended.
+    `rejected` is the drop of the newest export if that export was refused, else None.
     """
 
     file: str
@@ -95,20 +95,20 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """What to call it in tables and charts."""
+        """The name in tables and charts."""
         if self.file == KERAS:
             return "Keras float model"
         stem = self.file.removesuffix(".tflite")
         return stem if stem.startswith(self.recipe) else f"{stem} ({self.recipe})"
 
     def latency(self, setting: Setting) -> Latency | None:
-        """The latency under a setting, if it was measured."""
+        """The latency under a setting; None if it was not measured."""
         return next((one.latency for one in self.measured if one.setting == setting), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch of training ended with."""
+    """Loss and metrics at the end of a training epoch."""
 
     number: int
     loss: float | None
@@ -117,7 +117,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """A run folder: its model, the Keras model's figures, its artifacts, its training."""
+    """A run folder: its definition, the measured Keras model and artifacts, epochs and drawn samples."""
 
     folder: Path
     spec: ModelSpec
@@ -128,24 +128,24 @@ class RunData:
 
     @property
     def metric(self) -> str:
-        """The metric that the model is judged by."""
+        """The main metric of the model."""
         return headline(self.spec)
 
     @property
     def name(self) -> str:
-        """What to call the run."""
+        """The name of the run: that of its folder."""
         return self.folder.resolve().name
 
     def score(self, artifact: Artifact) -> float | None:
-        """An artifact's value of that metric, if it was measured."""
+        """An artifact's value of `metric`; None if it was not measured."""
         return artifact.accuracy.metrics.get(self.metric) if artifact.accuracy else None
 
     def best_by_size(self) -> frozenset[str]:
-        """Files that no other artifact of the run beats in both accuracy and size."""
+        """The Pareto-optimal files of the run in accuracy and size."""
         return self._best({one.file: one.size for one in self.artifacts})
 
     def best_by_latency(self, setting: Setting) -> frozenset[str]:
-        """Files that no other artifact of the run beats in both accuracy and median latency."""
+        """The Pareto-optimal files of the run in accuracy and median latency."""
         found = {one.file: one.latency(setting) for one in self.artifacts}
         return self._best({file: one.median_ms if one else None for file, one in found.items()})
 
@@ -159,15 +159,15 @@ class RunData:
 
 
 def _is_beaten(own: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
-    """Whether another costs no more, scores no less, and is better in one of the two."""
+    """Whether another point costs no more, scores no less, and is better in at least one of the two."""
     return any(cost <= own[0] and score >= own[1] and (cost, score) != own for cost, score in others)
 
 
 def read_run(folder: Path, samples: int) -> RunData:
     """Reads a run folder, with up to `samples` of its drawn images.
 
-    Of several rows for the same artifact and setting the newest counts. A usual recipe without an
-    artifact appears as one of which nothing is known.
+    The newest row for an artifact and setting counts. A recipe of `USUAL` without an artifact appears as an
+    artifact without measurements.
 
     Raises EffkerasError when it is no run folder, or its results are missing or broken.
     """
@@ -192,7 +192,7 @@ def read_run(folder: Path, samples: int) -> RunData:
 
 
 def _rows(file: Path) -> list[CheckedRow]:
-    """The rows of a file. Raises EffkerasError when it is missing, empty, or not one JSON table a line."""
+    """The rows of a file. Raises EffkerasError if it is missing, empty, or not one JSON object a line."""
     if not file.is_file():
         raise EffkerasError(
             f"{file.parent} has no results yet; `effkeras eval {file.parent} --data DIR` makes some"
@@ -204,9 +204,9 @@ def _rows(file: Path) -> list[CheckedRow]:
 
 
 def _artifacts(rows: Iterable[CheckedRow]) -> list[Artifact]:
-    """Every artifact, row after row laid over what earlier rows said of it."""
+    """Every artifact; later rows update the values of earlier ones."""
     readers = {"export": _exported, "savedmodel": _saved, "eval": _evaluated, "latency": _timed}
-    readers["delegate-latency"] = _timed  # as delegates' rows were once called
+    readers["delegate-latency"] = _timed  # the former name of rows of delegates
     known: dict[str, Artifact] = {}
     for row in rows:
         if row.kind not in readers:
@@ -218,13 +218,13 @@ def _artifacts(rows: Iterable[CheckedRow]) -> list[Artifact]:
 
 
 def _recipe_in(file: str) -> str:
-    """The recipe in an artifact's default name, for one whose export left no row."""
+    """The recipe in an artifact's default file name, for artifacts without an export row."""
     stem = file.removesuffix(".tflite")
     return next((recipe for recipe in names() if stem == recipe or stem.startswith(f"{recipe}-")), "")
 
 
 def _exported(before: Artifact, row: CheckedRow) -> Artifact:
-    """A new file: what was measured of the one that it replaces says nothing about it."""
+    """A new artifact without the measurements of the file that it replaces; a refused export keeps these."""
     if row.values.get("passed") is False:
         decided = "validated_drop" if row.has("validated_drop") else "drop"
         return replace(before, recipe=row.text("recipe"), rejected=row.number_or_none(decided))
@@ -240,7 +240,7 @@ def _exported(before: Artifact, row: CheckedRow) -> Artifact:
 
 
 def _saved(before: Artifact, row: CheckedRow) -> Artifact:
-    """A new SavedModel; like a new file."""
+    """A new SavedModel, without the measurements of the one that it replaces."""
     return Artifact(before.file, size=row.whole("bytes"), environment=_environment(row))
 
 
@@ -263,7 +263,7 @@ def _timed(before: Artifact, row: CheckedRow) -> Artifact:
 
 
 def _phone(row: CheckedRow) -> str:
-    """Such as "Pixel 6, Android 14, Tensor"; the serial number of one that tells nothing of itself."""
+    """The phone, such as "Pixel 6, Android 14, Tensor", or its serial number if nothing else is known."""
     told = {key: " ".join(str(value).split()) for key, value in row.table("phone").items() if value}
     android = f"Android {told['android']}" if "android" in told else ""
     words = (told.get("model"), android, told.get("chip") or told.get("platform"))
@@ -294,14 +294,14 @@ def _table(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Float:
-    """A measurement of the Keras model."""
+    """A measurement of the Keras float model."""
 
     accuracy: Accuracy
     environment: Environment | None
 
 
 def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Float]:
-    """The Keras model's newest accuracy on each set of images, the newest last."""
+    """The newest accuracy of the Keras model for each split and number of images, the newest last."""
     found: dict[tuple[str, int], _Float] = {}
     for row in rows:
         if row.kind == "eval" and row.text("artifact") == KERAS:
@@ -316,7 +316,7 @@ def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Floa
 
 
 def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], metric: str) -> Artifact:
-    """The artifact with what it loses against the Keras model on the same images."""
+    """The artifact with its drop against the Keras model on the same images, if both were measured."""
     if artifact.accuracy is None or artifact.accuracy.measured_on not in floats:
         return artifact
     before = floats[artifact.accuracy.measured_on].accuracy.metrics.get(metric)
@@ -325,7 +325,7 @@ def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], met
 
 
 def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[Artifact]) -> Artifact:
-    """The Keras model, measured on the images that most artifacts were measured on."""
+    """The Keras model, with its accuracy on the images that most artifacts were measured on."""
     if not floats:
         return Artifact(KERAS)
     used = Counter(one.accuracy.measured_on for one in artifacts if one.accuracy)
@@ -346,11 +346,11 @@ def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
 
 
 def _epochs(rows: Iterable[CheckedRow]) -> tuple[Epoch, ...]:
-    """The training by epoch; an epoch that was trained again counts once."""
+    """The training epochs in order; of a repeated epoch the newest row counts."""
     found = {}
     for row in rows:
         if row.kind == "epoch":
-            # A training that diverged has a loss of NaN, which is no reason to refuse the rest.
+            # Diverged training has a NaN loss; the other values are still valid.
             loss = float(row.values["loss"]) if is_number(row.values.get("loss")) else None
             metrics = row.numbers("metrics") if row.has("metrics") else {}
             found[row.whole("epoch")] = Epoch(row.whole("epoch"), loss, metrics)

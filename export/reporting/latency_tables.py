@@ -1,4 +1,4 @@
-"""The tables of latencies: every measurement with all that belongs to it, on this machine and on phones."""
+"""The tables of latencies: every measurement on computers and on phones, with its setting and setup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIGURES = ("min ms", "median ms", "p95 ms", "mean ms", "runs", "ops delegated",
 
 
 def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
-    """One line for every latency that was measured on a computer."""
+    """One row for every latency measured on a computer."""
     rows = tuple(
         (*_cells(artifact, one), _setup(one, setups))
         for artifact, one in _measured(run)
@@ -23,7 +23,7 @@ def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
 
 
 def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
-    """One line for every latency that was measured on a phone, with which one; the setup is its host."""
+    """One row for every latency measured on a phone, with the phone; the setup is the host computer."""
     rows = tuple(
         (*_cells(artifact, one), phone, one.tool or NOT_TOLD, _setup(one, setups))
         for artifact, one in _measured(run)
@@ -38,7 +38,7 @@ def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
 
 
 def sorted_measured(artifact: Artifact) -> list[Measured]:
-    """XNNPACK before the plain kernels, then delegates; few threads before many."""
+    """The measurements in order: XNNPACK, plain kernels, then delegates; few threads before many."""
 
     def order(one: Measured) -> tuple[bool, bool, Setting]:
         return one.setting.is_delegate, one.setting.kernels != XNNPACK, one.setting
@@ -65,7 +65,7 @@ def _cells(artifact: Artifact, one: Measured) -> tuple[str, ...]:
 
 
 def _delegated(found: Delegation) -> str:
-    """Such as "182 of 182: 100 %, 1 partition"; without a count, whether it is everything."""
+    """Text such as "182 of 182: 100 %, 1 partition"; without a count, whether all were delegated."""
     if found.delegated_ops is None:
         words = {True: f"all {found.total_ops}", False: f"not all {found.total_ops}", None: NOT_TOLD}
         return words[found.whole]

@@ -14,7 +14,7 @@ from effkeras.support.pages.rendering import html_templates, inline, markdown_te
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What is said of one run."""
+    """The content of a report on one run."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
@@ -26,7 +26,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Everything that a report shows, in order."""
+    """The complete content of a report."""
 
     title: str
     intro: str
@@ -38,14 +38,14 @@ class Page:
 
 
 def html(page: Page) -> str:
-    """The page as HTML that needs no other file and no script."""
+    """The page as a single HTML file, without scripts or references to other files."""
     pages = html_templates("export.reporting")
     pages.filters["image"] = lambda path: inline(_png(path))
     return pages.get_template("report.html.j2").render(page=page)
 
 
 def markdown(page: Page, folder: Path) -> str:
-    """The page as Markdown in `folder`, where the charts lie as NAME.png."""
+    """The page as Markdown for a file in `folder`, which also holds the charts as NAME.png."""
     pages = markdown_templates("export.reporting")
     pages.filters["link"] = lambda path: quote(Path(os.path.relpath(path, folder)).as_posix())
     return pages.get_template("report.md.j2").render(page=page)

@@ -1,4 +1,4 @@
-"""Turns what runs measured into charts."""
+"""Selects the measurements of runs for the charts of a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export.reporting.tables import SETTINGS, setting_name
 
 
 def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
-    """All charts that the measurements suffice for."""
+    """All charts for which there are enough measurements."""
     metric = runs[0].metric
     charts = []
     sizes = _size_panel(runs)
@@ -27,7 +27,7 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
             titles = "; ".join(one.title for one in latencies)
             about = f"{metric} of every artifact against its latency: {titles}"
             charts.append(drawn(name, about, partial(trade_off, latencies, metric)))
-    if any(len(run.epochs) > 1 for run in runs):  # one point is no course
+    if any(len(run.epochs) > 1 for run in runs):  # one epoch makes no curve
         about = f"{metric} on validation images and loss, by epoch of training"
         charts.append(drawn("training", about, partial(_training, runs)))
     return tuple(charts)
@@ -56,13 +56,13 @@ def _size_points(run: RunData, scale: float) -> list[Point]:
 
 
 def _usual(runs: Sequence[RunData]) -> list[Setting]:
-    """XNNPACK as most will run it; where that was not measured, the first two that were."""
+    """XNNPACK with 1 and 2 threads; if neither was measured, the first two settings that were."""
     measured = [setting for setting in _measured(runs) if not setting.is_delegate]
     return [setting for setting in SETTINGS[:2] if setting in measured] or measured[:2]
 
 
 def _delegates(runs: Sequence[RunData]) -> list[Setting]:
-    """Every delegate once, with the fewest threads that it was timed with."""
+    """Every delegate once, with the smallest measured number of threads."""
     first: dict[tuple[str, str], Setting] = {}
     for setting in sorted(filter(lambda one: one.is_delegate, _measured(runs))):
         first.setdefault((setting.phone, setting.kernels), setting)
@@ -70,7 +70,7 @@ def _delegates(runs: Sequence[RunData]) -> list[Setting]:
 
 
 def _measured(runs: Sequence[RunData]) -> list[Setting]:
-    """The settings that anything has a median under."""
+    """The settings under which an artifact has a median latency."""
     found = (one for run in runs for file in run.artifacts for one in sorted_measured(file))
     return list(dict.fromkeys(one.setting for one in found if one.latency.median_ms is not None))
 
@@ -79,7 +79,7 @@ def _latency_panels(runs: Sequence[RunData], settings: Sequence[Setting]) -> lis
     panels = []
     for setting in settings:
         points = [_latency_points(run, setting) for run in runs]
-        title = setting_name(setting)  # with a phone it is long enough by itself
+        title = setting_name(setting)  # with a phone's name, it is long enough by itself
         title = title if setting.phone else f"Accuracy against latency: {title}"
         cost = "median; bar: fastest to 95th percentile"
         panels.append(Panel(title, cost, "ms", _series(runs, points)))
@@ -103,7 +103,7 @@ def _latency_points(run: RunData, setting: Setting) -> list[Point]:
 
 
 def _series(runs: Sequence[RunData], points: Sequence[list[Point]]) -> tuple[Series, ...]:
-    """A series for every run; none at all when no run has a point."""
+    """A series for every run; empty when no run has a point."""
     if not any(points):
         return ()
     named = zip(labels(runs), runs, points, strict=True)

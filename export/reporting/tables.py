@@ -1,4 +1,4 @@
-"""The tables of a report: every figure as the text that both pages show."""
+"""The tables of a report, with every value formatted as text for both Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))
 
 
 def artifact_table(run: RunData) -> Table:
-    """One line an artifact: what it is worth and what it costs."""
+    """One row for each artifact: accuracy, size, latency and delegation."""
     times = (f"{setting_name(setting)} (ms)" for setting in SETTINGS)
     columns = ("artifact", run.metric, "drop", "size", "ratio", *times)
     return Table(
@@ -34,7 +34,7 @@ def artifact_table(run: RunData) -> Table:
 
 
 def metric_table(run: RunData) -> Table:
-    """Every metric of every artifact; for a detector that includes AP by the objects' size."""
+    """Every metric of every artifact; for a detector this includes AP by object size."""
     measured = [one for one in (run.keras, *run.artifacts) if one.accuracy]
     accuracies = [one.accuracy for one in measured if one.accuracy]
     columns = tuple(dict.fromkeys(name for accuracy in accuracies for name in accuracy.metrics))
@@ -47,7 +47,7 @@ def metric_table(run: RunData) -> Table:
 
 
 def setup_table(setups: Sequence[Environment]) -> Table:
-    """What the measurements were made with, one column a setup."""
+    """Machine and tool versions of the measurements, one column for each setup."""
     tools = dict.fromkeys(tool for setup in setups for tool, _ in setup.versions)
     rows = [
         ("processor", *(setup.cpu for setup in setups)),
@@ -61,12 +61,12 @@ def setup_table(setups: Sequence[Environment]) -> Table:
 
 
 def missing_commands(run: RunData) -> tuple[str, ...]:
-    """The commands that measure what the run's tables call not measured."""
+    """The commands that produce the missing measurements in the run's tables."""
     return tuple(dict.fromkeys(_missing_commands(run)))
 
 
 def notes(run: RunData) -> tuple[str, ...]:
-    """What a reader of the run's figures must know besides."""
+    """Notes on refused exports, and on accuracies from different sets of images."""
     said = [
         f"The newest export of {one.name} lost {one.rejected:.4f} {run.metric}, more than it was allowed to, "
         "and was not written."
@@ -80,12 +80,12 @@ def notes(run: RunData) -> tuple[str, ...]:
 
 
 def metric(value: float | None) -> str:
-    """A metric in 0..1 with four decimals."""
+    """A metric in 0..1 as text with four decimals."""
     return MISSING if value is None else f"{value:.4f}"
 
 
 def size(count: int | None) -> str:
-    """Bytes as kB or MB of 1000; kB below 10 MB, so that a small model's artifacts compare at a glance."""
+    """Bytes as kB or MB (powers of 1000); kB below 10 MB, so that sizes of small models compare easily."""
     if count is None:
         return MISSING
     return f"{count / 1e6:,.2f} MB" if count >= 1e7 else f"{count / 1e3:,.1f} kB"
@@ -99,7 +99,7 @@ def setting_name(setting: Setting) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A time with two decimals."""
+    """A time as text with two decimals."""
     return NOT_TOLD if value is None else f"{value:.2f}"
 
 

@@ -1,7 +1,7 @@
-"""`python -m export.savedmodel MODEL`: a TensorFlow SavedModel that takes images as they are.
+"""`python -m export.savedmodel MODEL`: a TensorFlow SavedModel that takes images of any size.
 
-Resizing, the network and what follows it are one graph of TensorFlow operations, which runs wherever
-TensorFlow does (TensorFlow Serving too), without effkeras. Importing the package loads no TensorFlow.
+Preprocessing, network and postprocessing are one graph of TensorFlow operations, which runs wherever
+TensorFlow does (also TensorFlow Serving), without effkeras. Importing the package loads no TensorFlow.
 """
 
 from export.savedmodel.command import main

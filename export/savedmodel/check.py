@@ -21,7 +21,7 @@ from effkeras.inference.predictor import Predictor
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 
-# Both sides compute in float32 and may add in another order; equal scores may then change places.
+# Both models compute in float32 but may sum in different orders; nearly equal scores may swap ranks.
 LARGEST_DIFFERENCE = 1e-3  # of raw outputs, in standard deviations
 SMALLEST_SHARE = 0.98  # of detections and of mask pixels that agree
 SAME_BOX, SAME_SCORE = 0.99, 1e-3
@@ -30,16 +30,15 @@ Outputs = Mapping[str, np.ndarray]
 
 
 class CheckFailedError(EffkerasError):
-    """The SavedModel gives other results than the model."""
+    """The SavedModel's results differ from those of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """How far the results of two models agree, summed over images.
 
-    `difference` is the largest one of raw outputs, in standard deviations of them; `same` of `total` counts
-    detections, mask pixels or scores that agree. `constant` names the raw outputs that are the same for all
-    images.
+    `difference` is the largest difference of raw outputs, in their standard deviations. `same` of `total`
+    detections, mask pixels or scores agree. `constant` names the raw outputs that do not vary with the image.
     """
 
     images: int
@@ -50,11 +49,11 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """The part of the answers that agrees, 0..1."""
+        """The share of the results that agree, 0..1."""
         return self.same / self.total if self.total else 1.0
 
     def problem(self, *, trained: bool) -> str:
-        """What is wrong, or "". With random weights scores may be all alike, and then any box is as good."""
+        """The problem, or "". With random weights all scores may be equal, so the choice of boxes is open."""
         if self.difference > LARGEST_DIFFERENCE or (trained and self.share < SMALLEST_SHARE):
             return f"the SavedModel answers otherwise than the model: {self}"
         if trained and self.constant:
@@ -62,7 +61,7 @@ class Agreement:
         return ""
 
     def to_row(self) -> dict[str, Any]:
-        """For results.jsonl."""
+        """The agreement as keys of a row in results.jsonl."""
         return {
             "checked_images": self.images,
             "largest_difference": self.difference,
@@ -77,11 +76,11 @@ class Agreement:
 def agreement(
     model: Predictor, saved: SavedModel, images: Sequence[np.ndarray], least: float = 0.0
 ) -> Agreement:
-    """Runs both on images; `least` is the score below which the SavedModel leaves detections out.
+    """Runs both models on images; the SavedModel omits detections with a score below `least`.
 
-    Raises CheckFailedError when the SavedModel gives no numbers.
+    Raises CheckFailedError when a raw output of the SavedModel is NaN or infinite.
     """
-    with closing(track(images, "checking")) as shown:  # or the bar outlives an error
+    with closing(track(images, "checking")) as shown:  # closes the progress bar after an error
         trials = [_tried(model, saved, image, least) for image in shown]
     same, total = np.sum([one.counts for one in trials], axis=0)
     difference = max(one.difference for one in trials)
@@ -90,7 +89,7 @@ def agreement(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Trial:
-    """One image: what the SavedModel's network says, how far the model is from it, and what agrees."""
+    """One image: the SavedModel's raw outputs, their difference from the model's, and (same, total)."""
 
     raw: Outputs
     difference: float
@@ -121,14 +120,14 @@ def _difference(wanted: Outputs, got: Outputs) -> float:
 
 
 def _answers(saved: SavedModel, image: np.ndarray) -> Iterator[Outputs]:
-    """The answers for an image: as a file, and as pixels."""
+    """The SavedModel's results for an image, given as an encoded file and as pixels."""
     for signature, value in (("encoded", [_png(image)]), (DEFAULT, image[None])):
         yield {name: values[0] for name, values in saved.answer(signature, value).items()}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Wanted:
-    """Our own reading of raw outputs, and how many answers agree with it out of how many."""
+    """The results that effkeras derives from raw outputs, and how many of the SavedModel's agree."""
 
     spec: ModelSpec
     placement: Placement
@@ -147,9 +146,10 @@ class _Wanted:
         return counts
 
     def _matched(self, heads: Outputs, got: Outputs) -> np.ndarray:
-        """Detections that have the score of ours at their rank, and a candidate's box, class and chances.
+        """Numbers of agreeing detections and of all detections.
 
-        They need not be ours: scores that are equal but for rounding may change places.
+        A detection agrees if its score is that of ours at the same rank, and a candidate has its box and at
+        least its score for its class. It need not be ours: scores equal up to rounding may swap ranks.
         """
         wanted, boxes = self._detections(heads), self._candidates(heads)
         chances = _sigmoid(heads["class_logits"])
@@ -166,13 +166,13 @@ class _Wanted:
         return Detections(self.placement.to_image(found.boxes), found.scores, found.classes)
 
     def _candidates(self, heads: Outputs) -> np.ndarray:
-        """All boxes (N, 4) that there are to choose from, in image pixels."""
+        """All candidate boxes (N, 4) in image pixels."""
         decoder = Decoder.of(self.spec)
         return self.placement.to_image(clip(decode(heads["box_deltas"], decoder.anchors), decoder.size))
 
 
 def _same_boxes(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Empty boxes at the edge have no IoU; equal ones are the same all the same."""
+    """Which boxes equal `box`: by IoU, or by coordinates, as empty boxes at the image's edge have no IoU."""
     return (iou(box, boxes) >= SAME_BOX) | (np.abs(boxes - box).max(axis=-1) < 0.01)
 
 

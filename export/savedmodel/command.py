@@ -1,4 +1,4 @@
-"""The command: options in, a folder and a short report out."""
+"""The command `export savedmodel`: parses options, exports, and prints a short report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERB = Verb("export savedmodel", "make a SavedModel that takes images as they ar
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when what was made does not answer as the model does."""
+    """Runs the command; exit code 1 when the SavedModel's results differ from the model's."""
     return run_command(lambda: _run(argv))
 
 

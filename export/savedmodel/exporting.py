@@ -1,4 +1,4 @@
-"""From a model to a SavedModel folder: traced, written aside, checked, then put in its place."""
+"""Exports a SavedModel folder: traces the model, writes a temporary folder, checks it, and moves it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ _PARTS = frozenset({SAVED_MODEL, "fingerprint.pb", "variables", "assets"})
 class SavedModelOptions:
     """What to export and how to check it.
 
-    `data` is a data set: the SavedModel is checked with images of `split` (default: "test", else "val"), with
-    generated images without it. Detections below `min_score` are left out.
+    The check uses images of the data set `data` from `split` (default: "test", else "val"), or generated
+    images if `data` is None. The SavedModel omits detections with a score below `min_score`.
     """
 
     data: Path | None = None
@@ -58,7 +58,7 @@ class SavedModelOptions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SavedModelReport:
-    """The exported folder: its signatures, the outputs of the default one, and its size in bytes."""
+    """The exported folder: its signatures, the default signature's outputs, its size in bytes, the check."""
 
     folder: Path
     spec: ModelSpec
@@ -68,7 +68,7 @@ class SavedModelReport:
     agreement: Agreement
 
     def to_row(self) -> dict[str, Any]:
-        """The report as a plain record, kind "savedmodel"."""
+        """The report as a plain record of kind "savedmodel"."""
         return {
             "kind": "savedmodel",
             "model": self.spec.name,
@@ -84,15 +84,16 @@ class SavedModelReport:
 def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedModelReport:
     """Exports a SavedModel folder that gives the same results as the model.
 
-    When `source` is a run folder, the report is added to its results.jsonl.
+    If `source` is a run folder, the report is appended to its results.jsonl.
 
     Args:
         source: a run folder, a .keras file, a zoo name or a TOML file.
-        options: what to make and how to check it.
+        options: weights, output folder and check.
 
     Raises:
-        CheckFailedError: the result answers otherwise than the model, or not at all; nothing is written.
-        EffkerasError: bad options, no such model or images, or no room for the result.
+        CheckFailedError: the SavedModel's results differ from the model's or are not finite; nothing is
+            written.
+        EffkerasError: bad options, a missing model or missing images, or no space for the result.
     """
     out = options.out or _default_out(str(source))
     _check(out, options)
@@ -105,7 +106,7 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
 
 
 def check_images(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray]:
-    """Images to check with, uint8 (h, w, 3): those of the data, of all classes, else generated ones."""
+    """Images for the check, uint8 (h, w, 3): from the data, of varied classes, or else generated."""
     if options.data is None:
         return [_generated(spec.input.size, seed) for seed in range(IMAGES)]
     from effkeras.data.splits import find_split, open_data
@@ -123,7 +124,7 @@ def _default_out(source: str) -> Path:
 def _check(out: Path, options: SavedModelOptions) -> None:
     if math.isnan(options.min_score):
         raise EffkerasError("--min-score must be a number")
-    check_can_make(out.parent)  # before minutes of work
+    check_can_make(out.parent)  # fail before minutes of work
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() and not (is_saved_model(out) and (out / DEFINITION).is_file()):
@@ -137,7 +138,7 @@ def _check(out: Path, options: SavedModelOptions) -> None:
 
 
 def _has_weights(source: Path, options: SavedModelOptions) -> bool:
-    """Whether weights are not random, in which case a model may well say the same of all images."""
+    """Whether the weights are not random; a model with random weights may give all images one result."""
     return source.is_dir() or source.suffix == ".keras" or options.weights is not None
 
 
@@ -169,23 +170,23 @@ def _made(model: keras.Model, out: Path, options: SavedModelOptions, *, trained:
 
 
 def _assets(texts: Mapping[str, str], folder: Path) -> list[Any]:
-    """Files that TensorFlow copies beside the graph."""
+    """Files that TensorFlow copies into assets/."""
     for name, text in texts.items():
         write_text(folder / Path(name).name, text)
     return [tf.saved_model.Asset(str(file)) for file in sorted(folder.iterdir())]
 
 
 def _save(module: Answering, signatures: Mapping[str, Any], folder: Path, out: Path) -> None:
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # nobody trains it
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # it is not for training
     try:
         with quiet():
             tf.saved_model.save(module, str(folder), dict(signatures), options)
-    except tf.errors.OpError as error:  # a full disk, for one
+    except tf.errors.OpError as error:  # for example a full disk
         raise EffkerasError(f"cannot write {out}: {first_line(error)}") from error
 
 
 def _generated(size: tuple[int, int], seed: int) -> np.ndarray:
-    """An image of coloured patches; some are wide, some tall, some smaller than the input."""
+    """An image of coloured patches; depending on the seed wide, tall, or smaller than the input."""
     random = np.random.default_rng(seed)
     stretch = ((1, 1), (1, 1.5), (1.5, 1), (0.4, 0.6))[seed % 4]
     height, width = (max(1, round(side * factor)) for side, factor in zip(size, stretch, strict=True))

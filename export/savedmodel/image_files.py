@@ -1,8 +1,7 @@
-"""Image files decoded with TensorFlow operations to the pixels that `effkeras.data.images` reads.
+"""Decodes image files with TensorFlow operations to the same pixels as `effkeras.data.images`.
 
-TensorFlow ignores EXIF, and photographs of phones lie on their side without it: the orientation is read from
-the header. Layouts: JPEG (ITU-T T.81, annex B), PNG (W3C, third edition, 5.3 and 11.3), EXIF (CIPA DC-008,
-4.5 and 4.6).
+TensorFlow ignores EXIF, so phone photographs would be rotated; the orientation is read from the header here.
+Layouts: JPEG (ITU-T T.81, annex B), PNG (W3C, third edition, 5.3 and 11.3), EXIF (CIPA DC-008, 4.5 and 4.6).
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ UPRIGHT = 1
 NOWHERE = -1
 _ORIENTATION = 0x0112
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
-_MARGIN = 16  # bytes that may be looked at beyond the end; they are 0
+_MARGIN = 16  # zero bytes after the end, which may be read
 
 
 class PngHeader(NamedTuple):
-    """A PNG's header: its kind of pixels, and what the chunks before them say."""
+    """A PNG's bit depth and colour type, and transparency and orientation from chunks before the pixels."""
 
     depth: Any
     colour: Any
@@ -28,12 +27,12 @@ class PngHeader(NamedTuple):
 
 
 def file_bytes(contents: Any) -> Any:
-    """The file as uint8 (n + margin,), so that reading a little past the end of a cut file finds zeros."""
+    """The file as uint8 (n + margin,), so that reads just past the end of a truncated file return 0."""
     return tf.pad(tf.io.decode_raw(contents, tf.uint8), [[0, _MARGIN]])
 
 
 def jpeg_orientation(contents: Any) -> Any:
-    """EXIF's orientation of a JPEG, 1..8; 1 when it states none."""
+    """The EXIF orientation of a JPEG, 1..8; 1 if it has none."""
     data = file_bytes(contents)
 
     def inside(at: Any, found: Any) -> Any:
@@ -49,7 +48,7 @@ def jpeg_orientation(contents: Any) -> Any:
 
 
 def png_header(contents: Any) -> PngHeader:
-    """What a PNG says before its pixels."""
+    """Reads the chunks of a PNG up to its pixels."""
     data = file_bytes(contents)
 
     def inside(at: Any, found: Any, clear: Any) -> Any:
@@ -67,7 +66,7 @@ def png_header(contents: Any) -> PngHeader:
 
 
 def turned(image: Any, orientation: Any) -> Any:
-    """An image (h, w, 3) the way up that EXIF's orientation asks for."""
+    """The image (h, w, 3), rotated and mirrored as the EXIF orientation requires."""
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
     mirrored = tf.reduce_any(orientation == _whole([2, 3, 6, 7]))
     image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
@@ -76,7 +75,7 @@ def turned(image: Any, orientation: Any) -> Any:
 
 
 def _orientation_at(data: Any, start: Any) -> Any:
-    """The orientation in the TIFF structure at `start`; 1 when there is none or it makes no sense."""
+    """The orientation in the TIFF structure at `start`; 1 if it is missing or invalid."""
     little = _byte(data, start) == ord("I")
     directory = start + _ordered(data, start + 4, 4, little)
     room = tf.maximum(_length(data) - directory, 0) // 12
@@ -89,7 +88,7 @@ def _orientation_at(data: Any, start: Any) -> Any:
 
 
 def _ordered(data: Any, at: Any, size: int, little: Any) -> Any:
-    """The number of `size` bytes at `at`, in the byte order that the file states."""
+    """The number of `size` bytes at `at`, in the file's byte order."""
     return tf.where(little, _number(data, at, size, reverse=True), _number(data, at, size))
 
 
@@ -103,7 +102,7 @@ def _says(data: Any, at: Any, text: bytes) -> Any:
 
 
 def _byte(data: Any, at: Any) -> Any:
-    """The byte at a position, or those at several; positions outside the file read its zero margin."""
+    """The byte at each position; positions outside the file read its zero margin."""
     at, last = tf.convert_to_tensor(at, tf.int64), _length(data) - 1
     within = (at >= 0) & (at <= last)
     return tf.cast(tf.gather(data, tf.where(within, at, last)), tf.int64)
@@ -121,13 +120,14 @@ _GREY, _GREY_ALPHA, _RGB_ALPHA = 0, 4, 6  # PNG colour types
 
 
 def decode_image(contents: Any) -> Any:
-    """The image in a file's bytes (a scalar string) as uint8 (h, w, 3), RGB, the way up that EXIF says.
+    """Decodes a file's bytes (a scalar string) to uint8 (h, w, 3), RGB, in the orientation that EXIF states.
 
-    Greys and palettes become RGB, 16-bit greys are scaled to 8 bits, transparent images are laid on white.
-    JPEG and PNG; what else `tf.io.decode_image` knows (BMP, the first image of a GIF) is decoded by it. An
-    orientation is found in EXIF only (not XMP), in a PNG only before the pixels.
+    Greyscale and palette images become RGB, 16-bit greyscale is scaled to 8 bits, and transparent images are
+    composited on white. This holds for JPEG and PNG; `tf.io.decode_image` decodes its other formats (BMP, the
+    first image of a GIF). The orientation is read from EXIF only (not XMP), and in a PNG only if it comes
+    before the pixels.
 
-    Raises tf.errors.InvalidArgumentError, when it runs, for bytes that are damaged or no image.
+    Raises tf.errors.InvalidArgumentError, when it runs, for bytes that are damaged or not an image.
     """
     image = tf.cond(tf.io.is_jpeg(contents), lambda: _jpeg(contents), lambda: _not_jpeg(contents))
     image.set_shape((None, None, 3))
@@ -135,7 +135,7 @@ def decode_image(contents: Any) -> Any:
 
 
 def _jpeg(contents: Any) -> Any:
-    # Pillow's way of the inverse transform; TensorFlow's own choice may be a faster and coarser one.
+    # The inverse DCT that Pillow uses; TensorFlow's default may be a faster, less exact one.
     pixels = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
     return turned(pixels, jpeg_orientation(contents))
 
@@ -166,7 +166,7 @@ def _from_16_bits(contents: Any) -> Any:
 
 
 def _on_white(contents: Any) -> Any:
-    """Laid on white with Pillow's rounding of a division by 255 (`Image.alpha_composite`)."""
+    """Composites on white; rounds the division by 255 as Pillow's `Image.alpha_composite` does."""
     pixels = tf.cast(tf.io.decode_png(contents, channels=4), tf.int32)
     colour, alpha = pixels[..., :3], pixels[..., 3:]
     mixed = colour * alpha + 255 * (255 - alpha) + 128

@@ -1,6 +1,6 @@
-"""Postprocessing as TensorFlow operations: from the outputs of a network to detections, classes and masks.
+"""Postprocessing in TensorFlow operations: network outputs to detections, classes and masks.
 
-The same steps as `effkeras.detection` (nms, segmentation) and `effkeras.inference.predict`.
+It follows the steps of `effkeras.detection` (nms, segmentation) and `effkeras.inference.predict`.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ class _Candidates(NamedTuple):
 
 
 def names_of(spec: ModelSpec) -> list[str]:
-    """The names of the classes as predictions state them."""
+    """The class names, as in predictions."""
     return [label_of(spec, index) for index in range(spec.classes)]
 
 
 def classes_of(scores: Any, spec: ModelSpec) -> Tensors:
-    """A classifier's answer, from scores (B, classes): the five likeliest classes, and all scores."""
+    """A classifier's results from scores (B, classes): the `BEST` highest-scoring classes, and all scores."""
     best = tf.math.top_k(scores, min(BEST, spec.classes))
     names = tf.gather(tf.constant(names_of(spec)), best.indices)
     return {"scores": best.values, "classes": best.indices, "labels": names, "all_scores": scores}
 
 
 def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelSpec, least: float) -> Tensors:
-    """A detector's answer for one image, from (N, classes) logits and (N, 4) deltas.
+    """A detector's results for one image, from (N, classes) logits and (N, 4) deltas.
 
-    Always `max_detections` rows, best first, of which `count` hold a detection with a score of at least
-    `least`; the others are 0, with the class -1 and the name "".
+    There are always `max_detections` rows, best first. The first `count` hold detections with a score of at
+    least `least`; the others are 0, with class -1 and name "".
     """
     nms = detector_parts(spec).nms
     found = _candidates(outputs["class_logits"], outputs["box_deltas"], spec)
@@ -69,7 +69,7 @@ def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelS
 
 
 def mask_of(logits: Any, placement: Placement) -> Any:
-    """The likeliest class of each pixel of the image: (h, w, C) logits to uint8 (height, width)."""
+    """The highest-scoring class of each image pixel: (h, w, C) logits to uint8 (height, width)."""
     shape = tf.shape(logits, out_type=tf.int64)
     tops, bottoms, down = _mask_neighbours(placement, 0, shape[0])
     lefts, rights, across = _mask_neighbours(placement, 1, shape[1])
@@ -85,7 +85,7 @@ def mask_of(logits: Any, placement: Placement) -> Any:
 
 
 def _candidates(class_logits: Any, box_deltas: Any, spec: ModelSpec) -> _Candidates:
-    """The anchors and classes that suppression looks at, each pair once."""
+    """The candidates for NMS, each pair of anchor and class once."""
     rows, classes = _pairs(class_logits, detector_parts(spec).nms)
     logits = tf.gather_nd(class_logits, tf.stack([rows, classes], axis=-1))
     anchors = tf.gather(tf.constant(anchor_boxes(spec)), rows)
@@ -114,9 +114,10 @@ def _decoded(deltas: Any, anchors: Any) -> Any:
 
 
 def _suppress(boxes: Any, scores: Any, nms: NmsSpec) -> tuple[Any, Any, Any]:
-    """Indices and scores (max_detections,) of the kept boxes, best first, and how many they are.
+    """Indices and scores (max_detections,) of the kept boxes, best first, and their number.
 
-    The operation halves its sigma (Bodla et al. do not), and would cut hard beside a soft suppression.
+    The operation computes exp(-IoU^2 / (2 * sigma)), so it gets half the sigma of Bodla et al. For soft
+    suppression its IoU threshold is 1, because it would otherwise also suppress hard.
     """
     soft = nms.method == "gaussian"
     return tf.raw_ops.NonMaxSuppressionV5(
@@ -135,7 +136,7 @@ def _clipped(boxes: Any, size: tuple[int, int]) -> Any:
 
 
 def _mask_neighbours(placement: Placement, axis: int, length: Any) -> tuple[Any, Any, Any]:
-    """For each row (or column) of the image the two of the mask around it, and how far from the first."""
+    """For each row (or column) of the image: the two nearest of the mask, and the distance from the first."""
     scale, offset, side = placement.scale[axis], placement.offset[axis], placement.size[axis]
     end = tf.round((tf.cast(side, tf.float64) * scale + offset) * 1000) / 1000
     last = tf.minimum(length, tf.cast(tf.math.ceil(end / MASK_STRIDE), tf.int64)) - 1

@@ -1,6 +1,6 @@
-"""`effkeras.data.preprocess` as TensorFlow operations: from images of any size to a network's input.
+"""Preprocessing (`effkeras.data.preprocess`) in TensorFlow operations: images to a network's input.
 
-The arithmetic follows it step by step and in the same precision, so that both give the same pixels.
+The arithmetic has the same steps and precision as there, so that both give the same pixels.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from effkeras.definitions.definition import InputSpec
 
 
 class Placement(NamedTuple):
-    """Where an image ends up in the input, as `effkeras.data.preprocess.Placement` says it.
+    """The position of an image in the network's input, as in `effkeras.data.preprocess.Placement`.
 
-    `scale` and `offset` are float64 (2,), `size` is int64 (2,), the image's height and width.
+    `scale` and `offset` are float64 (2,). `size` is int64 (2,), the image's height and width.
     """
 
     scale: Any
@@ -24,14 +24,14 @@ class Placement(NamedTuple):
 
 
 def place(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
-    """Images of one size in the network's input.
+    """Resizes images of equal size to the network's input.
 
     Args:
         images: uint8 (B, h, w, 3) RGB.
-        spec: the input's size and the way to reach it.
+        spec: the input size and the resize mode.
 
     Returns:
-        float32 (B, H, W, 3), pixels 0..255 on a ground of the mean colour; and the placement they share.
+        float32 (B, H, W, 3), pixels 0..255 with the mean colour as padding; and their common placement.
     """
     way = _letterbox if spec.resize == "letterbox" else _center_crop
     content, placement = way(images, spec)
@@ -39,7 +39,7 @@ def place(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
 
 
 def untouched(pixels: Any, spec: InputSpec) -> tuple[Any, Placement]:
-    """Images that have the input's size already, (B, H, W, 3), as float32, and where that puts them."""
+    """Images that already have the input's size, (B, H, W, 3), as float32, with the identity placement."""
     ones = tf.ones(2, tf.float64)
     return tf.cast(pixels, tf.float32), Placement(ones, 0 * ones, tf.constant(spec.size, tf.int64))
 
@@ -54,7 +54,7 @@ def to_image(boxes: Any, placement: Placement) -> Any:
 
 def _letterbox(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
     size, target = tf.stack(_sides(images)), tf.constant(spec.size, tf.int64)
-    crossed = target * size[::-1]  # the side that is filled is the one with the smaller ratio
+    crossed = target * size[::-1]  # the dimension with the smaller ratio is filled
     fitting = tf.maximum(target[::-1] * size // size[::-1], 1)
     inner = tf.where(tf.stack([crossed[0] <= crossed[1], crossed[0] > crossed[1]]), target, fitting)
     return _resized(images, inner), Placement(_double(inner) / _double(size), tf.zeros(2, tf.float64), size)
@@ -72,7 +72,7 @@ def _center_crop(images: Any, spec: InputSpec) -> tuple[Any, Placement]:
 
 
 def _resized(images: Any, size: Any) -> Any:
-    """uint8 (B, h, w, 3) to float32 (B, *size, 3), whole numbers."""
+    """Resizes uint8 (B, h, w, 3) to float32 (B, *size, 3), rounded to integers."""
     height, width = _sides(images)
     tops, bottoms, down = neighbours(height, size[0])
     lefts, rights, across = neighbours(width, size[1])
@@ -83,14 +83,16 @@ def _resized(images: Any, size: Any) -> Any:
 
 
 def neighbours(source: Any, target: Any) -> tuple[Any, Any, Any]:
-    """For each output pixel the two input pixels it lies between, and its distance from the first."""
+    """For each output pixel, the two nearest input pixels and its distance from the first."""
     step = _double(source) / _double(target)
     position = (_double(tf.range(target)) + 0.5) * step - 0.5
     return around(position, source - 1)
 
 
 def around(position: Any, last: Any) -> tuple[Any, Any, Any]:
-    """Positions (n,) float64 as two whole ones in 0..last, int64, and the float32 way from the first."""
+    """The two integers in 0..last (int64) around each float64 position (n,), and its distance from the first
+    (float32).
+    """
     position = tf.clip_by_value(position, 0.0, _double(last))
     first = tf.cast(tf.floor(position), tf.int64)
     distance = tf.cast(position - _double(first), tf.float32)
@@ -98,7 +100,7 @@ def around(position: Any, last: Any) -> tuple[Any, Any, Any]:
 
 
 def _fill(content: Any, spec: InputSpec) -> Any:
-    """The content, (B, h, w, 3), at the top left of the whole input, (B, H, W, 3)."""
+    """Pads the content, (B, h, w, 3), to the input size, (B, H, W, 3); it stays at the top left."""
     height, width = _sides(content)
     missing = [[0, 0], [0, spec.size[0] - height], [0, spec.size[1] - width], [0, 0]]
     rows, columns = (tf.range(side, dtype=tf.int64) for side in spec.size)

@@ -1,4 +1,4 @@
-"""The module that is saved, its signatures, and the files in assets/ that describe them."""
+"""The tf.Module of the SavedModel, its signatures, and the files in assets/ that describe them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _PLACEMENT = Placement(
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A way to call the module: its name, what it takes, and the function behind it."""
+    """A signature of the module: its name, its input, and its function."""
 
     name: str
     takes: tf.TensorSpec
     call: Callable[[Any], Tensors]
 
     def traced(self) -> Any:
-        """The concrete function."""
+        """Traces the function to a concrete function."""
         return tf.function(self.call, input_signature=[self.takes], autograph=False).get_concrete_function()
 
 
 class Answering(tf.Module):
-    """A model that answers for images as they are, in TensorFlow operations only.
+    """A model with preprocessing and postprocessing, in TensorFlow operations only.
 
-    Its methods take a batch and give answers of `effkeras.inference.predict`: `detections_of` and masks for
-    a detector, `classes_of` for a classifier. Boxes are in pixels of the image that was given.
+    Its methods take images and return results as in `effkeras.inference.predict`: `detections_of` and masks
+    for a detector, `classes_of` for a classifier. Boxes are in pixels of the given image.
     """
 
     def __init__(self, model: keras.Model, spec: ModelSpec, least: float):
@@ -56,35 +56,35 @@ class Answering(tf.Module):
         self._network = tf.function(_heads(model), input_signature=[pixels], autograph=False)
 
     def images(self, images: Any) -> Tensors:
-        """Answers for uint8 (B, h, w, 3) of any size."""
+        """Results for a batch of images of any common size, uint8 (B, h, w, 3)."""
         pixels, placement = place(images, self._spec.input)
         return self._answers(pixels, _repeated(placement, tf.shape(pixels)[0]))
 
     def image(self, image: Any) -> Tensors:
-        """The answer for one image, uint8 (h, w, 3)."""
+        """Results for one image, uint8 (h, w, 3)."""
         return _first(self.images(image[None]))
 
     def sized(self, pixels: Any) -> Tensors:
-        """Answers for uint8 (B, H, W, 3) that somebody else brought to the network's size."""
+        """Results for images that already have the network's input size, uint8 (B, H, W, 3)."""
         pixels, placement = untouched(pixels, self._spec.input)
         return self._answers(pixels, _repeated(placement, tf.shape(pixels)[0]))
 
     def encoded(self, contents: Any) -> Tensors:
-        """Answers for JPEG or PNG files, string (B,), each of its own size."""
+        """Results for JPEG or PNG files, string (B,); their sizes may differ."""
         pixels = tf.TensorSpec((*self._spec.input.size, 3), tf.float32)
         placed = tf.map_fn(self._read, contents, fn_output_signature=(pixels, _PLACEMENT))
         return self._answers(*placed)
 
     def encoded_single(self, contents: Any) -> Tensors:
-        """The answer for one file, a scalar string."""
+        """Results for one file, a scalar string."""
         return _first(self.encoded(contents[None]))
 
     def raw(self, pixels: Any) -> Tensors:
-        """What the network itself says of float32 (B, H, W, 3), pixels 0..255."""
+        """The network's raw outputs for float32 (B, H, W, 3), pixels 0..255."""
         return self._network(pixels)
 
     def signatures(self) -> tuple[Signature, ...]:
-        """All ways to call the module."""
+        """All signatures of the module."""
         height, width = self._spec.input.size
         sized = (None, height, width, 3)
         return (
@@ -101,7 +101,7 @@ class Answering(tf.Module):
         return pixels[0], placement
 
     def _answers(self, pixels: Any, placements: Placement) -> Tensors:
-        """Answers for pixels (B, H, W, 3) and placements with a first dimension B."""
+        """Results for pixels (B, H, W, 3) and placements with a first dimension B."""
         outputs = self._network(pixels)
         if not self._spec.is_detector:
             (scores,) = outputs.values()
@@ -121,7 +121,7 @@ class Answering(tf.Module):
         return tf.map_fn(one, (heads, placements), fn_output_signature=kinds)
 
     def _masks(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
-        """Masks (B, h, w), h and w of the largest image, and each image's own size (B, 2)."""
+        """Masks (B, h, w), where h and w are the maxima over the images, and each image's size (B, 2)."""
         if not self._spec.segments:
             return {}
         largest = tf.reduce_max(placements.size, axis=0)
@@ -138,7 +138,7 @@ class Answering(tf.Module):
 
 
 def _heads(model: keras.Model) -> Callable[[Any], Tensors]:
-    """The model as a function to its outputs by name, float32, without training's auxiliary head."""
+    """The model as a function that returns its outputs by name, float32, without the auxiliary head."""
     names = output_names(model)
 
     def call(pixels: Any) -> Tensors:
@@ -163,7 +163,7 @@ _OPEN = {0: "", 1: "B", 2: "hw", 3: "Bhw"}  # names of a shape's dynamic dimensi
 
 
 def assets(spec: ModelSpec, signatures: Iterable[Signature], answers: Mapping[str, Any]) -> dict[str, str]:
-    """The files by their path in the SavedModel; `answers` are the tensors of the default signature."""
+    """The texts of the files by path in the SavedModel; `answers` are the default signature's outputs."""
     return {
         DEFINITION: spec.to_toml(),
         LABELS: "".join(f"{name}\n" for name in names_of(spec)),

@@ -156,8 +156,8 @@ _Chosen = tuple[Value, Value, Value]
 def _hard(editor: GraphEditor, boxes: Value, scores: Value, settings: Settings) -> _Chosen:
     """Indices (M,) of the kept candidates, their scores (M,), and their number ()."""
     most = settings.nms.max_detections
-    # The operator drops boxes with IoU >= threshold, the evaluator those with IoU > threshold. The limit
-    # stays at 1, because otherwise a chosen box would be chosen again.
+    # The operator drops boxes with IoU >= threshold, the evaluator those with IoU > threshold. The limit is
+    # at most 1: a box must drop itself, or it would be chosen again.
     limit = min(np.nextafter(np.float32(settings.nms.iou_threshold), np.float32(2)), np.float32(1))
     inputs = [boxes, scores, *_limits(editor, settings, limit)]
     results = [Result("nms/chosen", (most,), "int32"), Result("nms/number", (), "int32")]

@@ -61,7 +61,7 @@ class CompiledGpu:
     takes_threads: bool = False
 
     def missing(self) -> str | None:
-        """The reason if CompiledModel or the Vulkan loader is missing; only a probe shows if a GPU exists."""
+        """Why it cannot run (no CompiledModel or Vulkan loader), else None; only a probe can find a GPU."""
         if not importlib.util.find_spec("ai_edge_litert.compiled_model"):
             return "this ai-edge-litert has no CompiledModel"
         return None if sys.platform != "linux" or _loads(LOADER) else f"no Vulkan loader ({LOADER})"
