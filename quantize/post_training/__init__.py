@@ -1,1 +1,1 @@
-"""From a trained model to an artifact: ranges, corrections, and the tools that quantize."""
+"""Post-training quantization: calibration, corrections, and the quantization backends."""

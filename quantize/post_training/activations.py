@@ -1,4 +1,4 @@
-"""Activations of a .tflite, image by image, and the errors of those of a quantized one."""
+"""The activations of a .tflite for each image, and their errors in a quantized .tflite."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """What a layer puts out for one image: its values, float32, and their extremes, all finite."""
+    """A layer's output for one image: its values, float32, and their extremes, all finite."""
 
     name: str
     values: np.ndarray
@@ -32,19 +32,18 @@ def observe(
     names: Collection[str] | None = None,
     at_once: int = MEMORY_BUDGET,
 ) -> Iterator[Activation]:
-    """Runs a float model on `inputs` and yields its activations, the input among them.
+    """Runs a float model on `inputs` and yields its activations, including the input.
 
-    Where they are more than `at_once` bytes they are read in parts, and all inputs are run
-    again for each.
+    Activations larger than `at_once` bytes are read in parts, with another run of all inputs for each part.
 
     Args:
         flatbuffer: a float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each; iterated more than once.
-        names: the tensors to look at; default: all.
-        at_once: bytes, at most, that an image's activations may take at one time.
+        inputs: its inputs, float32 (1, H, W, C) each; iterated more than once.
+        names: the tensors to read; default: all.
+        at_once: the most bytes that one image's activations may take at a time.
 
     Raises:
-        EffkerasError: values are not finite.
+        EffkerasError: an activation is NaN or infinite.
     """
     watched = [one for one in tensors_of(flatbuffer) if names is None or one.name in names]
     parts = list(parts_of(watched, at_once))
@@ -56,9 +55,9 @@ def observe(
 
 
 class Observer:
-    """A .tflite, float or quantized, whose tensors `watched` can be read after a run.
+    """Runs a .tflite, float or quantized, and reads its tensors `watched` after a run.
 
-    They are outputs here, so that XNNPACK can run the network, as it will on the device.
+    The tensors become outputs, so that XNNPACK can run the network, as on the device.
     """
 
     def __init__(self, flatbuffer: bytes, watched: Sequence[TensorInfo]) -> None:
@@ -76,22 +75,22 @@ class Observer:
         self._interpreter.invoke()
 
     def read(self, name: str) -> np.ndarray:
-        """What a tensor stood for in the last run, float32."""
+        """The values of a tensor in the last run, dequantized to float32."""
         index = self._places[name]
         if index == self._entry["index"]:
             return dequantized(self._shown, self._entry)
-        # A copy, because no view into the interpreter may live when it is invoked again.
+        # A copy: no view into the interpreter may exist when it is invoked again.
         return dequantized(self._interpreter.get_tensor(index), self._details[index])
 
 
 def tensors_of(flatbuffer: bytes) -> list[TensorInfo]:
-    """The input and what every operator puts out, in the order of execution."""
+    """The input and the outputs of all operators, in the order of execution."""
     used = (tensor for op in operators(flatbuffer) for tensor in (*op.inputs, *op.outputs))
     return list({tensor.name: tensor for tensor in used if not tensor.is_constant}.values())
 
 
 def parts_of(tensors: Iterable[TensorInfo], at_once: int = MEMORY_BUDGET) -> Iterator[list[TensorInfo]]:
-    """Divides tensors into parts of at most so many bytes; one that is larger is a part of its own."""
+    """Divides tensors into parts of at most `at_once` bytes; a larger tensor is a part by itself."""
     part: list[TensorInfo] = []
     size = 0
     for tensor in tensors:
@@ -105,7 +104,7 @@ def parts_of(tensors: Iterable[TensorInfo], at_once: int = MEMORY_BUDGET) -> Ite
 
 
 def bytes_of(tensor: TensorInfo) -> int:
-    """The bytes of a tensor's values as real numbers."""
+    """The bytes of a tensor's values in float32."""
     return 4 * math.prod(tensor.shape)
 
 
@@ -121,7 +120,7 @@ def _observe(
 
 def _activation(name: str, values: np.ndarray) -> Activation:
     low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):  # of NaN among others, both are NaN
+    if not (math.isfinite(low) and math.isfinite(high)):  # with a NaN value, both are NaN
         kind = "NaN" if math.isnan(low) else "infinite values"
         raise EffkerasError(
             f"the layer {layer_of(name)!r} puts out {kind} for a calibration image; "
@@ -131,7 +130,7 @@ def _activation(name: str, values: np.ndarray) -> Activation:
 
 
 def _in_format(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """Real numbers as a tensor holds them, by its scale and zero point."""
+    """Quantizes real values by a tensor's scale and zero point."""
     if np.dtype(detail["dtype"]).kind == "f":
         return values
     scale, zero_point = detail["quantization"]
@@ -142,12 +141,12 @@ def _in_format(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
 
 _TINY = 1e-12
 
-# A .tflite and tensors of it.
+# A .tflite and some of its tensors.
 _Watched = tuple[bytes, Sequence[TensorInfo]]
 
 
 class _Errors:
-    """Sums over images: of a layer's values, their squares, and the squared errors."""
+    """Sums over images of a layer's values, their squares, and the squared errors."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -170,17 +169,16 @@ class _Errors:
 def layer_errors(
     exact: bytes, quantized: bytes, inputs: Iterable[np.ndarray], at_once: int = MEMORY_BUDGET
 ) -> list[float | None]:
-    """The error of each operator of a quantized model: root mean square, as a share of the float output's
-    standard deviation.
+    """The root mean square error of each operator of a quantized model.
 
-    Errors include what earlier layers hand on. An operator whose output the float model does not have, such
-    as a conversion between number formats, has None.
+    Errors are a share of the float output's standard deviation and include those of earlier layers. The error
+    is None for an operator whose output the float model lacks, such as a conversion between number formats.
 
     Args:
         exact: the float .tflite.
-        quantized: what became of it; its activations have the same names.
-        inputs: what the float model takes, float32 (1, H, W, C) each; iterated more than once.
-        at_once: bytes, at most, that an image's activations may take at one time.
+        quantized: the quantized .tflite; its activations have the same names.
+        inputs: inputs of the float model, float32 (1, H, W, C) each; iterated more than once.
+        at_once: the most bytes that one image's activations may take at a time.
     """
     wanted = {tensor.name: tensor for tensor in tensors_of(exact)}
     shared = [tensor for tensor in tensors_of(quantized) if tensor.name in wanted]
@@ -193,7 +191,7 @@ def layer_errors(
 
 
 def _errors(exact: _Watched, quantized: _Watched, inputs: Iterable[np.ndarray]) -> dict[str, _Errors]:
-    """The errors of the tensors that are watched in both models, by name."""
+    """The errors of the watched tensors of both models, by name."""
     runs = Observer(*exact), Observer(*quantized)
     found = {tensor.name: _Errors() for tensor in quantized[1]}
     for pixels in inputs:

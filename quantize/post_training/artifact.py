@@ -1,4 +1,4 @@
-"""A quantized artifact: from a quantized flatbuffer to one with metadata and a note per operator."""
+"""The quantized artifact: a flatbuffer with metadata, and a note on each operator."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ ERROR_IS = "error / std of the layer's output"
 
 @dataclass(frozen=True, slots=True)
 class LayerNote:
-    """What became of one operator of the artifact.
+    """Whether one operator of the artifact is quantized.
 
-    `op` is the operator, such as CONV_2D, `name` the Keras layer it comes from, `why` is empty for what the
-    recipe asks for.
+    `op` is the operator, such as CONV_2D, `name` the Keras layer it comes from, `why` the reason for float.
     """
 
     op: str
@@ -40,11 +39,11 @@ class LayerNote:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Quantized:
-    """An artifact and what was done to its layers.
+    """A quantized artifact, with a note on each operator.
 
-    `errors` are those of each operator's output, as a share of its standard deviation, where they were
-    measured and there is something to compare with. `before` says what was done to the model before it was
-    converted.
+    `errors` are the errors of the operators' outputs, as a share of the output's standard deviation; empty if
+    not measured, None where the float model lacks the output. `before` are the reports of steps on the model
+    before its conversion.
     """
 
     flatbuffer: bytes
@@ -59,19 +58,19 @@ class Quantized:
 
     @property
     def ranges(self) -> str:
-        """How the ranges of activations were found; "" without any, or for an artifact that does not say."""
+        """The method of the activation ranges; "" without ranges, or if the metadata lacks it."""
         metadata = attached(self.flatbuffer, RECIPE)
         return "" if metadata is None else str(json.loads(metadata).get("ranges", ""))
 
     def check_strict(self, format_: Format) -> None:
-        """Raises EffkerasError for a layer in float that neither recipe nor float outputs ask for."""
+        """Raises EffkerasError for a layer in float that neither the recipe nor float outputs require."""
         wanted = (EXACT_INPUT, EXACT_OUTPUT, format_.float_why)
         if format_.needs_data:
             self.report.check_strict(wanted)
 
     @property
     def report(self) -> StepReport:
-        """The same in the form of every step's report, with an entry per operator."""
+        """The step report, with an entry per operator."""
         errors = self.errors or (None,) * len(self.layers)
         entries = [
             LayerReport(one.name, one.op, "done" if one.what == "quantized" else "skipped", one.why, error)
@@ -84,10 +83,10 @@ class Quantized:
 class FloatParts:
     """The float conversion of a model, made once and quantized as often as needed.
 
-    `spec` is the model's definition, None where it has none. `starts_normalized` says that the normalisation
-    is left out, because the quantized input expresses it. `model` is what was converted, `before` what was
-    done to it before. `trained` is what a fake-quantized model says of its artifact: such a model needs no
-    images.
+    `spec` is the model's definition, None if it has none. `starts_normalized` tells that the normalisation is
+    left out, because the input's scale and zero point express it. `model` is the converted model, `before`
+    the reports of steps on it. `trained` holds the conversion of a fake-quantized model, which needs no
+    calibration images.
     """
 
     flatbuffer: bytes
@@ -99,14 +98,14 @@ class FloatParts:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What the model takes, (H, W, C)."""
+        """The shape of the model's input, (H, W, C)."""
         return tuple(self.model.inputs[0].shape[1:])
 
 
 def finished(
     parts: FloatParts, options: PtqOptions, flatbuffer: bytes, errors: Sequence[float | None] = ()
 ) -> Quantized:
-    """A quantized flatbuffer with its input and output types, its metadata and a note per operator."""
+    """Sets a quantized flatbuffer's input and output types, adds metadata, and notes each operator."""
     if options.io == "uint8":
         before = len(operators(flatbuffer))
         flatbuffer = with_uint8_io(flatbuffer)
@@ -119,7 +118,7 @@ def finished(
 
 
 def read_quantized(flatbuffer: bytes, options: PtqOptions) -> Quantized:
-    """An artifact that another tool made, with a note per operator."""
+    """An artifact made by another tool, with a note on each operator."""
     return Quantized(flatbuffer, tuple(_note(op, options, ()) for op in operators(flatbuffer)))
 
 

@@ -1,4 +1,4 @@
-"""Quantization of a model by ai-edge-quantizer, or by TensorFlow's converter."""
+"""Quantization backends: ai-edge-quantizer, and TensorFlow's converter."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _INT4_OPS = ("CONV_2D", "FULLY_CONNECTED")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which operators become what.
+    """The precision of each operator. Operators are named by their first output tensor.
 
-    `kept` are the output tensors' names of operators that stay at `precision` instead of what the recipe
-    says; `only`, when given, those of the only operators that follow the recipe, all others stay in float.
+    The operators `kept` stay at `precision` instead of the recipe's. If `only` is given, only these operators
+    follow the recipe, and all others stay in float.
     """
 
     format: Format
@@ -44,13 +44,13 @@ class Rules:
 
     @property
     def most_bits(self) -> int:
-        """Bits of the activations that have most."""
+        """The largest number of bits of any activation."""
         in_16 = self.format.activations == "int16" or (self.kept and self.precision == "w8a16")
         return 16 if in_16 else 8
 
 
 def scope_of(op: Operator) -> str:
-    """The name by which rules know an operator: that of its first output."""
+    """The name of an operator in `Rules`: the name of its first output."""
     return op.outputs[0].name
 
 
@@ -63,7 +63,7 @@ def quantize_with_ai_edge(flatbuffer: bytes, ranges: Ranges | None, rules: Rules
             ranges = widened_for_addends(flatbuffer, ranges)
         ranges = widened_for_biases(flatbuffer, ranges, rules.most_bits)
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it warns of how it uses the interpreter itself
+        warnings.simplefilter("ignore", UserWarning)  # it warns about its own use of the interpreter
         tool = _tool(flatbuffer)
         _set_rules(tool, rules)
         result = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
@@ -75,7 +75,7 @@ def _tool(flatbuffer: bytes) -> Any:
 
     class Quantizer(quantizer.Quantizer):
         def _ensure_model_qsv_sufficient(self, calibration_result: Any) -> None:
-            """It holds all activations in memory, to look for ranges without values; ours have some."""
+            """Skips a check for empty ranges that holds all activations in memory; ours are not empty."""
 
     return Quantizer(flatbuffer)
 
@@ -129,7 +129,7 @@ def _int4_ops(format_: Format) -> tuple[str, ...]:
 
 
 def _exactly(names: Iterable[str]) -> str:
-    # ai-edge-quantizer searches for the pattern in the names of an operator's outputs, each ended by ";".
+    # ai-edge-quantizer searches the pattern in the names of an operator's outputs, each followed by ";".
     return "^(?:" + "|".join(map(re.escape, names)) + ");?$"
 
 
@@ -138,7 +138,7 @@ Inputs = Callable[[], Iterable[np.ndarray]]
 
 
 def check_tensorflow_can(format_: Format, spec: PtqSpec) -> None:
-    """Raises EffkerasError for what this backend cannot do."""
+    """Raises EffkerasError for options that TensorFlow's converter does not support."""
     asked = {
         f"the recipe {format_.name} (4-bit weights)": format_.weights == "int4",
         f"ranges by {spec.ranges}": spec.ranges not in ("auto", "minmax"),
@@ -155,14 +155,14 @@ def quantize_with_tensorflow(
     """Converts and quantizes a model.
 
     Args:
-        model: what is converted, with float32 arithmetic.
-        format_: float16, dynamic, int8 or int16 activations.
-        io: number format of inputs and outputs; uint8 ones are made of int8 ones afterwards.
-        inputs: gives what the model takes, float32 (1, H, W, C) each; called when the recipe needs data.
-        extent: what the input can be, lowest and highest; None when that is what `inputs` show.
+        model: the model to convert, with float32 arithmetic.
+        format_: the format: float16, dynamic, or int8 or int16 activations.
+        io: the type of inputs and outputs; uint8 is made from int8 afterwards.
+        inputs: returns the representative dataset, float32 (1, H, W, C) each; called if data is needed.
+        extent: the lowest and highest input value; None to measure them on `inputs`.
     """
     with quiet(), warnings.catch_warnings():
-        # It expects the input's range where there is a whole data set to measure it on.
+        # It expects explicit input statistics although a representative dataset is given.
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         converter, names = _converter(model)
         _configure(converter, format_, io, _shown(inputs, extent))
@@ -197,7 +197,7 @@ def _configure(
 
 
 def _shown(inputs: Inputs, extent: Extent | None) -> Callable[[], Iterator[list[np.ndarray]]]:
-    """The converter only knows what it is shown, so one image's corners show the input's extent."""
+    """The representative dataset: two corners of its first image show the converter the input's extent."""
 
     def show() -> Iterator[list[np.ndarray]]:
         for position, pixels in enumerate(inputs()):

@@ -1,7 +1,7 @@
-"""Bias correction: rounding weights shifts the mean of a layer's outputs, and its bias can shift it back.
+"""Bias correction: changes biases to undo the shift of a layer's mean output that rounded weights cause.
 
-Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, with
-the means of the inputs measured on images instead of derived from batch normalisation.
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2. Here
+the input means are measured on images instead of derived from batch normalisation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """An operator with weights in the float model, and what became of it."""
+    """An operator with weights in the float model, and the same operator in the quantized model."""
 
     exact: Operator
     quantized: Operator
@@ -30,15 +30,15 @@ class _Pair:
 
 
 def corrected(exact: bytes, quantized: bytes, means: Mapping[str, np.ndarray]) -> bytes:
-    """A quantized model whose biases make up for what rounding the weights shifts on average.
+    """A quantized model whose biases compensate the mean shift that rounding the weights causes.
 
-    All layers are corrected at once, each for the shift that it causes itself: with the mean of every input
-    channel in the float model, a layer before it that is corrected hands on no shift.
+    All layers are corrected at once, each for the shift that it causes itself. This uses the float model's
+    input means, because a corrected layer passes no shift on to the next.
 
     Args:
         exact: the float .tflite.
-        quantized: what became of it; operators are matched by their outputs' names.
-        means: of the channels of the float model's activations, from `channel_means`.
+        quantized: the quantized .tflite; operators are matched by the names of their outputs.
+        means: the channel means of the float model's activations, from `channel_means`.
     """
     pairs = list(_pairs(operators(exact), operators(quantized)))
     weights = real_constants(exact, [pair.exact.inputs[1].index for pair in pairs])
@@ -63,11 +63,11 @@ def _pairs(exact: Iterable[Operator], quantized: Iterable[Operator]) -> Iterator
 
 
 def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean of each channel of what layers with weights take, over all images: float64 (C,) by name.
+    """The mean of each input channel of layers with weights over all images: float64 (C,) by tensor name.
 
     Args:
         exact: the float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each; iterated more than once.
+        inputs: its inputs, float32 (1, H, W, C) each; iterated more than once.
     """
     names = {op.inputs[0].name for op in operators(exact) if op.name in _WITH_WEIGHTS}
     sums: dict[str, np.ndarray] = {}
@@ -80,10 +80,10 @@ def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.nd
 
 
 def _shift(error: np.ndarray, means: np.ndarray, op: str) -> np.ndarray:
-    """What an error of the weights adds to the mean of each output channel, float64.
+    """The shift of each output channel's mean that an error of the weights causes, float64.
 
-    Weights are (out, h, w, in), of depthwise (1, h, w, out), of dense layers (out, in). Borders count like
-    the inside.
+    Weights are (out, h, w, in), for depthwise layers (1, h, w, out), for dense layers (out, in). Borders are
+    treated like the inside.
     """
     if op == "DEPTHWISE_CONV_2D":
         taps = error.sum(axis=(0, 1, 2), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Which images ranges are measured on, and how they become what the network takes."""
+"""Calibration data: chooses images and prepares them as the network takes them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 
 Record = DetectionRecord | ClassificationRecord
-# Labelled images that are prepared as the model's definition says, or what the model takes itself: float32
-# (n, H, W, C), or one (H, W, C) after the other.
+# Labelled images, prepared by the model's definition; or arrays as the model takes them: float32
+# (n, H, W, C), or an iterable of (H, W, C).
 Calibration = LabelledData | np.ndarray | Iterable[np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How many images to measure on, at most, and which: the same seed chooses the same."""
+    """The largest number of calibration images, and the seed that chooses them."""
 
     samples: int = 128
     seed: int = 0
@@ -34,17 +34,17 @@ class Sampling:
 def calibration_inputs(
     data: Calibration, spec: InputSpec | None, shape: tuple[int, ...], sampling: Sampling
 ) -> CalibrationInputs:
-    """Images as the network takes them, to iterate as often as needed.
+    """Images as the network takes them; they can be iterated repeatedly.
 
     Args:
-        data: labelled images, chosen evenly over the classes, or arrays, of which the first are taken.
-        spec: how labelled images are prepared; None when the model does not say.
-        shape: what the model takes, (H, W, C).
-        sampling: how many, and which.
+        data: labelled images, chosen evenly over the classes, or arrays, of which the first are used.
+        spec: how labelled images are prepared; None if the model has no definition.
+        shape: the shape of the model's input, (H, W, C).
+        sampling: the number of images, and the seed.
 
     Raises:
-        EffkerasError: no images, labelled ones for a model that does not say how to prepare them, or
-            arrays of another shape or with values that are not finite.
+        EffkerasError: there are no images, labelled images come without `spec`, or an array has another
+            shape, or NaN or infinite values.
     """
     if not isinstance(data, LabelledData):
         return CalibrationInputs(
@@ -60,9 +60,9 @@ def calibration_inputs(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationInputs:
-    """Images as the network takes them: float32 (1, H, W, C), pixels 0..255 where there is a definition.
+    """Images as the network takes them: float32 (1, H, W, C), pixels 0..255 if there is a definition.
 
-    They are read anew each time, so that memory is bounded.
+    Labelled images are read again in each iteration, which bounds memory.
     """
 
     items: tuple[Any, ...]
@@ -75,12 +75,12 @@ class CalibrationInputs:
         return iter(self.items) if self.spec is None else calibration_pixels(self.items, self.spec)
 
     def first(self, count: int) -> CalibrationInputs:
-        """The first `count` of them."""
+        """The first `count` images."""
         return CalibrationInputs(self.items[:count], self.spec)
 
 
 class Reiterable:
-    """Calls a function anew for each iteration over what it yields."""
+    """An iterable that calls a function for each new iteration."""
 
     def __init__(self, make: Callable[[], Iterable[np.ndarray]]) -> None:
         self._make = make
@@ -90,9 +90,9 @@ class Reiterable:
 
 
 def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Passes images on; raises EffkerasError at their end if they were all of one and the same colour.
+    """Yields the images, then raises EffkerasError if all their pixels have one colour.
 
-    Pixels of the colour `ground` do not count: it fills what an image leaves of the input.
+    Pixels of the colour `ground` are ignored: it fills the padding of the input.
     """
     low: Any = np.inf
     high: Any = -np.inf
@@ -120,11 +120,11 @@ def _checked(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def representative(data: LabelledData, count: int, seed: int = 0) -> list[Record]:
-    """Up to `count` records that show all classes evenly.
+    """Chooses up to `count` records, evenly over all classes.
 
-    Classes take turns, each giving an image of its own not yet chosen; images without any class come
-    last. The same data, count and seed give the same records in the same order. Raises EffkerasError
-    when there are no images or `count` is below 1.
+    Classes take turns: each adds one of its images that is not chosen yet. Images without any class come
+    last. The same data, count and seed give the same records in the same order. Raises EffkerasError when
+    there are no images or `count` is below 1.
     """
     if count < 1:
         raise EffkerasError(f"calibration needs at least 1 image, not {count}; raise --samples")
@@ -137,10 +137,10 @@ def representative(data: LabelledData, count: int, seed: int = 0) -> list[Record
 
 
 def calibration_pixels(records: Iterable[Record], spec: InputSpec) -> Iterator[np.ndarray]:
-    """Each record's image as the network sees it: float32 (1, H, W, 3), pixels 0..255.
+    """Each record's image as the network takes it: float32 (1, H, W, 3), pixels 0..255.
 
-    Images that cannot be read are left out with a note. Raises EffkerasError when they are more
-    than one in a hundred (one is always tolerated when others remain).
+    Images that cannot be read are skipped with a note. Raises EffkerasError when they are more than one in a
+    hundred (one is always tolerated if others remain).
     """
     listed = list(records)
     bad = 0
@@ -157,7 +157,7 @@ def calibration_pixels(records: Iterable[Record], spec: InputSpec) -> Iterator[n
 
 
 def _queues(data: LabelledData, order: list[int]) -> list[list[int]]:
-    """Indices of images by class, in the given order; the last queue has those without a class."""
+    """The indices of images by class, in the given order; the last queue holds those without a class."""
     by_class: dict[int, list[int]] = {}
     without: list[int] = []
     for index in order:

@@ -1,8 +1,8 @@
-"""Cross-layer equalisation: channels of a tensor brought to one range, so that few bits suit them all.
+"""Cross-layer equalisation: scales the channels of a tensor to similar ranges, which suit few bits.
 
-Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1.
-There weights have one scale per tensor. Here they have one per output channel and activations have one per
-tensor, so it is the ranges of activations that are evened out, as far as the next weights can take it.
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1. In
+the paper, weights have one scale per tensor. Here they have one per output channel, and activations have one
+per tensor. So this equalizes the ranges of activations, as far as the next layer's weights allow.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from quantize.rewriting.folding import fold
 STEP = "equalize"
 ERROR_IS = "largest range / smallest, of the output's channels before"
 
-# A capped channel that stays this far below the cap on the images is taken never to reach it.
+# A capped channel whose maximum on the images is below this share of the cap is assumed never to reach it.
 ROOM = 0.8
 
 
 def equalize(model: keras.Model, images: Iterable[np.ndarray]) -> Compressed:
-    """Evens out the ranges of channels in a model without changing what it computes.
+    """Equalizes the ranges of channels in a model without changing what it computes.
 
-    Batch normalisation is folded first. Between two layers with weights, with nothing but relu, relu6 or
-    layers that keep channels apart in between, each channel is divided by a number and the next layer's
-    weights are multiplied by it. Channels get ranges in proportion to the square root of what they can
-    contribute to the next layer's outputs, so that activations and weights are rounded equally finely; before
-    a depthwise layer all get the same. A channel that reaches the cap of relu6 on the images stays as it
-    is, and no other is made to reach it.
+    Batch normalisation is folded first. Then each channel between two layers with weights is divided by a
+    number, and the next layer's weights are multiplied by it. Only relu, relu6 or layers that keep channels
+    apart may be between. A channel's range becomes proportional to the square root of its largest share in
+    the next layer's outputs, so that activations and weights are rounded equally finely; before a depthwise
+    layer all ranges become equal. A channel that reaches the cap of relu6 on the images is not changed, and
+    no other is scaled up to the cap.
 
     Args:
         model: any functional Keras model with one input.
-        images: what the model takes, float32 (1, H, W, C) each; ranges are measured on them.
+        images: inputs of the model, float32 (1, H, W, C) each, to measure ranges on.
 
     Returns:
-        The new model, and a report with an entry per layer with weights: how far its channels' ranges were
-        apart, or why they cannot be scaled.
+        The new model, and a report with an entry per layer with weights: the ratio of its channels' largest
+        to smallest range, or why they cannot be scaled.
 
     Raises:
-        EffkerasError: a model that is not functional, weights that are not finite, or no images.
+        EffkerasError: the model is not functional, weights are NaN or infinite, or there are no images.
     """
     graph = Graph.of(fold(model).model)
     found = list(layer_pairs(graph))
@@ -92,7 +92,7 @@ def channel_ranges(
 
 
 def _scale(pair: LayerPair, consumers: list[keras.Layer], extent: np.ndarray) -> np.ndarray:
-    """What each channel is divided by, (C,)."""
+    """The divisor of each channel, (C,)."""
     shares = np.max([input_shares(one, extent) for one in consumers], axis=0)
     used = (extent > 0) & (shares > 0)
     movable = used & (extent < ROOM * CAP) if pair.capped else used
@@ -112,9 +112,9 @@ def _scale(pair: LayerPair, consumers: list[keras.Layer], extent: np.ndarray) ->
 
 
 def _scale_of_dead(consumers: list[keras.Layer], scale: np.ndarray, live: np.ndarray) -> np.ndarray:
-    """What channels that are zero on all images are divided by, (C,).
+    """The divisors of channels that are zero on all images, (C,).
 
-    Their weights in the next layer count for nothing, but must not stretch the range of the others'.
+    Their weights in the next layer have no effect, but must not enlarge the range of the other weights.
     """
     weights = np.max([input_weights(one) for one in consumers], axis=0)
     usual = np.median((weights * scale)[live])

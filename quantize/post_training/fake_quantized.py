@@ -1,4 +1,4 @@
-"""From a fake-quantized model to an int8 artifact: its own ranges and kernels, no images needed."""
+"""Converts a fake-quantized model to int8 with its own ranges and kernels, without images."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ UNTRAINED = "it has no trained range: it comes before the network, int8 has no f
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Trained:
-    """What a fake-quantized model says of its artifact.
+    """The conversion of a fake-quantized model.
 
-    `flatbuffer` is the float conversion with kernels that are rounded already; `ranges` are those of its
-    activations, and of kernels that are rounded other than by their largest weights. `in_float` names the
-    first outputs of operators that compute in float.
+    `flatbuffer` is the float conversion, whose kernels are already rounded. `ranges` are the ranges of its
+    activations, and of kernels whose range is not that of their largest weights. `in_float` are the names of
+    the first outputs of operators that compute in float.
     """
 
     flatbuffer: bytes
@@ -39,12 +39,12 @@ def trained_parts(model: keras.Model, *, skip_normalization: bool, pixels: bool)
 
     Args:
         model: the model after quantization-aware training.
-        skip_normalization: leave out the first layer, `Normalize`: the input takes normalised pixels.
-        pixels: the input takes 8-bit pixels, so that a normalisation that is not left out is in 8 bits too: a
-            1x1 depthwise convolution, which is exact.
+        skip_normalization: whether to leave out the first layer, `Normalize`: the input is then normalised.
+        pixels: whether the input takes 8-bit pixels. A normalisation that is not left out then becomes an
+            int8 1x1 depthwise convolution, which is exact.
 
     Raises:
-        EffkerasError: a model that cannot be converted.
+        EffkerasError: the model cannot be converted.
     """
     graph = Graph.of(model)
     made = _Plain()
@@ -69,7 +69,7 @@ def quantized_as_trained(trained: Trained, rules: Rules) -> bytes:
 
 
 class _Plain:
-    """The plain layers that compute what fake-quantized ones do, each once, with the kernels they got."""
+    """Makes plain layers that compute the same as fake-quantized ones, each once, with their kernels."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[int, int], StandIn] = {}
@@ -92,7 +92,7 @@ class _Plain:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Special:
-    """A kernel as an artifact stores it, and the ends of its channels' ranges; None leaves it in float."""
+    """A kernel as the artifact stores it, and its channels' largest magnitudes; None leaves it in float."""
 
     kernel: Array
     ends: Array | None
@@ -106,7 +106,7 @@ def _plain(layer: FakeQuantKernel, branch: int) -> keras.Layer:
 
 
 def _stored(layer: FakeQuantKernel, kernel: Array) -> Array:
-    """A kernel in the order of axes that LiteRT has."""
+    """A kernel with its axes in LiteRT's order."""
     if layer.plain is keras.layers.DepthwiseConv2D:
         return kernel.reshape(1, *kernel.shape[:2], -1)
     if layer.plain is keras.layers.Conv2DTranspose:
@@ -115,7 +115,7 @@ def _stored(layer: FakeQuantKernel, kernel: Array) -> Array:
 
 
 def _kernels(stripped: Stripped, made: _Plain) -> tuple[Ranges, list[str]]:
-    """The ranges of special kernels by name, and the operators whose kernels stay in float."""
+    """The ranges of special kernels by name, and the names of operators whose kernels stay in float."""
     ranges: Ranges = {}
     left = []
     for one in stored_kernels(stripped.flatbuffer) if made.special else ():

@@ -1,4 +1,4 @@
-"""Pairs of layers: where one layer's output channels can be scaled and the next layer's weights undo it."""
+"""Pairs of layers where the next layer's weights can undo a scaling of the first layer's output channels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from effkeras.layers import DropBlock, DropPath
 
 CAP = 6.0  # of relu6
 
-# These themselves: a subclass may do anything with its kernel.
+# No subclasses: a subclass may use its kernel differently.
 _LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-# Layers that give a scaled channel for a scaled channel.
+# Layers whose output channels scale with their input channels.
 _PASSES_ON = (
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
@@ -34,10 +34,10 @@ _PASSES_ON = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LayerPair:
-    """A layer with weights, the layers that take its output, and the tensor between them.
+    """A layer with weights, the layers that consume its output, and the tensor between them.
 
-    Dividing the producer's output channels by positive numbers and multiplying the consumers' input channels
-    by them changes nothing, as long as no channel of a `capped` pair reaches the cap, before or after.
+    Dividing the producer's output channels by positive numbers and multiplying the consumers' weights by
+    them changes nothing, if no channel of a `capped` pair reaches the cap before or after the scaling.
     """
 
     producer: keras.Layer
@@ -48,14 +48,14 @@ class LayerPair:
 
 @dataclass(frozen=True, slots=True)
 class UnpairedLayer:
-    """A layer whose output channels cannot be scaled, and why."""
+    """A layer whose output channels cannot be scaled, and the reason."""
 
     producer: keras.Layer
     why: str
 
 
 def layer_pairs(graph: Graph) -> Iterator[LayerPair | UnpairedLayer]:
-    """A pair, or the reason why there is none, for each layer with weights, in computing order."""
+    """For each layer with weights, in execution order: its pair, or the reason why it has none."""
     for call in graph.calls:
         if type(call.operation) in _LAYERS:
             yield _pair(graph, call)
@@ -75,18 +75,18 @@ def multiply_inputs(layer: keras.Layer, scale: np.ndarray) -> None:
 
 
 def input_weights(layer: keras.Layer) -> np.ndarray:
-    """The largest absolute weight of each input channel, (C,); 0 for depthwise layers, as none is shared."""
+    """The largest absolute weight of each input channel, (C,); 0 for depthwise layers."""
     kernel = np.abs(layer.get_weights()[0])
     largest = kernel.max(axis=(*range(kernel.ndim - 2), kernel.ndim - 1))
     return np.zeros_like(largest) if _is_depthwise(layer) else largest
 
 
 def input_shares(layer: keras.Layer, ranges: np.ndarray) -> np.ndarray:
-    """How much of a layer's output each input channel can make up, (C,) in 0..1.
+    """The largest share of each input channel in any output channel, (C,) in 0..1.
 
-    With inputs of the given ranges, the largest term that a channel adds to any output channel, as a share of
-    the largest term there. Scaling input or output channels does not change it. Each channel of a depthwise
-    layer makes up all of its own output.
+    For inputs in the given ranges, the share is the largest term that a channel adds to an output channel,
+    relative to the largest term there. Scaling input or output channels does not change it. For depthwise
+    layers all shares are 1.
     """
     if _is_depthwise(layer):
         return np.ones(len(ranges))
@@ -138,7 +138,7 @@ def _can_take(graph: Graph, user: Call) -> bool:
 
 
 def _kind(operation: Any) -> str | None:
-    """ "linear" or "relu" for what scales with its input, "relu6" for what does below the cap."""
+    """ "linear" or "relu" if the output scales with the input, "relu6" if it does below 6; else None."""
     if isinstance(operation, _PASSES_ON):
         return "linear"
     if isinstance(operation, keras.layers.Activation):

@@ -1,4 +1,4 @@
-"""How a model is quantized after training, and what of it cannot work."""
+"""The options of post-training quantization, and their checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACKENDS = ("ai-edge-quantizer", "tensorflow")
 
 @dataclass(frozen=True, slots=True)
 class PtqOptions:
-    """Everything about a quantization but the model and its images."""
+    """All inputs of a quantization except the model and its images."""
 
     format: Format
     io: IoType = "float32"
@@ -32,7 +32,7 @@ class PtqOptions:
     spec: PtqSpec = field(default_factory=PtqSpec)
 
     def range_rule(self) -> RangeRule:
-        """How ranges are found. Raises EffkerasError for an unknown method or a percentile out of range."""
+        """The rule for ranges. Raises EffkerasError for an unknown method or a percentile out of range."""
         chosen = self.spec.ranges
         if chosen == "auto":
             clips = self.format.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
@@ -42,9 +42,9 @@ class PtqOptions:
 
 
 def check(options: PtqOptions, data: object | None) -> None:
-    """Raises EffkerasError for options that cannot work, before any long work is done.
+    """Raises EffkerasError for invalid options, before any long work.
 
-    Of the data it only matters whether there are any.
+    It only checks whether `data` is None.
     """
     check_io(options.format, options.io)
     options.range_rule()
@@ -68,7 +68,7 @@ def check(options: PtqOptions, data: object | None) -> None:
 
 
 def check_trained(options: PtqOptions) -> None:
-    """Raises EffkerasError for options that a fake-quantized model, whose ranges are set, cannot follow."""
+    """Raises EffkerasError for options that do not apply to a fake-quantized model: its ranges are fixed."""
     check_io(options.format, options.io)
     if (options.format.weights, options.format.activations) != ("int8", "int8"):
         raise EffkerasError(f"the model is fake-quantized for int8; {options.format.name} cannot use that")

@@ -1,4 +1,4 @@
-"""Post-training quantization: one float conversion, quantized by the tool and the recipe asked for."""
+"""Post-training quantization: converts a model to float once, and quantizes it by a recipe."""
 
 from __future__ import annotations
 
@@ -56,23 +56,22 @@ def ptq(
 
     Args:
         model: any functional Keras model that takes one image.
-        recipe: a recipe or its name.
-        data: what ranges are measured on, if the recipe needs them and the model is not fake-quantized:
+        recipe: a format or its name.
+        data: the calibration images, if the recipe needs ranges and the model is not fake-quantized:
             labelled images, for a model built by effkeras; or float32 arrays as the model takes them,
-            (n, H, W, C) or one (H, W, C) after another.
-        io: the type of inputs and outputs; others than float32 need a model built by effkeras. An int8 input
-            takes the pixel minus 128, a uint8 input the pixel, exactly; outputs are scaled, each by its own
-            scale.
-        samples: how many images to measure on, at most.
-        seed: which images are chosen.
-        spec: how ranges are found, what is corrected, and by which tool.
+            (n, H, W, C) or an iterable of (H, W, C).
+        io: the type of inputs and outputs; int8 and uint8 need a model built by effkeras. An int8 input is
+            exactly the pixel minus 128, a uint8 input exactly the pixel; each output has its own scale.
+        samples: the largest number of calibration images.
+        seed: chooses the calibration images.
+        spec: the range method, the corrections, and the backend.
 
     Returns:
-        The artifact with the model's definition and the recipe attached, and a note per operator.
+        The artifact with the model's definition and the recipe as metadata, and a note on each operator.
 
     Raises:
         EffkerasError: the recipe needs images and none are given, `io` does not fit the recipe, the backend
-            cannot do what is asked, weights or activations are not finite, or the images show nothing.
+            does not support an option, weights or activations are NaN or infinite, or the images are blank.
     """
     options = PtqOptions(find(recipe), io, samples, seed, spec or PtqSpec())
     if is_fake_quantized(model):
@@ -83,10 +82,10 @@ def ptq(
 
 
 def float_parts(model: keras.Model, options: PtqOptions, data: Calibration | None = None) -> FloatParts:
-    """The float conversion that `quantize_parts` starts from; the model itself stays as it is.
+    """The float conversion that `quantize_parts` quantizes; the model itself is not changed.
 
-    `data` is needed for equalisation only. Raises EffkerasError when weights are not finite, or the
-    requested input and output types need a definition.
+    Only equalisation needs `data`. Raises EffkerasError when weights are NaN or infinite, or when the input
+    and output type needs a definition and the model has none.
     """
     from effkeras.graph.rewrite import check_finite
 
@@ -117,7 +116,7 @@ def quantize_parts(parts: FloatParts, options: PtqOptions, data: Calibration | N
 
 
 def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> CalibrationInputs:
-    """The images that `options` choose of `data`, as the model takes them."""
+    """The calibration images that `options` select from `data`, as the model takes them."""
     prepared = parts.spec.input if parts.spec else None
     return calibration_inputs(data, prepared, parts.shape, _sampling(options))
 
@@ -125,9 +124,9 @@ def inputs_of(parts: FloatParts, options: PtqOptions, data: Calibration) -> Cali
 def quantize_pixels(
     parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray], ranges: Ranges | None = None
 ) -> Quantized:
-    """The same with images given as the model takes them, float32 (1, H, W, C) each.
+    """As `quantize_parts`, with images as the model takes them, float32 (1, H, W, C) each.
 
-    `ranges` are those of its activations, where they were measured before.
+    `ranges` are the ranges of its activations, if they are already measured.
     """
     if parts.trained is not None:
         rules = Rules(options.format, options.io)
@@ -146,7 +145,7 @@ def quantize_pixels(
 
 
 def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """What bias correction needs to know of the images; nothing where it is not asked for."""
+    """The channel means for bias correction; empty if `options` do not ask for it."""
     if not options.spec.correct_bias:
         return {}
     return channel_means(parts.flatbuffer, as_taken(parts, Reiterable(lambda: track(pixels, "averaging"))))
@@ -155,7 +154,7 @@ def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray
 def _corrected_and_measured(
     parts: FloatParts, options: PtqOptions, flatbuffer: bytes, pixels: Iterable[np.ndarray]
 ) -> Quantized:
-    """Finishes a quantized flatbuffer: biases, errors, input and output types, metadata."""
+    """Corrects biases, measures errors, and sets input and output types and metadata, as `options` ask."""
     if options.spec.correct_bias:
         flatbuffer = corrected(parts.flatbuffer, flatbuffer, means_of(parts, options, pixels))
     errors: Sequence[float | None] = ()
@@ -170,12 +169,12 @@ def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarra
     if parts.trained is not None:
         return dict(parts.trained.ranges)
     ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), options.range_rule())
-    # The input's range is known, not measured: only this makes the quantized input the pixel itself.
+    # The input's range is known and not measured: only then is the quantized input the pixel itself.
     return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
 
 
 def is_absorbable(spec: InputSpec) -> bool:
-    """Whether one scale and a whole zero point express the normalisation exactly."""
+    """Whether one scale and an integer zero point express the normalisation exactly."""
     same = len(set(spec.mean)) == 1 and len(set(spec.std)) == 1
     return same and spec.mean[0] == round(spec.mean[0]) and 0 <= spec.mean[0] <= 255
 
@@ -198,7 +197,7 @@ def _definition(model: keras.Model, io: IoType) -> ModelSpec | None:
 
 
 def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Images as the float conversion takes them, normalised where it starts after the normalisation."""
+    """Images as the float conversion takes them: normalised if it leaves out the normalisation."""
     if parts.spec is None or not parts.starts_normalized:
         return pixels
     mean, std = (np.array(values, np.float32) for values in (parts.spec.input.mean, parts.spec.input.std))
@@ -218,13 +217,13 @@ def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.n
 
 
 def _varied(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Images as the float conversion takes them; an error at their end if they show nothing."""
+    """Images as the float conversion takes them; at their end, an error if all have one colour."""
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
     return as_taken(parts, Reiterable(lambda: checked_variety(track(pixels, "calibrating"), ground)))
 
 
 def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:
-    """The lowest and highest value of the float conversion's input."""
+    """The lowest and highest possible value of the float conversion's input."""
     if not parts.starts_normalized:
         return PIXELS
     return -spec.mean[0] / spec.std[0], (255 - spec.mean[0]) / spec.std[0]

@@ -1,4 +1,4 @@
-"""Ranges widened to what int8 kernels can compute: biases of dead filters, addends far below their sum."""
+"""Widens ranges that int8 kernels cannot compute: of dead filters with a bias, of addends below their sum."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from quantize.post_training.ranges import Ranges, as_range, scale_of
 _DEPTHWISE = "DEPTHWISE_CONV_2D"
 _WITH_WEIGHTS = ("CONV_2D", _DEPTHWISE, "FULLY_CONNECTED")
 _LARGEST_CODE = 127
-# The largest code of a bias; sums of a filter's products need the rest of 32 bits.
+# The largest quantized bias; the sum of a filter's products needs the rest of 32 bits.
 _LARGEST_BIAS = 2**30
 
 
 def widened_for_biases(flatbuffer: bytes, ranges: Ranges, bits: int = 8) -> Ranges:
-    """The ranges, and those of kernels with such filters: wide enough there for the biases.
+    """Widens the ranges of kernels whose weights are so small that the int32 bias would overflow.
 
     Args:
         flatbuffer: the float .tflite.
-        ranges: of its activations, by tensor, and of kernels whose range is not that of their weights.
+        ranges: by tensor name, of activations, and of kernels whose range is not their weights'.
         bits: of the activations.
     """
     concerned = [op for op in operators(flatbuffer) if _has_constants(op) and op.inputs[0].name in ranges]
@@ -47,7 +47,7 @@ def _has_constants(op: Operator) -> bool:
 
 
 def _ends(op: Operator, known: Mapping[str, np.ndarray] | None, kernel: np.ndarray) -> np.ndarray:
-    """The largest magnitude that each filter's codes stand for."""
+    """The largest magnitude in each filter's range."""
     if known is not None:
         return np.maximum(-known["min"], known["max"])
     axis = _filter_axis(op) % kernel.ndim
@@ -56,13 +56,13 @@ def _ends(op: Operator, known: Mapping[str, np.ndarray] | None, kernel: np.ndarr
 
 
 def _least(bias: np.ndarray, scale: float) -> np.ndarray:
-    """The smallest such magnitude whose steps reach the bias."""
+    """The smallest such magnitude without overflow of the filter's bias."""
     reach = _LARGEST_BIAS / _LARGEST_CODE * scale
     return np.abs(bias) / reach if reach > 0 else np.zeros_like(bias)
 
 
 def _spread(op: Operator) -> list[int]:
-    """The shape in which a value for each filter stands beside the kernel."""
+    """The shape that broadcasts one value per filter to the kernel."""
     shape = [1] * len(op.inputs[1].shape)
     shape[_filter_axis(op)] = -1
     return shape
@@ -73,20 +73,20 @@ def _filter_axis(op: Operator) -> int:
 
 
 _SUMS = ("ADD", "SUB")
-# A little more than XNNPACK asks for, as scales are rounded.
+# The smallest scale of an addend over its sum's: slightly above XNNPACK's 1/1024, as scales are rounded.
 _LEAST = 1.01 / 1024
 _CODES = 255
 
 
 def widened_for_addends(flatbuffer: bytes, ranges: Ranges) -> Ranges:
-    """The ranges, and those of such addends: just wide enough for XNNPACK.
+    """Widens the ranges of addends far below their sum, just enough for XNNPACK.
 
-    One that something else reads too, or that is an output, keeps its range, as does one that is handed on
-    from another tensor.
+    An addend keeps its range if others than sums read it, if it is an output, or if its operator only passes
+    values on.
 
     Args:
         flatbuffer: the float .tflite.
-        ranges: of its activations, by tensor.
+        ranges: of its activations, by tensor name.
     """
     found = dict(ranges)
     given = {edge.tensor for edge in interface(flatbuffer).outputs}
@@ -101,9 +101,9 @@ def widened_for_addends(flatbuffer: bytes, ranges: Ranges) -> Ranges:
 def _addends(
     graph: Sequence[Operator], ranges: Ranges, given: set[int]
 ) -> Iterator[tuple[Operator, TensorInfo]]:
-    """Every sum with each of its addends that nothing but sums read; what a sum goes into comes before it.
+    """Yields every sum with each addend that only sums read; a sum comes after those that use its output.
 
-    Tensors that are `given` to the caller are read.
+    `given` are the model's outputs, which the caller reads.
     """
     others = {tensor.index for op in graph if op.name not in _SUMS for tensor in op.inputs}
     handed = {tensor.index for op in graph if op.name in SAME_RANGE for tensor in op.outputs}

@@ -1,4 +1,4 @@
-"""The ranges that activations take, measured on images."""
+"""Activation ranges, measured on calibration images."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ PIXELS = (0.0, 255.0)
 
 NOTHING_SHOWN = "none of the calibration images could be read; check --data"
 
-# These hand values on as they are: clipping before them clips the model's output.
+# These pass values on unchanged: clipping before them clips the model's output.
 _PASSES_ON = ("RESHAPE", "CONCATENATION", "TRANSPOSE")
 
-# Of one activation for one image: over all images enough for a percentile, and calibration stays quick.
+# Values sampled of one activation for one image: over all images enough for a percentile, and fast.
 _COUNTED = 2**15
 
 
 @dataclass(frozen=True, slots=True)
 class RangeRule:
-    """How a range follows from the values: their extremes, the shortest one that holds the share
-    `percentile`, or the one with the least squared error when divided into `steps`.
+    """How a range is derived from values.
+
+    "minmax": their extremes; "percentile": the shortest range with that share of them; "mse": the range with
+    the least squared error when divided into `steps`.
     """
 
     method: RangeMethod = "minmax"
@@ -50,26 +52,26 @@ class RangeRule:
             )
 
     def of(self, histogram: Histogram) -> tuple[float, float]:
-        """The range for these values."""
+        """The range for the values in a histogram."""
         if self.method == "percentile":
             return percentile_range(histogram, self.percentile)
         return mse_range(histogram, self.steps)
 
 
 def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeRule | None = None) -> Ranges:
-    """Runs a float model on `inputs` and notes every activation's range, by tensor name.
+    """Runs a float model on `inputs` and measures the range of every activation, by tensor name.
 
-    The order of the images does not matter. What the model puts out always keeps its extremes: they are
-    the detections. What is only joined with others has the range of all. The result has the form that
-    ai-edge-quantizer takes as a calibration result.
+    The order of the images does not matter. Outputs of the model always keep their extremes, which are the
+    detections. A tensor that is only concatenated with others has the range of the concatenation. The result
+    is a calibration result for ai-edge-quantizer.
 
     Args:
         flatbuffer: a float .tflite.
-        inputs: what it takes, float32 (1, H, W, C) each; iterated more than once.
-        rule: how ranges follow from values; default: the extremes.
+        inputs: its inputs, float32 (1, H, W, C) each; iterated more than once.
+        rule: how ranges are derived from values; default: the extremes.
 
     Raises:
-        EffkerasError: there are no inputs, or a layer puts out values that are not finite.
+        EffkerasError: there are no inputs, or a layer outputs NaN or infinite values.
     """
     rule = rule or RangeRule()
     clipped = set() if rule.method == "minmax" else _clippable(flatbuffer)
@@ -85,7 +87,7 @@ def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeR
 
 
 def check_shown(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> None:
-    """Raises EffkerasError, as `measure_ranges` does, for inputs that no range can be measured on."""
+    """Raises EffkerasError, as `measure_ranges` does, if there are no inputs, or NaN or infinite values."""
     if not sum(1 for _ in observe(flatbuffer, inputs)):
         raise EffkerasError(NOTHING_SHOWN)
 
@@ -98,27 +100,27 @@ class Extremes:
         self.high = -np.inf
 
     def add(self, low: float, high: float) -> None:
-        """Takes the extremes of an array into account."""
+        """Adds the extremes of an array."""
         self.low, self.high = min(self.low, low), max(self.high, high)
 
 
 def as_range(low: float, high: float) -> dict[str, np.ndarray]:
-    """A range as ai-edge-quantizer writes it."""
+    """A range in the format of ai-edge-quantizer."""
     return {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
 
 
 def scale_of(limits: Mapping[str, np.ndarray], bits: int = 8) -> float:
-    """The step between two codes of a range, which is made to hold 0."""
+    """The scale of a range, extended to include 0."""
     low, high = float(np.min(limits["min"])), float(np.max(limits["max"]))
     return (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
 
 
 def _pass_on(ranges: dict[str, tuple[float, float]], graph: Sequence[Operator], given: set[int]) -> None:
-    """Gives what only moves values the range of these values: a sample would say another one.
+    """Gives the outputs of operators that only move values the range of their inputs.
 
-    What several values are joined in has one range. Whatever nothing else reads is made in it at once: it
-    would only be rounded a second time, by an operator of its own. Tensors that are `given` to the caller
-    are read.
+    Sampled ranges would differ. A concatenation has the range of all its inputs. An input without other
+    readers gets the output's range: otherwise an extra operator would round it again. `given` are the model's
+    outputs, which the caller reads.
     """
     for op in graph:
         taken = [ranges[tensor.name] for tensor in op.inputs if tensor.name in ranges]
@@ -140,7 +142,7 @@ def _add(found: Extremes | Histogram, seen: Activation) -> None:
 
 
 def _sample(values: np.ndarray) -> np.ndarray:
-    """Evenly spaced values, some of every channel."""
+    """Evenly spaced values that cover every channel."""
     step = max(1, values.size // _COUNTED)
     while math.gcd(step, values.shape[-1]) != 1:
         step += 1
@@ -162,22 +164,22 @@ def _clippable(flatbuffer: bytes) -> set[str]:
 
 
 BINS = 4096
-_FINEST = 2.0**-40  # of the largest value: bins below that would only resolve rounding
+_FINEST = 2.0**-40  # of the largest value: narrower bins would only resolve rounding
 _CANDIDATES = 65
 
 
 class Histogram:
     """Counts of values in bins whose width is a power of two.
 
-    IoType are whole multiples of the width, which is the smallest that needs at most `BINS` bins. So when
-    the range grows, pairs of bins merge exactly, and the order of the data does not matter.
+    Bin edges are integer multiples of the width, which is the smallest that needs at most `BINS` bins. When
+    the range grows, whole bins merge exactly, so the order of the data does not matter.
     """
 
     def __init__(self) -> None:
         self.low = math.inf
         self.high = -math.inf
         self.zeros = 0
-        self._exponent = -(10**6)  # no values yet: any width will do
+        self._exponent = -(10**6)  # no values yet: narrower than any width
         self._first = 0
         self._counts = np.zeros(0, np.int64)
 
@@ -200,7 +202,7 @@ class Histogram:
 
     @property
     def counts(self) -> np.ndarray:
-        """How many values lie in each bin, int64."""
+        """The number of values in each bin, int64."""
         return self._counts
 
     def _grow(self, low: float, high: float) -> None:
@@ -228,10 +230,10 @@ def percentile_range(histogram: Histogram, share: float) -> tuple[float, float]:
 
 
 def mse_range(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
-    """The range that holds 0 and loses least, as mean squared error, when divided into equal steps.
+    """The range that holds 0 and has the least mean squared error when divided into equal steps.
 
-    A value inside is off by a twelfth of the squared step on average (zeros are exact); one outside by its
-    distance from the range. Both ends are searched over fractions of the extremes.
+    The squared error of a value inside is a twelfth of the squared step on average (zeros are exact), that of
+    a value outside is its squared distance from the range. Both ends are fractions of the extremes.
     """
     fractions = np.linspace(0, 1, _CANDIDATES)
     lows = np.unique(min(histogram.low, 0.0) * fractions)
@@ -246,7 +248,7 @@ def mse_range(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
 
 
 def _beyond(histogram: Histogram, limits: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each limit, the squared distance of the values beyond it, summed, and their number."""
+    """For each limit, the summed squared distance of the values beyond it, and their number."""
     distance = np.maximum(side * (histogram.centers - limits[:, None]), 0)
     counts = histogram.counts
     return (distance**2 * counts).sum(axis=1), ((distance > 0) * counts).sum(axis=1)

@@ -1,1 +1,1 @@
-"""Which layers need more than 8 bits."""
+"""Mixed precision: the layers that are sensitive to int8."""

@@ -1,4 +1,4 @@
-"""`effkeras sensitivity MODEL --data DIR`: which layers suffer most from 8 bits, as a table and a chart."""
+"""`effkeras sensitivity MODEL --data DIR`: ranks layers by their sensitivity to int8, as table and chart."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ _INK, _FAINT, _BAR, _LIGHT_BAR = "#1f2933", "#6b7580", "#2a6fbb", "#b9cfe6"
 
 
 def chart(found: Sensitivity, most: int = CHARTED) -> bytes:
-    """A PNG with the `most` sensitive layers.
+    """A PNG chart of the `most` sensitive layers.
 
-    Dark bars are layers with weights. Raises EffkerasError without matplotlib.
+    Dark bars are layers with weights. Raises EffkerasError if matplotlib is missing.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

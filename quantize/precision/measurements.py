@@ -1,4 +1,4 @@
-"""Measurements of artifacts: the metric of `effkeras eval`, the error of outputs, and a cache on disk."""
+"""Measurements of artifacts: the metrics of `effkeras eval`, the error of outputs, and a cache on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Metrics = dict[str, float]
 
 
 def worst_drop(wanted: Mapping[str, float], got: Mapping[str, float]) -> float:
-    """The largest loss among metrics; infinite if one is not a number."""
+    """The largest drop among metrics; infinite if one is NaN."""
     drops = [wanted[name] - got[name] for name in wanted]
     return math.inf if any(map(math.isnan, drops)) else max(drops)
 
@@ -36,20 +36,20 @@ class MetricOf:
     limit: int | None = None
 
     def __call__(self, flatbuffer: bytes) -> Metrics:
-        """The metrics of the artifact, the higher the better; one for each of its heads."""
+        """The metrics of an artifact, one for each of its heads; higher is better."""
         runner = LiteRTModel.of_bytes(flatbuffer)
         measured = evaluate(runner, self.data, limit=self.limit, title="measuring")
         return {name: measured[name] for name in headlines(runner.spec)}
 
     def headline(self, flatbuffer: bytes) -> float:
-        """The first of them."""
+        """The main metric of an artifact."""
         return self(flatbuffer)[headline(LiteRTModel.of_bytes(flatbuffer).spec)]
 
 
 class MeasurementCache:
-    """Values by name, written to a JSON file whenever one is added; without a path, kept in memory only.
+    """Values by name, written to a JSON file whenever one is added; without a path, only in memory.
 
-    Values of another search under the same path count only if its `key` is the same.
+    An existing file is used only if it has the same `key`.
     """
 
     def __init__(self, path: Path | None = None, key: str = "") -> None:
@@ -79,7 +79,7 @@ class MeasurementCache:
 
 
 def digest(*parts: bytes | str) -> str:
-    """A short name for exactly these contents."""
+    """A short digest of these contents."""
     whole = hashlib.sha256()
     for part in parts:
         whole.update(part.encode() if isinstance(part, str) else part)
@@ -94,10 +94,10 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OutputError:
-    """The float model's outputs on some images, to compare others with.
+    """The float model's outputs on some images, to compare other outputs with.
 
-    Of a detector, only what matters to detections counts: class scores as probabilities, so that background
-    is background however sure, and boxes in proportion to their best score.
+    A detector is compared on what matters to detections: class scores as probabilities, so that differences
+    between background logits do not count, and boxes weighted by their best score.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -106,15 +106,15 @@ class OutputError:
 
     @classmethod
     def of(cls, flatbuffer: bytes, inputs: Iterable[np.ndarray], spec: ModelSpec | None) -> OutputError:
-        """The reference of a float .tflite on inputs that it takes, float32 (1, H, W, C) each."""
+        """The reference outputs of a float .tflite for inputs, float32 (1, H, W, C) each."""
         kept = tuple(inputs)
         detects = spec is not None and spec.is_detector and spec.detects
         return cls(kept, tuple(run_all(flatbuffer, kept)), bool(detects))
 
     def __call__(self, flatbuffer: bytes) -> float:
-        """Root mean square error of the outputs of a model, as a share of their standard deviation.
+        """The root mean square error of a model's outputs, as a share of their standard deviation.
 
-        The model has float inputs and outputs; over several outputs, the root mean square of theirs.
+        The model has float inputs and outputs. Over several outputs, it is the root mean square of theirs.
         """
         errors: dict[str, float] = {}
         for wanted, got in zip(self.wanted, run_all(flatbuffer, self.inputs), strict=True):
@@ -129,7 +129,7 @@ class OutputError:
         return {name: seen[1][name] - seen[0][name] for name in seen[0]}
 
     def _spreads(self) -> dict[str, float]:
-        """The sum of squared distances from the mean, of each output over all images."""
+        """The sum of squared deviations from the mean of each output, over all images."""
         seen = [self._weighted(one, one) for one in self.wanted]
         joined = {name: np.concatenate([one[name].ravel() for one in seen]) for name in seen[0]}
         return {name: float(values.var(dtype=np.float64)) * values.size for name, values in joined.items()}
@@ -146,7 +146,7 @@ class OutputError:
 
 
 def run_all(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """A model's outputs by name for each input, as the model gives them."""
+    """A model's raw outputs by name, for each input."""
     run: Any = make_interpreter(flatbuffer).get_signature_runner(SIGNATURE)
     (name,) = run.get_input_details()
     for pixels in inputs:

@@ -1,8 +1,8 @@
-"""Automatic mixed precision: the fewest layers in more bits such that the metric stays within a budget.
+"""Automatic mixed precision: the fewest layers at higher precision such that the drop stays within a budget.
 
-Layers are ranked by what quantizing each alone does to the outputs; the search finds how many of the worst
-have to stay out of int8, then returns to int8 those that do not matter. It measures as few artifacts as
-possible, because measuring takes most of the time.
+Layers are ranked by the output error when each is quantized alone. The search finds how many of the most
+sensitive must stay out of int8, then returns to int8 those that the budget does not need. It measures as few
+artifacts as possible, because measuring takes most of the time.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ CACHE = "mixed.json"
 KEPT = "layers kept"
 
 Metrics = Mapping[str, float]
-# The metrics of an artifact that count, by name, each the higher the better.
+# Returns the metrics of an artifact that decide, by name; higher is better.
 Metric = Callable[[bytes], Metrics]
 
 
 @dataclass(frozen=True, slots=True)
 class MixedSets:
-    """The data that ranges are measured on, that guides the search, and that its result is reported on.
+    """The data to calibrate on, to search on (`tune`), and to report on (`test`).
 
     `tune` and `test` are labelled images, for a model built by effkeras, or a function that measures an
     artifact.
@@ -62,12 +62,12 @@ class MixedSets:
 
 @dataclass(frozen=True, slots=True)
 class MixedOptions:
-    """The budget of the search, and the goal.
+    """The options of the search.
 
-    `max_drop` is in units of the metric. `ptq` says how layers are quantized and which precision the others
-    keep. Layers are compared on `images` images, artifacts measured on the first `limit` of theirs. At
-    most `requantize` artifacts are measured to return layers to int8. With a folder `work`, a killed search
-    resumes from there.
+    `max_drop` is the budget, in units of the metric. `ptq` tells how layers are quantized and which precision
+    the others keep. Layers are ranked on `images` images; artifacts are measured on the first `limit` images
+    of their data. At most `requantize` artifacts are measured to return layers to int8. With a folder `work`,
+    an interrupted search resumes.
     """
 
     max_drop: float
@@ -80,12 +80,12 @@ class MixedOptions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mixed:
-    """What the search found.
+    """The result of the search.
 
-    `reached` says whether the budget is kept on what was tuned on; if not, the artifact is the best that was
-    found. `ptq` is how its layers are quantized. The report names the layers that are kept, with the reason;
-    its figures are the drops, where tuned and where tested, that of the recipe alone, and the share of
-    multiply-adds in int8.
+    `reached` tells whether the drop on `tune` is within the budget; if not, the artifact is the best found.
+    `ptq` tells how its layers are quantized. The report lists the layers at higher precision, with reasons;
+    its figures are the drops on `tune` and `test`, the share of multiply-adds in int8, and the numbers of
+    layers kept and of conversions.
     """
 
     quantized: Quantized
@@ -100,7 +100,7 @@ class Mixed:
         return tuple(layer.name for layer in self.report.skipped)
 
     def show(self) -> None:
-        """Prints what was reached, and why each layer stays as it is."""
+        """Prints the figures, and the reason for each layer at higher precision."""
         rows = [(name, f"{value:.4f}") for name, value in self.report.figures.items()]
         facts("mixed precision", [*rows, ("XNNPACK runs", str(self.delegated))])
         if self.report.skipped:
@@ -109,13 +109,13 @@ class Mixed:
 
 
 def mixed_precision(model: keras.Model, sets: MixedSets, options: MixedOptions) -> Mixed:
-    """Quantizes a model except for the fewest layers that the budget demands.
+    """Quantizes a model except for the fewest layers that the budget requires.
 
-    The worst drop of any metric that counts must stay within `options.max_drop` on `sets.tune`. Of the ways
-    to choose ranges, the one that loses least is taken first.
+    The worst drop of any metric that decides must stay within `options.max_drop` on `sets.tune`. First, the
+    search chooses the range method with the smallest drop.
 
     Raises:
-        EffkerasError: as `quantize.ptq`, or a recipe whose activations stay in float.
+        EffkerasError: as `quantize.ptq`, or the recipe's activations stay in float.
     """
     if not options.ptq.format.needs_data:
         raise EffkerasError(
@@ -127,7 +127,7 @@ def mixed_precision(model: keras.Model, sets: MixedSets, options: MixedOptions) 
 
 
 def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mixed:
-    """`mixed_precision` of a float conversion."""
+    """As `mixed_precision`, for a float conversion."""
     tune = _metric(sets.tune, options)
     cache = _cache(parts, sets, options)
     if "float" not in cache:
@@ -150,7 +150,7 @@ def mixed_parts(parts: FloatParts, sets: MixedSets, options: MixedOptions) -> Mi
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Measure:
-    """The worst drop of an artifact, measured once."""
+    """The worst drop of an artifact, measured once for each choice of layers."""
 
     tune: Metric
     reference: Metrics
@@ -170,7 +170,7 @@ class _Measure:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Baseline:
-    """What the result is compared with."""
+    """What the result is compared with, and reported on."""
 
     options: MixedOptions
     reference: Metrics
@@ -181,7 +181,7 @@ class _Baseline:
 def _best_ranges(
     parts: FloatParts, inputs: CalibrationInputs, options: MixedOptions, measure: _Measure
 ) -> tuple[Partial, KeptLayers]:
-    """The way to find ranges that loses least with nothing kept; the first that is good enough."""
+    """The range method with the smallest drop with all layers in int8; the first within the budget."""
     best: tuple[Partial, KeptLayers] | None = None
     for spec in _specs(options.ptq):
         ptq = dataclasses.replace(options.ptq, spec=spec)
@@ -196,7 +196,7 @@ def _best_ranges(
 
 
 def _specs(first: PtqOptions) -> list[PtqSpec]:
-    """Ways to quantize: the one asked for, then with other ranges, then with corrected biases."""
+    """The specs to try: the given one, then other range methods, then corrected biases."""
     methods: tuple[RangeMethod, ...] = (first.range_rule().method, "percentile", "mse", "minmax")
     plain = dataclasses.replace(first.spec, errors=False)
     specs = [dataclasses.replace(plain, ranges=method) for method in methods]
@@ -242,7 +242,7 @@ def _metric(data: LabelledData | Metric, options: MixedOptions) -> Metric:
 
 
 def _float_artifact(parts: FloatParts) -> bytes:
-    """The model as it is, as an artifact that takes pixels."""
+    """The unquantized model as an artifact that takes pixels."""
     options = PtqOptions(find("float32"))
     whole = float_parts(parts.model, options) if parts.starts_normalized else parts
     return finished(whole, options, whole.flatbuffer).flatbuffer

@@ -1,4 +1,4 @@
-"""A model with only some layers quantized: any choice of them, from one measurement of ranges."""
+"""Partial quantization: quantizes any choice of a model's layers, with ranges measured once."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from quantize.specs import Precision, PtqSpec
 
 
 def conversions(graph: Iterable[Operator]) -> int:
-    """How many operators convert between number formats."""
+    """The number of operators that convert between number formats."""
     return sum(op.name in ("QUANTIZE", "DEQUANTIZE") for op in graph)
 
 
 def kept_precision(spec: PtqSpec) -> Precision:
-    """What layers keep that do not become int8."""
+    """The precision of layers that do not become int8."""
     return "float32" if spec.precision == "int8" else spec.precision
 
 
 def check_can_mix(spec: PtqSpec) -> None:
-    """Raises EffkerasError for a backend that cannot quantize some layers only."""
+    """Raises EffkerasError for a backend that cannot quantize only some layers."""
     if spec.backend != "ai-edge-quantizer":
         raise EffkerasError(
             f"the backend {spec.backend} cannot quantize some layers only, which a budget may ask for; "
@@ -45,9 +45,9 @@ def check_can_mix(spec: PtqSpec) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Partial:
-    """A float conversion with measured ranges, ready to be quantized in part.
+    """A float conversion with measured ranges, ready for partial quantization.
 
-    `core` is the conversion without a softmax at its end: outputs are compared before it. `reference` are the
+    `core` is the conversion without a final softmax: outputs are compared before it. `reference` holds the
     core's outputs.
     """
 
@@ -64,9 +64,9 @@ class Partial:
     def of(
         cls, parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray], compared: int
     ) -> Partial:
-        """Measures ranges on all images, and the outputs of the first `compared` of them.
+        """Measures ranges on all images, and the reference outputs on the first `compared`.
 
-        Raises EffkerasError for a backend that cannot quantize in part.
+        Raises EffkerasError for a backend that cannot quantize only some layers.
         """
         check_can_mix(options.spec)
         pixels = list(pixels) if iter(pixels) is pixels else pixels
@@ -81,11 +81,11 @@ class Partial:
         return cls(parts, options, pixels, ranges, core, reference, layers, means)
 
     def only(self, scopes: tuple[str, ...] | None) -> bytes:
-        """The core with float inputs and outputs, and only these operators quantized; None quantizes all."""
+        """The core with only these operators quantized, and float inputs and outputs; None quantizes all."""
         return quantize_with_ai_edge(self.core, self.ranges, Rules(self.options.format, only=scopes))
 
     def only_whole(self, scopes: tuple[str, ...]) -> bytes:
-        """The same with all of the model, as an artifact with float inputs and outputs."""
+        """The whole model with only these operators quantized, with float inputs and outputs."""
         rules = Rules(self.options.format, only=scopes)
         return self._finished(quantize_with_ai_edge(self.parts.flatbuffer, self.ranges, rules))
 
@@ -94,21 +94,21 @@ class Partial:
         return self._finished(self.parts.flatbuffer)
 
     def all_but(self, kept: Iterable[str]) -> Quantized:
-        """The artifact with all layers quantized except those of these names."""
+        """The artifact with all layers quantized except those named in `kept`."""
         flatbuffer = share_constants(self._all_but(kept))
         if self.means:
             flatbuffer = corrected(self.parts.flatbuffer, flatbuffer, self.means)
         return finished(self.parts, self.options, flatbuffer)
 
     def bridges(self, kept: Iterable[str]) -> list[str]:
-        """Layers without weights that touch two kept ones or more."""
+        """The layers without weights that share tensors with two or more kept layers."""
         touching = neighbours(operators(self.core), self.layers)
         names = set(kept)
         free = [layer.name for layer in self.layers if not layer.macs and layer.name not in names]
         return [name for name in free if len(touching[name] & names) > 1]
 
     def conversions(self, kept: Iterable[str]) -> int:
-        """How many operators of the artifact convert between number formats."""
+        """The number of operators in the artifact that convert between number formats."""
         return conversions(operators(self._all_but(kept)))
 
     def _all_but(self, kept: Iterable[str]) -> bytes:
@@ -135,10 +135,10 @@ _OF_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class QuantizableLayer:
-    """A Keras layer with what belongs to it: its activation, and layers without weights that only it feeds.
+    """A Keras layer with its activation, and the layers without weights that only it feeds.
 
-    A layer called on several maps is a layer for each call. `scopes` are the names by which rules know the
-    operators, `ops` what they are, such as CONV_2D, `macs` the multiply-adds.
+    A layer called on several maps counts as one layer per call. `scopes` are the names of its operators in
+    `Rules`, `ops` their kinds, such as CONV_2D, `macs` the multiply-adds.
     """
 
     name: str
@@ -152,7 +152,7 @@ def quantizable_layers(graph: Sequence[Operator], scopes: Iterable[str]) -> list
 
     Args:
         graph: all operators.
-        scopes: which of them count: those that can be quantized.
+        scopes: the names of the operators that can be quantized; the others are ignored.
     """
     wanted = set(scopes)
     members: dict[str, list[Operator]] = {}
@@ -165,7 +165,7 @@ def quantizable_layers(graph: Sequence[Operator], scopes: Iterable[str]) -> list
 
 
 def neighbours(graph: Sequence[Operator], layers: Iterable[QuantizableLayer]) -> dict[str, set[str]]:
-    """The layers that each layer shares a tensor with."""
+    """For each layer, the layers that it shares a tensor with."""
     owner = {scope: layer.name for layer in layers for scope in layer.scopes}
     touching: dict[str, set[str]] = {name: set() for name in owner.values()}
     owned = [(owner[scope_of(op)], op) for op in graph if scope_of(op) in owner]
@@ -187,7 +187,7 @@ def _blocks(graph: Iterable[Operator]) -> Iterable[list[Operator]]:
 
 
 def _owner_of(block: Sequence[Operator], owner: dict[int, str]) -> str | None:
-    """The layer that a block without weights joins: the only one that feeds it."""
+    """The layer that a block without weights belongs to: the only one that feeds it; else None."""
     if any(multiply_adds(op) for op in block):
         return None
     own = {tensor.index for op in block for tensor in op.outputs}
@@ -199,7 +199,7 @@ def _owner_of(block: Sequence[Operator], owner: dict[int, str]) -> str | None:
 
 
 def _call(op: Operator) -> str:
-    """The call that an operator comes from: with weights, the layer that they are of."""
+    """The call that an operator comes from; for an operator with weights, the call of their layer."""
     pieces = op.outputs[0].name.split(";")
     weighted = [piece for piece in pieces if any(_is_of_weights(part) for part in piece.split("/")[2:])]
     parts = (weighted or pieces)[0].split("/")

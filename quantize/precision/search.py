@@ -1,4 +1,4 @@
-"""Searches for the fewest layers to keep out of int8."""
+"""Search for the fewest layers to keep out of int8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from quantize.precision.sensitivity import LayerSensitivity
 
-# The drop of the metric when the layers of these names are kept.
+# Returns the drop of the metric when the layers with these names stay out of int8.
 Measure = Callable[[Iterable[str]], float]
 
 
@@ -16,15 +16,15 @@ class LayerGraph(Protocol):
     """Facts about a network that need no measurement of its metric."""
 
     def bridges(self, kept: Iterable[str]) -> list[str]:
-        """Layers without weights between kept ones."""
+        """The layers without weights between kept ones."""
 
     def conversions(self, kept: Iterable[str]) -> int:
-        """How many operators of the artifact convert between number formats."""
+        """The number of operators in the artifact that convert between number formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptLayers:
-    """The layers that are kept, the drop that remains, and the reasons for some of them."""
+    """The layers kept out of int8, the remaining drop, and the reasons for some of the layers."""
 
     kept: tuple[str, ...]
     drop: float
@@ -37,7 +37,7 @@ class KeptLayers:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KeptLayerSearch:
-    """Exponential, then binary search over the ranking; then it returns layers to int8 one by one.
+    """Exponential, then binary search over the ranking; then returns layers to int8 one by one.
 
     At most `requantize` artifacts are measured to return layers.
     """
@@ -47,9 +47,9 @@ class KeptLayerSearch:
     measure: Measure
 
     def run(self, layers: Sequence[LayerSensitivity], graph: LayerGraph, plain: KeptLayers) -> KeptLayers:
-        """The smallest choice found within the budget; if there is none, the one with the least drop.
+        """The smallest choice found within the budget; if there is none, the one with the smallest drop.
 
-        `layers` are ranked, the most sensitive first; `plain` is what is measured with nothing kept.
+        `layers` are ranked, the most sensitive first; `plain` is the choice that keeps no layer.
         """
         tried = self.prefixes([one.name for one in layers], plain)
         within = [one for one in tried if one.drop <= self.max_drop]
@@ -61,7 +61,7 @@ class KeptLayerSearch:
         return self.with_bridges(graph, self.requantized(layers, fewest))
 
     def prefixes(self, order: Sequence[str], plain: KeptLayers) -> list[KeptLayers]:
-        """Choices of the most sensitive layers: 1, 2, 4... until it suffices, then between the last two."""
+        """Tries the 1, 2, 4... most sensitive layers until the budget is kept, then bisects the last two."""
         tried = {0: plain}
         low, high = 0, min(1, len(order))
         while self._at(tried, order, high).drop > self.max_drop and high < len(order):
@@ -75,7 +75,7 @@ class KeptLayerSearch:
         return list(tried.values())
 
     def requantized(self, layers: Sequence[LayerSensitivity], found: KeptLayers) -> KeptLayers:
-        """Returns layers to int8 that the budget does not need, those with most multiply-adds first."""
+        """Returns layers to int8 that the budget does not need, those with the most multiply-adds first."""
         costly = sorted(
             (one for one in layers if one.name in found.kept), key=lambda one: (-one.macs, one.error)
         )
@@ -90,7 +90,7 @@ class KeptLayerSearch:
         return found
 
     def with_bridges(self, graph: LayerGraph, found: KeptLayers) -> KeptLayers:
-        """The choice with layers between kept ones, where that saves conversions and costs no accuracy."""
+        """Adds layers between kept ones where that saves conversions and the budget is still kept."""
         kept, count = found.kept, graph.conversions(found.kept)
         reasons = dict(found.reasons)
         for name in graph.bridges(kept):

@@ -1,4 +1,4 @@
-"""Which layers suffer most from few bits: the error of the outputs with each layer quantized alone."""
+"""The sensitivity of each layer to quantization: the output error when it is quantized alone."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ IMAGES = 16
 SHOWN = 20
 ERROR_IS = "error / std of the outputs"
 
-# The metric of an artifact, the higher the better.
+# Returns the metric of an artifact; higher is better.
 Metric = Callable[[bytes], float]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity:
-    """What one layer alone in few bits does to the outputs.
+    """The effect of quantizing one layer alone.
 
     `ops` are its operators in the artifact, `macs` its multiply-adds. `error` is the root mean square error
-    of the outputs as a share of their standard deviation; `drop` what the metric loses, if it was measured.
+    of the outputs as a share of their standard deviation; `drop` is the drop of the metric, if measured.
     """
 
     name: str
@@ -47,7 +47,7 @@ class LayerSensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """All layers of a model, the most sensitive first; `error` is that of the whole model quantized."""
+    """All layers of a model, the most sensitive first; `error` is the error with all layers quantized."""
 
     model: str
     recipe: str
@@ -84,7 +84,7 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityOptions:
-    """On how many images outputs are compared, and the metric of artifacts, if it is measured too."""
+    """The number of images to compare outputs on, and the metric to measure, if any."""
 
     images: int = IMAGES
     metric: Metric | None = None
@@ -99,18 +99,18 @@ def sensitivity(
     ptq: PtqOptions | None = None,
     cache: MeasurementCache | None = None,
 ) -> Sensitivity:
-    """Ranks the layers of a model by what quantizing each of them alone does to the outputs.
+    """Ranks the layers of a model by the output error when each is quantized alone.
 
     Args:
         model: any functional Keras model that takes one image.
-        data: what ranges are measured on and outputs compared on; see `quantize.ptq`.
-        recipe: what is done to a layer; one with integer activations or weights.
-        options: how many images, and a metric to measure as well.
-        ptq: how the model is quantized, in place of `recipe` with its defaults.
-        cache: results kept so far; the search goes on from them.
+        data: the images to calibrate and to compare outputs on; see `quantize.ptq`.
+        recipe: the format of a quantized layer; one with integer activations or weights.
+        options: the number of images to compare outputs on, and a metric to measure.
+        ptq: how the model is quantized, instead of `recipe` with its defaults.
+        cache: earlier results, which are not measured again.
 
     Raises:
-        EffkerasError: as `quantize.ptq`, or a recipe that quantizes nothing.
+        EffkerasError: as `quantize.ptq`, or the recipe quantizes no layer.
     """
     ptq = replace(ptq or PtqOptions(find(recipe)), io="float32")  # outputs are compared as they are
     check(ptq, data)
@@ -125,13 +125,13 @@ def rank(
     options: SensitivityOptions,
     cache: MeasurementCache | None = None,
 ) -> Sensitivity:
-    """`sensitivity` of a float conversion, with images given as it takes them."""
+    """As `sensitivity`, for a float conversion, with images as it takes them."""
     partial = Partial.of(parts, ptq, pixels, options.images)
     return ranked(partial, options, cache if cache is not None else MeasurementCache())
 
 
 def ranked(partial: Partial, options: SensitivityOptions, cache: MeasurementCache) -> Sensitivity:
-    """`sensitivity` with ranges measured already."""
+    """As `sensitivity`, with ranges already measured."""
     parts, ptq = partial.parts, partial.options
     if not partial.layers:
         raise EffkerasError(f"the recipe {ptq.format.name} quantizes no layer of {parts.model.name}")
