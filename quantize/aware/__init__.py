@@ -1,1 +1,1 @@
-"""Quantization-aware training: models that compute as int8 will."""
+"""Quantization-aware training: models that compute as their int8 artifact will."""

@@ -1,4 +1,4 @@
-"""Makes the layers of a fake-quantized model, each once, and puts them in the place of the originals."""
+"""Makes the layers of a fake-quantized model, each once, in place of the original layers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ KINDS: Mapping[type, Any] = {
     keras.layers.Conv2DTranspose: FakeQuantConv2DTranspose,
     keras.layers.Dense: FakeQuantDense,
 }
-# What LiteRT computes together with a convolution.
+# Activations that LiteRT fuses into a convolution.
 _FUSED = ("linear", "relu", "relu6")
 _MOST_CLUSTERS = 256
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Kernel:
-    """A kernel and what is done to it: a scale and a bias (branches, channels), the bias None without one."""
+    """A kernel with its scale and bias, each (branches, channels); the bias is None if there is none."""
 
     values: Array
     branches: tuple[str, ...]
@@ -56,7 +56,7 @@ class Kernel:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Source:
-    """What is made fake-quantized: a graph with its folds, how, and which kernels stay in float."""
+    """The input of fake quantization: a graph, its folds, the settings, and kernels `left` in float."""
 
     graph: Graph
     folds: Folds
@@ -66,12 +66,12 @@ class Source:
 
 
 def has_kernel(layer: Any) -> bool:
-    """Whether a layer's kernel can be fake-quantized; a subclass may compute anything with its kernel."""
+    """Whether a layer's kernel can be fake-quantized; a subclass may use its kernel differently."""
     return type(layer) in KINDS or type(layer) is keras.layers.SeparableConv2D
 
 
 class Emitter:
-    """The layers of a fake-quantized model."""
+    """Makes the layers of a fake-quantized model."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -80,7 +80,7 @@ class Emitter:
         self.kernels: list[FakeQuantKernel] = []
 
     def plan(self) -> dict[int, StandIn]:
-        """Stand-ins for all calls that do not stay as they are."""
+        """Replacements for all calls that change."""
         folds = self._source.folds
         plan = {key(call): self._stand_in(call) for call in self._source.graph.calls}
         plan |= {key(call): passed_on for call in folds.gone}
@@ -88,7 +88,7 @@ class Emitter:
         return {one: stand_in for one, stand_in in plan.items() if stand_in is not None}
 
     def after(self, call: Call, result: Any) -> Any:
-        """A call's result, rounded where the placement says so."""
+        """A call's result, fake-quantized where the placement requires it."""
         spots = self._source.placement.spots
         flat = keras.tree.flatten(result)
         rounded = [
@@ -108,7 +108,7 @@ class Emitter:
             return FakeQuant(group.branches, "fixed", extent=group.extent, name=self._unique(group.name))
         made = self._range(group.name, group.branches)
         if group.is_output and made.mode == "ema":
-            # The extremes of what a model puts out are its surest answers: an average would make them equal.
+            # The largest outputs are the surest predictions: an averaged range would clip them to one value.
             made.mode = "all"
         return made
 
@@ -141,7 +141,7 @@ class Emitter:
         return None
 
     def _clipped(self, call: Call, name: str) -> StandIn:
-        """A ReLU6 of its own: the range cuts at 6."""
+        """A standalone ReLU6: a ReLU whose range ends at 6."""
         relu = self._once(("act", name), lambda: keras.layers.ReLU(name=name))
         spot = self._source.placement.spots[key(call)]
         if spot.group.extent == RELU6:
@@ -164,7 +164,7 @@ class Emitter:
         return self._activated(call, lambda x: pointwise(between(halves[0](x))))
 
     def _halves(self, call: Call) -> tuple[FakeQuantKernel, FakeQuantKernel]:
-        """A separable convolution's depthwise and 1x1 convolution."""
+        """A separable convolution as a depthwise and a 1x1 convolution."""
         layer, shape = call.operation, call.inputs[0].shape
         depthwise, pointwise = split_separable(layer)
         values = _numbers(layer.depthwise_kernel)
@@ -174,7 +174,7 @@ class Emitter:
         return first, second
 
     def _scaling(self, call: Call) -> StandIn:
-        """A batch normalisation that no convolution takes in: a 1x1 depthwise convolution."""
+        """A batch normalisation that cannot be folded, as a 1x1 depthwise convolution."""
         layer, affine = call.operation, Affine.of(call.operation)
         values = affine.scale[None, None, :, None]
         kernel = Kernel(values, (layer.name,), np.ones((1, len(affine.scale))), affine.shift[None])
@@ -182,7 +182,7 @@ class Emitter:
         return self._once(id(layer), lambda: self._kernel_layer(conv, kernel, call.inputs[0].shape))
 
     def _activated(self, call: Call, convolution: StandIn) -> StandIn:
-        """A convolution, and its own activation as a layer if LiteRT computes that by itself."""
+        """A convolution, with its activation as a separate layer if LiteRT does not fuse it."""
         layer = call.operation
         kind = activation_name(layer.activation)
         if kind in _FUSED:
@@ -232,7 +232,7 @@ class Emitter:
         return made
 
     def _special(self, layer: keras.Layer, kernel: Kernel) -> dict[str, Any]:
-        """The settings of a fake-quantized layer that the plain one lacks."""
+        """The config entries of a fake-quantized layer that the plain layer lacks."""
         spec, values = self._source.spec, kernel.values
         return {
             "branches": kernel.branches,
@@ -277,13 +277,13 @@ def _fill(layer: Any, kernel: Kernel) -> None:
 
 
 def _clusters(values: Array) -> int:
-    """How many different values a clustered kernel has; 0 for a kernel that is not clustered."""
+    """The number of distinct values in a clustered kernel; 0 for a kernel that is not clustered."""
     count = len(clusters_of(values).centroids)
     return count if 1 < count <= min(_MOST_CLUSTERS, values.size // 2) else 0
 
 
 def _doubles(layer: Any) -> bool:
-    """Whether a layer repeats rows and columns, which Keras does by tiles that int8 has no form of."""
+    """Whether a layer is a nearest upsampling by 2; Keras computes it by tiling, which int8 lacks."""
     return (
         type(layer) is keras.layers.UpSampling2D
         and layer.interpolation == "nearest"

@@ -1,4 +1,4 @@
-"""What 8 bits make of each operation of a Keras graph; the data are in `operations.toml`."""
+"""How int8 treats each operation of a Keras graph; the table is `operations.toml`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RELUS = {None: "relu", 6.0: "relu6"}
 
 
 def role_of(operation: Any) -> Role:
-    """What 8 bits make of an operation; "unknown" is computed in float."""
+    """How int8 treats an operation; "unknown" operations compute in float."""
     if isinstance(operation, keras.layers.InputLayer):
         return "input"
     kind = activation_of(operation)
@@ -32,7 +32,7 @@ def role_of(operation: Any) -> Role:
 
 
 def activation_of(operation: Any) -> str | None:
-    """The activation that an operation is and nothing else, as Keras names the function; else None."""
+    """Keras' name of the activation function, if the operation is an activation; else None."""
     if isinstance(operation, keras.layers.Activation):
         return activation_name(operation.activation)
     if isinstance(operation, keras.layers.ReLU):
@@ -42,7 +42,7 @@ def activation_of(operation: Any) -> str | None:
 
 
 def activation_name(function: Any) -> str:
-    """What Keras calls an activation function: "linear", "silu" for swish, ...; "unknown" for one's own."""
+    """Keras' name of an activation function: "linear", "silu" for swish, ...; "unknown" if custom."""
     if function is None:
         return "linear"
     name = keras.activations.serialize(function)
@@ -50,12 +50,12 @@ def activation_name(function: Any) -> str:
 
 
 def is_prologue(operation: Any) -> bool:
-    """Whether an operation only changes the scale of pixels, if it comes first."""
+    """Whether an operation at the start of the network only rescales pixels."""
     return class_name(operation) in _known()["prologue"]
 
 
 def class_name(operation: Any) -> str:
-    """The class's name, if it is Keras' or ours; one's own layers may mean anything by a name."""
+    """The name of a class of Keras or effkeras; "" for custom classes, which may compute anything."""
     owner = type(operation).__module__.partition(".")[0]
     return type(operation).__name__ if owner in ("keras", "effkeras") else ""
 

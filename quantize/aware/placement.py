@@ -1,8 +1,8 @@
-"""Where a graph's activations are rounded, and which of them share a range.
+"""Where a graph's activations are fake-quantized, and which of them share a range.
 
-After every operation with values of its own, but not between a convolution or sum and the ReLU that LiteRT
-fuses into it, and not where the values are the input's own. Maps that int8 wants in one range, such as the
-parts of a concatenation, share one.
+Each operation that computes new values has a range for its output, except between a convolution or sum and
+the ReLU that LiteRT fuses into it. Maps that int8 needs in one range, such as the parts of a concatenation,
+share it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FUSES = ("Conv2D", "DepthwiseConv2D", "Dense", "SeparableConv2D", "Add", "FastF
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Group:
-    """Maps with one range: its name, how many of them it spans, and the range itself where it is known.
+    """Tensors that share a range: its name, the number of tensors, and the range itself where it is known.
 
-    `is_output` says that the model puts one of them out.
+    `is_output` is true if one of them is an output of the model.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a tensor is rounded: in a group's range, which takes notice of it as `branch`, or of None."""
+    """How a tensor is rounded: in its group's range, which observes it as `branch`; None: not observed."""
 
     group: Group
     branch: int | None
@@ -53,8 +53,8 @@ class Spot:
 class Placement:
     """Where a graph's activations are rounded.
 
-    `spots` by the identity of the tensor; `unknown` are the calls that stay in float. `prologue` are the
-    calls from the input to the first tensor that is rounded.
+    `spots` maps the `id` of a tensor to its spot; `unknown` are the calls that stay in float. `prologue` are
+    the calls from the input to the first tensor that is rounded.
     """
 
     spots: Mapping[int, Spot]
@@ -68,12 +68,12 @@ def place(graph: Graph, folds: Folds) -> Placement:
 
 
 def is_standalone(graph: Graph, folds: Folds, call: Call) -> bool:
-    """Whether an activation is computed by itself, not by the operation before it."""
+    """Whether an activation stays an operator of its own, not fused into the operation before it."""
     return _Folded(graph, folds).is_standalone(call)
 
 
 class _Folded:
-    """What calls are once batch normalisation is folded."""
+    """The roles of calls once batch normalisation is folded."""
 
     def __init__(self, graph: Graph, folds: Folds):
         self.graph = graph
@@ -92,7 +92,7 @@ class _Folded:
         return self.graph.only_user(before) is None or not self._fuses(before)
 
     def is_fused(self, call: Call) -> bool:
-        """Whether LiteRT computes the ReLU behind a call together with it."""
+        """Whether LiteRT fuses the ReLU after a call into it."""
         if not self._fuses(call):
             return False
         user = self.graph.only_user(call)
@@ -128,7 +128,7 @@ class _Placer:
         return Placement(spots, tuple(c for c in unknown if not is_prologue(c.operation)), prologue)
 
     def _tie(self, call: Call) -> None:
-        """Notes which tensors have one range because of a call."""
+        """Records which tensors share a range because of a call."""
         if self._role(call) in ("passes", "keeps", "averages"):
             first, *others = (*call.inputs, *call.outputs)
             for other in others:
@@ -141,7 +141,7 @@ class _Placer:
         return one
 
     def _sources(self, begun: set[int]) -> dict[int, list[tuple[Call, Any]]]:
-        """The tensors with values of their own by what they share a range with."""
+        """The tensors with newly computed values, by the root of the tensors that share their range."""
         found: dict[int, list[tuple[Call, Any]]] = {}
         for call in self._graph.calls:
             if self._role(call) not in ("input", "computes", "unknown") or key(call) in begun:
@@ -156,7 +156,7 @@ class _Placer:
     def _averages(
         self, sources: Mapping[int, list[tuple[Call, Any]]], spots: Mapping[int, Spot]
     ) -> dict[int, Spot]:
-        """Where values between the input's are rounded in the input's range."""
+        """The spots of averages: their values lie in the input's range and are rounded in it."""
         found = {}
         for call in self._graph.calls:
             root = self._root(call.outputs[0])
@@ -186,7 +186,7 @@ class _Placer:
         return name
 
     def _is_last_softmax(self, call: Call) -> bool:
-        """Probabilities that only leave the model stay exact."""
+        """Whether a call is a softmax at the model's output, which is not rounded."""
         return _activation(call) == "softmax" and not self._graph.users(call.outputs[0])
 
     def _prologue(self) -> Iterator[Call]:
@@ -197,7 +197,7 @@ class _Placer:
 
 
 def pixel_extent(prologue: tuple[Call, ...]) -> Extent:
-    """The range of what the first layers make of pixels 0..255."""
+    """The output range of the first layers for pixels 0..255."""
     pixels = prologue[0].outputs[0]
     tensor = prologue[-1].outputs[0]
     ends = np.array([np.full((1, *pixels.shape[1:]), end) for end in PIXELS], np.float32)
@@ -206,7 +206,7 @@ def pixel_extent(prologue: tuple[Call, ...]) -> Extent:
 
 
 def _activation(call: Call) -> str | None:
-    """The activation that a call ends with."""
+    """The activation at the end of a call."""
     kind = activation_of(call.operation)
     if kind is None and hasattr(call.operation, "activation"):
         return activation_name(call.operation.activation)

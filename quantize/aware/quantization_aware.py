@@ -1,8 +1,7 @@
-"""Quantization-aware training: a model whose kernels and activations are rounded as int8 will round them.
+"""Quantization-aware training: a model whose kernels and activations are rounded as in int8.
 
-Batch normalisation is folded and frozen first (Jacob et al. 2018, section 3.2); kernels are rounded per
-output channel, activations per tensor, in ranges that follow the training or are trained (Krishnamoorthi
-2018).
+Batch normalisation is folded and frozen first (Jacob et al. 2018, section 3.2). Kernels are rounded per
+output channel, activations per tensor. Ranges are moving averages or are trained (Krishnamoorthi 2018).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ STEP = "qat"
 ERROR_IS = "rounding error / norm of the kernel"
 SAMPLES = 128
 BATCH = 8
-# Why a kernel stays in float that could be rounded: the user's choice.
+# The reason for a kernel that could be rounded but stays in float: the user skips it.
 ASKED = SKIPPED
 IN_FLOAT = "int8 has no form of it: it computes in float"
 
@@ -47,24 +46,24 @@ def qat(
 ) -> Compressed:
     """Prepares a trained model for quantization-aware training.
 
-    The new model gives what int8 will give; train it on like any other, then `ptq(model, "int8")` makes the
-    artifact, which needs no images. Batch normalisation is folded and does not train; a convolution that
-    several maps share keeps one kernel, with a scale (fixed) and a bias (trained) for each of them.
+    The new model computes what int8 will compute. Train it like any other; then `ptq(model, "int8")` makes
+    the artifact without images. Batch normalisation is folded and does not train. A convolution that several
+    feature maps share keeps one kernel, with a scale (fixed) and a bias (trained) for each map.
 
     Args:
         model: any functional Keras model with one input.
-        data: what ranges start from: labelled images, for a model built by effkeras; or float32 arrays as
-            the model takes them, (n, H, W, C) or one (H, W, C) after another.
+        data: the images that initialize the ranges: labelled images, for a model built by effkeras; or
+            float32 arrays as the model takes them, (n, H, W, C) or an iterable of (H, W, C).
         spec: how ranges are found, what is preserved, what stays in float.
-        samples: how many images to start from, at most.
-        seed: which images are chosen.
+        samples: the largest number of images to use.
+        seed: chooses the images.
 
     Returns:
         The model, and a report with each kernel's rounding error and each layer that stays in float.
 
     Raises:
-        EffkerasError: weights or activations that are not finite, images that are missing or show nothing,
-            a model that is fake-quantized already, or a `skip` that no layer fits.
+        EffkerasError: weights or activations are NaN or infinite, images are missing or all blank, the
+            model is fake-quantized already, or a `skip` matches no layer.
     """
     prepared = quantizable(model, spec or QatSpec())
     calibrate(prepared.model, _batches(prepared.model, data, samples, seed))
@@ -72,7 +71,7 @@ def qat(
 
 
 def quantizable(model: keras.Model, spec: QatSpec) -> Compressed:
-    """The same without images: ranges start at -6..6, where they are not known, until `calibrate`."""
+    """As `qat`, but without images: unknown ranges are -6..6 until `calibrate`."""
     check_finite(model)
     if is_fake_quantized(model):
         raise EffkerasError(f"the model {model.name!r} is fake-quantized already; give the one before")
@@ -88,14 +87,14 @@ def quantizable(model: keras.Model, spec: QatSpec) -> Compressed:
 
 
 def calibrate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
-    """Starts the ranges of a fake-quantized model from what it computes in float on some images.
+    """Initializes the ranges of a fake-quantized model from its float activations on some images.
 
     Args:
-        model: what `quantizable` made.
-        batches: what the model takes, (n, H, W, C) each.
+        model: a model made by `quantizable`.
+        batches: inputs of the model, (n, H, W, C) each.
 
     Raises:
-        EffkerasError: there are no images, or a layer puts out values that are not finite.
+        EffkerasError: there are no images, or a layer outputs NaN or infinite values.
     """
     for one in fake_quants(model):
         if one.mode != "fixed":
@@ -131,7 +130,7 @@ def _check_ranges(model: keras.Model) -> None:
 
 
 def _usable(folds: Folds) -> Folds:
-    """Without the folds into layers of one's own, which are left as they are."""
+    """The folds without those into custom layers, which stay as they are."""
     bad = {id(one.norm) for one in folds.folds.values() if not has_kernel(one.call.operation)}
     kept = {which: one for which, one in folds.folds.items() if id(one.norm) not in bad}
     return replace(folds, folds=kept, gone=tuple(c for c in folds.gone if id(c.operation) not in bad))
@@ -176,7 +175,7 @@ def _batches(model: keras.Model, data: Calibration, samples: int, seed: int) -> 
 
 
 def _preparation(model: keras.Model) -> InputSpec | None:
-    """How a model's images are prepared, if it says so."""
+    """How a model's images are prepared; None if the model carries no definition."""
     from effkeras.layers.normalize import spec_of
 
     try:

@@ -1,1 +1,1 @@
-"""Whole channels removed: a narrower network."""
+"""Channel pruning: whole channels are removed."""

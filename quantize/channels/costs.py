@@ -1,8 +1,8 @@
-"""What the calls of a model cost as functions of how many units each group keeps.
+"""The cost of a model's calls as a function of the units that each group keeps.
 
-Multiply-adds are exact, by `effkeras.graph.counting`'s convention. Time is an estimate in the unit of one
-multiply-add of a 1x1 convolution: other work takes more time per multiply-add, and maps must be read and
-written. It only ranks the groups.
+Multiply-adds are exact, by the convention of `effkeras.graph.counting`. Time is an estimate, in units of one
+multiply-add of a 1x1 convolution: other operators take longer per multiply-add, and feature maps must be
+read and written. The estimate only ranks the groups.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from quantize.channels.groups import Channels
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What work costs: a multiply-add of each kind, and a value that is written or goes through swish.
+    """Prices of a multiply-add of each kind, of a value written, and of a value through a curve as swish.
 
     Fitted to latencies of EfficientDet-D0 and Lite0 at many widths on one x86 core with VNNI, a depthwise
     multiply-add takes 1 (float) or 4 (int8) times as long as a dense one, a written value 7 or 32 times, a
-    curve 23 or 75 times. The defaults are twice those of int8: where the multiply-adds are what counts in
-    the end, this much weight on the rest makes most of them.
+    curve 23 or 75 times. The defaults are twice the int8 prices: where the target is a number of
+    multiply-adds, this weight on the other costs gives the best result.
     """
 
     dense: float = 1.0
@@ -55,10 +55,10 @@ _FREE = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Costs:
-    """Sums of `price * width * width` and of `price * width`; a width is `row @ kept`.
+    """The sum of `price * width * width` and `price * width` terms; a width is `row @ kept`.
 
-    `left` and `right` are the widths of the products, (T, G), with `prices` (T,); `single` (G,) what each
-    kept unit costs by itself. All groups count, locked ones included.
+    `left` and `right` (T, G) are the rows of each product's widths, `prices` (T,) its price; `single` (G,) is
+    the cost of each kept unit by itself. Locked groups count too.
     """
 
     left: np.ndarray
@@ -67,19 +67,19 @@ class Costs:
     single: np.ndarray
 
     def total(self, kept: np.ndarray) -> float:
-        """The cost when so many units of each group (G,) are kept."""
+        """The cost when each group keeps `kept` units, (G,)."""
         return float(self.prices @ ((self.left @ kept) * (self.right @ kept)) + self.single @ kept)
 
     def slopes(self, kept: np.ndarray) -> np.ndarray:
-        """What one unit more of each group costs, (G,)."""
+        """The cost of one more unit of each group, (G,)."""
         left, right = self.left @ kept, self.right @ kept
         return self.left.T @ (self.prices * right) + self.right.T @ (self.prices * left) + self.single
 
 
 def costs_of(channels: Channels, prices: Prices) -> Costs:
-    """The costs of all calls of a model whose channels these are.
+    """The costs of all calls of the model that `channels` describes.
 
-    Raises EffkerasError when a map's size is open.
+    Raises EffkerasError when the size of a feature map is not fixed.
     """
     table = _Table(channels, prices)
     for flow in channels.flow.calls:
@@ -88,7 +88,7 @@ def costs_of(channels: Channels, prices: Prices) -> Costs:
 
 
 class _Table:
-    """Collects the terms of single calls."""
+    """Collects the cost terms of the calls."""
 
     def __init__(self, channels: Channels, prices: Prices):
         self._prices = prices
@@ -120,18 +120,18 @@ class _Table:
         self._terms.append((*rows, amount * self._prices.dense))
 
     def _depthwise(self, flow: CallFlow, kernel: Any, positions: int) -> None:
-        """A depthwise convolution; inside a separable one its output is written too."""
+        """Adds a depthwise convolution; inside a separable one, its output is written too."""
         amount = positions * _taps(kernel) * kernel.shape[-1] * self._prices.depthwise
         is_inside = isinstance(flow.call.operation, keras.layers.SeparableConv2D)
         self._single += self._row(flow.inputs[0]) * (amount + is_inside * positions * self._prices.value)
 
     def _row(self, numbers: Numbers) -> np.ndarray:
-        """For each group, how many of the channels there are per unit."""
+        """For each group, the number of these channels per unit."""
         return np.bincount(self._group[numbers], minlength=len(self._sizes)) / self._sizes
 
 
 def _per_value(flow: CallFlow, prices: Prices) -> float:
-    """What a value of a call's output costs beside multiply-adds."""
+    """The cost of one output value of a call, without multiply-adds."""
     layer = flow.call.operation
     name = getattr(getattr(layer, "activation", None), "__name__", "linear")
     curve = 0.0 if name in _FUSED else prices.curve
@@ -143,12 +143,12 @@ def _per_value(flow: CallFlow, prices: Prices) -> float:
 
 
 def _taps(kernel: Any) -> int:
-    """Positions of a kernel (h, w, in, out), or 1 of one (in, out)."""
+    """Height times width of a kernel (h, w, in, out); 1 for a kernel (in, out)."""
     return math.prod(kernel.shape[:-2])
 
 
 def _positions(x: Any) -> int:
-    """Height times width of a map (B, H, W, C)."""
+    """Height times width of a feature map (B, H, W, C)."""
     if None in x.shape[1:-1]:
         raise EffkerasError(
             "channels cannot be pruned where the input size is open; build the model with a fixed one"

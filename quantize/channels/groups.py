@@ -1,7 +1,7 @@
-"""Groups of channels that are pruned alike.
+"""Units and groups of channels for pruning.
 
-A unit is a set of channels that can only be removed together. Units that run through the same layers form
-a group, of which any may go: what matters is how many stay.
+A unit is a set of channels that can only be removed together. Units that pass through the same layers form
+a group. Any unit of a group may be removed: the cost depends only on how many stay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from effkeras.support.errors import EffkerasError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Group:
-    """Units that run through the same layers; `why` says why they must all stay, or is empty."""
+    """Units that pass through the same layers; `why` is the reason why all must stay, or empty."""
 
     units: Numbers
     why: str = ""
@@ -32,7 +32,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Channels:
-    """The channels of a flat functional model: `unit` is that of each channel number."""
+    """The channels of a flat functional model; `unit` holds the unit of each channel number."""
 
     flow: Flow
     unit: Numbers
@@ -40,17 +40,17 @@ class Channels:
 
     @property
     def makers(self) -> list[tuple[LayerFlow, Numbers]]:
-        """The layers that make channels, and those that each makes."""
+        """The layers that make channels, each with the channels it makes."""
         return [(one, one.made) for one in self.flow.layers.values() if one.made is not None]
 
     @property
     def free(self) -> list[int]:
-        """Which groups may be pruned."""
+        """The indices of the groups that may be pruned."""
         return [index for index, group in enumerate(self.groups) if not group.why]
 
     @property
     def sizes(self) -> np.ndarray:
-        """Units in each group, (G,)."""
+        """The number of units in each group, (G,)."""
         return np.array([len(group.units) for group in self.groups])
 
     @property
@@ -62,14 +62,14 @@ class Channels:
         return group[self.unit]
 
     def why_locked(self, numbers: Numbers) -> str:
-        """Why channels must stay; empty where at least some may go."""
+        """Why these channels must stay; empty where at least some may be removed."""
         units = self.unit[numbers]
         reasons = [group.why for group in self.groups if np.isin(group.units, units).any()]
         return reasons[0] if all(reasons) else ""
 
 
 def find_channels(model: keras.Model, locked: Mapping[str, str]) -> Channels:
-    """The channels of a flat functional model; layers named in `locked` keep theirs, for the reason given."""
+    """The channels of a flat functional model; `locked` maps names of layers that keep theirs to reasons."""
     flow = channel_flow(model)
     unit = _components(flow)
     locks = [*flow.locks, *_named_locks(flow, locked)]
@@ -77,9 +77,9 @@ def find_channels(model: keras.Model, locked: Mapping[str, str]) -> Channels:
 
 
 def locked_by(names: Sequence[str], skip: Sequence[str]) -> dict[str, str]:
-    """The layers that the regular expressions in `skip` find, each with the reason.
+    """The layers that match a regular expression in `skip`, each with the reason.
 
-    Raises EffkerasError for what is no regular expression.
+    Raises EffkerasError for an invalid regular expression.
     """
     for one in skip:
         try:
@@ -96,7 +96,7 @@ def _named_locks(flow: Flow, locked: Mapping[str, str]) -> list[tuple[Numbers, s
 
 
 def _components(flow: Flow) -> Numbers:
-    """A number from 0 on for each set of linked channels: the smallest label spreads along the links."""
+    """The connected component of each channel, from 0: the smallest label spreads along the links."""
     label = np.arange(flow.count)
     ends = [np.concatenate(side) for side in zip(*flow.links, strict=True)] if flow.links else []
     while ends:
@@ -124,7 +124,7 @@ def _groups(flow: Flow, unit: Numbers, locks: Sequence[tuple[Numbers, str]]) -> 
 
 
 def _signatures(flow: Flow, unit: Numbers) -> np.ndarray:
-    """A hash for each unit of the calls that it runs through, and how often."""
+    """For each unit, a hash of the calls it passes through, and how often."""
     random = np.random.default_rng(0)
     keys = np.zeros(int(unit.max()) + 1, np.uint64)
     for call in flow.calls:
@@ -137,9 +137,9 @@ def _signatures(flow: Flow, unit: Numbers) -> np.ndarray:
 def without_channels(
     model: keras.Model, channels: Channels, stays: np.ndarray, definition: str = ""
 ) -> keras.Model:
-    """A copy of a flat model that only has the units that stay, bool (U,), with the weights that are left.
+    """A copy of a flat model with only the units that `stays`, bool (U,), marks, and their weights.
 
-    `definition` takes the place of the one that the model carries, if it carries one.
+    `definition` replaces the model's definition, if the model carries one.
     """
     layers = channels.flow.layers
     left = stays[channels.unit]
@@ -161,7 +161,7 @@ def without_channels(
 
 
 def _with_dtype(layer: Any, config: Config) -> Config:
-    """The config with the layer's own policy: a network may mix them."""
+    """The config with the layer's own dtype policy: a network may mix policies."""
     if not isinstance(layer, keras.Layer):
         return config
     return {**config, "dtype": layer.get_config()["dtype"]}
@@ -174,7 +174,7 @@ def _narrowed(layer: Any, config: Config, width: int) -> Config:
 
 
 def _sliced(layer: Any, layers: Mapping[str, LayerFlow], left: np.ndarray) -> list[np.ndarray]:
-    """The layer's weights without the channels that go."""
+    """The layer's weights without the removed channels."""
     values = layer.get_weights()
     flow = layers.get(layer.name)
     for one in flow.slices if flow else ():

@@ -1,4 +1,4 @@
-"""How much a model would lose with each unit of channels."""
+"""The importance of each unit of channels: how much the model would lose without it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Loss = Callable[[Any, Any], Any]
 
 
 def by_norm(channels: Channels) -> np.ndarray:
-    """The mean L1 norm of the kernels that make a unit, (U,), each relative to its layer (Li et al. 2017)."""
+    """The mean L1 norm of the kernels that make a unit, (U,), relative to the layer's (Li et al. 2017)."""
     mean = _Mean(channels.unit)
     for layer, made in channels.makers:
         if layer.slices:
@@ -38,10 +38,10 @@ def by_norm(channels: Channels) -> np.ndarray:
 
 
 def by_scale(channels: Channels) -> np.ndarray:
-    """The mean size of the scales of batch normalisation that a unit runs through, (U,).
+    """The mean absolute scale of the batch normalisations that a unit passes through, (U,).
 
-    Each is relative to its layer's mean (after Liu et al. 2017, "Network Slimming"); units without
-    batch normalisation are ranked by `by_norm`.
+    Each scale is relative to its layer's mean (after Liu et al. 2017, "Network Slimming"). Units without
+    batch normalisation get the value of `by_norm`.
     """
     mean = _Mean(channels.unit)
     for layer in channels.flow.layers.values():
@@ -51,13 +51,13 @@ def by_scale(channels: Channels) -> np.ndarray:
 
 
 def by_taylor(channels: Channels, loss: Loss, batches: LabelledBatches) -> np.ndarray:
-    """The squared change of the loss that a unit's removal makes, to first order, (U,).
+    """The squared change of the loss when a unit is removed, to first order, (U,).
 
-    A channel is removed where it ends: in the rows of the kernels that mix it with others. The sum of
-    weight times gradient there is that of activation times gradient (Molchanov et al. 2019, equation 8),
-    over all that the unit feeds. Batch normalisation works as at inference.
+    A channel ends in the rows of the kernels that mix it with others. The sum of weight times gradient
+    there equals that of activation times gradient (Molchanov et al. 2019, equation 8), over all layers that
+    the unit feeds. Batch normalisation runs in inference mode.
 
-    Raises EffkerasError when there are no batches, or the loss is not finite.
+    Raises EffkerasError when there are no batches, or the loss is NaN or infinite.
     """
     ends = [layer for layer in channels.flow.layers.values() if layer.mixed is not None]
     kernels = [layer.layer.weights[layer.mixed.weight] for layer in ends]  # type: ignore[union-attr]
@@ -80,7 +80,7 @@ def by_taylor(channels: Channels, loss: Loss, batches: LabelledBatches) -> np.nd
 def _products(
     model: keras.Model, loss: Loss, batch: tuple[Any, Any], kernels: list[keras.Variable]
 ) -> list[np.ndarray]:
-    """Each kernel times the loss's gradient by it."""
+    """Each kernel times the gradient of the loss with respect to it."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -94,7 +94,7 @@ def _products(
 
 
 class _Mean:
-    """The mean of what layers say about a unit."""
+    """The mean of each unit's values over layers."""
 
     def __init__(self, unit: Numbers):
         self._unit = unit
@@ -102,7 +102,7 @@ class _Mean:
         self.counts = np.zeros_like(self._sums)
 
     def add(self, numbers: Numbers, sizes: np.ndarray) -> None:
-        """What one layer says, (C,), brought to a mean of 1."""
+        """Adds the values of one layer, (C,), scaled to a mean of 1."""
         np.add.at(self._sums, self._unit[numbers], sizes / max(float(sizes.mean()), 1e-12))
         np.add.at(self.counts, self._unit[numbers], 1)
 
@@ -115,7 +115,7 @@ def _sizes(layer: LayerFlow, one: Sliced) -> np.ndarray:
 
 
 def _others_summed(values: np.ndarray, axis: int) -> np.ndarray:
-    """Sums over all axes but one."""
+    """Sums over all axes except one."""
     others = tuple(index for index in range(values.ndim) if index != axis)
     return values.astype(float).sum(axis=others)
 
@@ -124,9 +124,9 @@ BATCH, BATCHES = 16, 16
 
 
 def loss_of(model: keras.Model) -> Loss:
-    """The loss that a model is compiled with, else the one that its definition is trained with.
+    """The loss that a model is compiled with, or else the training loss of its definition.
 
-    Raises EffkerasError when there is neither.
+    Raises EffkerasError when the model has neither.
     """
     if model.compiled:
         return lambda targets, outputs: model.compute_loss(y=targets, y_pred=outputs, training=False)
@@ -139,7 +139,7 @@ def loss_of(model: keras.Model) -> Loss:
 
 
 def batches_of(model: keras.Model, data: LabelledBatches | LabelledData | None) -> LabelledBatches:
-    """Batches of (pixels, targets): those given, or some from all over a data set, unchanged by chance."""
+    """Batches of (pixels, targets): those given, or a spread sample of a data set, without augmentation."""
     if data is None:
         raise EffkerasError('importance "taylor" needs labelled images; give data, or choose "bn-scale"')
     if not isinstance(data, LabelledData):

@@ -1,4 +1,4 @@
-"""Channel pruning: a network with fewer channels, smaller and faster on anything that runs it."""
+"""Channel pruning: a network with fewer channels, smaller and faster in any runtime."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ ERROR_IS = "share of importance removed"
 def prune_channels(
     model: keras.Model, spec: ChannelSpec, data: LabelledBatches | LabelledData | None = None
 ) -> Compressed:
-    """A new model without the channels that matter least, as cheap as `spec.keep` says; nothing is trained.
+    """Removes the least important channels until the cost is the share `spec.keep`; it does not train.
 
-    Channels that only make sense together (both sides of a sum, a gate and what it scales, a depthwise
-    convolution and what feeds it, a head's layer on all levels) go together. Those that stay keep their
-    weights. A model built by effkeras gets a definition whose `[channels]` name every narrowed layer, from
-    which `effkeras.build` makes the same network; any other comes back as a plain functional model, models
-    inside it made flat.
+    Channels that depend on each other (both sides of a sum, a gate and the map it scales, a depthwise
+    convolution and its input, a head's layer on all levels) are removed together. The others keep their
+    weights. A model built by effkeras gets a definition whose `[channels]` list every narrowed layer, and
+    `effkeras.build` makes the same network from it. Any other model becomes a plain functional model, with
+    nested models made flat.
 
     Args:
-        model: any functional Keras model with one input of fixed size; it stays untouched.
-        spec: how much to keep, and how channels are ranked. All is removed at once: `rounds` tell how often
-            to train in between, see `round_of`.
+        model: any functional Keras model with one input of fixed size; it is not changed.
+        spec: the share to keep, and how channels are ranked. All channels are removed at once: to train in
+            between, `spec.rounds` times, see `round_of`.
         data: for importance "taylor" only: batches of (pixels, targets) as the model's loss takes them, or
-            labelled images for a model built by effkeras. A model of others has to be compiled.
+            labelled images for a model built by effkeras. Any other model must be compiled.
 
     Returns:
-        The model and a report: for each layer that makes channels its width before and after, and which
-        share of its importance went; figures `macs_before`, `macs_after`, `parameters_before`,
+        The model and a report: for each layer that makes channels, its width before and after and the share
+        of its importance that was removed; figures `macs_before`, `macs_after`, `parameters_before`,
         `parameters_after`, and with cost "latency" the measured `latency_ratio`.
 
     Raises:
-        EffkerasError: a model that is not functional or has weights that are not finite, a setting out of
-            range, a target that cannot be reached, or no data where it is needed.
+        EffkerasError: the model is not functional, weights are NaN or infinite, a setting is out of range,
+            the target cannot be reached, or data is missing.
     """
     check(spec)
     network = flat(model)
@@ -73,12 +73,12 @@ def prune_channels(
 
 
 def round_of(spec: ChannelSpec) -> ChannelSpec:
-    """What one of several rounds does: each keeps the same share of the model that it is given."""
+    """The spec of one of several rounds: each round keeps the same share of its input model."""
     return dataclasses.replace(spec, keep=spec.keep ** (1 / spec.rounds), rounds=1)
 
 
 def check(spec: ChannelSpec) -> None:
-    """Raises EffkerasError for settings that make no sense."""
+    """Raises EffkerasError for settings out of range."""
     if not 0 < spec.keep < 1:
         raise EffkerasError(f"channels: keep must lie between 0 and 1, not {spec.keep}; 0.5 halves the cost")
     for name in ("divisor", "smallest", "rounds"):
@@ -88,7 +88,7 @@ def check(spec: ChannelSpec) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Pruning:
-    """One network about to be pruned."""
+    """A network to prune, with its channels and their ranking."""
 
     network: keras.Model
     channels: Channels
@@ -96,7 +96,7 @@ class _Pruning:
     spec: ChannelSpec
 
     def model(self, kept: np.ndarray) -> keras.Model:
-        """The network with so many units of each group."""
+        """The network with `kept` units of each group."""
         stays = self.stays(kept)
         widths = narrowed_widths(self.channels, stays)
         return without_channels(self.network, self.channels, stays, _definition(self.network, widths))
@@ -105,7 +105,7 @@ class _Pruning:
         return chosen(self.channels, self.ranking, kept)
 
     def by_macs(self) -> tuple[np.ndarray, dict[str, float]]:
-        """Units to keep of each group for the wanted share of multiply-adds."""
+        """The units to keep of each group for the wanted share of multiply-adds."""
         search, costs = Search(self.channels, self.ranking, self.spec), costs_of(self.channels, MACS)
         kept = self.channels.sizes
         goal, least = self.spec.keep * costs.total(kept), costs.total(search.smallest())
@@ -124,7 +124,7 @@ class _Pruning:
         return restored(removals, self.channels.sizes, lambda some: costs.total(some) <= goal), {}
 
     def by_latency(self) -> tuple[np.ndarray, dict[str, float]]:
-        """Units to keep for the wanted share of the latency, by measuring."""
+        """The units to keep of each group for the wanted share of the measured latency."""
         from effkeras.litert.convert import to_flatbuffer
         from quantize.channels.search import bisect, latency_ratio
 
@@ -148,7 +148,7 @@ class _Pruning:
 
 
 def narrowed_widths(channels: Channels, stays: np.ndarray) -> dict[str, int]:
-    """The new width of every layer that makes fewer channels than before."""
+    """The new width of every layer that loses channels."""
     left = {one.layer.name: stays[channels.unit[made]] for one, made in channels.makers}
     return {name: int(some.sum()) for name, some in left.items() if not some.all()}
 
@@ -159,7 +159,7 @@ def _locked(model: keras.Model, spec: ChannelSpec) -> dict[str, str]:
 
 
 def _taps(model: keras.Model) -> dict[str, str]:
-    """Layers whose width decides what a pyramid on a model of one's own consists of."""
+    """The layers of an external model that a feature pyramid starts from, each with that reason."""
     own = definition_in(model)
     network = None if own is None else ExternalNetwork.match(own.network)
     if network is None:
@@ -190,7 +190,7 @@ def _by_taylor(
 
 
 def _definition(model: keras.Model, widths: Mapping[str, int]) -> str:
-    """The definition that a model carries with these widths; empty for none, or where it is not followed."""
+    """The model's definition with these widths; empty if it has none, or its weights do not match it."""
     own = definition_in(model)
     if own is None:
         return ""
@@ -202,7 +202,7 @@ def _definition(model: keras.Model, widths: Mapping[str, int]) -> str:
 
 
 def _follows(model: keras.Model, spec: ModelSpec) -> bool:
-    """Whether a model has the weights of its definition; a folded one has others."""
+    """Whether a model's weights match its definition; those of a folded model do not."""
     if spec.network.needs_model:
         return True
     shapes = {(layer.name, one.name): tuple(one.shape) for layer in model.layers for one in layer.weights}

@@ -1,4 +1,4 @@
-"""Which channels go: greedy removal, the cheapest loss of importance per saved time first."""
+"""Greedy search for the channels to remove: the smallest loss of importance per time saved first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVENNESS = 0.75
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ranking:
-    """The importance of all units, (U,), and how much that of each group weighs, (G,)."""
+    """The importance of all units, (U,), and the weight of each group's importance, (G,)."""
 
     units: np.ndarray
     groups: np.ndarray
@@ -28,18 +28,18 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """One step: so many units of a group are left."""
+    """One step: `left` units of a group stay."""
 
     group: int
     left: int
 
 
 def weights_of(channels: Channels, values: np.ndarray, *, absolute: bool) -> np.ndarray:
-    """How much the importance of each group weighs, (G,).
+    """The weight of each group's importance, (G,).
 
-    Values that mean the same in all layers, such as changes of the loss, weigh by their sum. Others only
-    compare units of one group; groups then weigh by the time that they take part in, to a power between 1,
-    which prunes all layers alike, and 0, which makes all cost alike.
+    `absolute` values mean the same in all layers, as changes of the loss do: the weight is their sum. Others
+    only compare units of one group: the weight is the time of the calls that the group takes part in, to a
+    power between 1, which prunes all layers alike, and 0, which makes all cost alike.
     """
     if absolute:
         return np.array([values[group.units].sum() for group in channels.groups])
@@ -48,11 +48,10 @@ def weights_of(channels: Channels, values: np.ndarray, *, absolute: bool) -> np.
 
 
 class Search:
-    """Removes units step by step until nothing may go.
+    """Removes units step by step until no more may be removed.
 
-    A step takes the least important units of one group, down to the next multiple of the divisor. It costs
-    their share of the importance that the group still has, so that a group is the dearer the less of it is
-    left.
+    A step removes the least important units of one group, down to the next multiple of the divisor. Its
+    price is their share of the importance that the group still has, so the price rises as a group shrinks.
     """
 
     def __init__(self, channels: Channels, ranking: Ranking, spec: ChannelSpec):
@@ -75,7 +74,7 @@ class Search:
             yield Removal(best, int(kept[best]))
 
     def next_width(self, width: int) -> int:
-        """The largest allowed width below this one, or this one."""
+        """The largest allowed width below this one; this one if there is none."""
         lower = (width - 1) // self._spec.divisor * self._spec.divisor
         return lower if lower >= max(self._spec.smallest, 1) else width
 
@@ -88,7 +87,7 @@ class Search:
         return kept
 
     def _prices(self, kept: np.ndarray) -> np.ndarray:
-        """Importance lost per time saved by the next step of each group, (G,)."""
+        """The importance lost per time saved by the next step of each group, (G,)."""
         slopes, prices = self._time.slopes(kept), np.full(len(kept), np.inf)
         for index in self._free:
             width = int(kept[index])
@@ -100,7 +99,7 @@ class Search:
         return prices
 
     def _running_sum(self, index: int) -> np.ndarray:
-        """The importance of the n best units of a group, n from 0 on; never quite the same."""
+        """The importance of the n best units of a group, for n from 0; strictly increasing."""
         values = np.sort(self._ranking.units[self._channels.groups[index].units])[::-1]
         least = max(float(values.mean()), 1e-12) * 1e-6
         return np.concatenate([[0.0], np.cumsum(values + least)])
@@ -116,7 +115,7 @@ def chosen(channels: Channels, ranking: Ranking, kept: np.ndarray) -> np.ndarray
 
 
 def after(removals: list[Removal], sizes: np.ndarray) -> np.ndarray:
-    """Units kept of each group, (G,), after removals in order."""
+    """The units kept of each group, (G,), after these removals."""
     kept = sizes.copy()
     for removal in removals:
         kept[removal.group] = removal.left
@@ -126,9 +125,9 @@ def after(removals: list[Removal], sizes: np.ndarray) -> np.ndarray:
 def restored(
     removals: list[Removal], sizes: np.ndarray, is_reached: Callable[[np.ndarray], bool]
 ) -> np.ndarray:
-    """Units kept of each group, (G,), after removals less those that the target can do without.
+    """The units kept of each group, (G,), after undoing removals that the target does not need.
 
-    The last one may have removed more than was left to remove.
+    The last removal may overshoot the target, so that an earlier one is no longer needed.
     """
     needed = list(removals)
     for index in reversed(range(len(removals))):
@@ -139,14 +138,14 @@ def restored(
 
 
 MEASUREMENTS = 6
-# A share this close below the one that is wanted will do.
+# The search ends when the measured share is at most this much below the wanted one.
 CLOSE = 0.03
 PLAN = Plan(runs=30, warmup=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place on the way: after so many steps, with an estimated and a measured share of the latency."""
+    """The estimated and the measured share of the latency after a number of steps."""
 
     steps: int
     estimate: float
@@ -154,21 +153,21 @@ class Point:
 
 
 def latency_ratio(before: bytes, after: keras.Model) -> float:
-    """The shortest run of a model's float artifact over that of another, interleaved, on one thread."""
+    """The latency of `after` / `before` as float artifacts: shortest of interleaved runs, one thread."""
     setting = Setting(xnnpack=True, threads=1)
     old, new = measure_all([(before, setting), (to_flatbuffer(after), setting)], PLAN)
     return new.min_ms / old.min_ms
 
 
 def bisect(estimates: np.ndarray, keep: float, measure: Callable[[int], float]) -> Point:
-    """The first place whose measured share is `keep` or less, within `CLOSE` or as well as can be found.
+    """Finds the fewest steps whose measured share is at most `keep`, to within `CLOSE` where possible.
 
     Args:
-        estimates: the estimated share after 0, 1, 2, ... steps, falling.
-        keep: the share that is wanted.
-        measure: the measured share after so many steps.
+        estimates: the estimated share after 0, 1, 2, ... steps, decreasing.
+        keep: the wanted share.
+        measure: returns the measured share after a number of steps.
 
-    Raises EffkerasError when not even all steps reach it.
+    Raises EffkerasError when all steps together do not reach `keep`.
     """
     above, below = Point(0, 1.0, 1.0), None
     for _ in range(MEASUREMENTS):
@@ -191,7 +190,7 @@ def bisect(estimates: np.ndarray, keep: float, measure: Callable[[int], float]) 
 
 
 def _place(estimates: np.ndarray, keep: float, above: Point, below: Point | None) -> int:
-    """Where to measure next: where the estimate, put right by what was measured, says a bit below `keep`."""
+    """Where to measure next: where the estimate, corrected by the measurements, is just below `keep`."""
     last = len(estimates) - 1
     if below is None:
         wanted = (keep - CLOSE / 2) * above.estimate / above.measured
@@ -202,6 +201,6 @@ def _place(estimates: np.ndarray, keep: float, above: Point, below: Point | None
 
 
 def _first(estimates: np.ndarray, wanted: float) -> int:
-    """The first place with an estimate of `wanted` or less; the last if there is none."""
+    """The first index with an estimate of at most `wanted`; the last index if there is none."""
     found = np.flatnonzero(estimates <= wanted)
     return int(found[0]) if len(found) else len(estimates) - 1

@@ -1,7 +1,7 @@
-"""Weight clustering: few distinct values per kernel, which compresses well and fits a look-up table.
+"""Weight clustering: few distinct values per kernel, which compress well and fit a look-up table.
 
-Han, Mao & Dally 2016, "Deep compression" (arXiv:1510.00149), section 3. Fine-tuning moves the values and
-leaves every weight in its cluster.
+Han, Mao & Dally 2016, "Deep compression" (arXiv:1510.00149), section 3. Fine-tuning changes the values, but
+every weight stays in its cluster.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Array = np.ndarray
 
 
 def cluster(model: keras.Model, spec: ClusterSpec | None = None) -> Compressed:
-    """Gives each kernel of a model at most so many distinct values, without training.
+    """Gives each kernel of a model at most `spec.clusters` distinct values, without training.
 
-    Zeros stay zeros and nothing else becomes one: a pruned model keeps its pattern.
+    Zeros stay zero and no other weight becomes zero: a pruned model keeps its pattern.
 
     Args:
-        model: any functional Keras model with one input; it stays as it is.
-        spec: how many values; the default is 16.
+        model: any functional Keras model with one input; it is not changed.
+        spec: the number of values; the default is 16.
 
     Returns:
-        A plain model of the same layers, nested models made flat, and a report with an entry per layer that
-        has a kernel.
+        A plain model with the same layers, nested models made flat, and a report with an entry per layer
+        that has a kernel.
 
     Raises:
-        EffkerasError: a `spec` that cannot be met, weights that are not finite, or no layer to cluster.
+        EffkerasError: the `spec` cannot be met, weights are NaN or infinite, or there is no layer to cluster.
     """
     spec = spec or ClusterSpec()
     check_finite(model)
@@ -57,12 +57,12 @@ def cluster(model: keras.Model, spec: ClusterSpec | None = None) -> Compressed:
 
 
 def finish_clustering(before: keras.Model, after: keras.Model, spec: ClusterSpec) -> Compressed:
-    """The report on a model that was clustered, and perhaps trained on with a `ClusterHook`.
+    """The report of a clustered model, which may have been trained further with a `ClusterHook`.
 
     Args:
-        before: the model that clustering started from.
-        after: the clustered one with the same layer names; a plain model.
-        spec: what it was clustered by.
+        before: the model before clustering.
+        after: the clustered model with the same layer names; a plain model.
+        spec: the spec of the clustering.
     """
     graph = Graph.of(before)
     before, chosen = graph.model, select_clusterable(graph, spec)
@@ -81,7 +81,7 @@ def finish_clustering(before: keras.Model, after: keras.Model, spec: ClusterSpec
 
 
 def select_clusterable(graph: Graph, spec: ClusterSpec) -> Selection:
-    """The kernels that a spec clusters; raises EffkerasError for a spec that no model can meet."""
+    """The kernels that a spec clusters; raises EffkerasError for an invalid spec."""
     to_record(ClusterSpec, dataclasses.asdict(spec), STEP)
     if spec.clusters < 2:
         raise EffkerasError(f"{STEP}: clusters must be at least 2, not {spec.clusters}")
@@ -91,16 +91,16 @@ def select_clusterable(graph: Graph, spec: ClusterSpec) -> Selection:
 
 
 class ClusterHook(FitHook):
-    """Keeps a clustered model clustered while it trains, by `tune` or by `fit`.
+    """Keeps a clustered model clustered while it trains, in `tune` or `fit`.
 
-    `model.fit(..., callbacks=[ClusterHook(spec)])`. After every step the weights of a cluster take their
-    mean, so that each of the few values moves by the mean of its weights' updates; zeros stay zeros.
+    `model.fit(..., callbacks=[ClusterHook(spec)])`. After every step the weights of a cluster are set to
+    their mean: each value moves by the mean of its weights' updates. Zeros stay zero.
 
     Args:
-        spec: what the model was clustered by.
+        spec: the spec of the clustering.
 
     Raises:
-        EffkerasError: from training on: no layer to cluster, or a model that is not clustered.
+        EffkerasError: when training starts: there is no layer to cluster, or the model is not clustered.
     """
 
     def __init__(self, spec: ClusterSpec):
@@ -111,7 +111,7 @@ class ClusterHook(FitHook):
         self._apply: Callable[[], None]
 
     def attach(self, model: keras.Model, total_steps: int) -> None:
-        """Finds out which weights form a cluster."""
+        """Finds the weights of each cluster."""
         import tensorflow as tf
 
         super().attach(model, total_steps)
@@ -129,7 +129,7 @@ class ClusterHook(FitHook):
         self._average([target.variable(model) for target in self._targets])
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Gives the weights of each cluster their mean."""
+        """Sets the weights of each cluster to their mean."""
         self._apply()
 
     def _average(self, kernels: Sequence[keras.Variable]) -> None:
@@ -139,17 +139,17 @@ class ClusterHook(FitHook):
 def average_clusters(
     kernels: Sequence[keras.Variable], assignments: Sequence[keras.Variable], count: int
 ) -> None:
-    """Gives the weights of each cluster their mean.
+    """Sets the weights of each cluster to their mean.
 
     Args:
-        kernels: what is clustered.
-        assignments: int32 of the kernels' shapes: each weight's cluster, below `count`; 0 is that of zeros.
+        kernels: the clustered kernels.
+        assignments: int32 in the kernels' shapes: each weight's cluster, below `count`; 0 for zeros.
         count: the number of clusters.
     """
     import tensorflow as tf
 
     for kernel, assignment in zip(kernels, assignments, strict=True):
-        # In float32 the sum of a hundred thousand equal weights is off in the third digit.
+        # In float32 the sum of a hundred thousand equal weights is wrong in the third digit.
         values = tf.reshape(tf.cast(kernel.value, tf.float64), [-1])
         means = tf.math.unsorted_segment_mean(values, tf.reshape(assignment.value, [-1]), count)
         means = tf.cast(tf.concat([tf.zeros([1], tf.float64), means[1:]], 0), kernel.dtype)
@@ -162,7 +162,7 @@ def _clustered(kernel: Array, spec: ClusterSpec) -> Array:
 
 
 def _assignment(target: Target, model: keras.Model, spec: ClusterSpec) -> keras.Variable:
-    """A kernel's clusters from 1 on, and 0 for its zeros."""
+    """The cluster of each weight of a kernel: from 1, and 0 for zeros."""
     found = clusters_of(target.array(model))
     if len(found.centroids) > spec.clusters:
         raise EffkerasError(
@@ -174,7 +174,7 @@ def _assignment(target: Target, model: keras.Model, spec: ClusterSpec) -> keras.
 
 
 def _unfit(kernel: Array, count: int) -> str:
-    """Why a kernel cannot have so few values; empty when it can."""
+    """Why a kernel cannot have as few as `count` values; empty if it can."""
     needed = smallest_count(kernel)
     return "" if count >= needed else f"its zeros and other weights need {needed} clusters"
 

@@ -1,9 +1,9 @@
-"""k-means of numbers: few values that stand for many, by Lloyd's algorithm with splits and merges.
+"""One-dimensional k-means: Lloyd's algorithm with splits and merges.
 
-The exact 1-D k-means of the library kmeans1d 0.5.0 is no substitute: for 1,280,000 weights (the dense kernel
-of B0) and 16 clusters it takes 7.4 s and 560 MB where this takes 0.16 s and 120 MB, its squared error is at
-most 0.4 % lower (5 % with 64 clusters), and it knows neither the start that a recipe names nor a centroid
-that stays at zero for pruned weights.
+The exact 1-D k-means of the library kmeans1d 0.5.0 is no substitute. For 1,280,000 weights (the dense kernel
+of B0) and 16 clusters it takes 7.4 s and 560 MB; this module takes 0.16 s and 120 MB. Its squared error is at
+most 0.4 % lower (5 % with 64 clusters). It supports neither the start that a recipe names nor a centroid that
+stays at zero for pruned weights.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _SEED = 0
 
 
 def centroids_of(values: Array, count: int, start: Start = "linear") -> Array:
-    """At most `count` values that stand for a kernel's (Lloyd 1982), sorted, in the kernel's type.
+    """At most `count` centroids of a kernel's values (Lloyd 1982), sorted, in the kernel's type.
 
-    Exact zeros keep a centroid of their own, which nothing else gets, and what is negative or positive stays
-    so: what was pruned stays pruned, and no more (as sparsity-preserving clustering in
-    tensorflow-model-optimization). Where there are at most `count` distinct values, they are the centroids.
+    Exact zeros keep a centroid of their own, which no other value gets, and values keep their sign: pruned
+    weights stay pruned, and no others become zero (as sparsity-preserving clustering in
+    tensorflow-model-optimization). If there are at most `count` distinct values, they are the centroids.
 
     Args:
         values: any shape.
-        count: at least 2; at least 3 where there are zeros beside values of both signs.
-        start: the first centroids are evenly spaced ("linear"), quantiles ("density"), or drawn by k-means++
-            (Arthur & Vassilvitskii 2007), always the same ones.
+        count: at least 2; at least 3 if there are zeros and values of both signs.
+        start: the initial centroids are evenly spaced ("linear"), quantiles ("density"), or drawn by
+            k-means++ (Arthur & Vassilvitskii 2007) with a fixed seed.
     """
     distinct = np.unique(values)
     if len(distinct) <= count:
@@ -48,17 +48,17 @@ def centroids_of(values: Array, count: int, start: Start = "linear") -> Array:
 
 
 def smallest_count(values: Array) -> int:
-    """How many centroids `centroids_of` needs at least for these values."""
+    """The smallest number of centroids that `centroids_of` needs for these values."""
     kinds = (values < 0).any(), (values == 0).any(), (values > 0).any()
     return 3 if all(kinds) else 2
 
 
 def nearest(values: Array, centroids: Array) -> Array:
-    """The index of the nearest centroid for each value, int32; zero goes to zero only.
+    """The index of the nearest centroid for each value, int32; only zeros get the centroid zero.
 
     Args:
         values: any shape.
-        centroids: sorted. Where zero is among them, values of other signs go to others.
+        centroids: sorted. If zero is one of them, values get centroids of their sign.
     """
     index = np.searchsorted(_borders(centroids), values).astype(np.int32)
     (zero,) = np.nonzero(centroids == 0)
@@ -71,16 +71,16 @@ def nearest(values: Array, centroids: Array) -> Array:
 
 
 def _proportion(first: int, second: int, count: int) -> int:
-    """How many of `count` go to the first of two groups: by size, but at least one to each."""
+    """The part of `count` for the first of two groups: by size, but at least one for each."""
     if not first or not second:
         return count if first else 0
     return min(max(round(count * first / (first + second)), 1), count - 1)
 
 
 def _best(values: Array, count: int, start: Start) -> Array:
-    """Lloyd's algorithm; then one cluster is split and two others are merged as long as that helps.
+    """Runs Lloyd's algorithm; then splits one cluster and merges two others as long as the error falls.
 
-    Without that, Lloyd's local minimum can have several times the least error where tails are heavy.
+    Otherwise Lloyd's local minimum can have several times the smallest error where tails are heavy.
     """
     if not count or not len(values):
         return np.empty(0, values.dtype)
@@ -93,9 +93,9 @@ def _best(values: Array, count: int, start: Start) -> Array:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Line:
-    """Numbers in ascending order. A cluster is a range of them, clusters the places where ranges end.
+    """Values in ascending order. A cluster is a slice of them; `ends` are the limits of all slices.
 
-    Sums over ranges are differences of `sums` and `squares`, which start with a 0.
+    `sums` and `squares` are running sums that start with 0: the sum over a slice is a difference.
     """
 
     ordered: Array
@@ -108,7 +108,7 @@ class _Line:
         return cls(ordered, *(np.concatenate([[0], np.cumsum(one)]) for one in (ordered, ordered**2)))
 
     def converged(self, centroids: Array) -> Array:
-        """The clusters, none of them empty, that Lloyd's rounds lead to."""
+        """The clusters, without empty ones, after Lloyd's rounds have converged."""
         ends = self._around(centroids)
         for _ in range(_ROUNDS):
             before, ends = ends, self._around(self.means(ends))
@@ -117,7 +117,7 @@ class _Line:
         return ends
 
     def means(self, ends: Array) -> Array:
-        """The mean of each cluster; what running sums lose never takes it out of the cluster's range."""
+        """The mean of each cluster, clipped to the cluster's values because running sums lose precision."""
         means = np.diff(self.sums[ends]) / np.diff(ends)
         return np.clip(means, self.ordered[ends[:-1]], self.ordered[ends[1:] - 1])
 
@@ -126,10 +126,10 @@ class _Line:
         return float(self._errors(ends[:-1], ends[1:]).sum())
 
     def improved(self, ends: Array, count: int) -> Array | None:
-        """Better clusters after one was split in two; None when no such step helps.
+        """Better clusters after one is split in two; None when no split lowers the error.
 
-        Where there are `count` clusters already, two neighbours are merged first, those that lose least if
-        that helps.
+        If there are `count` clusters already, two neighbours are merged first; the pair that adds the least
+        error is tried first.
         """
         target = self.cost(ends) - _LEAST_GAIN * self.squares[-1]
         merged = [ends]
@@ -139,7 +139,7 @@ class _Line:
         return next((one for one in converged if self.cost(one) < target), None)
 
     def _split(self, ends: Array) -> Array:
-        """Centroids after the cluster that gains most by it is split at its mean."""
+        """The centroids after the cluster with the largest gain is split at its mean."""
         starts, stops = ends[:-1], ends[1:]
         middles = np.searchsorted(self.ordered, self.means(ends))
         halves = self._errors(starts, middles) + self._errors(middles, stops)
@@ -147,18 +147,18 @@ class _Line:
         return self.means(np.unique(np.append(ends, middles[best])))
 
     def _losses(self, ends: Array) -> Array:
-        """What the squared error grows by when a cluster is merged with the next."""
+        """The increase of the squared error when each cluster is merged with the next."""
         starts, middles, stops = ends[:-2], ends[1:-1], ends[2:]
         apart = self._errors(starts, middles) + self._errors(middles, stops)
         return self._errors(starts, stops) - apart
 
     def _errors(self, starts: Array, stops: Array) -> Array:
-        """The squared error of each range around its mean."""
+        """The squared error of each slice around its mean."""
         sums = self.sums[stops] - self.sums[starts]
         return self.squares[stops] - self.squares[starts] - sums**2 / np.maximum(stops - starts, 1)
 
     def _around(self, centroids: Array) -> Array:
-        """The ranges of the numbers that are nearest to each centroid, without empty ones."""
+        """The clusters of the values nearest to each centroid, without empty ones."""
         inner = np.searchsorted(self.ordered, _borders(centroids))
         return np.unique(np.concatenate([[0], inner, [len(self.ordered)]]))
 
@@ -195,9 +195,9 @@ _STARTS: dict[Start, Callable[[Array, int], Array]] = {
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Clusters:
-    """A kernel as indices of a few values.
+    """A clustered kernel as indices into its distinct values.
 
-    `assignment` int32 has the kernel's shape, `centroids` (count,) are sorted and have the kernel's type.
+    `assignment` is int32 in the kernel's shape; `centroids` (count,) are sorted and have the kernel's type.
     """
 
     assignment: Array
@@ -210,6 +210,6 @@ class Clusters:
 
 
 def clusters_of(kernel: Array) -> Clusters:
-    """A kernel's distinct values, and which of them each weight is."""
+    """A kernel's distinct values, and the index of each weight's value."""
     centroids, assignment = np.unique(kernel, return_inverse=True)
     return Clusters(assignment.reshape(kernel.shape).astype(np.int32), centroids)

@@ -1,7 +1,7 @@
-"""Which weights may become zero together: any, n of every m, or whole blocks; and the masks that prune them.
+"""Pruning patterns and their masks: unstructured, n of every m weights, or whole blocks.
 
-A kernel is seen as matrices of input channels x filters, its last two axes, one at each position of the
-window. For dense and convolution layers the masks are those of tensorflow-model-optimization. Pure numpy.
+A kernel is a set of matrices, input channels x filters (its last two axes), one per window position. For
+dense and convolution layers the masks equal those of tensorflow-model-optimization. Pure numpy.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ UNSTRUCTURED = "unstructured"
 
 
 class Pattern(ABC):
-    """A rule about the places of zeros in a kernel."""
+    """A rule for the positions of zeros in a kernel."""
 
     @abstractmethod
     def unfit(self, shape: Sequence[int]) -> str:
-        """Why a kernel of this shape cannot be pruned so; empty when it can."""
+        """Why a kernel of this shape cannot have the pattern; empty if it can."""
 
     @abstractmethod
     def follows(self, kernel: Array) -> bool:
-        """Whether a kernel's zeros obey the rule."""
+        """Whether a kernel's zeros follow the pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Groups(Pattern):
-    """At most `kept` of every `size` neighbours along the input channels are not zero, such as 2:4.
+    """At most `kept` of every `size` neighbours along the input channels are nonzero, such as 2:4.
 
-    A last group that is not full keeps as many. The input channels are the last axis but one; a transposed
-    convolution has its filters there, and a depthwise one its channels.
+    An incomplete last group also keeps `kept`. The input channels are the second last axis; in a transposed
+    convolution that axis holds the filters, in a depthwise one the channels.
     """
 
     kept: int
     size: int
 
     def unfit(self, shape: Sequence[int]) -> str:
-        """Why a kernel of this shape cannot be pruned so; empty when it can."""
+        """Why a kernel of this shape cannot have the pattern; empty if it can."""
         if shape[-2] > self.kept:
             return ""
         return f"it has {shape[-2]} input channels, of which {self.kept}:{self.size} keeps all"
 
     def mask(self, kernel: Array) -> Array:
-        """True where a weight stays: the largest of each group, of equal ones the first."""
+        """True where a weight stays: the largest of each group, the first among equals."""
         groups = self._grouped(np.abs(kernel))
         chosen = np.argsort(-groups, axis=-1, kind="stable")[..., : self.kept]
         mask = np.zeros(groups.shape, bool)
@@ -63,11 +63,11 @@ class Groups(Pattern):
         return np.moveaxis(flat, -1, -2)
 
     def follows(self, kernel: Array) -> bool:
-        """Whether a kernel's zeros obey the rule."""
+        """Whether a kernel's zeros follow the pattern."""
         return bool((np.count_nonzero(self._grouped(kernel), axis=-1) <= self.kept).all())
 
     def _grouped(self, kernel: Array) -> Array:
-        """The input channels in groups at the end, padded with zeros: (..., filters, groups, size)."""
+        """The kernel with its input channels in groups, zero-padded: (..., filters, groups, size)."""
         rows = np.moveaxis(kernel, -2, -1)
         margin = -rows.shape[-1] % self.size
         padded = np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, margin)])
@@ -76,9 +76,9 @@ class Groups(Pattern):
 
 @dataclass(frozen=True, slots=True)
 class Blocks(Pattern):
-    """Blocks of `rows` input channels x `columns` filters are zero as a whole; 1 x 1 is any weight.
+    """Whole blocks of `rows` input channels x `columns` filters are zero; 1 x 1 is unstructured.
 
-    `pooling` says whether the average or the largest magnitude ranks a block.
+    `pooling` ranks a block by the average or the largest magnitude.
     """
 
     rows: int = 1
@@ -86,22 +86,22 @@ class Blocks(Pattern):
     pooling: Pooling = "average"
 
     def unfit(self, shape: Sequence[int]) -> str:
-        """Why a kernel of this shape cannot be pruned so; empty when it can."""
+        """Why a kernel of this shape cannot have the pattern; empty if it can."""
         if self.rows <= shape[-2] and self.columns <= shape[-1]:
             return ""
         return f"the block {self.rows}x{self.columns} is larger than its kernel {shape[-2]}x{shape[-1]}"
 
     def scores(self, kernel: Array) -> Array:
-        """A magnitude for each block: (..., rows of blocks, columns of blocks)."""
+        """The magnitude of each block: (..., rows of blocks, columns of blocks)."""
         return self._pooled(self._pooled(np.abs(kernel), self.rows, -2), self.columns, -1)
 
     def spread(self, kept: Array, shape: Sequence[int]) -> Array:
-        """A mask of blocks as a mask of weights."""
+        """Expands a mask of blocks to a mask of weights."""
         rows = kept.repeat(self.rows, axis=-2)[..., : shape[-2], :]
         return rows.repeat(self.columns, axis=-1)[..., : shape[-1]]
 
     def follows(self, kernel: Array) -> bool:
-        """Whether a kernel's zeros obey the rule."""
+        """Whether a kernel's zeros follow the pattern."""
         zero = whole = kernel == 0
         for size, axis in ((self.rows, -2), (self.columns, -1)):
             whole = np.logical_and.reduceat(whole, np.arange(0, kernel.shape[axis], size), axis=axis)
@@ -110,8 +110,8 @@ class Blocks(Pattern):
     def _pooled(self, values: Array, size: int, axis: int) -> Array:
         """Pooling with stride `size` and padding SAME along one axis.
 
-        Where blocks do not fill the axis, SAME centres its windows while the mask's blocks start at the edge;
-        so does the reference.
+        If the blocks do not fill the axis, SAME centres its windows, but the mask's blocks start at the edge.
+        tensorflow-model-optimization does the same.
         """
         if size == 1:
             return values
@@ -128,9 +128,9 @@ class Blocks(Pattern):
 
 
 def parse_pattern(text: str, pooling: Pooling = "average") -> Groups | Blocks:
-    """The pattern that a text such as "unstructured", "2:4" or "1x4" names.
+    """Parses a pattern such as "unstructured", "2:4" or "1x4".
 
-    Raises EffkerasError for another text, and for numbers that leave all weights or none.
+    Raises EffkerasError for any other text, and for numbers that keep all weights or none.
     """
     if text == UNSTRUCTURED:
         return Blocks()
@@ -158,18 +158,18 @@ def _blocks(text: str, rows: int, columns: int, pooling: Pooling) -> Blocks:
 def pruning_masks(
     kernels: Sequence[Array], pattern: Groups | Blocks, sparsity: float, scope: Scope = "layer"
 ) -> list[Array]:
-    """Masks that leave the largest weights; True where a weight stays.
+    """Masks that keep the largest weights; True where a weight stays.
 
     Args:
-        kernels: the kernels that are pruned, (..., input channels, filters) each.
-        pattern: what becomes zero together. n of m does without `sparsity`.
+        kernels: the kernels to prune, (..., input channels, filters) each.
+        pattern: which weights become zero together. n:m ignores `sparsity`.
         sparsity: the share of weights (or blocks) that become zero.
-        scope: "layer" finds a threshold for each kernel, "global" one for all; each keeps at least its
-            largest weight.
+        scope: "layer" finds a threshold for each kernel, "global" one for all; every kernel keeps at least
+            its largest weight.
 
     Returns:
-        A mask for each kernel. As in tensorflow-model-optimization `round(size * (1 - sparsity))` weights
-        stay, half rounded to even, and all that equal the smallest of them.
+        A mask for each kernel. As in tensorflow-model-optimization, `round(size * (1 - sparsity))` weights
+        stay (half to even), and also all that equal the smallest of them.
     """
     if isinstance(pattern, Groups):
         return [pattern.mask(kernel) for kernel in kernels]

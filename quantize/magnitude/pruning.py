@@ -1,7 +1,7 @@
-"""Magnitude pruning: the smallest weights become zero, at once or while training goes on.
+"""Magnitude pruning: the smallest weights become zero, at once or gradually during training.
 
-Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878). Schedules are those of
-tensorflow-model-optimization, and so are masks, layer by layer, on the layers that it supports.
+Zhu & Gupta 2017, "To prune, or not to prune" (arXiv:1710.01878). Schedules equal those of
+tensorflow-model-optimization, and so do the masks with scope "layer", for the layers that it supports.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def prune(model: keras.Model, spec: PruneSpec | None = None) -> Compressed:
     """Sets the smallest weights of a model to zero, without training.
 
     Args:
-        model: any functional Keras model with one input; it stays as it is.
-        spec: what becomes zero; the default is half of all. Its schedule is for training.
+        model: any functional Keras model with one input; it is not changed.
+        spec: which weights become zero; the default is half of them. Its schedule is only for training.
 
     Returns:
-        A plain model of the same layers, nested models made flat, and a report with an entry per layer that
-        has a kernel.
+        A plain model with the same layers, nested models made flat, and a report with an entry per layer
+        that has a kernel.
 
     Raises:
-        EffkerasError: a `spec` that cannot be met, weights that are not finite, or no layer to prune.
+        EffkerasError: the `spec` cannot be met, weights are NaN or infinite, or there is no layer to prune.
     """
     spec = spec or PruneSpec()
     check_finite(model)
@@ -57,12 +57,12 @@ def prune(model: keras.Model, spec: PruneSpec | None = None) -> Compressed:
 
 
 def finish_pruning(before: keras.Model, after: keras.Model, spec: PruneSpec) -> Compressed:
-    """The report on a model that was pruned, at once or with a `PruneHook`.
+    """The report of a pruned model, pruned at once or with a `PruneHook`.
 
     Args:
-        before: the model that pruning started from.
-        after: the pruned one with the same layer names. It is plain: its kernels hold the zeros.
-        spec: what it was pruned by.
+        before: the model before pruning.
+        after: the pruned model with the same layer names. It is plain: its kernels hold the zeros.
+        spec: the spec of the pruning.
     """
     graph = Graph.of(before)
     before, chosen = graph.model, select_prunable(graph, spec)
@@ -78,7 +78,7 @@ def finish_pruning(before: keras.Model, after: keras.Model, spec: PruneSpec) -> 
 
 
 def select_prunable(graph: Graph, spec: PruneSpec) -> Selection:
-    """The kernels that a spec prunes; raises EffkerasError for a spec that no model can meet."""
+    """The kernels that a spec prunes; raises EffkerasError for an invalid spec."""
     check_prune_spec(spec)
     pattern = parse_pattern(spec.pattern)
     choice = KernelFilter(spec.skip, spec.depthwise, spec.layers == "1x1")
@@ -86,7 +86,7 @@ def select_prunable(graph: Graph, spec: PruneSpec) -> Selection:
 
 
 def check_prune_spec(spec: PruneSpec) -> None:
-    """Raises EffkerasError for values that cannot be."""
+    """Raises EffkerasError for values out of range."""
     to_record(PruneSpec, dataclasses.asdict(spec), STEP)
     pattern = parse_pattern(spec.pattern, spec.pooling)
     if isinstance(pattern, Groups) and spec.scope == "global":
@@ -104,17 +104,17 @@ def check_prune_spec(spec: PruneSpec) -> None:
 
 
 class PruneHook(FitHook):
-    """Prunes a model while it trains, by `tune` or by `fit`: `model.fit(..., callbacks=[PruneHook(spec)])`.
+    """Prunes a model while it trains, in `tune` or `fit`: `model.fit(..., callbacks=[PruneHook(spec)])`.
 
-    Before a step of the schedule the masks are found anew; after every step they are applied, so that no
-    optimizer's momentum brings a pruned weight back.
+    The masks are updated before each step of the schedule, and applied after every training step, so that
+    the optimizer's momentum does not bring a pruned weight back.
 
     Args:
-        spec: what becomes zero, and when.
+        spec: which weights become zero, and when.
 
     Raises:
-        EffkerasError: a `spec` that cannot be met; from training on: no layer to prune, weights that are not
-            finite, or a length of training that `fit` does not know.
+        EffkerasError: the `spec` is invalid; when training starts: there is no layer to prune, weights are
+            NaN or infinite, or `fit` does not know its number of steps.
     """
 
     def __init__(self, spec: PruneSpec):
@@ -128,7 +128,7 @@ class PruneHook(FitHook):
         self._apply: Callable[[], None]
 
     def attach(self, model: keras.Model, total_steps: int) -> None:
-        """Finds the kernels, fits the schedule to the training, and starts with masks that hide nothing."""
+        """Finds the kernels, scales the schedule to the training, and starts with masks that keep all."""
         import tensorflow as tf
 
         super().attach(model, total_steps)
@@ -143,7 +143,7 @@ class PruneHook(FitHook):
         self._apply = tf.function(lambda: apply_masks(kernels, self._masks), autograph=False)
 
     def state(self) -> list[keras.Variable]:
-        """The number of steps done, and the masks."""
+        """The number of finished steps, and the masks."""
         return [self._step, *self._masks]
 
     def finalize(self, model: keras.Model) -> None:
@@ -151,13 +151,13 @@ class PruneHook(FitHook):
         apply_masks([target.variable(model) for target in self._targets], self._masks)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Attaches the hook, unless that is done."""
+        """Attaches the hook if it is not attached yet."""
         if self.model.steps_per_execution != 1:
             raise EffkerasError("pruning changes masks between steps: compile with steps_per_execution=1")
         super().on_train_begin(logs)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Finds the masks anew when it is time to."""
+        """Updates the masks at the steps of the schedule."""
         self._step.assign(self._step + 1)
         step = int(self._step)
         if self._schedule.is_turn(step):
@@ -186,12 +186,12 @@ def apply_masks(kernels: Sequence[keras.Variable], masks: Sequence[keras.Variabl
     import tensorflow as tf
 
     for kernel, mask in zip(kernels, masks, strict=True):
-        # A product would keep the sign of zeros, and what is not finite.
+        # A product would keep the sign of zeros, and NaN or infinite values.
         kernel.assign(tf.where(mask.value, kernel.value, tf.zeros([], kernel.dtype)))
 
 
 def _masks(kernels: Sequence[Array], spec: PruneSpec, sparsity: float) -> list[Array]:
-    scope = "global" if spec.scope == "auto" else spec.scope  # n:m does without
+    scope = "global" if spec.scope == "auto" else spec.scope  # n:m ignores it
     return pruning_masks(kernels, parse_pattern(spec.pattern, spec.pooling), sparsity, scope)
 
 
@@ -209,12 +209,12 @@ def _mask_for(kernel: keras.Variable) -> keras.Variable:
 class Schedule:
     """Polynomial growth of the sparsity (Zhu & Gupta 2017, arXiv:1710.01878, equation 1).
 
-    From step `begin` to step `end`, every `every` steps, the sparsity is
+    From step `begin` to step `end`, at every `every`-th step, the sparsity is
 
         final + (start - final) * (1 - (step - begin) / (end - begin)) ** power
 
-    in float32. Steps count from 1. With `start` equal to `final` it is constant. The same as
-    PolynomialDecay and ConstantSparsity of tensorflow-model-optimization.
+    in float32. Steps count from 1. With `start` equal to `final` the sparsity is constant. The values equal
+    those of PolynomialDecay and ConstantSparsity in tensorflow-model-optimization.
     """
 
     start: float
@@ -228,8 +228,8 @@ class Schedule:
     def of(cls, spec: PruneSpec, steps: int) -> Schedule:
         """The schedule for a training of `steps` steps.
 
-        The last change is made at a whole number of `every` steps after `begin`, at full sparsity: a
-        schedule that ended between two changes would stay below it.
+        The last update is a multiple of `every` steps after `begin`, at full sparsity: a schedule that ends
+        between two updates would not reach it.
         """
         begin = min(steps, max(1, round(spec.begin * steps)))
         length = max(0, round(spec.end * steps) - begin)
@@ -239,12 +239,12 @@ class Schedule:
 
     @classmethod
     def once(cls, spec: PruneSpec, steps: int) -> Schedule:
-        """A schedule with one change, at full sparsity."""
+        """A schedule with a single update, to full sparsity."""
         begin = min(steps, max(1, round(spec.begin * steps)))
         return cls(spec.sparsity, spec.sparsity, begin, begin)
 
     def is_turn(self, step: int) -> bool:
-        """Whether masks change at this step, before its forward pass."""
+        """Whether the masks are updated at this step, before its forward pass."""
         return self.begin <= step <= self.end and (step - self.begin) % self.every == 0
 
     def sparsity(self, step: int) -> float:

@@ -1,4 +1,4 @@
-"""Which kernels of a model a step changes: convolutions and dense layers, less what is skipped."""
+"""Selects the kernels that a step changes: those of convolution and dense layers that are not skipped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from effkeras.graph.rewrite import Graph
 from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.report import LayerReport
 
-# Why a kernel cannot be changed; empty when it can.
+# Returns why a kernel cannot be changed; empty if it can.
 Unfit = Callable[[np.ndarray], str]
 
 STEM = "stem"
@@ -23,7 +23,7 @@ PREDICTORS = "predictors"
 ONLY_1X1 = "not a 1x1 convolution"
 DEPTHWISE = "depthwise, which is left out unless asked for"
 SKIPPED = "left out by skip"
-# Reasons that the user chose: no fault of the layer.
+# Reasons that the user's options cause, not the layer.
 CHOSEN = (ONLY_1X1, DEPTHWISE, SKIPPED)
 
 _POINTWISE = "pointwise_kernel"
@@ -32,9 +32,10 @@ _KERNEL = "kernel"
 
 @dataclass(frozen=True, slots=True)
 class KernelFilter:
-    """What a step takes: `skip` are regular expressions of layer names, or the words "stem" and "predictors".
+    """The kernels that a step may change.
 
-    `depthwise` takes depthwise convolutions too, `only_1x1` nothing but 1x1 convolutions.
+    `skip` are regular expressions for layer names, or the words "stem" and "predictors". `depthwise` includes
+    depthwise convolutions, `only_1x1` excludes all but 1x1 convolutions.
     """
 
     skip: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class Target:
     weight: str
 
     def variable(self, model: keras.Model) -> keras.Variable:
-        """The kernel in a model that has the layer."""
+        """The kernel's variable in a model that has the layer."""
         return getattr(layer_named(model, self.name), self.weight)
 
     def array(self, model: keras.Model) -> np.ndarray:
@@ -61,7 +62,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The kernels that a step changes, and the layers that it leaves alone, in the network's order."""
+    """The kernels that a step changes, and the layers that it skips, in the network's order."""
 
     targets: tuple[Target, ...]
     skipped: tuple[LayerReport, ...]
@@ -74,7 +75,7 @@ def values_of(weight: keras.Variable) -> np.ndarray:
 
 
 def layer_named(model: keras.Model, name: str) -> keras.Layer:
-    """The layer of a name, in nested models the joined one that it has when the model is made flat.
+    """The layer with a name; for a layer of a nested model, the joined name of the flat model.
 
     Raises EffkerasError when there is none.
     """
@@ -86,7 +87,7 @@ def layer_named(model: keras.Model, name: str) -> keras.Layer:
 
 
 def any_kernel(kernel: np.ndarray) -> str:
-    """For steps that can change every kernel."""
+    """The `unfit` of steps that can change every kernel."""
     return ""
 
 
@@ -95,11 +96,11 @@ def select(graph: Graph, choice: KernelFilter, unfit: Unfit = any_kernel) -> Sel
 
     Args:
         graph: the model.
-        choice: what is taken.
-        unfit: why a kernel cannot be changed; empty when it can.
+        choice: the kernels that the step may change.
+        unfit: returns why a kernel cannot be changed; empty if it can.
 
     Raises:
-        EffkerasError: a `skip` that matches no layer or is no regular expression, or nothing is left.
+        EffkerasError: a `skip` matches no layer or is not a regular expression, or no kernel is left.
     """
     left_out = _skipped(graph, choice.skip)
     targets: list[Target] = []
@@ -115,13 +116,13 @@ def select(graph: Graph, choice: KernelFilter, unfit: Unfit = any_kernel) -> Sel
 
 
 def kernel_layers(graph: Graph) -> list[keras.Layer]:
-    """All layers that have a kernel (a weight of two or more axes), each once, in the network's order."""
+    """All layers that have a kernel (a weight with two or more axes), each once, in the network's order."""
     layers = {id(call.operation): call.operation for call in graph.calls if _has_kernel(call.operation)}
     return list(layers.values())
 
 
 def stem(graph: Graph) -> set[str]:
-    """The first layers with a kernel on the way from the input."""
+    """The names of the first layers with a kernel on each path from the input."""
     after: set[int] = set()
     found: set[str] = set()
     later: set[str] = set()
@@ -135,7 +136,7 @@ def stem(graph: Graph) -> set[str]:
 
 
 def predictors(graph: Graph) -> set[str]:
-    """The last layers with a kernel on the way to each output."""
+    """The names of the last layers with a kernel on each path to an output."""
     found: set[str] = set()
     seen: set[int] = set()
     waiting = list(graph.model.outputs)
@@ -180,7 +181,7 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def _targets_or_reason(layer: keras.Layer, choice: KernelFilter, unfit: Unfit) -> tuple[list[Target], str]:
-    """A layer's kernels that are taken, and why there are no more."""
+    """A layer's selected kernels, and the reason why others are not selected."""
     wanted = list(_targets(layer, choice))
     reasons = [unfit(values_of(getattr(layer, one.weight))) for one in wanted]
     found = [one for one, reason in zip(wanted, reasons, strict=True) if not reason]
@@ -215,7 +216,7 @@ def _is_1x1(layer: keras.Layer, weight: str) -> bool:
 
 
 def _why_not(layer: keras.Layer, choice: KernelFilter) -> str:
-    """Why none of a layer's kernels is taken."""
+    """Why none of a layer's kernels is selected."""
     weights = _weights(layer)
     if not weights:
         return f"{type(layer).__name__} is neither a convolution nor a dense layer"

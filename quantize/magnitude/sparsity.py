@@ -1,4 +1,4 @@
-"""What a step left of a model's weights: zeros, bytes, and how far they are from those before."""
+"""Statistics of a model's weights: zeros, sizes in bytes, and the change against the weights before."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from effkeras.support.console import track
 from quantize.magnitude.patterns import UNSTRUCTURED, Pattern, parse_pattern
 from quantize.magnitude.selection import kernel_layers
 
-# Weights that take more than a moment to pack.
+# Models with more weights show a progress bar while packing.
 _LARGE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSparsity:
-    """Zeros in one kernel of the layer `layer` of class `kind`.
+    """The zeros in one kernel of the layer `layer` of class `kind`.
 
-    `name` is the kernel's, such as "kernel" or "pointwise_kernel"; `follows` says whether it obeys the
-    pattern asked about.
+    `name` is the kernel's name, such as "kernel" or "pointwise_kernel"; `follows` tells whether the kernel
+    follows the pattern of `sparsity_of`.
     """
 
     layer: str
@@ -41,7 +41,7 @@ class KernelSparsity:
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """Zeros in a model: by kernel, and of all weights, biases and statistics included."""
+    """The zeros in a model: by kernel, and among all weights, including biases and statistics."""
 
     kernels: tuple[KernelSparsity, ...]
     weights: int
@@ -53,7 +53,7 @@ class Sparsity:
         return self.zeros / self.weights if self.weights else 0.0
 
     def kernel(self, layer: str, name: str = "kernel") -> KernelSparsity:
-        """One kernel; KeyError when there is none of these names."""
+        """One kernel; raises KeyError if there is none with these names."""
         return {(one.layer, one.name): one for one in self.kernels}[layer, name]
 
 
@@ -61,11 +61,11 @@ def sparsity_of(model: keras.Model, pattern: str = UNSTRUCTURED) -> Sparsity:
     """Counts the zeros of any functional model.
 
     Args:
-        model: nested models are looked into.
-        pattern: what each kernel is checked against, such as "2:4" or "1x4".
+        model: the model; layers of nested models are included.
+        pattern: the pattern that each kernel is checked against, such as "2:4" or "1x4".
 
     Raises:
-        EffkerasError: a model that is not functional, an unknown pattern.
+        EffkerasError: the model is not functional, or the pattern is unknown.
     """
     rule = parse_pattern(pattern)
     kernels = [
@@ -79,7 +79,7 @@ def sparsity_of(model: keras.Model, pattern: str = UNSTRUCTURED) -> Sparsity:
 
 
 def stored_sizes(model: keras.Model) -> Mapping[str, float]:
-    """Bytes of all weights in float32, as they are and packed by DEFLATE as gzip does."""
+    """The bytes of all weights in float32, uncompressed and compressed by DEFLATE as in gzip."""
     packer = zlib.compressobj()
     plain = packed = 0
     is_large = model.count_params() > _LARGE
@@ -105,7 +105,7 @@ def _array(weight: keras.Variable) -> np.ndarray:
 
 
 def relative_change(before: np.ndarray, after: np.ndarray) -> float:
-    """The norm of the difference as a share of the norm of `before`; 0 where that is 0."""
+    """The norm of the difference as a share of the norm of `before`; 0 if that norm is 0."""
     norm = np.linalg.norm(before.astype(np.float64))
     change = np.linalg.norm(after.astype(np.float64) - before)
     return float(change / norm) if norm else 0.0

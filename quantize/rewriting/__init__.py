@@ -1,1 +1,1 @@
-"""Changes to a model's graph that quantization starts from."""
+"""Rewrites of a model's graph before quantization."""

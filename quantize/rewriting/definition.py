@@ -14,7 +14,7 @@ from quantize.specs import FriendlySpec
 
 
 def friendly_definition(spec: ModelSpec, how: FriendlySpec) -> ModelSpec:
-    """The same definition with other activations and gates; `[channels]` of layers that are gone go too."""
+    """The definition with replaced activations and gates; `[channels]` loses layers that no longer exist."""
     network = spec.network.with_activations(lambda activation: _replaced(activation, how))
     network = _with_gate(network, how)
     fpn = spec.fpn and dataclasses.replace(spec.fpn, activation=_replaced(spec.fpn.activation, how))

@@ -1,7 +1,7 @@
-"""Batch normalisation folded into the convolutions before it.
+"""Folding: moves batch normalisation into the convolutions before it.
 
 At inference `gamma * (x - mean) / sqrt(variance + epsilon) + beta` is one scale and one shift per channel,
-which a convolution's kernel and bias can hold (Jacob et al. 2018, section 3.2).
+which a convolution's kernel and bias can absorb (Jacob et al. 2018, section 3.2).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONVOLUTIONS = (
 
 
 def is_plain(layer: Any) -> bool:
-    """Whether a layer is one of `CONVOLUTIONS` itself: a subclass may do anything with its kernel."""
+    """Whether a layer's class is one of `CONVOLUTIONS`: a subclass may use its kernel differently."""
     return type(layer) in CONVOLUTIONS
 
 
@@ -55,7 +55,7 @@ class Affine:
 
     @classmethod
     def of(cls, layer: keras.layers.BatchNormalization) -> Affine:
-        """What a batch normalisation does at inference."""
+        """The scale and shift of a batch normalisation at inference."""
         mean, variance = (_float64(one) for one in (layer.moving_mean, layer.moving_variance))
         gamma = _float64(layer.gamma) if layer.scale else np.ones_like(mean)
         beta = _float64(layer.beta) if layer.center else np.zeros_like(mean)
@@ -63,16 +63,16 @@ class Affine:
         return cls(scale, beta - mean * scale)
 
     def channels(self, start: int, stop: int) -> Affine:
-        """The part for some channels."""
+        """The part for the channels `start` to `stop`."""
         return Affine(self.scale[start:stop], self.shift[start:stop])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fold:
-    """A convolution's call and the batch normalisation that it takes in.
+    """A convolution's call and the batch normalisation that is folded into it.
 
-    `name` is what the folded layer is called: as the convolution, or, where one convolution is called on
-    several maps with a normalisation each, after the normalisation.
+    `name` is the name of the folded layer: that of the convolution, or, if one convolution is called on
+    several maps with a normalisation each, one derived from the normalisation's.
     """
 
     call: Call
@@ -85,8 +85,8 @@ class Fold:
 class Folds:
     """What can be folded in a graph.
 
-    `folds` by the convolution's call; `gone` are the calls of batch normalisations that are taken in, `alone`
-    those with no convolution to take them, `skipped` those that stay, with the reason.
+    `folds` is keyed by the convolution's call; `gone` are the calls of folded batch normalisations, `alone`
+    those without a convolution to fold into, `skipped` those that stay, with the reason.
     """
 
     folds: Mapping[int, Fold]
@@ -96,11 +96,11 @@ class Folds:
 
 
 def fold(model: keras.Model, *, probe: Array | None = None) -> Compressed:
-    """Takes all batch normalisation out of a model; its outputs stay the same.
+    """Removes all batch normalisation from a model; its outputs stay the same.
 
-    Separable convolutions become a depthwise and a 1x1 convolution. One that is shared by several maps with a
-    normalisation each, as in EfficientDet's heads, keeps its depthwise kernel and gets a 1x1 convolution for
-    each map. A normalisation that no convolution can take becomes a 1x1 depthwise convolution.
+    A separable convolution becomes a depthwise and a 1x1 convolution. If several maps with a normalisation
+    each share it, as in EfficientDet's heads, they share the depthwise convolution, and each map gets its own
+    1x1 convolution. A normalisation that cannot be folded becomes a 1x1 depthwise convolution.
 
     Args:
         model: any functional Keras model with one input.
@@ -110,7 +110,7 @@ def fold(model: keras.Model, *, probe: Array | None = None) -> Compressed:
         The new model without batch normalisation, and a report with an entry per normalisation.
 
     Raises:
-        EffkerasError: a model that is not functional or has weights that are not finite.
+        EffkerasError: the model is not functional, or weights are NaN or infinite.
     """
     check_finite(model)
     graph = Graph.of(model)
@@ -135,7 +135,7 @@ def fold(model: keras.Model, *, probe: Array | None = None) -> Compressed:
 
 
 def find_folds(graph: Graph) -> Folds:
-    """Which convolution takes in which batch normalisation."""
+    """Finds the convolutions that each batch normalisation can be folded into."""
     folds: dict[int, Fold] = {}
     gone, alone, skipped = [], [], []
     for call in graph.calls:
@@ -155,9 +155,9 @@ def find_folds(graph: Graph) -> Folds:
 
 
 def scaled_kernel(layer: keras.Layer, kernel: Array, scale: Array) -> Array:
-    """A convolution's kernel with each output channel times a factor.
+    """A convolution's kernel with each output channel multiplied by its `scale`.
 
-    For a separable convolution it is the 1x1 kernel (1, 1, C, filters).
+    For a separable convolution, `kernel` is the 1x1 kernel (1, 1, C, filters).
     """
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return kernel * scale.reshape(kernel.shape[2:])
@@ -167,7 +167,7 @@ def scaled_kernel(layer: keras.Layer, kernel: Array, scale: Array) -> Array:
 
 
 def split_separable(layer: keras.layers.SeparableConv2D) -> tuple[keras.Layer, keras.Layer]:
-    """A separable convolution as a depthwise and a 1x1 convolution with bias, both without weights yet."""
+    """A separable convolution as a depthwise and a 1x1 convolution with bias, both not built yet."""
     depthwise = keras.layers.DepthwiseConv2D(
         layer.kernel_size,
         strides=layer.strides,
@@ -187,7 +187,7 @@ def is_linear(layer: keras.Layer) -> bool:
 
 
 def bias_of(layer: keras.Layer) -> Array:
-    """A layer's bias, float64, one value per output channel; zeros when it has none."""
+    """A layer's bias, float64, one value per output channel; zeros if it has none."""
     if layer.use_bias:
         return _float64(layer.bias)
     if isinstance(layer, keras.layers.DepthwiseConv2D):
@@ -206,7 +206,7 @@ class _Emitter:
         return self._once((id(fold.call.operation), fold.name), lambda: self._folded(fold))
 
     def depthwise(self, call: Call) -> StandIn:
-        """A batch normalisation of a map as a 1x1 depthwise convolution."""
+        """A batch normalisation as a 1x1 depthwise convolution."""
         layer, affine = call.operation, Affine.of(call.operation)
         conv = keras.layers.DepthwiseConv2D(1, name=layer.name)
         return self._once(
@@ -214,7 +214,7 @@ class _Emitter:
         )
 
     def split(self, layer: keras.layers.SeparableConv2D) -> StandIn:
-        """A separable convolution that takes in nothing, as two layers."""
+        """A separable convolution without a normalisation to fold, as two layers."""
 
         def make() -> StandIn:
             pointwise = with_weights(
@@ -246,7 +246,7 @@ class _Emitter:
 
 
 def _takers(graph: Graph, norm: Call) -> list[Fold]:
-    """The convolutions that together take in a normalisation; none when one of them cannot."""
+    """The folds of a normalisation into all convolutions before it; none if one of them cannot be folded."""
     layer = norm.operation
     affine = Affine.of(layer)
     found: list[Fold] = []
@@ -260,7 +260,7 @@ def _takers(graph: Graph, norm: Call) -> list[Fold]:
 
 
 def _parts(graph: Graph, x: Any, start: int = 0) -> Iterator[tuple[int, Any]]:
-    """The maps that are joined to `x` and nothing else, each with its first channel in `x`."""
+    """The maps that are concatenated to `x` only, each with its first channel in `x`."""
     call = graph.maker(x)
     if not _joins_channels(call.operation, x) or graph.only_user(call) is None:
         yield start, x
@@ -285,7 +285,7 @@ def _is_shared(graph: Graph, call: Call) -> bool:
 
 
 def _unfit(call: Call) -> str:
-    """Why a normalisation cannot be folded; empty when it can."""
+    """Why a normalisation cannot be folded; empty if it can."""
     layer, rank = call.operation, len(call.inputs[0].shape)
     axis = layer.axis if isinstance(layer.axis, int) else -1
     return "" if axis % rank == rank - 1 else f"it normalises axis {axis}, not the channels"

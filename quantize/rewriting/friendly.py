@@ -1,8 +1,8 @@
-"""Operations that lose much in 8 bits, replaced by ones that do not.
+"""The int8-friendly rewrite: replaces operations that lose accuracy in int8.
 
-Swish becomes hard swish or ReLU6, and squeeze-and-excitation a hard gate, or a constant that the next
-convolution holds: what EfficientNet-Lite did to EfficientNet. The outputs change, and training towards the
-original's (`quantize.distill`) brings them back.
+Swish becomes hard swish or ReLU6. Squeeze-and-excitation gets a hard gate, or becomes a constant factor in
+the next convolution's weights, as in EfficientNet-Lite. The outputs change; distillation from the original
+model (`quantize.distill`) restores them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from quantize.specs import FriendlySpec
 
 STEP = "friendly"
 ERROR_IS = "error / std of the layer's output"
-# Errors are measured on so many images, for the maps of a whole network have to fit in memory.
+# The number of images to measure errors on: the feature maps of a whole network must fit in memory.
 PROBED = 8
 SWISH = ("silu", "swish")
 SIGMOID = ("sigmoid",)
@@ -58,7 +58,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Change:
-    """Something that is replaced: where, how it is put in words, and whose output shows the error."""
+    """A replacement: the call, its description, and the tensor `watched` to measure its error on."""
 
     call: Call
     why: str
@@ -70,22 +70,22 @@ def friendly(
 ) -> Compressed:
     """Replaces swish and squeeze-and-excitation.
 
-    A removed squeeze-and-excitation leaves the mean of its gate behind, in the weights of the convolutions
-    that follow, or as a 1x1 depthwise convolution where they cannot hold it.
+    The mean factor of a removed squeeze-and-excitation moves into the weights of the next convolutions, or
+    into a 1x1 depthwise convolution where that is impossible.
 
     Args:
         model: any functional Keras model with one input.
-        spec: what is replaced by what; default: swish by ReLU6.
-        images: (B, H, W, 3), as the model takes them, to measure gates and errors on. Without them a gate
-            counts as it is on a map of means zero, and errors are not measured.
+        spec: the replacements; default: swish by ReLU6.
+        images: (B, H, W, 3), as the model takes them, to measure gates and errors on. Without them, a gate's
+            factor is the one for channel means of zero, and errors are not measured.
 
     Returns:
         The new model, in float32, and a report with an entry per activation and gate. A model built by
-        effkeras carries the definition of what it now is.
+        effkeras gets the definition of the new network.
 
     Raises:
-        EffkerasError: a model that is not functional, weights or gates that are not finite, or images that
-            are empty, all alike, or of another size.
+        EffkerasError: the model is not functional, weights or gates are NaN or infinite, or the images are
+            empty, all of one colour, or of another size.
     """
     spec = spec or FriendlySpec()
     _check_spec(spec)
@@ -109,7 +109,7 @@ def friendly(
 
 
 class _Rewriter:
-    """Collects what takes the place of which calls; a layer is renewed once, however often it is called."""
+    """Collects the replacements of calls; a layer with several calls is replaced once."""
 
     def __init__(self, graph: Graph, spec: FriendlySpec):
         self._graph = graph
@@ -129,7 +129,7 @@ class _Rewriter:
         ]
 
     def activations(self, gates: Sequence[SqueezeExcitation]) -> list[Change]:
-        """Replaces swish wherever it is, but for gates that are removed."""
+        """Replaces every swish, except in gates that are removed."""
         target = self._spec.activation
         if target == "keep":
             return []
@@ -137,7 +137,7 @@ class _Rewriter:
         return [change for call in live for change in self._replaced_swish(call, target)]
 
     def definition(self) -> None:
-        """Lets the model say what it now is."""
+        """Updates the definition that the model carries."""
         for call in self._graph.calls:
             layer = call.operation
             if isinstance(layer, Normalize) and layer.definition:
@@ -145,7 +145,7 @@ class _Rewriter:
                 self._configs.setdefault(id(layer), {})["definition"] = new.to_toml()
 
     def plan(self) -> dict[int, StandIn]:
-        """What the engine needs."""
+        """The replacements for `watched_rewrite`, by call."""
         made: dict[int, StandIn] = {}
         for call in self._graph.calls:
             layer = call.operation
@@ -186,7 +186,7 @@ class _Rewriter:
             if activation_of(call.operation) not in SIGMOID:
                 continue
             change = self._activated(call, HARD)
-            if not _has_weights(call.operation):  # it may be used elsewhere, to say what is likely
+            if not _has_weights(call.operation):  # it may also be used elsewhere, as an output probability
                 self._configs.pop(id(call.operation))
                 name = f"{gate.scale.operation.name}_{HARD}" if self._is_shared(call) else call.operation.name
                 self._stand_ins[key(call)] = keras.layers.Activation(HARD, name=name)
@@ -217,7 +217,7 @@ class _Rewriter:
 
 
 def activation_of(operation: Any) -> str:
-    """The name of the function that an operation is or ends with, as Keras calls it; empty for none."""
+    """Keras' name of the function that an operation is or ends with; empty for none."""
     if not isinstance(operation, keras.Layer):
         return type(operation).__name__.lower()
     is_lambda = isinstance(operation, keras.layers.Lambda)
@@ -231,7 +231,7 @@ def _is_function(operation: Any) -> bool:
 
 
 def _swish_by_hand(graph: Graph, call: Call) -> int | None:
-    """Which input of a product is x, where the other is sigmoid(x)."""
+    """The index of the input x of a product x * sigmoid(x); None for other products."""
     for place in (0, 1):
         other = graph.maker(call.inputs[1 - place])
         is_sigmoid = activation_of(other.operation) in SIGMOID and not _has_weights(other.operation)
@@ -245,7 +245,7 @@ def _has_weights(operation: Any) -> bool:
 
 
 def _live(graph: Graph, removed: Iterable[SqueezeExcitation]) -> list[Call]:
-    """The calls that still count when gates are gone, in computing order."""
+    """The calls that the outputs need once gates are removed, in execution order."""
     maps = {key(gate.scale): gate.map for gate in removed}
     wanted, chosen = {id(output) for output in graph.model.outputs}, []
     for call in reversed(graph.calls):
@@ -257,12 +257,12 @@ def _live(graph: Graph, removed: Iterable[SqueezeExcitation]) -> list[Call]:
 
 
 def _argument(args: tuple[Any, ...], place: int) -> Any:
-    """An input of a call, given as two tensors or as a list of them."""
+    """One input of a call whose inputs are two tensors or a list of them."""
     return keras.tree.flatten(args)[place]
 
 
 def _end(gate: SqueezeExcitation, holders: Sequence[tuple[Call, Array]]) -> Any:
-    """Where the scale is back: what the first convolution with the factor in it puts out."""
+    """The first tensor after the factor is applied: the output of the first convolution that holds it."""
     return holders[0][0].outputs[0] if holders else gate.scale.outputs[0]
 
 
@@ -276,7 +276,7 @@ def _definition(layer: Normalize) -> ModelSpec:
 
 
 def _undescribed(before: keras.Model, after: keras.Model) -> Iterator[LayerReport]:
-    """An entry where a definition described the model before, and cannot after."""
+    """Reports definitions that described the model before, but cannot describe the new one."""
     for old, new in zip(_normalizers(before), _normalizers(after), strict=False):
         if _describes(old, before) and not _describes(new, after):
             why = "its definition cannot say this: what build makes of it has other layers"
@@ -308,7 +308,7 @@ def _check_images(model: keras.Model, images: Array) -> None:
 
 
 def _image_problem(shape: tuple[int | None, ...], images: Array) -> str:
-    """What is wrong with images that should be (B, *shape); empty when nothing is."""
+    """What is wrong with images that should be (B, *shape); empty if nothing is."""
     if images.ndim != 4 or any(
         side not in (None, got) for side, got in zip(shape, images.shape[1:], strict=True)
     ):

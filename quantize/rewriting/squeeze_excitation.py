@@ -1,7 +1,7 @@
-"""Squeeze-and-excitation (Hu et al. 2018) found on a graph, whatever layers it is written with.
+"""Finds squeeze-and-excitation (Hu et al. 2018) in a graph, whichever layers implement it.
 
-What counts is what it computes: a map times one factor per channel that comes from nothing but the means
-of that same map.
+It is recognized by its computation: a map times one factor per channel, which is computed only from the
+means of the same map.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ KerasTensor = Any
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SqueezeExcitation:
-    """A map times a factor per channel that is computed from the map's own means.
+    """A map times a factor per channel that is computed from the map's means.
 
-    `scale` is the multiplication, `place` which of its inputs is the map, (B, H, W, C); the other is the
-    factor, (B, 1, 1, C). `calls` are those that compute the factor, `means` those of them that the map
-    goes into.
+    `scale` is the multiplication, `place` the index of the map, (B, H, W, C), among its inputs; the other
+    input is the factor, (B, 1, 1, C). `calls` are the calls that compute the factor, `means` those of them
+    that take the map.
     """
 
     scale: Call
@@ -44,17 +44,17 @@ class SqueezeExcitation:
 
     @property
     def map(self) -> KerasTensor:
-        """What is scaled."""
+        """The map that is scaled."""
         return self.scale.inputs[self.place]
 
     @property
     def factor(self) -> KerasTensor:
-        """What it is scaled by."""
+        """The factor per channel."""
         return self.scale.inputs[1 - self.place]
 
 
 def find_squeeze_excitations(graph: Graph) -> tuple[SqueezeExcitation, ...]:
-    """All squeeze-and-excitations of a graph, in computing order."""
+    """All squeeze-and-excitations of a graph, in execution order."""
     found = (_gate(graph, call) for call in graph.calls if is_product(call))
     return tuple(gate for gate in found if gate is not None)
 
@@ -77,7 +77,7 @@ def measured_factors(graph: Graph, gates: Iterable[SqueezeExcitation], images: A
 
 
 def resting_factor(graph: Graph, gate: SqueezeExcitation) -> Array:
-    """A gate's factor (C,) for a map whose means are all zero: what it is without any images."""
+    """A gate's factor (C,) for a map whose means are all zero: used without images."""
     if len(gate.means) != 1:
         raise EffkerasError(f"{gate.scale.operation.name}: its gate has several means; give images")
     start = gate.means[0].outputs[0]
@@ -88,7 +88,7 @@ def resting_factor(graph: Graph, gate: SqueezeExcitation) -> Array:
 
 
 def takers(graph: Graph, x: KerasTensor, factor: Array) -> list[tuple[Call, Array]] | None:
-    """Who can hold a factor (C,) of a map in their weights: all that use the map; None when one cannot."""
+    """The calls whose weights can absorb a map's factor (C,), with their parts of it; None if one cannot."""
     if graph.is_output(x):
         return None
     found: list[tuple[Call, Array]] = []
@@ -101,7 +101,7 @@ def takers(graph: Graph, x: KerasTensor, factor: Array) -> list[tuple[Call, Arra
 
 
 def scaled_inputs(layer: keras.Layer, factor: Array) -> list[Array]:
-    """A convolution's weights when each of its input channels comes in without its factor (C,)."""
+    """A convolution's weights with the factor (C,) of its input channels multiplied in."""
     kernel, *rest = layer.get_weights()
     return [_scaled(layer, kernel, factor.astype(kernel.dtype)), *rest]
 
@@ -128,7 +128,7 @@ def _gate(graph: Graph, call: Call) -> SqueezeExcitation | None:
 
 
 def _computing(graph: Graph, end: KerasTensor, x: KerasTensor) -> Iterator[Call]:
-    """The calls that compute `end`, back to means of `x`, to larger maps, or to the model's input."""
+    """The calls that compute `end`, back to the means of `x` or to the model's input."""
     pending, seen = [end], set()
     while pending:
         call = graph.maker(pending.pop())
@@ -141,7 +141,7 @@ def _computing(graph: Graph, end: KerasTensor, x: KerasTensor) -> Iterator[Call]
 
 
 def _is_mean_of(call: Call, x: KerasTensor) -> bool:
-    """Whether a call gives the mean over height and width of a map."""
+    """Whether a call computes the mean of a map over height and width."""
     if not any(one is x for one in call.inputs):
         return False
     layer = call.operation
