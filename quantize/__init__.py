@@ -1,7 +1,7 @@
 """The compression pipeline: from a Keras model to a smaller model and a smaller artifact.
 
-`compress` carries out a whole recipe. The other functions are its steps: each takes a model and gives a new
-one with a report; `ptq` gives the `.tflite`. Importing the package loads neither TensorFlow nor Keras.
+`compress` runs a whole recipe. The other functions are single steps: each takes a model and returns a new
+one with a report; `ptq` returns the `.tflite`. Importing the package loads neither TensorFlow nor Keras.
 """
 
 from __future__ import annotations

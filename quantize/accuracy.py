@@ -1,4 +1,4 @@
-"""What an artifact loses of its model's metrics; what the model itself reaches is measured once and kept."""
+"""The drop of an artifact's metrics against its model; the model's metrics are measured once and cached."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The same metrics for the model and for the artifact; `metric` counts most, `others` count too.
+    """The metrics of the model and of its artifact; `metric` is the main one, `others` also decide.
 
-    `images` is the number of images. `measured_on` is a digest of what the model's metrics depend on.
-    `interval` holds the drop of `metric` with the probability `compare.LEVEL`; None where there is
-    none, as for masks.
+    `images` is the number of images. `measured_on` is a digest of everything the model's metrics depend on.
+    `interval` is the confidence interval of the drop of `metric`, at the level `compare.LEVEL`; None where
+    there is none, as for masks.
     """
 
     metric: str
@@ -49,47 +49,47 @@ class Accuracy:
 
     @property
     def counting(self) -> dict[str, float]:
-        """The model's values of the metrics that count."""
+        """The model's values of the metrics that decide."""
         return {name: self.model[name] for name in (self.metric, *self.others)}
 
     @property
     def drop(self) -> float:
-        """What the artifact loses of the metric; negative when it gains."""
+        """The drop of the main metric: model minus artifact; negative when the artifact is better."""
         return self.drop_of(self.metric)
 
     @property
     def worst_drop(self) -> float:
-        """The largest drop among the metrics that count; NaN if one of them is."""
+        """The largest drop among the metrics that decide; NaN if one of them is NaN."""
         drops = [self.drop_of(name) for name in (self.metric, *self.others)]
         return max(drops, key=lambda drop: (math.isnan(drop), drop))
 
     def drop_of(self, metric: str) -> float:
-        """What the artifact loses of one metric."""
+        """The drop of one metric."""
         return self.model[metric] - self.artifact[metric]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ModelMetrics:
-    """The metrics and outcomes of a Keras model, and a digest of what they depend on."""
+    """The metrics and outcomes of a Keras model, and a digest of everything they depend on."""
 
     measured: Measured
     digest: str
 
     def counting(self, names: tuple[str, ...]) -> Metrics:
-        """The metrics of these names."""
+        """The metrics with these names."""
         return {name: self.measured.metrics[name] for name in names}
 
 
 def model_metrics(
     model: keras.Model, data: LabelledData, limit: int | None, folder: Path | None
 ) -> ModelMetrics:
-    """The metrics of a model on the first `limit` images: measured, or as `folder` keeps them.
+    """The metrics of a model on the first `limit` images: measured, or read from `folder`.
 
     Args:
         model: a model with a definition.
         data: images and labels.
-        limit: how many of the images count; None for all.
-        folder: where a run keeps what was measured; None when nothing is kept.
+        limit: the number of images to use; None for all.
+        folder: where a run caches measured metrics; None for no cache.
     """
     digest = digest_of(model, data, limit)
     file = None if folder is None else folder / f"{digest[:_NAME]}.npz"
@@ -105,7 +105,7 @@ def model_metrics(
 
 
 def digest_of(model: keras.Model, data: LabelledData, limit: int | None) -> str:
-    """A digest of what the metrics depend on: weights, definition, labels, image files, versions."""
+    """A digest of all that the metrics depend on: weights, definition, labels, image files, versions."""
     files = (record.path.stat() for record in data.records[:limit] if record.path.exists())
     parts = {
         "weights": fingerprint(model),
@@ -119,7 +119,7 @@ def digest_of(model: keras.Model, data: LabelledData, limit: int | None) -> str:
 
 
 def _known(file: Path, wanted: tuple[str, ...]) -> Measured | None:
-    """What a file keeps; None when there is none that can be read."""
+    """The metrics cached in a file; None if it is unreadable or incomplete."""
     try:
         found = Measured.load(file)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):

@@ -1,4 +1,4 @@
-"""Artifacts that are made one after the other while they lose too much, and what is said of them."""
+"""Quantization attempts: makes artifacts one after another until one keeps the accuracy budget."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ MORE_SAMPLES = 4
 
 
 class Finishing(Protocol):
-    """What a consumer makes of a quantized network."""
+    """How a consumer turns a quantized network into its artifact."""
 
     @property
     def takes_mixed(self) -> bool:
-        """Whether some layers may stay at higher precision than the recipe says."""
+        """Whether some layers may stay at a higher precision than the recipe's."""
 
     @property
     def decoder(self) -> Decoder | None:
-        """Suppresses boxes as the finished artifact does; None when it has no NMS inside."""
+        """Applies the same NMS as the finished artifact; None when the artifact contains no NMS."""
 
     def network(self, flatbuffer: bytes) -> bytes:
-        """The network in the operators that the consumer runs; it computes the same."""
+        """The network rewritten to operators that the consumer runs; it computes the same."""
 
     def problems(self, network: bytes) -> tuple[str, ...]:
         """Why the consumer could not run the network, whatever its accuracy; empty if it can."""
 
     def __call__(self, network: bytes) -> bytes:
-        """The artifact: the network with all that the consumer wants around it."""
+        """The artifact: the network with everything the consumer needs, such as metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class AsQuantized:
-    """The finishing for no consumer in particular: the artifact is the quantized network."""
+    """The finishing for no particular consumer: the artifact is the quantized network."""
 
     takes_mixed = True
     decoder = None
@@ -65,7 +65,7 @@ class AsQuantized:
         return flatbuffer
 
     def problems(self, _: bytes) -> tuple[str, ...]:
-        """There are none."""
+        """No problems."""
         return ()
 
     def __call__(self, network: bytes) -> bytes:
@@ -75,12 +75,12 @@ class AsQuantized:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What an artifact may lose, and how that is measured.
+    """The largest drop an artifact may have, and how the drop is measured.
 
-    `max_drop` is in units of the metric; None for any drop that leaves most of it, and `force` allows even
-    those that do not. Everything is measured on the first `limit` images of a split, a search for mixed
-    precision on the first `search_limit`, and it keeps what it has found in the folder `work`. The folder
-    `measured` keeps what Keras models reach.
+    `max_drop` is in units of the metric; None allows any drop that leaves most of the metric, and `force`
+    allows even larger ones. Metrics are measured on the first `limit` images of a split. The search for mixed
+    precision uses the first `search_limit` images and keeps its results in the folder `work`. The folder
+    `measured` caches the metrics of Keras models.
     """
 
     max_drop: float | None = None
@@ -93,12 +93,12 @@ class Budget:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attempt:
-    """One artifact that was made; `what` says how.
+    """One artifact that was made; `what` describes how.
 
-    `quantized` is the network, `mixed` the search that it comes from, if it does, `artifact` the file for the
-    consumer. `accuracy` is that on the split that decides, from what was `measured` there; `ruined` says so
-    when most of the metric is lost. `problems` are reasons why the consumer cannot run it; nothing is
-    measured then.
+    `quantized` is the network, `mixed` the search that produced it, if any, `artifact` the file for the
+    consumer. `accuracy` is its accuracy on the validation split, from `measured`; `ruined` is a message
+    when most of the metric is lost. `problems` are reasons why the consumer cannot run it; then nothing is
+    measured.
     """
 
     quantized: Quantized
@@ -113,33 +113,33 @@ class Attempt:
 
     @property
     def report(self) -> StepReport:
-        """What was done, layer by layer."""
+        """The report of each layer."""
         return self.quantized.report if self.mixed is None else self.mixed.report
 
     @property
     def drop(self) -> float:
-        """The worst drop; infinite if it is not a number or the consumer cannot run it, 0 if not measured."""
+        """The worst drop; infinite if it is NaN or the consumer cannot run it, 0 if not measured."""
         drop = 0.0 if self.accuracy is None else self.accuracy.worst_drop
         return math.inf if self.problems or math.isnan(drop) else drop
 
     def beyond(self, budget: Budget) -> str:
-        """Says that the drop is beyond a budget; else ""."""
+        """Returns a message when the drop exceeds the budget; else ""."""
         if self.accuracy is None:
             return ""
         return beyond_budget(self.accuracy.split, self.drop, budget.max_drop)
 
     def passes(self, budget: Budget) -> bool:
-        """Whether it may be written."""
+        """Whether the artifact may be written."""
         return (budget.force or not self.ruined) and not self.problems and not self.beyond(budget)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attempts:
-    """What all attempts have in common.
+    """All attempts for one model, and what they share.
 
-    `original` is the model that they are compared with, `model` what the steps of the recipe made of it (the
-    same if there are none). `source` is the float conversion of that, or an artifact that the last step made.
-    What decides is measured on the split `validation`.
+    `original` is the model they are compared with, `model` the result of the recipe's steps (the same model
+    if there are none). `source` is the float conversion of `model`, or an artifact that the last step made.
+    Decisions use metrics on the validation split.
     """
 
     original: keras.Model
@@ -151,7 +151,7 @@ class Attempts:
     _metrics: dict[tuple[int, int], ModelMetrics] = field(default_factory=dict)
 
     def run(self, ptq: PtqOptions) -> Iterator[Attempt]:
-        """Artifacts in the order they are made, until one is good enough or the consumer cannot run any."""
+        """Makes attempts in order, until one keeps the budget or nothing is left to try."""
         budget = self.budget
         attempt = self._plain(ptq)
         yield attempt
@@ -169,7 +169,7 @@ class Attempts:
             yield self._mixed(self.source, ptq, left)
 
     def reported(self, attempt: Attempt) -> Accuracy | None:
-        """The accuracy of an attempt on the images to report on, with the interval of its drop."""
+        """The accuracy of an attempt on the test split, with the interval of its drop."""
         test, known = self.splits.test, attempt.measured
         if test is None or known is None:
             return None
@@ -184,7 +184,7 @@ class Attempts:
         return replace(self._accuracy(known, own, test), interval=interval)
 
     def lost_by_steps(self) -> float:
-        """The drop that the steps before the artifact cause, on the split that decides."""
+        """The drop on the validation split that the recipe's steps cause before quantization."""
         data = self.splits.validation
         if self.model is self.original or data is None:
             return 0.0
@@ -193,7 +193,7 @@ class Attempts:
         return worst_drop(before, after)
 
     def remedies(self, attempts: Sequence[Attempt], ptq: PtqOptions) -> tuple[str, ...]:
-        """What was tried against too large a drop, in order, and what is left to try."""
+        """The attempts against too large a drop, in order, and what is left to try."""
         if not attempts[0].beyond(self.budget):
             return ()
         lines = [f"{one.what}: drop {one.drop:.4f}" for one in attempts]
@@ -205,14 +205,14 @@ class Attempts:
         return tuple(lines)
 
     def _metrics_of(self, model: keras.Model, data: LabelledData) -> ModelMetrics:
-        """What a model reaches, found once and only when something is to be compared with it."""
+        """The metrics of a model, measured once, and only when something is compared with it."""
         key = id(model), id(data)
         if key not in self._metrics:
             self._metrics[key] = model_metrics(model, data, self.budget.limit, self.budget.measured)
         return self._metrics[key]
 
     def _plain(self, ptq: PtqOptions) -> Attempt:
-        """What the recipe says."""
+        """The attempt with the recipe as given."""
         used = self._used(ptq)
         what = f"{used} calibration images" if used else f"the recipe {ptq.format.name}"
         if isinstance(self.source, bytes):
@@ -220,18 +220,18 @@ class Attempts:
         return self._measured(Attempt(quantize_parts(self.source, ptq, self.splits.train), b"", used, what))
 
     def _can_mix(self, ptq: PtqOptions, parts: FloatParts) -> bool:
-        """Whether layers at higher precision could help: they cannot make it better than the model."""
+        """Whether mixed precision could help: it cannot make the artifact better than the model."""
         able = self.finishing.takes_mixed and parts.trained is None
         fits = ptq.format.needs_data and ptq.spec.backend == "ai-edge-quantizer"
         return able and fits and self.budget.max_drop is not None and self.budget.max_drop >= 0
 
     def _left(self) -> float:
-        """What the recipe's steps leave of the budget."""
+        """The part of the budget that is left after the recipe's steps."""
         assert self.budget.max_drop is not None
         return self.budget.max_drop - self.lost_by_steps()
 
     def _mixed(self, parts: FloatParts, ptq: PtqOptions, max_drop: float) -> Attempt:
-        """Mixed precision, its layers chosen on the images that decide."""
+        """The attempt with mixed precision, its layers chosen on the validation split."""
         tune, calibration = self.splits.validation, self.splits.train
         assert tune is not None
         assert calibration is not None
@@ -242,7 +242,7 @@ class Attempts:
         return self._measured(Attempt(found.quantized, b"", self._used(ptq), what, mixed=found))
 
     def _measured(self, attempt: Attempt) -> Attempt:
-        """The attempt with its artifact, and what that reaches on the split that decides."""
+        """The attempt with its artifact, and the artifact's accuracy on the validation split."""
         network = self.finishing.network(attempt.quantized.flatbuffer)
         problems = self.finishing.problems(network)
         if problems:
@@ -267,12 +267,12 @@ class Attempts:
         return Accuracy(first, data.split, count, metrics, found.metrics, tuple(others), own.digest)
 
     def _used(self, ptq: PtqOptions) -> int:
-        """How many images calibrate."""
+        """The number of calibration images used."""
         data = self.splits.train
         return min(ptq.samples, len(data.records)) if data is not None and ptq.format.needs_data else 0
 
     def _has_more(self, ptq: PtqOptions) -> bool:
-        """Whether there are more images to calibrate on, and they could change anything."""
+        """Whether there are more calibration images, and they could change the result."""
         data = self.splits.train
         measures = ptq.format.needs_data and not isinstance(self.source, bytes) and not self.source.trained
         return measures and data is not None and len(data.records) > ptq.samples

@@ -24,7 +24,7 @@ VERB = Verb("quantize", "compress a model by a recipe: pruning, channels, QAT, i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when the artifact was refused, 2 when it lost most of the metric."""
+    """Runs the command; exit code 1 if the artifact was refused, 2 if it lost most of the metric."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -64,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def show(made: Compression) -> None:
-    """Prints what a recipe made of a model."""
+    """Prints the result of a compression."""
     drop, figures = made.drop, made.figures
     rows = [
         (f"{drop.metric} before", f"{drop.before:.4f} ({made.reported_on})"),
@@ -82,7 +82,7 @@ def show(made: Compression) -> None:
 
 
 def settings_of(source: str, config: Path | None) -> TrainSettings:
-    """The settings that a model was trained with: `config`, a run's, or those beside its definition."""
+    """The training settings of a model: from `config`, its run folder, or the file beside its definition."""
     if config is not None:
         return read_settings(config, {})
     found = next((file for file in _settings_files(source) if file.is_file()), None)
@@ -101,14 +101,14 @@ def _settings_files(source: str) -> list[Path]:
 
 
 def work_folder(source: str, name: str) -> Path:
-    """Where the work goes without --out: into a run's folder, or beside what was given."""
+    """The work folder without --out: inside the run folder, or else in the current folder."""
     path, name = Path(source), safe_name(name, "the recipe's name")
     is_run = (path / "model.keras").is_file()
     return path / "compressed" / name if is_run else Path(f"{called(source)}-{name}")
 
 
 def _tuned(recipe: recipes.Recipe, chosen: argparse.Namespace) -> recipes.Recipe:
-    """The recipe with the training that was asked for on the command line."""
+    """The recipe with the training settings given on the command line."""
     given = {name: getattr(chosen, name) for name in ("epochs", "batch", "learning_rate", "seed")}
     said = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(recipe, tune=dataclasses.replace(recipe.tune, **said))
@@ -120,7 +120,7 @@ def add_force(options: argparse.ArgumentParser) -> None:
 
 
 def recipe_help() -> str:
-    """All words and formats that a recipe's name is made of, at most 80 columns wide."""
+    """All words and formats for the name of a recipe, at most 80 columns wide."""
     words = [explained(word, meaning) for word, meaning in recipes.words().items()]
     of_formats = [explained(name, formats.find(name).summary) for name in formats.names()]
     return "\n".join(["words of a recipe, joined by -, the format last:", *words, "formats:", *of_formats])

@@ -1,4 +1,4 @@
-"""From a trained model and a recipe to a smaller model and an artifact whose loss is known."""
+"""Compresses a trained model by a recipe to a smaller model and an artifact, and measures its drop."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from quantize.work_folder import Trainer, Work
 
 @dataclass(frozen=True, slots=True)
 class CompressOptions:
-    """How a recipe is carried out.
+    """The options of `compress`.
 
-    `max_drop` is what may be lost of the metric, in its units: 0.01 is one point of AP or top-1. `settings`
-    are those that the model was trained with; augmentation is kept. `folder` keeps the work, so that the
-    same call goes on where it was interrupted; None keeps nothing. With `strict`, a layer that cannot be
-    quantized is an error. `backend` "tfmot" has tensorflow-model-optimization do the steps, where it can.
-    With `force`, an artifact that lost most of the metric is written all the same.
+    `max_drop` is the largest allowed drop of the metric, in its units: 0.01 is one point of AP or top-1.
+    `settings` are the model's training settings; the steps reuse their augmentation. `folder` keeps the work,
+    so that the same call resumes after an interruption; None keeps nothing. With `strict`, a layer that
+    cannot be quantized is an error. With `backend` "tfmot", tensorflow-model-optimization runs the steps that
+    it supports. With `force`, an artifact that lost most of the metric is written nevertheless.
     """
 
     max_drop: float | None = None
@@ -63,14 +63,13 @@ class CompressOptions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Compression:
-    """What a recipe made of a model.
+    """The result of compressing a model by a recipe.
 
-    `model` is the compressed Keras model, `quantized` the artifact. `drop` is what the artifact loses on the
-    test images against the model that was given, with its interval; `validated` the same drop on the
-    images that decisions were made by, `by_steps` what of that the compressed Keras model loses already.
-    `passed` says whether the artifact was written: `validated` is within the budget, `ruined` does not say
-    that most of the metric is lost (or force was asked for), and a look at the file found no `problems`, such
-    as an output that is not a number. `decided_on` and `reported_on` are the splits.
+    `model` is the compressed Keras model, `quantized` the artifact. `drop` is the artifact's drop against the
+    original model on the split `reported_on`, with its interval. `validated` is the drop on the split
+    `decided_on`, `by_steps` the part of it that the compressed Keras model already has. `passed` tells
+    whether the artifact was written: `validated` is within the budget, `ruined` is empty (or `force` is set),
+    and the check of the file found no `problems`, such as NaN outputs.
     """
 
     recipe: Recipe
@@ -118,22 +117,21 @@ def compress(
     data: Path | str | Splits,
     options: CompressOptions | None = None,
 ) -> Compression:
-    """Compresses a trained model by a recipe, and measures what that costs.
+    """Compresses a trained model by a recipe, and measures the drop.
 
-    Steps that change the model are each followed by a short training on the split train; the artifact's
-    ranges are measured there too. What has to be decided is decided on val, and what is reported is measured
-    on test.
+    Each step that changes the model is followed by a short training on the split train. Calibration uses
+    train too. All decisions are made on val, and the reported drop is measured on test.
 
     Args:
-        model: a trained model; it stays untouched. One that effkeras did not build must be a classifier that
-            takes RGB pixels 0..255, see `effkeras.building.external.adopt`.
+        model: a trained model; it is not changed. A model that effkeras did not build must be a classifier
+            that takes RGB pixels 0..255, see `effkeras.building.external.adopt`.
         recipe: a recipe's name, such as "prune50-int8", or a TOML file.
         data: a folder of labelled images with the splits train, val and test, or those splits.
         options: budget, type of inputs and outputs, folder.
 
     Raises:
-        EffkerasError: a recipe or data that make no sense, weights or activations that are not finite, or a
-            folder that holds other work.
+        EffkerasError: the recipe or the data is invalid, weights or activations are NaN or infinite, or the
+            folder holds other work.
     """
     options = options or CompressOptions()
     recipe = recipes.find(recipe)
@@ -166,7 +164,7 @@ def _compress(
     )
     made = make(job)
     _show(made.best)
-    if options.strict and options.max_drop is None:  # within a budget layers are left in float on purpose
+    if options.strict and options.max_drop is None:  # with a budget, layers stay in float on purpose
         made.best.quantized.check_strict(recipe.format)
     done = _compression(made)
     if made.passed:
@@ -181,7 +179,7 @@ def _compress(
 
 
 def _show(attempt: Attempt) -> None:
-    """Prints what was done to the layers; a search for mixed precision has said that itself."""
+    """Prints the report of the layers; the search for mixed precision has printed its own."""
     for one in attempt.quantized.before:
         one.show()
     if attempt.mixed is None:
@@ -190,7 +188,7 @@ def _show(attempt: Attempt) -> None:
 
 def _compression(made: Made) -> Compression:
     best, decided, reported = made.best, made.best.accuracy, made.reported
-    assert decided is not None  # whoever compresses has data
+    assert decided is not None  # compression always has data
     assert reported is not None
     quantized, drop = best.quantized, reported.drop
     low, high = reported.interval or (drop, drop)
@@ -228,7 +226,7 @@ def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
 
 
 def _keep(made: Compression, folder: Path) -> None:
-    """Makes a run folder of it: the model, its definition and its reports."""
+    """Writes the run folder: the model, its definition, its labels and its reports."""
     run, spec = Run(folder), spec_of(made.model)
     save(made.model, run.model)
     write_text(run.definition, spec.to_toml())
@@ -240,6 +238,6 @@ def _keep(made: Compression, folder: Path) -> None:
 
 
 def artifact_file(folder: Path, recipe: Recipe, io: IoType) -> Path:
-    """Where a recipe's artifact with inputs and outputs of this type goes."""
+    """The path of a recipe's artifact with inputs and outputs of this type."""
     name = safe_name(recipe.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
     return Run(folder).artifacts / f"{name}.tflite"

@@ -1,4 +1,4 @@
-"""Digests of weights and of labelled images, by which a rerun recognizes its work."""
+"""Digests of weights and of labelled images, by which a rerun recognizes its earlier results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fingerprint(model: keras.Model) -> str:
 
 
 def contents(data: LabelledData) -> str:
-    """A digest of a split's images by name and of their labels, wherever its folder lies."""
+    """A digest of a split's image names and labels; it does not depend on where the folder is."""
     digest = hashlib.sha256(repr(data.labels).encode())
     if isinstance(data, DetectionData) and data.map_classes is not None:
         digest.update(repr(data.map_classes).encode())

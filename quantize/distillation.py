@@ -1,7 +1,7 @@
-"""Training towards another model's outputs (Hinton, Vinyals and Dean 2015, arXiv:1503.02531).
+"""Distillation: training towards a teacher's outputs (Hinton, Vinyals and Dean 2015, arXiv:1503.02531).
 
-Every step that costs accuracy can be trained this way, with the model that compression started from as
-teacher: `teaching` makes what a training wraps its model in.
+Every step that costs accuracy can train this way, with the uncompressed model as teacher: `teaching` returns
+the function that wraps the model for training.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ def distill(
     """Trains a student towards labels and a teacher's outputs.
 
     Args:
-        student: any functional Keras model; what comes back is a copy with averaged weights.
-        teacher: a model of the same input and outputs; its layers may be quite different ones.
-        training: images, training and folder.
-        how: the teacher's share of the loss and its temperature.
+        student: any functional Keras model; the result is a copy with averaged weights.
+        teacher: a model with the same input and outputs; its layers may differ.
+        training: images, training settings and folder.
+        how: the teacher's share of the loss, and the temperature.
 
     Returns:
         The trained copy, and a report with an entry per output.
 
     Raises:
-        EffkerasError: outputs that do not match, weights that are not finite, or data that do not fit.
+        EffkerasError: the outputs do not match, weights are NaN or infinite, or the data does not fit.
     """
     how = how or DistillSpec()
     wrap = teaching(teacher, how)
-    terms_for(student, teacher, how.temperature)  # refuses outputs that do not match before the training
+    terms_for(student, teacher, how.temperature)  # before training, raises if outputs do not match
     check_finite(student)
     spec = training.spec or spec_of(student)
     train, validation = training.train, training.validation
@@ -78,7 +78,7 @@ def distill(
 
 
 def approach(student: keras.Model, teacher: keras.Model, pixels: np.ndarray, how: DistillSpec) -> StepReport:
-    """How far each output of a student is from its teacher's on some images, float32 (B, H, W, 3)."""
+    """The distance of each of a student's outputs from its teacher's on images, float32 (B, H, W, 3)."""
     terms = terms_for(student, teacher, how.temperature)
     apart = _distances(student, teacher, pixels)
     layers = [LayerReport(name, "output", "done", _words(terms[name]), apart[name]) for name in terms]
@@ -86,10 +86,10 @@ def approach(student: keras.Model, teacher: keras.Model, pixels: np.ndarray, how
 
 
 def teaching(teacher: keras.Model, how: DistillSpec) -> Callable[[keras.Model], keras.Model]:
-    """What a training wraps a student in, so that it learns from a teacher: `TuneJob(..., wrap=...)`.
+    """Returns the function that wraps a student for distillation: `TuneJob(..., wrap=...)`.
 
-    Raises EffkerasError when the settings or the teacher's weights make no sense; what it returns raises one
-    when a student's outputs are not the teacher's.
+    Raises EffkerasError when a setting is out of range or the teacher's weights are NaN or infinite. The
+    returned function raises it when the student's outputs do not match the teacher's.
     """
     check_settings(how)
     check_functional(teacher)
@@ -98,7 +98,7 @@ def teaching(teacher: keras.Model, how: DistillSpec) -> Callable[[keras.Model], 
 
 
 def check_settings(how: DistillSpec) -> None:
-    """Raises EffkerasError unless the teacher's share lies in 0..1 and the temperature above 0."""
+    """Raises EffkerasError unless the teacher's share is in 0..1 and the temperature is above 0."""
     if not 0 <= how.weight <= 1:
         raise EffkerasError(f"{STEP}: weight must lie between 0 and 1, not {how.weight}")
     if not (how.temperature > 0 and math.isfinite(how.temperature)):
@@ -106,24 +106,23 @@ def check_settings(how: DistillSpec) -> None:
 
 
 class DistilledModel(keras.Model):
-    """A student's own layers, compiled and fitted like the student, with a teacher in the loss.
+    """A model with the student's layers, compiled and fitted like the student, and a teacher in the loss.
 
-    `loss = (1 - weight) * compiled loss + weight * distance from the teacher`; with weight 0 it is the
-    compiled loss and nothing else, and so it is in `evaluate`. The teacher runs in inference mode, gets no
-    gradient, and is none of this model's layers, weights or files. Use the student afterwards, and forget
-    this.
+    `loss = (1 - weight) * compiled loss + weight * distance from the teacher`. With weight 0, and in
+    `evaluate`, it is the compiled loss only. The teacher runs in inference mode and gets no gradient. It is
+    not part of this model's layers, weights or saved files. After training, use the student.
 
     Args:
-        student: the model that is trained.
+        student: the model to train.
         teacher: the model it learns from.
-        how: the teacher's share of the loss and its temperature.
+        how: the teacher's share of the loss, and the temperature.
     """
 
     def __init__(self, student: keras.Model, teacher: keras.Model, how: DistillSpec):
         terms = terms_for(student, teacher, how.temperature)
         with deep_graphs():
             super().__init__(student.inputs[0], output_structure(student), name=student.name)
-        # In a record, Keras does not take the teacher for a layer of this model.
+        # Inside a dataclass, Keras does not track the teacher as a layer of this model.
         self._teacher = _Teacher(teacher, terms, how.weight)
 
     def compute_loss(
@@ -144,7 +143,7 @@ class DistilledModel(keras.Model):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Teacher:
-    """The teacher, and how each output is compared with its."""
+    """The teacher, and how each output is compared with the teacher's."""
 
     teacher: keras.Model
     terms: dict[str, Term]
@@ -186,7 +185,7 @@ def outputs_of(model: keras.Model) -> dict[str, Any]:
 
 
 def meaning(tensor: Any) -> Meaning:
-    """What an output's numbers are, by the layer that makes it."""
+    """Whether an output is a softmax, a sigmoid or logits, by the layer that computes it."""
     layer = maker(tensor)
     if is_functional(layer):
         return meaning(layer.outputs[tensor._keras_history.tensor_index])
@@ -236,7 +235,7 @@ def _words(term: Term) -> str:
 
 
 def probe(data: LabelledData, spec: ModelSpec, seed: int = 0) -> np.ndarray:
-    """A few images of all classes as a model takes them, float32 (B, H, W, 3), to compare outputs on."""
+    """A few images of all classes to compare outputs on, as a model takes them: float32 (B, H, W, 3)."""
     records = representative(data, PROBED, seed)
     return np.concatenate(list(calibration_pixels(records, spec.input)))
 

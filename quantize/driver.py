@@ -1,8 +1,8 @@
 """From a trained model and a recipe to an artifact: the driver of `quantize` and `export tflite`.
 
-It runs the steps of the recipe, quantizes the result within a budget that is decided on the split val, and
-finishes the artifact for a consumer. It reports the drop on the split test, with an interval. It reads the
-file back, runs it and compares it with the model before the file gets its name.
+It runs the steps of the recipe, quantizes the result within a budget measured on the split val, and finishes
+the artifact for a consumer. It reports the drop on the split test, with an interval. It reads the file back,
+runs it and compares it with the model before the file gets its final name.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def as_quantized(_: ModelSpec) -> Finishing:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Job:
-    """What the driver makes of a trained model.
+    """The input of the driver.
 
-    `work` says how and where the steps of the recipe run; None for a recipe without steps. `finishing`
-    returns the finishing of a definition's networks for the consumer.
+    `work` tells how and where the steps of the recipe run; None for a recipe without steps. `finishing`
+    returns the consumer's finishing for a definition's networks.
     """
 
     model: keras.Model
@@ -59,12 +59,12 @@ class Job:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Made:
-    """What the driver made, before it is written.
+    """The result of the driver, before it is written.
 
-    `model` is the result of the steps, `steps` holds a report of each. `source` is what the artifact was
-    quantized from. `best` is the attempt with the smallest drop, `reported` its accuracy on the split test,
-    `lost_by_steps` the part of the drop on val that the steps cause. `remedies` lists what was tried against
-    too large a drop.
+    `model` is the result of the steps, `steps` holds a report of each. The artifact was quantized from
+    `source`. `best` is the attempt with the smallest drop, `reported` its accuracy on the test split,
+    `lost_by_steps` the part of the drop on the validation split that the steps cause. `remedies` lists what
+    was tried against too large a drop.
     """
 
     job: Job
@@ -89,7 +89,7 @@ class Made:
 
 
 def make(job: Job) -> Made:
-    """Carries out a recipe up to the artifact; nothing but the work of its steps is written.
+    """Runs a recipe up to the artifact; only the steps write files, in their work folder.
 
     Raises EffkerasError as `run_steps` and `quantize.ptq` do.
     """
@@ -115,7 +115,7 @@ def make(job: Job) -> Made:
 def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -> Checked:
     """Writes the artifact and a .json beside it, unless the check of the file finds problems.
 
-    `record` returns the contents of the .json beside the recipe, with the row of the report under "report".
+    `record` returns the entries of the .json other than the recipe; "report" holds the row of the report.
     """
 
     def beside(checked: Checked) -> str:

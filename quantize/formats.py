@@ -32,7 +32,7 @@ class Format:
 
     @property
     def needs_data(self) -> bool:
-        """Whether ranges have to be measured on images."""
+        """Whether activation ranges must be calibrated on images."""
         return self.activations != "float32"
 
     @property
@@ -56,7 +56,7 @@ def find(name: str | Format) -> Format:
 
 
 def names() -> list[str]:
-    """The names of all formats, from no compression to most."""
+    """The names of all formats, from the least compression to the most."""
     return list(_read())
 
 

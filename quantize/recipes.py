@@ -1,7 +1,7 @@
-"""From a recipe's name, or a TOML file, to everything that it does.
+"""Recipes: parses a recipe's name, or reads its TOML file.
 
-A name is words joined by "-": steps, then the format: `int8`, `prune50-int8`, `channels30-qat-int8`.
-A file says the same with every option open: `base` names a recipe, tables override it.
+A name is words joined by "-", first steps, then the format: `int8`, `prune50-int8`, `channels30-qat-int8`.
+A file can set every option: `base` names a recipe, and tables override its options.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _RANGE_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a recipe does: steps that change the model, each with a training, and the artifact made of it.
+    """A recipe: steps that change the model, each followed by training, and the format of the artifact.
 
-    `steps` are what it says of each step, by the step's name; `tune` is the training after each.
+    `steps` maps the name of each step to its spec; `tune` is the training after each step.
     """
 
     name: str
@@ -53,16 +53,16 @@ class Recipe:
 
     @property
     def trains(self) -> bool:
-        """Whether there are steps before the artifact, which take training data and time."""
+        """Whether there are steps before quantization, which need training data and time."""
         return bool(self.steps)
 
     @property
     def trains_ranges(self) -> bool:
-        """Whether a step finds the ranges that the artifact is quantized with."""
+        """Whether a step trains the activation ranges of the artifact."""
         return any(step.trains_ranges for step in self.in_order())
 
     def in_order(self) -> list[RecipeStep[Any]]:
-        """The steps as they are carried out."""
+        """The steps in the order in which they run."""
         known = steps_in_order()
         return [known[name](name, self.steps[name]) for name in known if name in self.steps]
 
@@ -75,7 +75,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What a recipe's table says beside its steps."""
+    """The entries of a recipe's table other than its steps."""
 
     name: str
     format: str = FORMAT
@@ -87,7 +87,7 @@ class _About:
 def find(recipe: str | Path | Recipe | Format) -> Recipe:
     """Finds a recipe by its name, or reads it from a `.toml` file.
 
-    Raises EffkerasError for an unknown word, a word twice, steps that exclude each other, or a broken file.
+    Raises EffkerasError for unknown, repeated or conflicting words, an invalid option, or an invalid file.
     """
     if isinstance(recipe, Recipe):
         return recipe
@@ -116,7 +116,7 @@ def _from_table(name: str, table: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _specs(tables: Table, where: str) -> dict[str, Any]:
-    """What a recipe's tables say of its steps, by their names."""
+    """The specs of a recipe's steps, by the step's name, read from the recipe's tables."""
     known = steps_in_order()
     for name, table in tables.items():
         if name not in known:
@@ -132,7 +132,7 @@ def _specs(tables: Table, where: str) -> dict[str, Any]:
 
 
 def _table_of(name: str) -> Table:
-    """What a name's words say, as a table."""
+    """The table that a recipe's name stands for."""
     format_ = _format_of(name)
     words = name.removesuffix(format_).rstrip("-") if format_ else name
     table: Table = {"format": format_ or FORMAT}
@@ -145,7 +145,7 @@ def _table_of(name: str) -> Table:
 
 
 def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> None:
-    """Notes what a word is about; EffkerasError when a word before it was about the same."""
+    """Records the options that a word sets; EffkerasError if an earlier word set one of them."""
     kind = re.sub(r"\d.*", "", word)
     if kind in said:
         raise EffkerasError(f"the recipe {name!r} says {kind!r} twice")
@@ -157,25 +157,25 @@ def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> Non
 
 
 def _with_defaults(table: Table) -> Table:
-    """The tables of a recipe, with what steps mean beside each other where nothing is said of it."""
+    """The tables of a recipe, with the defaults of steps that depend on other steps."""
     known = steps_in_order()
     own = {name: known[name].defaults(table) for name in table if name in known}
     return merge({name: options for name, options in own.items() if options}, table)
 
 
 def _format_of(name: str) -> str:
-    """The longest format's name that a recipe ends with."""
+    """The longest format name that a recipe's name ends with; else ""."""
     fits = [one for one in formats.names() if name == one or name.endswith(f"-{one}")]
     return max(fits, key=len, default="")
 
 
 def words() -> dict[str, str]:
-    """All words that names of recipes may have before their format, and what they mean."""
+    """All words that may precede the format in a recipe's name, with their meanings."""
     return {word.name: word.meaning for _, word in _words()}
 
 
 def _words() -> list[tuple[str, Word]]:
-    """All words, each with the table whose options it sets."""
+    """All words, each with the name of the table whose options it sets."""
     of_steps = [(name, word) for name, step in steps_in_order().items() for word in step.words]
     return [*of_steps, *(("ptq", word) for word in _RANGE_WORDS)]
 
@@ -200,7 +200,7 @@ def _checked(recipe: Recipe) -> Recipe:
 
 
 def _problems(recipe: Recipe) -> Iterator[str]:
-    """What makes no sense beside the steps."""
+    """The problems of a recipe that do not concern its steps."""
     tune, ptq = recipe.tune, recipe.ptq
     if tune.epochs < 1 or tune.batch < 1:
         yield "tune needs at least one epoch and a batch of one"

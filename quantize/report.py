@@ -1,4 +1,4 @@
-"""Reports of what a step did, layer by layer: printed, stored, and returned beside its result."""
+"""Step reports: what a step did to each layer; printed, stored, and returned with the result."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import keras
 
 What = Literal["done", "skipped"]
-_WHOLE = 10_000  # from here on figures are printed without decimals
-_NAMED = 3  # layers that are printed of those skipped for one reason
+_WHOLE = 10_000  # from this value on, figures are printed without decimals
+_NAMED = 3  # the number of layers to print for each reason to skip
 
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
     """What a step did to one layer.
 
-    `kind` is the layer's class, such as Conv2D, or the operator of an artifact, such as CONV_2D. `why` says
-    why a layer was skipped, or is empty. `error` is the error that the step caused there, in the measure that
-    the step's `error_is` names; None where it is unknown.
+    `kind` is the layer's class, such as Conv2D, or the operator of an artifact, such as CONV_2D. `why` is the
+    reason for a skipped layer, or a detail of the change, or empty. `error` is the error that the step caused
+    in the layer, as the report's `error_is` defines it; None if unknown.
     """
 
     name: str
@@ -38,7 +38,7 @@ class LayerReport:
 class StepReport:
     """What a step did to a model.
 
-    `figures` are the step's own numbers, such as the sparsity that was reached.
+    `figures` are numbers of the whole step, such as the resulting sparsity.
     """
 
     step: str
@@ -53,11 +53,11 @@ class StepReport:
 
     @property
     def skipped(self) -> tuple[LayerReport, ...]:
-        """The layers that were left alone, each with its reason."""
+        """The layers that were skipped, each with its reason."""
         return tuple(layer for layer in self.layers if layer.what == "skipped")
 
     def check_strict(self, allowed: tuple[str, ...] = ()) -> None:
-        """Raises EffkerasError when a layer was skipped for a reason that is not among `allowed`."""
+        """Raises EffkerasError when a layer was skipped for a reason that is not in `allowed`."""
         bad = next((layer for layer in self.skipped if layer.why not in allowed), None)
         if bad is not None:
             raise EffkerasError(
@@ -75,14 +75,14 @@ class StepReport:
         }
 
     def _left_alone(self) -> dict[tuple[str, str], list[str]]:
-        """Names of skipped layers, by kind and reason."""
+        """The names of skipped layers, by kind and reason."""
         found: dict[tuple[str, str], list[str]] = {}
         for one in self.skipped:
             found.setdefault((one.kind, one.why), []).append(one.name)
         return found
 
     def show(self, most: int = 12) -> None:
-        """Prints a summary, the reasons for what was skipped, and the `most` largest errors."""
+        """Prints a summary, the skipped layers with their reasons, and the `most` largest errors."""
         figures = ", ".join(f"{name} {_amount(value)}" for name, value in self.figures.items())
         note(
             f"{self.step}: {len(self.done)} layers done, {len(self.skipped)} skipped"
@@ -99,7 +99,7 @@ class StepReport:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Compressed:
-    """A new model, and what was done to get it. The model it came from is untouched."""
+    """The result of a step: a new model and the report. The original model is not changed."""
 
     model: keras.Model
     report: StepReport

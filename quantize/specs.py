@@ -1,4 +1,4 @@
-"""The options of each step of a recipe: frozen records that recipes in TOML are read into.
+"""The options of each step of a recipe: frozen dataclasses that TOML recipes are read into.
 
 Nothing here imports TensorFlow or Keras.
 """
@@ -15,18 +15,18 @@ Importance = Literal["bn-scale", "l1", "taylor"]
 RangeMethod = Literal["minmax", "percentile", "mse"]
 RangeChoice = Literal["auto", "minmax", "percentile", "mse"]
 Backend = Literal["ai-edge-quantizer", "tensorflow"]
-# What may stay at higher precision than int8, cheapest first.
+# The precisions of layers that mixed precision keeps out of int8, cheapest first.
 Precision = Literal["int8", "w8a16", "float32"]
-# The words of recipes' names that `PtqSpec.sets_ranges` is about.
+# The words in a recipe's name that make `PtqSpec.sets_ranges` true.
 RANGE_WORDS = "equalize, unbias, minmax, percentile and mse"
 
 
 @dataclass(frozen=True, slots=True)
 class FriendlySpec:
-    """Operations that lose much in 8 bits, and what takes their place.
+    """Operations that lose accuracy in int8, and their replacements.
 
-    `activation` replaces swish; `squeeze` "remove" takes squeeze-and-excitation out, "hard" only gives its
-    gates a hard sigmoid.
+    `activation` replaces swish; `squeeze` "remove" removes squeeze-and-excitation, "hard" only replaces the
+    sigmoid of its gates by a hard sigmoid.
     """
 
     activation: Literal["keep", "hard_swish", "relu6"] = "relu6"
@@ -37,9 +37,9 @@ class FriendlySpec:
 class ChannelSpec:
     """Channel pruning.
 
-    `keep` is the share of the cost that is left: 0.5 halves it. `cost` is multiply-adds or the latency of the
-    float artifact on this machine. Widths are multiples of `divisor` and at least `smallest`; the pruning is
-    done in `rounds`, with training after each.
+    `keep` is the remaining share of the cost: 0.5 halves it. `cost` is multiply-adds or the latency of the
+    float artifact on this machine. Widths are multiples of `divisor` and at least `smallest`. Pruning takes
+    `rounds` rounds, with training after each.
     """
 
     keep: float = 0.5
@@ -55,15 +55,15 @@ class ChannelSpec:
 class PruneSpec:
     """Magnitude pruning: which weights become zero, and when.
 
-    `sparsity` is the share of zeros at the end. `pattern` "2:4" (any n:m) leaves n of every m weights along
-    the input channels, and `sparsity` then does not count; "1x4" (any rows x columns) removes whole blocks,
-    each ranked by the average or the largest magnitude in it (`pooling`).
-    `scope` says whether the threshold is one for each layer or one for all: then layers that need their
-    weights keep more of them, and far less accuracy is lost. "auto" is global, but where only layers can be
+    `sparsity` is the final share of zeros. `pattern` "2:4" (any n:m) keeps n of every m weights along the
+    input channels and ignores `sparsity`; "1x4" (any rows x columns) removes whole blocks, ranked by the
+    average or the largest magnitude in them (`pooling`).
+    `scope` "layer" has a threshold for each layer, "global" one for all: then layers that need their weights
+    keep more of them, and far less accuracy is lost. "auto" is global, except where only layers can be
     ranked (n:m, tensorflow-model-optimization).
-    `begin` and `end` are shares of the training's steps; masks change every `every` steps. `layers` names
-    what is pruned: all convolutions and dense layers, or 1x1 convolutions only. `skip` are regular
-    expressions of layer names; "stem" and "predictors" stand for those of any network here.
+    `begin` and `end` are shares of the training's steps; masks are updated every `every` steps. `layers`
+    selects all convolutions and dense layers, or 1x1 convolutions only. `skip` are regular expressions for
+    layer names; "stem" and "predictors" stand for the first and the last layers of any network.
     """
 
     sparsity: float = 0.5
@@ -83,7 +83,7 @@ class PruneSpec:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """Weight clustering: at most `clusters` different values per layer."""
+    """Weight clustering: at most `clusters` distinct values per kernel."""
 
     clusters: int = 16
     start: Literal["linear", "density", "kmeans++"] = "linear"
@@ -93,12 +93,12 @@ class ClusterSpec:
 
 @dataclass(frozen=True, slots=True)
 class QatSpec:
-    """Quantization-aware training with batch norm folded and frozen.
+    """Quantization-aware training with batch normalisation folded and frozen.
 
-    `ranges` of activations are moving averages of the extremes, or learned by gradient; averages never narrow
-    those of what the model puts out. `keep_zeros` and `keep_clusters` preserve what pruning and clustering
-    made: weights that are zero stay so, and weights that are equal stay equal. `skip` are regular expressions
-    of layers whose kernels stay in float.
+    `ranges` of activations are moving averages of the extremes ("ema"; the ranges of the model's outputs
+    never shrink), or learned by gradient. `keep_zeros` and `keep_clusters` preserve pruning and clustering:
+    zero weights stay zero, equal weights stay equal. `skip` are regular expressions for layers whose kernels
+    stay in float.
     """
 
     ranges: Literal["ema", "learned"] = "ema"
@@ -110,14 +110,14 @@ class QatSpec:
 
 @dataclass(frozen=True, slots=True)
 class PtqSpec:
-    """How ranges are found after training, and what is corrected before.
+    """Post-training quantization: the range method, and corrections.
 
-    `ranges` "auto" leaves out the outermost values where activations have 8 bits and the backend can, because
-    there a wide range costs more than a few clipped values; elsewhere ranges hold all values. `percentile` is
-    the share of values that a range of that method holds. `equalize` evens out the ranges of neighbouring
-    layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel. `precision` is
-    what layers keep that a budget does not allow to become int8. `backend` is the tool that quantizes;
-    `errors` also measures the error of every layer.
+    `ranges` "auto" clips the outermost values if activations are int8 and the backend supports it, because a
+    wide range then costs more accuracy than a few clipped values; otherwise ranges hold all values.
+    `percentile` is the share of values in a range of that method. `equalize` equalizes the ranges of
+    neighbouring layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel.
+    `precision` is the precision of layers that a budget keeps out of int8. `backend` is the tool that
+    quantizes; `errors` also measures the error of every layer.
     """
 
     ranges: RangeChoice = "auto"
@@ -130,16 +130,16 @@ class PtqSpec:
 
     @property
     def sets_ranges(self) -> bool:
-        """Whether it sets how ranges are found, or corrects something that they follow from."""
+        """Whether an option changes how ranges are found, or corrects the model or the biases."""
         return self.equalize or self.correct_bias or self.ranges != "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class DistillSpec:
-    """Training towards the outputs of the model that compression started from.
+    """Distillation: training towards the outputs of the uncompressed model.
 
     `weight` is the teacher's share of the loss; `temperature` softens a classifier's probabilities
-    (Hinton et al. 2015). A detector's class logits are matched where teacher or labels see something.
+    (Hinton et al. 2015). A detector's boxes are compared where the labels or the teacher see an object.
     """
 
     weight: float = 0.5
@@ -148,7 +148,7 @@ class DistillSpec:
 
 @dataclass(frozen=True, slots=True)
 class TuneSpec:
-    """The training of a step: few epochs at a small rate, from weights that are good already."""
+    """The training of a step: few epochs at a small learning rate, from trained weights."""
 
     epochs: int = 3
     batch: int = 16
@@ -158,7 +158,7 @@ class TuneSpec:
     seed: int = 0
 
     def settings(self, like: TrainSettings | None = None) -> TrainSettings:
-        """Training settings; augmentation and the rest are those the model was trained with."""
+        """The training settings; all other options, such as augmentation, are those of `like`."""
         import dataclasses
 
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The splits of a data set, each with its own purpose, and what a step trains on."""
+"""The splits of a data set for training, decisions and reports, and the training data of a step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from quantize.specs import TuneSpec
 
 @dataclass(frozen=True, slots=True)
 class SplitsOptions:
-    """Which splits of a folder are read, and how.
+    """Which splits of a folder to read, and how.
 
-    `train` says whether images to calibrate on are needed, `trains` whether models are trained on them too.
-    `reported` is the split to report on, by default test, else val. `skip_bad` leaves bad annotations out.
+    `train` reads the split train, for calibration; `trains` tells that models are trained on it too.
+    `reported` is the split to report on, by default test, else val. `skip_bad` skips bad annotations.
     """
 
     train: bool = True
@@ -30,9 +30,9 @@ class SplitsOptions:
 
 
 def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
-    """The names of the split that decides and of the split to report on: val and test, where both exist.
+    """The names of the split for decisions and the split to report on: val and test if both exist.
 
-    Where a folder has only one of them, it serves as both, with a note. `reported` names the split to report
+    If a folder has only one of them, it serves as both, with a note. `reported` names another split to report
     on. Raises EffkerasError when the folder does not exist or has no split to measure on.
     """
     check_exists(root)
@@ -49,9 +49,9 @@ def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Splits:
-    """Images to train and calibrate on, images that decide, and images to report on; None where missing.
+    """Images to train and calibrate on, images for decisions, and images to report on; None if missing.
 
-    `validation` and `test` are the same when a data set has only one of them.
+    `validation` and `test` are the same if a data set has only one of them.
     """
 
     train: LabelledData | None = None
@@ -60,9 +60,9 @@ class Splits:
 
     @classmethod
     def open(cls, root: Path, spec: ModelSpec, options: SplitsOptions | None = None) -> Splits:
-        """Opens the splits of a folder; `validation` and `test` with the classes of the model.
+        """Opens the splits of a folder, and matches `validation` and `test` to the model's classes.
 
-        Raises EffkerasError when a needed split is missing, labels are bad, or the classes differ from the
+        Raises EffkerasError when a required split is missing, labels are bad, or the classes differ from the
         model's.
         """
         options = options or SplitsOptions()
@@ -79,16 +79,16 @@ class Splits:
         return cls(train, validation, validation if is_one else matched(test, spec))
 
     def shortened(self, count: int) -> Splits:
-        """These splits with at most `count` images to train on, spread over the whole split."""
+        """These splits with at most `count` training images, spread over the whole split."""
         return self if self.train is None else replace(self, train=spread(self.train, count))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StepTraining:
-    """What a step trains a model on, with which settings, and the folder of the training.
+    """The data, settings and work folder of a step's training.
 
-    `spec` defines inputs and classes; by default it is the definition in the model. `like` are the settings
-    that the model was trained with: the step keeps the augmentation.
+    `spec` defines inputs and classes; by default it is the model's definition. `like` are the settings that
+    the model was trained with: the step reuses their augmentation.
     """
 
     train: LabelledData

@@ -1,7 +1,7 @@
-"""How far a student's outputs are from a teacher's, for each kind of output.
+"""Distillation losses: the distance of a student's outputs from a teacher's.
 
-Every term is 0 where the two agree, and its gradient points at the teacher. What the models put out are
-tensors of one batch; nothing here knows layers.
+Every loss is 0 where the two agree, and its minimum is at the teacher. The inputs are output tensors of one
+batch; this module does not depend on layers.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from keras import ops
 
 from effkeras.detection.losses import BoxLoss
 
-# Probabilities below count as this: the logarithm's gradient has to stay finite in float32.
+# The lower limit of probabilities: the gradient of the logarithm must stay finite in float32.
 TINY = 1e-30
-# A teacher sees something in an anchor when it gives a class at least this chance.
+# A teacher sees an object in an anchor if a class has at least this probability.
 SEEN = 0.3
-# How much class logits that agree are discounted (quality focal loss, arXiv:2006.04388: beta).
+# The exponent that reduces the weight of classes that agree (quality focal loss, arXiv:2006.04388: beta).
 FOCUS = 2.0
 CLASSES, BOXES = "class_logits", "box_deltas"
 
 Tensor = Any
-# What an output's numbers are: logits, probabilities that sum to 1, or a chance for each class.
+# The kind of an output: logits, probabilities that sum to 1, or an independent probability for each class.
 Meaning = Literal["logits", "softmax", "sigmoid"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Both:
-    """One batch's outputs by name: the teacher's, the student's, and the targets of those that have some."""
+    """The outputs of one batch by name: the teacher's, the student's, and the targets where they exist."""
 
     teacher: dict[str, Tensor]
     student: dict[str, Tensor]
@@ -39,16 +39,16 @@ class Term(Protocol):
     """The distance of one output of the student from the teacher's."""
 
     def __call__(self, name: str, both: Both) -> Tensor:
-        """One number for the batch."""
+        """The distance for the batch, a scalar."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """Kullback-Leibler divergence of class probabilities, softened (Hinton et al. 2015).
+    """Kullback-Leibler divergence of class probabilities, softened by a temperature (Hinton et al. 2015).
 
-    Of (B, ..., C) it is the mean over all but the last axis, times the temperature's square, which keeps the
-    gradient's size. With `single` each class is a yes or no of its own, and theirs are added up.
+    For (B, ..., C) it is the mean over all axes but the last, times the squared temperature, which preserves
+    the size of the gradient. With `single`, classes are independent, and their divergences are summed.
     """
 
     teacher: Meaning
@@ -57,7 +57,7 @@ class Likelihood:
     single: bool = False
 
     def __call__(self, name: str, both: Both) -> Tensor:
-        """(B, ..., C) of both to a number."""
+        """The divergence of two outputs (B, ..., C), a scalar."""
         wanted, got = (
             as_logits(outputs[name], meaning) / self.temperature
             for outputs, meaning in ((both.teacher, self.teacher), (both.student, self.student))
@@ -67,10 +67,10 @@ class Likelihood:
 
 
 def class_distance(name: str, both: Both) -> Tensor:
-    """Cross-entropy of (B, N, C) class logits against the teacher's chances, less where they agree.
+    """Cross-entropy of (B, N, C) class logits against the teacher's probabilities, less where they agree.
 
-    `|teacher - student| ** 2` weighs each anchor's class, as in quality focal loss: background, of which
-    there is most, counts little. The sum is divided by the objects' anchors plus one.
+    `|teacher - student| ** 2` weights each class of an anchor, as in quality focal loss: background, most of
+    the anchors, has little weight. The sum is divided by the number of anchors with objects plus one.
     """
     wanted, got = ops.sigmoid(_float(both.teacher[name])), _float(both.student[name])
     weight = ops.power(ops.abs(wanted - ops.sigmoid(got)), FOCUS)
@@ -85,7 +85,7 @@ def box_distance(name: str, both: Both) -> Tensor:
 
 
 def as_logits(values: Tensor, meaning: Meaning) -> Tensor:
-    """Numbers whose softmax (or sigmoid) the outputs are; of a softmax up to a constant for each image."""
+    """The logits of outputs; for a softmax up to a constant for each image."""
     values = _float(values)
     if meaning == "logits":
         return values

@@ -1,4 +1,4 @@
-"""Runs a recipe on a model: step by step in a work folder, so that a rerun goes on where it stopped."""
+"""Runs the steps of a recipe in a work folder, so that a rerun resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from quantize.splits import Splits, StepTraining
 from quantize.steps.step import Context, Stage, Wrap
 from quantize.tfmot.graph import TOOL
 
-# Does a stage of a step on a model, its work in a folder.
+# Runs a stage on a model, with its files in a folder.
 CarryOut = Callable[[Stage, keras.Model, Path], Compressed]
 Trainer = Literal["effkeras", "tfmot"]
 
@@ -40,12 +40,12 @@ ARTIFACT = "model.tflite"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How and where a recipe is carried out.
+    """How and where the steps of a recipe run.
 
-    `settings` are those the model was trained with: augmentation is kept. With `strict`, a layer that
-    quantization-aware training leaves in float is an error, unless the recipe asks for that. `backend`
-    "tfmot" has tensorflow-model-optimization do the steps; `io` is the type of inputs and outputs of the
-    artifact that its quantization-aware training makes.
+    `settings` are the model's training settings; the steps reuse their augmentation. With `strict`, a layer
+    that quantization-aware training leaves in float is an error, unless the recipe skips it. With `backend`
+    "tfmot", tensorflow-model-optimization runs the steps; `io` is the input and output type of the artifact
+    that its quantization-aware training makes.
     """
 
     folder: Path
@@ -56,11 +56,11 @@ class Work:
 
 
 def run_steps(model: keras.Model, recipe: Recipe, splits: Splits, work: Work) -> list[Compressed]:
-    """What each step of a recipe left behind, in order; the model that is given stays untouched.
+    """Runs the stages of a recipe and returns their results in order; the model itself is not changed.
 
-    The same call again goes on after the last epoch that was finished. Raises EffkerasError for weights that
-    are not finite, a folder that holds another recipe's work, with `strict` for a layer left alone, and for a
-    backend that cannot do a step.
+    The same call resumes after the last finished epoch. Raises EffkerasError if weights are NaN or infinite,
+    the folder holds the work of another recipe, the backend does not support a step, or, with `strict`, a
+    layer is skipped.
     """
     check_finite(model)
     assert splits.train is not None
@@ -85,7 +85,7 @@ def run_steps(model: keras.Model, recipe: Recipe, splits: Splits, work: Work) ->
 
 
 def stages_of(recipe: Recipe, model: keras.Model, train: LabelledData) -> list[Stage]:
-    """The stages of a recipe's steps in order; none when it only makes an artifact."""
+    """The stages of a recipe's steps in order; none if the recipe only quantizes."""
     context = Context(model, train, recipe.tune.seed, alone=len(recipe.steps) == 1)
     return [stage for step in recipe.in_order() for stage in step.stages(context)]
 
@@ -117,7 +117,7 @@ def _by_ourselves(wrap: Wrap, training: StepTraining) -> CarryOut:
 
 
 def _check_by_tfmot(model: keras.Model, recipe: Recipe, stages: list[Stage], work: Work) -> None:
-    """Raises EffkerasError, before any work, when tensorflow-model-optimization cannot do a step."""
+    """Raises EffkerasError, before any work, if tensorflow-model-optimization does not support a step."""
     from quantize.tfmot.backend import check_tfmot
 
     for step in recipe.in_order():
@@ -129,7 +129,7 @@ def _check_by_tfmot(model: keras.Model, recipe: Recipe, stages: list[Stage], wor
 
 
 def _by_tfmot(training: StepTraining, io: IoType) -> CarryOut:
-    """The steps by tensorflow-model-optimization."""
+    """Runs stages with tensorflow-model-optimization."""
     from quantize.tfmot.backend import run_tfmot
 
     artifact_io: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
@@ -144,12 +144,12 @@ def _by_tfmot(training: StepTraining, io: IoType) -> CarryOut:
 
 
 def artifact_of_steps(folder: Path) -> bytes | None:
-    """The artifact that the last step made itself, as quantization-aware training by tfmot does."""
+    """The artifact that a step itself made, as quantization-aware training with tfmot does; else None."""
     return next((file.read_bytes() for file in (folder / "steps").glob(f"*/{ARTIFACT}")), None)
 
 
 def _begun(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
-    """The changed model before its training: from the folder when an earlier run made it."""
+    """The result of `begin`, before training; read from the folder if an earlier run made it."""
     file, report = folder / BEGUN, folder / "begun.json"
     if file.is_file() and report.is_file():
         return Compressed(load(file), _read_report(report))
@@ -169,13 +169,13 @@ def _finished(folder: Path) -> Compressed | None:
 
 
 def _wrapper(recipe: Recipe, original: keras.Model) -> Wrap:
-    """What wraps the model in every training."""
+    """The function that wraps the model in all training."""
     wraps = [wrap for step in recipe.in_order() if (wrap := step.wrap(original)) is not None]
     return lambda model: functools.reduce(lambda inner, wrap: wrap(inner), wraps, model)
 
 
 def _claim(work: Work, recipe: Recipe, model: keras.Model, training: StepTraining) -> None:
-    """Makes the folder this work's, or raises EffkerasError when it holds another's."""
+    """Records the recipe and its inputs in the folder; EffkerasError if the folder holds other work."""
     folder = work.folder
     check_can_make(folder)
     table, source = recipe.to_table(), _source(work, recipe, model, training)
@@ -192,7 +192,7 @@ def _claim(work: Work, recipe: Recipe, model: keras.Model, training: StepTrainin
 
 
 def _source(work: Work, recipe: Recipe, model: keras.Model, training: StepTraining) -> dict[str, Any]:
-    """What the steps' results depend on beside the recipe, as JSON keeps it."""
+    """Everything besides the recipe that the steps' results depend on, as JSON values."""
     source: dict[str, Any] = {"weights": fingerprint(model), "backend": work.backend}
     if recipe.trains:
         source |= {"data": contents(training.train), "training settings": to_table(training.settings)}

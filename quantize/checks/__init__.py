@@ -1,1 +1,1 @@
-"""Looks at a .tflite that was made: does it run, and does it compute what its model computes?"""
+"""Checks of a finished .tflite: it runs, computes what its model computes, and keeps the accuracy."""

@@ -1,7 +1,7 @@
 """Whether an artifact is good enough to be written: one rule for `quantize` and `export tflite`.
 
-The metrics are those of the split that decides (see `quantize.splits`), the model's own those of the model
-that was given, before any step of a recipe.
+Metrics are measured on the split for decisions (see `quantize.splits`). The model's metrics are those of the
+model given by the user, before any step of a recipe.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from effkeras.support.errors import EffkerasError
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
 
-# An artifact is ruined when it keeps less than KEPT of what its model's metric has above chance. Chance is
-# 1 / classes for top-1, and 0 for AP and mIoU. A model that has little above chance has nothing to lose: it
-# must have more than LEAST and, for top-1, more than ERRORS standard errors of guessing, on at least IMAGES.
+# An artifact is ruined when its metric above chance is less than KEPT of its model's. Chance is 1 / classes
+# for top-1, and 0 for AP and mIoU. The rule holds only if the model's metric is above chance by more than
+# LEAST and, for top-1, by more than ERRORS standard errors of guessing, on at least IMAGES images.
 KEPT = 0.5
 LEAST = 0.05
 ERRORS = 4
@@ -30,7 +30,7 @@ FAILED = 1  # the exit code of a command that wrote no artifact
 
 @dataclass(frozen=True, slots=True)
 class MeasuredOn:
-    """The images that metrics were measured on: their split and number."""
+    """The images that metrics were measured on: their split and their number."""
 
     split: str
     images: int
@@ -46,8 +46,8 @@ def ruined(
 
     Args:
         spec: the model's definition.
-        before: the metrics of the model that count.
-        after: those of the artifact.
+        before: the model's metrics that decide.
+        after: the artifact's metrics.
         measured_on: the images that both were measured on.
     """
     for metric, own in before.items():
@@ -60,7 +60,7 @@ def ruined(
 class Verdict:
     """Whether an artifact was written.
 
-    `reasons` are the problems of the file, or a drop beyond the budget; `ruined` is what `ruined` returned.
+    `reasons` are problems of the file, or a drop beyond the budget; `ruined` is the message of `ruined()`.
     """
 
     passed: bool
@@ -69,12 +69,12 @@ class Verdict:
 
 
 def announce(verdict: Verdict, written: str, refused: str) -> int:
-    """Prints how a command ended, and gives its exit code.
+    """Prints how a command ended, and returns its exit code.
 
     Args:
-        verdict: what was decided.
-        written: says which files were written.
-        refused: says that none was.
+        verdict: the decision.
+        written: the message if files were written.
+        refused: the message if not.
 
     Raises:
         EffkerasError: most of the metric was lost, and there is no other reason.
@@ -94,7 +94,7 @@ def announce(verdict: Verdict, written: str, refused: str) -> int:
 
 
 def refuse_ruined(lost: str) -> NoReturn:
-    """Raises the EffkerasError for an artifact that is not written because of what `ruined` said."""
+    """Raises EffkerasError for a ruined artifact; `lost` is the message of `ruined`."""
     raise EffkerasError(
         f"{lost}: the artifact lost most of the metric and was not written; train for more epochs, take "
         "another recipe or more calibration images, or give --force to write it anyway"
@@ -113,7 +113,7 @@ def _is_ruined(before: float, after: float, chance: float, images: int) -> bool:
     above = before - chance
     if images < IMAGES or not above > max(LEAST, ERRORS * error):
         return False
-    return not after - chance >= KEPT * above  # so is NaN
+    return not after - chance >= KEPT * above  # true for NaN
 
 
 def _chance(spec: ModelSpec, metric: str) -> float:

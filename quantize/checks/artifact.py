@@ -1,4 +1,4 @@
-"""Checks a .tflite on the disk before it gets its name.
+"""Checks a .tflite file before it gets its final name.
 
 The check reads the file back, runs it on images and compares it with the Keras model. It refuses NaN or
 infinite outputs, outputs that are the same for every image, and a float artifact whose outputs differ.
@@ -26,19 +26,20 @@ from quantize.checks.comparison import ROUNDING, Agreement, Outputs, agreements,
 if TYPE_CHECKING:
     import keras
 
-# By how much outputs may differ from the model's (`Agreement.error`) where arithmetic stays in float.
+# The largest allowed difference from the model's outputs (`Agreement.error`) of float artifacts.
 _LIMITS = {"float32": 0.01, "fp16": 0.05}
 
-# Steps between codes that the model may tell apart and 8 bits may not: one of rounding, one of arithmetic.
+# Quantization steps by which the model's outputs may vary while the artifact's stay constant: one for
+# rounding, one for arithmetic.
 _LOST = 2
 
-# Values of an image from which on a model is traced: RGB of a megapixel.
+# The number of values of an image from which the model runs traced: RGB of one megapixel.
 _LARGE = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The result of checking a file: `problems` are reasons to refuse it, `notes` are not."""
+    """The result of checking a file: `problems` are reasons to refuse it, `notes` are hints only."""
 
     images: int
     agreements: tuple[Agreement, ...] = ()
@@ -50,8 +51,8 @@ class Checked:
 class Reference:
     """What an artifact is compared with.
 
-    `images` is float32 (B, H, W, 3) in 0..255, `format` the recipe's. `decoder` suppresses boxes as the
-    artifact does; None when it has no NMS inside.
+    `images` is float32 (B, H, W, 3) in 0..255, `format` the recipe's. `decoder` applies the same NMS as the
+    artifact; None when the artifact contains no NMS.
     """
 
     model: keras.Model
@@ -61,7 +62,7 @@ class Reference:
 
 
 class _RefusedError(Exception):
-    """Leaves the writing of files without giving them their names."""
+    """Ends the writing of files without giving them their final names."""
 
 
 def write_checked(
@@ -69,16 +70,16 @@ def write_checked(
 ) -> Checked:
     """Writes an artifact and the .json of the same name, unless the check of the artifact finds problems.
 
-    Both files get their names at the end, or neither does: what was there before stays.
+    Both files get their names at the end, or neither does and earlier files stay.
 
     Args:
         file: the artifact's path.
         flatbuffer: its content.
         reference: what it is compared with.
-        beside: the text of the .json, from what was found.
+        beside: returns the text of the .json for the result of the check.
 
     Raises:
-        EffkerasError: they cannot be written, for instance because the disk is full.
+        EffkerasError: a file cannot be written, for instance because the disk is full.
     """
     checked = Checked(0)
     try:
@@ -110,7 +111,7 @@ def check_file(file: Path, reference: Reference) -> Checked:
 
 
 def _heads_inside(runner: LiteRTModel, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The heads before the NMS inside an artifact: what it computed, whatever NMS then made of near ties."""
+    """The head outputs before the NMS inside an artifact: near ties in NMS do not change them."""
     places = {
         tensor.name: tensor.index
         for op in operators(runner.flatbuffer)
@@ -132,13 +133,13 @@ def _read(interpreter: Any, places: dict[str, int], image: np.ndarray) -> dict[s
 
 
 def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The model's outputs, one image after the other: large images would not fit into memory together."""
+    """The model's outputs, one image at a time: a batch of large images would not fit into memory."""
     rows = [_one(model, image) for image in track(images, "comparing with the model")]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def _one(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Only a traced model forgets activations (D7x has 33 GB of them), but tracing outlasts a call."""
+    """Large images run traced, which frees activations (D7x has 33 GB); for small ones tracing is slower."""
     if image.size >= _LARGE:
         return named_outputs(model, model.predict_on_batch(image[None]))
     return named_outputs(model, model(image[None], training=False))
@@ -152,14 +153,14 @@ def _not_numbers(got: Outputs) -> Iterator[str]:
 
 
 def _outputs_of(runner: LiteRTModel) -> dict[str, IOTensor]:
-    """The outputs, by what they hold."""
+    """The artifact's outputs, by their role or else their name."""
     return {runner.roles.get(one.name, one.name): one for one in interface(runner.flatbuffer).outputs}
 
 
 def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) -> Iterator[str]:
-    """Outputs that do not depend on the image, although the model's do by more than arithmetic loses.
+    """Reports outputs that do not depend on the image, although the model's do by more than rounding.
 
-    The model's outputs are clipped to the reach of the codes: 8 bits of probabilities end at 255/256.
+    The model's outputs are clipped to the quantization range: int8 probabilities end at 255/256.
     """
     for name, values in _telling(got).items():
         model = wanted.get(name, wanted.get("class_logits", values))
@@ -172,7 +173,7 @@ def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) ->
 
 
 def _telling(got: Outputs) -> dict[str, np.ndarray]:
-    """The outputs that have to differ between images: of kept boxes, the scores."""
+    """The outputs that must differ between images; of the outputs of NMS, only the scores."""
     return {name: values for name, values in got.items() if name not in (BOXES, CLASSES, COUNT)}
 
 

@@ -1,4 +1,4 @@
-"""Compares an artifact with its model: on which images, and how far the outputs are apart."""
+"""Compares an artifact with its model: chooses the images, and measures how far the outputs differ."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SURE = 0.3
 SAME_BOX = 0.5
 # A spread below this share of the values themselves is rounding, not a signal.
 ROUNDING = 1e-5
-# Outputs that hardly vary are compared by their size instead, or rounding would count as an error.
+# The difference of outputs that hardly vary is relative to their size: otherwise rounding would be an error.
 _FLOOR = 1e-3
-# What is smaller says nothing: deep networks with random weights put out 1e-23, which is rounding throughout.
+# Smaller outputs are ignored: deep networks with random weights output 1e-23, which is only rounding.
 _SILENT = 1e-9
 _PIXEL = 0.01
 
@@ -31,11 +31,11 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far one output is from the model's.
+    """How far one output differs from the model's.
 
-    Of heads and probabilities `error` is the root mean square difference, as a share of the standard
-    deviation of the model's output. Of an artifact with NMS inside it is the largest difference of scores
-    among `found` boxes, of the `sure` ones (score 0.3 and more) that the model finds.
+    For head outputs and probabilities, `error` is the root mean square difference as a share of the standard
+    deviation of the model's output. For an artifact that contains NMS, the model finds `sure` boxes (score
+    0.3 or more), the artifact `found` of them; `error` is the largest difference of their scores.
     """
 
     output: str
@@ -52,12 +52,12 @@ class Agreement:
 
 
 def agreements(wanted: Outputs, got: Outputs, decoder: Decoder | None) -> Iterator[Agreement]:
-    """One for each output that both have; one for all detections where the artifact suppresses boxes itself.
+    """Yields one agreement per common output, and one for all detections if the artifact contains NMS.
 
     Args:
         wanted: the model's outputs, (B, ...) each.
-        got: the artifact's, for the same images.
-        decoder: suppresses boxes as the artifact does.
+        got: the artifact's outputs for the same images.
+        decoder: applies the same NMS as the artifact.
     """
     for name in sorted(wanted.keys() & got.keys()):
         yield Agreement(name, _relative(wanted[name], got[name]))
@@ -69,7 +69,7 @@ def agreements(wanted: Outputs, got: Outputs, decoder: Decoder | None) -> Iterat
 
 
 def spread(values: np.ndarray) -> float:
-    """How much images (B, ...) differ at most in one place."""
+    """The largest difference between images, (B, ...), at one position."""
     return float(np.ptp(values, axis=0).max())
 
 
@@ -84,7 +84,7 @@ def _detections(wanted: Outputs, got: Outputs, decoder: Decoder, image: int) -> 
 
 
 def _differences(wanted: Detections, got: Detections) -> Iterator[float]:
-    """The difference of scores for each box that is there again, in its class."""
+    """The difference of scores of each box that the artifact finds again in its class."""
     for box, score, label in zip(wanted.boxes, wanted.scores, wanted.classes, strict=True):
         same = got.classes == label
         near = _nearness(box, got.boxes[same]) >= SAME_BOX
@@ -93,7 +93,7 @@ def _differences(wanted: Detections, got: Detections) -> Iterator[float]:
 
 
 def _nearness(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU; 1 for equal boxes without an area, as those that lie outside of the image are."""
+    """The IoU; 1 for equal boxes, even without an area, as boxes outside the image have none."""
     equal = np.abs(boxes - box).max(axis=-1, initial=0) < _PIXEL
     return np.maximum(iou(box, boxes), equal)
 
@@ -103,16 +103,16 @@ _DISCS = 8
 
 
 def images_of(spec: InputSpec, data: LabelledData | None, count: int = IMAGES) -> np.ndarray:
-    """Images that show a data set's classes evenly, as the network takes them; without data, drawn ones.
+    """Images of a data set, spread evenly over its classes, as the network takes them; else drawn images.
 
-    Class folders come sorted by class, and a good model may say the same of images of one class. Those that
-    cannot be read are passed over.
+    Class folders are sorted by class, and a good model may predict the same for all images of one class.
+    Images that cannot be read are skipped.
 
     Returns:
-        float32 (count, H, W, 3), whole numbers in 0..255; fewer when the data set has fewer.
+        float32 (count, H, W, 3), integers in 0..255; fewer when the data set has fewer images.
 
     Raises:
-        EffkerasError: none can be read.
+        EffkerasError: no image can be read.
     """
     if data is None:
         return drawn_images(spec.size, count)
@@ -123,7 +123,7 @@ def images_of(spec: InputSpec, data: LabelledData | None, count: int = IMAGES) -
 
 
 def drawn_images(size: tuple[int, int], count: int = IMAGES) -> np.ndarray:
-    """Images with slopes, edges and texture, always the same: float32 (count, *size, 3) in 0..255."""
+    """Fixed synthetic images with gradients, edges and noise: float32 (count, *size, 3) in 0..255."""
     rows, columns = np.meshgrid(*(np.linspace(0, 1, side) for side in size), indexing="ij")
     return np.stack([_drawn(rows, columns, seed) for seed in range(count)])
 
@@ -145,6 +145,6 @@ def _readable(spec: InputSpec, data: LabelledData, count: int) -> Iterator[np.nd
         try:
             image = read_image(record.path)
         except EffkerasError:
-            continue  # whoever measures on this data reports it
+            continue  # evaluation on this data reports it
         count -= 1
         yield network_input(image, spec)

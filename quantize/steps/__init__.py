@@ -1,1 +1,1 @@
-"""The steps of recipes, one module each: what a recipe's table says, and how it is carried out."""
+"""The steps of recipes, one module each: the words, the options, and how the step runs."""

@@ -1,4 +1,4 @@
-"""The step `channels`: whole channels are removed."""
+"""The step `channels`: removes whole channels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Channels(RecipeStep[ChannelSpec]):
     )
 
     def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
-        """It must remove something and leave something."""
+        """Reports a share that removes nothing or everything."""
         if not 0 < self.spec.keep < 1:
             yield "channels must remove more than 0 and less than 100 %"
 
     def stages(self, context: Context) -> Iterator[Stage]:
-        """One for each round."""
+        """One stage for each round."""
         from quantize.channels.pruning import prune_channels, round_of
 
         once, rounds = round_of(self.spec), self.spec.rounds

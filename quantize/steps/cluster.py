@@ -1,4 +1,4 @@
-"""The step `cluster`: each layer keeps few different weights."""
+"""The step `cluster`: gives each kernel few distinct weights."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Cluster(TfmotStep[ClusterSpec]):
     )
 
     def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
-        """One value alone would say nothing."""
+        """Reports fewer than two clusters."""
         if self.spec.clusters < 2:
             yield "cluster needs at least 2 values"
 
     def tfmot_kernels(self, graph: Graph) -> Selection:
-        """All but depthwise kernels."""
+        """All kernels except depthwise ones."""
         from quantize.magnitude.selection import KernelFilter, select
 
         check_no_depthwise(self.spec.depthwise)
         return select(graph, KernelFilter(self.spec.skip))
 
     def stages(self, context: Context) -> Iterator[Stage]:
-        """One, whose training moves the clusters' centres."""
+        """One stage, whose training changes the centroids."""
         from quantize.magnitude.clustering import ClusterHook, cluster, finish_clustering
 
         spec = self.spec

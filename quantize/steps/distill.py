@@ -1,4 +1,4 @@
-"""The step `distill`: every training also follows the outputs of the model that compression started from."""
+"""The step `distill`: all training of the recipe also follows the outputs of the uncompressed model."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Distill(RecipeStep[DistillSpec]):
     )
 
     def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
-        """The teacher must count."""
+        """Reports a weight or temperature out of range."""
         if not 0 < self.spec.weight <= 1:
             yield "distill weight must lie above 0 and up to 1"
         if not self.spec.temperature > 0:
             yield "distill temperature must be above 0"
 
     def tfmot_problem(self, io: str) -> str:
-        """The tool takes no teacher."""
+        """The tool does not support a teacher."""
         return "trains without a teacher; leave out distill, or --backend"
 
     def wrap(self, original: keras.Model) -> Wrap:
-        """The original model is the teacher in every training."""
+        """Wraps the model with the original model as teacher."""
         from quantize.distillation import teaching
 
         return teaching(original, self.spec)
 
     def stages(self, context: Context) -> Iterator[Stage]:
-        """A training of its own where the recipe has no other."""
+        """One stage that only trains, if the recipe has no other step."""
         from quantize.distillation import approach
 
         if not context.alone:

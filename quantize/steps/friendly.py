@@ -1,4 +1,4 @@
-"""The step `friendly`: operations that lose much in 8 bits give way to others."""
+"""The step `friendly`: replaces operations that lose accuracy in int8."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Friendly(RecipeStep[FriendlySpec]):
 
     @classmethod
     def defaults(cls, recipe: Table) -> Table:
-        """Where only something is said of squeeze-and-excitation, activations stay."""
+        """Keeps activations if the recipe only sets squeeze-and-excitation."""
         own = recipe["friendly"]
         return {"activation": "keep"} if isinstance(own, Mapping) and "squeeze" in own else {}
 
     def stages(self, context: Context) -> Iterator[Stage]:
-        """One."""
+        """One stage."""
         from quantize.rewriting.friendly import friendly
 
         spec = self.spec

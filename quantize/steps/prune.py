@@ -1,4 +1,4 @@
-"""The step `prune`: small weights become zero."""
+"""The step `prune`: sets the smallest weights to zero."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Prune(TfmotStep[PruneSpec]):
     )
 
     def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
-        """It must make some zeros, in a pattern that there is; EffkerasError for others."""
+        """Reports a sparsity out of range; raises EffkerasError for an unknown pattern."""
         from quantize.magnitude.patterns import parse_pattern
 
         parse_pattern(self.spec.pattern, self.spec.pooling)
@@ -56,7 +56,7 @@ class Prune(TfmotStep[PruneSpec]):
             yield "prune must make more than 0 and less than 100 % zeros"
 
     def tfmot_options(self) -> Table:
-        """The pattern, as the tool's pruning wrappers take it."""
+        """The pattern as options of the tool's pruning wrappers."""
         from quantize.magnitude.patterns import Blocks, Groups, parse_pattern
 
         if self.spec.scope == "global":
@@ -71,20 +71,20 @@ class Prune(TfmotStep[PruneSpec]):
         return {"pattern": options}
 
     def tfmot_kernels(self, graph: Graph) -> Selection:
-        """All that the step prunes, without depthwise kernels."""
+        """The kernels that the step prunes; depthwise kernels are not supported."""
         from quantize.magnitude.pruning import select_prunable
 
         check_no_depthwise(self.spec.depthwise)
         return select_prunable(graph, self.spec)
 
     def tfmot_report(self, before: keras.Model, after: keras.Model) -> StepReport:
-        """The report of pruning."""
+        """The same report as without the tool."""
         from quantize.magnitude.pruning import finish_pruning
 
         return finish_pruning(before, after, self.spec).report
 
     def stages(self, context: Context) -> Iterator[Stage]:
-        """One, whose training makes the zeros."""
+        """One stage, which prunes during its training."""
         from quantize.magnitude.pruning import PruneHook, finish_pruning
 
         spec = self.spec

@@ -1,4 +1,4 @@
-"""The step `qat`: training with quantization."""
+"""The step `qat`: quantization-aware training."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class Qat(TfmotStep[QatSpec]):
 
     @classmethod
     def defaults(cls, recipe: Table) -> Table:
-        """What was clustered stays so."""
+        """Keeps clusters if the recipe clusters."""
         return {"keep_clusters": True} if "cluster" in recipe else {}
 
     def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
-        """The artifact must be int8 throughout, with the ranges that were trained."""
+        """Reports a format other than int8, and options for ranges, which are trained."""
         if not format_.activations == format_.weights == "int8":
             yield "qat trains for int8: end it with -int8"
         if ptq.sets_ranges:
             yield f"after qat ranges are trained: {RANGE_WORDS} have no place"
 
     def tfmot_problem(self, io: str) -> str:
-        """The tool makes the artifact as well, without uint8."""
+        """The tool makes the artifact too, but does not support uint8."""
         if io == "uint8":
             return "makes artifacts with inputs and outputs of float32 or int8; use --io int8"
         return ""
 
     def tfmot_kernels(self, graph: Graph) -> Selection:
-        """All kernels but those that `skip` names."""
+        """All kernels except those in `skip`."""
         from quantize.magnitude.selection import KernelFilter, select
 
         if self.spec.ranges != "ema":
@@ -56,7 +56,7 @@ class Qat(TfmotStep[QatSpec]):
         return select(graph, KernelFilter(self.spec.skip, depthwise=True))
 
     def stages(self, context: Context) -> Iterator[Stage]:
-        """One."""
+        """One stage."""
         from quantize.aware.quantization_aware import qat
         from quantize.magnitude.selection import SKIPPED
 

@@ -1,7 +1,7 @@
-"""What a step of a recipe is, and the registry of all steps.
+"""The base class of a recipe's steps, and their registry.
 
-A module of this package adds a step; nothing else has to know of it. Modules here are imported for `--help`,
-so they load Keras and the algorithms only inside functions.
+To add a step, add a module to this package; no other module changes. The modules are imported for `--help`,
+so they import Keras and the algorithms only inside functions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TFMOT = "tensorflow-model-optimization"
 Spec = TypeVar("Spec")
 Wrap = Callable[["keras.Model"], "keras.Model"]
 Begin = Callable[["keras.Model"], Compressed]
-# The model that a stage began with, as `begin` left it, and after its training.
+# Takes the result of `begin`, and the same model after its training.
 Finish = Callable[[Compressed, "keras.Model"], Compressed]
 
 
@@ -46,10 +46,10 @@ def _no_hooks() -> tuple[Hook, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of recipes' names.
+    """A word in a recipe's name.
 
-    `name` is how help spells it, such as "pruneN"; `pattern` is a regular expression, whose groups `options`
-    makes options of the step's table from.
+    `name` is its spelling in help, such as "pruneN"; `pattern` is a regular expression. `options` takes its
+    groups and returns options of the step's table.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Word:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stage:
-    """A change of the model with one training after it; most steps have one.
+    """A change of the model, followed by one training; most steps have one stage.
 
-    `begin` changes the model; the result is then trained with `hooks`; `finish` makes what the stage leaves
-    behind, and gives the report. None of them changes the model that it is given. `spec` is what the recipe
-    says of it. With --strict, layers may be skipped for the reasons in `allowed` only, where it is not None.
+    `begin` returns a changed model, which is then trained with `hooks`; `finish` returns the stage's result
+    and report. None of them changes its input model. `spec` holds the step's options. With --strict, layers
+    may only be skipped for the reasons in `allowed`; None allows any reason.
     """
 
     name: str
@@ -80,10 +80,10 @@ class Stage:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Context:
-    """What stages may use.
+    """The inputs that stages may use.
 
-    `original` is the model that compression started from, `train` the images to train on. `alone` says that
-    the recipe has no other step.
+    `original` is the uncompressed model, `train` the images to train on. `alone` tells that the recipe has
+    no other step.
     """
 
     original: keras.Model
@@ -104,9 +104,9 @@ class RecipeStep(ABC, Generic[Spec]):
 
     Attributes:
         spec_class: the frozen dataclass that the table is read into; it needs a default for every field.
-        order: its place among the steps, the lowest first.
-        words: the words of recipes' names that set its options.
-        trains_ranges: whether its training finds the ranges that the artifact is quantized with.
+        order: its position among the steps; lower runs first.
+        words: the words in a recipe's name that set its options.
+        trains_ranges: whether its training determines the activation ranges of the artifact.
     """
 
     spec_class: ClassVar[type]
@@ -120,19 +120,19 @@ class RecipeStep(ABC, Generic[Spec]):
 
     @classmethod
     def defaults(cls, recipe: Table) -> Table:
-        """Options of the step that other tables of a recipe ask for, where it says nothing of them."""
+        """Default options of the step that depend on the recipe's other tables."""
         return {}
 
     def problems(self, format_: Format, ptq: PtqSpec) -> Iterable[str]:
-        """Why a recipe with this format makes no sense."""
+        """Why the step's options are invalid, or do not fit the format or `ptq`."""
         return ()
 
     def tfmot_problem(self, io: str) -> str:
-        """Why tensorflow-model-optimization cannot do it, to follow the tool's name; "" if it can."""
+        """Why tensorflow-model-optimization cannot do the step, to print after its name; "" if it can."""
         return f"has no step {self.name}; leave out --backend"
 
     def wrap(self, original: keras.Model) -> Wrap | None:
-        """What wraps the model in every training of the recipe; None for nothing."""
+        """The function that wraps the model in all training of the recipe; None for no wrapper."""
         return None
 
     @abstractmethod
@@ -141,35 +141,35 @@ class RecipeStep(ABC, Generic[Spec]):
 
 
 class TfmotStep(RecipeStep[Spec]):
-    """A step that tensorflow-model-optimization can do too.
+    """A step that tensorflow-model-optimization (the tool) supports too.
 
     Attributes:
-        tfmot_verb: what it does to a model, for messages.
-        tfmot_whole: whether it also takes layers without kernels.
+        tfmot_verb: the verb for the step in messages.
+        tfmot_whole: whether the tool also changes layers without kernels.
     """
 
     tfmot_verb: ClassVar[str]
     tfmot_whole: ClassVar[bool] = False
 
     def tfmot_problem(self, io: str) -> str:
-        """The tool does the step."""
+        """The tool supports the step."""
         return ""
 
     def tfmot_options(self) -> Table:
-        """Options for the worker beside the spec; EffkerasError for a spec that the tool cannot follow."""
+        """The worker's options besides the spec; EffkerasError for a spec that the tool does not support."""
         return {}
 
     @abstractmethod
     def tfmot_kernels(self, graph: Graph) -> Selection:
-        """The kernels that the tool changes; EffkerasError for a spec that the tool cannot follow."""
+        """The kernels that the tool changes; EffkerasError for a spec that the tool does not support."""
 
     def tfmot_report(self, before: keras.Model, after: keras.Model) -> StepReport | None:
-        """The step's own report on what the tool did; None for the report of every step."""
+        """The step's own report of the tool's result; None for the general report."""
         return None
 
 
 def check_no_depthwise(depthwise: bool) -> None:
-    """Raises EffkerasError for depthwise kernels, which the tool would skip silently."""
+    """Raises EffkerasError if depthwise kernels are included: the tool would skip them silently."""
     if depthwise:
         raise EffkerasError(f"{TFMOT} neither prunes nor clusters depthwise kernels; set depthwise to false")
 
@@ -183,5 +183,5 @@ STEPS: Registry[type[RecipeStep[Any]]] = Registry("step", "quantize.steps")
 
 
 def steps_in_order() -> dict[str, type[RecipeStep[Any]]]:
-    """All steps by name, in the order in which a recipe does them."""
+    """All steps by name, in the order in which a recipe runs them."""
     return dict(sorted(STEPS.entries().items(), key=lambda entry: entry[1].order))

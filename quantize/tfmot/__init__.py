@@ -1,1 +1,1 @@
-"""tensorflow-model-optimization itself, in a process of its own."""
+"""The optional backend tensorflow-model-optimization, in a separate process."""

@@ -1,8 +1,8 @@
-"""tensorflow-model-optimization itself, in a process of its own.
+"""Runs tensorflow-model-optimization in a separate process.
 
-It works on classifiers whose layers Keras 2 has too, such as EfficientNet-Lite; other models are refused
-with its own reason before any work. What comes back are weights, for a Keras 3 model like the one that was
-given, and after quantization-aware training the int8 artifact as well.
+It supports classifiers whose layers exist in Keras 2, such as EfficientNet-Lite; other models are refused
+with the tool's reason before any work. It returns weights for a Keras 3 model with the same layers, and
+after quantization-aware training also the int8 artifact.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from quantize.steps.step import STEPS, TfmotStep
 from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
 
 WORKER = "quantize.tfmot.worker"
-PATIENCE = 10  # seconds that a worker gets to end by itself
+PATIENCE = 10  # seconds to wait until a worker ends by itself
 ERROR_IS = "norm of the change / norm of the weights"
 
 StepSpec = PruneSpec | ClusterSpec | QatSpec
@@ -52,7 +52,7 @@ StepSpec = PruneSpec | ClusterSpec | QatSpec
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Made:
-    """What the tool made: a model with a report, and an int8 flatbuffer after quantization-aware training."""
+    """The tool's result: a model with a report, and after quantization-aware training an int8 flatbuffer."""
 
     compressed: Compressed
     flatbuffer: bytes | None = None
@@ -63,14 +63,13 @@ def run_tfmot(
 ) -> Made:
     """Prunes, clusters or quantizes a classifier with tensorflow-model-optimization while it trains.
 
-    A training that is interrupted starts again: the tool cannot resume. Its images are those of one epoch,
-    augmented, in a new order each time.
+    The tool cannot resume an interrupted training. Images are augmented once; each epoch uses a new order.
 
     Args:
         model: a functional Keras classifier with one input.
-        spec: which step, and how.
-        training: images and training.
-        io: type of the artifact's input and output.
+        spec: the options, whose class determines the step.
+        training: images and training settings.
+        io: the type of the artifact's input and output.
 
     Returns:
         The model with new weights, in float32 and without wrappers, and a report with an entry per layer
@@ -98,7 +97,7 @@ def run_tfmot(
 
 
 def check_tfmot(model: keras.Model, spec: StepSpec) -> None:
-    """Raises EffkerasError with the tool's reason when it cannot do a step on a model."""
+    """Raises EffkerasError with the tool's reason if it does not support a step on a model."""
     graph, task = _prepared(model, spec, TuneSpec())
     task |= {"steps": 1, "io": "float32"}
     with _work_folder() as folder, _Worker(folder, graph, task) as worker:
@@ -112,7 +111,7 @@ def _work_folder() -> Iterator[Path]:
 
 
 class _Worker:
-    """The process, from its start to its end; whatever happens, it does not outlive the `with`."""
+    """The worker process; it never outlives the `with` block."""
 
     def __init__(self, folder: Path, graph: Graph, task: Table):
         self._folder = folder
@@ -136,7 +135,7 @@ class _Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()  # it ends when it sees this
+            self._process.stdin.close()  # the worker then ends
         try:
             self._process.wait(0 if error[0] else PATIENCE)
         except subprocess.TimeoutExpired:
@@ -145,7 +144,7 @@ class _Worker:
         self._process.stdout.close()
 
     def expect_ready(self) -> None:
-        """Waits until the model is built and wrapped; EffkerasError with the reason when it is refused."""
+        """Waits until the model is built and wrapped; EffkerasError with the reason if it is refused."""
         note(f"{TOOL}: starting")
         event = next(self._events(), {})
         if event.get("event") == "refused":
@@ -154,9 +153,9 @@ class _Worker:
             raise self._ended()
 
     def finish(self, steps: int) -> None:
-        """Lets it train, showing how far it is; EffkerasError when it ends early."""
+        """Starts the training and shows its progress; EffkerasError if the worker ends early."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its end shows in the events
+        with contextlib.suppress(BrokenPipeError):  # the events tell that it has ended
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
         last = {}
@@ -173,7 +172,7 @@ class _Worker:
     def _events(self) -> Iterator[Table]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # TensorFlow prints too
+            with contextlib.suppress(json.JSONDecodeError):  # TensorFlow also prints
                 event = json.loads(line)
                 if isinstance(event, dict) and "event" in event:
                     yield event
@@ -187,7 +186,7 @@ class _Worker:
 
 
 def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph, dict[str, Any]]:
-    """The graph and the task for it, but for the number of steps."""
+    """The graph and the worker's task, without the number of steps and the i/o type."""
     check_finite(model)
     graph = Graph.of(model)
     _check_classifier(graph.model)
@@ -209,7 +208,7 @@ def _check_classifier(model: keras.Model) -> None:
 
 
 def _step(spec: StepSpec) -> TfmotStep[Any]:
-    """The step that has such a spec."""
+    """The step with this class of spec."""
     found = ((name, step) for name, step in STEPS.entries().items() if step.spec_class is type(spec))
     name, step = next(found)
     assert issubclass(step, TfmotStep)
@@ -235,7 +234,7 @@ def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, training: St
 
 
 def _artifact(path: Path, model: keras.Model, spec: ModelSpec) -> bytes | None:
-    """The artifact with the names and the definition that artifacts have here; None where there is none."""
+    """The artifact with effkeras' input and output names and the definition; None if there is none."""
     if not path.is_file():
         return None
     named = name_interface(path.read_bytes(), [model.inputs[0].name], model.output_names)

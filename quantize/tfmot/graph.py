@@ -1,7 +1,7 @@
-"""A Keras 3 classifier written down layer by layer, so that a process with Keras 2 can build it.
+"""Describes a Keras 3 classifier layer by layer, so that a process with Keras 2 can build it.
 
-tensorflow-model-optimization works on Keras 2 models only. What both Keras versions share is the names of
-layers, most of their settings, and the order of their weights.
+tensorflow-model-optimization only supports Keras 2 models. Both Keras versions share the names of layers,
+most of their config entries, and the order of their weights.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from effkeras.layers import DropBlock, DropPath, Normalize
 from effkeras.support.errors import EffkerasError
 
 TOOL = "tensorflow-model-optimization"
-# Settings that only say how weights start, or that Keras 2 lacks.
+# Config entries that only concern initialization, or that Keras 2 lacks.
 LEFT_OUT = ("dtype", "trainable", "synchronized", "renorm")
-# In training only, and not needed in a short one.
+# Layers that only act in training, and are not needed in a short one.
 PASSED = (DropPath, DropBlock)
 
 Array = np.ndarray
@@ -30,11 +30,11 @@ Table = dict[str, Any]
 def described(graph: Graph) -> Table:
     """The graph as a plain table.
 
-    `layers` is the class and the settings of each layer by name, `calls` the layer and the numbers of the
-    inputs of each call: 0 is the model's input, n what call n puts out. `output` is the number of the
-    model's output.
+    `layers` maps names to the class and config of each layer; `calls` lists the layer and the numbers of the
+    inputs of each call: 0 is the model's input, n the output of call n. `output` is the number of the model's
+    output.
 
-    Raises EffkerasError when a layer is one that Keras 2 has not.
+    Raises EffkerasError for a layer that Keras 2 lacks.
     """
     numbers = {id(graph.model.inputs[0]): 0}
     calls: list[Table] = []
@@ -53,7 +53,7 @@ def described(graph: Graph) -> Table:
 
 
 def weights_of(graph: Graph) -> dict[str, Array]:
-    """All weights in float32, each named `layer/number` in the order that both Keras versions have."""
+    """All weights in float32, each named `layer/number`, in the order of both Keras versions."""
     layers = {call.operation.name: call.operation for call in graph.calls if not call.is_input}
     return {
         f"{name}/{number}": value.astype(np.float32)
@@ -63,9 +63,9 @@ def weights_of(graph: Graph) -> dict[str, Array]:
 
 
 def with_weights_from(model: keras.Model, found: Mapping[str, Array]) -> None:
-    """Gives a model the weights that `weights_of` or the worker named.
+    """Sets a model's weights to arrays named as in `weights_of`.
 
-    Raises EffkerasError when one is missing, of another shape or not finite; the model is then unchanged.
+    Raises EffkerasError if one is missing, has another shape, or is not finite; then the model is unchanged.
     """
     layers = [layer for layer in model.layers if layer.weights and not isinstance(layer, Normalize)]
     values = {layer.name: _checked(layer, found) for layer in layers}
@@ -103,9 +103,9 @@ def _class(name: str, config: Table) -> Table:
 
 
 def _plain(settings: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
-    """What is a number, a text or a list of them; Keras's own objects start weights or restrain them.
+    """The config entries that are numbers, texts or lists; Keras objects (initializers, constraints) are not.
 
-    None is left out as well: it is what Keras 2 takes anyway, or a setting that it has not.
+    None is left out too: it is Keras 2's default, or an entry that Keras 2 lacks.
     """
     for name, value in settings:
         if name not in LEFT_OUT and value is not None and not isinstance(value, dict):

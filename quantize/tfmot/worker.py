@@ -1,11 +1,11 @@
-"""A process with Keras 2 in which tensorflow-model-optimization itself runs.
+"""The worker process with Keras 2 that runs tensorflow-model-optimization.
 
 `python -m quantize.tfmot.worker FOLDER` reads `task.json` and `weights.npz` there, builds the model, and
-tries to wrap it. It then says on stdout, one JSON record a line, that it is ready or why it refuses, and
-waits on stdin for "go": `images.npy` and `labels.npy` are there by then. It trains, writes `result.npz`
-and, after quantization-aware training, `model.tflite`. When stdin closes, the parent is gone, and it ends.
+tries to wrap it. It writes to stdout, one JSON record per line, that it is ready or why it refuses. It then
+waits on stdin for "go"; by then, `images.npy` and `labels.npy` exist. It trains, writes `result.npz` and,
+after quantization-aware training, `model.tflite`. It ends when stdin closes, because its parent has ended.
 
-Nothing but this module may import tensorflow-model-optimization: it changes the Keras of its process.
+Only this module may import tensorflow-model-optimization, which changes the Keras of its process.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ LONGEST = 300
 
 Table = dict[str, Any]
 Model = Any
-# Names of each layer's weights, in the order that both Keras versions have.
+# The names of each layer's weights, in the order of both Keras versions.
 Order = dict[str, list[str]]
 
 
 def main(folder: Path) -> int:
-    """Does the task of a folder; 0 when it is done, 3 when the model is refused."""
+    """Runs the task in a folder; returns 0 when done, 3 if the model is refused, 1 without "go"."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     try:
         model = build(task["graph"], _arrays(folder / "weights.npz"))
         order = {layer.name: [_short(one) for one in layer.weights] for layer in model.layers}
         wrapped = WRAPPERS[task["step"]](model, task)
-    except Exception as error:  # whatever it is: this is the tool's reason
+    except Exception as error:  # any error is the tool's reason
         say("refused", why=reason(error))
         return 3
     say("ready")
@@ -53,12 +53,12 @@ def main(folder: Path) -> int:
 
 
 def say(event: str, **details: Any) -> None:
-    """One record for the parent."""
+    """Prints one record for the parent."""
     print(json.dumps({EVENT: event, **details}), flush=True)
 
 
 def reason(error: Exception) -> str:
-    """An error in one line: its first sentence, without the addresses of objects."""
+    """An error as one line: its first sentence, without object addresses."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", text)
     text = re.sub(r"<[\w.]*?(\w+) object at 0x[0-9a-f]+>", r"\1", text)
@@ -67,7 +67,7 @@ def reason(error: Exception) -> str:
 
 
 def build(graph: Table, weights: dict[str, np.ndarray]) -> Model:
-    """The Keras 2 model of a description by `quantize.tfmot.graph`, with its weights."""
+    """Builds the Keras 2 model described by `quantize.tfmot.graph`, with its weights."""
     import tf_keras
 
     layers = {name: _layer(tf_keras.layers, one) for name, one in graph["layers"].items()}
@@ -114,7 +114,7 @@ def cluster(model: Model, task: Table) -> Model:
 
 
 def quantize(model: Model, task: Table) -> Model:
-    """The model with fake quantization as the tool's default 8-bit scheme has it, in the task's layers."""
+    """The model with fake quantization by the tool's default 8-bit scheme in the task's layers."""
     import tensorflow_model_optimization as tfmot
 
     kinds = tfmot.quantization.keras
@@ -129,7 +129,7 @@ WRAPPERS: dict[str, Callable[[Model, Table], Model]] = {"prune": prune, "cluster
 
 
 def train(model: Model, task: Table, folder: Path) -> None:
-    """Trains on the folder's images, saying each step."""
+    """Trains on the folder's images, and reports each step."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
@@ -149,9 +149,9 @@ def train(model: Model, task: Table, folder: Path) -> None:
 
 
 def finish(wrapped: Model, order: Order, task: Table, folder: Path) -> None:
-    """Writes the weights without wrappers, named as they came, and the artifact if there is one.
+    """Writes the weights without wrappers, under their original names, and the artifact if there is one.
 
-    `order` are the names of each layer's weights before it was wrapped: wrappers take some out.
+    `order` holds the names of each layer's weights before wrapping, because wrappers move some of them.
     """
     values = dict(_stripped(wrapped, task["step"]))
     found = {
@@ -165,7 +165,7 @@ def finish(wrapped: Model, order: Order, task: Table, folder: Path) -> None:
 
 
 def converted(model: Model, io: str) -> bytes:
-    """A fake-quantized model as an int8 flatbuffer for one image at a time."""
+    """Converts a fake-quantized model to an int8 flatbuffer with batch size 1."""
     import tensorflow as tf
     import tf_keras
 
@@ -200,7 +200,7 @@ def _wrapped(model: Model, task: Table, wrap: Callable[[Any], Any]) -> Model:
 
 
 def _stripped(wrapped: Model, step: str) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
-    """The weights by layer and name; quantized layers stay in wrappers, which are called `quant_...`."""
+    """The weights by layer and name; quantized layers stay in wrappers, named `quant_...`."""
     import tensorflow_model_optimization as tfmot
 
     sparsity, clustering = tfmot.sparsity.keras, tfmot.clustering.keras
@@ -248,7 +248,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file completely or not at all."""
     temporary = path.with_name(f"unfinished-{path.name}")
     write(temporary)
     temporary.replace(path)
