@@ -317,9 +317,10 @@ def _add_objective(options: argparse.ArgumentParser) -> None:
         "--cost",
         default="macs",
         metavar="COST",
-        help="what is weighed: macs (default), parameters, bytes, latency_ms or table:FILE",
+        help="the cost to trade against accuracy: macs (default), parameters, bytes, latency_ms or "
+        "table:FILE",
     )
-    group.add_argument("--target", type=float, metavar="COST", help="what it should be, as 3e6")
+    group.add_argument("--target", type=float, metavar="COST", help="the cost to aim for, such as 3e6")
     group.add_argument("--exponent", type=float, metavar="W", help="how much it weighs (mnas: -0.07)")
     group.add_argument(
         "--limit", action="append", default=[], metavar="COST=MOST", help="as macs=3e6; may be repeated"

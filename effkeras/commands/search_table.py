@@ -122,7 +122,7 @@ def _compare(table: BlockTable, whole: list[ModelSpec], settings: ArtifactSettin
         ("bias", f"sums are {found.bias:.2f} times what is measured (median); an order does not suffer"),
         ("Kendall's tau", f"{order} (1: the measured order, 0: chance)"),
     ]
-    facts(f"beside {len(whole)} whole networks, measured", rows)
+    facts(f"compared with the measured latency of {len(whole)} whole networks", rows)
 
 
 def _next(chosen: argparse.Namespace) -> str:

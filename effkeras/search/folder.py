@@ -73,7 +73,7 @@ def _without_removed(table: Table) -> Table:
 
 def _difference(name: str, theirs: Table, mine: Table) -> str:
     if name == "space.digest":
-        return f"the choices of the space {mine['space.name']} were others"
+        return f"the choices of the space {mine['space.name']} have changed"
     before, now = (repr(table[name]) if name in table else "not given" for table in (theirs, mine))
     return f"{name} was {before} and is now {now}"
 
@@ -81,7 +81,9 @@ def _difference(name: str, theirs: Table, mine: Table) -> str:
 def _check_unused(out: Path) -> None:
     """Raises EffkerasError for a store without its `search.toml`."""
     if (out / "search.db").exists():
-        raise EffkerasError(f"{out} has a search.db but no {FILE} that says of what; give another --out")
+        raise EffkerasError(
+            f"{out} has a search.db but no {FILE}, so nothing says which search it is of; give another --out"
+        )
 
 
 def _space_facts(job: SearchJob) -> Table:

@@ -101,7 +101,9 @@ def sample(space: Space, random: np.random.Generator) -> Genome:
             return space.canonical(genome)
     start: Genome | None = getattr(space, "start", None)
     if start is None:
-        raise EffkerasError(f"the space contradicts itself: none of {_DRAWS:,} draws is a network, as {why}")
+        raise EffkerasError(
+            f"the space has no valid genome: none of {_DRAWS:,} random draws is a network, as {why}"
+        )
     for _ in space.genes:
         start = mutate(space, start, random)
     return start

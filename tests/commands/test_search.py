@@ -136,7 +136,7 @@ def test_a_table_is_the_same_from_any_folder(classes, tmp_path, monkeypatch):
         (["--limit", "macs=much"], "should be NAME=NUMBER"),
         (
             ["--limit", "parameters=10"],
-            "keeps the limits: the cheapest found has parameters",
+            "is within the limits: the cheapest found has parameters",
         ),
         (["--cost", "table:nosuch.toml", "--target", "3"], "nosuch.toml"),
         (["--cost", "table:", "--target", "3"], "there is no cost 'table:'"),

@@ -46,7 +46,7 @@ def test_a_table_has_all_blocks_of_its_space_and_is_checked(classes, tmp_path, c
     said = " ".join(capsys.readouterr().out.split())
     assert f"blocks {len(made.blocks)}, float32, 1 thread, 3 runs" in said
     assert "every network of the space" in said
-    assert "beside 3 whole networks" in said
+    assert "compared with the measured latency of 3 whole networks" in said
     assert "Kendall's tau" in said
     assert f"--cost table:{out}" in said
 

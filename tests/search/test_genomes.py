@@ -100,7 +100,7 @@ def test_choices_are_named():
         ((), "has no genes"),
         ((Gene("a", ()),), "'a' has no choices"),
         ((Gene("a", (3, 5, 3)),), "'a' has a choice twice"),
-        ((*(Gene(name, ("skip",)) for name in "abcd"),), "contradicts itself.*all layers are skips"),
+        ((*(Gene(name, ("skip",)) for name in "abcd"),), "has no valid genome.*all layers are skips"),
     ],
 )
 def test_an_empty_or_contradictory_space_is_refused(genes, reason):

@@ -29,7 +29,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.options import above_zero, add_data, parser
 from effkeras.support.tables import read_toml, to_record
 
-COLUMNS = ("figure", "networks", "Kendall's tau", "95 %")
+COLUMNS = ("proxy", "networks", "Kendall's tau", "95 %")
 AGAIN = "trained again"
 
 
@@ -118,7 +118,7 @@ def _run(argv: Sequence[str] | None) -> None:
     found = list(rankings(networks, _evaluators(chosen, space), genomes, chosen.again))
     rows = [{**one.to_row(), "table": chosen.table.name} for one in found]
     results.append(chosen.out, map(results.stamped, rows))
-    table(f"{chosen.table.name}: in the order of their accuracies?", COLUMNS, [one.cells() for one in found])
+    table(f"{chosen.table.name}: rank correlation with accuracy", COLUMNS, [one.cells() for one in found])
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

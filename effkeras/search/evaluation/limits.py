@@ -119,8 +119,8 @@ def check_limits(limited: LimitedSpace) -> LimitedSpace:
     found = " and ".join(f"{name} {costs[name]:,.10g}" for name in limited.limits)
     limits = " and ".join(f"{limit:,.10g}" for limit in limited.limits.values())
     raise EffkerasError(
-        f"no network of {limited.name} keeps the limits: the cheapest found has {found}, and the "
-        f"{'limits are' if len(limited.limits) > 1 else 'limit is'} {limits}{why}; allow more"
+        f"no network of {limited.name} is within the limits: the cheapest found has {found}, and the "
+        f"{'limits are' if len(limited.limits) > 1 else 'limit is'} {limits}{why}; raise the limits"
     )
 
 

@@ -131,8 +131,8 @@ def _progress(subject: _Subject) -> Section:
         return Section(title, charts=(chart,), says=tuple(_comparison(subject)))
     first = subject.first
     says = (
-        "No random search stands beside this one, so that nothing here says what the strategy was worth. "
-        "These commands make one of as many candidates, and draw both:",
+        "There is no random search to compare this one with, so nothing here says what the strategy is "
+        "worth. These commands make one of as many candidates, and draw both:",
     )
     report = command(["effkeras", "search", "report", first.folder, baseline_folder(first)])
     return Section(title, says, charts=(chart,), commands=(baseline_command(first, subject.settings), report))

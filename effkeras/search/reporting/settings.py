@@ -108,8 +108,8 @@ def differences(searches: Sequence[Search]) -> list[str]:
         differ = [key for key in keys if first.get(key) != table.get(key)]
         if differ:
             lines.append(
-                f"{first_name} and {name} were not searched alike, so that their rewards do not compare: "
-                f"{', '.join(differ)} differ."
+                f"The rewards of {first_name} and {name} do not compare, because these settings differ: "
+                f"{', '.join(differ)}."
             )
     return lines
 

@@ -197,7 +197,7 @@ def test_the_ten_best_are_named_and_compared(tmp_path):
 def test_without_random_search_the_page_says_how_to_get_one(tmp_path):
     mine = write_search(tmp_path / "mine", rows_of(20, strategy="evolution", seed=4), SETTINGS)
     markdown, html = written(mine)
-    assert "No random search stands beside this one" in html
+    assert "There is no random search to compare this one with" in html
     assert "expected" not in html.split("<body>")[1].split("How to read it")[0]
     baseline, report = commands(markdown)[:2]
     assert report == ["effkeras", "search", "report", str(mine), f"{mine}-random"]
@@ -226,7 +226,7 @@ def test_beside_random_search_the_page_compares(tmp_path):
     other = write_search(tmp_path / "other", rows_of(10, reward=0.8), SETTINGS)
     markdown, html = written(mine, other)
     assert "In 10 candidates mine found 0.7000; random search is expected to find 0.8000 in as many." in html
-    assert "No random search" not in html
+    assert "There is no random search" not in html
     assert "other found a higher reward, 0.8000" in html
     assert "do not compare" not in html
     assert "| other, trial 0 | 0.8000 |" in markdown
@@ -237,8 +237,8 @@ def test_searches_of_different_objectives_are_said_not_to_compare(tmp_path):
     objective = {**SETTINGS["objective"], "target": 3e6}
     other = write_search(tmp_path / "other", rows_of(3), {**SETTINGS, "objective": objective, "seed": 5})
     _, html = written(mine, other)
-    assert "mine and other were not searched alike" in html
-    assert "do not compare: objective.target differ." in html
+    assert "The rewards of mine and other do not compare" in html
+    assert "because these settings differ: objective.target." in html
 
 
 def test_the_page_says_where_the_definitions_of_a_front_are(tmp_path):

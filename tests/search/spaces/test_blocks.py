@@ -196,8 +196,8 @@ BAD_NETWORKS = {
     "stage = 3": "stage must be a list of tables",
     "[[stage]]\n[[stage]]": "stage: 2 tables for the 3 stages of own",
     "": "the space has no genes: give at least one key a list of choices",
-    '[every]\nop = ["fused", "conv"]\nexpand = 2\nkernel = ["3.5", "3.7"]': "contradicts itself.*one kernel",
-    '[every]\nop = "skip"\nstride = [1, 2]': "contradicts itself: .*every stage is skipped",
+    '[every]\nop = ["fused", "conv"]\nexpand = 2\nkernel = ["3.5", "3.7"]': "has no valid genome.*one kernel",
+    '[every]\nop = "skip"\nstride = [1, 2]': "has no valid genome: .*every stage is skipped",
 }
 
 

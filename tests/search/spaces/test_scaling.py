@@ -106,7 +106,7 @@ BAD = {
     "phi = 40": "phi 40 is far beyond what can be built",
     "tolerance = -1": "tolerance must be a number above 0",
     "alpha = [0.5, 1.0]": "alpha must be a number of at least 1",
-    "alpha = 1.0\nbeta = 1.0\ngamma = [1.0, 1.05]": "contradicts itself.*no alpha brings",
+    "alpha = 1.0\nbeta = 1.0\ngamma = [1.0, 1.05]": "has no valid genome.*no alpha brings",
     "alfa = 1.2": "unknown key 'alfa'; did you mean 'alpha'",
     "size_multiple = 0": "size_multiple must be a whole number above 0",
 }

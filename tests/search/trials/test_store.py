@@ -158,7 +158,7 @@ def test_a_finished_search_has_nothing_to_do(tmp_path):
         ({"strategy": Climbing("other")}, "strategy.name was 'climber' and is now 'other'"),
         ({"strategy": Climbing(options={"population": 9})}, "strategy.population was not given and is now 9"),
         ({"objective": Accuracy(target=2.0)}, "objective.target was 1.0 and is now 2.0"),
-        ({"space": FakeSpace(sizes=(6, 6, 6))}, "the choices of the space fake were others"),
+        ({"space": FakeSpace(sizes=(6, 6, 6))}, "the choices of the space fake have changed"),
         ({"space": FakeSpace("big")}, "space.name was 'fake' and is now 'big'"),
         ({"evaluation": Fake(steps=9)}, "evaluation.steps was 0 and is now 9"),
         ({"pruner": "halving"}, "pruner was 'none' and is now 'halving'"),
