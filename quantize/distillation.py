@@ -169,7 +169,7 @@ def terms_for(student: keras.Model, teacher: keras.Model, temperature: float) ->
         theirs = dict(zip(ours, theirs.values(), strict=True))
     if set(ours) != set(theirs):
         raise EffkerasError(
-            f"{STEP}: the student puts out {', '.join(sorted(ours))}, the teacher {', '.join(sorted(theirs))}"
+            f"{STEP}: the student outputs {', '.join(sorted(ours))}, the teacher {', '.join(sorted(theirs))}"
         )
     for name in ours:
         _check_same(name, ours[name].shape, theirs[name].shape)
@@ -201,7 +201,7 @@ def _term(name: str, outputs: tuple[Any, Any], temperature: float) -> Term:
     if {theirs, ours} == {"softmax", "sigmoid"}:
         raise EffkerasError(
             f"{STEP}: the output {name!r} of one model is a softmax, of the other a sigmoid: "
-            "they say different things"
+            "their outputs mean different things"
         )
     single = "sigmoid" in (theirs, ours) or outputs[0].shape[-1] == 1
     return Likelihood(theirs, ours, temperature, single)
@@ -227,9 +227,13 @@ def _by_name(outputs: Any, names: list[str]) -> dict[str, Tensor]:
 
 def _words(term: Term) -> str:
     if isinstance(term, Likelihood):
-        return "divergence of each class's chance" if term.single else "divergence of the classes' chances"
+        return (
+            "divergence of each class's probability"
+            if term.single
+            else "divergence of the classes' probabilities"
+        )
     return {
-        class_distance: "quality focal loss against the teacher's chances",
+        class_distance: "quality focal loss against the teacher's probabilities",
         box_distance: "Huber loss where labels or teacher see an object",
     }[term]
 

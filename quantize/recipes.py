@@ -25,12 +25,12 @@ from quantize.steps.step import RecipeStep, Word, steps_in_order
 FORMAT = "float32"
 
 _RANGE_WORDS = (
-    Word("equalize", "the ranges of neighbouring layers are evened out", lambda: {"equalize": True}),
+    Word("equalize", "the ranges of neighbouring layers are equalized", lambda: {"equalize": True}),
     Word("unbias", "the mean error of each channel is corrected", lambda: {"correct_bias": True}),
     Word("minmax", "ranges hold all values", lambda: {"ranges": "minmax"}),
     Word(
         "percentile",
-        "ranges leave out the outermost values: what int8 does",
+        "ranges clip the outermost values, the default of int8",
         lambda: {"ranges": "percentile"},
     ),
     Word("mse", "ranges of least squared error", lambda: {"ranges": "mse"}),

@@ -61,7 +61,7 @@ class StepReport:
         bad = next((layer for layer in self.skipped if layer.why not in allowed), None)
         if bad is not None:
             raise EffkerasError(
-                f"{self.step}: {bad.name} ({bad.kind}) was left alone: {bad.why}; "
+                f"{self.step}: {bad.name} ({bad.kind}) was skipped: {bad.why}; "
                 "leave out --strict to accept that"
             )
 

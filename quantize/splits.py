@@ -43,7 +43,7 @@ def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
             f"{root} has neither a split val nor a split test; add one to measure accuracy on"
         )
     if reported is None and (validation is None or test is None):
-        note(f"{root} has only the split {decides}: it decides, and the report is of it too")
+        note(f"{root} has only the split {decides}: it is used both to decide and to report")
     return decides, reported or test or decides
 
 

@@ -100,7 +100,9 @@ def channel_flow(model: keras.Model) -> Flow:
     tracer = _Tracer()
     for call in calls_of(model):
         tracer.trace(call)
-    ends = [(tracer.numbers[id(output)], "the model puts its channels out") for output in model.outputs]
+    ends = [
+        (tracer.numbers[id(output)], "its channels are an output of the model") for output in model.outputs
+    ]
     return Flow(model, tracer.count, tracer.layers, tracer.calls, tracer.links, ends + tracer.locks)
 
 
@@ -202,7 +204,7 @@ def _image(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 def _unknown(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
     kind = type(call.operation).__name__
-    why = f"its channels run through {call.operation.name!r}, and what {kind} does to channels is not known"
+    why = f"its channels run through {call.operation.name!r}, and {kind} is not a supported layer"
     for numbers in inputs:
         tracer.lock(numbers, why)
     return _fixed(tracer, call, why)
@@ -217,7 +219,7 @@ def _fixed(tracer: _Tracer, call: Call, why: str) -> Numbers:
 
 
 def _looks_at_all(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
-    tracer.lock(inputs[0], f"{call.operation.name!r} looks at all its channels at once")
+    tracer.lock(inputs[0], f"{call.operation.name!r} mixes all its channels")
     return inputs[0]
 
 

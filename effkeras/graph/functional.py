@@ -109,7 +109,10 @@ def output_of(model: keras.Model, name: str) -> KerasTensor:
         hint = did_you_mean(name, outputs)
         raise EffkerasError(f"the model {model.name!r} has no layer {name!r} to tap; {hint}")
     if [len(one.shape) for one in outputs[name]] != [4]:
-        raise EffkerasError(f"the layer {name!r} of {model.name!r} puts out no map (B, H, W, C) to tap")
+        raise EffkerasError(
+            f"the layer {name!r} of {model.name!r} has no feature map (B, H, W, C) as its output; "
+            "choose another layer"
+        )
     return outputs[name][0]
 
 

@@ -33,7 +33,7 @@ SAMPLES = 128
 BATCH = 8
 # The reason for a kernel that could be rounded but stays in float: the user skips it.
 ASKED = SKIPPED
-IN_FLOAT = "int8 has no form of it: it computes in float"
+IN_FLOAT = "int8 does not support it: it computes in float"
 
 
 def qat(
@@ -124,7 +124,7 @@ def _check_ranges(model: keras.Model) -> None:
             if not np.isfinite(one.limits()).all():
                 name = layer.name.removesuffix("_range")
                 raise EffkerasError(
-                    f"the layer {name!r} of {model.name!r} puts out values that are not finite; check its "
+                    f"the layer {name!r} of {model.name!r} outputs values that are not finite; check its "
                     "weights and the images"
                 )
 

@@ -85,7 +85,9 @@ def locked_by(names: Sequence[str], skip: Sequence[str]) -> dict[str, str]:
         try:
             re.compile(one)
         except re.error as error:
-            raise EffkerasError(f"channels: skip = {one!r} is no regular expression: {error}") from error
+            raise EffkerasError(
+                f"channels: skip = {one!r} is not a valid regular expression: {error}"
+            ) from error
     found = {name: next((one for one in skip if re.search(one, name)), None) for name in names}
     return {name: f"skip = {one!r}" for name, one in found.items() if one is not None}
 

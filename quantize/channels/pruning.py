@@ -164,7 +164,7 @@ def _taps(model: keras.Model) -> dict[str, str]:
     network = None if own is None else ExternalNetwork.match(own.network)
     if network is None:
         return {}
-    return {external_name((tap,)): "a pyramid starts from it" for tap in network.taps}
+    return {external_name((tap,)): "the feature pyramid takes it" for tap in network.taps}
 
 
 def _ranking(

@@ -173,7 +173,7 @@ def _matches(pattern: str, names: Sequence[str]) -> list[str]:
     try:
         found = [name for name in names if re.search(pattern, name)]
     except re.error as error:
-        raise EffkerasError(f"skip: {pattern!r} is no regular expression: {error}") from error
+        raise EffkerasError(f"skip: {pattern!r} is not a valid regular expression: {error}") from error
     if not found:
         hint = did_you_mean(pattern, (*names, STEM, PREDICTORS))
         raise EffkerasError(f"skip: {pattern!r} matches no convolution or dense layer; {hint}")

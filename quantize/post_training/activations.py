@@ -123,7 +123,7 @@ def _activation(name: str, values: np.ndarray) -> Activation:
     if not (math.isfinite(low) and math.isfinite(high)):  # with a NaN value, both are NaN
         kind = "NaN" if math.isnan(low) else "infinite values"
         raise EffkerasError(
-            f"the layer {layer_of(name)!r} puts out {kind} for a calibration image; "
+            f"the layer {layer_of(name)!r} outputs {kind} for a calibration image; "
             "check the weights and the images"
         )
     return Activation(name, values, low, high)

@@ -104,8 +104,8 @@ def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = No
         yield pixels
     if np.ndim(low) and not np.any(low < high):
         raise EffkerasError(
-            "the calibration images show one and the same colour everywhere, which says nothing about "
-            "ranges; give real images"
+            "the calibration images show one and the same colour everywhere, which gives no ranges; "
+            "give real images"
         )
 
 

@@ -17,7 +17,9 @@ from quantize.post_training.backends import Rules, quantize_with_ai_edge
 from quantize.post_training.ranges import PIXELS, Ranges, as_range
 
 Array = np.ndarray
-UNTRAINED = "it has no trained range: it comes before the network, int8 has no form of it, or `skip` named it"
+UNTRAINED = (
+    "it has no trained range: it comes before the network, int8 does not support it, or `skip` names it"
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -191,7 +191,7 @@ def _definition(model: keras.Model, io: IoType) -> ModelSpec | None:
     except EffkerasError as error:
         if io != "float32":
             raise EffkerasError(
-                f"{error}; without a definition nothing says what its input means: use --io float32"
+                f"{error}; without a definition the range of its input is unknown: use --io float32"
             ) from error
         return None
 

@@ -147,7 +147,7 @@ def find_folds(graph: Graph) -> Folds:
             folds |= {key(fold.call): fold for fold in takers}
             gone.append(call)
         elif why or len(call.inputs[0].shape) != 4:
-            why = why or "no dense layer alone comes before it"
+            why = why or "no dense layer used only here comes before it"
             skipped.append(LayerReport(layer.name, NORM, "skipped", why))
         else:
             alone.append(call)
@@ -293,7 +293,11 @@ def _unfit(call: Call) -> str:
 
 def _entry(found: Folds, norm: Call, error: float | None) -> LayerReport:
     into = [fold.name for fold in found.folds.values() if fold.norm is norm.operation]
-    why = f"into {', '.join(into)}" if into else "as a 1x1 depthwise convolution: none before it takes it"
+    why = (
+        f"into {', '.join(into)}"
+        if into
+        else "as a 1x1 depthwise convolution: no convolution before it can absorb it"
+    )
     return LayerReport(norm.operation.name, NORM, "done", why, error)
 
 

@@ -279,7 +279,7 @@ def _undescribed(before: keras.Model, after: keras.Model) -> Iterator[LayerRepor
     """Reports definitions that described the model before, but cannot describe the new one."""
     for old, new in zip(_normalizers(before), _normalizers(after), strict=False):
         if _describes(old, before) and not _describes(new, after):
-            why = "its definition cannot say this: what build makes of it has other layers"
+            why = "its definition cannot describe the new network: build would make other layers"
             yield LayerReport(new.name, "Normalize", "skipped", why)
 
 

@@ -37,7 +37,7 @@ class Qat(TfmotStep[QatSpec]):
         if not format_.activations == format_.weights == "int8":
             yield "qat trains for int8: end it with -int8"
         if ptq.sets_ranges:
-            yield f"after qat ranges are trained: {RANGE_WORDS} have no place"
+            yield f"qat trains the ranges: leave out {RANGE_WORDS}"
 
     def tfmot_problem(self, io: str) -> str:
         """The tool makes the artifact too, but does not support uint8."""

@@ -204,7 +204,7 @@ def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph
 def _check_classifier(model: keras.Model) -> None:
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         names = ", ".join(model.output_names)
-        raise EffkerasError(f"{TOOL} trains classifiers only here, and {model.name!r} puts out {names}")
+        raise EffkerasError(f"{TOOL} trains classifiers only here, and {model.name!r} outputs {names}")
 
 
 def _step(spec: StepSpec) -> TfmotStep[Any]:

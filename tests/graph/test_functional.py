@@ -103,7 +103,7 @@ def test_a_layer_gives_its_output_in_this_model():
     assert output_of(model, "sum") is model.outputs[0]
     with pytest.raises(EffkerasError, match=r"no layer 'sun' to tap; did you mean 'sum'\?"):
         output_of(model, "sun")
-    with pytest.raises(EffkerasError, match="puts out no map"):
+    with pytest.raises(EffkerasError, match="has no feature map"):
         output_of(model, "inner")
 
 

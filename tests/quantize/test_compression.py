@@ -259,7 +259,7 @@ def test_a_layer_that_cannot_be_quantized_is_refused_under_strict(digit_classes,
     model = keras.Model(image, x, name="odd")
     made = compress(model, "int8", digit_classes)
     assert "odd" in {note.name for note in made.quantized.left_in_float}
-    with pytest.raises(EffkerasError, match=r"ptq: odd \(.*\) was left alone"):
+    with pytest.raises(EffkerasError, match=r"ptq: odd \(.*\) was skipped"):
         compress(model, "int8", digit_classes, CompressOptions(strict=True))
 
 

@@ -193,7 +193,7 @@ def test_evaluation_knows_no_teacher():
     [
         (dense("softmax", 3), dense("softmax", 4), "is 3 and the teacher's 4"),
         (dense("softmax"), dense("sigmoid"), "softmax, of the other a sigmoid"),
-        (network("classifier"), network("detector"), "student's input|puts out"),
+        (network("classifier"), network("detector"), "student's input|the student outputs"),
         (dense(None), network("classifier"), "student's input is 4"),
     ],
 )

@@ -70,7 +70,7 @@ def test_words_of_one_step_join():
         ("cluster1", "at least 2 values"),
         ("qat", "end it with -int8"),
         ("qat-fp16", "end it with -int8"),
-        ("qat-mse-int8", "have no place"),
+        ("qat-mse-int8", "qat trains the ranges: leave out"),
         ("percentile-fp16", "measures no ranges"),
         ("minmax-fp16", "measures no ranges"),
         ("int8-prune50", "the format, int8, comes last"),

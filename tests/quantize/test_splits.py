@@ -19,7 +19,7 @@ SPEC = tiny_classifier().replace(classes=1, labels=("a",))
         ("train val test", None, "val", "test", ""),
         ("val test", None, "val", "test", ""),
         ("train val", None, "val", "val", "has only the split val"),
-        ("train test", None, "test", "test", "has only the split test: it decides, and"),
+        ("train test", None, "test", "test", "has only the split test: it is used both"),
         ("train val test", "train", "val", "train", ""),
         ("train val test", "val", "val", "val", ""),
         ("train test", "train", "test", "train", ""),

@@ -112,16 +112,16 @@ def stranger(x):
 @pytest.mark.parametrize(
     ("operation", "why"),
     [
-        (Mystery(name="m"), "run through 'm', and what Mystery does"),
-        (layers.Softmax(name="s"), "'s' looks at all its channels at once"),
-        (layers.LayerNormalization(name="n"), "'n' looks at all its channels at once"),
+        (Mystery(name="m"), "run through 'm', and Mystery is not a supported layer"),
+        (layers.Softmax(name="s"), "'s' mixes all its channels"),
+        (layers.LayerNormalization(name="n"), "'n' mixes all its channels"),
         (layers.Activation("softmax", name="a"), "the activation of 'a' may look at all"),
         (layers.Activation(stranger, name="own"), "the activation of 'own' may look at all"),
         (layers.Conv2D(4, 1, groups=2, name="g"), "'g' convolves its channels in groups"),
         (layers.Conv2D(4, 1, activation="softmax", name="c"), ""),
         (ChannelSlice(0, 2, name="cut"), "cut into parts"),
         (layers.Reshape((8, 32), name="r"), "'r' makes rows of 32 values"),
-        (layers.Permute((3, 1, 2), name="p"), "run through 'p', and what Permute does"),
+        (layers.Permute((3, 1, 2), name="p"), "run through 'p', and Permute is not a supported layer"),
         (layers.Rescaling([1, 2, 3, 4], name="r"), "run through 'r'"),
         (layers.BatchNormalization(axis=1, name="b"), "run through 'b'"),
         (lambda x: x * np.arange(4, dtype=np.float32), "combines its channels with constants"),
@@ -143,7 +143,7 @@ def test_outputs_and_skipped_layers_are_locked():
     model = keras.Model(x, conv(conv(a, 4, "b"), 4, "c"))
     channels = find_channels(model, locked_by(["a", "b", "c"], ["^b$"]))
     reasons = {layer.layer.name: channels.why_locked(made) for layer, made in channels.makers}
-    assert reasons == {"a": "", "b": "skip = '^b$'", "c": "the model puts its channels out"}
+    assert reasons == {"a": "", "b": "skip = '^b$'", "c": "its channels are an output of the model"}
 
 
 def test_a_gate_of_one_channel_stays():

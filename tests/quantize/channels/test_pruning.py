@@ -160,7 +160,7 @@ def test_the_report_tells_widths_and_what_was_lost():
         if one.what == "done":
             assert one.why == f"{wide[name]} -> {narrow[name]} channels"
             assert (one.error > 0) == (wide[name] > narrow[name])
-    assert layers_by_name["logits"].why == "the model puts its channels out"
+    assert layers_by_name["logits"].why == "its channels are an output of the model"
     assert set(spec.channels) == {name for name in layers_by_name if wide[name] > narrow[name]}
 
 
@@ -226,7 +226,7 @@ def test_a_detector_on_a_model_of_ones_own_can_be_built_again():
     again.set_weights(pruned.model.get_weights())
     assert largest_error(pruned.model, again) == 0
     reasons = {one.name: one.why for one in pruned.report.skipped}
-    assert reasons["backbone_level4"] == "a pyramid starts from it"
+    assert reasons["backbone_level4"] == "the feature pyramid takes it"
 
 
 def two_layers() -> tuple[keras.Model, list[np.ndarray]]:
@@ -298,7 +298,7 @@ def test_taylor_takes_batches_or_a_data_set(digits):
         ({"smallest": 0}, "smallest must be at least 1, not 0"),
         ({"keep": 0.01}, r"1% of the multiply-adds cannot be reached; .* \d+% is the least"),
         ({"importance": "taylor"}, "needs labelled images"),
-        ({"skip": (r"(",)}, r"skip = '\(' is no regular expression"),
+        ({"skip": (r"(",)}, r"skip = '\(' is not a valid regular expression"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(change, message):

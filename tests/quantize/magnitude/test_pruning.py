@@ -79,7 +79,7 @@ def test_the_report_names_every_layer_with_a_kernel():
         "scores": "left out by skip",
     }
     report.check_strict(CHOSEN)
-    with pytest.raises(EffkerasError, match=r"prune: first \(Conv2D\) was left alone"):
+    with pytest.raises(EffkerasError, match=r"prune: first \(Conv2D\) was skipped"):
         report.check_strict()
 
 
@@ -111,7 +111,7 @@ def test_kernels_that_are_too_small_for_the_pattern_are_left_alone():
         "first": "the block 1x16 is larger than its kernel 3x8",
         "scores": "the block 1x16 is larger than its kernel 24x3",
     }
-    with pytest.raises(EffkerasError, match="was left alone: the block 1x16"):
+    with pytest.raises(EffkerasError, match="was skipped: the block 1x16"):
         report.check_strict(CHOSEN)
 
 

@@ -93,7 +93,7 @@ def test_a_skip_that_matches_nothing_gets_a_hint():
 
 
 def test_a_skip_that_is_no_regular_expression_is_refused():
-    with pytest.raises(EffkerasError, match=r"skip: '\(' is no regular expression"):
+    with pytest.raises(EffkerasError, match=r"skip: '\(' is not a valid regular expression"):
         names("(")
 
 

@@ -96,7 +96,7 @@ def test_activations_that_overflow_are_named():
     model = keras.models.clone_model(own_network())
     model.set_weights(own_network().get_weights())
     model.get_layer("project_bn").gamma.assign(np.full(12, 3e38))
-    with pytest.raises(EffkerasError, match=r"layer '(project|project_bn)' puts out (NaN|infinite)"):
+    with pytest.raises(EffkerasError, match=r"layer '(project|project_bn)' outputs (NaN|infinite)"):
         ptq(model, "int8", own_images(2))
 
 

@@ -189,9 +189,9 @@ def test_what_cannot_be_folded_is_named():
     report = fold(keras.Model(image, x)).report
     assert {entry.name: entry.why for entry in report.skipped} == {
         "rows": "it normalises axis 1, not the channels",
-        "pooled": "no dense layer alone comes before it",
+        "pooled": "no dense layer used only here comes before it",
     }
-    with pytest.raises(EffkerasError, match=r"fold: rows \(BatchNormalization\) was left alone"):
+    with pytest.raises(EffkerasError, match=r"fold: rows \(BatchNormalization\) was skipped"):
         report.check_strict()
 
 
