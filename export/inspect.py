@@ -44,7 +44,9 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser(VERB.name, "What is in a .tflite file: edges, operators, metadata, labels.")
+    options = parser(
+        VERB.name, "Shows the inputs, outputs, operators, metadata and labels of a .tflite file."
+    )
     options.add_argument("file", type=Path, metavar="F.tflite", help="made by whatever tool")
     options.add_argument("--json", action="store_true", help="print everything that is known as JSON")
     return options

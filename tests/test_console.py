@@ -27,7 +27,9 @@ def test_what_is_printed_beside_a_bar_reaches_the_file():
     assert done.stdout.split() == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize(("resumes", "said"), [(True, "the same command goes on"), (False, "are not there")])
+@pytest.mark.parametrize(
+    ("resumes", "said"), [(True, "run the same command again"), (False, "unfinished files were removed")]
+)
 def test_an_interruption_says_what_is_left(resumes, said, capsys):
     def stop():
         raise KeyboardInterrupt

@@ -136,8 +136,8 @@ def test_weights_are_listed_with_address_and_licence(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["squeezenet-1.1"], "knows no weights by name"),
-        (["d0", "cocoa"], "knows no weights 'cocoa' by name"),
+        (["squeezenet-1.1"], "has no published weights"),
+        (["d0", "cocoa"], "has no published weights 'cocoa'"),
         (["d0", "--download"], "say which weights to download; efficientdet-d0 knows: coco, advprop"),
         (["d0", "cocoa", "--download"], "did you mean 'coco'"),
     ],

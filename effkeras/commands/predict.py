@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("images", type=Path, help="an image, a folder of images, or a video")
     add_weights(options)
     options.add_argument(
-        "--min-score", type=float, default=0.3, help="leave out what is less sure (default: 0.3)"
+        "--min-score", type=float, default=0.3, help="leave out predictions with a lower score (default: 0.3)"
     )
     options.add_argument(
         "--every", type=above_zero, metavar="N", help="look at every N-th frame of a video (default: 1)"

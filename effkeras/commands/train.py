@@ -106,7 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--patience", type=above_zero, help="epochs to wait for that (default: 5)")
     options.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
     options.add_argument(
-        "--label-smoothing", type=float, metavar="SHARE", help="of the targets, spread (default: 0)"
+        "--label-smoothing",
+        type=float,
+        metavar="SHARE",
+        help="share of each target that is spread over all classes (default: 0)",
     )
     options.add_argument("--seed", type=int, help="default: 0")
     _add_regularizers(options)

@@ -35,7 +35,7 @@ def _run(argv: Sequence[str] | None) -> None:
     cards = {name: card for name, card in spec.weights.items() if chosen.name in (None, name)}
     if not cards:
         what = f"weights {chosen.name!r}" if chosen.name else "weights"
-        raise EffkerasError(f"{spec.name} knows no {what} by name")
+        raise EffkerasError(f"{spec.name} has no published {what}")
     for name, card in cards.items():
         facts(f"{spec.name} {name}", _rows(spec, name, card))
 

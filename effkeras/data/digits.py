@@ -154,7 +154,7 @@ def _already_there(out: Path, options: DigitsOptions) -> bool:
             return True
     except (OSError, ValueError):
         pass
-    raise EffkerasError(f"{out} holds something else already; choose another folder, or remove it first")
+    raise EffkerasError(f"{out} holds other files already; choose another folder, or remove it first")
 
 
 def _about(options: DigitsOptions) -> dict[str, Any]:

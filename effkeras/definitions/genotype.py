@@ -128,7 +128,7 @@ def checked(cell: Cell) -> Cell:
     if H in unused:
         raise EffkerasError("no node takes h, so the previous cell would have no effect; use h in a node")
     if unused:
-        raise EffkerasError(f"nothing takes {map_name(unused[0])}: use it in a node or in concat(...)")
+        raise EffkerasError(f"{map_name(unused[0])} is unused: use it in a node or in concat(...)")
     return cell
 
 

@@ -39,7 +39,7 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
     records = [record for record in data.records if record.image_id in found]
     truth = _truth(data, records)
     if all(one["iscrowd"] for one in truth["annotations"]):
-        raise EffkerasError(f"{data.root}: the split {data.split!r} has no boxes to measure against")
+        raise EffkerasError(f"{data.root}: the split {data.split!r} has no ground-truth boxes")
     detections = _detections(found)
     if not detections:
         return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)

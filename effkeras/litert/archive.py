@@ -44,7 +44,7 @@ def read_files(model: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
             entries = archive.infolist()
             if not all(entry.compress_type in _KNOWN for entry in entries):
-                raise zipfile.BadZipFile("its compression is none of a .tflite's")
+                raise zipfile.BadZipFile("it uses a compression that .tflite files do not support")
             if sum(entry.file_size for entry in entries) > MOST_BYTES:
                 raise EffkerasError("the associated files in the .tflite are larger than 64 MiB")
             return {entry.filename: archive.read(entry) for entry in entries}

@@ -106,9 +106,12 @@ def _check_tensor(tensor: Record, buffers: list[Record]) -> None:
 def _check_quantization(quantization: Record, shape: tuple[int, ...]) -> None:
     scales, zeros = quantization.get("scale", ()), quantization.get("zero_point", ())
     axis = quantization.get("quantized_dimension", 0)
-    _expect(len(zeros) in (0, len(scales)), "a tensor has not as many zero points as scales")
+    _expect(len(zeros) in (0, len(scales)), "a tensor has different numbers of zero points and scales")
     if len(scales) > 1:
-        _expect(0 <= axis < len(shape) and shape[axis] == len(scales), "a tensor has not a scale a channel")
+        _expect(
+            0 <= axis < len(shape) and shape[axis] == len(scales),
+            "a tensor's number of scales differs from its number of channels",
+        )
 
 
 def _check_signature(signature: Record, graphs: list[Record]) -> None:

@@ -18,8 +18,8 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 _noted: set[str] = set()
 _AFTER_INTERRUPTION = {
-    True: "the same command goes on from what was kept",
-    False: "files that were not finished are not there",
+    True: "run the same command again to continue",
+    False: "unfinished files were removed",
 }
 
 

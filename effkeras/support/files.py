@@ -109,7 +109,7 @@ def safe_name(name: str, what: str) -> str:
     problem = next((text for text, holds in problems.items() if holds), "")
     if problem:
         shown = repr(name[:_SHOWN]) + ("..." if len(name) > _SHOWN else "")
-        raise EffkerasError(f"{what} {shown} {problem}; files are called by it: choose a plain name")
+        raise EffkerasError(f"{what} {shown} {problem}; files are named after it: choose a plain name")
     return name
 
 

@@ -45,7 +45,7 @@ def explained(word: str, meaning: str, width: int = 13) -> str:
 def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Adds --data and --skip-bad."""
     to.add_argument("--data", type=Path, required=required, metavar="DIR", help="labelled images")
-    to.add_argument("--skip-bad", action="store_true", help="leave out annotations that make no sense")
+    to.add_argument("--skip-bad", action="store_true", help="skip invalid annotations")
 
 
 def add_backbone(to: argparse.ArgumentParser) -> None:

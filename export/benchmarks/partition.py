@@ -195,7 +195,8 @@ def _measured(name: str) -> results.Row:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    last = (done.stderr.strip().splitlines() or ["it was ended, maybe for want of memory"])[-1]
+    lines = done.stderr.strip().splitlines()
+    last = lines[-1] if lines else "the process was killed, possibly because memory ran out"
     raise EffkerasError(last.removeprefix("error: "))
 
 

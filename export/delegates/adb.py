@@ -166,7 +166,7 @@ def _call(words: Sequence[str], timeout: int) -> subprocess.CompletedProcess[str
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise PhoneError(f"adb does not come back within {timeout} s; plug the phone in again") from error
+        raise PhoneError(f"adb does not answer within {timeout} s; plug the phone in again") from error
     except OSError as error:
         raise PhoneError(f"cannot start {words[0]}: {error.strerror}") from error
 

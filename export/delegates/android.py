@@ -90,7 +90,7 @@ def _absent(entry: Entry, reason: str | None) -> Absent:
 def _timing(bench: Bench, entry: Entry, plan: Plan, logs: Sequence[BenchmarkLog]) -> TimingResult:
     broken = next((log.error for log in logs if log.error is not None), None)
     if broken is not None:
-        return _absent(entry, f"it broke off: {broken}")
+        return _absent(entry, f"the benchmark failed: {broken}")
     profile = bench.profile(entry, _turns(plan)[0])
     details = {**bench.facts, **benchmark_model.details(logs, profile)}
     return benchmark_model.latency(entry.case, entry.accelerator, plan, logs, details)

@@ -173,7 +173,9 @@ def _roles(flatbuffer: bytes, outputs: Sequence[IOTensor]) -> list[str]:
     roles_found = [names.get(tensor.name, "") for tensor in outputs]
     if not any(roles_found):
         given = ", ".join(tensor.name for tensor in outputs)
-        raise EffkerasError(f"the outputs {given} are no detector's; export the model with effkeras")
+        raise EffkerasError(
+            f"the outputs {given} are not those of a detector; export the model with effkeras"
+        )
     return roles_found
 
 

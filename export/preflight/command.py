@@ -164,7 +164,7 @@ def _lines(found: Preflight, extra: SecondOpinion | None) -> Iterator[tuple[str,
 
 def _partition(found: Preflight) -> str:
     if found.end is None:
-        return "takes in everything" if found.passed else "takes in nothing"
+        return "contains all operators" if found.passed else "contains no operator"
     at = f"operator {found.end.index}, {_named(found.end.op)} ({_named(found.end.layer)})"
     if found.table.device.partition == "first":
         return f"ends at {at}; nothing that needs it runs on the device"
@@ -214,7 +214,7 @@ def _print_table(rows: Iterable[Row]) -> None:
     grid.add_column("operator")
     grid.add_column("", justify="right")
     grid.add_column("(first) at", overflow="fold", max_width=22)
-    grid.add_column("what becomes of it", overflow="fold")
+    grid.add_column("result", overflow="fold")
     for row in rows:
         grid.add_row(*row)
     console().print(grid)

@@ -64,7 +64,7 @@ def input_rank(node: Node, limits: Limits) -> str | None:
 
 def unsettled(node: Node, limits: Limits) -> str | None:
     """Always broken: some of these operators map, some do not, and no document says which."""
-    return f"some {node.name} map and some do not, by no rule that is documented"
+    return f"some {node.name} map and some do not; the rule is not documented"
 
 
 def version(node: Node, limits: Limits) -> str | None:
@@ -221,7 +221,7 @@ def broadcast(node: Node, limits: Limits) -> str | None:
     pairs = zip(reversed(first), reversed(second), strict=False)
     if all(one == other or 1 in (one, other) for one, other in pairs):
         return None
-    return f"cannot repeat {_text(second)} to {_text(first)}"
+    return f"cannot broadcast {_text(second)} to {_text(first)}"
 
 
 def plain_broadcast(node: Node, limits: Limits) -> str | None:
@@ -232,7 +232,11 @@ def plain_broadcast(node: Node, limits: Limits) -> str | None:
     whole = len(second) == 4
     rows = whole and len(first) == 3 and second[0] == 1
     columns = whole and len(first) == 2 and first in ((1, 1), (second[0], second[3]))
-    return None if rows or columns else f"repeats {_text(first)} to {_text(second)}, as only newer ones do"
+    return (
+        None
+        if rows or columns
+        else f"broadcasts {_text(first)} to {_text(second)}, which only newer ones support"
+    )
 
 
 def no_outer_product(node: Node, limits: Limits) -> str | None:

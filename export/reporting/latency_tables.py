@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from effkeras.support.measurements import Delegation
-from effkeras.support.pages.parts import NOT_TOLD, Table
+from effkeras.support.pages.parts import NOT_REPORTED, Table
 from export.reporting.data import XNNPACK, Artifact, Environment, Measured, RunData, Setting
 from export.reporting.tables import milliseconds, size
 
@@ -25,14 +25,14 @@ def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
 def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
     """One row for every latency measured on a phone, with the phone; the setup is the host computer."""
     rows = tuple(
-        (*_cells(artifact, one), phone, one.tool or NOT_TOLD, _setup(one, setups))
+        (*_cells(artifact, one), phone, one.tool or NOT_REPORTED, _setup(one, setups))
         for artifact, one in _measured(run)
         if (phone := one.setting.phone)
     )
     columns = ("artifact", "kernels", "threads", *_FIGURES, "phone", "benchmark_model", "setup")
     note = (
-        f"What the phone's benchmark_model does not print is {NOT_TOLD}. Median and 95th percentile are the "
-        "middle ones of several turns. The setup is the computer that the phone was connected to."
+        f"What the phone's benchmark_model does not print is {NOT_REPORTED}. Median and 95th percentile are "
+        "the middle ones of several turns. The setup is the computer that the phone was connected to."
     )
     return Table("Latencies on phones", columns, rows, note)
 
@@ -60,14 +60,14 @@ def _cells(artifact: Artifact, one: Measured) -> tuple[str, ...]:
         *map(milliseconds, times),
         str(latency.runs),
         _delegated(latency.delegation),
-        NOT_TOLD if latency.peak_bytes is None else size(latency.peak_bytes),
+        NOT_REPORTED if latency.peak_bytes is None else size(latency.peak_bytes),
     )
 
 
 def _delegated(found: Delegation) -> str:
     """Text such as "182 of 182: 100 %, 1 partition"; without a count, whether all were delegated."""
     if found.delegated_ops is None:
-        words = {True: f"all {found.total_ops}", False: f"not all {found.total_ops}", None: NOT_TOLD}
+        words = {True: f"all {found.total_ops}", False: f"not all {found.total_ops}", None: NOT_REPORTED}
         return words[found.whole]
     if not found.delegated_ops:
         return f"none of {found.total_ops}"

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from effkeras.support.measurements import Latency
-from effkeras.support.pages.parts import MISSING, NOT_TOLD, Table
+from effkeras.support.pages.parts import MISSING, NOT_REPORTED, Table
 from export.reporting.data import (
     PLAIN,
     XNNPACK,
@@ -100,7 +100,7 @@ def setting_name(setting: Setting) -> str:
 
 def milliseconds(value: float | None) -> str:
     """A time as text with two decimals."""
-    return NOT_TOLD if value is None else f"{value:.2f}"
+    return NOT_REPORTED if value is None else f"{value:.2f}"
 
 
 def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
         bytes_ = bytes_ if one.size else NOT_APPLICABLE
         return (one.name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (len(SETTINGS) + 3))
     times = (_median(one.latency(setting)) for setting in SETTINGS)
-    taken = (one.delegation.percent() or NOT_TOLD) if one.delegation else MISSING
+    taken = (one.delegation.percent() or NOT_REPORTED) if one.delegation else MISSING
     return (one.name, score, metric(one.drop), bytes_, _ratio(run, one), *times, taken, _optimal(run, one))
 
 

@@ -55,7 +55,7 @@ class Agreement:
     def problem(self, *, trained: bool) -> str:
         """The problem, or "". With random weights all scores may be equal, so the choice of boxes is open."""
         if self.difference > LARGEST_DIFFERENCE or (trained and self.share < SMALLEST_SHARE):
-            return f"the SavedModel answers otherwise than the model: {self}"
+            return f"the results of the SavedModel differ from the model's: {self}"
         if trained and self.constant:
             return f"the output {self.constant[0]} is the same for all images; look at its weights"
         return ""

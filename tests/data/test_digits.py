@@ -155,7 +155,7 @@ def test_what_is_there_already_stays(small, capsys):
 
 
 def test_something_else_is_never_overwritten(small, tmp_path):
-    with pytest.raises(EffkerasError, match="holds something else already"):
+    with pytest.raises(EffkerasError, match="holds other files already"):
         write_digits(small, dataclasses.replace(SMALL, seed=3))
     (tmp_path / "file").touch()
     for taken in (tmp_path, tmp_path / "file"):

@@ -197,12 +197,12 @@ def test_a_name_that_files_cannot_have_is_refused(name, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(tomli_w.dumps({"base": "efficientnet-lite0", "name": name}))
     for read in (lambda: effkeras.spec(file), lambda: spec.replace(name=name)):
-        with pytest.raises(EffkerasError, match="files are called by it") as caught:
+        with pytest.raises(EffkerasError, match="files are named after it") as caught:
             read()
         assert str(caught.value).isprintable()
     card = {"url": "https://example.org/w.h5"}
     file.write_text(tomli_w.dumps({"base": "efficientnet-lite0", "weights": {name: card}}))
-    with pytest.raises(EffkerasError, match=r"mine\.toml: the weights' name .*files are called by it"):
+    with pytest.raises(EffkerasError, match=r"mine\.toml: the weights' name .*files are named after it"):
         effkeras.spec(file)
 
 

@@ -135,7 +135,7 @@ def test_maps_are_named():
         (["sep3x3() + p"], "'sep3x3()' is not understood"),
         (["sep3x3(h) + "], "'' is not understood"),
         (["p + p"], "no node takes h"),
-        (["h + p", "h + p", "concat(n0)"], "nothing takes n1"),
+        (["h + p", "h + p", "concat(n0)"], "n1 is unused"),
         (["h + p", "concat(n0, n0)"], "'concat(n0, n0)' names n0 twice"),
         (["h + p", "concat(n0, n4)"], "'concat(n0, n4)': there is no n4"),
         (["h + p", "concat()"], "'concat()': '' is not a map"),

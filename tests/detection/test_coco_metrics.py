@@ -141,12 +141,12 @@ def test_no_detections_score_0():
 def test_without_true_boxes_there_is_nothing_to_measure():
     empty = record(1, np.random.default_rng(8), 0)
     for found in ({1: guess(record(2, np.random.default_rng(9), 3), np.random.default_rng(1))}, {}):
-        with pytest.raises(EffkerasError, match="'val' has no boxes"):
+        with pytest.raises(EffkerasError, match="'val' has no ground-truth boxes"):
             coco_metrics(data_of([empty]), found)
 
 
 def test_crowds_alone_are_nothing_to_measure():
     draw = np.random.default_rng(10)
     crowds = record(1, draw, 4, crowd=1)
-    with pytest.raises(EffkerasError, match="'val' has no boxes"):
+    with pytest.raises(EffkerasError, match="'val' has no ground-truth boxes"):
         coco_metrics(data_of([crowds]), {1: guess(crowds, draw)})

@@ -177,9 +177,10 @@ def test_both_pages_show_the_same_figures(figure, full):
 def test_a_latency_comes_with_all_that_belongs_to_it(full):
     _, markdown, html = full
     taken = "182 of 182: 100 %, 1 partition"
-    assert f"| int8 | XNNPACK | 1 | 1.10 | 1.21 | 1.43 | 1.21 | 50 | {taken} | not told | 1 |" in markdown
+    assert f"| int8 | XNNPACK | 1 | 1.10 | 1.21 | 1.43 | 1.21 | 50 | {taken} | not reported | 1 |" in markdown
     assert (
-        "| int8 | plain | 1 | 10.78 | 10.89 | 11.11 | 10.89 | 50 | none of 182 | not told | 1 |" in markdown
+        "| int8 | plain | 1 | 10.78 | 10.89 | 11.11 | 10.89 | 50 | none of 182 | not reported | 1 |"
+        in markdown
     )
     for tool, version in results.environment()["versions"].items():
         assert f"| {tool} | {version} |" in markdown
@@ -366,7 +367,9 @@ def test_delegates_of_this_machine_stand_among_the_latencies(kind, tmp_path):
     markdown, html = written(run)
     times = "1 | 0.51 | 0.60 | 0.83 | 0.62 | 50"
     assert f"| int8 | compiled GPU | {times} | not all 182 | 11.53 MB | 1 |" in markdown
-    assert f"| int8 | compiled CPU | {times} | 182 of 182: 100 %, 1 partition | not told | 1 |" in markdown
+    assert (
+        f"| int8 | compiled CPU | {times} | 182 of 182: 100 %, 1 partition | not reported | 1 |" in markdown
+    )
     assert f"| int8 | Edge TPU | {times} | 1 of 4: 25 %, 1 partition | 11.53 MB | 1 |" in markdown
     assert "Latencies on phones" not in markdown
     assert "not all 182" in html
@@ -388,8 +391,8 @@ def test_a_phones_latencies_come_with_the_phone_and_what_is_not_told(tmp_path, o
     assert f"| int8 | phone GPU | {gpu} | {PIXEL} | 2.18.0 | 1 |" in markdown
     (nnapi,) = [line for line in markdown.splitlines() if line.startswith("| int8 | phone NNAPI |")]
     figures = [cell.strip() for cell in nnapi.strip("|").split("|")][3:7]
-    assert figures == ["1.17", "not told", "not told", "1.89"]
-    assert '<td class="missing">not told</td>' in html
+    assert figures == ["1.17", "not reported", "not reported", "1.89"]
+    assert '<td class="missing">not reported</td>' in html
     for page in (markdown, html):
         assert "Latencies on phones" in page
         assert PIXEL in page

@@ -381,7 +381,7 @@ DOUBTS = [
         "plain-broadcast",
         binary("MUL", image(dtype="float32"), image(1, 4, dtype="float32")),
         binary("MUL", image(dtype="float32"), image(8, 4, dtype="float32")),
-        "repeats 8 x 4 to 1 x 8 x 8 x 4",
+        "broadcasts 8 x 4 to 1 x 8 x 8 x 4",
     ),
 ]
 
@@ -407,7 +407,7 @@ GPU = [
         "broadcast",
         binary("ADD", real(), real(1, 4)),
         binary("ADD", real(), real(3, 4)),
-        "cannot repeat 3 x 4",
+        "cannot broadcast 3 x 4",
     ),
     Case(
         "gpu",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from effkeras.support.drawing import DARK, LIGHT, Theme
 
 # Table cells without a figure: nobody measured it, or the tool does not report it.
-MISSING, NOT_TOLD = "not measured", "not told"
+MISSING, NOT_REPORTED = "not measured", "not reported"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from effkeras.support.errors import EffkerasError
-from effkeras.support.pages.parts import MISSING, NOT_TOLD
+from effkeras.support.pages.parts import MISSING, NOT_REPORTED
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -58,7 +58,7 @@ def _environment(package: str, *, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["no_figures"] = (MISSING, NOT_TOLD)
+    environment.globals["no_figures"] = (MISSING, NOT_REPORTED)
     return environment
 
 

@@ -97,7 +97,7 @@ def with_names(*names: str) -> bytes:
 
 
 def test_outputs_of_nobody_are_refused():
-    with pytest.raises(EffkerasError, match="a, b are no detector's"):
+    with pytest.raises(EffkerasError, match="a, b are not those of a detector"):
         of_detector(tiny_spec(DETECTOR), CLASSES, with_names("a", "b"))
 
 

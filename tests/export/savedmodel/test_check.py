@@ -88,7 +88,7 @@ def test_equal_answers_agree(spec):
     ids=["other scores", "other scores for files", "other boxes", "fewer boxes", "no boxes"],
 )
 def test_other_answers_are_refused(saved):
-    assert "otherwise than the model" in checked(saved, Fake(saved.spec)).problem(trained=True)
+    assert "differ from the model's" in checked(saved, Fake(saved.spec)).problem(trained=True)
 
 
 @pytest.mark.parametrize(
