@@ -28,7 +28,7 @@ def test_what_is_printed_beside_a_bar_reaches_the_file():
 
 
 @pytest.mark.parametrize(
-    ("resumes", "said"), [(True, "run the same command again"), (False, "unfinished files were removed")]
+    ("resumes", "said"), [(True, "run the same command again"), (False, "no unfinished file is left")]
 )
 def test_an_interruption_says_what_is_left(resumes, said, capsys):
     def stop():

@@ -204,7 +204,7 @@ def _image(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
 
 def _unknown(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
     kind = type(call.operation).__name__
-    why = f"its channels run through {call.operation.name!r}, and {kind} is not a supported layer"
+    why = f"its channels run through {call.operation.name!r}, and the effect of {kind} on channels is unknown"
     for numbers in inputs:
         tracer.lock(numbers, why)
     return _fixed(tracer, call, why)

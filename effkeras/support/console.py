@@ -19,7 +19,7 @@ INTERRUPTED = 130
 _noted: set[str] = set()
 _AFTER_INTERRUPTION = {
     True: "run the same command again to continue",
-    False: "unfinished files were removed",
+    False: "no unfinished file is left",
 }
 
 
