@@ -294,7 +294,7 @@ def test_an_adopted_classifier_gives_what_it_gave():
 def test_only_classifiers_of_images_are_adopted():
     image = keras.Input((32, 32, 1))
     flat = keras.layers.Flatten()(image)
-    with pytest.raises(EffkerasError, match="no classifier of images"):
+    with pytest.raises(EffkerasError, match="not an image classifier"):
         adopt(keras.Model(image, keras.layers.Dense(2)(flat)))
 
 
