@@ -27,8 +27,7 @@ from quantize.formats import IoType
 from quantize.recipes import Recipe
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.splits import Splits, StepTraining
-from quantize.steps.step import Context, Stage, Wrap
-from quantize.tfmot.graph import TOOL
+from quantize.steps.step import TFMOT, Context, Stage, Wrap
 
 # Runs a stage on a model, with its files in a folder.
 CarryOut = Callable[[Stage, keras.Model, Path], Compressed]
@@ -123,7 +122,7 @@ def _check_by_tfmot(model: keras.Model, recipe: Recipe, stages: list[Stage], wor
     for step in recipe.in_order():
         problem = step.tfmot_problem(work.io)
         if problem:
-            raise EffkerasError(f"{TOOL} {problem}")
+            raise EffkerasError(f"{TFMOT} {problem}")
     for stage in stages:
         check_tfmot(model, stage.spec)
 

@@ -40,8 +40,8 @@ from quantize.magnitude.sparsity import relative_change, sparsity_of
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
 from quantize.splits import StepTraining
-from quantize.steps.step import STEPS, TfmotStep
-from quantize.tfmot.graph import TOOL, Table, described, weights_of, with_weights_from
+from quantize.steps.step import STEPS, TFMOT, TfmotStep
+from quantize.tfmot.graph import Table, described, weights_of, with_weights_from
 
 WORKER = "quantize.tfmot.worker"
 PATIENCE = 10  # seconds to wait until a worker ends by itself
@@ -145,10 +145,10 @@ class _Worker:
 
     def expect_ready(self) -> None:
         """Waits until the model is built and wrapped; EffkerasError with the reason if it is refused."""
-        note(f"{TOOL}: starting")
+        note(f"{TFMOT}: starting")
         event = next(self._events(), {})
         if event.get("event") == "refused":
-            raise EffkerasError(f"{TOOL} cannot {self._verb} this model: {event['why']}")
+            raise EffkerasError(f"{TFMOT} cannot {self._verb} this model: {event['why']}")
         if event.get("event") != "ready":
             raise self._ended()
 
@@ -160,11 +160,11 @@ class _Worker:
             self._process.stdin.flush()
         last = {}
         with progress() as bar:
-            shown = bar.add_task(f"{TOOL}: tracing", total=steps)
+            shown = bar.add_task(f"{TFMOT}: tracing", total=steps)
             for event in self._events():
                 last = event
                 if event["event"] == "step":
-                    text = f"{TOOL}: loss {event['loss']:.3f}"
+                    text = f"{TFMOT}: loss {event['loss']:.3f}"
                     bar.update(shown, completed=event["at"], description=text)
         if last.get("event") != "done":
             raise self._ended()
@@ -182,7 +182,7 @@ class _Worker:
         lines = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return EffkerasError(f"{TOOL}'s process {how}: {said[:300]}")
+        return EffkerasError(f"{TFMOT}'s process {how}: {said[:300]}")
 
 
 def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph, dict[str, Any]]:
@@ -204,7 +204,7 @@ def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph
 def _check_classifier(model: keras.Model) -> None:
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         names = ", ".join(model.output_names)
-        raise EffkerasError(f"{TOOL} trains classifiers only here, and {model.name!r} outputs {names}")
+        raise EffkerasError(f"{TFMOT} trains classifiers only here, and {model.name!r} outputs {names}")
 
 
 def _step(spec: StepSpec) -> TfmotStep[Any]:

@@ -16,8 +16,8 @@ from effkeras.graph.functional import Call
 from effkeras.graph.rewrite import Graph
 from effkeras.layers import DropBlock, DropPath, Normalize
 from effkeras.support.errors import EffkerasError
+from quantize.steps.step import TFMOT
 
-TOOL = "tensorflow-model-optimization"
 # Config entries that only concern initialization, or that Keras 2 lacks.
 LEFT_OUT = ("dtype", "trainable", "synchronized", "renorm")
 # Layers that only act in training, and are not needed in a short one.
@@ -76,13 +76,13 @@ def with_weights_from(model: keras.Model, found: Mapping[str, Array]) -> None:
 def _checked(layer: keras.Layer, found: Mapping[str, Array]) -> list[Array]:
     names = [f"{layer.name}/{number}" for number in range(len(layer.weights))]
     if any(name not in found for name in names):
-        raise EffkerasError(f"{TOOL} gave back no weights for {layer.name}")
+        raise EffkerasError(f"{TFMOT} gave back no weights for {layer.name}")
     values = [found[name] for name in names]
     for value, weight in zip(values, layer.weights, strict=True):
         if value.shape != tuple(weight.shape):
-            raise EffkerasError(f"{TOOL} gave back {layer.name} in another shape: {value.shape}")
+            raise EffkerasError(f"{TFMOT} gave back {layer.name} in another shape: {value.shape}")
         if not np.isfinite(value).all():
-            raise EffkerasError(f"{TOOL}: the training diverged at {layer.name}; lower the learning rate")
+            raise EffkerasError(f"{TFMOT}: the training diverged at {layer.name}; lower the learning rate")
     return values
 
 
@@ -91,7 +91,7 @@ def _layer(call: Call) -> Table:
     if isinstance(layer, Normalize):
         return _class("DepthwiseConv2D", {"name": layer.name, "kernel_size": 1, "trainable": False})
     if not isinstance(layer, keras.Layer) or not type(layer).__module__.startswith("keras."):
-        raise EffkerasError(f"{TOOL} knows no layer {type(layer).__name__} ({layer.name})")
+        raise EffkerasError(f"{TFMOT} knows no layer {type(layer).__name__} ({layer.name})")
     config = dict(_plain(layer.get_config().items()))
     if type(layer) is keras.layers.Activation and config["activation"] == "relu6":
         return _class("ReLU", {"name": layer.name, "max_value": 6.0})

@@ -27,17 +27,13 @@ class Contrast(Augmentation):
 
 @AUGMENTATIONS.register("color")
 @dataclass(frozen=True)
-class Color(Augmentation):
-    """Changes the contrast like `Contrast`, but separately for each channel."""
+class Color(Contrast):
+    """Changes the contrast of each channel separately."""
 
     draws = 3
     shared = slice(5, 8)
 
     amount: float = 0.05
-
-    def recolor(self, draws: tf.Tensor) -> Recolor:
-        """See `Augmentation.recolor`."""
-        return Recolor(factor=1 + self.amount * _signed(draws))
 
 
 @AUGMENTATIONS.register("brightness")
