@@ -183,7 +183,7 @@ def test_the_folder_says_where_its_space_is_read_from(tmp_path):
     assert shipped("digits-tiny").source == "digits-tiny"
 
 
-def test_a_search_of_an_earlier_version_goes_on(tmp_path):
+def test_a_search_of_an_earlier_version_goes_on(tmp_path, capsys):
     space = shipped("digits-tiny")
     evaluation = Evaluation(EvaluationSettings(), EvaluationData(tmp_path), space)
     job = fake_job(tmp_path, space=space, evaluation=evaluation)
@@ -191,8 +191,10 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     path = tmp_path / "search.toml"
     text = path.read_text().replace("[evaluation.settings]", "[evaluation.settings]\nsupernet_epochs = 40", 1)
     assert "supernet_epochs" in text
-    path.write_text(text)
+    assert "train_images" in text
+    path.write_text(text.replace("train_images", "train_pictures"))
     identify(job)
+    assert "train_pictures is now evaluation.settings.train_images" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path):
