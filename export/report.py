@@ -9,8 +9,8 @@ from pathlib import Path
 
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import make_folder, write_bytes, write_text
 from effkeras.support.options import Verb, parser
+from effkeras.support.pages.rendering import write_page
 
 SAMPLES = 8
 
@@ -37,19 +37,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
     """
     from export.reporting.content import page_of
     from export.reporting.data import read_run
-    from export.reporting.pages import html, markdown
 
     if not runs:
         raise EffkerasError("a report needs at least one run folder")
     page = page_of([read_run(folder, samples) for folder in dict.fromkeys(runs)])
-    out = out or runs[0] / "report"
-    texts = {"report.md": markdown(page, out), "report.html": html(page)}
-    make_folder(out)
-    for chart in page.charts:
-        write_bytes(out / f"{chart.name}.png", chart.light)
-    for name, text in texts.items():
-        write_text(out / name, text)
-    return out / "report.html"
+    return write_page(page, out or runs[0] / "report", "export.reporting", "report")
 
 
 def _run(argv: Sequence[str] | None) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from effkeras.graph.counting import count
 from effkeras.graph.counts import Counts
 from effkeras.support.errors import EffkerasError
-from effkeras.support.pages.parts import MISSING
+from effkeras.support.pages.parts import MISSING, Page, Section
 from export.reporting.data import Artifact, Environment, RunData
-from export.reporting.latency_tables import latency_table, phone_table
-from export.reporting.pages import Page, Section
 from export.reporting.panels import draw_charts, labels
 from export.reporting.tables import (
     artifact_table,
+    latency_table,
     metric_table,
     missing_commands,
     notes,
+    phone_table,
     setup_table,
 )
 
@@ -62,9 +62,9 @@ def page_of(runs: Sequence[RunData]) -> Page:
     return Page(
         title=", ".join(dict.fromkeys(run.spec.name for run in runs)),
         intro=_intro(runs),
-        charts=draw_charts(runs),
+        overview=draw_charts(runs),
         sections=tuple(_section(name, run, setups) for name, run in zip(names, runs, strict=True)),
-        method=(ACCURACY[runs[0].metric], *METHOD),
+        reading=(ACCURACY[runs[0].metric], *METHOD),
         limits=LIMITS,
         setups=setup_table(setups),
     )
@@ -92,9 +92,9 @@ def _section(name: str, run: RunData, setups: Sequence[Environment]) -> Section:
     return Section(
         title=f"Run {name}",
         facts=tuple(_facts(run)),
-        notes=notes(run),
+        warns=notes(run),
         tables=tuple(table for table in tables if table.rows),
-        missing=missing_commands(run),
+        commands=missing_commands(run),
         samples=run.samples,
     )
 

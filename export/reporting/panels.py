@@ -9,8 +9,7 @@ from effkeras.support.drawing import Theme
 from effkeras.support.pages.parts import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
-from export.reporting.latency_tables import sorted_measured
-from export.reporting.tables import SETTINGS, setting_name
+from export.reporting.tables import SETTINGS, setting_name, sorted_measured
 
 
 def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:

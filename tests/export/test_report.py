@@ -198,6 +198,7 @@ def test_html_is_one_file(full):
     links = re.findall(r'(?:src|srcset|href|action|data)="([^"]*)"', html)
     assert len(links) == 3 * 2 + 2  # three charts for light and dark pages, two samples
     assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert html.count("<picture>") == html.count("</picture>") == 3  # HTML's element for both kinds of pages
     text = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
     assert not re.search(r"https?:|url\(|@import|<script|<link", text)
 

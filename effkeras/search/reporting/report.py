@@ -8,23 +8,8 @@ from pathlib import Path
 
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import make_folder, write_bytes, write_text
 from effkeras.support.options import Verb, parser
-from effkeras.support.pages.parts import Page
-from effkeras.support.pages.rendering import html_templates, markdown_templates
-
-_PACKAGE = "effkeras.search.reporting"
-
-
-def html(page: Page) -> str:
-    """The page as HTML without other files or scripts; raises EffkerasError without jinja2."""
-    return html_templates(_PACKAGE).get_template("search.html.j2").render(page=page)
-
-
-def markdown(page: Page) -> str:
-    """The page as Markdown that refers to the charts NAME.png; raises EffkerasError without jinja2."""
-    return markdown_templates(_PACKAGE).get_template("search.md.j2").render(page=page)
-
+from effkeras.support.pages.rendering import write_page
 
 VERB = Verb("search report", "draw searches: progress, Pareto front, genes")
 
@@ -51,14 +36,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     if not folders:
         raise EffkerasError("a report needs at least one search's folder")
     page = page_of(read_searches(folders))
-    out = out or folders[0] / "report"
-    texts = {"report.md": markdown(page), "report.html": html(page)}
-    make_folder(out)
-    for chart in page.charts:
-        write_bytes(out / f"{chart.name}.png", chart.light)
-    for name, text in texts.items():
-        write_text(out / name, text)
-    return out / "report.html"
+    return write_page(page, out or folders[0] / "report", "effkeras.search.reporting", "search")
 
 
 def _run(argv: Sequence[str] | None) -> None:

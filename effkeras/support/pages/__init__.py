@@ -1,5 +1,5 @@
 """Report pages: one self-contained HTML file, and the same as Markdown.
 
 - `parts`: the tables, charts and sections of a page.
-- `rendering`: the template environments; `templates/` holds the templates that all pages share.
+- `rendering`: writes a page by templates; `templates/` holds those that all pages share.
 """

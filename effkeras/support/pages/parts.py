@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from effkeras.support.drawing import DARK, LIGHT, Theme
 
@@ -42,7 +43,10 @@ def drawn(name: str, about: str, draw: Callable[[Theme], bytes]) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Sentences, warnings, facts, charts, tables and commands under one title; empty parts are not shown."""
+    """Sentences, warnings, facts, charts, tables, commands and PNG files under one title.
+
+    Empty parts are not shown.
+    """
 
     title: str
     says: tuple[str, ...] = ()
@@ -51,19 +55,27 @@ class Section:
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
     commands: tuple[str, ...] = ()
+    samples: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The content of a report in order; `highlights` are the key figures at the top."""
+    """The content of a report in order.
+
+    `highlights` are the key figures and `overview` the charts at the top. `reading` tells how to read the
+    page or how its figures were measured, `limits` what they do not show, and `setups` on which machines.
+    """
 
     title: str
     intro: str
-    highlights: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
     reading: tuple[str, ...]
+    highlights: tuple[tuple[str, str], ...] = ()
+    overview: tuple[Chart, ...] = ()
+    limits: tuple[str, ...] = ()
+    setups: Table | None = None
 
     @property
     def charts(self) -> tuple[Chart, ...]:
         """All charts of the page."""
-        return tuple(chart for section in self.sections for chart in section.charts)
+        return (*self.overview, *(chart for section in self.sections for chart in section.charts))

@@ -1,14 +1,18 @@
-"""Template rendering: HTML without scripts or other files, and Markdown with special characters escaped."""
+"""Writes a page as one HTML file without scripts, and as Markdown with special characters escaped."""
 
 from __future__ import annotations
 
 import base64
+import os
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from effkeras.support.errors import EffkerasError
-from effkeras.support.pages.parts import MISSING, NOT_REPORTED
+from effkeras.support.files import make_folder, write_bytes, write_text
+from effkeras.support.pages.parts import MISSING, NOT_REPORTED, Page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -17,26 +21,56 @@ _SHARED = "effkeras.support.pages"
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 
-def html_templates(package: str) -> Environment:
-    """The HTML templates of a package and the shared ones; every value is escaped.
+def write_page(page: Page, out: Path, package: str, name: str) -> Path:
+    """Writes report.html, report.md and the charts as PNG to a folder; returns the path of report.html.
 
-    Raises EffkerasError without jinja2.
+    Args:
+        page: the content.
+        out: the folder; it is made.
+        package: the package whose folder `templates` holds NAME.html.j2 and NAME.md.j2.
+        name: the name of the two templates.
+
+    Raises:
+        EffkerasError: jinja2 is missing, a sample is no PNG, or a file cannot be written.
     """
+    texts = {"report.md": _markdown(page, out, package, name), "report.html": _html(page, package, name)}
+    make_folder(out)
+    for chart in page.charts:
+        write_bytes(out / f"{chart.name}.png", chart.light)
+    for file, text in texts.items():
+        write_text(out / file, text)
+    return out / "report.html"
+
+
+def _html(page: Page, package: str, name: str) -> str:
+    """The page as one HTML file, without scripts or references to other files; every value is escaped."""
     environment = _environment(package, escape=True)
-    environment.filters["inline"] = inline
-    return environment
+    environment.filters["inline"] = _inline
+    environment.filters["image"] = lambda path: _inline(_png(path))
+    return environment.get_template(f"{name}.html.j2").render(page=page)
 
 
-def markdown_templates(package: str) -> Environment:
-    """The Markdown templates, where the filter `md` escapes. Raises EffkerasError without jinja2."""
+def _markdown(page: Page, folder: Path, package: str, name: str) -> str:
+    """The page as Markdown for a file in `folder`, which also holds the charts as NAME.png."""
     environment = _environment(package, escape=False)
     environment.filters["md"] = escaped
-    return environment
+    environment.filters["link"] = lambda path: quote(Path(os.path.relpath(path, folder)).as_posix())
+    return environment.get_template(f"{name}.md.j2").render(page=page)
 
 
-def inline(png: bytes) -> str:
+def _inline(png: bytes) -> str:
     """A PNG as a data URL for an <img>."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _png(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EffkerasError(f"cannot read {path}: {error.strerror}") from error
+    if not content.startswith(b"\x89PNG"):
+        raise EffkerasError(f"{path} is no PNG image; remove it, or leave samples out with --samples 0")
+    return content
 
 
 def escaped(text: str) -> str:
