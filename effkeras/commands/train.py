@@ -43,8 +43,6 @@ def _run(argv: Sequence[str] | None) -> None:
     train_split = find_split(chosen.data, "train") or "train"
     data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad, masks=spec.segments)
     validation = _validation(chosen.data, skip_bad=chosen.skip_bad, masks=spec.segments)
-    for skipped in data.skipped[:3]:
-        note(f"skipped {skipped.what}: {skipped.why}")
     note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
     with quiet():

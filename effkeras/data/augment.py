@@ -16,7 +16,7 @@ import tensorflow as tf
 from effkeras.data.augmentations import Augmentation, AugmentSpec, Move, Recolor
 from effkeras.data.masks import IGNORED
 
-# A box that is mostly cut off has a misleading extent: below this visible share it is dropped.
+# A box that is mostly cut off has a misleading extent: below this visible share the loss ignores it.
 _MIN_VISIBLE = 0.3
 # Random numbers per image in the stream that the first augmentations share, a slice for each.
 _SHARED_DRAWS = 11
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]) -> Batch:
-    """Moves and recolours each image by its own seed.
+    """Moves and recolours each image by its own seed; boxes that are mostly cut off become crowds.
 
     Args:
         batch: float pixels 0..255 and boxes.
@@ -48,10 +48,11 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
     size = tuple(batch.pixels.shape[1:3])
     drawn = _draw(seeds, spec)
     move = _move(drawn, size)
-    boxes, visible = _move_boxes(batch.boxes, move, size)
+    boxes, share = _move_boxes(batch.boxes, move, size)
     pixels = _change_pixels(batch.pixels, move, drawn, fill)
-    classes = tf.where(visible, batch.classes, -1)
-    return Batch(pixels, boxes, classes, batch.crowd & visible, _move_labels(batch.labels, move))
+    classes = tf.where(share > 0, batch.classes, -1)
+    crowd = (batch.crowd | (share < _MIN_VISIBLE)) & (share > 0)
+    return Batch(pixels, boxes, classes, crowd, _move_labels(batch.labels, move))
 
 
 def augment_images(
@@ -112,7 +113,7 @@ def _change_pixels(
 
 
 def _move_boxes(boxes: tf.Tensor, move: Move, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """The moved and clipped boxes, and whether each is still visible."""
+    """The moved and clipped boxes, and the share of each that is visible: 0 below one pixel."""
     scale, offset = (tf.tile(part, [1, 2])[:, None] for part in move)
     corners = boxes * scale + offset
     low = tf.minimum(corners[..., :2], corners[..., 2:])
@@ -120,8 +121,8 @@ def _move_boxes(boxes: tf.Tensor, move: Move, size: tuple[int, int]) -> tuple[tf
     moved = tf.concat([low, high], axis=-1)
     edges = tf.constant([*size, *size], tf.float32)
     clipped = tf.clip_by_value(moved, 0.0, edges)
-    visible = _area(clipped) >= tf.maximum(_MIN_VISIBLE * _area(moved), 1.0)
-    return clipped, visible
+    visible = _area(clipped)
+    return clipped, tf.where(visible >= 1.0, tf.math.divide_no_nan(visible, _area(moved)), 0.0)
 
 
 def _area(boxes: tf.Tensor) -> tf.Tensor:

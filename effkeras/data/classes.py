@@ -6,7 +6,6 @@ some of them; `matched` gives it a model's class indices before training or eval
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from effkeras.data.records import (
     DetectionRecord,
     LabelledData,
 )
+from effkeras.definitions.class_names import class_key
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, closest
@@ -204,11 +204,6 @@ def _check_unique(owner: str, names: Iterable[str]) -> None:
 def class_keys(names: Iterable[str]) -> list[str]:
     """The key of each class, in the order of the names."""
     return [class_key(name) for name in names]
-
-
-def class_key(name: str) -> str:
-    """The key that identifies a class: its name without surrounding spaces, in Unicode form NFC."""
-    return unicodedata.normalize("NFC", name.strip())
 
 
 def _few(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from effkeras.data.preprocess import Placed, place
 from effkeras.data.records import ClassificationRecord, DetectionRecord
@@ -37,6 +37,21 @@ def read_image(path: Path) -> np.ndarray:
         raise EffkerasError(f"{path}: not an image that Pillow can read; {_WAY_OUT}") from error
     except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"{path}: the image is cut short or damaged ({error}); {_WAY_OUT}") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """The height and width of the image in `path` after its EXIF turn, from the file's header alone.
+
+    Raises EffkerasError when the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except FileNotFoundError as error:
+        raise EffkerasError(f"{path}: there is no such image file; correct the path or the labels") from error
+    except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
+        raise EffkerasError(f"{path}: not an image that Pillow can read; {_WAY_OUT}") from error
 
 
 class RecordReader:

@@ -172,6 +172,8 @@ def _checked(labels: np.ndarray, path: Path, count: int) -> np.ndarray:
 
 def _drawn(record: DetectionRecord, masks: Sequence[Mask | None], classes: MaskClasses) -> np.ndarray:
     labels = np.zeros(record.size, np.uint8)
+    for region in record.unknown:
+        _draw(labels, None, region, IGNORED)
     known = [mask is not None and not crowd for mask, crowd in zip(masks, record.crowd, strict=True)]
     # Unknown regions first, then from large to small.
     for position in sorted(range(len(masks)), key=lambda at: (known[at], -record.areas[at])):

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from effkeras.data.formats import FORMATS, DataFormat, ReadOptions
-from effkeras.data.records import LabelledData
+from effkeras.data.formats import FORMATS, DataFormat
+from effkeras.data.records import ClassificationRecord, DetectionData, LabelledData, ReadOptions
+from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 
-
-def open_data(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> LabelledData:
-    """Reads one split of the data set in `root`, a folder or file of any known format.
-
-    `skip_bad` skips bad annotations and lists them in `.skipped`, instead of failing at the first. `masks`
-    also reads the masks of annotations, for a model that segments.
-    Raises EffkerasError when folder, format or split is missing, or the labels are bad.
-    """
-    root = Path(root)
-    check_exists(root)
-    found = _format_of(root)
-    if found is None:
-        known = "; ".join(f"{entry.title} ({entry.layout})" for entry in FORMATS.entries().values())
-        raise EffkerasError(f"{root}: no data set that can be read; known formats: {known}")
-    return found.read(root, split, ReadOptions(skip_bad=skip_bad, masks=masks))
+TRAIN, VALIDATION, TEST = "train", "val", "test"
+HELD_OUT = 0.1  # the share of train that serves as val where a set has none
 
 
 def check_exists(root: Path) -> None:
@@ -32,11 +24,125 @@ def check_exists(root: Path) -> None:
         raise EffkerasError(f"{root}: there is no such data folder or file; check the path")
 
 
+def open_data(
+    root: Path, split: str, *, skip_bad: bool = False, masks: bool = False, one_based: bool = False
+) -> LabelledData:
+    """Reads one split of the data set in `root`, a folder or file of any known format.
+
+    What was left out or clipped is counted and noted once. Where a set has no split val, a tenth of the split
+    train is held out for it: always the same images, which train then lacks.
+
+    Args:
+        root: the folder or file.
+        split: the split's name; "val" also finds "valid" and COCO's "val2017".
+        skip_bad: leave out bad annotations and images and list them in `.skipped`, instead of failing at the
+            first.
+        masks: read the masks of annotations too, for a model that segments.
+        one_based: the corners xmin and ymin of Pascal VOC files count pixels from 1.
+
+    Raises:
+        EffkerasError: folder, format or split is missing, or the labels are bad.
+    """
+    root = Path(root)
+    check_exists(root)
+    found = format_of(root)
+    options = ReadOptions(skip_bad=skip_bad, masks=masks, one_based=one_based)
+    source = _source(found, root, split)
+    data = found.read(root, source.split, options)
+    if source.part is not None:
+        data = _part(data, source.part)
+    note_left_out(data)
+    return data
+
+
 def find_split(root: Path, *wanted: str) -> str | None:
-    """The first of the `wanted` splits that `root` has; "val" also matches COCO's "val2017"."""
-    found = _format_of(root)
+    """The first of the `wanted` splits that `root` has; "val" also matches COCO's "val2017".
+
+    "val" is there as well where it is held out from train. None for an unknown format.
+    """
+    found = _recognised(Path(root))
     existing = found.splits(root) if found else []
-    return next((split for start in wanted for split in existing if split.startswith(start)), None)
+    for start in wanted:
+        named = _starting(existing, start)
+        if named is not None:
+            return named
+        if start == VALIDATION and _starting(existing, TRAIN) is not None:
+            return VALIDATION
+    return None
+
+
+def note_left_out(data: LabelledData) -> None:
+    """Notes how many items of a split were left out and how many boxes clipped, with the first of each."""
+    where = f"{data.root}: the split {data.split!r}"
+    if data.skipped:
+        first = data.skipped[0]
+        note_once(f"{where}: left out {len(data.skipped)}; the first: {first.what}: {first.why}")
+    clipped = data.clipped if isinstance(data, DetectionData) else ()
+    if clipped:
+        note_once(
+            f"{where}: clipped {len(clipped)} boxes that reach beyond their images; the first: {clipped[0]}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a split's images come from: a split of the format, or the held-out or remaining part of it."""
+
+    split: str
+    part: Literal["held out", "rest"] | None = None
+
+
+def _source(found: DataFormat, root: Path, split: str) -> _Source:
+    existing = found.splits(root)
+    has_validation = _starting(existing, VALIDATION) is not None
+    train = _starting(existing, TRAIN)
+    if not has_validation and train is not None:
+        if split == VALIDATION:
+            return _Source(train, "held out")
+        if split in (TRAIN, train):
+            return _Source(train, "rest")
+    return _Source(split if split in existing else _starting(existing, split) or split)
+
+
+def _starting(existing: Iterable[str], start: str) -> str | None:
+    """The split of that name, else the first with that beginning."""
+    names = sorted(existing)
+    return start if start in names else next((one for one in names if one.startswith(start)), None)
+
+
+def _part(data: LabelledData, part: str) -> LabelledData:
+    """The held-out tenth of a split, or the rest; each class of images gives its tenth."""
+    held = set(held_out(data))
+    total = len(data.records)
+    note_once(
+        f"{data.root} has no split val: {len(held)} of the {total} images of {data.split} are held out for it"
+    )
+    wanted = part == "held out"
+    chosen = [one for place, one in enumerate(data.records) if (place in held) == wanted]
+    split = VALIDATION if wanted else data.split
+    if not chosen:
+        raise EffkerasError(f"{data.root}: {total} images are too few to hold some out; add a split val")
+    return replace(data, records=tuple(chosen), split=split)  # type: ignore[arg-type]
+
+
+def held_out(data: LabelledData) -> list[int]:
+    """The positions of the records that are held out as val: a tenth, chosen by a hash of the file name.
+
+    A file keeps its part when others come or go. Of classified images, each class gives its tenth.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for position, record in enumerate(data.records):
+        groups[record.label if isinstance(record, ClassificationRecord) else 0].append(position)
+
+    def rank(position: int) -> str:
+        return hashlib.sha256(data.records[position].path.name.encode(errors="replace")).hexdigest()
+
+    chosen: list[int] = []
+    for group in groups.values():
+        chosen += sorted(group, key=rank)[: round(len(group) * HELD_OUT)]
+    if not chosen and len(data.records) > 1:
+        chosen = [min(range(len(data.records)), key=rank)]
+    return sorted(chosen)
 
 
 def spread(data: LabelledData, count: int) -> LabelledData:
@@ -48,7 +154,16 @@ def spread(data: LabelledData, count: int) -> LabelledData:
     return replace(data, records=tuple(chosen))  # type: ignore[arg-type]
 
 
-def _format_of(root: Path) -> DataFormat | None:
+def format_of(root: Path) -> DataFormat:
+    """The format of the data set in `root`. Raises EffkerasError when none recognises it."""
+    found = _recognised(root)
+    if found is None:
+        known = "; ".join(f"{entry.title} ({entry.layout})" for entry in FORMATS.entries().values())
+        raise EffkerasError(f"{root}: no data set that can be read; known formats: {known}")
+    return found
+
+
+def _recognised(root: Path) -> DataFormat | None:
     """The format that recognises the data set with the strongest evidence; None when none does."""
     formats = [entry() for entry in FORMATS.entries().values()]
     for evidence in sorted({entry.evidence for entry in formats}, reverse=True):

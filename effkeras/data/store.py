@@ -113,6 +113,8 @@ class ImageStore:
         if isinstance(record, ClassificationRecord):
             own = np.array([record.label], np.int32)
             return Sample(pixels, content, np.zeros((0, 4), np.float32), own, np.zeros(0, bool), labels)
+        # The loss ignores a crowd whatever its class.
+        record = record.with_unknown_as_crowds(classes=1)
         boxes = placed.placement.to_input(record.boxes)
         return Sample(pixels, content, boxes, record.classes.astype(np.int32), record.crowd, labels)
 

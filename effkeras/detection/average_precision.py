@@ -64,7 +64,11 @@ class Matches:
     @classmethod
     def of(cls, data: DetectionData, found: Mapping[int, Detections]) -> Matches:
         """Matches detections by image id; see `coco_metrics` for the arguments."""
-        records = [record for record in data.records if record.image_id in found]
+        records = [
+            record.with_unknown_as_crowds(len(data.labels))
+            for record in data.records
+            if record.image_id in found
+        ]
         there = sorted({int(label) for record in records for label in record.classes})
         return cls(tuple(_matched(records, found, label) for label in there), len(records))
 

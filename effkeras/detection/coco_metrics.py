@@ -36,7 +36,9 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    records = [record for record in data.records if record.image_id in found]
+    records = [
+        record.with_unknown_as_crowds(len(data.labels)) for record in data.records if record.image_id in found
+    ]
     truth = _truth(data, records)
     if all(one["iscrowd"] for one in truth["annotations"]):
         raise EffkerasError(f"{data.root}: the split {data.split!r} has no ground-truth boxes")

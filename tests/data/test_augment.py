@@ -93,10 +93,14 @@ def test_both_directions_and_zooms_occur():
     assert tf.reduce_max(widths) > 24
 
 
-def test_boxes_that_leave_the_image_are_dropped():
+def test_boxes_that_leave_the_image_are_dropped_and_those_mostly_cut_off_are_ignored():
     far = batch(64)._replace(boxes=tf.tile([[[0.0, 0, 6, 6], [0, 0, 0, 0]]], [64, 1, 1]))
     after = augment(far, seeds(64), AugmentSpec({"scale": (1.5, 1.6)}), FILL)
-    assert tf.reduce_any(after.classes[:, 0] < 0)
+    gone = after.classes[:, 0] < 0
+    assert tf.reduce_any(gone)
+    assert tf.reduce_any(after.crowd[:, 0])
+    assert not tf.reduce_any(after.crowd[:, 0] & gone)
+    assert not tf.reduce_any(after.crowd[:, 1])
     assert (after.boxes.numpy() >= 0).all()
     assert (after.boxes.numpy() <= [64, 96, 64, 96]).all()
 

@@ -11,13 +11,17 @@ A module registers its format:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import ClassVar
 
-from effkeras.data.records import LabelledData
+from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.support.errors import EffkerasError
 from effkeras.support.registry import Registry
+
+# The split of a data set that is not split.
+WHOLE = "train"
 
 
 class Evidence(IntEnum):
@@ -28,28 +32,24 @@ class Evidence(IntEnum):
     LABEL_FILE = 2  # a label file that no other format has
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """How to read a split.
-
-    `skip_bad` skips bad annotations and lists them in `.skipped`, instead of failing at the first. `masks`
-    also reads the masks of annotations.
-    """
-
-    skip_bad: bool = False
-    masks: bool = False
-
-
 class DataFormat(ABC):
-    """One data set format. `title` and `layout` describe it in errors."""
+    """One data set format.
+
+    `title` and `layout` describe it in errors. `writes` tells whether `write` is there. A set without splits
+    is one split, `WHOLE`.
+    """
 
     title: str
     layout: str
     evidence: Evidence
+    writes: ClassVar[bool] = False
 
     @abstractmethod
     def splits(self, root: Path) -> list[str]:
-        """The names of the splits in a folder or file, found by content; [] when it is of another format."""
+        """The names of the splits in a folder or file, found by content; [] when it is of another format.
+
+        It must be fast: it looks at names of files and at the beginning of one, and never raises.
+        """
 
     @abstractmethod
     def read(self, root: Path, split: str, options: ReadOptions) -> LabelledData:
@@ -58,10 +58,22 @@ class DataFormat(ABC):
         Raises EffkerasError for a missing split (`missing_split`) and for bad labels.
         """
 
+    def write(self, folder: Path, splits: Sequence[LabelledData]) -> None:
+        """Writes splits with the same classes, images included, into the existing folder `folder`.
+
+        Raises EffkerasError for data that the format cannot hold, and when a file cannot be written.
+        """
+        raise NotImplementedError
+
     def missing_split(self, root: Path, split: str) -> EffkerasError:
         """The error for a missing split."""
         known = ", ".join(self.splits(root)) or "none"
         return EffkerasError(f"{root}: no split {split!r}; splits found: {known}; layout: {self.layout}")
+
+
+def writable() -> dict[str, type[DataFormat]]:
+    """The formats that can be written, by name."""
+    return {name: entry for name, entry in FORMATS.entries().items() if entry.writes}
 
 
 FORMATS: Registry[type[DataFormat]] = Registry("data format", "effkeras.data.formats")

@@ -12,6 +12,7 @@ from PIL import Image
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.images import is_image, list_folder, subfolders
 from effkeras.data.records import ClassificationData, ClassificationRecord
+from effkeras.definitions.class_names import natural_key
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
 
@@ -86,7 +87,7 @@ def _class_folders(root: Path, split: str) -> list[Path]:
             f"{path}: its only folder 'images' does not look like a class, and {path / 'labels.json'} "
             "is missing; write the labels, or a folder per class"
         )
-    return sorted(folders, key=lambda folder: _natural(folder.name))
+    return sorted(folders, key=lambda folder: natural_key(folder.name))
 
 
 def _images(folder: Path) -> list[Path]:
@@ -107,7 +108,7 @@ def _labels(root: Path) -> tuple[str, ...]:
     if (root / LABELS).is_file():
         return read_labels(root / LABELS)
     splits = [root / split for split in ClassFolders().splits(root)]
-    return tuple(sorted({path.name for split in splits for path in subfolders(split)}, key=_natural))
+    return tuple(sorted({path.name for split in splits for path in subfolders(split)}, key=natural_key))
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -133,9 +134,3 @@ def _check_label(label: str) -> None:
         or re.search(r'[/\\:*?"<>|\x00-\x1f]', label)
     ):
         raise EffkerasError(f"the label {label!r} cannot name a folder; use letters, digits, '-' and '_'")
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key that compares runs of digits as numbers."""
-    parts = [part for part in re.split(r"([0-9]+)", name) if part]
-    return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]

@@ -1,0 +1,140 @@
+"""Finds the image files that labels name."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from effkeras.support.errors import EffkerasError, closest
+
+
+class ImageFinder:
+    """Finds image files by the names in labels.
+
+    Each folder is listed once, which is far faster than a look-up for each of 100,000 images. A name may use
+    backslashes, and may differ from the file's in Unicode form or in case, as long as only one file fits.
+
+    Args:
+        folder: the folder that the names are relative to.
+        suffixes: the suffixes to try for names without a suffix, such as the lines of VOC's ImageSets.
+    """
+
+    def __init__(self, folder: Path, suffixes: Iterable[str] = ()) -> None:
+        self._folder = folder
+        self._suffixes = tuple(suffixes)
+        self._listings: dict[Path, _Listing] = {}
+
+    def find(self, name: str) -> Path:
+        """The file of that name.
+
+        Raises:
+            EffkerasError: there is no such file, several fit, or the name is absolute or contains "..".
+        """
+        parts = relative_parts(name)
+        folder = self._folder.joinpath(*parts[:-1])
+        found = self._listing(folder).find(parts[-1], self._suffixes)
+        if found is None:
+            found = self._in_similar_folders(parts)
+        if found is None:
+            similar = closest(parts[-1], self._listing(folder).names)
+            hint = f"; the most similar name there is {similar!r}" if similar else ""
+            raise EffkerasError(f"no image file {name!r} in {self._folder}{hint}")
+        return found
+
+    def _in_similar_folders(self, parts: tuple[str, ...]) -> Path | None:
+        """Like `find` where the names of folders differ too."""
+        folder = self._folder
+        for part in parts[:-1]:
+            similar = self._listing(folder).similar_folder(part)
+            if similar is None:
+                return None
+            folder = similar
+        return self._listing(folder).find(parts[-1], self._suffixes)
+
+    def _listing(self, folder: Path) -> _Listing:
+        if folder not in self._listings:
+            self._listings[folder] = _Listing(folder)
+        return self._listings[folder]
+
+
+class _Listing:
+    """The names in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.names: set[str] = set()
+        self._folders: set[str] = set()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    (self._folders if entry.is_dir() else self.names).add(entry.name)
+        except OSError:
+            pass  # a folder that cannot be listed has no images
+        self._similar: dict[str, list[str]] | None = None
+
+    def find(self, name: str, suffixes: tuple[str, ...]) -> Path | None:
+        for one in (name, *(name + suffix for suffix in suffixes)):
+            if one in self.names:
+                return self._folder / one
+        fitting = [fit for one in (name, *(name + suffix for suffix in suffixes)) for fit in self._like(one)]
+        if len(set(fitting)) > 1:
+            raise EffkerasError(
+                f"the image file {name!r} could be {' or '.join(sorted(map(repr, set(fitting))))} in "
+                f"{self._folder}; correct the name"
+            )
+        return self._folder / fitting[0] if fitting else None
+
+    def similar_folder(self, name: str) -> Path | None:
+        if name in self._folders:
+            return self._folder / name
+        fitting = [one for one in self._folders if _key(one) == _key(name)]
+        return self._folder / fitting[0] if len(fitting) == 1 else None
+
+    def _like(self, name: str) -> list[str]:
+        if self._similar is None:
+            self._similar = {}
+            for one in sorted(self.names):
+                self._similar.setdefault(_key(one), []).append(one)
+        return self._similar.get(_key(name), [])
+
+
+def relative_parts(name: str) -> tuple[str, ...]:
+    r"""The parts of a relative file name; backslashes separate like slashes.
+
+    The check is on the name alone, so links inside a folder may lead anywhere. Raises EffkerasError for a
+    name that is empty, absolute, has a drive letter, contains ".." or characters that no file name has.
+    """
+    plain = name.replace("\\", "/")
+    parts = PurePosixPath(plain).parts
+    if not parts or "\0" in name:
+        raise EffkerasError(f"{name!r} is not a file name")
+    if plain.startswith("/") or (len(parts[0]) == 2 and parts[0][1] == ":"):
+        raise EffkerasError(f"the file name {name!r} is absolute; use names inside the data folder")
+    if ".." in parts:
+        raise EffkerasError(f"the file name {name!r} leads out of its folder; use names inside it")
+    return parts
+
+
+def unique_names(paths: Iterable[Path]) -> Mapping[Path, str]:
+    """A file name for each path that is unique without its suffix and in any case: parents are added.
+
+    `a/1.jpg` and `b/1.jpg` become `a_1.jpg` and `b_1.jpg`.
+    """
+    paths = list(dict.fromkeys(paths))
+    names = {path: path.name for path in paths}
+    for depth in range(1, max((len(path.parts) for path in paths), default=1)):
+        taken: dict[str, list[Path]] = {}
+        for path, name in names.items():
+            taken.setdefault(_key(Path(name).stem), []).append(path)
+        doubles = [path for group in taken.values() if len(group) > 1 for path in group]
+        if not doubles:
+            return names
+        for path in doubles:
+            names[path] = "_".join(path.parts[-depth - 1 :]).replace("/", "")
+    return {path: f"{position:06d}_{path.name}" for position, path in enumerate(paths)}
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

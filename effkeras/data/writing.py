@@ -1,0 +1,35 @@
+"""What the writers of all formats share: the images of a split are copied, and named, once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from effkeras.data.image_files import unique_names
+from effkeras.data.records import LabelledData
+from effkeras.support.console import track
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import make_folder
+
+
+def copy_images(data: LabelledData, folder: Path) -> Mapping[Path, str]:
+    """Copies the images of a split into `folder`, and returns each one's new file name.
+
+    Images of different folders with the same name get the name of their folder in front. Raises EffkerasError
+    when a file cannot be read or written.
+    """
+    names = unique_names(record.path for record in data.records)
+    make_folder(folder)
+    for path, name in track(names.items(), f"copying {data.split}", total=len(names)):
+        try:
+            shutil.copyfile(path, folder / name)
+        except OSError as error:
+            raise EffkerasError(f"cannot copy {path} to {folder}: {error.strerror}") from error
+    return names
+
+
+def short(value: float) -> float:
+    """A coordinate without needless decimals: a whole number, or at most three digits after the point."""
+    rounded = round(float(value), 3)
+    return int(rounded) if rounded.is_integer() else rounded
