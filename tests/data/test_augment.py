@@ -94,8 +94,8 @@ def test_both_directions_and_zooms_occur():
 
 
 def test_boxes_that_leave_the_image_are_dropped_and_those_mostly_cut_off_are_ignored():
-    far = batch(64)._replace(boxes=tf.tile([[[0.0, 0, 6, 6], [0, 0, 0, 0]]], [64, 1, 1]))
-    after = augment(far, seeds(64), AugmentSpec({"scale": (1.5, 1.6)}), FILL)
+    far = batch(64)._replace(boxes=tf.tile([[[0.0, 0, 14, 14], [0, 0, 0, 0]]], [64, 1, 1]))
+    after = augment(far, seeds(64), AugmentSpec({"scale": (1.5, 2.0)}), FILL)
     gone = after.classes[:, 0] < 0
     assert tf.reduce_any(gone)
     assert tf.reduce_any(after.crowd[:, 0])
