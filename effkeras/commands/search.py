@@ -48,8 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
     job = job_of(chosen)
     pool = _pool(chosen)
-    from effkeras.search.progress import Display
-    from effkeras.search.run import search
+    from effkeras.search.run import Display, search
 
     note(_size_of(job))
     made_by = f"{job.strategy.name}, {_workers(chosen)}"
@@ -116,7 +115,7 @@ def _strategy(chosen: argparse.Namespace) -> str:
 
 def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes) -> None:
     """Prints a note if no network is found that meets the target."""
-    from effkeras.search.evaluation.limits import LimitedSpace, cheapest
+    from effkeras.search.evaluation.costs import LimitedSpace, cheapest
 
     name, target = objective.cost, objective.target
     if target is None or not name.startswith(_COUNTED):
@@ -129,7 +128,7 @@ def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes)
 
 def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:
     """The job, with the genomes that are known to exceed a limit removed from its space."""
-    from effkeras.search.evaluation.limits import LimitedSpace, check_limits
+    from effkeras.search.evaluation.costs import LimitedSpace, check_limits
 
     limits = {name: most for name, most in objective.limits.items() if name.startswith(_COUNTED)}
     if not limits:
@@ -226,7 +225,7 @@ def _workers(chosen: argparse.Namespace) -> str:
 def _conclude(job: SearchJob, status: Status, data: Path) -> int:
     """Prints the result and the next command; returns 1 if no candidate succeeded."""
     from effkeras.search.genomes import chosen
-    from effkeras.search.progress import amount
+    from effkeras.search.run import amount
     from effkeras.search.trials.records import Result
 
     print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")

@@ -143,20 +143,25 @@ ROWS, BEST, FRONT = "results.jsonl", "best.toml", "front"
 KIND = "trial"
 
 
+def trial_rows(folder: Path) -> list[results.Row]:
+    """The rows of finished trials in a search's folder; the version before wrote "told" for "tell"."""
+    rows = [row for row in results.read(folder / ROWS) if row.get("kind") == KIND]
+    return [{"tell" if key == "told" else key: value for key, value in row.items()} for row in rows]
+
+
 class Publisher:
     """Keeps `results.jsonl`, `best.toml` and, for a Pareto search, `front/TRIAL.toml` up to date."""
 
     def __init__(self, job: SearchJob) -> None:
         self._job = job
-        rows = results.read(job.out / ROWS)
-        self._written = {row["trial"] for row in rows if row.get("kind") == KIND}
+        self._written = {row["trial"] for row in trial_rows(job.out)}
         self._best: Genome | None = None
         self._front: list[int] | None = None
 
     def publish(self, trials: list[Trial]) -> None:
         """Appends rows for new trials, in the order in which they finished, and updates the definitions."""
         fresh = [trial for trial in trials if trial.is_finished and trial.number not in self._written]
-        fresh.sort(key=lambda trial: trial.told or 0)
+        fresh.sort(key=lambda trial: trial.tell or 0)
         if fresh:
             results.append(self._job.out / ROWS, [results.stamped(self._row(trial)) for trial in fresh])
             self._written |= {trial.number for trial in fresh}
@@ -172,7 +177,7 @@ class Publisher:
         row: Table = {
             "kind": KIND,
             "trial": trial.number,
-            "told": trial.told,
+            "tell": trial.tell,
             "state": trial.state,
             "genome": key(trial.genome),
             "choices": chosen(self._job.space, trial.genome),

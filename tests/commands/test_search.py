@@ -14,11 +14,10 @@ from support.tiny import digits_folder
 from effkeras.commands import search as command
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks
 from effkeras.search.evaluation.block_tables import distinct
-from effkeras.search.evaluation.limits import LimitedSpace
+from effkeras.search.evaluation.costs import LimitedSpace
 from effkeras.search.folder import description
 from effkeras.search.genomes import sample
-from effkeras.search.progress import amount, line
-from effkeras.search.run import Status
+from effkeras.search.run import Status, amount, line
 from effkeras.search.spaces.reading import space_summaries
 from effkeras.search.strategies.strategy import strategy_summaries
 from effkeras.search.trials.records import Result, Trial
@@ -195,7 +194,7 @@ def test_data_with_boxes_do_not_fit_a_classifier(digits, tmp_path, capsys):
 
 def status(**changes):
     result = Result(0.91234, 0.95, {"macs": 2_345_678.0})
-    best = Trial(1234, 1, (0,), 0, "complete", 0, told=3, result=result)
+    best = Trial(1234, 1, (0,), 0, "complete", 0, tell=3, result=result)
     plain = {"trials": 10, "finished": 3, "failed": 0, "pruned": 0, "running": 2, "repeats": 0, "best": best}
     return Status(**{**plain, **changes})
 

@@ -16,7 +16,7 @@ SPACE = shipped("digits-tiny")
 
 def trial(number, genome, accuracy, macs):
     result = Result(accuracy, accuracy, {"macs": macs})
-    return Trial(number, number + 1, genome, 0, result.state, number, told=number, result=result)
+    return Trial(number, number + 1, genome, 0, result.state, number, tell=number, result=result)
 
 
 def test_a_front_has_a_definition_for_each_of_its_networks(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.search.evaluation.protocol import Outcome
+from effkeras.search.evaluation.settings import Outcome
 from effkeras.search.genomes import Gene, sample
 from effkeras.search.trials.job import SearchJob
 from effkeras.search.trials.locks import locked

@@ -17,10 +17,18 @@ import numpy as np
 
 from effkeras.search.benchmarks.problems import Interval, bootstrap
 from effkeras.search.benchmarks.table_space import TableSpace, read_table
+from effkeras.search.evaluation.block_tables import kendall_tau
 from effkeras.search.evaluation.evaluators import make_evaluator
-from effkeras.search.evaluation.protocol import Candidate, Evaluator, Outcome
-from effkeras.search.evaluation.ranking import kendall_tau
-from effkeras.search.evaluation.settings import PROXIES, PROXY, EvaluationData, EvaluationSettings, checked
+from effkeras.search.evaluation.settings import (
+    PROXIES,
+    PROXY,
+    Candidate,
+    EvaluationData,
+    EvaluationSettings,
+    Evaluator,
+    Outcome,
+    checked,
+)
 from effkeras.search.genomes import Genome
 from effkeras.search.spaces.reading import ModelSpace, read_space
 from effkeras.support import results

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.search.folder import KIND, ROWS
+from effkeras.search.folder import trial_rows
 from effkeras.search.genomes import Gene, Genome, Space, genome_of, key
 from effkeras.search.spaces.reading import read_space
 from effkeras.search.trials.job import space_name
@@ -221,7 +221,7 @@ def write_trained(folder: Path, space: Space, to: Path) -> TableSpace:
     Raises:
         EffkerasError: the folder holds no successful trial, or trials of another space.
     """
-    rows = [row for row in results.read(folder / ROWS) if _counts(row)]
+    rows = [row for row in trial_rows(folder) if _counts(row)]
     if not rows:
         raise EffkerasError(f"{folder} holds no trial that succeeded: give the --out of `effkeras search`")
     if (searched := rows[0]["space"]) != space_name(space):
@@ -232,7 +232,7 @@ def write_trained(folder: Path, space: Space, to: Path) -> TableSpace:
 
 
 def _counts(row: results.Row) -> bool:
-    return row.get("kind") == KIND and row["state"] == "complete" and row.get("same_as") is None
+    return row["state"] == "complete" and row.get("same_as") is None
 
 
 def _lines(space: Space, rows: Sequence[results.Row]) -> Iterator[str]:

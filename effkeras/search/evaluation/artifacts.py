@@ -26,8 +26,15 @@ from effkeras.litert.convert import INPUT, plain_int8, to_flatbuffer, traced_cal
 from effkeras.litert.costs import multiply_adds
 from effkeras.litert.flatbuffer import name_interface, operators
 from effkeras.litert.latency import Plan, Setting, measure_all
-from effkeras.search.evaluation.block_tables import HEAD, KERNELS, STEM, Place, distinct, predicted_ms
-from effkeras.search.evaluation.ranking import TableCheck
+from effkeras.search.evaluation.block_tables import (
+    HEAD,
+    KERNELS,
+    STEM,
+    Place,
+    TableCheck,
+    distinct,
+    predicted_ms,
+)
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.support import results
 from effkeras.support.console import track

@@ -1,14 +1,12 @@
 """Predicts the latency of a network as the sum of its blocks, from a table measured once on the target.
 
-The table has the format of `effkeras.litert.block_latency`, with all blocks of a space instead of those of
-one network. To measure a candidate takes seconds and a quiet machine; to add up a table takes neither. The
-sum ignores effects between blocks, so check a table against whole networks before you rely on it.
+Rank correlations tell how well the predictions, or any two values, agree on the order of networks.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from effkeras.support.errors import EffkerasError
 
 KERNELS = "XNNPACK"
 STEM, HEAD = "stem", "head"
+Values = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +160,68 @@ def _head(network: BlockNetwork) -> str:
 
 def _halved(side: int) -> int:
     return -(-side // 2)
+
+
+def kendall_tau(first: Values, second: Values) -> float:
+    """Kendall's tau-b, -1..1, which handles ties; NaN when one of the two is constant.
+
+    The number of concordant minus discordant pairs of candidates, divided by the geometric mean of the
+    numbers of untied pairs in each (Kendall 1945).
+    """
+    one, other = (_orders(np.asarray(values, np.float64)) for values in (first, second))
+    return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
+
+
+def spearman(first: Values, second: Values) -> float:
+    """Spearman's rank correlation, -1..1; ties get their mean rank; NaN when one of the two is constant."""
+    one, other = (_centred(np.asarray(values, np.float64)) for values in (first, second))
+    return _ratio(float((one * other).sum()), float(np.sqrt((one**2).sum() * (other**2).sum())))
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """Latencies of whole networks in milliseconds, predicted by a table and measured."""
+
+    names: tuple[str, ...]
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """The mean of |predicted / measured - 1|."""
+        return float(np.mean(np.abs(self._ratios() - 1)))
+
+    @property
+    def bias(self) -> float:
+        """The median of predicted / measured; a constant bias does not change the order of networks."""
+        return float(np.median(self._ratios()))
+
+    @property
+    def kendall(self) -> float:
+        """Kendall's tau between predicted and measured, 1 for the same order."""
+        return kendall_tau(self.predicted, self.measured)
+
+    @property
+    def spearman(self) -> float:
+        """Spearman's rank correlation between predicted and measured."""
+        return spearman(self.predicted, self.measured)
+
+    def _ratios(self) -> np.ndarray:
+        return np.array(self.predicted) / np.array(self.measured)
+
+
+def _orders(values: np.ndarray) -> np.ndarray:
+    """For each pair of candidates -1, 0 or 1: (n * (n - 1) / 2,)."""
+    rows, columns = np.triu_indices(len(values), 1)
+    return np.sign(values[rows] - values[columns])
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    below = (values[None, :] < values[:, None]).sum(axis=1)
+    alike = (values[None, :] == values[:, None]).sum(axis=1)
+    ranks = below + (alike - 1) / 2
+    return ranks - ranks.mean()
+
+
+def _ratio(shared: float, most: float) -> float:
+    return shared / most if most else float("nan")

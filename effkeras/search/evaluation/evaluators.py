@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from effkeras.search.evaluation.protocol import Evaluator
-from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, checked
+from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, Evaluator, checked
 from effkeras.search.spaces.reading import ModelSpace
 from effkeras.support.quiet import quiet
 

@@ -25,8 +25,7 @@ from effkeras.graph.counting import cost
 from effkeras.layers import Normalize
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import SearchImages
-from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
-from effkeras.search.evaluation.settings import PROXY, EvaluationSettings
+from effkeras.search.evaluation.settings import PROXY, Candidate, EvaluationSettings, Outcome, Report
 from effkeras.search.evaluation.training import Definitions
 from effkeras.support.errors import EffkerasError
 

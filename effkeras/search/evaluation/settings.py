@@ -1,12 +1,14 @@
-"""Settings and data of an evaluation, as plain data that is pickled for the workers."""
+"""The interface of evaluations, and their settings and data as plain data that is pickled for the workers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from effkeras.data.augmentations import AugmentSpec
+from effkeras.search.genomes import Genome
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.training.settings import TrainSettings
 
@@ -19,6 +21,53 @@ REMOVED_KINDS = ("supernet", "proxy:naswot", "proxy:grad_norm")
 REMOVED_KEYS = ("supernet_epochs",)
 TABLE = "table:"
 COSTS = ("parameters", "macs", "bytes", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A genome to evaluate; `seed` is drawn from the search's seed and the genome."""
+
+    genome: Genome
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of an evaluation.
+
+    `accuracy` is the task's metric in 0..1 on the validation split; `metrics` holds further values
+    (proxies, epochs trained, seconds).
+    """
+
+    accuracy: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Report(Protocol):
+    """Receives the progress of an evaluation, and may end it."""
+
+    def __call__(self, step: int, accuracy: float) -> None:
+        """Called after epoch `step`, from 1; raises `Pruned` to end the evaluation."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Evaluates candidates; any exception except `Pruned` means that the candidate failed."""
+
+    def costs(self, candidate: Candidate) -> Mapping[str, float]:
+        """The costs of a candidate by name; called once, before the evaluation, which limits may skip."""
+        ...
+
+    def __call__(self, candidate: Candidate, report: Report) -> Outcome:
+        """Evaluates a candidate; equal candidates give equal outcomes, except for measured times."""
+        ...
+
+
+class Pruned(Exception):  # noqa: N818 - no error
+    """Ends an evaluation early because other candidates are more promising.
+
+    The candidate keeps the last accuracy that it reported.
+    """
 
 
 @dataclass(frozen=True, slots=True)

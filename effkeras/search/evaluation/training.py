@@ -26,8 +26,7 @@ from effkeras.inference.predictor import Predictor, named_outputs
 from effkeras.layers.drop import set_progress
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import Samples, SearchImages
-from effkeras.search.evaluation.protocol import Candidate, Outcome, Report
-from effkeras.search.evaluation.settings import EvaluationSettings
+from effkeras.search.evaluation.settings import Candidate, EvaluationSettings, Outcome, Report
 from effkeras.search.genomes import Genome
 from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import RisingMomentum

@@ -2,6 +2,6 @@
 
 - `searches`: reads candidates from results.jsonl; the best so far by trial, and the importance of genes.
 - `settings`: reads search.toml. `tables`: numbers as text.
-- `charts`, `network`: the images. `content`: the sentences and their order.
+- `charts`: the images. `content`: the sentences and their order.
 - `report`: writes the report to a folder, as HTML and Markdown.
 """

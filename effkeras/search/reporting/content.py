@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.search.reporting import charts
-from effkeras.search.reporting.network import draw_network
+from effkeras.search.reporting.charts import draw_network
 from effkeras.search.reporting.searches import LEAST, Search, best_so_far, expected_best, importances
 from effkeras.search.reporting.settings import (
     baseline_command,
@@ -75,13 +75,13 @@ def page_of(searches: Sequence[Search]) -> Page:
     costs = common_costs(searches, cost_of_objective(settings))
     subject = _Subject(searches, settings, costs, importances(searches[0]))
     proxy = proxy_of(settings)
-    said = f"What is called accuracy here is the score of the proxy {proxy}, which needs no training."
+    sentence = f"What is called accuracy here is the score of the proxy {proxy}, which needs no training."
     return Page(
         title=f"Search of {searches[0].space}",
         intro=_intro(subject),
         highlights=tuple(_highlights(subject)),
         sections=tuple(_sections(subject)),
-        reading=(*([said] if proxy else []), *READING),
+        reading=(*([sentence] if proxy else []), *READING),
     )
 
 
@@ -189,25 +189,25 @@ def _genes(subject: _Subject) -> Section:
     title = "What the reward depended on"
     if not subject.shares:
         done = len(subject.first.points)
-        said = (
+        sentence = (
             f"A ranking of the genes would be chance: it takes {LEAST} candidates that succeed ({done} did), "
             "rewards that differ, and a gene of which several choices were tried."
         )
-        return Section(title, says=(said,))
+        return Section(title, says=(sentence,))
     about = "Importance of each gene, in per cent"
     first = next(iter(subject.shares))
-    said = f"Of the genes of {subject.first.name}, {first} set the best candidates apart the most."
+    sentence = f"Of the genes of {subject.first.name}, {first} set the best candidates apart the most."
     chart = drawn("importance", about, partial(charts.importance_chart, subject.shares))
-    return Section(title, says=(said,), charts=(chart,))
+    return Section(title, says=(sentence,), charts=(chart,))
 
 
 def _winner(subject: _Subject) -> Section:
     first, file = subject.first, subject.first.folder / BEST
     is_there = file.is_file()
-    said = f"Trial {first.best.trial} of {first.name}, of reward {first.best.reward:.4f}."
+    sentence = f"Trial {first.best.trial} of {first.name}, of reward {first.best.reward:.4f}."
     return Section(
         "The winner",
-        says=(f"{said} To train it in full, and to judge it on the test images:" if is_there else said,),
+        says=(sentence + (" To train it in full, and to judge it on the test images:" if is_there else ""),),
         warns=tuple(_better(subject)),
         facts=tuple(_facts(file)) if is_there else (),
         charts=(_network(file, first.best.trial),) if is_there else (),
@@ -251,7 +251,7 @@ def _better(subject: _Subject) -> Iterator[str]:
 def _failures(subject: _Subject) -> Section:
     table = failure_table(subject.searches)
     pruned = sum(one.pruned for one in subject.searches)
-    said = f"{pruned} evaluations were ended early by the pruner." if pruned else ""
+    sentence = f"{pruned} evaluations were ended early by the pruner." if pruned else ""
     if not table.rows:
-        return Section("Failures", says=tuple(filter(None, ["No candidate failed.", said])))
-    return Section("Failures", says=(said,) if said else (), tables=(table,))
+        return Section("Failures", says=tuple(filter(None, ["No candidate failed.", sentence])))
+    return Section("Failures", says=(sentence,) if sentence else (), tables=(table,))

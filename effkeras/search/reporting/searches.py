@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.search.folder import KIND, ROWS
+from effkeras.search.folder import trial_rows
 from effkeras.search.genomes import Choice
-from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 
 
@@ -77,10 +76,10 @@ def read_search(folder: Path) -> Search:
 
     Raises EffkerasError when the folder holds no search, or no candidate succeeded.
     """
-    rows = [row for row in results.read(folder / ROWS) if row.get("kind") == KIND]
+    rows = trial_rows(folder)
     if not rows:
         raise EffkerasError(f"{folder} holds no trials: name the --out folder of `effkeras search`")
-    evaluated = sorted((row for row in rows if row.get("same_as") is None), key=lambda row: row["told"])
+    evaluated = sorted((row for row in rows if row.get("same_as") is None), key=lambda row: row["tell"])
     points = tuple(_point(row) for row in evaluated if row["state"] == "complete")
     if not points:
         raise EffkerasError(f"{folder}: none of {len(evaluated)} candidates succeeded")

@@ -117,8 +117,8 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def draw_choices(logits: np.ndarray, random: np.random.Generator) -> Drawn:
     """Draws choices (...) with the probabilities of the logits (..., choices)."""
     logs = log_softmax(logits)
-    reach = np.cumsum(np.exp(logs), axis=-1)
-    drawn = (reach <= random.random(logits.shape[:-1])[..., None] * reach[..., -1:]).sum(axis=-1)
+    cumulative = np.cumsum(np.exp(logs), axis=-1)
+    drawn = (cumulative <= random.random(logits.shape[:-1])[..., None] * cumulative[..., -1:]).sum(axis=-1)
     return Drawn(drawn, of_choices(logs, drawn))
 
 

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from effkeras.search.evaluation.protocol import Pruned
+from effkeras.search.evaluation.settings import Pruned
 from effkeras.search.trials.job import SearchJob, open_ledger
 from effkeras.search.trials.ledger import Limits, Task
 from effkeras.search.trials.locks import new_name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from effkeras.data.classes import Classes
-from effkeras.search.evaluation.protocol import Evaluator
+from effkeras.search.evaluation.settings import Evaluator
 from effkeras.search.genomes import Choice, Space
 from effkeras.search.strategies.strategy import STRATEGIES, Strategy, make_strategy
 from effkeras.search.trials.ledger import Ledger, Limits, Replica

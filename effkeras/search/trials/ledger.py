@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.search.evaluation.protocol import Candidate, Pruned
+from effkeras.search.evaluation.settings import Candidate, Pruned
 from effkeras.search.genomes import Genome, key
 from effkeras.search.strategies.strategy import Strategy
 from effkeras.search.trials.locks import is_alive, locked, session_of
@@ -41,7 +41,7 @@ class Replica:
 
         Raises EffkerasError when the strategy proposes another genome than the log records.
         """
-        tells = {trial.told: trial for trial in log if trial.told is not None}
+        tells = {trial.tell: trial for trial in log if trial.tell is not None}
         while True:
             if self._asks < len(log) and log[self._asks].after == self._tells:
                 self._repeat(log[self._asks])

@@ -115,7 +115,7 @@ class Trial:
         id: the key in the database.
         seed: the seed of the evaluation.
         after: the number of tells before the ask.
-        told: the number of the tell, from 0; None until the trial is finished.
+        tell: the number of the tell, from 0; None until the trial is finished.
         owner: the worker that evaluates it.
         deaths: the number of processes that died while evaluating it.
         same_as: the earlier trial of the same genome, whose result this trial copies.
@@ -130,14 +130,14 @@ class Trial:
     after: int
     owner: str = ""
     deaths: int = 0
-    told: int | None = None
+    tell: int | None = None
     same_as: int | None = None
     result: Result | None = None
 
     @property
     def is_finished(self) -> bool:
         """Whether the result is final."""
-        return self.told is not None
+        return self.tell is not None
 
     @property
     def is_candidate(self) -> bool:
@@ -157,7 +157,7 @@ def feedback_of(trial: Trial, cost: str | None) -> Feedback:
 def best_of(trials: list[Trial]) -> Trial | None:
     """The complete trial with the highest reward, the earliest of equal ones; pruned ones do not count."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.is_candidate]
-    return max(complete, key=lambda trial: (_reward(trial), -(trial.told or 0)), default=None)
+    return max(complete, key=lambda trial: (_reward(trial), -(trial.tell or 0)), default=None)
 
 
 def front_of(trials: list[Trial], cost: str) -> list[Trial]:

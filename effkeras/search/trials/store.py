@@ -134,7 +134,7 @@ _BEAT = (
     "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (?, CURRENT_TIMESTAMP) "
     "ON CONFLICT (trial_id) DO UPDATE SET heartbeat = excluded.heartbeat"
 )
-_HEARD = "SELECT trial_id FROM trial_heartbeats WHERE heartbeat >= datetime('now', ?)"
+_ALIVE = "SELECT trial_id FROM trial_heartbeats WHERE heartbeat >= datetime('now', ?)"
 _FINISH = "UPDATE trials SET state = ?, datetime_complete = ? WHERE trial_id = ?"
 _READ = (
     "SELECT t.trial_id, t.number, t.state, a.key, a.value_json "
@@ -199,8 +199,8 @@ class Log:
 
     def without_heartbeat(self, trials: Iterable[Trial]) -> list[Trial]:
         """The running trials without a heartbeat in the last `GRACE` seconds."""
-        heard = {row[0] for row in self._connection.execute(_HEARD, (f"-{GRACE:.0f} seconds",))}
-        return [trial for trial in trials if trial.id not in heard]
+        alive = {row[0] for row in self._connection.execute(_ALIVE, (f"-{GRACE:.0f} seconds",))}
+        return [trial for trial in trials if trial.id not in alive]
 
     def close(self) -> None:
         """Closes the database."""
@@ -209,7 +209,7 @@ class Log:
     def _finish(self, trial_id: int, result: Result, tell: int) -> None:
         values = [(trial_id, *pair) for pair in enumerate(self._study_spec.values(result))]
         self._connection.executemany(_VALUE, values)
-        self._attribute(trial_id, _told(result, tell))
+        self._attribute(trial_id, _result_facts(result, tell))
         self._connection.execute(_FINISH, (result.state.upper(), _now(), trial_id))
 
     def _attribute(self, trial_id: int, facts: Mapping[str, Any]) -> None:
@@ -246,7 +246,7 @@ def _trial_of(trial_id: int, number: int, state: str, facts: Mapping[str, Any], 
         after=facts["after"],
         owner=facts.get("owner", ""),
         deaths=facts.get("deaths", 0),
-        told=facts.get("told"),
+        tell=facts.get("tell", facts.get("told")),  # "told" in stores of the version before
         same_as=facts.get("same_as"),
         result=result_of(facts["result"]) if "result" in facts else None,
     )
@@ -259,11 +259,11 @@ def _params(trial_id: int, space: Space, genome: Genome) -> Iterable[tuple[int, 
         yield trial_id, gene.name, float(index), json.dumps(distribution)
 
 
-def _told(result: Result, tell: int) -> dict[str, Any]:
+def _result_facts(result: Result, tell: int) -> dict[str, Any]:
     """A result as user attributes: one table for `read`, and separate values for the dashboard."""
     table = result.to_table()
     shown = {name: table[name] for name in ("accuracy", "reason") if name in table}
-    return {"result": table, **shown, **table["costs"], "told": tell}
+    return {"result": table, **shown, **table["costs"], "tell": tell}
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Protocol
 
-from effkeras.search.evaluation.protocol import Evaluator, Outcome, Pruned
+from effkeras.search.evaluation.settings import Evaluator, Outcome, Pruned
 from effkeras.search.trials.job import Objective, SearchJob, locks_of
 from effkeras.search.trials.ledger import Ledger, Limits, Task
 from effkeras.search.trials.locks import claimed

@@ -10,10 +10,9 @@ from support.short_trials import BlockSpace
 from effkeras.search.benchmarks import rank_bench
 from effkeras.search.benchmarks.rank_bench import Evaluators, drawn, ranking, rankings
 from effkeras.search.benchmarks.table_space import Outcome, TableSpace
-from effkeras.search.evaluation.protocol import Candidate
-from effkeras.search.evaluation.protocol import Outcome as Evaluated
-from effkeras.search.evaluation.ranking import kendall_tau
-from effkeras.search.evaluation.settings import PROXIES
+from effkeras.search.evaluation.block_tables import kendall_tau
+from effkeras.search.evaluation.settings import PROXIES, Candidate
+from effkeras.search.evaluation.settings import Outcome as Evaluated
 from effkeras.search.genomes import all_genomes, key
 from effkeras.support.errors import EffkerasError
 

@@ -1,21 +1,30 @@
-"""Tables of block latencies: what they add up, what they lack, and how far they can be believed."""
+"""Tables of block latencies: what they add up, what they lack, and how far they can be believed.
+
+Rank correlations are compared with those of scipy, ties included.
+"""
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.short_trials import BlockSpace, block_net
 from support.tiny import tiny_detector
 
 from effkeras.graph.counting import count
 from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, read_blocks, write_blocks
 from effkeras.search.evaluation.block_tables import (
+    TableCheck,
     distinct,
     draw_specs,
+    kendall_tau,
     places_of,
     predicted_ms,
+    spearman,
 )
 from effkeras.search.evaluation.costs import cost_of
-from effkeras.search.evaluation.ranking import TableCheck
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.support.errors import EffkerasError
 
@@ -127,3 +136,23 @@ def test_a_table_is_made_and_checked(tmp_path, precision):
     check = check_table(made, [spec], settings)
     assert check.predicted[0] == pytest.approx(sum(one.median_ms for one in made.latencies))
     assert 0 < check.bias < 100
+
+
+pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=20)
+
+
+@given(pairs)
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_they_are_scipys(values):
+    from scipy import stats
+
+    first, second = zip(*values, strict=True)
+    for ours, theirs in ((kendall_tau, stats.kendalltau), (spearman, stats.spearmanr)):
+        found, wanted = ours(first, second), float(theirs(first, second).statistic)
+        assert found == pytest.approx(wanted, abs=1e-9) or (math.isnan(found) and math.isnan(wanted))
+
+
+def test_the_ends_of_the_scale():
+    assert kendall_tau([1, 2, 3], [10, 20, 30]) == spearman([1, 2, 3], [10, 20, 30]) == 1
+    assert kendall_tau([1, 2, 3], [3, 2, 1]) == spearman([1, 2, 3], [3, 2, 1]) == -1
+    assert math.isnan(kendall_tau([1, 1], [1, 2]))

@@ -11,11 +11,11 @@ import pytest
 from support.short_trials import BlockSpace
 
 from effkeras.search.evaluation.evaluators import Evaluation, make_evaluator
-from effkeras.search.evaluation.protocol import Candidate
 from effkeras.search.evaluation.settings import (
     KINDS,
     REMOVED_KINDS,
     ArtifactSettings,
+    Candidate,
     EvaluationData,
     EvaluationSettings,
     checked,

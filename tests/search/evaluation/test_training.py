@@ -13,8 +13,7 @@ from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
 from effkeras.search.evaluation import training
 from effkeras.search.evaluation.images import SearchImages, open_splits
-from effkeras.search.evaluation.protocol import Candidate, Pruned
-from effkeras.search.evaluation.settings import EvaluationSettings
+from effkeras.search.evaluation.settings import Candidate, EvaluationSettings, Pruned
 from effkeras.search.evaluation.training import FitPlan, GraphPredictor, ShortFit, ShortTraining, accuracy
 from effkeras.support.errors import EffkerasError
 from effkeras.training.settings import TrainSettings

@@ -36,7 +36,7 @@ def row(trial, genome, **changes):
     return {
         "kind": "trial",
         "trial": trial,
-        "told": trial,
+        "tell": trial,
         "state": "complete",
         "genome": key(genome),
         "choices": chosen(SPACE, genome),

@@ -38,11 +38,11 @@ def test_kills_at_random_moments_leave_no_half_and_no_double_trial(tmp_path, kil
         assert {"seed", "after", "owner"} <= set(trial.user_attrs)
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     assert all(trial.value == RESULT.reward and "result" in trial.user_attrs for trial in done)
-    assert sorted(trial.user_attrs["told"] for trial in done) == list(range(len(done)))
+    assert sorted(trial.user_attrs["tell"] for trial in done) == list(range(len(done)))
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     assert len(done) + len(running) == len(trials)
     assert len(running) <= 1
-    assert not any({"result", "told"} & set(trial.user_attrs) for trial in running)
+    assert not any({"result", "tell"} & set(trial.user_attrs) for trial in running)
 
 
 def kill_a_writer(folder, seconds):

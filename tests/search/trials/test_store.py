@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,10 +17,10 @@ from support import fake_search
 from support.fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
 from support.space_files import shipped, space_from
 
+from effkeras.search.evaluation.costs import LimitedSpace
 from effkeras.search.evaluation.evaluators import Evaluation
-from effkeras.search.evaluation.limits import LimitedSpace
 from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings
-from effkeras.search.folder import identify
+from effkeras.search.folder import identify, trial_rows
 from effkeras.search.objectives import Objective
 from effkeras.search.run import MostFailedError, search
 from effkeras.search.strategies.strategy import STRATEGIES as KINDS
@@ -42,8 +43,8 @@ def study_in(job):
     return optuna.load_study(study_name=None, storage=storage)
 
 
-def told_order(trials):
-    return [trial.number for trial in sorted(trials, key=lambda trial: trial.told)]
+def order_of_tells(trials):
+    return [trial.number for trial in sorted(trials, key=lambda trial: trial.tell)]
 
 
 def test_optuna_reads_what_was_searched(tmp_path):
@@ -117,7 +118,7 @@ def test_a_resumed_search_proposes_what_the_unbroken_one_would(tmp_path, strateg
     assert ours[lost.number].owner != owner
     assert [trial.genome for trial in ours] == [trial.genome for trial in theirs]
     assert [trial.seed for trial in ours] == [trial.seed for trial in theirs]
-    assert told_order(ours) == told_order(theirs)
+    assert order_of_tells(ours) == order_of_tells(theirs)
 
 
 def broken_off(job, cut):
@@ -195,6 +196,22 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path, capsys):
     path.write_text(text.replace("train_images", "train_pictures"))
     identify(job)
     assert "train_pictures is now evaluation.settings.train_images" in capsys.readouterr().err
+
+
+def test_results_of_the_version_before_are_read(tmp_path):
+    """It wrote "told" in rows and in the store, where "tell" is written now."""
+    first, whole = (fake_job(tmp_path, trials=trials) for trials in (5, 9))
+    search(first, InProcess())
+    rows = tmp_path / "results.jsonl"
+    rows.write_text(rows.read_text().replace('"tell"', '"told"'))
+    with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as store, store:
+        store.execute("UPDATE trial_user_attributes SET key = 'told' WHERE key = 'tell'")
+    assert all(trial.is_finished for trial in trials_in(first))
+    search(whole, InProcess())
+    (new := tmp_path / "new").mkdir()
+    search(fake_job(new, trials=9), InProcess())
+    assert [row["genome"] for row in trial_rows(tmp_path)] == [row["genome"] for row in trial_rows(new)]
+    assert [row["tell"] for row in trial_rows(tmp_path)] == list(range(len(trial_rows(tmp_path))))
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path):
@@ -302,7 +319,7 @@ def test_what_was_tried_is_not_evaluated_again(tmp_path):
     for repeat in repeats:
         assert repeat.genome == trials[repeat.same_as].genome
         assert repeat.result == trials[repeat.same_as].result
-    assert [trial.told for trial in trials] == list(range(len(trials)))  # one worker: told in order
+    assert [trial.tell for trial in trials] == list(range(len(trials)))  # one worker: told in order
 
 
 def test_an_exhausted_space_ends_the_search(tmp_path):
@@ -325,7 +342,7 @@ def test_a_proposal_under_way_elsewhere_waits_for_its_result(tmp_path):
     assert {trial.result.reward for trial in settled} <= {0.5}
     ledger.finish(second, Result(reason="broken"))
     assert all(trial.is_finished for trial in ledger.trials())
-    assert sorted(trial.told for trial in ledger.trials()) == list(range(len(ledger.trials())))
+    assert sorted(trial.tell for trial in ledger.trials()) == list(range(len(ledger.trials())))
     replica(job).follow(ledger.trials())
 
 
@@ -362,7 +379,7 @@ def test_the_cost_is_told_for_a_front_only(tmp_path, kind, cost):
 
     job = fake_job(tmp_path, strategy=Listening(), objective=Accuracy(kind=kind))
     result = Result(0.5, 0.6, {"macs": 3.0})
-    replica(job).follow([Trial(0, 1, (0, 0, 0, 0), 0, "complete", 0, told=0, result=result)])
+    replica(job).follow([Trial(0, 1, (0, 0, 0, 0), 0, "complete", 0, tell=0, result=result)])
     assert tells == [Feedback(0, (0, 0, 0, 0), 0.5, 0.6, cost)]
 
 
@@ -477,7 +494,7 @@ def test_rows_are_written_once_each(tmp_path):
     search(job, InProcess())
     path = tmp_path / "results.jsonl"
     whole = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["told"] for row in whole] == list(range(len(whole)))
+    assert [row["tell"] for row in whole] == list(range(len(whole)))
     assert {row["kind"] for row in whole} == {"trial"}
     path.write_text("".join(f"{json.dumps(row)}\n" for row in whole[:5]))  # a kill came before the others
     search(job, InProcess())

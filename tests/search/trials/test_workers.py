@@ -141,7 +141,7 @@ def test_a_search_killed_with_all_its_processes_goes_on_as_if_never_stopped(tmp_
     search(job, Processes(1))
     broken = trials_in(job)
     assert [trial.genome for trial in broken] == [trial.genome for trial in trials_in(whole)]
-    assert [trial.told for trial in broken] == [trial.told for trial in trials_in(whole)]
+    assert [trial.tell for trial in broken] == [trial.tell for trial in trials_in(whole)]
     assert not any(trial.deaths for trial in broken)
 
 

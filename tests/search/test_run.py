@@ -1,11 +1,10 @@
-"""What is shown while a search runs: the time left is that of the workers together."""
+"""Running a search: the time left is that of the workers together."""
 
 from __future__ import annotations
 
 import pytest
 
-from effkeras.search.progress import Display, Pace
-from effkeras.search.run import Status
+from effkeras.search.run import Display, Pace, Status
 from effkeras.search.trials.records import Result, Trial
 
 
@@ -45,9 +44,9 @@ def test_what_an_earlier_run_made_does_not_count():
 
 def test_without_a_terminal_each_best_comes_with_the_time_left(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("effkeras.search.progress.Pace", lambda: Pace(lambda: now[0]))
+    monkeypatch.setattr("effkeras.search.run.Pace", lambda: Pace(lambda: now[0]))
     with Display("macs") as display:
         display(status(0))
         now[0] = 400.0
-        display(status(1, best=Trial(0, 1, (0,), 0, "complete", 0, told=0, result=Result(0.5, 0.5))))
+        display(status(1, best=Trial(0, 1, (0,), 0, "complete", 0, tell=0, result=Result(0.5, 0.5))))
     assert capsys.readouterr().err == "1 of 10 trials; about 1 h 0 min left; best 0.5000\n"

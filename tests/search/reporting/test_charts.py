@@ -6,7 +6,7 @@ import pytest
 
 import effkeras
 from effkeras.graph.counting import count
-from effkeras.search.reporting.network import draw_network, layers_of, parts_of
+from effkeras.search.reporting.charts import draw_network, layers_of, parts_of
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "nasnet-mobile", "efficientdet-lite0", "mixnet-s"])
