@@ -21,8 +21,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
 from effkeras.support.quiet import quiet
-from export.consumers.consumer import CONSUMERS, NMS, RAW
-from export.consumers.target import Target, target_for
+from export.consumers.consumer import CONSUMERS, NMS, RAW, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from export.runs import run_folder
 from quantize import recipes
@@ -106,13 +105,14 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         target = _check(options)
     _check_data(options)
     model = open_model(str(source), options.weights)
-    run = run_folder(str(source))
-    file = _out(str(source), options, target)
-    job = _job(model, str(source), options, target, file)
+    from effkeras.layers.normalize import spec_of
     from quantize.driver import make
 
-    made = make(job)
-    report = _report(made, file, options)
+    run = run_folder(str(source))
+    file = _out(str(source), options, target)
+    target = target.fitting(spec_of(model))
+    made = make(_job(model, str(source), options, target, file))
+    report = _report(made, file, options, target)
     if report.passed:
         report = _written(made, report)
     if run is not None:
@@ -146,13 +146,12 @@ def _check_data(options: ExportOptions) -> None:
 
 def _job(model: keras.Model, source: str, options: ExportOptions, target: Target, file: Path) -> Job:
     from effkeras.layers.normalize import spec_of
-    from export.consumers.finishing import Finish
+    from export.finishing import Finish
     from quantize.attempts import Budget
     from quantize.driver import Job
     from quantize.work_folder import Work
 
     spec, recipe, run = spec_of(model), recipes.find(options.recipe), run_folder(source)
-    target = target.fitting(spec)
     budget = Budget(
         options.max_drop,
         options.force,
@@ -200,10 +199,10 @@ def _out(source: str, options: ExportOptions, target: Target) -> Path:
     return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
 
 
-def _report(made: Made, file: Path, options: ExportOptions) -> ExportReport:
+def _report(made: Made, file: Path, options: ExportOptions, target: Target) -> ExportReport:
     from effkeras.litert.runner import LiteRTModel
 
-    best, target = made.best, _target(made)
+    best = made.best
     runner = LiteRTModel.of_bytes(best.artifact)
     return ExportReport(
         file=file,
@@ -227,16 +226,6 @@ def _report(made: Made, file: Path, options: ExportOptions) -> ExportReport:
         problems=best.problems,
         layers=_layer_errors(made) if options.compare_layers else (),
     )
-
-
-def _target(made: Made) -> Target:
-    """The target of the made artifact."""
-    from effkeras.layers.normalize import spec_of
-    from export.consumers.finishing import Finish
-
-    finish = made.job.finishing(spec_of(made.model))
-    assert isinstance(finish, Finish)
-    return finish.target
 
 
 def _nms_remedy(made: Made, target: Target) -> tuple[str, ...]:

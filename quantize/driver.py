@@ -61,15 +61,16 @@ class Job:
 class Made:
     """The result of the driver, before it is written.
 
-    `model` is the result of the steps, `steps` holds a report of each. The artifact was quantized from
-    `source`. `best` is the attempt with the smallest drop, `reported` its accuracy on the test split,
-    `lost_by_steps` the part of the drop on the validation split that the steps cause. `remedies` lists what
-    was tried against too large a drop.
+    `model` is the result of the steps, `steps` holds a report of each. `finishing` is the consumer's for that
+    model. The artifact was quantized from `source`. `best` is the attempt with the smallest drop, `reported`
+    its accuracy on the test split, `lost_by_steps` the part of the drop on the validation split that the
+    steps cause. `remedies` lists what was tried against too large a drop.
     """
 
     job: Job
     model: keras.Model
     steps: tuple[StepReport, ...]
+    finishing: Finishing
     source: FloatParts | bytes
     best: Attempt
     reported: Accuracy | None
@@ -83,9 +84,8 @@ class Made:
 
     def reference(self) -> Reference:
         """The model and images that the artifact is compared with."""
-        spec, job = spec_of(self.model), self.job
-        shown = images_of(spec.input, job.splits.validation)
-        return Reference(self.model, shown, job.recipe.format.name, job.finishing(spec).decoder)
+        shown = images_of(spec_of(self.model).input, self.job.splits.validation)
+        return Reference(self.model, shown, self.job.recipe.format.name, self.finishing.decoder)
 
 
 def make(job: Job) -> Made:
@@ -104,6 +104,7 @@ def make(job: Job) -> Made:
         job=job,
         model=model,
         steps=tuple(one.report for one in steps),
+        finishing=finishing,
         source=source,
         best=best,
         reported=attempts.reported(best),

@@ -61,10 +61,13 @@ class Judge(Protocol):
 class Task(ABC):
     """The prediction of one head of a model: predict records, metrics, drawing and comparison.
 
-    `metric` is the name of the main metric.
+    `model` is what a model with this head is called. `metric` is the name of the main metric, and `meaning`
+    explains it in one sentence.
     """
 
+    model: str
     metric: str
+    meaning: str
 
     @abstractmethod
     def applies(self, spec: ModelSpec) -> bool:

@@ -5,7 +5,7 @@ normalisation, and the meaning of boxes and scores.
 """
 
 from export.metadata.attaching import attach, read, restore
-from export.metadata.builders import of_classifier, of_detector
+from export.metadata.builders import of_classifier, of_detector, of_model
 from export.metadata.records import (
     AssociatedFile,
     Boxes,
@@ -35,6 +35,7 @@ __all__ = [
     "attach",
     "of_classifier",
     "of_detector",
+    "of_model",
     "read",
     "restore",
 ]

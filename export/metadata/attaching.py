@@ -19,7 +19,7 @@ from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
 from export.metadata.associated_files import check_labels, labels_in
-from export.metadata.builders import CALIBRATION_FILE, IDENTITY, LABELS, Extras, of_classifier, of_detector
+from export.metadata.builders import CALIBRATION_FILE, IDENTITY, LABELS, Extras, of_model
 from export.metadata.coding import from_bytes, to_bytes
 from export.metadata.records import Metadata, Normalization, ScoreCalibration, TensorMetadata
 
@@ -200,7 +200,7 @@ def _described(flatbuffer: bytes, labels: tuple[str, ...], old: Metadata | None,
     """The file with new metadata, and with the labels in its definition as well."""
     spec = definition_of(flatbuffer).replace(labels=labels)
     named = attach_all(flatbuffer, {DEFINITION: spec.to_toml().encode()})
-    made = (of_detector if spec.is_detector else of_classifier)(spec, labels, named, extras)
+    made = of_model(spec, labels, named, extras)
     if old is not None:
         made = replace(made, version=old.version, author=old.author, license=old.license)
     return attach(named, made)

@@ -55,6 +55,13 @@ class Extras:
     calibration: tuple[ScoreCalibration, bytes] | None = None
 
 
+def of_model(
+    spec: ModelSpec, labels: Sequence[str], flatbuffer: bytes, extras: Extras | None = None
+) -> Metadata:
+    """The metadata of a classifier's or a detector's .tflite; see `of_classifier` and `of_detector`."""
+    return (of_detector if spec.is_detector else of_classifier)(spec, labels, flatbuffer, extras)
+
+
 def of_classifier(
     spec: ModelSpec, labels: Sequence[str], flatbuffer: bytes, extras: Extras | None = None
 ) -> Metadata:

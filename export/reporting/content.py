@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from effkeras.graph.counting import count
 from effkeras.graph.counts import Counts
+from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
 from effkeras.support.pages.parts import MISSING, Page, Section
 from export.reporting.data import Artifact, Environment, RunData
@@ -20,11 +21,6 @@ from export.reporting.tables import (
     setup_table,
 )
 
-ACCURACY = {
-    "AP": "AP is COCO's: average precision over classes and overlaps (IoU) of 0.50 to 0.95; 1 is best.",
-    "mIoU": "mIoU is the mean intersection over union of all mask classes, in image pixels; 1 is best.",
-    "top1": "top1 is the share of images whose likeliest class is the right one; 1 is best.",
-}
 METHOD = (
     "The Keras float model and every artifact go through the same code: the same images, resized and "
     "normalised the same way, and the same metric.",
@@ -64,7 +60,7 @@ def page_of(runs: Sequence[RunData]) -> Page:
         intro=_intro(runs),
         overview=draw_charts(runs),
         sections=tuple(_section(name, run, setups) for name, run in zip(names, runs, strict=True)),
-        reading=(ACCURACY[runs[0].metric], *METHOD),
+        reading=(_task(runs).meaning, *METHOD),
         limits=LIMITS,
         setups=setup_table(setups),
     )
@@ -80,8 +76,13 @@ def _check_metrics(runs: Sequence[RunData]) -> None:
         )
 
 
+def _task(runs: Sequence[RunData]) -> Task:
+    """The task that the runs are judged by: the first of their models."""
+    return next(iter(tasks_of(runs[0].spec).values()))
+
+
 def _intro(runs: Sequence[RunData]) -> str:
-    kind = "detector" if runs[0].spec.is_detector else "classifier"
+    kind = _task(runs).model
     what = f"this {kind}" if len(runs) == 1 else f"{len(runs)} trained {kind}s"
     return f"Accuracy, size and speed of {what} in Keras and as .tflite files."
 

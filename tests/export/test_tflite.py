@@ -444,14 +444,14 @@ def test_layers_are_compared_on_request(run, tmp_path, capsys):
 def test_a_file_with_problems_is_not_written(run, tmp_path, capsys, monkeypatch):
     """The converter is made to lose the last layer's weights."""
     from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-    from export.consumers.nms import grafting
+    from export import finishing
 
     def deaf(flatbuffer: bytes, spec, target) -> bytes:
         last = [op for op in operators(flatbuffer) if op.name in ("FULLY_CONNECTED", "CONV_2D")][-1]
         (index,) = found = real_constants(flatbuffer, [last.inputs[1].index])
         return with_constants(flatbuffer, {index: found[index].codes_of(found[index].values * 0)})
 
-    monkeypatch.setattr(grafting, "grafted", deaf)
+    monkeypatch.setattr(finishing, "with_nms", deaf)
     out = tmp_path / "net.tflite"
     assert main([str(run), "--recipe", "float32", "--out", str(out)]) == 1
     said = capsys.readouterr().out

@@ -17,8 +17,8 @@ from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants, with_constants
-from export.consumers.nms.grafting import grafted
-from export.consumers.target import target_for
+from export.consumers.consumer import target_for
+from export.finishing import with_nms
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked
 from quantize.checks.comparison import Agreement, agreements, drawn_images, images_of
 from quantize.formats import find as recipe
@@ -132,7 +132,7 @@ def test_boxes_of_an_artifact_with_nms_are_found_again(tmp_path):
     spec = tiny_spec(DETECTOR)
     target = target_for("mediapipe", recipe("float32"), nms="soft")
     file = tmp_path / "net.tflite"
-    file.write_bytes(grafted(quantized(DETECTOR, "float32").flatbuffer, spec, target))
+    file.write_bytes(with_nms(quantized(DETECTOR, "float32").flatbuffer, spec, target))
     checked = check_file(file, Reference(tiny_model(DETECTOR), random_images(4), "float32", Decoder.of(spec)))
     found = {one.output: one for one in checked.agreements}
     assert found.keys() == {"class_logits", "box_deltas", BOXES}
@@ -145,7 +145,7 @@ def test_boxes_of_an_artifact_with_nms_are_found_again(tmp_path):
 def test_heads_inside_are_looked_at(kind, tmp_path):
     target = target_for("mediapipe", recipe("float32"), nms=kind)
     network = with_last_weights(quantized(DETECTOR, "float32").flatbuffer, lambda values: values * 0.7)
-    problems = look(tmp_path, grafted(network, tiny_spec(DETECTOR), target), DETECTOR).problems
+    problems = look(tmp_path, with_nms(network, tiny_spec(DETECTOR), target), DETECTOR).problems
     assert any("should compute what the model computes" in problem for problem in problems)
 
 

@@ -21,7 +21,9 @@ COUNTS = (1, 5)
 class Classification(Task):
     """The classes with the highest scores."""
 
+    model = "classifier"
     metric = "top1"
+    meaning = "top1 is the share of images whose likeliest class is the right one; 1 is best."
 
     def applies(self, spec: ModelSpec) -> bool:
         """See `Task`."""

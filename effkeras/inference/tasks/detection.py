@@ -21,7 +21,9 @@ from effkeras.inference.task import TASKS, Describe, Judge, Outcomes, Outputs, R
 class Detection(Task):
     """Bounding boxes after non-maximum suppression, in image pixels."""
 
+    model = "detector"
     metric = "AP"
+    meaning = "AP is COCO's: average precision over classes and overlaps (IoU) of 0.50 to 0.95; 1 is best."
 
     def applies(self, spec: ModelSpec) -> bool:
         """See `Task`."""

@@ -21,7 +21,9 @@ from effkeras.inference.task import TASKS, Describe, Judge, Outputs, Record, Tas
 class Segmentation(Task):
     """One mask per class, at the size of the image."""
 
+    model = "segmenter"
     metric = "mIoU"
+    meaning = "mIoU is the mean intersection over union of all mask classes, in image pixels; 1 is best."
 
     def applies(self, spec: ModelSpec) -> bool:
         """See `Task`."""

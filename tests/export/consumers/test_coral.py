@@ -12,9 +12,8 @@ from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras.detection.nms import Decoder
 from effkeras.litert.runner import LiteRTModel, make_interpreter
-from export.consumers.consumer import CONSUMERS
-from export.consumers.nms.grafting import grafted
-from export.consumers.target import target_for
+from export.consumers.consumer import CONSUMERS, target_for
+from export.finishing import with_nms
 from quantize.formats import find as recipe
 
 NAME = "efficientdet-lite0"
@@ -57,7 +56,7 @@ def objects(interpreter: Any, read: Any, threshold: float = -np.inf) -> list[See
 def artifact():
     target = target_for("coral", recipe("int8"))
     assert (target.io, target.nms) == ("uint8", "postprocess")
-    return grafted(quantized(NAME, "int8", target.io).flatbuffer, tiny_spec(NAME), target)
+    return with_nms(quantized(NAME, "int8", target.io).flatbuffer, tiny_spec(NAME), target)
 
 
 @pytest.mark.parametrize("read", [by_order, by_signature])
@@ -83,7 +82,7 @@ def test_rows_without_a_meaning_do_not_disturb_those_who_read_all():
     spec = spec_with(score_threshold=0.9)
     logits, deltas = heads(spec, mean=-9)
     logits[7] = 5.0
-    flatbuffer = grafted(fed_heads(spec), spec, target_for("coral", recipe("int8")))
+    flatbuffer = with_nms(fed_heads(spec), spec, target_for("coral", recipe("int8")))
     interpreter = make_interpreter(flatbuffer)
     for detail, values in zip(interpreter.get_input_details(), (logits, deltas), strict=True):
         interpreter.set_tensor(detail["index"], values[None])

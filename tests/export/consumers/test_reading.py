@@ -15,8 +15,8 @@ from effkeras.detection.nms import Decoder
 from effkeras.inference.evaluate import evaluate, evaluate_in_detail
 from effkeras.inference.predict import predict
 from effkeras.litert.runner import LiteRTModel
-from export.consumers.nms.grafting import grafted
-from export.consumers.target import target_for
+from export.consumers.consumer import target_for
+from export.finishing import with_nms
 from export.tflite import ExportOptions, export_tflite
 from quantize.formats import find as recipe
 
@@ -29,7 +29,7 @@ def models():
     plain = quantized(NAME, "float32").flatbuffer
     targets = [target_for(name, recipe("float32"), nms="soft") for name in ("raw", "mediapipe")]
     targets.append(target_for("coral", recipe("int8"), nms="soft"))
-    own = [LiteRTModel.of_bytes(grafted(plain, tiny_spec(NAME), target)) for target in targets]
+    own = [LiteRTModel.of_bytes(with_nms(plain, tiny_spec(NAME), target)) for target in targets]
     return LiteRTModel.of_bytes(plain), own
 
 

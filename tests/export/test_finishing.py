@@ -1,7 +1,10 @@
+"""What a consumer gets: the network with NMS, names and metadata, or why it cannot run it."""
+
 from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,17 +15,62 @@ from support.tiny_models import quantized, random_images, tiny_spec
 from effkeras import EffkerasError
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES, Decoder, Detections
+from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.flatbuffer import attach, operators
 from effkeras.litert.interface import interface
+from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import OUTPUTS, LiteRTModel
 from export.consumers import consumer as known
-from export.consumers.consumer import Nms
-from export.consumers.nms.grafting import by_role, grafted
-from export.consumers.target import Target, nms_settings
+from export.consumers.consumer import Nms, Target, nms_settings, target_for
+from export.finishing import Finish, by_role, with_nms
+from export.metadata import read
+from quantize.formats import find as recipe
 
-NAME = "efficientdet-lite0"
+DETECTOR = "efficientdet-lite0"
+CLASSIFIER = "efficientnet-lite0"
 KINDS: tuple[Nms, ...] = ("postprocess", "soft", "hard")
 CONSUMERS = {"raw": "soft", "mediapipe": "postprocess", "coral": "postprocess"}
+
+
+def finish(name: str, consumer: str, made_as: str = "int8", io: str | None = None) -> Finish:
+    return Finish(tiny_spec(name), target_for(consumer, recipe(made_as), io).fitting(tiny_spec(name)))
+
+
+@pytest.mark.parametrize("name", [DETECTOR, CLASSIFIER])
+@pytest.mark.parametrize("consumer", ["mediapipe", "coral", "xnnpack", "raw"])
+def test_lite_models_in_int8_suit_everyone(name, consumer):
+    made = finish(name, consumer)
+    network = made.network(quantized(name, "int8", made.target.io).flatbuffer)
+    assert made.problems(network) == ()
+    artifact = made(network)
+    said = read(artifact)
+    assert len(said.outputs) == (1 if name == CLASSIFIER else 4 if consumer in ("mediapipe", "coral") else 2)
+    assert LiteRTModel.of_bytes(artifact).spec == tiny_spec(name)
+
+
+@pytest.mark.parametrize(("made_as", "io"), [("float32", "float32"), ("int8", "int8")])
+def test_xnnpack_runs_a_detector_in_one_piece(made_as, io):
+    network = quantized(DETECTOR, made_as, io).flatbuffer
+    assert finish(DETECTOR, "xnnpack", made_as, io).problems(network) == ()
+
+
+def test_only_for_xnnpack_a_large_map_is_computed_in_row_tiles():
+    pixels = keras.Input((160, 160, 8))
+    wide = keras.layers.Conv2D(96, 1, activation="relu")(pixels)
+    content = to_flatbuffer(keras.Model(pixels, keras.layers.DepthwiseConv2D(3, 2)(wide)))
+    counts = {who: len(nodes(finish(CLASSIFIER, who).network(content))) for who in ("raw", "xnnpack")}
+    assert counts == {"raw": 2, "xnnpack": 4 * 3 + 1}
+
+
+def test_what_an_edge_tpu_does_not_run_is_a_problem_with_its_reason():
+    (problem,) = finish(DETECTOR, "coral").problems(quantized(DETECTOR, "float32").flatbuffer)
+    assert problem.startswith("an Edge TPU does not run the whole network, but 0 of ")
+    assert "ends at" in problem
+
+
+def test_layers_left_in_float_would_stop_an_edge_tpu():
+    assert not finish(DETECTOR, "coral").takes_mixed
+    assert finish(DETECTOR, "mediapipe").takes_mixed
 
 
 def target(consumer: str, nms: Nms) -> Target:
@@ -59,7 +107,7 @@ def test_detections_are_the_evaluators(kind, seed, most, overlap, sigma, score, 
         max_detections=most, iou_threshold=overlap, sigma=sigma, score_threshold=score, max_inputs=inputs
     )
     logits, deltas = heads(spec, seed)
-    artifact = grafted(fed_heads(spec), spec, target("raw" if kind != "postprocess" else "coral", kind))
+    artifact = with_nms(fed_heads(spec), spec, target("raw" if kind != "postprocess" else "coral", kind))
     wanted = evaluator(spec, kind)(logits, deltas)
     outputs = run(artifact, logits, deltas)
     # Hard suppression of the evaluator has no score threshold; boxes below it suppress nothing above it.
@@ -70,7 +118,7 @@ def test_detections_are_the_evaluators(kind, seed, most, overlap, sigma, score, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_that_do_not_count_are_zero(kind):
     spec = spec_with(score_threshold=0.9, max_detections=100)
-    artifact = grafted(fed_heads(spec), spec, target("coral", kind))
+    artifact = with_nms(fed_heads(spec), spec, target("coral", kind))
     run(artifact, *heads(spec, mean=4))  # fills the memory with a hundred boxes
     logits, deltas = heads(spec, mean=-6)
     logits[3, 1], logits[99, 2] = 5.0, 6.0
@@ -85,7 +133,7 @@ def test_rows_that_do_not_count_are_zero(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_found_is_nothing(kind):
     spec = spec_with(score_threshold=0.9)
-    outputs = run(grafted(fed_heads(spec), spec, target("coral", kind)), *heads(spec, mean=-50))
+    outputs = run(with_nms(fed_heads(spec), spec, target("coral", kind)), *heads(spec, mean=-50))
     assert outputs[COUNT] == 0
     assert not outputs[SCORES].any()
     assert len(Decoder.of(spec).found(outputs)) == 0
@@ -95,7 +143,7 @@ def test_nothing_found_is_nothing(kind):
 def test_boxes_stay_inside_the_image(kind):
     spec = spec_with()
     logits, deltas = heads(spec)
-    outputs = run(grafted(fed_heads(spec), spec, target("coral", kind)), logits, deltas + 0.8)
+    outputs = run(with_nms(fed_heads(spec), spec, target("coral", kind)), logits, deltas + 0.8)
     assert outputs[BOXES].min() >= 0
     assert outputs[BOXES].max() == 1
 
@@ -105,7 +153,9 @@ def test_soft_suppression_keeps_second_guesses():
     spec = spec_with(max_inputs=1000, sigma=0.5)
     logits, deltas = heads(spec, mean=-30)
     logits[500] = [4.0, 3.0, -30, -30]
-    found = Decoder.of(spec).found(run(grafted(fed_heads(spec), spec, target("raw", "soft")), logits, deltas))
+    found = Decoder.of(spec).found(
+        run(with_nms(fed_heads(spec), spec, target("raw", "soft")), logits, deltas)
+    )
     assert found.classes[:2].tolist() == [0, 1]
     np.testing.assert_allclose(found.scores[1], np.exp(-2) / (1 + np.exp(-3)), rtol=1e-4)
     np.testing.assert_array_equal(found.boxes[0], found.boxes[1])
@@ -116,9 +166,9 @@ def test_soft_suppression_keeps_second_guesses():
 )
 @pytest.mark.parametrize("kind", ["postprocess", "soft"])
 def test_the_network_stays_as_it_was_quantized(recipe, io, kind):
-    spec = tiny_spec(NAME)
-    plain = LiteRTModel.of_bytes(quantized(NAME, recipe, io).flatbuffer, xnnpack=False)
-    own = LiteRTModel.of_bytes(grafted(plain.flatbuffer, spec, target("mediapipe", kind)), xnnpack=False)
+    spec = tiny_spec(DETECTOR)
+    plain = LiteRTModel.of_bytes(quantized(DETECTOR, recipe, io).flatbuffer, xnnpack=False)
+    own = LiteRTModel.of_bytes(with_nms(plain.flatbuffer, spec, target("mediapipe", kind)), xnnpack=False)
     shown = random_images(2)
     wanted, got = plain(shown), own(shown)
     decoder = evaluator(spec, kind)
@@ -134,8 +184,10 @@ def test_the_network_stays_as_it_was_quantized(recipe, io, kind):
 
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_heads_go_to_float_by_one_conversion_each(io):
-    plain = quantized(NAME, "int8", io).flatbuffer
-    names = [op.name for op in operators(grafted(plain, tiny_spec(NAME), target("coral", "postprocess")))]
+    plain = quantized(DETECTOR, "int8", io).flatbuffer
+    names = [
+        op.name for op in operators(with_nms(plain, tiny_spec(DETECTOR), target("coral", "postprocess")))
+    ]
     assert names.count("DEQUANTIZE") == 2
     assert names.count("QUANTIZE") == [op.name for op in operators(plain)].count("QUANTIZE") - 2 * (
         io == "uint8"
@@ -145,7 +197,7 @@ def test_heads_go_to_float_by_one_conversion_each(io):
 @pytest.mark.parametrize(("consumer", "kind"), CONSUMERS.items())
 def test_outputs_have_the_consumers_order_and_names(consumer, kind):
     spec = spec_with()
-    artifact = grafted(fed_heads(spec), spec, target(consumer, kind))
+    artifact = with_nms(fed_heads(spec), spec, target(consumer, kind))
     found = interface(artifact)
     wanted = known.CONSUMERS.get(consumer).outputs
     assert [edge.name for edge in found.outputs] == [one.signature for one in wanted]
@@ -160,17 +212,17 @@ def test_outputs_have_the_consumers_order_and_names(consumer, kind):
 def test_without_nms_nothing_changes():
     spec = spec_with()
     plain = fed_heads(spec)
-    assert grafted(plain, spec, target("raw", "none")) == plain
+    assert with_nms(plain, spec, target("raw", "none")) == plain
 
 
 def test_a_file_without_heads_is_refused():
     spec = spec_with()
-    twice = grafted(fed_heads(spec), spec, target("mediapipe", "postprocess"))
+    twice = with_nms(fed_heads(spec), spec, target("mediapipe", "postprocess"))
     with pytest.raises(EffkerasError, match="no output 'class_logits'"):
-        grafted(twice, spec, target("mediapipe", "postprocess"))
+        with_nms(twice, spec, target("mediapipe", "postprocess"))
 
 
 @pytest.mark.parametrize("note", [b"\xff", b"[1]", b"{"])
 def test_a_damaged_note_about_outputs_is_refused(note):
     with pytest.raises(EffkerasError, match="damaged"):
-        LiteRTModel.of_bytes(attach(quantized(NAME, "float32").flatbuffer, OUTPUTS, note))
+        LiteRTModel.of_bytes(attach(quantized(DETECTOR, "float32").flatbuffer, OUTPUTS, note))

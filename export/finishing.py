@@ -1,26 +1,77 @@
-"""Adds non-maximum suppression after the heads of a converted detector.
+"""Turns a quantized network into a consumer's artifact, or reports why the consumer cannot run it.
 
-The quantized network does not change: operators on the float32 heads are added to the flatbuffer.
+A detector gets non-maximum suppression after its heads. The quantized network does not change: operators on
+the float32 heads are added to the flatbuffer.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, detector_parts
-from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, SCORES
+from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, SCORES, Decoder
 from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.flatbuffer import attach
 from effkeras.litert.runner import OUTPUTS, roles_of
-from export.consumers.consumer import Consumer
-from export.consumers.nms.postprocess import postprocess
-from export.consumers.nms.suppression import Heads, Kept, Settings, centered_anchors, suppression
-from export.consumers.target import Target, nms_settings
+from export import metadata
+from export.consumers.consumer import Consumer, Target, nms_settings
+from export.nms import Heads, Kept, Settings, centered_anchors, postprocess, suppression
 
 
-def grafted(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Finishes the networks of a definition for a target; implements `quantize.attempts.Finishing`."""
+
+    spec: ModelSpec
+    target: Target
+
+    def network(self, flatbuffer: bytes) -> bytes:
+        """An equivalent of the quantized network in operators that the consumer runs."""
+        return self.target.consumer.rewrite(flatbuffer)
+
+    def __call__(self, network: bytes) -> bytes:
+        """The artifact: the network with NMS after the heads, the consumer's output names, and metadata."""
+        artifact = with_nms(network, self.spec, self.target)
+        return _with_metadata(artifact, self.spec) if self.target.consumer.metadata else artifact
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """A decoder that suppresses boxes as the artifact does; None when its graph has no NMS."""
+        if self.target.nms == "none":
+            return None
+        own = Decoder.of(self.spec)
+        return replace(own, nms=nms_settings(own.nms, self.target.nms))
+
+    @property
+    def takes_mixed(self) -> bool:
+        """Whether some layers may stay out of the recipe's format."""
+        return self.target.consumer.takes_mixed
+
+    def problems(self, network: bytes) -> tuple[str, ...]:
+        """The reasons why the consumer cannot run the network, apart from accuracy; empty if it can."""
+        return (*self._of_scores(network), *self.target.consumer.problems(network))
+
+    def _of_scores(self, network: bytes) -> Iterator[str]:
+        consumer = self.target.consumer
+        if self.spec.is_detector or not consumer.probabilities:
+            return
+        (name,) = GraphEditor(network).outputs()
+        if name != "probabilities":
+            yield (
+                f"{consumer.name} reads probabilities, and the model gives logits ({name}); "
+                "build it with a softmax"
+            )
+
+
+def _with_metadata(artifact: bytes, spec: ModelSpec) -> bytes:
+    return metadata.attach(artifact, metadata.of_model(spec, spec.labels, by_role(artifact)))
+
+
+def with_nms(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
     """The artifact with the target's NMS after its heads and the consumer's names on its outputs.
 
     The outputs are float32: boxes (1, M, 4) as ymin, xmin, ymax, xmax in 0..1 of the input; classes, counted

@@ -1,1 +1,0 @@
-"""Non-maximum suppression as part of an artifact, after a detector's heads."""
