@@ -124,7 +124,7 @@ def _selection(options: BenchOptions) -> Selection:
 def _with_blocks(
     contents: Mapping[Path, bytes], models: Mapping[Path, str], selection: Selection, plan: Plan, to: Path
 ) -> list[TimingResult]:
-    from effkeras.litert.block_latency import write_blocks
+    from effkeras.support.measurements import write_blocks
     from export.delegates.blocks import Network, time_blocks
 
     if len(contents) != 1:
@@ -137,7 +137,7 @@ def _with_blocks(
 
 
 def _definition(content: bytes) -> ModelSpec | None:
-    from effkeras.litert.flatbuffer import attached
+    from effkeras.litert.rewriting import attached
     from effkeras.litert.runner import DEFINITION, definition_of
 
     return definition_of(content) if attached(content, DEFINITION) is not None else None

@@ -13,7 +13,7 @@ from export.consumers.consumer import RAW
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
-    from effkeras.litert.interface import IOTensor
+    from effkeras.litert.flatbuffer import IOTensor
     from effkeras.support.measurements import Delegation
     from quantize.accuracy import Accuracy
     from quantize.checks.artifact import Checked
@@ -90,7 +90,7 @@ class ExportReport:
 
 def tensors_of(artifact: bytes) -> tuple[str, ...]:
     """The inputs and outputs of a .tflite in the file's order, such as "image: uint8, 1 x 32 x 32 x 3"."""
-    from effkeras.litert.interface import interface
+    from effkeras.litert.flatbuffer import interface
 
     found = interface(artifact)
     return tuple(_described(one) for one in (*found.inputs, *found.outputs))

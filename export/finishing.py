@@ -15,7 +15,7 @@ import numpy as np
 from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, SCORES, Decoder
 from effkeras.litert.editor import GraphEditor, Result, Value
-from effkeras.litert.flatbuffer import attach
+from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import OUTPUTS, roles_of
 from export import metadata
 from export.consumers.consumer import Consumer, Target, nms_settings

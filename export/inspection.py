@@ -9,9 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from effkeras.litert.archive import read_files
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import Operator, attached, operators
-from effkeras.litert.interface import IOTensor, interface
+from effkeras.litert.flatbuffer import IOTensor, Operator, interface, multiply_adds, operators
+from effkeras.litert.rewriting import attached
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError

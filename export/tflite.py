@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.building.sources import called, open_model
 from effkeras.support import results
-from effkeras.support.console import run_command
+from effkeras.support.console import quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
-from effkeras.support.quiet import quiet
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from export.runs import run_folder

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.building.sources import called, open_model
-from effkeras.support.console import facts, run_command
+from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
-from effkeras.support.quiet import quiet
-from effkeras.training.settings import TrainSettings, read_settings
+from effkeras.training.run import TrainSettings, read_settings
 from quantize import formats, recipes
 
 if TYPE_CHECKING:

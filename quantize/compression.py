@@ -15,14 +15,12 @@ import keras
 from effkeras.building.external import adopted
 from effkeras.inference.compare import Drop
 from effkeras.layers.normalize import spec_of
-from effkeras.litert.costs import integer_share
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import integer_share, operators
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.support.files import safe_name, write_text
 from effkeras.support.measurements import Delegation
-from effkeras.training.run import Run
-from effkeras.training.settings import TrainSettings
+from effkeras.training.run import Run, TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import recipes
 from quantize.attempts import Attempt, Budget

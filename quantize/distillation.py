@@ -22,7 +22,7 @@ from effkeras.graph.rewrite import TINY, check_finite
 from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
-from effkeras.training.tuning import TuneJob, tune
+from effkeras.training.loop import TuneJob, tune
 from quantize.post_training.calibration import calibration_pixels, representative
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.specs import DistillSpec

@@ -19,8 +19,8 @@ from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.support.tables import read_toml, to_table
-from effkeras.training.settings import TrainSettings
-from effkeras.training.tuning import TuneJob, tune
+from effkeras.training.loop import TuneJob, tune
+from effkeras.training.run import TrainSettings
 from effkeras.weights.keras_files import load, save
 from quantize.digests import contents, fingerprint
 from quantize.formats import IoType

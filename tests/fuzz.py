@@ -23,7 +23,7 @@ from support.mutations import mutations, outcome
 
 from effkeras.litert import flatbuffer
 from effkeras.litert.fake_quants import relus_as_requantization, stored_kernels, strip_fake_quants
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import interface
 from effkeras.litert.runner import definition_of
 from effkeras.support.console import track
 from export import metadata

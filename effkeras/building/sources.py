@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.support.console import note
+from effkeras.support.console import note, quiet
 from effkeras.support.errors import EffkerasError
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

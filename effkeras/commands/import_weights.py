@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import with_classes
-from effkeras.support.console import facts, note, run_command
+from effkeras.support.console import facts, note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, parser
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     from effkeras.weights.loading import LoadReport, Opened

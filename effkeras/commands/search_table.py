@@ -15,9 +15,9 @@ from effkeras.support.options import Verb, above_zero, add_data, parser
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
-    from effkeras.litert.block_latency import BlockTable
     from effkeras.search.evaluation.settings import ArtifactSettings
     from effkeras.search.spaces.reading import ModelSpace
+    from effkeras.support.measurements import BlockTable
 
 # The number of networks for the range of predicted latencies.
 _SHOWN = 100
@@ -38,7 +38,7 @@ def _run(argv: Sequence[str] | None) -> None:
     _check(chosen)
     from effkeras.search.evaluation.settings import ArtifactSettings
     from effkeras.search.spaces.reading import read_space
-    from effkeras.support.quiet import quiet
+    from effkeras.support.console import quiet
 
     space = read_space(chosen.space)
     _check_base(space.name, space.base)

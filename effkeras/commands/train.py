@@ -13,11 +13,10 @@ from effkeras.data.splits import find_split, open_data
 from effkeras.definitions.definition import with_heads
 from effkeras.definitions.regularization import Regularization, regularized
 from effkeras.definitions.zoo import saved_weights
-from effkeras.support.console import note, run_command
+from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_backbone, add_data, parser
-from effkeras.support.quiet import quiet
-from effkeras.training.settings import read_settings
+from effkeras.training.run import read_settings
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
 _REGULARIZERS = ("dropout", "survival", "drop_block")

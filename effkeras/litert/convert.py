@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effkeras.definitions.networks import AUXILIARY
-from effkeras.litert.flatbuffer import name_interface
+from effkeras.litert.rewriting import name_interface
+from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

@@ -1,16 +1,17 @@
-"""Reads and rewrites .tflite files through the published schema."""
+"""What a .tflite holds, read without running it: operators, multiply-adds, constants, inputs and outputs."""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from effkeras.litert.archive import append_files, read_files
-from effkeras.litert.tree import code_index, code_name, dtype_name, load_schema, pack, parse, text_of
+from effkeras.litert.flat_records import Record
+from effkeras.litert.tree import code_name, dtype_name, parse, text_of
+from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError
 
 SIGNATURE = "serving_default"
@@ -71,83 +72,6 @@ def operators(model: bytes) -> list[Operator]:
         )
         for index, operator in enumerate(graph.operators or ())
     ]
-
-
-def attach(model: bytes, name: str, payload: bytes) -> bytes:
-    """Stores `payload` in the file's metadata table under `name`; replaces an older entry.
-
-    Other entries, associated files behind the flatbuffer and the network do not change.
-    """
-    return attach_all(model, {name: payload})
-
-
-def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
-    """Like `attach` for several entries, in one rewrite of the file."""
-    schema = load_schema()
-    parsed = parse(model)
-    in_use = {tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors}
-    kept = []
-    for entry in parsed.metadata or []:
-        if text_of(entry.name) not in payloads:
-            kept.append(entry)
-        elif entry.buffer not in in_use:
-            parsed.buffers[entry.buffer] = schema.BufferT()
-    for name, payload in payloads.items():
-        kept.append(schema.MetadataT(name=name, buffer=len(parsed.buffers)))
-        parsed.buffers.append(schema.BufferT(data=np.frombuffer(payload, np.uint8)))
-    parsed.metadata = kept
-    return append_files(pack(parsed), read_files(model))
-
-
-def attached(model: bytes, name: str) -> bytes | None:
-    """The payload that `attach` stored under `name`, or None."""
-    parsed = parse(model)
-    for entry in parsed.metadata or []:
-        if text_of(entry.name) == name:
-            data = parsed.buffers[entry.buffer].data
-            return b"" if data is None else bytes(data)
-    return None
-
-
-def name_interface(model: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """Names the graph's inputs and outputs, in their order, and writes the signature `serving_default`."""
-    schema = load_schema()
-    parsed = parse(model)
-    graph = parsed.subgraphs[0]
-
-    def named(indices: Sequence[int], names: Sequence[str]) -> list[Any]:
-        for index, name in zip(indices, names, strict=True):
-            graph.tensors[index].name = name
-        pairs = zip(indices, names, strict=True)
-        return [schema.TensorMapT(name=name, tensorIndex=index) for index, name in pairs]
-
-    entry = schema.SignatureDefT(named(graph.inputs, inputs), named(graph.outputs, outputs), SIGNATURE, 0)
-    parsed.signatureDefs = [entry]
-    return pack(parsed)
-
-
-def with_uint8_io(model: bytes) -> bytes:
-    """Gives an int8 model uint8 inputs and outputs, with bit-equal results.
-
-    Every int8 input and output gets a UINT8 twin whose zero point is 128 higher, and a QUANTIZE
-    between the two; the signature points to the twins. Raises EffkerasError if the input is not int8.
-    """
-    parsed = parse(model)
-    graph = parsed.subgraphs[0]
-    schema = load_schema()
-    if any(graph.tensors[index].type != schema.TensorType.INT8 for index in graph.inputs):
-        raise EffkerasError("only a model with int8 input can be given a uint8 input; use --io int8 first")
-    code = code_index(parsed, schema.BuiltinOperator.QUANTIZE)
-    for position, index in enumerate(list(graph.inputs)):
-        twin = _uint8_twin(parsed, index)
-        graph.inputs[position] = twin
-        graph.operators.insert(0, schema.OperatorT(opcodeIndex=code, inputs=[twin], outputs=[index]))
-    for position, index in enumerate(list(graph.outputs)):
-        if graph.tensors[index].type == schema.TensorType.INT8:
-            twin = _uint8_twin(parsed, index)
-            graph.outputs[position] = twin
-            graph.operators.append(schema.OperatorT(opcodeIndex=code, inputs=[index], outputs=[twin]))
-    return pack(parsed)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -213,88 +137,12 @@ def _nibbles(data: np.ndarray) -> np.ndarray:
     return np.where(halves > 7, halves - 16, halves)
 
 
-def with_constants(model: bytes, values: Mapping[int, np.ndarray]) -> bytes:
-    """Replaces the values of some constant tensors of the main graph, by tensor index.
-
-    Tensors that shared a buffer with a changed one keep their values. Raises EffkerasError if a shape or
-    number format differs from the tensor's, or the tensor is not a constant.
-    """
-    schema = load_schema()
-    parsed = parse(model)
-    tensors = parsed.subgraphs[0].tensors
-    users = Counter(tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors)
-    for index, value in values.items():
-        info = tensor_info(index, tensors[index], parsed.buffers)
-        if not info.is_constant or (value.shape, str(value.dtype)) != (info.shape, info.dtype):
-            raise EffkerasError(f"{info.name} cannot become {value.dtype} {value.shape}: it is {info}")
-        buffer = schema.BufferT(data=np.frombuffer(value.tobytes(), np.uint8))
-        if users[tensors[index].buffer] == 1:
-            parsed.buffers[tensors[index].buffer] = buffer
-            continue
-        users[tensors[index].buffer] -= 1
-        tensors[index].buffer = len(parsed.buffers)
-        parsed.buffers.append(buffer)
-    return pack(parsed)
-
-
-def with_outputs(model: bytes, indices: Iterable[int]) -> bytes:
-    """Adds tensors of the main graph to its outputs, after the existing ones.
-
-    An interpreter keeps the values of outputs, but reuses the memory of other tensors.
-    """
-    parsed = parse(model)
-    outputs = list(map(int, parsed.subgraphs[0].outputs))
-    parsed.subgraphs[0].outputs = [*outputs, *(index for index in indices if index not in outputs)]
-    return pack(parsed)
-
-
-def without_final_activation(model: bytes) -> bytes:
-    """Removes a softmax or sigmoid directly before an output, so that the file returns logits."""
-    parsed = parse(model)
-    graph = parsed.subgraphs[0]
-    names = [code_name(code) for code in parsed.operatorCodes]
-    for op in list(graph.operators):
-        if names[op.opcodeIndex] not in ("SOFTMAX", "LOGISTIC") or not (op.inputs and op.outputs):
-            continue
-        output = op.outputs[0]
-        if output in graph.outputs and not any(output in (other.inputs or ()) for other in graph.operators):
-            graph.operators.remove(op)
-            graph.outputs = [op.inputs[0] if index == output else index for index in graph.outputs]
-            _repoint(parsed, output, op.inputs[0])
-    return pack(parsed)
-
-
 def layer_of(tensor_name: str) -> str:
     """The Keras layer in a tensor's name: "net_1/stem_act_1/Relu6;net_1/..." gives "stem_act"."""
     parts = tensor_name.split(";")[0].split("/")
     layer = parts[1] if len(parts) > 1 else parts[0]
     stem, _, number = layer.rpartition("_")
     return stem if stem and number.isdigit() else layer
-
-
-def _uint8_twin(parsed: Any, index: int) -> int:
-    schema = load_schema()
-    graph = parsed.subgraphs[0]
-    original = graph.tensors[index]
-    name = text_of(original.name)
-    scale, zeros = quantization_of(original)
-    scales = schema.QuantizationParametersT(
-        scale=[float(value) for value in scale], zeroPoint=[int(value) + 128 for value in zeros]
-    )
-    twin = schema.TensorT(
-        shape=original.shape, type=schema.TensorType.UINT8, name=name, quantization=scales, buffer=0
-    )
-    original.name = f"{name}_int8"
-    graph.tensors.append(twin)
-    _repoint(parsed, index, len(graph.tensors) - 1)
-    return len(graph.tensors) - 1
-
-
-def _repoint(parsed: Any, old: int, new: int) -> None:
-    for signature in parsed.signatureDefs or []:
-        for entry in (*(signature.inputs or ()), *(signature.outputs or ())):
-            if entry.tensorIndex == old:
-                entry.tensorIndex = new
 
 
 def tensor_info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
@@ -306,3 +154,104 @@ def tensor_info(index: int, tensor: Any, buffers: Sequence[Any]) -> TensorInfo:
 
 def _is_float(tensor: TensorInfo) -> bool:
     return tensor.dtype.startswith("float")
+
+
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
+
+def multiply_adds(op: Operator) -> int:
+    """Multiply-adds of one run of an operator with weights; 0 for all other operators.
+
+    Raises EffkerasError for an operator that lacks its weights: the file is damaged.
+    """
+    try:
+        return _multiply_adds(op)
+    except IndexError as error:
+        raise EffkerasError(
+            f"the .tflite is damaged: operator {op.index}, {op.name}, lacks weights; export the model again"
+        ) from error
+
+
+def _multiply_adds(op: Operator) -> int:
+    if op.name not in _WEIGHTED:
+        return 0
+    outputs = math.prod(op.outputs[0].shape)
+    if op.name == "CONV_2D":
+        return outputs * math.prod(op.inputs[1].shape[1:])
+    if op.name == "DEPTHWISE_CONV_2D":
+        return outputs * math.prod(op.inputs[1].shape[1:3])
+    if op.name == "FULLY_CONNECTED":
+        return outputs * op.inputs[1].shape[1]
+    # TRANSPOSE_CONV's inputs: output shape, weights (out, h, w, in), activations
+    return math.prod(op.inputs[2].shape) * math.prod(op.inputs[1].shape[:3])
+
+
+def integer_share(graph: Iterable[Operator]) -> float:
+    """The share, 0..1, of a graph's multiply-adds in operators with int8 output."""
+    costs = [(op, multiply_adds(op)) for op in graph]
+    total = sum(cost for _, cost in costs)
+    return sum(cost for op, cost in costs if op.outputs[0].dtype == "int8") / max(total, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class IOTensor:
+    """An input or output of the main graph.
+
+    `name` comes from the signature, or from the tensor if there is no signature. `scale` and `zero_point` are
+    None for a tensor that is not quantized.
+    """
+
+    name: str
+    tensor: int
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest value that it can represent; infinite if it is not quantized."""
+        if self.scale is None or self.zero_point is None:
+            return -math.inf, math.inf
+        codes = np.iinfo(self.dtype)
+        return (codes.min - self.zero_point) * self.scale, (codes.max - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Inputs and outputs in the order of the graph, and the keys of the file's signatures."""
+
+    inputs: tuple[IOTensor, ...]
+    outputs: tuple[IOTensor, ...]
+    signatures: tuple[str, ...]
+
+
+def interface(model: bytes) -> Interface:
+    """The inputs and outputs of a file's main graph. Raises EffkerasError for a corrupt file."""
+    record = verified(model)
+    graph, signatures = record["subgraphs"][0], record.get("signature_defs", [])
+    main: Record = next((one for one in signatures if one.get("subgraph_index", 0) == 0), {})
+    return Interface(
+        _io_tensors(graph, "inputs", main),
+        _io_tensors(graph, "outputs", main),
+        tuple(one.get("signature_key", "") for one in signatures),
+    )
+
+
+def _io_tensors(graph: Record, key: str, signature: Record) -> tuple[IOTensor, ...]:
+    names = {entry.get("tensor_index", 0): entry.get("name", "") for entry in signature.get(key, [])}
+    tensors = graph.get("tensors", [])
+    return tuple(_io_tensor(int(index), tensors[index], names) for index in graph.get(key, ()))
+
+
+def _io_tensor(index: int, tensor: Record, names: Mapping[int, str]) -> IOTensor:
+    quantization = tensor.get("quantization", {})
+    scale, zero = quantization.get("scale", ()), quantization.get("zero_point", ())
+    return IOTensor(
+        name=names.get(index, "") or tensor.get("name", ""),
+        tensor=index,
+        dtype=dtype_name(tensor.get("type", 0)),
+        shape=tuple(int(side) for side in tensor.get("shape", ())),
+        scale=float(scale[0]) if len(scale) else None,
+        zero_point=(int(zero[0]) if len(zero) else 0) if len(scale) else None,
+    )

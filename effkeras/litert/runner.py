@@ -13,11 +13,12 @@ import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.litert.edge_tpu import is_compiled
-from effkeras.litert.flatbuffer import SIGNATURE, attached, operators
+from effkeras.litert.flatbuffer import SIGNATURE, operators
+from effkeras.litert.rewriting import attached
 from effkeras.litert.verify import verified
+from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.measurements import Delegation
-from effkeras.support.quiet import quiet
 
 DEFINITION = "effkeras.definition"
 # Metadata entry: which output holds what, as JSON, where other tools require fixed output names.

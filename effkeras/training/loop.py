@@ -1,8 +1,12 @@
-"""Trains a model on labelled images into a run folder, and resumes interrupted trainings."""
+"""The two trainings: `train` fills a run folder, `tune` goes on from the weights of a compressed model.
+
+Both resume an interrupted training.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +19,14 @@ from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
+from effkeras.graph.functional import deep_graphs
 from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
-from effkeras.training.auxiliary import auxiliary_targets, auxiliary_weight, with_auxiliary
-from effkeras.training.run import Run
+from effkeras.training.callbacks import Hook
+from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
+from effkeras.training.run import Run, TrainSettings
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
-from effkeras.training.settings import TrainSettings
 from effkeras.weights.loading import load_weights, open_weights
 
 
@@ -103,3 +108,57 @@ def _check(job: Job) -> None:
         raise EffkerasError(f"early stopping watches the split val, which {job.train.root} does not have")
     if job.settings.label_smoothing and job.spec.is_detector and not job.spec.detects:
         raise EffkerasError(f"label_smoothing is not a mask's setting, and {job.spec.name} finds no boxes")
+
+
+def _itself(model: keras.Model) -> keras.Model:
+    return model
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TuneJob:
+    """A fine-tuning: the model, the data, the settings and the output folder.
+
+    `model` may be any Keras model with the outputs of `spec`. `hooks` take part in the training. `wrap`
+    returns a model around its argument, with the same weights; `fit` then trains that model.
+    """
+
+    model: keras.Model
+    spec: ModelSpec
+    train: LabelledData
+    validation: LabelledData | None
+    settings: TrainSettings
+    out: Path
+    hooks: tuple[Hook, ...] = ()
+    wrap: Callable[[keras.Model], keras.Model] = field(default=_itself)
+
+
+def tune(job: TuneJob) -> keras.Model:
+    """Starts or resumes fine-tuning, and returns a new model with averaged weights; `job.model` is unchanged.
+
+    The folder `out` then holds the model and a checkpoint. The result is bit-equal whether or not the
+    training was interrupted.
+
+    Raises:
+        EffkerasError: another training in the folder, data that do not fit, an unwritable folder.
+    """
+    keras.utils.set_random_seed(job.settings.seed)
+    train = matched(job.train, job.spec)
+    store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
+    plan = TrainingPlan(
+        job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out
+    )
+    plain = copy_of(job.model)
+    session = Session(plan, TrainingModels(plain, job.wrap(plain), copy_of(job.model)), job.hooks)
+    session.run.check(job.spec, job.settings)
+    session.run.start(job.spec, job.settings)
+    if not session.is_finished():
+        session.fit(store)
+    return session.finish()
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """A model with the same layers and weights that shares nothing with the original."""
+    with deep_graphs():
+        copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy

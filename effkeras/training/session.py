@@ -23,8 +23,7 @@ from effkeras.support.console import note, progress
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.run import Progress, Run, load_checkpoint, save_checkpoint
-from effkeras.training.settings import TrainSettings
+from effkeras.training.run import Progress, Run, TrainSettings, load_checkpoint, save_checkpoint
 from effkeras.weights.keras_files import load_weights_of, save
 
 

@@ -18,10 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from effkeras.support import results
-from effkeras.support.console import run_command, table, track
+from effkeras.support.console import quiet, run_command, table, track
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import above_zero, parser
-from effkeras.support.quiet import quiet
 
 TWINS = {
     "efficientnet-b0": "EfficientNetB0",

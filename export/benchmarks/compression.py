@@ -18,10 +18,9 @@ from typing import Any
 
 from effkeras.data.digits import DigitsOptions, write_digits
 from effkeras.support import results
-from effkeras.support.console import note, run_command
+from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.options import parser
-from effkeras.support.quiet import quiet
 from effkeras.support.tables import read_toml, to_record
 from quantize import recipes
 from quantize.command import settings_of

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.support import results
-from effkeras.support.console import run_command, table, track
+from effkeras.support.console import quiet, run_command, table, track
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import above_zero, parser
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

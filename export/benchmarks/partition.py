@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras.support import results
-from effkeras.support.console import run_command, table, track
+from effkeras.support.console import quiet, run_command, table, track
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.options import parser
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from effkeras.support import results
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import note, quiet, run_command, table
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.options import above_zero, parser
-from effkeras.support.quiet import quiet
 from effkeras.support.tables import read_toml, to_record
 
 if TYPE_CHECKING:

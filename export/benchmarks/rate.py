@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.support import results
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import note, quiet, run_command, table
 from effkeras.support.options import above_zero, parser
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras
@@ -72,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def rates(recipe: str, runs: int) -> list[Rate]:
     """The rates of the network (first) and of every convolution; all take turns."""
-    from effkeras.litert.costs import multiply_adds
-    from effkeras.litert.flatbuffer import operators
+    from effkeras.litert.flatbuffer import multiply_adds, operators
     from effkeras.litert.latency import Plan, Setting, measure_all
     from export.benchmarks.random_models import artifacts_on_random_images
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras.support import results
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import note, quiet, run_command, table
 from effkeras.support.options import parser
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import keras

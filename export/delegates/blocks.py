@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.litert.block_latency import WHOLE, BlockLatency, BlockShape, BlockTable
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, operators
+from effkeras.litert.flatbuffer import SIGNATURE, Operator, TensorInfo, layer_of, multiply_adds, operators
 from effkeras.litert.latency import Plan
 from effkeras.litert.tiling import has_row_tiles
 from effkeras.litert.tree import load_schema, pack, parse
 from effkeras.support import results
 from effkeras.support.errors import EffkerasError
-from effkeras.support.measurements import Latency
+from effkeras.support.measurements import WHOLE_NETWORK, BlockLatency, BlockShape, BlockTable, Latency
 from export.delegates.delegate import TimingResult
 from export.delegates.timing import Selection, time_all
 
@@ -180,7 +178,7 @@ def time_blocks(network: Network, selection: Selection, plan: Plan) -> tuple[lis
     blocks = cut(network.flatbuffer, network.spec)
     names = [one.shape.name for one in blocks]
     whole, *parts = time_all([network.flatbuffer], selection, plan, [one.flatbuffer for one in blocks])
-    return whole, _table(network, blocks, plan, [*zip(names, parts, strict=True), (WHOLE, whole)])
+    return whole, _table(network, blocks, plan, [*zip(names, parts, strict=True), (WHOLE_NETWORK, whole)])
 
 
 def _table(

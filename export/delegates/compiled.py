@@ -12,9 +12,9 @@ import numpy as np
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.latency import random_image
 from effkeras.litert.verify import verified
+from effkeras.support.console import quiet
 from effkeras.support.errors import first_line
 from effkeras.support.measurements import Delegation
-from effkeras.support.quiet import quiet
 from export.delegates.delegate import UnusableError
 
 

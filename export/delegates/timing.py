@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from effkeras.litert.latency import Plan, Session, distribution, rounds
-from effkeras.support.console import track
+from effkeras.support.console import quiet, track
 from effkeras.support.measurements import Latency
-from effkeras.support.quiet import quiet
 from export.delegates.android import AndroidOptions, time_on_phone
 from export.delegates.benchmark_model import accelerators
 from export.delegates.delegate import (

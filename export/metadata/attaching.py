@@ -11,9 +11,9 @@ import numpy as np
 from effkeras.definitions.definition import ModelSpec
 from effkeras.litert.archive import append_files, read_files, without_files
 from effkeras.litert.edge_tpu import is_compiled
-from effkeras.litert.flatbuffer import attach_all, attached
-from effkeras.litert.interface import Interface, interface
+from effkeras.litert.flatbuffer import Interface, interface
 from effkeras.litert.latency import InterpreterSession
+from effkeras.litert.rewriting import attach_all, attached
 from effkeras.litert.runner import DEFINITION, definition_of, make_interpreter, read_flatbuffer
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError, first_line

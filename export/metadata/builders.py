@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.litert.flatbuffer import operators
-from effkeras.litert.interface import IOTensor, interface
+from effkeras.litert.flatbuffer import IOTensor, interface, operators
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table, read_toml
 from export.metadata.associated_files import calibration_file, check_labels, label_file

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
-from effkeras.litert.flat_writer import write_record
+from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema, write_record
 from effkeras.support.errors import EffkerasError
 from export.metadata import records
 from export.metadata.records import (

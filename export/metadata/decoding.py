@@ -12,8 +12,7 @@ import numpy as np
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema
-from effkeras.litert.flat_writer import write_record
+from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema, write_record
 from effkeras.support.errors import EffkerasError
 from export.metadata.records import Metadata
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import layer_of
+from effkeras.litert.flatbuffer import layer_of, multiply_adds
 from effkeras.litert.nodes import Node, nodes
 from effkeras.support.errors import EffkerasError
 from export.preflight.rules import RULES

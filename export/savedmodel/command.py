@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.support.console import facts, run_command
+from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     from export.savedmodel.exporting import SavedModelReport

@@ -21,10 +21,9 @@ from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, SavedM
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
-from effkeras.support.console import note, track
+from effkeras.support.console import note, quiet, track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_folder, write_text
-from effkeras.support.quiet import quiet
 from export.runs import run_folder
 from export.savedmodel.check import Agreement, CheckFailedError, agreement
 from export.savedmodel.signatures import Answering, assets, described

@@ -15,8 +15,8 @@ import numpy as np
 
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, Decoder
 from effkeras.inference.predictor import named_outputs
-from effkeras.litert.flatbuffer import operators, with_outputs
-from effkeras.litert.interface import IOTensor, interface
+from effkeras.litert.flatbuffer import IOTensor, interface, operators
+from effkeras.litert.rewriting import with_outputs
 from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixels
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError, first_line
@@ -167,7 +167,7 @@ def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) ->
         least = ROUNDING * float(np.abs(model).max())
         if name in outputs:
             least = max(_LOST * (outputs[name].scale or 0.0), least)
-            model = np.clip(model, *outputs[name].reach) if name in wanted else model
+            model = np.clip(model, *outputs[name].limits) if name in wanted else model
         if len(values) > 1 and spread(values) == 0 and spread(model) > least:
             yield f"{name} is the same for all of {len(values)} images, and the model's is not"
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from effkeras.graph.limits import MEMORY_BUDGET
-from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators, with_outputs
+from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators
+from effkeras.litert.rewriting import with_outputs
 from effkeras.litert.runner import dequantized, make_interpreter
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.litert.flatbuffer import Operator, attach_all, attached, layer_of, operators, with_uint8_io
+from effkeras.litert.flatbuffer import Operator, layer_of, operators
+from effkeras.litert.rewriting import attach_all, attached, with_uint8_io
 from effkeras.litert.runner import DEFINITION, RECIPE
 from quantize.formats import Format
 from quantize.post_training.fake_quantized import UNTRAINED, Trained

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras.litert.convert import INPUT, traced_call
-from effkeras.litert.flatbuffer import Operator, name_interface
+from effkeras.litert.flatbuffer import Operator
+from effkeras.litert.rewriting import name_interface
+from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
-from effkeras.support.quiet import quiet
 from quantize.formats import Format, IoType
 from quantize.post_training.range_widening import widened_for_addends, widened_for_biases
 from quantize.post_training.ranges import Ranges

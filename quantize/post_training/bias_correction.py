@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.litert.flatbuffer import Operator, TensorInfo, operators, real_constants, with_constants
+from effkeras.litert.flatbuffer import Operator, TensorInfo, operators, real_constants
+from effkeras.litert.rewriting import with_constants
 from quantize.post_training.activations import observe
 
 _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

@@ -10,7 +10,7 @@ import numpy as np
 from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.litert.convert import INPUT, to_flatbuffer, without_normalization
-from effkeras.litert.sharing import share_constants
+from effkeras.litert.rewriting import share_constants
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 from quantize.formats import Format, IoType, find

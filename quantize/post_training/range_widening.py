@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from effkeras.litert.fake_quants import SAME_RANGE
-from effkeras.litert.flatbuffer import Operator, TensorInfo, operators, real_constants
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import Operator, TensorInfo, interface, operators, real_constants
 from quantize.post_training.ranges import Ranges, as_range, scale_of
 
 _DEPTHWISE = "DEPTHWISE_CONV_2D"

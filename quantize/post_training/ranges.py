@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.litert.flatbuffer import Operator, operators
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import Operator, interface, operators
 from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.post_training.activations import Activation, observe
 from quantize.specs import RangeMethod

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.data.records import LabelledData
-from effkeras.litert.costs import integer_share
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import integer_share, operators
 from effkeras.litert.runner import delegation, make_interpreter
 from effkeras.support.console import facts, note, table
 from effkeras.support.errors import EffkerasError

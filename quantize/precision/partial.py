@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import Operator, layer_of, operators, without_final_activation
-from effkeras.litert.sharing import share_constants
+from effkeras.litert.flatbuffer import Operator, layer_of, multiply_adds, operators
+from effkeras.litert.rewriting import share_constants, without_final_activation
 from effkeras.support.errors import EffkerasError
 from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized, finished

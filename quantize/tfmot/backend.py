@@ -30,7 +30,7 @@ from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.rewrite import Graph, check_finite, rewrite
 from effkeras.layers.normalize import spec_of
-from effkeras.litert.flatbuffer import attach, name_interface
+from effkeras.litert.rewriting import attach, name_interface
 from effkeras.litert.runner import DEFINITION
 from effkeras.support.console import note, progress, track
 from effkeras.support.errors import EffkerasError

@@ -19,7 +19,7 @@ from effkeras.graph.counting import backbone_layers, count
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.training.loop import Job, freeze, train
-from effkeras.training.settings import TrainSettings
+from effkeras.training.run import TrainSettings
 from effkeras.weights.keras_files import load, save
 
 L = keras.layers

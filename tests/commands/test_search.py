@@ -12,7 +12,6 @@ from support.space_files import shipped
 from support.tiny import digits_folder
 
 from effkeras.commands import search as command
-from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks
 from effkeras.search.evaluation.block_tables import distinct
 from effkeras.search.evaluation.costs import LimitedSpace
 from effkeras.search.folder import description
@@ -21,6 +20,7 @@ from effkeras.search.run import Status, amount, line
 from effkeras.search.spaces.reading import space_summaries
 from effkeras.search.strategies.strategy import strategy_summaries
 from effkeras.search.trials.records import Result, Trial
+from effkeras.support.measurements import BlockLatency, BlockShape, BlockTable, write_blocks
 
 
 @pytest.fixture(scope="module")

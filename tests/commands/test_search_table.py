@@ -7,9 +7,9 @@ from support.space_files import BASE, space_from
 from support.tiny import digits_folder
 
 from effkeras import cli
-from effkeras.litert.block_latency import read_blocks
 from effkeras.search.evaluation.block_tables import predicted_ms
 from effkeras.search.genomes import all_genomes
+from effkeras.support.measurements import read_blocks
 
 SPACE = (
     'kind = "blocks"\nhead = [8, 16]\n'

@@ -272,8 +272,8 @@ class CaughtError(Exception):
 
 
 def test_compression_trains_towards_the_models_classes(digits, tmp_path, monkeypatch):
-    from effkeras.training import tuning
-    from effkeras.training.settings import TrainSettings
+    from effkeras.training import loop
+    from effkeras.training.run import TrainSettings
 
     seen = []
 
@@ -281,13 +281,13 @@ def test_compression_trains_towards_the_models_classes(digits, tmp_path, monkeyp
         seen.append(data)
         raise CaughtError
 
-    monkeypatch.setattr(tuning, "ImageStore", store)
+    monkeypatch.setattr(loop, "ImageStore", store)
     root = renamed_ids(digits, "train", tmp_path / "d", numberings(digits, "train")["reversed"])
-    job = tuning.TuneJob(
+    job = loop.TuneJob(
         None, tiny_detector(), open_data(root, "train"), None, TrainSettings(), tmp_path / "out"
     )
     with pytest.raises(CaughtError):
-        tuning.tune(job)
+        loop.tune(job)
     wanted = [record.classes.tolist() for record in open_data(digits, "train").records]
     assert [record.classes.tolist() for record in seen[0].records] == wanted
 
@@ -308,7 +308,7 @@ def test_importance_is_of_the_models_classes(digit_classes, tmp_path):
 
 def test_validation_is_matched_with_the_classes_that_are_trained(digits, tmp_path, monkeypatch):
     from effkeras.training import loop
-    from effkeras.training.settings import TrainSettings
+    from effkeras.training.run import TrainSettings
 
     root = renamed_ids(digits, "val", tmp_path / "d", numberings(digits, "val")["own"])
     jobs = []

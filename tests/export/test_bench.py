@@ -8,8 +8,8 @@ import pytest
 from support.fake_adb import FakePhones, benchmark
 from support.tiny_models import quantized
 
-from effkeras.litert.block_latency import WHOLE, read_blocks
 from effkeras.support import results
+from effkeras.support.measurements import WHOLE_NETWORK, read_blocks
 from export.bench import BenchOptions, bench, main
 from export.delegates.delegate import known_names
 
@@ -94,7 +94,7 @@ def test_the_blocks_of_a_network_are_timed_with_it(artifact, tmp_path):
     assert main([*arguments, "--blocks", str(table)]) == 0
     found = read_blocks(table)
     assert found.model == NAME
-    assert {one.block for one in found.latencies} == {WHOLE, *(one.name for one in found.blocks)}
+    assert {one.block for one in found.latencies} == {WHOLE_NETWORK, *(one.name for one in found.blocks)}
     assert found.coverage(("XNNPACK", 1)) > 0
     known = next(one for one in found.blocks if one.stage)
     assert found.find(known.stage, known.inputs[0], ("XNNPACK", 1)).min_ms > 0

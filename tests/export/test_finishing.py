@@ -16,9 +16,9 @@ from effkeras import EffkerasError
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES, Decoder, Detections
 from effkeras.litert.convert import to_flatbuffer
-from effkeras.litert.flatbuffer import attach, operators
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import interface, operators
 from effkeras.litert.nodes import nodes
+from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import OUTPUTS, LiteRTModel
 from export.consumers import consumer as known
 from export.consumers.consumer import Nms, Target, nms_settings, target_for

@@ -7,8 +7,8 @@ from support.small_tflite import small_tflite
 from support.tiny_models import quantized
 
 from effkeras.cli import main
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import attach, name_interface, operators
+from effkeras.litert.flatbuffer import multiply_adds, operators
+from effkeras.litert.rewriting import attach, name_interface
 from effkeras.litert.runner import DEFINITION, RECIPE
 from export.inspection import inspect
 

@@ -22,8 +22,7 @@ from effkeras.definitions.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.inference.compare import Measured
 from effkeras.layers.normalize import spec_of
-from effkeras.litert.flatbuffer import operators
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import interface, operators
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.weights.keras_files import save
@@ -443,7 +442,8 @@ def test_layers_are_compared_on_request(run, tmp_path, capsys):
 
 def test_a_file_with_problems_is_not_written(run, tmp_path, capsys, monkeypatch):
     """The converter is made to lose the last layer's weights."""
-    from effkeras.litert.flatbuffer import operators, real_constants, with_constants
+    from effkeras.litert.flatbuffer import operators, real_constants
+    from effkeras.litert.rewriting import with_constants
     from export import finishing
 
     def deaf(flatbuffer: bytes, spec, target) -> bytes:

@@ -8,7 +8,8 @@ from support.tiny_models import quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.editor import GraphEditor, Result
-from effkeras.litert.flatbuffer import attached, operators
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.rewriting import attached
 from effkeras.litert.runner import DEFINITION, LiteRTModel, make_interpreter
 
 NAME = "efficientdet-lite0"

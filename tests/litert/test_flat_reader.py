@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from effkeras.litert.flat_records import DamagedError, Field, Schema, read_record
-from effkeras.litert.flat_writer import write_record
+from effkeras.litert.flat_records import DamagedError, Field, Schema, read_record, write_record
 
 SCHEMA = Schema(
     b"TEST",

@@ -1,54 +1,28 @@
+"""What is read from a file: operators, their arithmetic and multiply-adds, layers, 4-bit weights."""
+
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
-from ai_edge_litert.tools import flatbuffer_utils
-from support.tiny_models import keeping_all, quantized, random_images
+from support.tiny_models import quantized
 
 from effkeras import EffkerasError
-from effkeras.litert.flatbuffer import attach, attached, layer_of, operators, with_outputs, with_uint8_io
-from effkeras.litert.runner import DEFINITION, LiteRTModel, make_interpreter
+from effkeras.litert.convert import to_flatbuffer
+from effkeras.litert.flatbuffer import integer_share, layer_of, multiply_adds, operators, real_constants
+from effkeras.litert.runner import LiteRTModel
+from quantize import ptq
 
 NAME = "efficientdet-lite0"
 
 
-def weights(flatbuffer: bytes) -> list[bytes]:
-    parsed = flatbuffer_utils.read_model_from_bytearray(flatbuffer)
-    graph = parsed.subgraphs[0]
-    data = [parsed.buffers[tensor.buffer].data for tensor in graph.tensors]
-    return [b"" if one is None else bytes(one) for one in data]
-
-
-@pytest.mark.parametrize("recipe", ["float32", "int8"])
-def test_what_is_attached_comes_back_and_the_weights_stay(recipe):
-    plain = quantized(NAME, recipe).flatbuffer
-    once = attach(plain, "labels", b"cat\ndog\n")
-    assert attached(once, "labels") == b"cat\ndog\n"
-    assert weights(once) == weights(plain)
-    assert operators(once) == operators(plain)
-
-
-def test_attaching_again_replaces_and_keeps_others():
-    plain = quantized(NAME, "int8").flatbuffer
-    twice = attach(attach(plain, "labels", b"what was there before"), "labels", b"new")
-    assert attached(twice, "labels") == b"new"
-    assert attached(twice, DEFINITION) == attached(plain, DEFINITION)
-    assert attached(twice, "min_runtime_version") == attached(plain, "min_runtime_version") is not None
-    assert b"what was there before" not in twice
-
-
-def test_nothing_attached_is_none_and_empty_is_empty():
-    plain = quantized(NAME, "float32").flatbuffer
-    assert attached(plain, "labels") is None
-    assert attached(attach(plain, "labels", b""), "labels") == b""
-
-
-def test_weights_lie_at_multiples_of_16_bytes():
-    flatbuffer = quantized(NAME, "int8").flatbuffer
-    start = np.frombuffer(flatbuffer, np.uint8).ctypes.data
-    parsed = flatbuffer_utils.convert_bytearray_to_object(flatbuffer)
-    data = [buffer.data for buffer in parsed.buffers if buffer.data is not None and len(buffer.data)]
-    assert {(one.ctypes.data - start) % 16 for one in data} == {0}
+# Kernel taps x input channels of a group x outputs, by hand.
+CASES = {
+    "conv": (keras.layers.Conv2D(6, 3, strides=2, padding="same"), 3 * 3 * 4 * 6 * 4 * 4),
+    "depthwise": (keras.layers.DepthwiseConv2D(5, padding="same", depth_multiplier=2), 5 * 5 * 8 * 8 * 8),
+    "transposed": (keras.layers.Conv2DTranspose(3, 2, strides=2, padding="same"), 2 * 2 * 4 * 3 * 8 * 8),
+    "pooled": (keras.layers.MaxPooling2D(2), 0),
+}
 
 
 def test_arithmetic_of_operators():
@@ -67,24 +41,6 @@ def test_operators_say_what_they_are():
     assert (first.index, first.name) == (0, "CONV_2D")
     assert [tensor.dtype for tensor in first.inputs] == ["int8", "int8", "int32"]
     assert [tensor.is_constant for tensor in first.inputs] == [False, True, True]
-
-
-def test_uint8_edges_change_no_result():
-    int8 = LiteRTModel.of_bytes(quantized(NAME, "int8", "int8").flatbuffer)
-    uint8 = LiteRTModel.of_bytes(with_uint8_io(int8.flatbuffer))
-    for image in random_images(3):
-        wanted, got = int8.raw(image), uint8.raw(image)
-        assert wanted.keys() == got.keys()
-        for name, values in wanted.items():
-            assert got[name].dtype == np.uint8
-            np.testing.assert_array_equal(got[name].astype(int) - 128, values)
-    for name, values in int8(random_images(2)).items():
-        np.testing.assert_array_equal(uint8(random_images(2))[name], values)
-
-
-def test_a_float_model_gets_no_uint8_edges():
-    with pytest.raises(EffkerasError, match="int8 input"):
-        with_uint8_io(quantized(NAME, "float32").flatbuffer)
 
 
 @pytest.mark.parametrize("broken", [b"", b"TFL3", b"\0\0\0\0TFL3" + b"\xff" * 64, b"PK\3\4 a zip file"])
@@ -112,18 +68,28 @@ def test_layer_of_a_tensor(tensor, layer):
     assert layer_of(tensor) == layer
 
 
-def test_a_tensor_that_is_made_an_output_can_be_read():
-    flatbuffer = quantized(NAME, "float32").flatbuffer
-    inner = operators(flatbuffer)[5].outputs[0]
-    plain = make_interpreter(flatbuffer)
-    shown = [make_interpreter(with_outputs(flatbuffer, [inner.index])), keeping_all(flatbuffer)]
-    assert [one["index"] for one in shown[0].get_output_details()] == [
-        *(one["index"] for one in plain.get_output_details()),
-        inner.index,
-    ]
-    for interpreter in shown:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], random_images(1))
-        interpreter.invoke()
-    ours, wanted = (interpreter.get_tensor(inner.index) for interpreter in shown)
-    assert wanted.std() > 0.01
-    np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("name", CASES)
+def test_multiply_adds(name):
+    layer, wanted = CASES[name]
+    pixels = keras.Input((8, 8, 4))
+    graph = operators(to_flatbuffer(keras.Model(pixels, layer(pixels))))
+    assert sum(map(multiply_adds, graph)) == wanted
+    assert integer_share(graph) == 0
+
+
+def test_a_dense_layer():
+    pixels = keras.Input((2, 2, 3))
+    outputs = keras.layers.Dense(7)(keras.layers.Flatten()(pixels))
+    assert sum(map(multiply_adds, operators(to_flatbuffer(keras.Model(pixels, outputs))))) == 12 * 7
+
+
+def test_4_bit_weights_are_unpacked():
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(5, 1)])
+    shown = np.random.default_rng(0).uniform(0, 1, (2, 4, 4, 3)).astype(np.float32)
+    flatbuffer = ptq(model, "int4", shown).flatbuffer
+    (conv,) = (op for op in operators(flatbuffer) if op.name == "CONV_2D")
+    found = real_constants(flatbuffer, [conv.inputs[1].index])[conv.inputs[1].index]
+    wanted = model.layers[-1].kernel.numpy().transpose(3, 0, 1, 2)
+    assert np.abs(found.values - wanted).max() <= found.scale.max() / 2 * (1 + 1e-5)
+    codes = np.rint(found.values / found.scale)
+    assert set(np.unique(codes)) <= set(range(-8, 8))

@@ -9,7 +9,7 @@ from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.inference.predictor import open_predictor
-from effkeras.litert.flatbuffer import attach
+from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import (
     DEFINITION,
     LiteRTModel,
@@ -17,7 +17,7 @@ from effkeras.litert.runner import (
     make_interpreter,
     quantized_pixels,
 )
-from effkeras.support.quiet import quiet
+from effkeras.support.console import quiet
 
 NAME = "efficientdet-lite0"
 

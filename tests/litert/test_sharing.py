@@ -10,8 +10,8 @@ from ai_edge_litert.tools import flatbuffer_utils
 from support.tiny_models import parts, random_images
 
 from effkeras.litert.flatbuffer import operators
+from effkeras.litert.rewriting import share_constants
 from effkeras.litert.runner import make_interpreter
-from effkeras.litert.sharing import share_constants
 from quantize.formats import find
 from quantize.post_training.backends import Rules, quantize_with_ai_edge
 from quantize.post_training.options import PtqOptions

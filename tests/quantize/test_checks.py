@@ -16,7 +16,8 @@ from effkeras import EffkerasError
 from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
-from effkeras.litert.flatbuffer import operators, real_constants, with_constants
+from effkeras.litert.flatbuffer import operators, real_constants
+from effkeras.litert.rewriting import with_constants
 from export.consumers.consumer import target_for
 from export.finishing import with_nms
 from quantize.checks.artifact import Checked, Reference, check_file, write_checked

@@ -16,9 +16,9 @@ from effkeras.data.store import ImageStore
 from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import compile_for
+from effkeras.training.loop import TuneJob, copy_of, tune
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.settings import TrainSettings
-from effkeras.training.tuning import TuneJob, copy_of, tune
+from effkeras.training.run import TrainSettings
 from quantize.distillation import DistilledModel, distill, teaching, terms_for
 from quantize.specs import DistillSpec, TuneSpec
 from quantize.splits import StepTraining

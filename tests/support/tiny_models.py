@@ -12,7 +12,8 @@ import numpy as np
 import effkeras
 from effkeras.building.models import build_spec
 from effkeras.definitions.definition import ModelSpec
-from effkeras.litert.flatbuffer import operators, real_constants, with_constants
+from effkeras.litert.flatbuffer import operators, real_constants
+from effkeras.litert.rewriting import with_constants
 from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized
 from quantize.post_training.options import PtqOptions

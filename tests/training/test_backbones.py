@@ -15,7 +15,7 @@ from effkeras.definitions.definition import HeadSpec, ModelSpec, with_size
 from effkeras.definitions.networks import BatchNormSpec
 from effkeras.layers.normalize import spec_of
 from effkeras.training.loop import Job, train
-from effkeras.training.settings import TrainSettings
+from effkeras.training.run import TrainSettings
 from effkeras.weights.keras_files import save
 
 SIDE = 96

@@ -28,8 +28,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import Job, train
 from effkeras.training.optimizers import FlatAdamW
-from effkeras.training.run import Progress, load_checkpoint
-from effkeras.training.settings import TrainSettings
+from effkeras.training.run import Progress, TrainSettings, load_checkpoint
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=8)
 

@@ -9,7 +9,7 @@ import tomli_w
 
 from effkeras.definitions import zoo
 from effkeras.support.errors import EffkerasError
-from effkeras.training.settings import TrainSettings, difference, read_settings
+from effkeras.training.run import TrainSettings, difference, read_settings
 
 
 def test_options_override_the_file(tmp_path):

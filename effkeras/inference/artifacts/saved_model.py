@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from effkeras.building.sources import is_saved_model
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.predictor import ARTIFACTS, ArtifactFormat
+from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
-from effkeras.support.quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np

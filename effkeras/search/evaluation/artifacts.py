@@ -21,11 +21,10 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.mbconv import mbconv
 from effkeras.graph.networks.blocks import BlockNetwork
 from effkeras.layers import Normalize
-from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, write_blocks
 from effkeras.litert.convert import INPUT, plain_int8, to_flatbuffer, traced_call
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import name_interface, operators
+from effkeras.litert.flatbuffer import multiply_adds, operators
 from effkeras.litert.latency import Plan, Setting, measure_all
+from effkeras.litert.rewriting import name_interface
 from effkeras.search.evaluation.block_tables import (
     HEAD,
     KERNELS,
@@ -37,8 +36,8 @@ from effkeras.search.evaluation.block_tables import (
 )
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.support import results
-from effkeras.support.console import track
-from effkeras.support.quiet import quiet
+from effkeras.support.console import quiet, track
+from effkeras.support.measurements import BlockLatency, BlockShape, BlockTable, write_blocks
 
 Precision = Literal["float32", "int8"]
 

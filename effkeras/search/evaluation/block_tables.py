@@ -21,9 +21,9 @@ from effkeras.graph.networks.blocks import (
     scale_hidden,
     scale_stem,
 )
-from effkeras.litert.block_latency import BlockLatency, BlockTable, Shape, read_blocks
 from effkeras.search.genomes import Genome, Space, sample
 from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import BlockLatency, BlockTable, Shape, read_blocks
 
 KERNELS = "XNNPACK"
 STEM, HEAD = "stem", "head"

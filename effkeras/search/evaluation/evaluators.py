@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings, Evaluator, checked
 from effkeras.search.spaces.reading import ModelSpace
-from effkeras.support.quiet import quiet
+from effkeras.support.console import quiet
 
 
 @dataclass(frozen=True, slots=True)

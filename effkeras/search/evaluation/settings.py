@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from effkeras.data.augmentations import AugmentSpec
 from effkeras.search.genomes import Genome
 from effkeras.support.errors import EffkerasError, did_you_mean
-from effkeras.training.settings import TrainSettings
+from effkeras.training.run import TrainSettings
 
 PROXY = "proxy:"
 PROXIES = ("synflow", "parameters", "macs")

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from effkeras.support.console import quiet
 from effkeras.support.measurements import Delegation
-from effkeras.support.quiet import quiet
 from export.delegates.delegate import DELEGATES, UnusableError
 
 if TYPE_CHECKING:

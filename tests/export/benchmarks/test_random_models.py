@@ -8,8 +8,7 @@ import numpy as np
 from support.tiny_models import quantized, tiny_model, tiny_spec
 
 from effkeras.building.models import build_spec
-from effkeras.litert.flatbuffer import operators
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import interface, operators
 from export.benchmarks.random_models import artifacts_on_random_images, random_images
 
 CLASSIFIER = "efficientnet-lite0"

@@ -8,8 +8,8 @@ import sys
 import pytest
 from support.tiny_models import tiny_model
 
-from effkeras.litert.flatbuffer import attached
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import interface
+from effkeras.litert.rewriting import attached
 from effkeras.weights.keras_files import save
 from export.consumers.consumer import CONSUMERS
 from export.metadata import read

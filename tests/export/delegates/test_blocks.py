@@ -10,8 +10,7 @@ from support.tiny_models import quantized, tiny_spec
 from effkeras import EffkerasError
 from effkeras.definitions.blocks import decode
 from effkeras.graph.networks.blocks import blocks_of
-from effkeras.litert.costs import multiply_adds
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import multiply_adds, operators
 from effkeras.litert.runner import make_interpreter
 from effkeras.litert.tiling import tile_rows
 from effkeras.litert.tree import pack, parse

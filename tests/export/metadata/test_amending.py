@@ -10,8 +10,9 @@ from support.tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads
-from effkeras.litert.flatbuffer import attach as attach_entry
-from effkeras.litert.flatbuffer import attached, name_interface, operators
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.rewriting import attach as attach_entry
+from effkeras.litert.rewriting import attached, name_interface
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from export import metadata
 from export.metadata import Normalization, ScoreCalibration, of_classifier

@@ -14,8 +14,9 @@ from support.tiny_models import quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.archive import read_files
-from effkeras.litert.flatbuffer import attach as attach_entry
-from effkeras.litert.flatbuffer import attach_all, attached, operators
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.rewriting import attach as attach_entry
+from effkeras.litert.rewriting import attach_all, attached
 from effkeras.litert.runner import DEFINITION, RECIPE, LiteRTModel, definition_of
 from export import metadata
 from export.metadata import (

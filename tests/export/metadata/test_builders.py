@@ -7,8 +7,8 @@ from support.tiny_models import quantized, tiny_model, tiny_spec
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads
 from effkeras.detection.anchors import anchor_boxes
-from effkeras.litert.flatbuffer import name_interface
-from effkeras.litert.interface import interface
+from effkeras.litert.flatbuffer import interface
+from effkeras.litert.rewriting import name_interface
 from effkeras.litert.runner import LiteRTModel, definition_of
 from export.metadata import Boxes, Image, Normalization, ScoreCalibration, of_classifier, of_detector
 from export.metadata.builders import Extras

@@ -9,7 +9,8 @@ from support.op_cases import image, unary
 from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
-from effkeras.litert.flatbuffer import attach, operators, real_constants, with_constants
+from effkeras.litert.flatbuffer import operators, real_constants
+from effkeras.litert.rewriting import attach, with_constants
 from effkeras.litert.runner import DEFINITION
 from export.metadata.attaching import TABLE, write_checked
 

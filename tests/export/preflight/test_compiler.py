@@ -14,7 +14,7 @@ from support.handmade import Op, flatbuffer
 from support.op_cases import image, unary
 
 from effkeras import EffkerasError
-from effkeras.litert.flatbuffer import attach
+from effkeras.litert.rewriting import attach
 from export.preflight import check_for
 from export.preflight.command import main
 from export.preflight.compiler import Absent, compiled

@@ -11,9 +11,8 @@ import effkeras
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
 from effkeras.training.callbacks import Hook
-from effkeras.training.loop import spec_for_data
-from effkeras.training.settings import TrainSettings
-from effkeras.training.tuning import TuneJob, tune
+from effkeras.training.loop import TuneJob, spec_for_data, tune
+from effkeras.training.run import TrainSettings
 from quantize import cluster, prune
 from quantize.magnitude.clustering import ClusterHook, finish_clustering
 from quantize.magnitude.pruning import PruneHook, finish_pruning

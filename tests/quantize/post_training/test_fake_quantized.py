@@ -21,7 +21,8 @@ from effkeras.data.splits import open_data
 from effkeras.inference.evaluate import evaluate, headline
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
-from effkeras.litert.flatbuffer import attached, operators
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.rewriting import attached
 from effkeras.litert.runner import DEFINITION, LiteRTModel, delegation, make_interpreter
 from quantize import ptq, qat
 from quantize.post_training.artifact import Quantized

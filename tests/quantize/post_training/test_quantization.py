@@ -17,7 +17,8 @@ from support.tiny_models import (
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import InputSpec
-from effkeras.litert.flatbuffer import attached, operators
+from effkeras.litert.flatbuffer import operators
+from effkeras.litert.rewriting import attached
 from effkeras.litert.runner import RECIPE, LiteRTModel, definition_of
 from quantize import ptq
 from quantize.post_training.quantization import is_absorbable

@@ -14,8 +14,7 @@ from support.tiny_models import tiny_model
 
 from effkeras import EffkerasError
 from effkeras.graph.keras_counting import count_layers
-from effkeras.litert.costs import integer_share, multiply_adds
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import integer_share, multiply_adds, operators
 from effkeras.weights.keras_files import save
 from quantize import sensitivity
 from quantize.formats import find

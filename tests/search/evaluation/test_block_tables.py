@@ -14,7 +14,6 @@ from support.short_trials import BlockSpace, block_net
 from support.tiny import tiny_detector
 
 from effkeras.graph.counting import count
-from effkeras.litert.block_latency import BlockLatency, BlockShape, BlockTable, read_blocks, write_blocks
 from effkeras.search.evaluation.block_tables import (
     TableCheck,
     distinct,
@@ -27,6 +26,7 @@ from effkeras.search.evaluation.block_tables import (
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.settings import ArtifactSettings
 from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import BlockLatency, BlockShape, BlockTable, read_blocks, write_blocks
 
 SPEC = block_net("r2_k3_s2_e3_i8_o16_se0.25", "r1_k5_s1_e1_i16_o16")
 FIRST, SECOND, THIRD = (

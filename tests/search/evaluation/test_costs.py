@@ -34,8 +34,7 @@ def test_parameters_are_those_of_the_built_model(spec):
 
 
 def test_macs_are_those_of_the_artifact():
-    from effkeras.litert.costs import multiply_adds
-    from effkeras.litert.flatbuffer import operators
+    from effkeras.litert.flatbuffer import multiply_adds, operators
     from effkeras.search.evaluation.artifacts import artifact_of
 
     counted = sum(map(multiply_adds, operators(artifact_of(SPEC, "float32"))))
@@ -53,8 +52,7 @@ def test_bytes_and_latency_are_of_the_real_file():
 
 
 def test_the_int8_file_has_every_layer_in_int8():
-    from effkeras.litert.costs import integer_share
-    from effkeras.litert.flatbuffer import operators
+    from effkeras.litert.flatbuffer import integer_share, operators
     from effkeras.search.evaluation.artifacts import artifact_of
 
     file = artifact_of(SPEC, "int8")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from effkeras import EffkerasError
-from effkeras.litert.block_latency import (
-    WHOLE,
+from effkeras.support.measurements import (
+    WHOLE_NETWORK,
     BlockLatency,
     BlockShape,
     BlockTable,
@@ -26,7 +26,7 @@ TABLE = BlockTable(
     (
         BlockLatency("stem", "XNNPACK", 1, 0.5, 0.6, 0.6, 0.9),
         BlockLatency("block0", "XNNPACK", 1, 1.5, 1.6, 1.6, 1.9),
-        BlockLatency(WHOLE, "XNNPACK", 1, 2.0, 2.0, 2.0, 2.5),
+        BlockLatency(WHOLE_NETWORK, "XNNPACK", 1, 2.0, 2.0, 2.0, 2.5),
         BlockLatency("block0", "phone NNAPI", 1, 0.1, 0.2),
     ),
 )
