@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,16 +62,20 @@ def _run(words: list[str]) -> int:
         verb = " ".join(words[:length])
         if verb in known:
             return importlib.import_module(known[verb].module).main(words[length:])  # type: ignore[no-any-return]
-    if words[0] == "export":
-        print(_usage("export"))
-        return 0 if words[1:] in ([], ["-h"], ["--help"]) else BAD_INPUT
-    print(f"error: there is no command {words[0]!r}; {did_you_mean(words[0], known)}", file=sys.stderr)
+    group = [verb for verb in known if verb.startswith(f"{words[0]} ")]
+    if group and words[1:] in ([], ["-h"], ["--help"]):
+        print(_usage(group))
+        return 0
+    tried = " ".join(words[: 2 if group else 1])
+    print(f"error: there is no command {tried!r}; {did_you_mean(tried, group or known)}", file=sys.stderr)
     return BAD_INPUT
 
 
-def _usage(group: str = "") -> str:
+def _usage(verbs: Iterable[str] = ()) -> str:
+    """The usage with these verbs, or all."""
     known = commands()
-    width = max(map(len, known))
-    lines = [f"  {verb:<{width}}  {one.help}" for verb, one in known.items() if verb.startswith(group)]
+    shown = {verb: known[verb] for verb in verbs or known}
+    width = max(map(len, shown))
+    lines = [f"  {verb:<{width}}  {one.help}" for verb, one in shown.items()]
     intro = "usage: effkeras COMMAND [options]     (COMMAND --help shows its options)\n"
     return "\n".join([intro, *lines])

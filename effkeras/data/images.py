@@ -75,9 +75,9 @@ class RecordReader:
         decoded = placed.placement.size
         if isinstance(record, ClassificationRecord) or record.size == decoded:
             return placed
-        says = f"{record.path} has {_sides(decoded)} pixels and its labels say {_sides(record.size)}"
-        if not _same_shape(decoded, record.size):
-            turned = _same_shape(decoded[::-1], record.size)
+        says = f"{record.path} has {sides(decoded)} pixels and its labels say {sides(record.size)}"
+        if not same_shape(decoded, record.size):
+            turned = same_shape(decoded[::-1], record.size)
             why = "they are for the image before its EXIF turn" if turned else "the shapes differ"
             raise EffkerasError(f"{says}: {why}, so its boxes cannot be placed; correct its labels")
         self.rescaled[record.path] = says
@@ -90,12 +90,13 @@ class RecordReader:
             note(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
 
 
-def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two (height, width) have the same aspect ratio, up to rounding to whole pixels."""
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(other)
 
 
-def _sides(size: tuple[int, int]) -> str:
+def sides(size: tuple[int, int]) -> str:
+    """A (height, width) as text: width x height."""
     return f"{size[1]} x {size[0]}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from effkeras.data.image_files import unique_names
@@ -13,15 +13,25 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
 
 
-def copy_images(data: LabelledData, folder: Path) -> Mapping[Path, str]:
+def names_in_one_folder(splits: Iterable[LabelledData]) -> Mapping[Path, str]:
+    """The file names of the images of all splits for a format that keeps them in one folder."""
+    return unique_names(record.path for data in splits for record in data.records)
+
+
+def copy_images(
+    data: LabelledData, folder: Path, names: Mapping[Path, str] | None = None
+) -> Mapping[Path, str]:
     """Copies the images of a split into `folder`, and returns each one's new file name.
 
-    Images of different folders with the same name get the name of their folder in front. Raises EffkerasError
-    when a file cannot be read or written.
+    Images of different folders with the same name get the name of their folder in front. A format that keeps
+    the images of all splits in one folder gives the `names_in_one_folder`. Raises EffkerasError when a file
+    cannot be read or written.
     """
-    names = unique_names(record.path for record in data.records)
+    names = names or unique_names(record.path for record in data.records)
     make_folder(folder)
-    for path, name in track(names.items(), f"copying {data.split}", total=len(names)):
+    paths = list(dict.fromkeys(record.path for record in data.records))
+    for path in track(paths, f"copying {data.split}", total=len(paths)):
+        name = names[path]
         try:
             shutil.copyfile(path, folder / name)
         except OSError as error:

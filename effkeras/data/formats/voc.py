@@ -21,7 +21,7 @@ from effkeras.data.image_files import ImageFinder, relative_parts
 from effkeras.data.images import SUFFIXES, list_folder
 from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, ReadOptions
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
-from effkeras.data.writing import copy_images, short
+from effkeras.data.writing import copy_images, names_in_one_folder, short
 from effkeras.support import files
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, first_line
@@ -59,8 +59,9 @@ class Voc(DataFormat):
 
     def write(self, folder: Path, splits: Sequence[LabelledData]) -> None:
         """Writes the devkit's layout; crowds become `difficult`. Masks are not written, which is noted."""
+        names = names_in_one_folder(splits)
         for data in splits:
-            _write_split(folder, _detection(data))
+            _write_split(folder, _detection(data), names)
 
 
 class _Files:
@@ -80,7 +81,10 @@ def _has_voc(folder: Path) -> bool:
     """Whether the first XML file of a folder is an annotation of VOC."""
     try:
         first = next((one for one in sorted(folder.iterdir()) if _is_xml(one)), None)
-        return first is not None and b"<annotation" in first.open("rb").read(_HEADER_BYTES)
+        if first is None:
+            return False
+        with first.open("rb") as file:
+            return b"<annotation" in file.read(_HEADER_BYTES)
     except OSError:
         return False
 
@@ -220,8 +224,8 @@ def _detection(data: LabelledData) -> DetectionData:
     return data
 
 
-def _write_split(folder: Path, data: DetectionData) -> None:
-    names = copy_images(data, folder / _IMAGES)
+def _write_split(folder: Path, data: DetectionData, names: Mapping[Path, str]) -> None:
+    copy_images(data, folder / _IMAGES, names)
     if any(record.masks for record in data.records):
         note_once(f"{data.root}: Pascal VOC has no place for masks: only the boxes are written")
     for record in data.records:

@@ -10,7 +10,7 @@ from effkeras.data.digits import DigitsOptions, write_digits
 from effkeras.support.console import run_command
 from effkeras.support.options import Verb, above_zero, parser
 
-VERB = Verb("data", "write a data set that ships: `effkeras data digits OUT`")
+VERB = Verb("data digits", "write a data set that ships: handwritten digits")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     options = parser(
         VERB.name, "Writes real handwritten digits on textured backgrounds, as COCO or class folders."
     )
-    options.add_argument("name", choices=["digits"], help="the data set")
     options.add_argument("out", type=Path, help="the folder to write")
     defaults = DigitsOptions()
     options.add_argument("--classify", action="store_true", help="a folder per class, one digit an image")

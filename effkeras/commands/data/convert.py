@@ -1,0 +1,79 @@
+"""`effkeras data convert SRC DST --to FORMAT`: writes a data set in another format."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from effkeras.data.formats import writable
+from effkeras.data.records import DetectionData, LabelledData, ReadOptions
+from effkeras.data.rewriting import check_target, read_to_rewrite, write_whole
+from effkeras.support.console import note, run_command, table
+from effkeras.support.options import Verb, explained, parser
+
+VERB = Verb("data convert", "write a data set in another format")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Converts a data set."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    check_target(chosen.dst, chosen.src)
+    splits = read_to_rewrite(chosen.src, read_options(chosen))
+    write_whole(chosen.dst, splits, chosen.to)
+    print_written(chosen.dst, splits)
+
+
+def _parser() -> argparse.ArgumentParser:
+    known = writable()
+    options = parser(VERB.name, "Writes all splits of a data set, images included, in another format.")
+    options.formatter_class = argparse.RawDescriptionHelpFormatter
+    options.epilog = "\n".join(["formats:", *(explained(name, one.title) for name, one in known.items())])
+    options.add_argument("src", type=Path, metavar="SRC", help="the data set: a folder or file of any format")
+    options.add_argument("dst", type=Path, metavar="DST", help="the folder to write")
+    options.add_argument("--to", required=True, choices=list(known), metavar="FORMAT", help="the new format")
+    add_reading(options)
+    return options
+
+
+def add_reading(to: argparse.ArgumentParser) -> None:
+    """Adds --skip-bad and --voc-one-based."""
+    to.add_argument("--skip-bad", action="store_true", help="leave out invalid annotations and images")
+    to.add_argument(
+        "--voc-one-based", action="store_true", help="Pascal VOC: xmin and ymin count pixels from 1"
+    )
+
+
+def read_options(chosen: argparse.Namespace) -> ReadOptions:
+    """How to read by these options: with all masks."""
+    return ReadOptions(skip_bad=chosen.skip_bad, masks=True, one_based=chosen.voc_one_based)
+
+
+def print_written(folder: Path, splits: Sequence[LabelledData]) -> None:
+    """Prints what was written for each split, and the next command."""
+    table(
+        f"written to {folder}",
+        ["split", "images", "boxes", "left out", "clipped"],
+        [[data.split, *_counts(data)] for data in splits if data.records],
+    )
+    boxes = [data for data in splits if isinstance(data, DetectionData)]
+    regions = {one.path: len(one.unknown) for data in boxes for one in data.records}
+    lost = sum(regions.values())
+    if lost:
+        note(
+            f"{lost} objects whose annotations were left out look like background in the copy; correct them "
+            "before the conversion to keep them"
+        )
+    model = "efficientdet-lite0" if isinstance(splits[0], DetectionData) else "efficientnet-lite0"
+    print(f"next: effkeras train {model} --data {folder} --out runs/{folder.name}")
+
+
+def _counts(data: LabelledData) -> list[str]:
+    if not isinstance(data, DetectionData):
+        return [f"{len(data.records):,}", "-", f"{len(data.skipped):,}", "-"]
+    boxes = sum(len(record.boxes) for record in data.records)
+    return [f"{count:,}" for count in (len(data.records), boxes, len(data.skipped), len(data.clipped))]

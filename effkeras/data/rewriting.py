@@ -1,0 +1,73 @@
+"""Writes a data set anew: read whole, corrected to the real sizes of its images, and written in a format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from effkeras.data.all_splits import read_all
+from effkeras.data.formats import writable
+from effkeras.data.records import DetectionData, LabelledData, ReadOptions, Skipped
+from effkeras.data.sizes import Resized, header_sizes, in_real_sizes
+from effkeras.support import files
+from effkeras.support.console import note_once
+from effkeras.support.errors import EffkerasError
+
+
+def check_target(folder: Path, source: Path) -> None:
+    """Raises EffkerasError unless `folder` can be written: it is new or empty, and not inside `source`."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise EffkerasError(f"{folder} exists already and is not an empty folder; choose another")
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise EffkerasError(f"{folder} lies inside the data set {source}; choose a folder outside it")
+    files.check_can_make(folder)
+
+
+def read_to_rewrite(root: Path, options: ReadOptions) -> tuple[LabelledData, ...]:
+    """All splits of the data set in `root`, with boxes in pixels of the image files.
+
+    Raises:
+        EffkerasError: the data set cannot be read; or the labels state another shape than the image file has,
+            or an image is unreadable, unless `options.skip_bad` leaves these images out.
+    """
+    splits = read_all(root, options)
+    paths = [one.path for data in splits if isinstance(data, DetectionData) for one in data.records]
+    sizes = header_sizes(paths) if paths else {}
+    return tuple(
+        _resized(data, in_real_sizes(data, sizes), options) if isinstance(data, DetectionData) else data
+        for data in splits
+    )
+
+
+def _resized(data: DetectionData, resized: Resized, options: ReadOptions) -> DetectionData:
+    where, total = f"{data.root}: the split {data.split!r}", len(data.records)
+    if resized.scaled:
+        note_once(
+            f"{where}: scaled the boxes of {len(resized.scaled)} of {total} images to the size of their "
+            f"files; the first: {resized.scaled[0]}"
+        )
+    if not resized.refused:
+        return resized.data
+    first = resized.refused[0]
+    what = f"{where}: {len(resized.refused)} of {total} images cannot be used; the first: {first.what}: "
+    if not options.skip_bad:
+        raise EffkerasError(f"{what}{first.why}; correct them, or leave them out with --skip-bad")
+    note_once(f"{what}{first.why}")
+    return with_more_skipped(resized.data, resized.refused)
+
+
+def with_more_skipped(data: DetectionData, more: Sequence[Skipped]) -> DetectionData:
+    """The split with more items in `.skipped`."""
+    return replace(data, skipped=(*data.skipped, *more))
+
+
+def write_whole(folder: Path, splits: Sequence[LabelledData], to: str) -> None:
+    """Writes splits in the format `to` into `folder`, which appears whole or not at all.
+
+    Splits without images are left out. Raises EffkerasError for data that the format cannot hold, and when a
+    file cannot be written.
+    """
+    known = writable()
+    with files.whole_folder(folder) as fresh:
+        known[to]().write(fresh, [data for data in splits if data.records])
