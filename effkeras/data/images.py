@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from effkeras.data.cut_jpegs import decode_cut_jpeg
 from effkeras.data.preprocess import Placed, place
 from effkeras.data.records import ClassificationRecord, DetectionRecord
 from effkeras.definitions.definition import InputSpec
-from effkeras.support.console import note
+from effkeras.support.console import note, note_once
 from effkeras.support.errors import EffkerasError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})  # photos of iPhones; Pillow reads them with a plug-in
+SUFFIXES = HEIF_SUFFIXES | frozenset(
+    ".png .jpg .jpeg .jpe .jfif .bmp .webp .gif .tif .tiff .avif".split()  # noqa: SIM905
+)
+_HEIF_HINT = "pip install pillow-heif"
 _WAY_OUT = "replace the file, or take it out of the data set"
+_TWELVE_BITS = 4096
+
+
+class Remark(Enum):
+    """What is unusual about an image file that was read nevertheless, as a verb and its object."""
+
+    CUT = "end early; what is missing is grey"
+    DARK = (
+        "have 16 bits and use at most the lowest 12, so they are nearly black; if they hold 12 bits, "
+        "multiply their values by 16"
+    )
+    FRAMES = "have several frames; only the first is used"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Decoded:
+    """An image, uint8 (height, width, 3), RGB, and the remarks on its file."""
+
+    pixels: np.ndarray
+    remarks: tuple[Remark, ...] = ()
 
 
 def read_image(path: Path) -> np.ndarray:
     """The image in `path` as uint8 (height, width, 3), RGB, oriented by its EXIF data.
 
     Palettes and greyscale become RGB, 16-bit greyscale is scaled to 8 bits, and transparent images get a
-    white background. Raises EffkerasError when the file is missing, truncated, too large or not an image.
+    white background. Of several frames the first is read. What a JPEG file that ends early lost is grey.
+    Raises EffkerasError when the file is missing, has lost most of its data, is too large or not an image.
     """
+    return decode_image(path).pixels
+
+
+def decode_image(path: Path) -> Decoded:
+    """Like `read_image`, with remarks on the file."""
     path = Path(path)
     if not path.is_file():
         raise EffkerasError(f"{path}: there is no such image file; correct the path or the labels")
+    _can_open(path)
     try:
         return _decode(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -44,6 +80,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises EffkerasError when the file is missing or not an image.
     """
+    _can_open(path)
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
@@ -52,6 +89,33 @@ def image_size(path: Path) -> tuple[int, int]:
         raise EffkerasError(f"{path}: there is no such image file; correct the path or the labels") from error
     except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"{path}: not an image that Pillow can read; {_WAY_OUT}") from error
+
+
+class ImageReader:
+    """Reads image files, and collects the remarks on them. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._remarks: dict[Remark, dict[Path, None]] = {remark: {} for remark in Remark}
+
+    def read(self, path: Path) -> np.ndarray:
+        """See `read_image`."""
+        decoded = decode_image(path)
+        for remark in decoded.remarks:
+            self._remarks[remark][path] = None
+        return decoded.pixels
+
+    def note_remarks(self, total: int) -> None:
+        """Notes once how many of `total` images each remark is about, and the first of them."""
+        for remark, paths in self._remarks.items():
+            if paths:
+                first = next(iter(paths))
+                note_once(f"{len(paths)} of {total} images {remark.value} (the first: {first})")
+
+    def note_first(self) -> None:
+        """Notes once that a remark occurs, and on which image first; for images that are read as needed."""
+        for remark, paths in self._remarks.items():
+            if paths:
+                note_once(f"there are images that {remark.value} (the first: {next(iter(paths))})")
 
 
 class RecordReader:
@@ -64,6 +128,7 @@ class RecordReader:
 
     def __init__(self, spec: InputSpec):
         self._spec = spec
+        self._images = ImageReader()
         self.rescaled: dict[Path, str] = {}
 
     def read(self, record: DetectionRecord | ClassificationRecord) -> Placed:
@@ -71,7 +136,7 @@ class RecordReader:
 
         Raises EffkerasError when the image is unreadable, or its aspect ratio differs from the labels'.
         """
-        placed = place(read_image(record.path), self._spec)
+        placed = place(self._images.read(record.path), self._spec)
         decoded = placed.placement.size
         if isinstance(record, ClassificationRecord) or record.size == decoded:
             return placed
@@ -83,11 +148,18 @@ class RecordReader:
         self.rescaled[record.path] = says
         return Placed(placed.content, placed.placement.stated_in(record.size))
 
-    def note_rescaled(self, total: int) -> None:
-        """Notes how many of `total` images were scaled after labelling, if any."""
+    def note_first(self) -> None:
+        """Like `note_remarks`, for images that are read as needed: without counts."""
+        self._images.note_first()
+        if self.rescaled:
+            note_once(f"boxes are scaled with their images: {next(iter(self.rescaled.values()))}")
+
+    def note_remarks(self, total: int) -> None:
+        """Notes once how many of `total` images are unusual, and how many were scaled after labelling."""
+        self._images.note_remarks(total)
         if self.rescaled:
             first = next(iter(self.rescaled.values()))
-            note(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
+            note_once(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -119,8 +191,55 @@ def note_skipped(bad: Sequence[str], total: int) -> None:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file name has an image suffix and is not hidden."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Whether a file name has the suffix of an image that can be read here, and is not hidden."""
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or suffix not in SUFFIXES:
+        return False
+    return suffix not in HEIF_SUFFIXES or _reads_heif()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderImages:
+    """The images in a folder and its sub-folders, and its other files; each sorted by path."""
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+    @property
+    def left_out(self) -> str:
+        """How many other files there are, by suffix: "3 files that are no images (2 .txt, 1 .pdf)"; or ""."""
+        if not self.others:
+            return ""
+        counts = Counter(path.suffix.lower() or "without suffix" for path in self.others)
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(6))
+        kinds += ", ..." if len(counts) > 6 else ""
+        hint = f"; {_HEIF_HINT} lets .heic be read" if HEIF_SUFFIXES & set(counts) else ""
+        verb = "files that are no images" if len(self.others) > 1 else "file that is no image"
+        return f"{len(self.others)} {verb} ({kinds}{hint})"
+
+
+def images_below(folder: Path) -> FolderImages:
+    """All files in `folder` and its sub-folders, except hidden ones. Links are followed, each once.
+
+    Raises EffkerasError when a folder cannot be read.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    seen: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        if (real := current.resolve()) in seen:
+            continue
+        seen.add(real)
+        for path in list_folder(current):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                waiting.append(path)
+            else:
+                (images if is_image(path) else others).append(path)
+    return FolderImages(tuple(sorted(images)), tuple(sorted(others)))
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -138,10 +257,64 @@ def list_folder(folder: Path) -> list[Path]:
         raise EffkerasError(f"cannot read the folder {folder}: {error.strerror}; check the path") from error
 
 
-def _decode(path: Path) -> np.ndarray:
+@functools.cache
+def _reads_heif() -> bool:
+    """Whether Pillow reads HEIF; its plug-in is registered where it is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _can_open(path: Path) -> None:
+    """Raises EffkerasError for a file that needs a plug-in which is not installed."""
+    if path.suffix.lower() in HEIF_SUFFIXES and not _reads_heif():
+        raise EffkerasError(f"{path}: Pillow needs a plug-in for {path.suffix} files: {_HEIF_HINT}")
+
+
+def _decode(path: Path) -> Decoded:
     with Image.open(path) as image:
         _refuse_bomb(image)
-        return np.array(_as_rgb(ImageOps.exif_transpose(image)), np.uint8)
+        remarks = [Remark.FRAMES] if _has_frames(image) else []
+        raw = _raw_mode(image)
+        try:
+            image.load()
+        except OSError:
+            whole = decode_cut_jpeg(path.read_bytes()) if image.format == "JPEG" else None
+            if whole is None:
+                raise
+            return Decoded(_pixels(whole), (*remarks, Remark.CUT))
+        pixels = _pixels(image)
+        if _is_dark(image, raw, pixels):
+            remarks.append(Remark.DARK)
+        return Decoded(pixels, tuple(remarks))
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.array(_as_rgb(ImageOps.exif_transpose(image)), np.uint8)
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Whether the file is an animation or has several pages; phones' MPO files are one photo with extras."""
+    return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file stores its pixels, by Pillow's name, such as "RGB;16B"; "" if Pillow does not say."""
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3]
+        mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        return mode if isinstance(mode, str) else ""
+    return ""
+
+
+def _is_dark(image: Image.Image, raw: str, pixels: np.ndarray) -> bool:
+    """Whether an image of 16 bits, black ones apart, has only values below 4096."""
+    if image.mode.startswith("I"):
+        return 0 < int(np.max(np.asarray(image))) < _TWELVE_BITS
+    return ";16" in raw and 0 < int(pixels.max()) < _TWELVE_BITS // 256  # Pillow keeps the upper 8 bits
 
 
 def _refuse_bomb(image: Image.Image) -> None:

@@ -54,7 +54,6 @@ class ImageStore:
         self._reader = RecordReader(spec)
         self._masks = masks
         self._bad: dict[int, str] = {}
-        self._is_noted = False
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
         bytes_per_pixel = 4 if masks else 3
@@ -71,7 +70,7 @@ class ImageStore:
             self.check()
             result = self._sample_or_error(self._records[index])
             if isinstance(result, Sample):
-                self._note_rescaled()
+                self._reader.note_first()
                 return result
             if index not in self._bad:
                 self._bad[index] = str(result)
@@ -89,14 +88,8 @@ class ImageStore:
         kept = [sample for sample in samples if isinstance(sample, Sample)]
         bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
         note_skipped(bad, len(samples))
-        self._reader.note_rescaled(len(samples))
+        self._reader.note_remarks(len(samples))
         return kept
-
-    def _note_rescaled(self) -> None:
-        """Notes the first scaled image only; the total is not known in advance."""
-        if self._reader.rescaled and not self._is_noted:
-            self._is_noted = True
-            note(f"boxes are scaled with their images: {next(iter(self._reader.rescaled.values()))}")
 
     def _sample_or_error(self, record: Record) -> Sample | EffkerasError:
         try:

@@ -111,7 +111,7 @@ def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator
         if batch.records:
             yield batch
     note_skipped(bad, len(records))
-    reader.note_rescaled(len(records))
+    reader.note_remarks(len(records))
 
 
 def _read(reader: RecordReader, spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> Batch:

@@ -11,7 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from effkeras.data.images import is_image, read_image, subfolders, tolerated
+from effkeras.data import images
+from effkeras.data.images import (
+    Remark,
+    decode_image,
+    image_size,
+    images_below,
+    is_image,
+    read_image,
+    subfolders,
+    tolerated,
+)
 from effkeras.support.errors import EffkerasError
 
 COLOURS = np.array(
@@ -47,6 +57,70 @@ def test_sixteen_bits_are_scaled(tmp_path, suffix):
     image = Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))
     path = stored(tmp_path / f"a{suffix}", image)
     np.testing.assert_array_equal(read_image(path)[0, :, 0], [0, 1, 128, 255])
+
+
+@pytest.mark.parametrize(("largest", "is_noted"), [(4095, True), (4096, False), (0, False)])
+def test_twelve_of_sixteen_bits_are_noted(tmp_path, largest, is_noted):
+    path = stored(tmp_path / "a.png", Image.fromarray(np.array([[0, largest]], np.uint16)))
+    decoded = decode_image(path)
+    assert (Remark.DARK in decoded.remarks) is is_noted
+    assert decoded.pixels.max() == (largest + 128) // 257  # values keep their meaning
+
+
+def test_dark_colours_of_sixteen_bits_are_noted(tmp_path):
+    path = tmp_path / "a.tif"
+    skimage = pytest.importorskip("tifffile")
+    skimage.imwrite(path, np.full((4, 4, 3), 3000, np.uint16), photometric="rgb")
+    assert decode_image(path).remarks == (Remark.DARK,)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif"])
+def test_the_first_frame_is_read_and_noted(tmp_path, suffix):
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    path = stored(tmp_path / f"a{suffix}", first, save_all=True, append_images=[second])
+    decoded = decode_image(path)
+    assert decoded.remarks == (Remark.FRAMES,)
+    assert decoded.pixels[4, 4, 0] > 250
+    assert not decode_image(stored(tmp_path / f"b{suffix}", first)).remarks
+
+
+@pytest.mark.parametrize("suffix", sorted(images.SUFFIXES - images.HEIF_SUFFIXES))
+def test_every_suffix_is_read(tmp_path, suffix):
+    kinds = {".jpe": "JPEG", ".jfif": "JPEG"}
+    path = stored(tmp_path / f"a{suffix}", Image.new("RGB", (16, 8), "white"), format=kinds.get(suffix))
+    assert read_image(path).min() > 250
+    assert image_size(path) == (8, 16)
+    assert is_image(path)
+
+
+def test_heif_needs_its_plug_in(tmp_path, monkeypatch):
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(b"")
+    monkeypatch.setattr(images, "_reads_heif", lambda: False)
+    assert not is_image(path)
+    assert images_below(tmp_path).left_out == (
+        "1 file that is no image (1 .heic; pip install pillow-heif lets .heic be read)"
+    )
+    for read in (read_image, image_size):
+        with pytest.raises(EffkerasError, match=r"plug-in for \.HEIC files: pip install pillow-heif"):
+            read(path)
+    monkeypatch.setattr(images, "_reads_heif", lambda: True)
+    assert is_image(path)
+
+
+def test_folders_are_searched_to_the_bottom(tmp_path):
+    for name in ("b.png", "a/c.JPG", "a/deep/d.gif", "a/notes.txt", ".git/e.png", "a/.hidden.png", "none"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.bmp").touch()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    found = images_below(tmp_path / "data")
+    names = [path.relative_to(tmp_path / "data").as_posix() for path in found.images]
+    assert names == ["a/c.JPG", "a/deep/d.gif", "b.png", "link/f.bmp"]
+    assert found.left_out == "2 files that are no images (1 .txt, 1 without suffix)"
 
 
 def test_transparent_pixels_become_white(tmp_path):

@@ -119,7 +119,7 @@ def _placed(data: LabelledData, spec: InputSpec) -> list[PlacedRecord]:
         except EffkerasError as error:
             bad.append(str(error))
     note_skipped(bad, len(data.records))
-    reader.note_rescaled(len(data.records))
+    reader.note_remarks(len(data.records))
     return placed
 
 
