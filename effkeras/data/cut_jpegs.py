@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 _END = b"\xff\xd9"
+_MISSING = 128  # grey, with which libjpeg fills rows that are not there
 _START_OF_SCAN = 0xDA
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _INSIDE_SCAN = frozenset({0x00, 0xFF, *range(0xD0, 0xD8)})  # stuffed bytes, fill bytes and restarts
@@ -23,7 +24,7 @@ def decode_cut_jpeg(content: bytes) -> Image.Image | None:
     """The image of a JPEG file that ends early, grey or less detailed where data are missing.
 
     None when half of the rows or more are missing; of a progressive file, when the first component's
-    frequencies are not all there for more than half of the rows. Raises what Pillow raises for a damaged file.
+    frequencies are not all there for over half of the rows. Raises what Pillow raises for a damaged file.
     """
     image = _opened(content)
     shown = _share_of_rows(content)
@@ -45,10 +46,14 @@ def _share_of_rows(content: bytes) -> float:
 
     The last bytes decide the last rows that are there: these change when the bytes are taken away.
     """
-    shorter = content[: -max(64, len(content) // 50)]
-    changed = np.asarray(_opened(content)) != np.asarray(_opened(shorter))
-    rows = np.flatnonzero(changed.reshape(len(changed), -1).any(axis=1))
-    return float(rows[-1] + 1) / len(changed) if len(rows) else 1.0
+    pixels = np.asarray(_opened(content))
+    try:
+        shorter = np.asarray(_opened(content[: -max(64, len(content) // 50)]))
+    except OSError:  # the image takes less than these bytes
+        shorter = np.full_like(pixels, _MISSING)
+    changed = (pixels != shorter).reshape(len(pixels), -1).any(axis=1)
+    rows = np.flatnonzero(changed)
+    return float(rows[-1] + 1) / len(pixels) if len(rows) else 1.0
 
 
 class _Scan(NamedTuple):
