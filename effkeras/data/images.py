@@ -261,7 +261,7 @@ def list_folder(folder: Path) -> list[Path]:
 def _reads_heif() -> bool:
     """Whether Pillow reads HEIF; its plug-in is registered where it is installed."""
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
     except ImportError:
         return False
     register_heif_opener()
