@@ -14,7 +14,7 @@ from effkeras.support.console import facts, note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import distinct_names
 from effkeras.support.options import Verb, above_zero, parser
-from export.delegates.delegate import ANDROID, DEFAULT, Absent, known_names
+from export.delegates.delegate import ANDROID, DEFAULT, Absent, PhoneOptions, checked_names, known_names
 from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from export.delegates.timing import Selection
 
 COLUMNS = ("file", "kernels", "thr", "min ms", "median", "p95", "delegated", "MB")
-
-
-@dataclass(frozen=True, slots=True)
-class PhoneOptions:
-    """The phone's serial number (None: the only phone connected) and the benchmark_model binary to run."""
-
-    serial: str | None = None
-    binary: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +105,9 @@ def bench_all(files: Sequence[Path], options: BenchOptions) -> Benched:
 
 
 def _selection(options: BenchOptions) -> Selection:
-    from export.delegates.android import AndroidOptions
-    from export.delegates.delegate import checked_names
     from export.delegates.timing import Selection
 
-    phone = AndroidOptions(options.phone.serial, options.phone.binary)
-    return Selection(checked_names(options.delegates), options.threads, phone)
+    return Selection(checked_names(options.delegates), options.threads, options.phone)
 
 
 def _with_blocks(

@@ -17,8 +17,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table
 from export.metadata import Metadata, TensorMetadata, read
 from export.metadata.attaching import TABLE
-from export.metadata.coding import parser_version_in
-from export.metadata.decoding import ENTRY, anchors_in
+from export.metadata.coding import DETECTOR_ENTRY, anchors_in, parser_version_in
 
 OWN = (TABLE, DEFINITION, RECIPE)
 
@@ -92,7 +91,7 @@ def _metadata(flatbuffer: bytes, metadata: Metadata) -> Table:
         "groups": {group.name: list(group.tensors) for group in metadata.groups},
         "notes": [asdict(note) for note in metadata.notes],
         "custom": {name: len(data) for name, data in metadata.custom.items()},
-        **({"anchors": len(anchors)} if anchors is not None and ENTRY in metadata.custom else {}),
+        **({"anchors": len(anchors)} if anchors is not None and DETECTOR_ENTRY in metadata.custom else {}),
     }
 
 

@@ -86,7 +86,7 @@ def _preflight_checks() -> dict[str, Callable[[bytes], object]]:
         from export.preflight import check_for
     except ImportError:
         return {}
-    from export.preflight.command import show
+    from export.preflight.__main__ import show
 
     def judged(model: bytes, target: str) -> object:
         found = check_for(model, target)

@@ -60,7 +60,7 @@ def cut(flatbuffer: bytes, spec: ModelSpec | None = None) -> list[BlockFile]:
         )
     stages = {} if spec is None else spec.network.block_strings()
     return [
-        BlockFile(_shape(name, part, stages, _edges(part, graph, parsed)), _file(parsed, part, graph))
+        BlockFile(_shape(name, part, stages, _interface(part, graph, parsed)), _file(parsed, part, graph))
         for name, part in _parts(graph)
     ]
 
@@ -80,11 +80,15 @@ def _word(op: Operator) -> str:
     return layer_of(name).split("_")[0] or op.name.lower()
 
 
-Edges = tuple[list[TensorInfo], list[TensorInfo]]
+@dataclass(frozen=True, slots=True)
+class _PartInterface:
+    """The inputs of a part of the graph, and those of its tensors that other parts or the outputs use."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
 
 
-def _edges(part: Sequence[Operator], graph: Sequence[Operator], parsed: Any) -> Edges:
-    """The inputs of a part, and those of its tensors that other parts or the graph's outputs use."""
+def _interface(part: Sequence[Operator], graph: Sequence[Operator], parsed: Any) -> _PartInterface:
     made = {tensor.index: tensor for op in part for tensor in op.outputs}
     own = {op.index for op in part}
     entering = {t.index: t for op in part for t in op.inputs if not t.is_constant and t.index not in made}
@@ -93,16 +97,17 @@ def _edges(part: Sequence[Operator], graph: Sequence[Operator], parsed: Any) -> 
     leaving = [tensor for index, tensor in made.items() if index in read]
     if not leaving:
         raise EffkerasError(f"the .tflite is damaged: nothing uses {part[0].name}; export the model again")
-    return list(entering.values()), leaving
+    return _PartInterface(tuple(entering.values()), tuple(leaving))
 
 
-def _shape(name: str, part: Sequence[Operator], stages: dict[str, str], edges: Edges) -> BlockShape:
-    entering, leaving = edges
+def _shape(
+    name: str, part: Sequence[Operator], stages: dict[str, str], interface: _PartInterface
+) -> BlockShape:
     return BlockShape(
         name,
-        leaving[0].dtype,
-        tuple(tensor.shape for tensor in entering),
-        tuple(tensor.shape for tensor in leaving),
+        interface.outputs[0].dtype,
+        tuple(tensor.shape for tensor in interface.inputs),
+        tuple(tensor.shape for tensor in interface.outputs),
         len(part),
         sum(map(multiply_adds, part)),
         stages.get(name, ""),
@@ -112,7 +117,7 @@ def _shape(name: str, part: Sequence[Operator], stages: dict[str, str], edges: E
 def _file(parsed: Any, part: Sequence[Operator], graph: Sequence[Operator]) -> bytes:
     schema = load_schema()
     source = parsed.subgraphs[0]
-    entering, leaving = _edges(part, graph, parsed)
+    interface = _interface(part, graph, parsed)
     nodes = [source.operators[op.index] for op in part]
     used = dict.fromkeys(int(i) for node in nodes for i in (*node.inputs, *node.outputs) if i >= 0)
     places = {old: new for new, old in enumerate(used)}
@@ -121,8 +126,8 @@ def _file(parsed: Any, part: Sequence[Operator], graph: Sequence[Operator]) -> b
     model.buffers = [schema.BufferT()]
     made.tensors = [_tensor(source.tensors[old], parsed.buffers, model.buffers) for old in used]
     made.operators = [_node(node, places) for node in nodes]
-    made.inputs = [places[tensor.index] for tensor in entering]
-    made.outputs = [places[tensor.index] for tensor in leaving]
+    made.inputs = [places[tensor.index] for tensor in interface.inputs]
+    made.outputs = [places[tensor.index] for tensor in interface.outputs]
     model.subgraphs, model.signatureDefs = [made], [_signature(made)]
     return pack(model)
 

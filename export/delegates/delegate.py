@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from effkeras.support.errors import EffkerasError, did_you_mean
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # These run wherever LiteRT does: its CPU kernels with and without XNNPACK.
 DEFAULT = ("xnnpack", "plain")
+# A phone is not a delegate of the registry: its benchmark_model measures in its own process and reports
+# statistics, where a `Delegate` opens sessions that are timed here in turns; and it stands for all of the
+# phone's accelerators.
 ANDROID = "android"
 
 
@@ -50,6 +54,14 @@ class BenchmarkCase:
 
 
 TimingResult = Latency | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneOptions:
+    """The phone's serial number (None: the only phone connected) and the benchmark_model binary to run."""
+
+    serial: str | None = None
+    binary: Path | None = None
 
 
 class Delegate(Protocol):

@@ -11,13 +11,13 @@ import numpy as np
 from effkeras.litert.latency import Plan, Session, distribution, rounds
 from effkeras.support.console import quiet, track
 from effkeras.support.measurements import Latency
-from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.benchmark_model import accelerators
+from export.delegates.android import accelerators, time_on_phone
 from export.delegates.delegate import (
     ANDROID,
     DEFAULT,
     Absent,
     BenchmarkCase,
+    PhoneOptions,
     TimingResult,
     UnusableError,
     host_delegates,
@@ -31,7 +31,7 @@ class Selection:
 
     delegates: tuple[str, ...] = DEFAULT
     threads: tuple[int, ...] = (1, 2)
-    android: AndroidOptions = field(default_factory=AndroidOptions)
+    phone: PhoneOptions = field(default_factory=PhoneOptions)
 
     def cases_here(self, flatbuffer: bytes, probed: bool = True) -> list[BenchmarkCase]:
         """One case for each selected delegate of this machine; for `probed` see `BenchmarkCase`."""
@@ -108,7 +108,7 @@ def time_here(cases: Sequence[BenchmarkCase], plan: Plan, title: str = "timing")
 
 
 def _on_phone(cases: Sequence[BenchmarkCase], selection: Selection, plan: Plan) -> list[TimingResult]:
-    return time_on_phone(cases, plan, selection.android) if cases else []
+    return time_on_phone(cases, plan, selection.phone) if cases else []
 
 
 def _probes(cases: Sequence[BenchmarkCase]) -> dict[int, Probe | Absent]:

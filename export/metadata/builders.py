@@ -12,7 +12,7 @@ from effkeras.litert.flatbuffer import IOTensor, interface, operators
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table, read_toml
 from export.metadata.associated_files import calibration_file, check_labels, label_file
-from export.metadata.decoding import ENTRY, detector_options
+from export.metadata.coding import DETECTOR_ENTRY, detector_options
 from export.metadata.records import (
     AssociatedFile,
     Boxes,
@@ -93,7 +93,7 @@ def of_detector(
     """The metadata of a detector's .tflite, with or without NMS in its graph.
 
     Without NMS, the anchors and the decoding of boxes go into the entry DETECTOR_METADATA, which MediaPipe
-    and `export.metadata.decoding.anchors_in` read.
+    and `export.metadata.coding.anchors_in` read.
 
     Args:
         spec: the model's definition.
@@ -116,7 +116,7 @@ def of_detector(
     )
     made = _model(spec, found.inputs, notes, files, extras)
     if "raw_location" in roles:
-        return replace(made, custom={ENTRY: detector_options(spec)})
+        return replace(made, custom={DETECTOR_ENTRY: detector_options(spec)})
     grouped = tuple(_note_table(role)["name"] for role in ("location", "category", "score"))
     return replace(made, groups=(Group("detection_result", grouped),)) if "location" in roles else made
 

@@ -3,7 +3,3 @@
 Preprocessing, network and postprocessing are one graph of TensorFlow operations, which runs wherever
 TensorFlow does (also TensorFlow Serving), without effkeras. Importing the package loads no TensorFlow.
 """
-
-from export.savedmodel.command import main
-
-__all__ = ["main"]

@@ -18,6 +18,7 @@ from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.segmentation import decode_mask
 from effkeras.inference.artifacts.saved_model import DEFAULT, SavedModel
 from effkeras.inference.predictor import Predictor
+from effkeras.inference.task import tasks_of
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 
@@ -81,7 +82,7 @@ def agreement(
     Raises CheckFailedError when a raw output of the SavedModel is NaN or infinite.
     """
     with closing(track(images, "checking")) as shown:  # closes the progress bar after an error
-        trials = [_tried(model, saved, image, least) for image in shown]
+        trials = [_run_both(model, saved, image, least) for image in shown]
     same, total = np.sum([one.counts for one in trials], axis=0)
     difference = max(one.difference for one in trials)
     return Agreement(len(trials), difference, int(same), int(total), _constant([one.raw for one in trials]))
@@ -96,14 +97,14 @@ class _Trial:
     counts: np.ndarray
 
 
-def _tried(model: Predictor, saved: SavedModel, image: np.ndarray, least: float) -> _Trial:
+def _run_both(model: Predictor, saved: SavedModel, image: np.ndarray, least: float) -> _Trial:
     placed = place(image, saved.spec.input)
     pixels = fill(placed.content, saved.spec.input)[None]
     raw = saved(pixels)
     for name, values in raw.items():
         if not np.isfinite(values).all():
             raise CheckFailedError(f"the output {name} is not a number; look at its weights")
-    wanted = _Wanted(saved.spec, placed.placement, least)
+    wanted = _Expected(saved.spec, placed.placement, least)
     counts = [wanted.agreeing(answers, raw) for answers in _answers(saved, image)]
     return _Trial(raw, _difference(model(pixels), raw), np.sum(counts, axis=0))
 
@@ -126,7 +127,7 @@ def _answers(saved: SavedModel, image: np.ndarray) -> Iterator[Outputs]:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Wanted:
+class _Expected:
     """The results that effkeras derives from raw outputs, and how many of the SavedModel's agree."""
 
     spec: ModelSpec
@@ -134,16 +135,22 @@ class _Wanted:
     least: float
 
     def agreeing(self, answers: Outputs, raw: Outputs) -> np.ndarray:
+        """Numbers of agreeing results and of all results, summed over the model's tasks."""
         heads = {name: values[0] for name, values in raw.items()}
-        if not self.spec.is_detector:
-            return _close(answers["all_scores"], *heads.values())
-        counts = np.zeros(2, np.int64)
-        if self.spec.detects:
-            counts += self._matched(heads, answers)
-        if self.spec.segments:
-            mask = decode_mask(heads["mask_logits"], self.placement)
-            counts += [(mask == answers["masks"]).sum(), mask.size]
-        return counts
+        by_task = {
+            "classification": self._scores,
+            "detection": self._matched,
+            "segmentation": self._pixels,
+        }
+        return np.sum([by_task[task](heads, answers) for task in tasks_of(self.spec)], axis=0)
+
+    def _scores(self, heads: Outputs, got: Outputs) -> np.ndarray:
+        (wanted,) = heads.values()
+        return np.array([(np.abs(got["all_scores"] - wanted) <= SAME_SCORE).sum(), wanted.size])
+
+    def _pixels(self, heads: Outputs, got: Outputs) -> np.ndarray:
+        mask = decode_mask(heads["mask_logits"], self.placement)
+        return np.array([(mask == got["masks"]).sum(), mask.size])
 
     def _matched(self, heads: Outputs, got: Outputs) -> np.ndarray:
         """Numbers of agreeing detections and of all detections.
@@ -178,10 +185,6 @@ def _same_boxes(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -logits))
-
-
-def _close(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.array([(np.abs(scores - wanted) <= SAME_SCORE).sum(), wanted.size])
 
 
 def _png(image: np.ndarray) -> bytes:

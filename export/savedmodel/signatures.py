@@ -13,7 +13,9 @@ import tensorflow as tf
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.nms import HEADS
 from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, LABELS, RAW
+from effkeras.inference.task import tasks_of
 from effkeras.litert.convert import output_names
+from effkeras.support.errors import EffkerasError
 from export.savedmodel.image_files import decode_image
 from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of, names_of
 from export.savedmodel.preprocess import Placement, place, untouched
@@ -103,15 +105,19 @@ class Answering(tf.Module):
     def _answers(self, pixels: Any, placements: Placement) -> Tensors:
         """Results for pixels (B, H, W, 3) and placements with a first dimension B."""
         outputs = self._network(pixels)
-        if not self._spec.is_detector:
-            (scores,) = outputs.values()
-            return classes_of(scores, self._spec)
-        return {**self._boxes(outputs, placements), **self._masks(outputs, placements)}
+        by_task = {"classification": self._classes, "detection": self._boxes, "segmentation": self._masks}
+        answers: Tensors = {}
+        for task in tasks_of(self._spec):
+            if task not in by_task:
+                raise EffkerasError(f"{self._spec.name}: a SavedModel has no results of the task {task}")
+            answers |= by_task[task](outputs, placements)
+        return answers
+
+    def _classes(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
+        (scores,) = outputs.values()
+        return classes_of(scores, self._spec)
 
     def _boxes(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
-        if not self._spec.detects:
-            return {}
-
         def one(of: tuple[Tensors, Placement]) -> Tensors:
             return detections_of(*of, self._spec, self._least)
 
@@ -122,8 +128,6 @@ class Answering(tf.Module):
 
     def _masks(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
         """Masks (B, h, w), where h and w are the maxima over the images, and each image's size (B, 2)."""
-        if not self._spec.segments:
-            return {}
         largest = tf.reduce_max(placements.size, axis=0)
 
         def one(of: tuple[Any, Placement]) -> Any:

@@ -25,8 +25,8 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.measurements import Delegation, Latency
 from effkeras.support.pages.rendering import escaped
 from export.bench import Timed
-from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.delegate import BenchmarkCase
+from export.delegates.android import time_on_phone
+from export.delegates.delegate import BenchmarkCase, PhoneOptions
 from export.export_report import ExportReport
 from export.report import main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
@@ -344,7 +344,7 @@ def on_phone(tmp_path_factory: pytest.TempPathFactory) -> list[Latency]:
     folder = tmp_path_factory.mktemp("bench")
     phones = FakePhones(folder / "phones")
     logs = {"xnnpack": "2.17-xnnpack-profile", "gpu": "2.18-gpu", "nnapi": "2.15-nnapi"}
-    options = AndroidOptions(binary=benchmark(folder / "host" / "benchmark_model", **logs))
+    options = PhoneOptions(binary=benchmark(folder / "host" / "benchmark_model", **logs))
     content = flatbuffer(unary("RELU"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(phones.home / "path"), prepend=os.pathsep)

@@ -27,7 +27,7 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.weights.keras_files import save
 from export.metadata import Boxes, read
-from export.metadata.decoding import anchors_in
+from export.metadata.coding import anchors_in
 from export.tflite import ExportOptions, export_tflite, main
 from quantize.report import Compressed, StepReport
 

@@ -10,8 +10,8 @@ from support.op_cases import image, unary
 from effkeras import EffkerasError
 from effkeras.litert.latency import Plan
 from effkeras.support.measurements import Delegation, Latency
-from export.delegates.android import AndroidOptions, time_on_phone
-from export.delegates.delegate import Absent, BenchmarkCase
+from export.delegates.android import time_on_phone
+from export.delegates.delegate import Absent, BenchmarkCase, PhoneOptions
 
 SERIAL = "14151FDF6"
 PLAN = Plan(runs=50, warmup=3)
@@ -52,7 +52,7 @@ def times(latency):
 
 
 def test_every_accelerator_is_timed_with_what_ran_it(phones, binary, content):
-    options = AndroidOptions(binary=binary)
+    options = PhoneOptions(binary=binary)
     cpu, gpu, nnapi = time_on_phone(jobs(content, "xnnpack", "gpu", "nnapi"), PLAN, options)
     assert times(cpu) == (4.069, 4.069, 4.069, 4.069)
     assert cpu.delegation == Delegation(3, 2, 1, False)
@@ -78,7 +78,7 @@ def test_jobs_take_turns_and_leave_nothing_behind(phones, binary, content):
         BenchmarkCase(content, "xnnpack", 4),
         BenchmarkCase(content, "gpu"),
     ]
-    time_on_phone(two, PLAN, AndroidOptions(SERIAL, binary))
+    time_on_phone(two, PLAN, PhoneOptions(SERIAL, binary))
     calls = phones.benchmarks
     timed, profiled = calls[:15], calls[15:]
     flags = ["--num_threads=1", "--num_threads=4", "--use_gpu=true"] * 5
@@ -94,7 +94,7 @@ def test_jobs_take_turns_and_leave_nothing_behind(phones, binary, content):
 
 @pytest.mark.parametrize(("runs", "parts"), [(3, [3]), (12, [6, 6]), (27, [6, 6, 5, 5, 5])])
 def test_all_runs_are_made_and_few_are_not_parted(phones, binary, content, runs, parts):
-    time_on_phone(jobs(content, "gpu"), Plan(runs, 0), AndroidOptions(binary=binary))
+    time_on_phone(jobs(content, "gpu"), Plan(runs, 0), PhoneOptions(binary=binary))
     timed = phones.benchmarks[:-1]
     assert [int(call.partition("--num_runs=")[2].split()[0]) for call in timed] == parts
 
@@ -113,7 +113,7 @@ def test_figures_of_the_cpu_are_not_taken_for_those_of_an_accelerator(
     phones, tmp_path, content, log, way, reason
 ):
     binary = benchmark(tmp_path / "host" / "old", **{way: log, "other": "2.18-gpu"})
-    found, other = time_on_phone(jobs(content, way, "gpu"), PLAN, AndroidOptions(binary=binary))
+    found, other = time_on_phone(jobs(content, way, "gpu"), PLAN, PhoneOptions(binary=binary))
     assert isinstance(found, Absent)
     assert reason in found.reason
     assert found.how_to_get
@@ -133,33 +133,33 @@ def test_figures_of_the_cpu_are_not_taken_for_those_of_an_accelerator(
 )
 def test_what_is_wrong_with_the_phone_is_reported_for_every_job(phones, binary, content, settings, reason):
     phones.set(**settings)
-    found = time_on_phone(jobs(content, "xnnpack", "gpu"), PLAN, AndroidOptions(binary=binary))
+    found = time_on_phone(jobs(content, "xnnpack", "gpu"), PLAN, PhoneOptions(binary=binary))
     assert len(found) == 2
     assert all(isinstance(one, Absent) and reason in one.advice for one in found)
 
 
 def test_a_phone_that_is_unplugged_on_the_way_gives_no_figures(phones, binary, content):
     phones.set(gone_after=14)
-    found = time_on_phone(jobs(content, "xnnpack", "gpu"), PLAN, AndroidOptions(binary=binary))
+    found = time_on_phone(jobs(content, "xnnpack", "gpu"), PLAN, PhoneOptions(binary=binary))
     assert all(isinstance(one, Absent) and "not found" in one.reason for one in found)
 
 
 def test_without_a_binary_it_is_said_where_to_get_it(phones, content, tmp_path):
-    (found,) = time_on_phone(jobs(content, "gpu"), PLAN, AndroidOptions())
+    (found,) = time_on_phone(jobs(content, "gpu"), PLAN, PhoneOptions())
     assert "android_aarch64_benchmark_model" in found.advice
     with pytest.raises(EffkerasError, match=r"nosuch: No such file.*android_aarch64_benchmark_model"):
-        time_on_phone(jobs(content, "gpu"), PLAN, AndroidOptions(binary=tmp_path / "nosuch"))
+        time_on_phone(jobs(content, "gpu"), PLAN, PhoneOptions(binary=tmp_path / "nosuch"))
 
 
 def test_a_binary_for_another_processor_is_reported(phones, content, tmp_path):
     broken = tmp_path / "benchmark_model"
     broken.write_bytes(b"\x7fELF\x02\x01\x01\x00for another processor")
-    (found,) = time_on_phone(jobs(content, "gpu"), PLAN, AndroidOptions(binary=broken))
+    (found,) = time_on_phone(jobs(content, "gpu"), PLAN, PhoneOptions(binary=broken))
     assert isinstance(found, Absent)
 
 
 def test_a_row_tells_all(phones, binary, content):
-    (found,) = time_on_phone(jobs(content, "gpu"), PLAN, AndroidOptions(binary=binary))
+    (found,) = time_on_phone(jobs(content, "gpu"), PLAN, PhoneOptions(binary=binary))
     row = found.to_row()
     figures = [row[name] for name in ("min_ms", "median_ms", "p95_ms", "mean_ms")]
     assert figures == [111.842, 115.35, 116.62, 115.246]

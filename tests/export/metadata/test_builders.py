@@ -12,7 +12,7 @@ from effkeras.litert.rewriting import name_interface
 from effkeras.litert.runner import LiteRTModel, definition_of
 from export.metadata import Boxes, Image, Normalization, ScoreCalibration, of_classifier, of_detector
 from export.metadata.builders import Extras
-from export.metadata.decoding import ENTRY, anchors_in
+from export.metadata.coding import DETECTOR_ENTRY, anchors_in
 
 CLASSES = ("cat", "dog", "cow")
 DETECTOR, CLASSIFIER = "efficientdet-lite0", "efficientnet-lite0"
@@ -86,7 +86,7 @@ def test_raw_heads_carry_their_anchors():
     np.testing.assert_allclose(
         anchors_in(made), anchor_boxes(spec) / np.array([height, width, height, width]), atol=1e-6
     )
-    assert set(made.custom) == {ENTRY}
+    assert set(made.custom) == {DETECTOR_ENTRY}
     assert made.groups == ()
 
 

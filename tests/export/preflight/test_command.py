@@ -8,7 +8,7 @@ from support.op_cases import concatenation, conv, image, reduction, unary
 from support.tiny_models import quantized
 
 from effkeras import cli
-from export.preflight.command import main
+from export.preflight.__main__ import main
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from support.op_cases import image, unary
 from effkeras import EffkerasError
 from effkeras.litert.rewriting import attach
 from export.preflight import check_for
-from export.preflight.command import main
+from export.preflight.__main__ import main
 from export.preflight.compiler import Absent, compiled
 
 ROWS = """\

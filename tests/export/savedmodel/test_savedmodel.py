@@ -28,7 +28,7 @@ from effkeras.inference.predictor import KerasPredictor, open_predictor
 from effkeras.support import results
 from effkeras.weights.keras_files import load, save
 from export.reporting.data import read_run
-from export.savedmodel import main
+from export.savedmodel.__main__ import main
 from export.savedmodel.exporting import SavedModelOptions
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
@@ -234,7 +234,7 @@ def test_damaged_and_foreign_folders_are_refused(damage, exported, tmp_path, cap
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys, export.savedmodel as m\n"
+        "import sys, export.savedmodel.__main__ as m\n"
         "try: m.main(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'tensorflow', 'keras', 'numpy', 'av', 'PIL'} & set(sys.modules)"
