@@ -1,4 +1,4 @@
-"""Finds the image files that labels name."""
+"""Finds the files of a data set: images by the names in labels, and what a file begins with."""
 
 from __future__ import annotations
 
@@ -130,6 +130,15 @@ def relative_parts(name: str) -> tuple[str, ...]:
     if ".." in parts:
         raise EffkerasError(f"the file name {name!r} leads out of its folder; use names inside it")
     return parts
+
+
+def first_bytes(path: Path, count: int = 1024) -> bytes:
+    """The beginning of a file; b"" when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
 
 
 def unique_names(paths: Iterable[Path]) -> Mapping[Path, str]:

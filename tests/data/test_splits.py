@@ -7,7 +7,7 @@ import json
 import pytest
 
 from effkeras.data.records import ClassificationData, DetectionData
-from effkeras.data.splits import open_data
+from effkeras.data.splits import find_split, open_data
 from effkeras.support.errors import EffkerasError
 
 LABELS = {
@@ -64,3 +64,43 @@ def test_lost_coco_labels_are_not_taken_for_a_class(tmp_path):
 def test_no_folder_is_an_error(tmp_path):
     with pytest.raises(EffkerasError, match="there is no such data folder or file; check the path"):
         open_data(tmp_path / "none", "train")
+
+
+def class_folder(root, split, classes, images):
+    for name in classes:
+        (root / split / name).mkdir(parents=True)
+        for number in range(images):
+            (root / split / name / f"{name}{number}.png").touch()
+    return root
+
+
+def test_a_set_without_val_holds_a_tenth_of_each_class_out(tmp_path, capsys):
+    root = class_folder(tmp_path, "train", ("cat", "dog"), 20)
+    validation, train = open_data(root, "val"), open_data(root, "train")
+    assert find_split(root, "val") == "val"
+    assert sorted(record.label for record in validation.records) == [0, 0, 1, 1]
+    paths = {record.path for record in train.records}
+    assert len(paths) == 36
+    assert paths.isdisjoint(record.path for record in validation.records)
+    assert "has no split val: 4 of the 40 images of train are held out" in capsys.readouterr().err
+
+
+def test_a_held_out_image_stays_held_out_when_others_come(tmp_path):
+    root = class_folder(tmp_path, "train", ("cat",), 20)
+    before = {record.path for record in open_data(root, "val").records}
+    for number in range(20, 40):
+        (root / "train" / "cat" / f"cat{number}.png").touch()
+    after = {record.path for record in open_data(root, "train").records}
+    assert len(before & after) <= 1  # the tenth of more images has other bounds
+
+
+def test_a_set_with_val_gives_all_of_train(tmp_path):
+    root = class_folder(tmp_path, "train", ("cat",), 20)
+    class_folder(root, "valid", ("cat",), 3)
+    assert len(open_data(root, "train").records) == 20
+    assert len(open_data(root, "val").records) == 3
+
+
+def test_one_image_cannot_be_held_out(tmp_path):
+    with pytest.raises(EffkerasError, match="1 images are too few to hold some out; add a split val"):
+        open_data(class_folder(tmp_path, "train", ("cat",), 1), "val")

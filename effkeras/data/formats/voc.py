@@ -17,7 +17,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from effkeras.data.formats import FORMATS, WHOLE, DataFormat, Evidence
-from effkeras.data.image_files import ImageFinder, relative_parts
+from effkeras.data.image_files import ImageFinder, first_bytes, relative_parts
 from effkeras.data.images import SUFFIXES, list_folder
 from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, ReadOptions
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
@@ -28,7 +28,6 @@ from effkeras.support.errors import EffkerasError, first_line
 
 _ANNOTATIONS, _IMAGES, _SETS = "Annotations", "JPEGImages", Path("ImageSets", "Main")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_HEADER_BYTES = 1024  # of an XML file, in which its root element must begin
 
 
 @FORMATS.register("voc")
@@ -81,10 +80,7 @@ def _has_voc(folder: Path) -> bool:
     """Whether the first XML file of a folder is an annotation of VOC."""
     try:
         first = next((one for one in sorted(folder.iterdir()) if _is_xml(one)), None)
-        if first is None:
-            return False
-        with first.open("rb") as file:
-            return b"<annotation" in file.read(_HEADER_BYTES)
+        return first is not None and b"<annotation" in first_bytes(first)
     except OSError:
         return False
 
@@ -101,18 +97,21 @@ def _split_folders(root: Path) -> list[str]:
 
 
 def _lists(root: Path) -> dict[str, Path]:
-    """The lists of images by split; lists for single classes, which have a second column, are left out."""
+    """The lists of images by split, without those of one class, such as cat_train.txt by train.txt."""
     folder = root / _SETS
     paths = [one for one in list_folder(folder) if one.suffix == ".txt"] if folder.is_dir() else []
-    return {one.stem: one for one in paths if len(_first_line(one).split()) == 1}
+    lists = {one.stem: one for one in paths}
+    return {name: path for name, path in lists.items() if not _is_of_one_class(name, path, lists)}
+
+
+def _is_of_one_class(name: str, path: Path, lists: Mapping[str, Path]) -> bool:
+    """Whether a list belongs to one class: its lines then end with 1, 0 or -1."""
+    has_split = any(name.endswith(f"_{other}") for other in lists)
+    return has_split and _first_line(path).split()[-1:] in (["1"], ["0"], ["-1"])
 
 
 def _first_line(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.readline(_HEADER_BYTES)
-    except OSError:
-        return ""
+    return next(iter(first_bytes(path).decode(errors="replace").splitlines()), "")
 
 
 def _listed(path: Path) -> list[str]:
