@@ -84,7 +84,7 @@ def with_nms(flatbuffer: bytes, spec: ModelSpec, target: Target) -> bytes:
         return flatbuffer
     editor = GraphEditor(flatbuffer)
     others = {name: value for name, value in editor.outputs().items() if name not in HEADS}
-    heads = Heads(*(editor.real(editor.output(name), name) for name in HEADS))
+    heads = Heads(*(editor.as_float32(editor.output(name), name) for name in HEADS))
     nms = nms_settings(detector_parts(spec).nms, target.nms)
     suppress = postprocess if target.nms == "postprocess" else suppression
     kept = suppress(editor, heads, Settings(centered_anchors(spec), nms))

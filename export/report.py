@@ -10,7 +10,7 @@ from pathlib import Path
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
-from effkeras.support.pages.rendering import write_page
+from effkeras.support.pages import write_page
 
 SAMPLES = 8
 

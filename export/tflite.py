@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.building.sources import called, open_model
+from effkeras.building.sources import file_stem, open_model
 from effkeras.support import results
 from effkeras.support.console import quiet, run_command
 from effkeras.support.errors import EffkerasError
@@ -195,7 +195,7 @@ def _out(source: str, options: ExportOptions, target: Target) -> Path:
         return options.out
     name = "-".join([safe_name(recipes.find(options.recipe).name, "the recipe's name"), *target.words()])
     run = run_folder(source)
-    return run / "artifacts" / f"{name}.tflite" if run else Path(f"{called(source)}-{name}.tflite")
+    return run / "artifacts" / f"{name}.tflite" if run else Path(f"{file_stem(source)}-{name}.tflite")
 
 
 def _report(made: Made, file: Path, options: ExportOptions, target: Target) -> ExportReport:

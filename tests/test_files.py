@@ -16,7 +16,7 @@ from effkeras.support.files import (
     distinct_names,
     inside,
     make_folder,
-    one_each,
+    output_files,
     safe_name,
     whole_file,
     whole_folder,
@@ -181,7 +181,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path):
 )
 def test_what_is_made_of_files_has_names_of_its_own(names, files, tmp_path):
     sources = [tmp_path / name for name in names]
-    assert one_each(tmp_path / "out", sources, ".png") == {
+    assert output_files(tmp_path / "out", sources, ".png") == {
         source: tmp_path / "out" / file for source, file in zip(sources, files, strict=True)
     }
 
@@ -189,7 +189,7 @@ def test_what_is_made_of_files_has_names_of_its_own(names, files, tmp_path):
 def test_what_is_made_of_files_overwrites_none_of_them(tmp_path):
     sources = [tmp_path / "a.jpg", tmp_path / "b.png"]
     with pytest.raises(EffkerasError, match=r"would overwrite .*b\.png; give another folder"):
-        one_each(tmp_path, sources, ".png")
+        output_files(tmp_path, sources, ".png")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def is_saved_model(folder: Path) -> bool:
     return (folder / SAVED_MODEL).is_file()
 
 
-def called(source: str) -> str:
+def file_stem(source: str) -> str:
     """The stem of names of files made from `source`: its name without folder, `.keras` and `.toml`.
 
     Other text after a dot belongs to the name: mnasnet-a1-0.35 and mnasnet-a1-0.5 are two models.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from effkeras.support.console import note, run_command, track
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import one_each
+from effkeras.support.files import output_files
 from effkeras.support.options import ANY_HELP, Verb, above_zero, add_weights, parser
 
 VERB = Verb("predict", "find objects or classes in images and videos")
@@ -61,7 +61,7 @@ def _of_images(chosen: argparse.Namespace) -> None:
     from effkeras.inference.predictor import open_predictor
 
     paths = images_in(chosen.images)
-    targets = one_each(chosen.save, paths, ".png") if chosen.save else {}
+    targets = output_files(chosen.save, paths, ".png") if chosen.save else {}
     predictor = open_predictor(chosen.model, chosen.weights)
     for record in predict(predictor, paths, chosen.min_score):
         print(json.dumps(record), flush=True)
@@ -76,7 +76,7 @@ def _of_video(chosen: argparse.Namespace) -> None:
     from effkeras.inference.predictor import open_predictor
     from effkeras.inference.video import open_video, write_video
 
-    out = one_each(chosen.save, [chosen.images], ".mp4")[chosen.images] if chosen.save else None
+    out = output_files(chosen.save, [chosen.images], ".mp4")[chosen.images] if chosen.save else None
     with ExitStack() as stack:
         video = stack.enter_context(open_video(chosen.images))
         predictor = open_predictor(chosen.model, chosen.weights)

@@ -76,7 +76,7 @@ class Cell:
     outputs: tuple[int, ...]
 
     @property
-    def taken(self) -> set[int]:
+    def used(self) -> set[int]:
         """The maps that a node or the output uses."""
         return {branch.source for node in self.nodes for branch in node} | set(self.outputs)
 
@@ -87,7 +87,7 @@ def decode(genotype: Sequence[str]) -> Cell:
     concat = _CONCAT.fullmatch(texts[-1]) if texts else None
     nodes = tuple(_node(index, text) for index, text in enumerate(texts[:-1] if concat else texts))
     if concat is None:
-        return checked(Cell(nodes, loose_ends(nodes)))
+        return checked(Cell(nodes, unused_nodes(nodes)))
     maps = concat["maps"].split(",")
     return checked(Cell(nodes, tuple(_map_number(one.strip(), texts[-1].strip()) for one in maps)))
 
@@ -106,10 +106,10 @@ def canonical(cell: Cell) -> Cell:
     return min(_reordered(cell, order) for order in _orders(cell, ()))
 
 
-def loose_ends(nodes: Sequence[Node]) -> tuple[int, ...]:
+def unused_nodes(nodes: Sequence[Node]) -> tuple[int, ...]:
     """The nodes that no other node uses, as maps."""
-    taken = {branch.source for node in nodes for branch in node}
-    return tuple(number for number in range(FIRST_NODE, FIRST_NODE + len(nodes)) if number not in taken)
+    used = {branch.source for node in nodes for branch in node}
+    return tuple(number for number in range(FIRST_NODE, FIRST_NODE + len(nodes)) if number not in used)
 
 
 def map_name(number: int) -> str:
@@ -124,7 +124,7 @@ def checked(cell: Cell) -> Cell:
     for index, node in enumerate(cell.nodes):
         _check_node(index, node, len(cell.nodes))
     _check_outputs(cell)
-    unused = [number for number in _maps(cell) if number not in cell.taken and number != P]
+    unused = [number for number in _maps(cell) if number not in cell.used and number != P]
     if H in unused:
         raise EffkerasError("no node takes h, so the previous cell would have no effect; use h in a node")
     if unused:

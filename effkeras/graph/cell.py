@@ -38,7 +38,7 @@ class PlacedCell:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class CellContext:
     """A cell under construction: its position, and the settings that all cells of the network share.
 
     `strided_pool` and `odd_halves` are the network's.
@@ -55,22 +55,22 @@ class Making:
         return self.place.filters
 
 
-def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, making: Making) -> Tensor:
+def cell(net: Vocabulary[Tensor], h: Tensor, p: Tensor | None, context: CellContext) -> Tensor:
     """A cell's output: the concatenation of its output maps.
 
     Args:
         net: the vocabulary that provides the operations.
         h: the output of the previous cell.
         p: the output of the cell before that, with the same or twice the resolution; None uses h instead.
-        making: the cell, and the settings that its layers share.
+        context: the cell, and the settings that its layers share.
     """
-    place = making.place
-    maps = [_narrowed(net, h, f"{place.name}_h", making), h]
-    if p is not None and P in place.cell.taken:
-        maps[P] = _matched(net, p, net.size(h), making)
+    place = context.place
+    maps = [_narrowed(net, h, f"{place.name}_h", context), h]
+    if p is not None and P in place.cell.used:
+        maps[P] = _matched(net, p, net.size(h), context)
     for index, node in enumerate(place.cell.nodes):
-        maps.append(_node(net, maps, f"{place.name}_node{index}", node, making))
-    outputs = [_output(net, maps, number, making) for number in place.cell.outputs]
+        maps.append(_node(net, maps, f"{place.name}_node{index}", node, context))
+    outputs = [_output(net, maps, number, context) for number in place.cell.outputs]
     return concatenated(outputs, f"{place.name}_concat", net.concat)
 
 
@@ -80,73 +80,75 @@ def output_name(place: PlacedCell) -> str:
     return f"{place.name}_concat" if others else f"{place.name}_node{first - FIRST_NODE}_add"
 
 
-def _narrowed(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making, stride: int = 1) -> Tensor:
+def _narrowed(net: Vocabulary[Tensor], x: Tensor, name: str, context: CellContext, stride: int = 1) -> Tensor:
     """ReLU, a 1x1 convolution to the cell's filters, and batch normalisation."""
-    return _step(net, x, name, Conv(making.filters, stride=stride), making.style)
+    return _step(net, x, name, Conv(context.filters, stride=stride), context.style)
 
 
-def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], making: Making) -> Tensor:
+def _matched(net: Vocabulary[Tensor], p: Tensor, size: tuple[int, int], context: CellContext) -> Tensor:
     """p at the resolution of h, with the cell's filters."""
-    name = f"{making.place.name}_p"
+    name = f"{context.place.name}_p"
     if net.size(p) != size:
-        p = net.activation(p, f"{name}_act", making.style.activation)
-        return _halved(net, p, name, making)
-    return p if net.nominal(p) == making.filters else _narrowed(net, p, name, making)
+        p = net.activation(p, f"{name}_act", context.style.activation)
+        return _halved(net, p, name, context)
+    return p if net.nominal(p) == context.filters else _narrowed(net, p, name, context)
 
 
-def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
+def _halved(net: Vocabulary[Tensor], x: Tensor, name: str, context: CellContext) -> Tensor:
     """Halves the resolution: a convolution on even and one on odd pixels, each with half of the filters."""
-    half = making.filters // 2
-    rest = half if making.odd_halves == "equal" else making.filters - half
+    half = context.filters // 2
+    rest = half if context.odd_halves == "equal" else context.filters - half
     even = net.conv(x, f"{name}_even_conv", Conv(half, stride=2))
     shifted = net.shift(x, f"{name}_odd")
     odd = net.conv(shifted, f"{name}_odd_conv", Conv(rest, stride=2))
-    return net.batch_norm(net.concat([even, odd], f"{name}_parts"), f"{name}_bn", making.style.batch_norm)
+    return net.batch_norm(net.concat([even, odd], f"{name}_parts"), f"{name}_bn", context.style.batch_norm)
 
 
-def _widened(net: Vocabulary[Tensor], x: Tensor, name: str, making: Making) -> Tensor:
+def _widened(net: Vocabulary[Tensor], x: Tensor, name: str, context: CellContext) -> Tensor:
     """A map with the cell's filters: a 1x1 convolution without activation where it has others."""
-    if net.nominal(x) == making.filters:
+    if net.nominal(x) == context.filters:
         return x
-    return conv_norm_act(net, x, name, Conv(making.filters), making.style, act=False)
+    return conv_norm_act(net, x, name, Conv(context.filters), context.style, act=False)
 
 
-def _node(net: Vocabulary[Tensor], maps: Sequence[Tensor], name: str, node: Node, making: Making) -> Tensor:
+def _node(
+    net: Vocabulary[Tensor], maps: Sequence[Tensor], name: str, node: Node, context: CellContext
+) -> Tensor:
     terms = [
-        _branch(net, maps[branch.source], f"{name}_{side}", branch, making)
+        _branch(net, maps[branch.source], f"{name}_{side}", branch, context)
         for side, branch in zip(("left", "right"), node, strict=True)
     ]
     return net.add(terms, f"{name}_add")
 
 
-def _branch(net: Vocabulary[Tensor], x: Tensor, name: str, branch: Branch, making: Making) -> Tensor:
+def _branch(net: Vocabulary[Tensor], x: Tensor, name: str, branch: Branch, context: CellContext) -> Tensor:
     """An operation on a map; a reduction strides those on h and p, and drop-path never drops the identity."""
     op = OPERATIONS[branch.op]
-    stride = making.place.stride if branch.source in (H, P) else 1
+    stride = context.place.stride if branch.source in (H, P) else 1
     if op.kind == "identity":
-        fits = stride == 1 and net.nominal(x) == making.filters
-        return x if fits else _narrowed(net, x, name, making, stride)
+        fits = stride == 1 and net.nominal(x) == context.filters
+        return x if fits else _narrowed(net, x, name, context, stride)
     if op.kind in ("average", "max"):
-        x = net.pool(x, f"{name}_pool", _pool(op, stride, making))
-        x = _widened(net, x, name, making)
+        x = net.pool(x, f"{name}_pool", _pool(op, stride, context))
+        x = _widened(net, x, name, context)
     else:
-        x = _convolved(net, x, name, op, stride, making)
-    return net.drop_path(x, f"{name}_drop", making.place.keep)
+        x = _convolved(net, x, name, op, stride, context)
+    return net.drop_path(x, f"{name}_drop", context.place.keep)
 
 
-def _pool(op: Operation, stride: int, making: Making) -> Pool:
-    padding = making.strided_pool if stride == 2 else "same"
+def _pool(op: Operation, stride: int, context: CellContext) -> Pool:
+    padding = context.strided_pool if stride == 2 else "same"
     return Pool("max" if op.kind == "max" else "average", op.kernel, stride, padding)
 
 
 def _convolved(
-    net: Vocabulary[Tensor], x: Tensor, name: str, op: Operation, stride: int, making: Making
+    net: Vocabulary[Tensor], x: Tensor, name: str, op: Operation, stride: int, context: CellContext
 ) -> Tensor:
     if op.kind == "dilated" and stride == 2:
         # Keras has no strided dilation. For a dilation of 2 this is equal, because all taps are even pixels.
         x = net.pool(x, f"{name}_even", Pool("max", window=1, stride=2, padding="valid"))
-    for step, conv in _steps(op, stride, making.filters).items():
-        x = _step(net, x, f"{name}_{step}", conv, making.style, separable=op.kind == "separable")
+    for step, conv in _steps(op, stride, context.filters).items():
+        x = _step(net, x, f"{name}_{step}", conv, context.style, separable=op.kind == "separable")
     return x
 
 
@@ -173,11 +175,11 @@ def _step(
     return net.batch_norm(net.separable(f"{name}_conv", conv)(x), f"{name}_bn", style.batch_norm)
 
 
-def _output(net: Vocabulary[Tensor], maps: Sequence[Tensor], number: int, making: Making) -> Tensor:
+def _output(net: Vocabulary[Tensor], maps: Sequence[Tensor], number: int, context: CellContext) -> Tensor:
     """A map of the cell's output; h and p may need the nodes' resolution and filters."""
     if number >= FIRST_NODE:
         return maps[number]
-    name = f"{making.place.name}_out_{map_name(number)}"
+    name = f"{context.place.name}_out_{map_name(number)}"
     if net.size(maps[number]) != net.size(maps[-1]):
-        return _halved(net, maps[number], name, making)
-    return _widened(net, maps[number], name, making)
+        return _halved(net, maps[number], name, context)
+    return _widened(net, maps[number], name, context)

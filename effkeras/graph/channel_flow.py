@@ -175,7 +175,7 @@ def _layers() -> Mapping[type, Handler]:
     return {
         **dict.fromkeys(carrying, _carry),
         **dict.fromkeys(combining, _combine),
-        **dict.fromkeys((layers.LayerNormalization, layers.GroupNormalization), _looks_at_all),
+        **dict.fromkeys((layers.LayerNormalization, layers.GroupNormalization), _mixes_all),
         layers.Conv2D: _conv,
         layers.Dense: _conv,
         layers.Conv2DTranspose: _transposed,
@@ -184,12 +184,12 @@ def _layers() -> Mapping[type, Handler]:
         layers.BatchNormalization: _norm,
         layers.PReLU: _norm,
         layers.Rescaling: _rescale,
-        layers.Softmax: _looks_at_all,
+        layers.Softmax: _mixes_all,
         layers.Concatenate: _concat,
         layers.Flatten: _flatten,
         layers.Reshape: _reshape,
         ChannelSlice: _cut,
-        Normalize: _looks_at_all,
+        Normalize: _mixes_all,
     }
 
 
@@ -218,7 +218,7 @@ def _fixed(tracer: _Tracer, call: Call, why: str) -> Numbers:
     return numbers
 
 
-def _looks_at_all(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
+def _mixes_all(tracer: _Tracer, call: Call, inputs: list[Numbers]) -> Numbers:
     tracer.lock(inputs[0], f"{call.operation.name!r} mixes all its channels")
     return inputs[0]
 

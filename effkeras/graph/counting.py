@@ -1,6 +1,6 @@
 """Counts parameters and multiply-adds of a definition by arithmetic, without TensorFlow or a model.
 
-`effkeras.graph.counts` defines what is counted.
+`effkeras.graph.vocabulary.Counts` says what is counted.
 """
 
 from __future__ import annotations
@@ -11,9 +11,18 @@ from dataclasses import dataclass, field
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.networks import BatchNormSpec
-from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.heads import classifier, detector
-from effkeras.graph.vocabulary import Application, Conv, Depthwise, Padding, Pool, Vocabulary, pair
+from effkeras.graph.vocabulary import (
+    ACTIVATION_OPERATIONS,
+    Application,
+    Conv,
+    Counts,
+    Depthwise,
+    Padding,
+    Pool,
+    Vocabulary,
+    pair,
+)
 from effkeras.support.errors import EffkerasError, did_you_mean
 
 _FROZEN = ("moving_mean", "moving_variance")

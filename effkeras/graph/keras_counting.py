@@ -1,4 +1,4 @@
-"""Counts weights and multiply-adds of functional Keras models by layer, as `counts` defines them."""
+"""Counts weights and multiply-adds of functional Keras models by layer, as `Counts` defines them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from effkeras.graph.counts import ACTIVATION_OPERATIONS, Counts
 from effkeras.graph.functional import (
     Call,
     CopyRules,
@@ -21,7 +20,7 @@ from effkeras.graph.functional import (
     whole,
 )
 from effkeras.graph.keras_applications import feature_maps
-from effkeras.graph.vocabulary import Application
+from effkeras.graph.vocabulary import ACTIVATION_OPERATIONS, Application, Counts
 from effkeras.layers import FastFusion
 from effkeras.support.errors import EffkerasError
 
@@ -113,7 +112,7 @@ def _macs(call: Call) -> int:
 
 
 def _others(call: Call) -> int:
-    """Operations other than multiply-adds; see `counts` for the list."""
+    """Operations other than multiply-adds; see `Counts` for the list."""
     layer, inputs, values = call.operation, call.inputs, _values(call.outputs[0])
     per_value = ACTIVATION_OPERATIONS.get(_activation(layer), 0) + bool(getattr(layer, "use_bias", False))
     if isinstance(layer, keras.layers.GlobalAveragePooling2D):

@@ -181,8 +181,8 @@ def _duration(stream: Any) -> float:
     """The duration in seconds that a stream states; 0 if it states none, or in an unknown format."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
-    said = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))  # Matroska
-    return 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3]) if said else 0.0
+    clock = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))  # Matroska
+    return 3600 * int(clock[1]) + 60 * int(clock[2]) + float(clock[3]) if clock else 0.0
 
 
 def _upright(decoded: Any) -> np.ndarray:

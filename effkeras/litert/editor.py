@@ -63,7 +63,7 @@ class GraphEditor:
         names = {entry.tensorIndex: text_of(entry.name) for entry in signature.outputs}
         return {names[index]: self._value(index) for index in self._graph.outputs}
 
-    def real(self, value: Value, name: str) -> Value:
+    def as_float32(self, value: Value, name: str) -> Value:
         """The same tensor in float32, called `name`; this undoes a conversion to uint8 outputs."""
         if value.dtype == "float32":
             return self.renamed(value, name)

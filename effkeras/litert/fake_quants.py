@@ -67,7 +67,7 @@ def strip_fake_quants(model: bytes, entry: Range | None = None) -> Stripped:
     """
     parsed = parse(model)
     graph = parsed.subgraphs[0]
-    ranges = _take_out(parsed)
+    ranges = _remove_pairs(parsed)
     if entry is not None:
         ranges[int(graph.inputs[0])] = entry
     _spread(parsed, ranges)
@@ -134,28 +134,28 @@ def _cuts_at_zero(graph: Any, op: Any) -> bool:
     return source.type == made.type == int8 and list(quantization_of(made)[1]) == [-128]
 
 
-def _take_out(parsed: Any) -> dict[int, Range]:
+def _remove_pairs(parsed: Any) -> dict[int, Range]:
     """Removes the pairs; returns the range of each tensor that had one."""
     graph = parsed.subgraphs[0]
     names = [code_name(code) for code in parsed.operatorCodes]
-    taken = _Taken()
+    removal = _PairRemoval()
     for op in graph.operators:
         if not (op.inputs and op.outputs):
             raise EffkerasError(f"{names[op.opcodeIndex]} lacks inputs or outputs; export the model again")
         name, first, made = names[op.opcodeIndex], int(op.inputs[0]), int(op.outputs[0])
         if name == "QUANTIZE":
-            taken.quantize(graph, first, made)
-        elif name == "DEQUANTIZE" and first in taken.sources:
-            taken.sources[made] = taken.sources[first]
+            removal.quantize(graph, first, made)
+        elif name == "DEQUANTIZE" and first in removal.sources:
+            removal.sources[made] = removal.sources[first]
         else:
-            op.inputs = [taken.sources.get(int(index), int(index)) for index in op.inputs]
-            taken.keep(op)
-    graph.operators = taken.kept
-    _reconnect(parsed, taken.sources)
-    return taken.ranges
+            op.inputs = [removal.sources.get(int(index), int(index)) for index in op.inputs]
+            removal.keep(op)
+    graph.operators = removal.kept
+    _reconnect(parsed, removal.sources)
+    return removal.ranges
 
 
-class _Taken:
+class _PairRemoval:
     """State while pairs are removed: `sources` maps a pair's tensors to the tensor that replaces them."""
 
     def __init__(self) -> None:

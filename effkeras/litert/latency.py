@@ -17,8 +17,8 @@ from effkeras.support.measurements import Delegation, Latency
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What runs the graph: XNNPACK or the plain kernels, and the number of threads."""
+class InterpreterOptions:
+    """How an interpreter runs a graph: by XNNPACK or the plain kernels, and on how many threads."""
 
     xnnpack: bool
     threads: int
@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The number of timed runs of each setting, and of untimed warm-up runs before them."""
+    """The number of timed runs of each file, and of untimed warm-up runs before them."""
 
     runs: int = 50
     warmup: int = 10
@@ -81,38 +81,40 @@ class InterpreterSession:
 
 
 def measure(
-    flatbuffer: bytes | Path, settings: Sequence[Setting], runs: int = 50, warmup: int = 10
+    flatbuffer: bytes | Path, options: Sequence[InterpreterOptions], runs: int = 50, warmup: int = 10
 ) -> list[Latency]:
-    """Times one .tflite under several settings; see `measure_all`.
+    """Times one .tflite with several options; see `measure_all`.
 
     Raises EffkerasError for a missing or corrupt file, or for fewer than 1 run.
     """
     content = flatbuffer if isinstance(flatbuffer, bytes) else read_flatbuffer(flatbuffer)
-    return measure_all([(content, setting) for setting in settings], Plan(runs, warmup))
+    return measure_all([(content, one) for one in options], Plan(runs, warmup))
 
 
-def measure_all(jobs: Sequence[tuple[bytes, Setting]], plan: Plan, title: str = "timing") -> list[Latency]:
+def measure_all(
+    jobs: Sequence[tuple[bytes, InterpreterOptions]], plan: Plan, title: str = "timing"
+) -> list[Latency]:
     """Times .tflite files on this machine's CPU, one inference of each in turn; see `rounds`.
 
     Args:
-        jobs: file contents, each with a setting.
+        jobs: file contents, each with its options.
         plan: how many rounds.
         title: the title of the progress bar.
     """
-    plan.check(setting.threads for _, setting in jobs)
-    sessions = [_open(content, setting) for content, setting in jobs]
+    plan.check(options.threads for _, options in jobs)
+    sessions = [_open(content, options) for content, options in jobs]
     times = rounds(sessions, plan, title)
     return [
         Latency(
-            setting.delegate,
-            setting.kernels,
-            setting.threads,
+            options.delegate,
+            options.kernels,
+            options.threads,
             plan.runs,
             plan.warmup,
             *distribution(times[:, position]),
             sessions[position].delegation(),
         )
-        for position, (_, setting) in enumerate(jobs)
+        for position, (_, options) in enumerate(jobs)
     ]
 
 
@@ -143,8 +145,8 @@ def random_image(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return (pixels - 128 if np.dtype(dtype) == np.int8 else pixels).astype(dtype)
 
 
-def _open(content: bytes, setting: Setting) -> InterpreterSession:
-    interpreter = make_interpreter(content, threads=setting.threads, xnnpack=setting.xnnpack)
+def _open(content: bytes, options: InterpreterOptions) -> InterpreterSession:
+    interpreter = make_interpreter(content, threads=options.threads, xnnpack=options.xnnpack)
     return InterpreterSession.of(interpreter, content)
 
 

@@ -132,7 +132,7 @@ def distinct_names(files: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
-def one_each(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
+def output_files(folder: Path, sources: Sequence[Path], suffix: str) -> dict[Path, Path]:
     """An output file in `folder` for each source, all distinct.
 
     It has the source's stem and `suffix`. Where several sources would share that name (a.jpg and a.png, or

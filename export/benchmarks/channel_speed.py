@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from effkeras.litert.latency import Plan, Setting, measure_all
+from effkeras.litert.latency import InterpreterOptions, Plan, measure_all
 from export.benchmarks.random_models import artifacts_on_random_images
 from quantize.channels.pruning import prune_channels
 from quantize.report import Compressed
@@ -51,9 +51,9 @@ def speed_rows(
 
 def _timed(model: keras.Model, pruned: keras.Model, plan: Plan) -> list[Latency]:
     """Latencies in the order of `RECIPES`, before and after for each."""
-    setting = Setting(xnnpack=True, threads=1)
+    options = InterpreterOptions(xnnpack=True, threads=1)
     both = [artifacts_on_random_images(one, RECIPES) for one in (model, pruned)]
-    return measure_all([(made[recipe], setting) for recipe in RECIPES for made in both], plan)
+    return measure_all([(made[recipe], options) for recipe in RECIPES for made in both], plan)
 
 
 def _rows(

@@ -18,7 +18,7 @@ from effkeras.data.splits import find_split, open_data
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note, run_command, table
-from effkeras.support.files import make_folder, one_each
+from effkeras.support.files import make_folder, output_files
 from effkeras.support.options import parser
 from export.reporting.data import Artifact, RunData, Setting, read_run
 
@@ -152,7 +152,7 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
 
     paths = [record.path for record in _test_records(root)[:SAMPLES]]
     make_folder(folder)
-    targets = one_each(folder, paths, ".png")
+    targets = output_files(folder, paths, ".png")
     for record in predict(open_predictor(artifact), paths, min_score=0.3):
         draw(record, targets[Path(record["image"])])
 

@@ -100,13 +100,13 @@ def timed(name: str, peer: Peer, places: Places, runs: int) -> Iterator[Pair]:
 
     Raises EffkerasError when the peer's environment is missing or its conversion fails.
     """
-    from effkeras.litert.latency import Plan, Setting, measure_all
+    from effkeras.litert.latency import InterpreterOptions, Plan, measure_all
 
     theirs, ours = _theirs(name, peer, places), _ours(name, peer, places.work)
     for recipe in RECIPES:
         files = (ours / f"{recipe}.tflite", theirs / f"{recipe}.tflite")
         for threads in THREADS:
-            jobs = [(file.read_bytes(), Setting(xnnpack=True, threads=threads)) for file in files]
+            jobs = [(file.read_bytes(), InterpreterOptions(xnnpack=True, threads=threads)) for file in files]
             own, other = measure_all(jobs, Plan(runs, warmup=5), f"timing {name} {recipe}, {threads} threads")
             yield Pair(name, recipe, peer, own, other)
 

@@ -72,11 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def rates(recipe: str, runs: int) -> list[Rate]:
     """The rates of the network (first) and of every convolution; all take turns."""
     from effkeras.litert.flatbuffer import multiply_adds, operators
-    from effkeras.litert.latency import Plan, Setting, measure_all
+    from effkeras.litert.latency import InterpreterOptions, Plan, measure_all
     from export.benchmarks.random_models import artifacts_on_random_images
 
     named = {name: artifacts_on_random_images(model, [recipe])[recipe] for name, model in _models()}
-    jobs = [(content, Setting(xnnpack=True, threads=1)) for content in named.values()]
+    jobs = [(content, InterpreterOptions(xnnpack=True, threads=1)) for content in named.values()]
     latencies = measure_all(jobs, Plan(runs, warmup=5), f"timing {recipe}")
     return [
         Rate(name, recipe, sum(map(multiply_adds, operators(content))), latency)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from effkeras.graph.counting import count
-from effkeras.graph.counts import Counts
+from effkeras.graph.vocabulary import Counts
 from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
-from effkeras.support.pages.parts import MISSING, Page, Section
+from effkeras.support.pages import MISSING, Page, Section
 from export.reporting.data import Artifact, Environment, RunData
 from export.reporting.panels import draw_charts, labels
 from export.reporting.tables import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from effkeras.support.drawing import Theme
-from effkeras.support.pages.parts import Chart, drawn
+from effkeras.support.pages import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import RunData, Setting
 from export.reporting.tables import SETTINGS, setting_name, sorted_measured

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from effkeras.support.measurements import Delegation, Latency
-from effkeras.support.pages.parts import MISSING, NOT_REPORTED, Table
+from effkeras.support.pages import MISSING, NOT_REPORTED, Table
 from export.reporting.data import (
     PLAIN,
     XNNPACK,

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from effkeras.building.sources import SAVED_MODEL, called, is_saved_model, open_model
+from effkeras.building.sources import SAVED_MODEL, file_stem, is_saved_model, open_model
 from effkeras.data.images import read_image
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, SavedModel
@@ -117,7 +117,7 @@ def check_images(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray
 
 def _default_out(source: str) -> Path:
     run = run_folder(source)
-    return run / "artifacts" / "savedmodel" if run else Path(f"{called(source)}-savedmodel")
+    return run / "artifacts" / "savedmodel" if run else Path(f"{file_stem(source)}-savedmodel")
 
 
 def _check(out: Path, options: SavedModelOptions) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from effkeras.litert.convert import to_flatbuffer
-from effkeras.litert.latency import Plan, Setting, measure_all
+from effkeras.litert.latency import InterpreterOptions, Plan, measure_all
 from effkeras.support.errors import EffkerasError
 from quantize.channels.costs import TIME, costs_of
 from quantize.channels.groups import Channels
@@ -154,8 +154,8 @@ class Point:
 
 def latency_ratio(before: bytes, after: keras.Model) -> float:
     """The latency of `after` / `before` as float artifacts: shortest of interleaved runs, one thread."""
-    setting = Setting(xnnpack=True, threads=1)
-    old, new = measure_all([(before, setting), (to_flatbuffer(after), setting)], PLAN)
+    options = InterpreterOptions(xnnpack=True, threads=1)
+    old, new = measure_all([(before, options), (to_flatbuffer(after), options)], PLAN)
     return new.min_ms / old.min_ms
 
 

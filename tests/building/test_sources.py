@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effkeras.building.sources import called, open_model
+from effkeras.building.sources import file_stem, open_model
 
 
 def test_random_weights_are_the_same_each_time(capsys):
@@ -22,4 +22,4 @@ def test_random_weights_are_the_same_each_time(capsys):
     ],
 )
 def test_only_the_suffix_of_a_file_is_no_part_of_a_name(source, name):
-    assert called(source) == name
+    assert file_stem(source) == name

@@ -21,8 +21,8 @@ from effkeras.definitions.genotype import (
     checked,
     decode,
     encode,
-    loose_ends,
     map_name,
+    unused_nodes,
 )
 from effkeras.support.errors import EffkerasError
 
@@ -40,7 +40,7 @@ def cells(draw: st.DrawFn) -> Cell:
         nodes.append((draw(branch), draw(branch)))
     if H not in {branch.source for node in nodes for branch in node}:
         nodes[0] = (Branch("sep3x3", H), nodes[0][1])
-    ends = loose_ends(nodes)
+    ends = unused_nodes(nodes)
     others = [number for number in range(FIRST_NODE + len(nodes)) if number not in ends]
     more = draw(st.lists(st.sampled_from(others), unique=True)) if others else []
     return checked(Cell(tuple(nodes), tuple(draw(st.permutations([*ends, *more])))))
@@ -97,7 +97,7 @@ def test_a_cell_is_read():
     assert cell.nodes[0] == (Branch("sep5x5", H), Branch("sep3x3", P))
     assert cell.nodes[1] == (Branch("avg3x3", N0), Branch("identity", H))
     assert cell.outputs == (P, N1)
-    assert cell.taken == {H, P, N0, N1}
+    assert cell.used == {H, P, N0, N1}
 
 
 def test_without_concat_the_output_is_what_no_node_takes():

@@ -23,7 +23,7 @@ from effkeras.support import results
 from effkeras.support.drawing import DARK, LIGHT
 from effkeras.support.errors import EffkerasError
 from effkeras.support.measurements import Delegation, Latency
-from effkeras.support.pages.rendering import escaped
+from effkeras.support.pages import escaped
 from export.bench import Timed
 from export.delegates.android import time_on_phone
 from export.delegates.delegate import BenchmarkCase, PhoneOptions

@@ -11,8 +11,8 @@ import effkeras
 from effkeras.building.models import build_spec
 from effkeras.definitions.definition import with_size
 from effkeras.graph.counting import count
-from effkeras.graph.counts import Counts
 from effkeras.graph.keras_counting import count_layers
+from effkeras.graph.vocabulary import Counts
 from effkeras.support.errors import EffkerasError
 
 L = keras.layers

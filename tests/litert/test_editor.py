@@ -54,7 +54,7 @@ def test_constants_keep_shape_and_type(value):
 def test_a_head_in_float(io, added):
     plain = LiteRTModel.of_bytes(quantized(NAME, "int8", io).flatbuffer)
     editor = GraphEditor(plain.flatbuffer)
-    real = editor.real(editor.output("class_logits"), "class_logits")
+    real = editor.as_float32(editor.output("class_logits"), "class_logits")
     editor.set_outputs({"class_logits": real})
     own = LiteRTModel.of_bytes(editor.packed())
     assert len(operators(own.flatbuffer)) == len(operators(plain.flatbuffer)) + added
@@ -65,7 +65,7 @@ def test_a_head_in_float(io, added):
 
 def test_versions_are_as_new_as_the_operator_needs():
     editor = GraphEditor(quantized(NAME, "int8", "int8").flatbuffer)
-    editor.real(editor.output("class_logits"), "class_logits")
+    editor.as_float32(editor.output("class_logits"), "class_logits")
     parsed = flatbuffer_utils.read_model_from_bytearray(editor.packed())
     code = parsed.operatorCodes[parsed.subgraphs[0].operators[-1].opcodeIndex]
     assert code.version == 2  # DEQUANTIZE of int8

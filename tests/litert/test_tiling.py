@@ -1,4 +1,4 @@
-"""What is computed in strips is computed as before; only large maps are."""
+"""What is computed in tiles is computed as before; only large maps are."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from support.tiny_models import CLASSIFIERS, DETECTORS, quantized, random_images
 
 from effkeras import EffkerasError
 from effkeras.litert.convert import to_flatbuffer
-from effkeras.litert.flatbuffer import operators
+from effkeras.litert.flatbuffer import Operator, TensorInfo, operators
 from effkeras.litert.nodes import nodes
 from effkeras.litert.runner import LiteRTModel, make_interpreter
-from effkeras.litert.tiling import tile_rows
+from effkeras.litert.tiling import has_row_tiles, tile_rows
 
 L = keras.layers
 EVERYTHING = 1  # as if the cache held one byte
@@ -56,6 +56,21 @@ def test_networks_compute_the_same_to_the_bit_in_one_partition(name, recipe):
 def test_plain_kernels_compute_the_same(name):
     before = quantized(name, "int8").flatbuffer
     same_results(before, tile_rows(before, cache=4096), random_images(1), xnnpack=False)
+
+
+def test_files_with_tiles_are_recognised():
+    before = quantized("efficientdet-d0", "float32").flatbuffer
+    assert not has_row_tiles(operators(before))
+    assert has_row_tiles(operators(tile_rows(before, cache=4096)))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_tile"),
+    [("net/act/strip0_12", True), ("net/strip_act", False), ("net/strip0_12/act", False)],
+)
+def test_tiles_of_older_files_are_named_strips(name, is_tile):
+    tensor = TensorInfo(3, name, "int8", is_constant=False)
+    assert has_row_tiles([Operator(0, "SLICE", (), (tensor,))]) == is_tile
 
 
 def test_maps_that_fit_the_cache_leave_the_file_alone():

@@ -18,7 +18,7 @@ from effkeras.definitions.networks import (
     Network,
 )
 from effkeras.definitions.scaling import round_repeats
-from effkeras.graph.cell import Making, PlacedCell, cell, output_name
+from effkeras.graph.cell import CellContext, PlacedCell, cell, output_name
 from effkeras.graph.vocabulary import Conv, Pool, Style, Tensor, Vocabulary, conv_norm_act
 from effkeras.support.errors import EffkerasError
 
@@ -106,8 +106,8 @@ class CellNetwork(Network):
         maps = {1 if self.stem_cells else 0: outputs[0]}
         for place in cells_of(self):
             p = None if place.previous is None else outputs[place.previous]
-            making = Making(place, self.style, self.strided_pool, self.odd_halves)
-            outputs.append(cell(net, outputs[-1], p, making))
+            context = CellContext(place, self.style, self.strided_pool, self.odd_halves)
+            outputs.append(cell(net, outputs[-1], p, context))
             maps[place.level] = outputs[-1]
         return maps
 

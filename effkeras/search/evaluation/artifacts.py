@@ -23,7 +23,7 @@ from effkeras.graph.networks.blocks import BlockNetwork
 from effkeras.layers import Normalize
 from effkeras.litert.convert import INPUT, plain_int8, to_flatbuffer, traced_call
 from effkeras.litert.flatbuffer import multiply_adds, operators
-from effkeras.litert.latency import Plan, Setting, measure_all
+from effkeras.litert.latency import InterpreterOptions, Plan, measure_all
 from effkeras.litert.rewriting import name_interface
 from effkeras.search.evaluation.block_tables import (
     HEAD,
@@ -58,9 +58,9 @@ def converted(model: keras.Model, precision: Precision) -> bytes:
 
 def median_ms(flatbuffers: Sequence[bytes], settings: ArtifactSettings) -> list[float]:
     """The median milliseconds of one inference of each file with XNNPACK; the files take turns."""
-    setting = Setting(xnnpack=True, threads=settings.threads)
+    options = InterpreterOptions(xnnpack=True, threads=settings.threads)
     plan = Plan(settings.runs, max(1, settings.runs // 5))
-    return [one.typical_ms for one in measure_all([(file, setting) for file in flatbuffers], plan)]
+    return [one.typical_ms for one in measure_all([(file, options) for file in flatbuffers], plan)]
 
 
 def _int8(model: keras.Model) -> bytes:
@@ -99,9 +99,9 @@ def time_pieces(places: Sequence[Place], settings: ArtifactSettings, name: str) 
     """Builds, converts and times pieces; see `write_table`."""
     names = [_name(place, index) for index, place in enumerate(places)]
     files = [_file(place, settings.precision) for place in track(places, "converting blocks")]
-    setting = Setting(xnnpack=True, threads=settings.threads)
+    options = InterpreterOptions(xnnpack=True, threads=settings.threads)
     plan = Plan(settings.runs, max(1, settings.runs // 5))
-    timed = measure_all([(file, setting) for file in files], plan, "timing blocks")
+    timed = measure_all([(file, options) for file in files], plan, "timing blocks")
     environment = results.environment()
     return BlockTable(
         name,

@@ -36,7 +36,7 @@ from effkeras.search.reporting.tables import (
     search_table,
     slug,
 )
-from effkeras.support.pages.parts import Chart, Page, Section, drawn
+from effkeras.support.pages import Chart, Page, Section, drawn
 
 BEST, FRONT = "best.toml", "front"
 RANDOM = "random"

@@ -9,7 +9,7 @@ from pathlib import Path
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
-from effkeras.support.pages.rendering import write_page
+from effkeras.support.pages import write_page
 
 VERB = Verb("search report", "draw searches: progress, Pareto front, genes")
 

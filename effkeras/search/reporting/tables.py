@@ -11,7 +11,7 @@ from pathlib import Path
 from effkeras.search.genomes import Choice
 from effkeras.search.objectives import pareto_front
 from effkeras.search.reporting.searches import Point, Search
-from effkeras.support.pages.parts import MISSING, Table
+from effkeras.support.pages import MISSING, Table
 
 _COSTS = {
     "macs": "multiply-adds",
