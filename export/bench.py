@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effkeras.building.sources import run_of_artifact
 from effkeras.support import results
 from effkeras.support.console import facts, note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import distinct_names
 from effkeras.support.options import Verb, above_zero, parser
 from export.delegates.delegate import ANDROID, DEFAULT, Absent, PhoneOptions, checked_names, known_names
-from export.runs import run_of_artifact
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effkeras.building.sources import file_stem, open_model
+from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support import results
 from effkeras.support.console import quiet, run_command
 from effkeras.support.errors import EffkerasError
@@ -22,7 +22,6 @@ from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
-from export.runs import run_folder
 from quantize import recipes
 from quantize.checks.acceptance import Verdict, announce, beyond_budget
 from quantize.command import add_force, recipe_help, settings_of, work_folder

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.building.sources import file_stem, open_model
+from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
@@ -101,9 +101,8 @@ def _settings_files(source: str) -> list[Path]:
 
 def work_folder(source: str, name: str) -> Path:
     """The work folder without --out: inside the run folder, or else in the current folder."""
-    path, name = Path(source), safe_name(name, "the recipe's name")
-    is_run = (path / "model.keras").is_file()
-    return path / "compressed" / name if is_run else Path(f"{file_stem(source)}-{name}")
+    name, run = safe_name(name, "the recipe's name"), run_folder(source)
+    return run / "compressed" / name if run else Path(f"{file_stem(source)}-{name}")
 
 
 def _tuned(recipe: recipes.Recipe, chosen: argparse.Namespace) -> recipes.Recipe:

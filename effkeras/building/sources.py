@@ -1,4 +1,4 @@
-"""Opens the model that a command names: a run folder, a .keras file, a zoo name or a TOML file."""
+"""The model that a command names: a run folder, a .keras file, a zoo name or a TOML file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import keras
 
 SAVED_MODEL = "saved_model.pb"  # the graph file in the folder of a SavedModel
+_RUN_MODEL = "model.keras"  # the model in a run folder
 _SUFFIXES = (".keras", ".toml")
 
 
@@ -50,6 +51,18 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
 def is_saved_model(folder: Path) -> bool:
     """Whether a folder holds a SavedModel, from any exporter."""
     return (folder / SAVED_MODEL).is_file()
+
+
+def run_folder(source: str) -> Path | None:
+    """`source` as a path if it is a run folder, else None."""
+    path = Path(source)
+    return path if (path / _RUN_MODEL).is_file() else None
+
+
+def run_of_artifact(file: Path) -> Path | None:
+    """The run folder of an artifact at RUN/artifacts/FILE; None if it is elsewhere."""
+    folder = file.resolve().parent
+    return run_folder(str(folder.parent)) if folder.name == "artifacts" else None
 
 
 def file_stem(source: str) -> str:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effkeras.data.digits import DigitsOptions, write_digits
 from effkeras.support import results
@@ -26,8 +26,18 @@ from quantize import recipes
 from quantize.command import settings_of
 from quantize.specs import Backend
 
+if TYPE_CHECKING:
+    import keras
+
+    from effkeras.litert.latency import Plan
+    from effkeras.support.measurements import Latency
+    from quantize.report import Compressed
+    from quantize.specs import ChannelSpec
+
 CASES = Path(__file__).with_name("compression_cases.toml")
 SPEED = "speed"
+# Latency does not depend on the values of the weights, so random weights suffice.
+SPEED_RECIPES = ("float32", "int8")
 HEADER = (
     "| model | what is done | float | artifact | drop (95 % interval) | zeros | int8 MACs | kB | gzipped |\n"
     "|---|---|---|---|---|---|---|---|---|"
@@ -62,6 +72,17 @@ class Case:
         return dataclasses.replace(
             recipe, tune=tune, ptq=dataclasses.replace(recipe.ptq, backend=self.backend)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedCase:
+    """A zoo model and the side of its square input in pixels."""
+
+    model: str
+    side: int
+
+
+SPEED_CASES = (SpeedCase("efficientdet-lite0", 320), SpeedCase("efficientdet-d0", 512))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,8 +169,6 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _time(out: Path) -> None:
-    from export.benchmarks.channel_speed import speed_rows
-
     with quiet():
         rows = [results.stamped(row) for row in speed_rows()]
     results.append(out, rows)
@@ -177,6 +196,55 @@ def measure(case: Case, data: Path, folder: Path) -> dict[str, Any]:
         force=True,  # a case reports the drop, however large it is
     )
     return compress(model, case.tuned_recipe(), splits, options).to_row()
+
+
+def speed_rows(
+    cases: Sequence[SpeedCase] = SPEED_CASES, spec: ChannelSpec | None = None, plan: Plan | None = None
+) -> Iterator[dict[str, Any]]:
+    """Latencies before and after pruning: one row of kind "channel-speed" for each model and recipe.
+
+    All artifacts of a model take turns on XNNPACK with one thread, so that other load affects all alike.
+    `faster` is the ratio of the shortest runs, `faster_median` the ratio of the medians.
+    """
+    import effkeras
+    from effkeras.litert.latency import Plan
+    from quantize.channels.pruning import prune_channels
+    from quantize.specs import ChannelSpec
+
+    spec, plan = spec or ChannelSpec(), plan or Plan(runs=50, warmup=5)
+    for case in cases:
+        model = effkeras.build(case.model, input_shape=(case.side, case.side))
+        pruned = prune_channels(model, spec)
+        yield from _speed_rows(case, spec, pruned, _timed_pair(model, pruned.model, plan))
+
+
+def _timed_pair(model: keras.Model, pruned: keras.Model, plan: Plan) -> list[Latency]:
+    """Latencies in the order of `SPEED_RECIPES`, before and after for each."""
+    from effkeras.litert.latency import InterpreterOptions, measure_all
+    from export.benchmarks.random_models import artifacts_on_random_images
+
+    options = InterpreterOptions(xnnpack=True, threads=1)
+    both = [artifacts_on_random_images(one, SPEED_RECIPES) for one in (model, pruned)]
+    return measure_all([(made[recipe], options) for recipe in SPEED_RECIPES for made in both], plan)
+
+
+def _speed_rows(
+    case: SpeedCase, spec: ChannelSpec, pruned: Compressed, timed: list[Latency]
+) -> Iterator[dict[str, Any]]:
+    for index, recipe in enumerate(SPEED_RECIPES):
+        before, after = timed[2 * index : 2 * index + 2]
+        yield {
+            "kind": "channel-speed",
+            "model": case.model,
+            "side": case.side,
+            "recipe": recipe,
+            "keep": spec.keep,
+            **{name: int(value) for name, value in pruned.report.figures.items()},
+            "before": before.to_row(),
+            "after": after.to_row(),
+            "faster": round(before.min_ms / after.min_ms, 3),
+            "faster_median": round(before.typical_ms / after.typical_ms, 3),
+        }
 
 
 def _digits(root: Path, model: str) -> Path:

@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from effkeras.support import results
 from effkeras.support.console import quiet, run_command, table, track
 from effkeras.support.errors import EffkerasError, did_you_mean
@@ -37,8 +35,6 @@ COLUMNS = ("model", "input", "float32", "int8", "Edge TPU")
 FAILED = 1
 # Larger models are calibrated at this size: the operators are the same, and no level is 1 x 1.
 LARGEST = 512
-# Number of images for the statistics of batch norms.
-SHOWN = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,36 +61,18 @@ def built(name: str) -> Built:
     """Builds a zoo model at its own size. Raises EffkerasError for an unknown name."""
     with quiet():
         import effkeras
-        from export.benchmarks.size import draw_statistics
+        from export.benchmarks.random_models import draw_statistics, measure_statistics
 
         model = effkeras.build(name)
         smaller = None
         if max(model.inputs[0].shape[1:3]) > LARGEST:
             smaller = effkeras.build(name, input_shape=(LARGEST, LARGEST))
-        settled = smaller or model
-        draw_statistics(settled)
-        settle_statistics(settled)
+        measured = smaller or model
+        draw_statistics(measured)
+        measure_statistics(measured)
         if smaller is not None:
             model.set_weights(smaller.get_weights())
     return Built(model, smaller)
-
-
-def settle_statistics(model: keras.Model) -> None:
-    """Sets the statistics of every batch norm to those of its inputs on `random_images`."""
-    import keras
-    import tensorflow as tf
-
-    from export.benchmarks.random_models import random_images
-
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    pixels = np.concatenate(random_images(model.inputs[0].shape[1:], SHOWN))
-    # As a graph, because an eager Keras call keeps all activations in memory.
-    tf.function(lambda shown: model(shown, training=True), autograph=False)(tf.constant(pixels))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -19,12 +19,10 @@ from quantize.post_training.ranges import Ranges
 from quantize.rewriting.folding import fold
 
 if TYPE_CHECKING:
-    import keras
-
     from quantize.formats import IoType
 
-
 IMAGES = 4
+STATISTICS_IMAGES = 2  # on which the statistics of batch norms are measured
 
 
 def random_images(shape: Sequence[int], images: int = IMAGES, seed: int = 0) -> list[np.ndarray]:
@@ -67,6 +65,33 @@ def _ranges(parts: FloatParts, options: Mapping[str, PtqOptions]) -> dict[str, R
     """The activation ranges for each recipe that needs calibration."""
     pixels = random_images(parts.shape)
     return {name: ranges_of(parts, one, pixels) for name, one in options.items() if one.format.needs_data}
+
+
+def draw_statistics(model: keras.Model, seed: int = 0) -> None:
+    """Draws a scale, an offset and statistics for every batch norm, similar to trained ones."""
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.gamma.shape
+            layer.gamma.assign(random.uniform(0.5, 2, shape))
+            layer.beta.assign(random.normal(0, 0.5, shape))
+            layer.moving_mean.assign(random.normal(0, 0.5, shape))
+            layer.moving_variance.assign(random.uniform(0.3, 3, shape))
+
+
+def measure_statistics(model: keras.Model) -> None:
+    """Sets the statistics of every batch norm to those of its inputs on `random_images`."""
+    import tensorflow as tf
+
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    pixels = np.concatenate(random_images(model.inputs[0].shape[1:], STATISTICS_IMAGES))
+    # As a graph, because an eager Keras call keeps all activations in memory.
+    tf.function(lambda shown: model(shown, training=True), autograph=False)(tf.constant(pixels))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def rescaled(

@@ -9,16 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from effkeras.support import results
 from effkeras.support.console import note, quiet, run_command, table
 from effkeras.support.options import parser
-
-if TYPE_CHECKING:
-    import keras
 
 # The largest allowed size of a model's int8 file in bytes.
 GOALS = {"efficientdet-lite0": 4_150_000, "efficientdet-lite4": 16_500_000}
@@ -34,7 +29,7 @@ def size_row(name: str) -> results.Row:
     """The sizes of a model's float32 and int8 artifacts as a plain record of kind "size"."""
     with quiet():
         import effkeras
-        from export.benchmarks.random_models import artifacts_on_random_images
+        from export.benchmarks.random_models import artifacts_on_random_images, draw_statistics
 
         model = effkeras.build(name)
         draw_statistics(model)
@@ -51,20 +46,6 @@ def size_row(name: str) -> results.Row:
 def keeps(row: Mapping[str, Any]) -> bool:
     """Whether the int8 file of a row of kind "size" is within its goal in `GOALS`."""
     return row["int8_bytes"] <= GOALS[row["model"]]
-
-
-def draw_statistics(model: keras.Model, seed: int = 0) -> None:
-    """Draws a scale, an offset and statistics for every batch norm, similar to trained ones."""
-    import keras
-
-    random = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
-            layer.gamma.assign(random.uniform(0.5, 2, shape))
-            layer.beta.assign(random.normal(0, 0.5, shape))
-            layer.moving_mean.assign(random.normal(0, 0.5, shape))
-            layer.moving_variance.assign(random.uniform(0.3, 3, shape))
 
 
 def _run(argv: Sequence[str] | None) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from effkeras.building.sources import SAVED_MODEL, file_stem, is_saved_model, open_model
+from effkeras.building.sources import SAVED_MODEL, file_stem, is_saved_model, open_model, run_folder
 from effkeras.data.images import read_image
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, SavedModel
@@ -24,7 +24,6 @@ from effkeras.support import results
 from effkeras.support.console import note, quiet, track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_folder, write_text
-from export.runs import run_folder
 from export.savedmodel.check import Agreement, CheckFailedError, agreement
 from export.savedmodel.signatures import Answering, assets, described
 from quantize.post_training.calibration import representative

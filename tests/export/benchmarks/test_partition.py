@@ -14,8 +14,12 @@ from effkeras.building.models import build_spec
 from effkeras.support import results
 from export.benchmarks import partition
 from export.benchmarks.partition import Made, cells, main, models, row_of
-from export.benchmarks.random_models import random_images
-from export.benchmarks.size import draw_statistics
+from export.benchmarks.random_models import (
+    STATISTICS_IMAGES,
+    draw_statistics,
+    measure_statistics,
+    random_images,
+)
 
 CLASSIFIER, DETECTOR = "efficientnet-lite0", "efficientdet-lite0"
 
@@ -44,9 +48,9 @@ def test_batch_norms_get_the_statistics_of_what_they_see():
     draw_statistics(model)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
-    partition.settle_statistics(model)
+    measure_statistics(model)
     assert [norm.momentum for norm in norms] == momenta
-    shown = np.concatenate(random_images(model.inputs[0].shape[1:], partition.SHOWN))
+    shown = np.concatenate(random_images(model.inputs[0].shape[1:], STATISTICS_IMAGES))
     seen = np.asarray(keras.Model(model.input, norms[0].output)(shown))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), norms[0].beta, atol=0.01)
     np.testing.assert_allclose(seen.std((0, 1, 2)), norms[0].gamma, rtol=0.1)

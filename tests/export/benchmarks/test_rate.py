@@ -6,8 +6,8 @@ import numpy as np
 from support.tiny_models import tiny_model
 
 from effkeras.support.measurements import Delegation, Latency
+from export.benchmarks.random_models import draw_statistics
 from export.benchmarks.rate import Rate, row_of
-from export.benchmarks.size import draw_statistics
 
 
 def rate(name: str, macs: int, fastest: float) -> Rate:
