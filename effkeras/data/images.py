@@ -83,8 +83,7 @@ def image_size(path: Path) -> tuple[int, int]:
     _can_open(path)
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return (image.width, image.height) if turned else (image.height, image.width)
+            return (image.width, image.height) if _is_turned(image) else (image.height, image.width)
     except FileNotFoundError as error:
         raise EffkerasError(f"{path}: there is no such image file; correct the path or the labels") from error
     except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
@@ -116,6 +115,14 @@ class ImageReader:
         for remark, paths in self._remarks.items():
             if paths:
                 note_once(f"there are images that {remark.value} (the first: {next(iter(paths))})")
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether Exif data swap the image's sides; the pixels are not decoded."""
+    # For Exif data behind the pixels, where hardly any file has them, Pillow decodes a whole PNG.
+    if image.format == "PNG" and {"exif", "Raw profile type exif"}.isdisjoint(image.info):
+        return False
+    return bool(image.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
 
 
 class RecordReader:

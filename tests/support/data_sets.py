@@ -32,13 +32,19 @@ def boxes_in(draw: Callable[..., object], height: int, width: int) -> list[float
 
 @st.composite
 def contents(draw: Callable[..., object]) -> list[tuple[tuple[int, int], list[tuple[list[float], int]]]]:
-    """Sizes of one to three images with up to three boxes and classes each, at least one box in all."""
+    """Sizes of one to three images with up to three different boxes and classes, at least one box in all."""
     images = []
     for position in range(draw(st.integers(1, 3))):
         height, width = draw(st.integers(8, 40)), draw(st.integers(8, 40))
         box = st.tuples(boxes_in(height, width), st.integers(0, len(LABELS) - 1))
-        images.append(((height, width), draw(st.lists(box, min_size=int(position == 0), max_size=3))))
+        objects = st.lists(box, min_size=int(position == 0), max_size=3, unique_by=_rounded)
+        images.append(((height, width), draw(objects)))
     return images
+
+
+def _rounded(one: tuple[list[float], int]) -> tuple[float, ...]:
+    """A box and class, without differences that a format may lose."""
+    return (*(round(value, 3) for value in one[0]), one[1])
 
 
 def data_set(folder: Path, split: str, images: list) -> DetectionData:
