@@ -63,6 +63,7 @@ class ExportOptions:
     limit: int | None = None
     max_drop: float | None = None
     skip_bad: bool = False
+    one_based: bool = False
     weights: str | None = None
     out: Path | None = None
     ptq: PtqSpec = field(default_factory=PtqSpec)
@@ -162,14 +163,16 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
         model,
         recipe,
         _ptq(options, target),
-        _splits(options, spec),
+        _splits(source, options, spec),
         budget,
         Work(work_folder(source, recipe.name), settings_of(source, None)) if recipe.trains else None,
         lambda made: Finish(made, target),
     )
 
 
-def _splits(options: ExportOptions, spec: ModelSpec) -> Splits:
+def _splits(source: str, options: ExportOptions, spec: ModelSpec) -> Splits:
+    from effkeras.data.records import ReadOptions
+    from effkeras.training.run import kept_options
     from quantize.splits import Splits, SplitsOptions
 
     if options.data is None:
@@ -177,7 +180,9 @@ def _splits(options: ExportOptions, spec: ModelSpec) -> Splits:
     recipe = recipes.find(options.recipe)
     ptq = options.ptq
     calibrates = recipe.format.needs_data or ptq.equalize or ptq.correct_bias or ptq.errors
-    how = SplitsOptions(calibrates or recipe.trains, recipe.trains, options.split, options.skip_bad)
+    given = ReadOptions(skip_bad=options.skip_bad, one_based=options.one_based)
+    reading = kept_options(source, options.data, given)
+    how = SplitsOptions(calibrates or recipe.trains, recipe.trains, options.split, reading)
     return Splits.open(options.data, spec, how)
 
 

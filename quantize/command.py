@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.building.sources import file_stem, open_model, run_folder
+from effkeras.data.records import ReadOptions
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
-from effkeras.training.run import TrainSettings, read_settings
+from effkeras.training.run import TrainSettings, kept_options, read_settings
 from quantize import formats, recipes
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def _run(argv: Sequence[str] | None) -> int:
         from quantize.splits import Splits, SplitsOptions
 
         model = adopted(opened)
-    splits = Splits.open(chosen.data, spec_of(model), SplitsOptions(skip_bad=chosen.skip_bad))
+    given = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
+    reading = kept_options(chosen.model, chosen.data, given)
+    splits = Splits.open(chosen.data, spec_of(model), SplitsOptions(reading=reading))
     options = CompressOptions(
         max_drop=chosen.max_drop,
         io=chosen.io,

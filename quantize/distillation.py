@@ -241,7 +241,8 @@ def _words(term: Term) -> str:
 def probe(data: LabelledData, spec: ModelSpec, seed: int = 0) -> np.ndarray:
     """A few images of all classes to compare outputs on, as a model takes them: float32 (B, H, W, 3)."""
     records = representative(data, PROBED, seed)
-    return np.concatenate(list(calibration_pixels(records, spec.input)))
+    pixels = calibration_pixels(records, spec.input, skip_bad=data.options.skip_bad)
+    return np.concatenate(list(pixels))
 
 
 def _distances(model: keras.Model, teacher: keras.Model, pixels: np.ndarray) -> dict[str, float]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from effkeras.data.classes import matched
-from effkeras.data.records import LabelledData
-from effkeras.data.splits import check_exists, find_split, open_data, spread
+from effkeras.data.records import LabelledData, ReadOptions
+from effkeras.data.splits import check_exists, find_split, read_split, spread
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
@@ -20,13 +20,14 @@ class SplitsOptions:
     """Which splits of a folder to read, and how.
 
     `train` reads the split train, for calibration; `trains` tells that models are trained on it too.
-    `reported` is the split to report on, by default test, else val. `skip_bad` skips bad annotations.
+    `reported` is the split to report on, by default test, else val. `reading` is how they are read,
+    apart from masks.
     """
 
     train: bool = True
     trains: bool = True
     reported: str | None = None
-    skip_bad: bool = False
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 def measured_splits(root: Path, reported: str | None = None) -> tuple[str, str]:
@@ -68,7 +69,7 @@ class Splits:
         options = options or SplitsOptions()
 
         def read(split: str, masks: bool) -> LabelledData:
-            return open_data(root, split, skip_bad=options.skip_bad, masks=masks)
+            return read_split(root, split, replace(options.reading, masks=masks))
 
         decides, reported = measured_splits(root, options.reported)
         name = find_split(root, "train") or "train"

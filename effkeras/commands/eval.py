@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from effkeras.data.splits import open_data
+from effkeras.data.records import ReadOptions
+from effkeras.data.splits import read_split
 from effkeras.support import results
 from effkeras.support.console import run_command, table
 from effkeras.support.options import ANY_HELP, Verb, above_zero, add_data, add_split, add_weights, parser
+from effkeras.training.run import kept_options
 
 VERB = Verb("eval", "measure a run, a .keras file or an artifact")
 
@@ -26,14 +29,16 @@ def _run(argv: Sequence[str] | None) -> None:
     add_split(options, "test")
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT images only")
     chosen = options.parse_args(argv)
-    data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad)
+    reading = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
+    reading = kept_options(chosen.model, chosen.data, reading)
+    data = read_split(chosen.data, chosen.split, reading)
 
     from effkeras.inference.evaluate import evaluate
     from effkeras.inference.predictor import open_predictor
 
     predictor = open_predictor(chosen.model, chosen.weights)
     if predictor.spec.segments:
-        data = open_data(chosen.data, chosen.split, skip_bad=chosen.skip_bad, masks=True)
+        data = read_split(chosen.data, chosen.split, replace(reading, masks=True))
     metrics = evaluate(predictor, data, limit=chosen.limit)
     count = min(len(data.records), chosen.limit or len(data.records))
     rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]

@@ -17,6 +17,7 @@ from effkeras.support.options import Verb, above_zero, add_data, add_old_name, e
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes
     from effkeras.search.evaluation.evaluators import Evaluation
+    from effkeras.search.evaluation.settings import EvaluationData
     from effkeras.search.objectives import Objective
     from effkeras.search.run import Status
     from effkeras.search.spaces.reading import ModelSpace
@@ -93,10 +94,10 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
 def classes_in(chosen: argparse.Namespace, space: ModelSpace) -> Classes:
     """The classes of the data that the options name; EffkerasError if they do not fit the space."""
     from effkeras.data.classes import classes_for
-    from effkeras.data.splits import find_split, open_data
+    from effkeras.data.splits import find_split, read_split
 
     split = find_split(chosen.data, "train") or "train"
-    data = open_data(chosen.data, split, skip_bad=chosen.skip_bad, masks=space.base.segments)
+    data = read_split(chosen.data, split, _data(chosen).options(masks=space.base.segments))
     return classes_for(space.base, data)
 
 
@@ -175,7 +176,6 @@ def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSp
     from effkeras.search.evaluation.evaluators import Evaluation
     from effkeras.search.evaluation.settings import (
         REMOVED_KEYS,
-        EvaluationData,
         EvaluationSettings,
         checked,
         located,
@@ -192,8 +192,13 @@ def _evaluation(chosen: argparse.Namespace, objective: Objective, space: ModelSp
     beside = chosen.config.parent if chosen.config else Path()
     costs = [*(located(name, beside) for name in settings.costs), objective.cost, *objective.costs]
     settings = checked(replace(settings, costs=tuple(costs)))
-    data = EvaluationData(chosen.data.absolute(), skip_bad=chosen.skip_bad)
-    return Evaluation(settings, data, space)
+    return Evaluation(settings, _data(chosen), space)
+
+
+def _data(chosen: argparse.Namespace) -> EvaluationData:
+    from effkeras.search.evaluation.settings import EvaluationData
+
+    return EvaluationData(chosen.data.absolute(), chosen.skip_bad, chosen.one_based)
 
 
 def _pool(chosen: argparse.Namespace) -> WorkerPool:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.building.backbones import spec_with_backbone
-from effkeras.data.records import LabelledData
-from effkeras.data.splits import find_split, open_data
-from effkeras.definitions.definition import with_heads
+from effkeras.data.records import LabelledData, ReadOptions
+from effkeras.data.splits import find_split, read_split
+from effkeras.definitions.definition import ModelSpec, with_heads
 from effkeras.definitions.regularization import Regularization, regularized
 from effkeras.definitions.zoo import saved_weights
 from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_backbone, add_data, parser
-from effkeras.training.run import read_settings
+from effkeras.training.run import kept_options, read_settings
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
 _REGULARIZERS = ("dropout", "survival", "drop_block")
@@ -39,9 +39,9 @@ def _run(argv: Sequence[str] | None) -> None:
         spec = with_heads(spec, chosen.heads)
     weights = _weights(chosen)
     settings = read_settings(chosen.config, _overrides(chosen))
-    train_split = find_split(chosen.data, "train") or "train"
-    data = open_data(chosen.data, train_split, skip_bad=chosen.skip_bad, masks=spec.segments)
-    validation = _validation(chosen.data, skip_bad=chosen.skip_bad, masks=spec.segments)
+    options = _reading(chosen, spec)
+    data = read_split(chosen.data, find_split(chosen.data, "train") or "train", options)
+    validation = _validation(chosen.data, options)
     note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
     with quiet():
@@ -65,12 +65,20 @@ def _weights(chosen: argparse.Namespace) -> str | None:
     return str(own)
 
 
-def _validation(root: Path, *, skip_bad: bool, masks: bool) -> LabelledData | None:
+def _reading(chosen: argparse.Namespace, spec: ModelSpec) -> ReadOptions:
+    """How to read the data: as the options say, or the run that is resumed or continued."""
+    options = ReadOptions(chosen.skip_bad, spec.segments, chosen.one_based)
+    for source in (chosen.out, chosen.model):
+        options = kept_options(source, chosen.data, options)
+    return options
+
+
+def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
     split = find_split(root, "val")
     if split is None:
         note(f"{root} has no split val: training without validation")
         return None
-    return open_data(root, split, skip_bad=skip_bad, masks=masks)
+    return read_split(root, split, options)
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:

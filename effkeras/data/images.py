@@ -1,10 +1,9 @@
-"""Image files: finds them in folders, decodes them to RGB, and places them in a network's input."""
+"""Image files: finds them in folders, and decodes them to RGB."""
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,10 +12,6 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from effkeras.data.cut_jpegs import decode_cut_jpeg
-from effkeras.data.preprocess import Placed, place
-from effkeras.data.records import ClassificationRecord, DetectionRecord
-from effkeras.definitions.definition import InputSpec
-from effkeras.support.console import note, note_once
 from effkeras.support.errors import EffkerasError
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})  # photos of iPhones; Pillow reads them with a plug-in
@@ -90,33 +85,6 @@ def image_size(path: Path) -> tuple[int, int]:
         raise EffkerasError(f"{path}: not an image that Pillow can read; {_WAY_OUT}") from error
 
 
-class ImageReader:
-    """Reads image files, and collects the remarks on them. Threads may share it."""
-
-    def __init__(self) -> None:
-        self._remarks: dict[Remark, dict[Path, None]] = {remark: {} for remark in Remark}
-
-    def read(self, path: Path) -> np.ndarray:
-        """See `read_image`."""
-        decoded = decode_image(path)
-        for remark in decoded.remarks:
-            self._remarks[remark][path] = None
-        return decoded.pixels
-
-    def note_remarks(self, total: int) -> None:
-        """Notes once how many of `total` images each remark is about, and the first of them."""
-        for remark, paths in self._remarks.items():
-            if paths:
-                first = next(iter(paths))
-                note_once(f"{len(paths)} of {total} images {remark.value} (the first: {first})")
-
-    def note_first(self) -> None:
-        """Notes once that a remark occurs, and on which image first; for images that are read as needed."""
-        for remark, paths in self._remarks.items():
-            if paths:
-                note_once(f"there are images that {remark.value} (the first: {next(iter(paths))})")
-
-
 def _is_turned(image: Image.Image) -> bool:
     """Whether Exif data swap the image's sides; the pixels are not decoded."""
     # For Exif data behind the pixels, where hardly any file has them, Pillow decodes a whole PNG.
@@ -125,76 +93,9 @@ def _is_turned(image: Image.Image) -> bool:
     return bool(image.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
 
 
-class RecordReader:
-    """Reads images of records into a network's input, and compares their sizes with the labels' sizes.
-
-    A record's boxes and masks are in pixels of the size that its labels state. An image file with the same
-    aspect ratio but another size was scaled after labelling: its placement then maps the labels' pixels to
-    the input, and `rescaled` records it by path.
-    """
-
-    def __init__(self, spec: InputSpec):
-        self._spec = spec
-        self._images = ImageReader()
-        self.rescaled: dict[Path, str] = {}
-
-    def read(self, record: DetectionRecord | ClassificationRecord) -> Placed:
-        """The image in the network's input, with a placement for the size that the labels state.
-
-        Raises EffkerasError when the image is unreadable, or its aspect ratio differs from the labels'.
-        """
-        placed = place(self._images.read(record.path), self._spec)
-        decoded = placed.placement.size
-        if isinstance(record, ClassificationRecord) or record.size == decoded:
-            return placed
-        says = f"{record.path} has {sides(decoded)} pixels and its labels say {sides(record.size)}"
-        if not same_shape(decoded, record.size):
-            turned = same_shape(decoded[::-1], record.size)
-            why = "they are for the image before its EXIF turn" if turned else "the shapes differ"
-            raise EffkerasError(f"{says}: {why}, so its boxes cannot be placed; correct its labels")
-        self.rescaled[record.path] = says
-        return Placed(placed.content, placed.placement.stated_in(record.size))
-
-    def note_first(self) -> None:
-        """Like `note_remarks`, for images that are read as needed: without counts."""
-        self._images.note_first()
-        if self.rescaled:
-            note_once(f"boxes are scaled with their images: {next(iter(self.rescaled.values()))}")
-
-    def note_remarks(self, total: int) -> None:
-        """Notes once how many of `total` images are unusual, and how many were scaled after labelling."""
-        self._images.note_remarks(total)
-        if self.rescaled:
-            first = next(iter(self.rescaled.values()))
-            note_once(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
-
-
-def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two (height, width) have the same aspect ratio, up to rounding to whole pixels."""
-    return abs(size[0] * other[1] - size[1] * other[0]) <= max(other)
-
-
-def sides(size: tuple[int, int]) -> str:
-    """A (height, width) as text: width x height."""
-    return f"{size[1]} x {size[0]}"
-
-
 def tolerated(bad: int, total: int) -> bool:
     """Whether at most 1 in 100 of `total` images are unreadable."""
     return bad <= total // 100
-
-
-def refuse_bad(bad: Sequence[str], total: int) -> None:
-    """Raises EffkerasError when more than 1 in 100 images are unusable; `bad` holds the errors."""
-    if not tolerated(len(bad), total):
-        raise EffkerasError(f"{len(bad)} of {total} images cannot be used; the first: {bad[0]}")
-
-
-def note_skipped(bad: Sequence[str], total: int) -> None:
-    """Notes how many images were skipped. Raises EffkerasError for more than 1 in 100."""
-    refuse_bad(bad, total)
-    if bad:
-        note(f"skipped {len(bad)} of {total} images that cannot be used; the first: {bad[0]}")
 
 
 def is_image(path: Path) -> bool:

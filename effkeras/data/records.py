@@ -106,7 +106,7 @@ class DetectionData:
     """One split of images with boxes.
 
     `skipped` lists the images and annotations left out, `clipped` the annotations whose boxes reached more
-    than 1 pixel beyond their images and were cut there.
+    than 1 pixel beyond their images and were cut there. `options` are those that it was opened with.
 
     `map_classes` gives the class of each value of the PNG label maps, from value 1 on; None when value v is
     class v - 1.
@@ -119,6 +119,7 @@ class DetectionData:
     skipped: tuple[Skipped, ...] = ()
     map_classes: tuple[int, ...] | None = None
     clipped: tuple[str, ...] = ()
+    options: ReadOptions = ReadOptions()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -136,13 +137,14 @@ class ClassificationRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """One split of images with one class each."""
+    """One split of images with one class each; `options` are those that it was opened with."""
 
     root: Path
     split: str
     labels: tuple[str, ...]
     records: tuple[ClassificationRecord, ...]
     skipped: tuple[Skipped, ...] = ()
+    options: ReadOptions = ReadOptions()
 
 
 LabelledData = DetectionData | ClassificationData

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.data.images import image_size, same_shape, sides
+from effkeras.data.images import image_size
+from effkeras.data.reading import same_shape, sides
 from effkeras.data.records import DetectionData, DetectionRecord, Mask, Polygons, RunLengths, Skipped
 from effkeras.data.segmentations import encode_rle, pixels_of
 from effkeras.support.console import track

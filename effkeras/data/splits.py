@@ -43,12 +43,16 @@ def open_data(
     Raises:
         EffkerasError: folder, format or split is missing, or the labels are bad.
     """
+    return read_split(root, split, ReadOptions(skip_bad=skip_bad, masks=masks, one_based=one_based))
+
+
+def read_split(root: Path, split: str, options: ReadOptions) -> LabelledData:
+    """`open_data` with its options in one record."""
     root = Path(root)
     check_exists(root)
     found = format_of(root)
-    options = ReadOptions(skip_bad=skip_bad, masks=masks, one_based=one_based)
     source = _source(found, root, split)
-    data = found.read(root, source.split, options)
+    data = replace(found.read(root, source.split, options), options=options)
     if source.part is not None:
         data = _part(data, source.part)
     note_left_out(data)

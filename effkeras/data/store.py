@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from effkeras.data.images import RecordReader, note_skipped, refuse_bad
 from effkeras.data.masks import MaskClasses, label_map, to_input
 from effkeras.data.preprocess import Placement
+from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
 from effkeras.graph.limits import MEMORY_BUDGET
-from effkeras.support.console import note, track
+from effkeras.support.console import note_once, track
 from effkeras.support.errors import EffkerasError
 
 NO_CLASS = -1  # the class of padding
@@ -45,15 +45,16 @@ class Sample:
 class ImageStore:
     """Random access to the samples of a split.
 
-    Decodes all images at the start if they fit into 2 GiB, else on each access. Unreadable images are left
-    out (on access, the next readable image replaces them), noted and counted; more than 1 in 100 is an error.
+    Decodes all images at the start if they fit into 2 GiB, else on each access. Images that cannot be used
+    are left out (on access, the next usable image replaces them), noted and counted; more than 1 in 100 are
+    an error, unless bad items are skipped.
     """
 
     def __init__(self, data: LabelledData, spec: InputSpec, masks: MaskClasses | None = None):
         self._spec = spec
         self._reader = RecordReader(spec)
         self._masks = masks
-        self._bad: dict[int, str] = {}
+        self._unusable = UnusableImages(data)
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
         bytes_per_pixel = 4 if masks else 3
@@ -68,28 +69,29 @@ class ImageStore:
             return self._cache[index]
         while True:
             self.check()
-            result = self._sample_or_error(self._records[index])
+            record = self._records[index]
+            result = self._sample_or_error(record)
             if isinstance(result, Sample):
                 self._reader.note_first()
                 return result
-            if index not in self._bad:
-                self._bad[index] = str(result)
-                note(f"skipped: {result} ({len(self._bad)} so far)")
+            self._unusable.add(record.path, result)
+            note_once(f"skipped: {result}")
             index = (index + 1) % len(self._records)
 
     def check(self) -> None:
-        """Raises EffkerasError when more than 1 in 100 images were unreadable."""
-        refuse_bad(list(self._bad.values()), len(self._records))
+        """Raises EffkerasError when too many images cannot be used."""
+        self._unusable.check()
 
     def _decode_all(self) -> list[Sample]:
         with ThreadPoolExecutor() as pool:
             results = pool.map(self._sample_or_error, self._records)
             samples = list(track(results, "reading images", total=len(self._records)))
-        kept = [sample for sample in samples if isinstance(sample, Sample)]
-        bad = [str(error) for error in samples if isinstance(error, EffkerasError)]
-        note_skipped(bad, len(samples))
+        for record, sample in zip(self._records, samples, strict=True):
+            if isinstance(sample, EffkerasError):
+                self._unusable.add(record.path, sample)
+        self._unusable.note()
         self._reader.note_remarks(len(samples))
-        return kept
+        return [sample for sample in samples if isinstance(sample, Sample)]
 
     def _sample_or_error(self, record: Record) -> Sample | EffkerasError:
         try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.data.classes import matched
-from effkeras.data.images import RecordReader, note_skipped, refuse_bad
 from effkeras.data.preprocess import Placement, fill
+from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import LabelledData
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.predictor import Predictor
@@ -77,7 +77,7 @@ def evaluate_in_detail(
 ) -> Evaluation:
     """Like `evaluate`, but also returns the judges."""
     data = matched(data, predictor.spec)
-    return _evaluated(predictor, data, _batches(predictor.spec, data.records[:limit], title))
+    return _evaluated(predictor, data, _batches(predictor.spec, data, limit, title))
 
 
 def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> dict[str, float]:
@@ -101,26 +101,29 @@ def _evaluated(predictor: Predictor, data: LabelledData, batches: Iterable[Batch
     return Evaluation(metrics, judges)
 
 
-def _batches(spec: ModelSpec, records: Sequence[Record], title: str) -> Iterator[Batch]:
-    bad: list[str] = []
+def _batches(spec: ModelSpec, data: LabelledData, limit: int | None, title: str) -> Iterator[Batch]:
+    records = data.records[:limit]
+    unusable = UnusableImages(data, len(records))
     reader = RecordReader(spec.input)
     chunks = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
     for chunk in track(chunks, title):
-        batch = _read(reader, spec, chunk, bad)
-        refuse_bad(bad, len(records))
+        batch = _read(reader, spec, chunk, unusable)
+        unusable.check()
         if batch.records:
             yield batch
-    note_skipped(bad, len(records))
+    unusable.note()
     reader.note_remarks(len(records))
 
 
-def _read(reader: RecordReader, spec: ModelSpec, records: Sequence[Record], bad: list[str]) -> Batch:
+def _read(
+    reader: RecordReader, spec: ModelSpec, records: Sequence[Record], unusable: UnusableImages
+) -> Batch:
     kept, pixels, placements = [], [], []
     for record in records:
         try:
             placed = reader.read(record)
         except EffkerasError as error:
-            bad.append(str(error))
+            unusable.add(record.path, error)
             continue
         kept.append(record)
         pixels.append(fill(placed.content, spec.input))

@@ -25,6 +25,8 @@ from effkeras.support.tables import Table, current_names, read_toml
 FILE = "search.toml"
 # Further facts about the space; only its digest decides whether two spaces are equal.
 _SPACE_FACTS = ("source", "definition")
+# Keys that earlier versions did not write, and what they meant without them.
+_ADDED: Table = {"evaluation.data.one_based": False}
 
 
 def identify(job: SearchJob) -> None:
@@ -55,8 +57,9 @@ def description(job: SearchJob) -> Table:
 
 def _compare(path: Path, ours: Table) -> None:
     table = {key: value for key, value in read_toml(path).items() if key not in _SPACE_FACTS}
-    theirs = current_names(_without_removed(flat(table)), str(path))
     mine = flat(_plain(ours))
+    added = {name: value for name, value in _ADDED.items() if name in mine}
+    theirs = added | current_names(_without_removed(flat(table)), str(path))
     for name in dict.fromkeys([*theirs, *mine]):
         if theirs.get(name) != mine.get(name):
             raise EffkerasError(

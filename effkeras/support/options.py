@@ -43,9 +43,20 @@ def explained(word: str, meaning: str, width: int = 13) -> str:
 
 
 def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Adds --data and --skip-bad."""
+    """Adds --data and how it is read: --skip-bad and --voc-one-based."""
     to.add_argument("--data", type=Path, required=required, metavar="DIR", help="labelled images")
-    to.add_argument("--skip-bad", action="store_true", help="skip invalid annotations")
+    add_reading(to)
+
+
+def add_reading(to: argparse.ArgumentParser) -> None:
+    """Adds --skip-bad and --voc-one-based."""
+    to.add_argument("--skip-bad", action="store_true", help="leave out bad annotations and images")
+    to.add_argument(
+        "--voc-one-based",
+        dest="one_based",
+        action="store_true",
+        help="xmin and ymin of Pascal VOC files count pixels from 1",
+    )
 
 
 def add_backbone(to: argparse.ArgumentParser) -> None:

@@ -68,6 +68,7 @@ def train(job: Job) -> keras.Model:
     store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
     session = session_of(job, steps_per_epoch=max(1, len(store) // job.settings.batch))
     run.start(job.spec, job.settings)  # after all checks of the input
+    run.keep_data(job.train)
     if session.is_finished():
         note(f"{run.folder} is already trained; delete the folder to train again")
     else:

@@ -14,7 +14,9 @@ import numpy as np
 import tomli_w
 
 from effkeras.data.augmentations import AugmentSpec
+from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import check_can_make, make_folder, whole_file, write_text
 from effkeras.support.tables import Table, read_toml, to_record, to_table
@@ -124,6 +126,16 @@ class Run:
         """Exported files."""
         return self.folder / "artifacts"
 
+    @property
+    def data(self) -> Path:
+        """The data set of the training, and how it was read."""
+        return self.folder / "data.toml"
+
+    def keep_data(self, data: LabelledData) -> None:
+        """Writes down the data set and how it was read; `kept_options` then reads it alike."""
+        kept = _Kept(str(data.root.resolve()), data.options.skip_bad, data.options.one_based)
+        write_text(self.data, tomli_w.dumps(asdict(kept)))
+
     def start(self, spec: ModelSpec, settings: TrainSettings) -> None:
         """Creates the folder and writes the definition, labels and settings before the training."""
         make_folder(self.folder)
@@ -146,6 +158,51 @@ class Run:
             raise EffkerasError(
                 f"{self.folder} holds a run with other settings ({changed}); give another --out"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The content of data.toml."""
+
+    data: str
+    skip_bad: bool = False
+    one_based: bool = False
+
+
+def kept_options(source: str | Path, root: Path, given: ReadOptions) -> ReadOptions:
+    """The given options, and those with which the run of a model or artifact read the same data set.
+
+    Args:
+        source: a run folder or a file in it, or anything else, which keeps nothing.
+        root: the data set.
+        given: the options of this command.
+
+    Raises:
+        EffkerasError: the run's data.toml is invalid.
+    """
+    run = _run_of(Path(source))
+    if run is None:
+        return given
+    kept = to_record(_Kept, read_toml(run.data), str(run.data))
+    if kept.data != str(Path(root).resolve()):
+        return given
+    added = {
+        name: option
+        for name, option in {"skip_bad": "--skip-bad", "one_based": "--voc-one-based"}.items()
+        if getattr(kept, name) and not getattr(given, name)
+    }
+    if added:
+        note_once(f"{root} is read with {' and '.join(added.values())}, as for the training of {run.folder}")
+    return dataclasses.replace(given, **dict.fromkeys(added, True))
+
+
+def _run_of(path: Path) -> Run | None:
+    """The run that holds a path such as RUN/model.keras, RUN/artifacts/F or RUN/compressed/R/model.keras."""
+    if not path.exists():
+        return None
+    path = path.resolve()
+    runs = (Run(folder) for folder in (path, *path.parents[:3]))
+    return next((run for run in runs if run.definition.is_file() and run.data.is_file()), None)
 
 
 @dataclass(frozen=True, slots=True)

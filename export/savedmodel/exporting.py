@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,17 @@ from PIL import Image
 
 from effkeras.building.sources import SAVED_MODEL, file_stem, is_saved_model, open_model, run_folder
 from effkeras.data.images import read_image
+from effkeras.data.reading import UnusableImages
+from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.artifacts.saved_model import DEFAULT, DEFINITION, SavedModel
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
-from effkeras.support.console import note, quiet, track
+from effkeras.support.console import note, note_once, quiet, track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_folder, write_text
+from effkeras.training.run import kept_options
 from export.savedmodel.check import Agreement, CheckFailedError, agreement
 from export.savedmodel.signatures import Answering, assets, described
 from quantize.post_training.calibration import representative
@@ -43,12 +47,14 @@ class SavedModelOptions:
     """What to export and how to check it.
 
     The check uses images of the data set `data` from `split` (default: "test", else "val"), or generated
-    images if `data` is None. The SavedModel omits detections with a score below `min_score`.
+    images if `data` is None. `skip_bad` and `one_based` are as in `open_data`. The SavedModel omits
+    detections with a score below `min_score`.
     """
 
     data: Path | None = None
     split: str | None = None
     skip_bad: bool = False
+    one_based: bool = False
     min_score: float = 0.0
     weights: str | None = None
     out: Path | None = None
@@ -95,6 +101,10 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
     """
     out = options.out or _default_out(str(source))
     _check(out, options)
+    if options.data is not None:
+        given = ReadOptions(skip_bad=options.skip_bad, one_based=options.one_based)
+        kept = kept_options(source, options.data, given)
+        options = replace(options, skip_bad=kept.skip_bad, one_based=kept.one_based)
     model = open_model(str(source), options.weights)
     report = _made(model, out, options, trained=_has_weights(Path(source), options))
     run = run_folder(str(source))
@@ -110,8 +120,20 @@ def check_images(spec: ModelSpec, options: SavedModelOptions) -> list[np.ndarray
     from effkeras.data.splits import find_split, open_data
 
     split = options.split or find_split(options.data, "test", "val") or "test"
-    data = open_data(options.data, split, skip_bad=options.skip_bad)
-    return [read_image(record.path) for record in representative(data, IMAGES)]
+    data = open_data(options.data, split, skip_bad=options.skip_bad, one_based=options.one_based)
+    return list(itertools.islice(_usable(data), IMAGES))
+
+
+def _usable(data: LabelledData) -> Iterator[np.ndarray]:
+    """The images of varied classes. Raises EffkerasError for a bad one, unless bad ones are skipped."""
+    unusable = UnusableImages(data)
+    for record in representative(data, len(data.records)):
+        try:
+            yield read_image(record.path)
+        except EffkerasError as error:
+            unusable.add(record.path, error)
+            unusable.check()
+            note_once(f"skipped: {error}")
 
 
 def _default_out(source: str) -> Path:

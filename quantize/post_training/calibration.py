@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from effkeras.data.images import read_image, tolerated
+from effkeras.data.images import tolerated
 from effkeras.data.preprocess import network_input
+from effkeras.data.reading import ImageReader
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
-from effkeras.support.console import note
+from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 
 Record = DetectionRecord | ClassificationRecord
@@ -55,28 +56,33 @@ def calibration_inputs(
             "the model does not say how its images are prepared: give them as it takes them, "
             f"as float32 arrays of {shape}, instead of labelled data"
         )
-    return CalibrationInputs(tuple(representative(data, sampling.samples, sampling.seed)), spec)
+    chosen = tuple(representative(data, sampling.samples, sampling.seed))
+    return CalibrationInputs(chosen, spec, data.options.skip_bad)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationInputs:
     """Images as the network takes them: float32 (1, H, W, C), pixels 0..255 if there is a definition.
 
-    Labelled images are read again in each iteration, which bounds memory.
+    Labelled images are read again in each iteration, which bounds memory. `skip_bad` leaves out any number
+    of unreadable ones.
     """
 
     items: tuple[Any, ...]
     spec: InputSpec | None
+    skip_bad: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.items) if self.spec is None else calibration_pixels(self.items, self.spec)
+        if self.spec is None:
+            return iter(self.items)
+        return calibration_pixels(self.items, self.spec, skip_bad=self.skip_bad)
 
     def first(self, count: int) -> CalibrationInputs:
         """The first `count` images."""
-        return CalibrationInputs(self.items[:count], self.spec)
+        return replace(self, items=self.items[:count])
 
 
 class Reiterable:
@@ -136,24 +142,29 @@ def representative(data: LabelledData, count: int, seed: int = 0) -> list[Record
     return [data.records[index] for index in chosen]
 
 
-def calibration_pixels(records: Iterable[Record], spec: InputSpec) -> Iterator[np.ndarray]:
+def calibration_pixels(
+    records: Iterable[Record], spec: InputSpec, *, skip_bad: bool = False
+) -> Iterator[np.ndarray]:
     """Each record's image as the network takes it: float32 (1, H, W, 3), pixels 0..255.
 
-    Images that cannot be read are skipped with a note. Raises EffkerasError when they are more than one in a
-    hundred (one is always tolerated if others remain).
+    Images that cannot be read are skipped with a note. Raises EffkerasError when all are unreadable, and,
+    without `skip_bad`, when more than one in a hundred are (one is always tolerated if others remain).
     """
     listed = list(records)
+    images = ImageReader()
     bad = 0
     for record in listed:
         try:
-            image = read_image(record.path)
+            image = images.read(record.path)
         except EffkerasError as error:
             bad += 1
-            if not tolerated(bad, len(listed)) and not (bad == 1 and len(listed) > 1):
+            may_skip = skip_bad or bad == 1 or tolerated(bad, len(listed))
+            if bad == len(listed) or not may_skip:
                 raise
-            note(f"skipped: {error}")
+            note_once(f"calibration skipped: {error}")
             continue
         yield network_input(image, spec)[None]
+    images.note_remarks(len(listed))
 
 
 def _queues(data: LabelledData, order: list[int]) -> list[list[int]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effkeras.data.records import ReadOptions
 from effkeras.support import results
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_old_name, add_weights, parser
+from effkeras.training.run import kept_options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,20 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     from effkeras.building.sources import open_model
-    from effkeras.data.splits import open_data
+    from effkeras.data.splits import read_split
     from quantize.formats import find
     from quantize.post_training.options import PtqOptions, check
     from quantize.post_training.quantization import float_parts, inputs_of
     from quantize.precision.measurements import MeasurementCache, digest
     from quantize.precision.sensitivity import SensitivityOptions, rank
 
-    data = open_data(chosen.data, "train", skip_bad=chosen.skip_bad)
+    reading = kept_options(chosen.model, chosen.data, ReadOptions(chosen.skip_bad, False, chosen.one_based))
+    data = read_split(chosen.data, "train", reading)
     ptq = PtqOptions(find(chosen.recipe), samples=chosen.samples, seed=chosen.seed)
     check(ptq, data)
     if chosen.out:
         make_folder(chosen.out)
     parts = float_parts(open_model(chosen.model, chosen.weights), ptq)
-    metric = _metric(chosen, parts) if chosen.metric else None
+    metric = _metric(chosen, parts, reading) if chosen.metric else None
     key = digest(parts.flatbuffer, repr(ptq), str(data.root), str((chosen.images, chosen.limit)))
     cache = MeasurementCache(chosen.out / "sensitivity.json" if chosen.out else None, key)
     options = SensitivityOptions(chosen.images, metric)
@@ -59,15 +63,15 @@ def _run(argv: Sequence[str] | None) -> None:
         _write(found, chosen.out)
 
 
-def _metric(chosen: argparse.Namespace, parts: FloatParts) -> Metric:
-    from effkeras.data.splits import open_data
+def _metric(chosen: argparse.Namespace, parts: FloatParts, reading: ReadOptions) -> Metric:
+    from effkeras.data.splits import read_split
     from quantize.precision.measurements import MetricOf
 
     if parts.spec is None:
         raise EffkerasError(
             f"{chosen.model} carries no definition, so its metric is unknown; leave out --metric"
         )
-    data = open_data(chosen.data, "val", skip_bad=chosen.skip_bad, masks=parts.spec.segments)
+    data = read_split(chosen.data, "val", replace(reading, masks=parts.spec.segments))
     return MetricOf(data, chosen.limit).headline
 
 

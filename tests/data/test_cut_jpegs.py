@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from effkeras.data.cut_jpegs import decode_cut_jpeg
-from effkeras.data.images import ImageReader, decode_image, read_image
+from effkeras.data.images import decode_image, read_image
+from effkeras.data.reading import ImageReader
 from effkeras.support import console
 from effkeras.support.errors import EffkerasError
 

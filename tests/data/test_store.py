@@ -11,8 +11,9 @@ from PIL import Image
 from support.tiny import tiny_detector
 
 from effkeras.data import store as store_module
-from effkeras.data.images import RecordReader, read_image
+from effkeras.data.images import read_image
 from effkeras.data.preprocess import place
+from effkeras.data.reading import RecordReader
 from effkeras.data.splits import open_data
 from effkeras.data.store import ImageStore, padded
 from effkeras.detection.anchors import anchor_boxes
@@ -55,7 +56,7 @@ def test_one_bad_image_in_many_is_left_out(many, capsys):
     first.write_bytes(first.read_bytes()[:200])
     store = ImageStore(data, SPEC)
     assert len(store) == len(data.records) - 1
-    assert "skipped 1 of" in capsys.readouterr().err
+    assert "left out 1 of" in capsys.readouterr().err
 
 
 def test_many_bad_images_are_an_error(digits, tmp_path):
@@ -63,6 +64,20 @@ def test_many_bad_images_are_an_error(digits, tmp_path):
     gone = dataclasses.replace(data.records[0], path=tmp_path / "gone.jpg")
     with pytest.raises(EffkerasError, match=r"1 of 24 images cannot be used.*gone\.jpg"):
         ImageStore(dataclasses.replace(data, records=(gone, *data.records[1:])), SPEC)
+
+
+@pytest.mark.parametrize("memory", [0, 2**31])
+def test_many_bad_images_may_be_skipped(digits, tmp_path, monkeypatch, capsys, memory):
+    monkeypatch.setattr(store_module, "MEMORY_BUDGET", memory)
+    data = open_data(digits, "train", skip_bad=True)
+    gone = tuple(dataclasses.replace(one, path=tmp_path / "gone" / one.path.name) for one in data.records)
+    store = ImageStore(dataclasses.replace(data, records=(*gone[:9], *data.records[9:])), SPEC)
+    np.testing.assert_allclose(store[0].boxes, data.records[9].boxes, atol=1e-4)
+    if memory:
+        assert len(store) == len(data.records) - 9
+        assert "the split 'train': left out 9 of 24 images that cannot be used" in capsys.readouterr().err
+    with pytest.raises(EffkerasError, match="none of its images can be used"):
+        ImageStore(dataclasses.replace(data, records=gone), SPEC)[0]
 
 
 def test_without_memory_images_are_read_on_demand(many, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from effkeras.data.formats import writable
 from effkeras.data.records import DetectionData, LabelledData, ReadOptions
 from effkeras.data.rewriting import check_target, read_to_rewrite, write_whole
 from effkeras.support.console import note, run_command, table
-from effkeras.support.options import Verb, explained, parser
+from effkeras.support.options import Verb, add_reading, explained, parser
 
 VERB = Verb("data convert", "write a data set in another format")
 
@@ -40,17 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     return options
 
 
-def add_reading(to: argparse.ArgumentParser) -> None:
-    """Adds --skip-bad and --voc-one-based."""
-    to.add_argument("--skip-bad", action="store_true", help="leave out invalid annotations and images")
-    to.add_argument(
-        "--voc-one-based", action="store_true", help="Pascal VOC: xmin and ymin count pixels from 1"
-    )
-
-
 def read_options(chosen: argparse.Namespace) -> ReadOptions:
     """How to read by these options: with all masks."""
-    return ReadOptions(skip_bad=chosen.skip_bad, masks=True, one_based=chosen.voc_one_based)
+    return ReadOptions(skip_bad=chosen.skip_bad, masks=True, one_based=chosen.one_based)
 
 
 def print_written(folder: Path, splits: Sequence[LabelledData]) -> None:

@@ -111,7 +111,7 @@ def _outcomes(evaluate: Evaluator, chosen: Sequence[Genome], title: str) -> list
 
 def _evaluators(chosen: argparse.Namespace, space: ModelSpace) -> Evaluators:
     settings = checked(to_record(EvaluationSettings, read_toml(chosen.config), str(chosen.config)))
-    data = EvaluationData(chosen.data.absolute(), skip_bad=chosen.skip_bad)
+    data = EvaluationData(chosen.data.absolute(), chosen.skip_bad, chosen.one_based)
     return Evaluators(
         proxies=make_evaluator(replace(settings, kind=PROXY + PROXIES[0]), data, space),
         trainings=make_evaluator(settings, data, space),

@@ -32,7 +32,7 @@ def make_evaluator(settings: EvaluationSettings, data: EvaluationData, space: Mo
         from effkeras.search.evaluation.images import SearchImages, open_splits
 
     masks = space.base.segments
-    splits = open_splits(data.root, skip_bad=data.skip_bad, masks=masks)
+    splits = open_splits(data.root, data.options(masks=masks))
     images = SearchImages(splits, settings.train_images, settings.validation_images)
     if settings.kind == "train":
         from effkeras.search.evaluation.training import ShortTraining

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.data.classes import matched_to
-from effkeras.data.images import RecordReader, note_skipped
 from effkeras.data.masks import MaskClasses, classes_of
 from effkeras.data.preprocess import Placed, fill
-from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
-from effkeras.data.splits import find_split, open_data, spread
+from effkeras.data.reading import RecordReader, UnusableImages
+from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData, ReadOptions
+from effkeras.data.splits import find_split, read_split, spread
 from effkeras.data.store import ImageStore, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.graph.limits import MEMORY_BUDGET
@@ -36,16 +36,17 @@ class Splits:
     validation: LabelledData
 
 
-def open_splits(root: Path, *, skip_bad: bool = False, masks: bool = False) -> Splits:
+def open_splits(root: Path, options: ReadOptions | None = None) -> Splits:
     """The splits train and val of a data set.
 
     Raises EffkerasError when one of them is missing or invalid. A search does not use the test split.
     """
     train, validation = find_split(root, "train") or "train", find_split(root, "val")
-    data = open_data(root, train, skip_bad=skip_bad, masks=masks)
+    options = options or ReadOptions()
+    data = read_split(root, train, options)
     if validation is None:
         raise EffkerasError(f"{root} has no split val: a search compares candidates on it; split one off")
-    return Splits(data, matched_to(open_data(root, validation, skip_bad=skip_bad, masks=masks), data))
+    return Splits(data, matched_to(read_split(root, validation, options), data))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -112,13 +113,13 @@ def _stacked(store: ImageStore) -> Samples:
 
 
 def _placed(data: LabelledData, spec: InputSpec) -> list[PlacedRecord]:
-    placed, bad, reader = [], [], RecordReader(spec)
+    placed, unusable, reader = [], UnusableImages(data), RecordReader(spec)
     for record in data.records:
         try:
             placed.append((record, reader.read(record)))
         except EffkerasError as error:
-            bad.append(str(error))
-    note_skipped(bad, len(data.records))
+            unusable.add(record.path, error)
+    unusable.note()
     reader.note_remarks(len(data.records))
     return placed
 

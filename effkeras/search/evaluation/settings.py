@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from effkeras.data.augmentations import AugmentSpec
+from effkeras.data.records import ReadOptions
 from effkeras.search.genomes import Genome
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.training.run import TrainSettings
@@ -123,10 +124,15 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationData:
-    """The folder of the data set; each worker reads the images itself."""
+    """The data set, and how to read it; each worker reads the images itself."""
 
     root: Path
     skip_bad: bool = False
+    one_based: bool = False
+
+    def options(self, *, masks: bool) -> ReadOptions:
+        """How to read a split."""
+        return ReadOptions(self.skip_bad, masks, self.one_based)
 
 
 def checked(settings: EvaluationSettings, where: str = "evaluation") -> EvaluationSettings:

@@ -195,7 +195,9 @@ def _evaluation_options(settings: Mapping[str, Any]) -> list[str]:
             words += [option, _number(given[name])]
     if settings.get("pruner", "none") != "none":
         words += ["--pruner", str(settings["pruner"])]
-    return words + (["--skip-bad"] if _inner(settings, "evaluation", "data").get("skip_bad") else [])
+    data = _inner(settings, "evaluation", "data")
+    words += ["--skip-bad"] if data.get("skip_bad") else []
+    return words + (["--voc-one-based"] if data.get("one_based") else [])
 
 
 def _with_options(strategy: str, table: Mapping[str, Any]) -> str:

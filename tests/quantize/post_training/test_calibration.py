@@ -96,6 +96,9 @@ def test_one_bad_image_is_noted_and_many_are_refused(tmp_path, capsys):
         list(calibration_pixels([good, bad, bad], spec))
     with pytest.raises(EffkerasError, match=r"b\.png"):
         list(calibration_pixels([bad], spec))
+    assert len(list(calibration_pixels([bad, good, bad], spec, skip_bad=True))) == 1
+    with pytest.raises(EffkerasError, match=r"b\.png"):
+        list(calibration_pixels([bad, bad], spec, skip_bad=True))
 
 
 def test_ranges_span_all_images_in_any_order():

@@ -193,7 +193,8 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path, capsys):
     text = path.read_text().replace("[evaluation.settings]", "[evaluation.settings]\nsupernet_epochs = 40", 1)
     assert "supernet_epochs" in text
     assert "train_images" in text
-    path.write_text(text.replace("train_images", "train_pictures"))
+    assert "one_based = false\n" in text
+    path.write_text(text.replace("train_images", "train_pictures").replace("one_based = false\n", ""))
     identify(job)
     assert "train_pictures is now evaluation.settings.train_images" in capsys.readouterr().err
 
