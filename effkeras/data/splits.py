@@ -20,7 +20,7 @@ HELD_OUT = 0.1  # the share of train that serves as val where a set has none
 
 def check_exists(root: Path) -> None:
     """Raises EffkerasError when the data folder or file does not exist."""
-    if not root.exists():
+    if not root.exists() and not any(entry().exists(root) for entry in FORMATS.entries().values()):
         raise EffkerasError(f"{root}: there is no such data folder or file; check the path")
 
 

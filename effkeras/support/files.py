@@ -85,6 +85,12 @@ def check_can_make(path: Path) -> None:
         raise EffkerasError(f"cannot create the folder {path}: no permission to write in {there}")
 
 
+def cache_folder() -> Path:
+    """The folder for what can be made or downloaded again: `$EFFKERAS_CACHE`, else `~/.cache/effkeras`."""
+    chosen = os.environ.get("EFFKERAS_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "effkeras"
+
+
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`. Raises EffkerasError when `name` leads out of `folder`."""
     path = (folder / name).resolve()

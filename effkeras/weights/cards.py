@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.support.errors import EffkerasError, did_you_mean
-from effkeras.support.files import inside, safe_name
+from effkeras.support.files import cache_folder, inside, safe_name
 from effkeras.weights.download import download, is_archive, unpack
 
 
@@ -77,12 +76,6 @@ def _last_part(url: str) -> str:
         return PurePosixPath(urlsplit(url).path).name
     except ValueError:  # an unclosed bracket
         return ""
-
-
-def cache_folder() -> Path:
-    """`$EFFKERAS_CACHE`, else `~/.cache/effkeras`."""
-    chosen = os.environ.get("EFFKERAS_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "effkeras"
 
 
 def check(file: Path, card: WeightsSpec) -> None:

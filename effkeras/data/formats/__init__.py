@@ -44,6 +44,10 @@ class DataFormat(ABC):
     evidence: Evidence
     writes: ClassVar[bool] = False
 
+    def exists(self, root: Path) -> bool:
+        """Whether there is a data set; a format whose sets have names instead of paths says so here."""
+        return root.exists()
+
     @abstractmethod
     def splits(self, root: Path) -> list[str]:
         """The names of the splits in a folder or file, found by content; [] when it is of another format.
