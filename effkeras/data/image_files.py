@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, closest
 
 _HINTS = 3  # missing files whose error names a similar file
@@ -38,7 +39,7 @@ class ImageFinder:
         """
         found = self.look_up(name)
         if found is None:
-            raise EffkerasError(f"no image file {name!r} in {self._folder}{self._hint(name)}")
+            raise EffkerasError(f"no image file {name!r} in {self._folder}{self.hint(name)}")
         return found
 
     def look_up(self, name: str) -> Path | None:
@@ -48,8 +49,11 @@ class ImageFinder:
         found = self._listing(folder).find(parts[-1], self._suffixes)
         return found or self._in_similar_folders(parts)
 
-    def _hint(self, name: str) -> str:
-        """The most similar name, for the first missing files and short listings: comparing many is slow."""
+    def hint(self, name: str) -> str:
+        """The end of an error with the most similar name.
+
+        It is "" after the first missing files and for long listings: comparing many names is slow.
+        """
         parts = relative_parts(name)
         names = self._listing(self._folder.joinpath(*parts[:-1])).names
         if not self._hints or len(names) > _MOST_COMPARED:
@@ -72,6 +76,61 @@ class ImageFinder:
         if folder not in self._listings:
             self._listings[folder] = _Listing(folder)
         return self._listings[folder]
+
+
+class FolderSearch:
+    """Finds image files in several folders, also by the end of their path.
+
+    Labels made elsewhere name images by a URL, such as gs://bucket/a/b.jpg, or from another folder on. Of a
+    URL, and of a name that none of the folders has, the end is looked up: a/b.jpg, then b.jpg.
+
+    Args:
+        folders: where to look, in this order; those that do not exist are left out.
+        suffixes: as for `ImageFinder`.
+    """
+
+    def __init__(self, folders: Iterable[Path], suffixes: Iterable[str] = ()) -> None:
+        suffixes = tuple(suffixes)
+        self._folders = [one for one in folders if one.is_dir()]
+        self._finders = [ImageFinder(one, suffixes) for one in self._folders]
+        self._names: dict[Path, str] = {}
+        self._by_end: dict[Path, str] = {}
+
+    def find(self, name: str) -> Path:
+        """The file of that name.
+
+        Raises EffkerasError like `ImageFinder.find`, and where two different paths have ends that lead to the
+        same file.
+        """
+        plain = name.rpartition("://")[2].replace("\\", "/")
+        for end in _ends(plain):
+            found = next((path for finder in self._finders if (path := finder.look_up(end))), None)
+            if found is not None:
+                if len(end) < len(name):
+                    self._by_end.setdefault(found, name)
+                if self._names.setdefault(found, name) != name and found in self._by_end:
+                    raise EffkerasError(f"{name!r} and {self._names[found]!r} both lead to {found}")
+                return found
+        where = " or ".join(map(str, self._folders))
+        hint = next(filter(None, (finder.hint(end) for finder in self._finders)), "")
+        raise EffkerasError(f"no image file {name!r} in {where}{hint}")
+
+    def note_ends(self, where: str) -> None:
+        """Notes how many images of the label file `where` were found by the end of their path, if any."""
+        if self._by_end:
+            path, name = next(iter(self._by_end.items()))
+            count = len(self._by_end)
+            note_once(
+                f"{where}: {count} images are found by the end of their path; the first: {name} is {path}"
+            )
+
+
+def _ends(name: str) -> Iterator[str]:
+    """The name and its ends: a/b/c.jpg, b/c.jpg, c.jpg."""
+    yield name
+    while "/" in name:
+        name = name.partition("/")[2]
+        yield name
 
 
 class _Listing:
