@@ -1,7 +1,6 @@
 """The model zoo: finds definitions by name and resolves them into a ModelSpec.
 
-A definition is a TOML file. It may name a `base`, the definition that it overrides; a detector names a
-`backbone`, whose network it uses.
+A definition is a TOML file; `inheritance` says how one builds on others.
 
 A process lists the folder and resolves each definition once. It does so again only after a file's
 modification time, size or inode has changed, so an edit or a new file takes effect at the next call.
@@ -14,17 +13,16 @@ import json
 import os
 import tomllib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.definitions.inheritance import Resolution, Stamp, stamp_of
 from effkeras.support.errors import EffkerasError, did_you_mean, first_line
-from effkeras.support.tables import Table, merge, read_toml, to_record
+from effkeras.support.tables import Table, read_toml, to_record
 
-_ONLY_IN_FILES = ("base", "abstract")
-_PIXELS = ("mean", "std")
 _NOT_MODELS = ("-base", ".train")
 _SAVED = "model.keras"
 _CONFIG = "config.json"
@@ -62,7 +60,7 @@ def spec(name_or_path: str | Path) -> ModelSpec:
     Raises EffkerasError for an unknown or ambiguous name, a broken definition, and a .keras file without a
     definition.
     """
-    if is_saved_model(name_or_path):
+    if is_keras_file(name_or_path):
         return _spec_in(Path(name_or_path))
     zoo = _zoo()
     return zoo.spec(zoo.locate(str(name_or_path)))
@@ -73,7 +71,8 @@ def spec_from(table: Table, file: Path) -> ModelSpec:
 
     `base` and `backbone` work as in a definition file. Raises EffkerasError, naming `file`, like `spec`.
     """
-    return _Resolution(_zoo(), {file: table}).spec(file)
+    zoo = _zoo()
+    return zoo.resolved(Resolution(zoo.locate, {file: table}), file)
 
 
 def saved_weights(name_or_path: object) -> Path | None:
@@ -84,7 +83,7 @@ def saved_weights(name_or_path: object) -> Path | None:
     if not isinstance(name_or_path, str | Path):
         return None
     path = Path(name_or_path)
-    if is_saved_model(path):
+    if is_keras_file(path):
         return path
     if not (path / "model.toml").is_file():
         return None
@@ -95,7 +94,7 @@ def saved_weights(name_or_path: object) -> Path | None:
     return path / _SAVED
 
 
-def is_saved_model(name_or_path: object) -> bool:
+def is_keras_file(name_or_path: object) -> bool:
     """Whether the argument names a .keras file."""
     return isinstance(name_or_path, str | Path) and Path(name_or_path).suffix == ".keras"
 
@@ -157,24 +156,6 @@ def _is_model(path: Path) -> bool:
     return path.stem != "base" and not path.stem.endswith(_NOT_MODELS)
 
 
-# Identifies a file's state: modification time, size and inode; None for a missing file.
-_Stamp = tuple[int, int, int] | None
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-@functools.lru_cache(maxsize=1024)
-def _table(path: Path, stamp: _Stamp) -> Table:
-    """A file's table, parsed once per state of the file; callers must not change it."""
-    return read_toml(path)
-
-
 def _zoo() -> _Zoo:
     """The current zoo, listed again after a folder or families.toml has changed.
 
@@ -183,11 +164,11 @@ def _zoo() -> _Zoo:
     """
     folder = zoo_folder()
     folders = sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir())
-    return _listed(folder, tuple((one, _stamp(one)) for one in (folder / "families.toml", *folders)))
+    return _listed(folder, tuple((one, stamp_of(one)) for one in (folder / "families.toml", *folders)))
 
 
 @functools.lru_cache(maxsize=4)
-def _listed(folder: Path, stamps: tuple[tuple[Path, _Stamp], ...]) -> _Zoo:
+def _listed(folder: Path, stamps: tuple[tuple[Path, Stamp], ...]) -> _Zoo:
     return _Zoo(folder)
 
 
@@ -196,7 +177,7 @@ class _Zoo:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._resolved: dict[tuple[Path, Path], tuple[dict[Path, _Stamp], ModelSpec]] = {}
+        self._specs: dict[tuple[Path, Path], tuple[dict[Path, Stamp], ModelSpec]] = {}
 
     @cached_property
     def families(self) -> dict[str, Family]:
@@ -212,12 +193,17 @@ class _Zoo:
     def spec(self, path: Path) -> ModelSpec:
         """The resolved definition in a file, resolved again after a file that it depends on has changed."""
         key = (path, path.absolute())  # a relative path gives other names; the working folder may change
-        files, spec = self._resolved.get(key, ({}, None))
-        if spec is None or any(_stamp(file) != stamp for file, stamp in files.items()):
-            resolution = _Resolution(self, {})
-            spec = resolution.spec(path)
-            self._resolved[key] = resolution.files, spec
+        files, spec = self._specs.get(key, ({}, None))
+        if spec is None or any(stamp_of(file) != stamp for file, stamp in files.items()):
+            resolution = Resolution(self.locate, {})
+            spec = self.resolved(resolution, path)
+            self._specs[key] = resolution.files, spec
         return spec
+
+    def resolved(self, resolution: Resolution, path: Path) -> ModelSpec:
+        table = {"name": self.long_name(path), **resolution.table(path)}
+        spec = spec_from_table(table, str(path))
+        return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
 
     def locate(self, name: str) -> Path:
         if (Path(name) / "model.toml").is_file():
@@ -258,79 +244,3 @@ class _Zoo:
 
     def _family(self, path: Path, default: Family) -> Family:
         return self.families.get(path.parent.name, default)
-
-
-class _Resolution:
-    """The resolution of one definition; `files` are those it depends on, in their state before reading."""
-
-    def __init__(self, zoo: _Zoo, given: Mapping[Path, Table]) -> None:
-        self.files: dict[Path, _Stamp] = {}
-        self._zoo = zoo
-        self._given = given
-
-    def spec(self, path: Path) -> ModelSpec:
-        table = self._expand_backbone(self._with_bases(path, ()), path)
-        if table.get("abstract"):
-            raise EffkerasError(f"{path} is abstract: build a definition that names it as base")
-        own = {key: value for key, value in table.items() if key not in _ONLY_IN_FILES}
-        spec = spec_from_table({"name": self._zoo.long_name(path), **own}, str(path))
-        return spec.replace(network=spec.network.for_pyramid()) if spec.is_detector else spec
-
-    def _is_file(self, path: Path) -> bool:
-        """Whether the file exists; the definition depends on the answer."""
-        self.files[path.absolute()] = _stamp(path)
-        return path.is_file()
-
-    def _read(self, path: Path) -> Table:
-        if path in self._given:
-            return dict(self._given[path])
-        stamp = self.files[path.absolute()] = _stamp(path)
-        return dict(_table(path, stamp))
-
-    def _with_bases(self, path: Path, seen: tuple[Path, ...]) -> Table:
-        if path in seen:
-            chain = " -> ".join(str(one) for one in (*seen, path))
-            raise EffkerasError(f"definitions name each other as base: {chain}")
-        table = self._read(path)
-        base = table.pop("base", None)
-        if base is None:
-            return table
-        if not isinstance(base, str):
-            raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
-        sibling = path.parent / f"{base}.toml"
-        parent = self._with_bases(
-            sibling if self._is_file(sibling) else self._zoo.locate(base), (*seen, path)
-        )
-        parent.pop("abstract", None)
-        for key in ("published", "weights", "summary"):
-            parent.pop(key, None)  # figures and weights belong to one model, not to models derived from it
-        inherited, own = parent.get("backbone"), table.get("backbone")
-        if inherited and isinstance(own, str) and own != inherited:
-            parent = _without_network(parent)
-        return merge(parent, table)
-
-    def _expand_backbone(self, table: Table, path: Path) -> Table:
-        backbone = table.get("backbone")
-        if not backbone:
-            return table
-        own = table.get("network", {})
-        if not isinstance(backbone, str) or not isinstance(own, dict):
-            return table  # reading the record reports the error
-        if "kind" in own:
-            return table  # a resolved definition, as models carry it, already holds the whole network
-        beside = path.parent / backbone
-        source = beside if self._is_file(beside) else self._zoo.locate(backbone)
-        theirs = self._with_bases(source, (path,))
-        if "network" not in theirs:
-            raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
-        # Normalisation belongs to the backbone's weights, unless the detector states its own.
-        pixels = {key: value for key, value in theirs.get("input", {}).items() if key in _PIXELS}
-        merged = {"network": merge(theirs["network"], own), "input": merge(pixels, table.get("input", {}))}
-        return {**table, **merged}
-
-
-def _without_network(table: Table) -> Table:
-    """A detector's table without the values that describe its previous backbone."""
-    pixels = {key: value for key, value in table.get("input", {}).items() if key not in _PIXELS}
-    rest = {key: value for key, value in table.items() if key not in ("network", "channels")}
-    return {**rest, "input": pixels}

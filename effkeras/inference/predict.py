@@ -11,9 +11,8 @@ from PIL import Image
 
 from effkeras.data.images import is_image, read_image
 from effkeras.data.preprocess import fill, place
-from effkeras.inference.drawing import Drawing
 from effkeras.inference.predictor import Predictor
-from effkeras.inference.task import TASKS, tasks_of
+from effkeras.inference.task import TASKS, Drawing, tasks_of
 from effkeras.inference.video import Frame, Video
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError

@@ -57,10 +57,10 @@ def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
     """Settings from a TOML file (or the defaults), overridden by the given options."""
     table = read_toml(path) if path else {}
     where = str(path) if path else "training options"
-    return checked(to_record(TrainSettings, {**table, **overrides}, where), where)
+    return checked_settings(to_record(TrainSettings, {**table, **overrides}, where), where)
 
 
-def checked(settings: TrainSettings, where: str) -> TrainSettings:
+def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
     """The settings; EffkerasError for an invalid value."""
     above_zero: dict[str, Any] = {
         name: getattr(settings, name)
@@ -76,7 +76,7 @@ def checked(settings: TrainSettings, where: str) -> TrainSettings:
     return settings
 
 
-def difference(ours: TrainSettings, theirs: TrainSettings) -> str:
+def changed_setting(ours: TrainSettings, theirs: TrainSettings) -> str:
     """The first setting that differs, as text; empty if there is none."""
     for entry in dataclasses.fields(TrainSettings):
         before, now = getattr(theirs, entry.name), getattr(ours, entry.name)
@@ -153,7 +153,7 @@ class Run:
             raise EffkerasError(
                 f"{self.folder} holds a run of another model, or with other regularisers; give another --out"
             )
-        changed = difference(settings, to_record(TrainSettings, read_toml(self.settings), where))
+        changed = changed_setting(settings, to_record(TrainSettings, read_toml(self.settings), where))
         if changed:
             raise EffkerasError(
                 f"{self.folder} holds a run with other settings ({changed}); give another --out"

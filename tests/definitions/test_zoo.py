@@ -10,7 +10,7 @@ import pytest
 
 import effkeras
 from effkeras.building.backbones import with_backbone
-from effkeras.definitions import zoo
+from effkeras.definitions import inheritance, zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count
 from effkeras.support.errors import EffkerasError
@@ -280,7 +280,8 @@ def test_a_model_comes_with_its_weights(tmp_path):
 
 def test_a_definition_is_read_once_until_a_file_that_it_is_made_of_changes(own_zoo, monkeypatch):
     read = []
-    monkeypatch.setattr(zoo, "read_toml", lambda path: read.append(path) or original(path))
+    for module in (zoo, inheritance):
+        monkeypatch.setattr(module, "read_toml", lambda path: read.append(path) or original(path))
     first = effkeras.spec("d0")
     assert effkeras.spec("d0") is first
     assert len(read) == len(set(read)) > 2  # families.toml, the definition, its bases and its backbone

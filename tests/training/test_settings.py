@@ -9,7 +9,7 @@ import tomli_w
 
 from effkeras.definitions import zoo
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import TrainSettings, difference, read_settings
+from effkeras.training.run import TrainSettings, changed_setting, read_settings
 
 
 def test_options_override_the_file(tmp_path):
@@ -47,8 +47,8 @@ def test_nonsense_is_refused(table, message):
 
 def test_difference_names_the_setting():
     ours = TrainSettings()
-    assert difference(ours, ours) == ""
-    assert difference(dataclasses.replace(ours, seed=3), ours) == "seed was 0 and is now 3"
+    assert changed_setting(ours, ours) == ""
+    assert changed_setting(dataclasses.replace(ours, seed=3), ours) == "seed was 0 and is now 3"
 
 
 @pytest.mark.parametrize("file", sorted(zoo.zoo_folder().glob("*/*.train.toml")), ids=lambda p: p.parent.name)

@@ -11,8 +11,7 @@ import numpy as np
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
-from effkeras.inference.drawing import Drawing
-from effkeras.inference.task import TASKS, Describe, Judge, Outcomes, Outputs, Record, Task, label_of
+from effkeras.inference.task import TASKS, Describe, Drawing, Judge, Outcomes, Outputs, Record, Task, label_of
 
 BEST = 5  # classes in a predict record
 COUNTS = (1, 5)

@@ -14,8 +14,7 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.average_precision import Matches
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Decoder, Detections
-from effkeras.inference.drawing import Drawing
-from effkeras.inference.task import TASKS, Describe, Judge, Outcomes, Outputs, Record, Task, label_of
+from effkeras.inference.task import TASKS, Describe, Drawing, Judge, Outcomes, Outputs, Record, Task, label_of
 
 
 class Detection(Task):

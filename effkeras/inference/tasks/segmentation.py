@@ -14,8 +14,7 @@ from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, 
 from effkeras.data.segmentations import encode_rle, pixels_of
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.segmentation import Confusion, decode_mask
-from effkeras.inference.drawing import Drawing
-from effkeras.inference.task import TASKS, Describe, Judge, Outputs, Record, Task
+from effkeras.inference.task import TASKS, Describe, Drawing, Judge, Outputs, Record, Task
 
 
 class Segmentation(Task):
