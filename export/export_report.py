@@ -36,7 +36,7 @@ class ExportReport:
     """The result of an export: the artifact's properties and accuracy, and whether it was written.
 
     `accuracy` is the reported accuracy, `validated` that on the split for decisions. `ruined` is a message
-    if most of the metric is lost there, else "". `looks` holds the results of checking the written file, and
+    if most of the metric is lost there, else "". `checks` holds the results of checking the written file, and
     `problems` the reasons to refuse it.
     """
 
@@ -58,7 +58,7 @@ class ExportReport:
     passed: bool = True
     consumer: str = RAW
     nms: str = "none"
-    looks: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     layers: tuple[LayerError, ...] = ()
 
@@ -82,7 +82,7 @@ class ExportReport:
             **self.delegated.to_row(),
             "float_ops": [{"op": one.op, "layer": one.name, "why": one.why} for one in self.left_in_float],
             "remedies": list(self.remedies),
-            "looks": list(self.looks),
+            "looks": list(self.checks),
             "problems": list(self.problems),
             "passed": self.passed,
         }
@@ -102,8 +102,8 @@ def _described(tensor: IOTensor) -> str:
 
 def with_check(report: ExportReport, checked: Checked) -> ExportReport:
     """The report with the results of checking the written file."""
-    looks = (*map(str, checked.agreements), *checked.notes)
-    return replace(report, looks=looks, problems=checked.problems, passed=not checked.problems)
+    checks = (*map(str, checked.agreements), *checked.notes)
+    return replace(report, checks=checks, problems=checked.problems, passed=not checked.problems)
 
 
 def show(report: ExportReport) -> None:
@@ -113,7 +113,7 @@ def show(report: ExportReport) -> None:
         _accuracy_lines(report.accuracy),
         _decision_lines(report.validated),
         _cost_lines(report),
-        _look_lines(report),
+        _check_lines(report),
         _trouble_lines(report),
     ]
     facts(title, [line for some in lines for line in some])
@@ -122,9 +122,9 @@ def show(report: ExportReport) -> None:
         table("worst layers: error as a share of the layer's spread", ["layer", "operator", "error"], rows)
 
 
-def _look_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
-    for look in report.looks:
-        yield "read back", look
+def _check_lines(report: ExportReport) -> Iterator[tuple[str, str]]:
+    for check in report.checks:
+        yield "read back", check
 
 
 def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:

@@ -65,8 +65,8 @@ def show(title: str, found: Table) -> None:
 def _file_lines(found: Table) -> Lines:
     yield "size", f"{found['bytes']:,} bytes, of which {found['weights']:,} are weights"
     for key in ("input", "output"):
-        for edge in found[f"{key}s"]:
-            yield key, _edge(edge)
+        for tensor in found[f"{key}s"]:
+            yield key, _tensor(tensor)
     yield "signatures", ", ".join(found["signatures"]) or "none"
     if found["graphs"] > 1:
         yield "graphs", str(found["graphs"])
@@ -89,12 +89,12 @@ def _own_lines(found: Table) -> Lines:
         yield "entry", f"{name}, {size:,} bytes"
 
 
-def _edge(edge: Table) -> str:
-    shape = " x ".join(map(str, edge["shape"])) or "a number"
-    text = f"{edge['name']}: {edge['dtype']}, {shape}"
-    if edge["scale"] is None:
+def _tensor(tensor: Table) -> str:
+    shape = " x ".join(map(str, tensor["shape"])) or "a number"
+    text = f"{tensor['name']}: {tensor['dtype']}, {shape}"
+    if tensor["scale"] is None:
         return text
-    return f"{text}; scale {edge['scale']:.6g}, zero point {edge['zero_point']}"
+    return f"{text}; scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
 
 
 def _show_operators(rows: Sequence[Table]) -> None:

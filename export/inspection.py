@@ -40,8 +40,8 @@ def inspect(flatbuffer: bytes) -> Table:
     return {
         "bytes": len(flatbuffer),
         "description": verified(flatbuffer).get("description", ""),
-        "inputs": [_edge(edge) for edge in found.inputs],
-        "outputs": [_edge(edge) for edge in found.outputs],
+        "inputs": [_tensor(tensor) for tensor in found.inputs],
+        "outputs": [_tensor(tensor) for tensor in found.outputs],
         "signatures": list(found.signatures),
         "graphs": len(verified(flatbuffer)["subgraphs"]),
         "operators": _operators(graph),
@@ -54,10 +54,10 @@ def inspect(flatbuffer: bytes) -> Table:
     }
 
 
-def _edge(edge: IOTensor) -> Table:
-    table = {**asdict(edge), "shape": list(edge.shape)}
-    if edge.scale is not None and not math.isfinite(edge.scale):
-        raise EffkerasError(f"the .tflite is damaged: the scale of {edge.name!r} is {edge.scale}")
+def _tensor(tensor: IOTensor) -> Table:
+    table = {**asdict(tensor), "shape": list(tensor.shape)}
+    if tensor.scale is not None and not math.isfinite(tensor.scale):
+        raise EffkerasError(f"the .tflite is damaged: the scale of {tensor.name!r} is {tensor.scale}")
     return table
 
 

@@ -36,7 +36,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = S
             metrics, or matplotlib or jinja2 is missing.
     """
     from export.reporting.content import page_of
-    from export.reporting.data import read_run
+    from export.reporting.reading import read_run
 
     if not runs:
         raise EffkerasError("a report needs at least one run folder")

@@ -230,7 +230,7 @@ def _workers(chosen: argparse.Namespace) -> str:
 def _conclude(job: SearchJob, status: Status, data: Path) -> int:
     """Prints the result and the next command; returns 1 if no candidate succeeded."""
     from effkeras.search.genomes import chosen
-    from effkeras.search.run import amount
+    from effkeras.search.run import short_amount
     from effkeras.search.trials.records import Result
 
     print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
@@ -239,7 +239,7 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> int:
         return 1
     result = status.best.result or Result()
     rows = [("reward", f"{result.reward:.4f}"), ("accuracy", f"{result.accuracy:.4f}")]
-    rows += [(name, amount(value)) for name, value in result.costs.items()]
+    rows += [(name, short_amount(value)) for name, value in result.costs.items()]
     rows += [(name, str(choice)) for name, choice in chosen(job.space, status.best.genome).items()]
     facts(f"the best, trial {status.best.number}", rows)
     best = job.out / "best.toml"

@@ -222,11 +222,11 @@ def described(best: Trial, cost: str) -> str:
     if result.accuracy is not None and result.accuracy != result.reward:
         facts.append(f"accuracy {result.accuracy:.4f}")
     if cost in result.costs:
-        facts.append(f"{cost} {amount(result.costs[cost])}")
+        facts.append(f"{cost} {short_amount(result.costs[cost])}")
     return f"best {result.reward:.4f}" + (f" ({', '.join(facts)})" if facts else "")
 
 
-def amount(value: float) -> str:
+def short_amount(value: float) -> str:
     """A cost with at most three significant digits: 912, 45.1k, 3.21M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:

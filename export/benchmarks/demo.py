@@ -20,7 +20,8 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note, run_command, table
 from effkeras.support.files import make_folder, output_files
 from effkeras.support.options import parser
-from export.reporting.data import Artifact, RunData, Setting, read_run
+from export.reporting.data import Artifact, RunData, Setting
+from export.reporting.reading import read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
 SAMPLES = 6

@@ -184,7 +184,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         row["model"],
         " x ".join(map(str, row["input_size"])),
         *(_share(row[recipe]) for recipe in RECIPES),
-        "" if device is None else _told(device),
+        "" if device is None else _edge_tpu_cell(device),
     ]
 
 
@@ -192,9 +192,9 @@ def _share(taken: Mapping[str, int]) -> str:
     return f"{taken['delegated_ops']} / {taken['total_ops']}, {taken['partitions']}"
 
 
-def _told(device: Mapping[str, Any]) -> str:
-    said = f"{device['on_device']} / {device['operators']}"
-    return f"{said}, {device['may_not_map']} in doubt" if device["may_not_map"] else said
+def _edge_tpu_cell(device: Mapping[str, Any]) -> str:
+    mapped = f"{device['on_device']} / {device['operators']}"
+    return f"{mapped}, {device['may_not_map']} in doubt" if device["may_not_map"] else mapped
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -48,7 +48,7 @@ class Listed:
 class Ran:
     """Output of a command on the phone (stdout and stderr together) and its exit code."""
 
-    said: str
+    output: str
     code: int
 
 
@@ -61,9 +61,9 @@ class Phone:
 
     def push(self, file: Path, to: str) -> None:
         """Copies a file to the phone. Raises PhoneError when that fails, for example when it is full."""
-        said = _call([self.adb, "-s", self.serial, "push", str(file), to], timeout=300)
-        if said.returncode != 0:
-            raise PhoneError(f"adb cannot copy {file} to {to}: {_reason(said.stdout)}")
+        done = _call([self.adb, "-s", self.serial, "push", str(file), to], timeout=300)
+        if done.returncode != 0:
+            raise PhoneError(f"adb cannot copy {file} to {to}: {_reason(done.stdout)}")
 
     def run(self, words: Sequence[str], timeout: int = 600) -> Ran:
         """Runs a command. Raises PhoneError when the phone is gone, or after `timeout` seconds.
@@ -71,15 +71,15 @@ class Phone:
         The phone's shell prints the exit code, because adb does not return it before Android 7.
         """
         line = f"{shlex.join(words)} 2>&1; echo {_MARK}$?"
-        said = _call([self.adb, "-s", self.serial, "shell", line], timeout)
-        text, mark, code = said.stdout.replace("\r", "").rpartition(_MARK)
+        done = _call([self.adb, "-s", self.serial, "shell", line], timeout)
+        text, mark, code = done.stdout.replace("\r", "").rpartition(_MARK)
         if not mark or not code.strip().isdigit():
-            raise PhoneError(f"the phone {self.serial} does not answer: {_reason(said.stdout)}")
+            raise PhoneError(f"the phone {self.serial} does not answer: {_reason(done.stdout)}")
         return Ran(text, int(code))
 
     def property(self, name: str) -> str:
         """A system property, such as ro.product.model; "" when there is none."""
-        return self.run(["getprop", name], timeout=30).said.strip()
+        return self.run(["getprop", name], timeout=30).output.strip()
 
     @contextmanager
     def folder(self) -> Iterator[str]:
@@ -87,7 +87,7 @@ class Phone:
         path = f"{REMOTE}/effkeras-{secrets.token_hex(4)}"
         made = self.run(["mkdir", path], timeout=30)
         if made.code != 0:
-            raise PhoneError(f"cannot make the folder {path} on the phone: {_reason(made.said)}")
+            raise PhoneError(f"cannot make the folder {path} on the phone: {_reason(made.output)}")
         try:
             yield path
         finally:
@@ -109,10 +109,10 @@ def find_phone(serial: str | None = None) -> Phone:
 
 def list_phones(adb: str) -> list[Listed]:
     """All phones that adb lists. Raises PhoneError when adb itself fails."""
-    said = _call([adb, "devices", "-l"], timeout=60)
-    if said.returncode != 0:
-        raise PhoneError(f"adb fails: {_reason(said.stdout)}; try `adb kill-server`")
-    return [found for line in said.stdout.splitlines() if (found := _listed(line))]
+    done = _call([adb, "devices", "-l"], timeout=60)
+    if done.returncode != 0:
+        raise PhoneError(f"adb fails: {_reason(done.stdout)}; try `adb kill-server`")
+    return [found for line in done.stdout.splitlines() if (found := _listed(line))]
 
 
 def _listed(line: str) -> Listed | None:

@@ -133,7 +133,7 @@ class Bench:
 
     def _call(self, flags: Sequence[str]) -> BenchmarkLog:
         try:
-            return read_log(self.phone.run([f"{self.folder}/benchmark_model", *flags]).said)
+            return read_log(self.phone.run([f"{self.folder}/benchmark_model", *flags]).output)
         except PhoneError as error:
             return failed(str(error))
 

@@ -174,8 +174,8 @@ def _complaint(text: str) -> str | None:
     """The first line that reports a failure; lines with mere consequences of one are the last choice."""
     failures = [line.strip() for line in text.splitlines() if _FAILURES.search(line)]
     causes = [line for line in failures if not any(word in line for word in _CONSEQUENCES)]
-    told = causes or failures
-    return _PREFIX.sub("", told[0]).rstrip(".") if told else None
+    lines = causes or failures
+    return _PREFIX.sub("", lines[0]).rstrip(".") if lines else None
 
 
 def _last_line(text: str) -> str | None:

@@ -77,8 +77,8 @@ def _answer(words: list[str], answer: Path) -> Probe:
     return Probe(failure=_crash(done.returncode, done.stderr.decode(errors="replace")))
 
 
-def _crash(code: int, said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _crash(code: int, stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return f"its process died ({how}){': ' + lines[-1] if lines else ''}"
 

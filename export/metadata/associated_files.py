@@ -79,18 +79,18 @@ def calibration_file(content: bytes, classes: int, where: str) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _content(path: Path, wanted: str) -> bytes:
+def _content(path: Path, expected: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise EffkerasError(f"cannot read {path}: {error.strerror}; give {wanted}") from error
+        raise EffkerasError(f"cannot read {path}: {error.strerror}; give {expected}") from error
 
 
-def _text(content: bytes, where: str, wanted: str) -> str:
+def _text(content: bytes, where: str, expected: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise EffkerasError(f"{where} is not UTF-8 text; give {wanted}") from error
+        raise EffkerasError(f"{where} is not UTF-8 text; give {expected}") from error
 
 
 def _check(line: str, where: str) -> None:

@@ -138,10 +138,10 @@ def _verify(found: bytes, before: bytes) -> None:
     if is_compiled(found):
         return
     try:
-        wanted = _outputs(before)
+        expected = _outputs(before)
     except EffkerasError:
         return  # it has operators that LiteRT alone cannot run
-    for one, other in zip(wanted, _outputs(found), strict=True):
+    for one, other in zip(expected, _outputs(found), strict=True):
         if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
             raise EffkerasError("it does not compute what it did before")
 

@@ -139,9 +139,9 @@ def show(name: str, found: Preflight, extra: SecondOpinion | None = None, *, eve
 
     The table groups operators of the same kind and result, or lists every operator if `every`.
     """
-    said = "runs all of it" if found.passed else "does not run all of it"
+    result = "runs all of it" if found.passed else "does not run all of it"
     lines = ((word, printable(value)) for word, value in _lines(found, extra))
-    facts(f"{printable(name)}: the {found.table.device.name} {said}", lines)
+    facts(f"{printable(name)}: the {found.table.device.name} {result}", lines)
     _print_table(_one_by_one(found.verdicts) if every else _grouped(found.verdicts))
     _print_sources(found)
 
@@ -185,19 +185,19 @@ def _grouped(verdicts: Sequence[Verdict]) -> Iterator[Row]:
         key = (one.op, one.status, one.why)
         if key not in seen:
             seen.add(key)
-            yield _named(one.op), str(counts[key]), _place(one), _fate(one)
+            yield _named(one.op), str(counts[key]), _place(one), _result(one)
 
 
 def _one_by_one(verdicts: Sequence[Verdict]) -> Iterator[Row]:
     for one in verdicts:
-        yield _named(one.op), str(one.index), _named(one.layer), _fate(one)
+        yield _named(one.op), str(one.index), _named(one.layer), _result(one)
 
 
 def _place(one: Verdict) -> str:
     return "" if one.status == "maps" else f"{one.index} {_named(one.layer)}"
 
 
-def _fate(one: Verdict) -> str:
+def _result(one: Verdict) -> str:
     return printable(f"{one.status}: {one.why}") if one.reasons else one.status
 
 

@@ -70,19 +70,21 @@ class Analyzed:
 
     def differences(self, found: Preflight) -> list[str]:
         """Operators that only the table or only the analyzer refuses, with the reason."""
-        told = []
+        differences = []
         for one in found.verdicts:
             ours = one.status == "does not map"
             if ours and one.index not in self.reasons:
-                told.append(f"{one.index} {one.op}: only the table refuses it ({one.why})")
+                differences.append(f"{one.index} {one.op}: only the table refuses it ({one.why})")
             if not ours and one.index in self.reasons:
-                told.append(f"{one.index} {one.op}: only the analyzer refuses it ({self.reasons[one.index]})")
-        return told
+                differences.append(
+                    f"{one.index} {one.op}: only the analyzer refuses it ({self.reasons[one.index]})"
+                )
+        return differences
 
     def lines(self, found: Preflight) -> Iterator[tuple[str, str]]:
         """Names and values for the summary."""
-        said = "finds nothing" if self.passed else f"refuses {len(self.reasons)} operators"
-        yield "TensorFlow's analyzer", f"{said} (version {self.version})"
+        result = "finds nothing" if self.passed else f"refuses {len(self.reasons)} operators"
+        yield "TensorFlow's analyzer", f"{result} (version {self.version})"
         yield from (("it differs in", line) for line in self.differences(found))
 
     def to_row(self, found: Preflight) -> dict[str, Any]:
@@ -113,8 +115,8 @@ def analyzed(flatbuffer: bytes, python: str = sys.executable, timeout: int = 600
         files = [Path(folder) / name for name in ("refused.tflite", "model.tflite")]
         for file, content in zip(files, (_refused_by_all(), flatbuffer), strict=True):
             file.write_bytes(content)
-        said = _run([python, "-c", _SCRIPT, _MARK, *map(str, files)], timeout)
-    version, probe, analysis = (part.strip() for part in said.split(_MARK)[1:])
+        output = _run([python, "-c", _SCRIPT, _MARK, *map(str, files)], timeout)
+    version, probe, analysis = (part.strip() for part in output.split(_MARK)[1:])
     if _UNREADABLE in analysis:
         raise EffkerasError("TensorFlow's analyzer cannot read the file; export the model again")
     return Analyzed(version, read_analysis(analysis)) if read_analysis(probe) else Blind(version)
@@ -130,9 +132,9 @@ def _run(command: Sequence[str], timeout: int) -> str:
         raise EffkerasError(f"TensorFlow's analyzer took longer than {timeout} s") from error
     except OSError as error:
         raise EffkerasError(f"cannot start {command[0]}: {error.strerror}; give a Python") from error
-    said = done.stdout.decode(errors="replace")
-    if done.returncode == 0 and said.count(_MARK) == _PARTS:
-        return said
+    output = done.stdout.decode(errors="replace")
+    if done.returncode == 0 and output.count(_MARK) == _PARTS:
+        return output
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it does not say why"]
     raise EffkerasError(f"{command[0]} cannot run TensorFlow's analyzer: {last[0]}")
 

@@ -159,15 +159,15 @@ def _compile(command: Sequence[str], source: Path, timeout: int) -> CompilerLog:
         )
     except OSError as error:
         raise EffkerasError(f"cannot start {command[0]}: {error.strerror}") from error
-    said = _heard(process, timeout)
+    output = _output_of(process, timeout)
     written = source.with_name(f"{source.stem}_edgetpu.log")
     aside = written.read_text(errors="replace") if written.is_file() else ""
-    return read_log(said, aside, process.returncode)
+    return read_log(output, aside, process.returncode)
 
 
-def _heard(process: subprocess.Popen[bytes], timeout: int) -> str:
+def _output_of(process: subprocess.Popen[bytes], timeout: int) -> str:
     try:
-        said, _ = process.communicate(timeout=timeout)
+        output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
         raise EffkerasError(
             f"{COMMAND} took longer than {timeout} s; give it more with --timeout, or leave it out with "
@@ -178,7 +178,7 @@ def _heard(process: subprocess.Popen[bytes], timeout: int) -> str:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-    return said.decode(errors="replace")
+    return output.decode(errors="replace")
 
 
 def _logged_name(one: Verdict) -> str:

@@ -76,17 +76,17 @@ class CompilerLog:
         }
 
 
-def read_log(said: str, written: str = "", code: int = 0) -> CompilerLog:
+def read_log(output: str, written: str = "", code: int = 0) -> CompilerLog:
     """Parses a log.
 
     Args:
-        said: the compiler's output; only its last attempt counts.
+        output: the compiler's output; only its last attempt counts.
         written: the log file beside the result; older versions list the operators only there.
         code: the exit code.
     """
-    last = said[said.rfind("Try to compile segment") :] if "Try to compile segment" in said else said
+    last = output[output.rfind("Try to compile segment") :] if "Try to compile segment" in output else output
     return CompilerLog(
-        version=_first(_VERSION, said) or _first(_VERSION, written) or "",
+        version=_first(_VERSION, output) or _first(_VERSION, written) or "",
         lines=_lines(last) or _lines(written),
         cached=_bytes(_CACHED, last),
         left=_bytes(_LEFT, last),
@@ -96,11 +96,11 @@ def read_log(said: str, written: str = "", code: int = 0) -> CompilerLog:
     )
 
 
-def _error(said: str, code: int) -> str | None:
-    if _SUCCESS.search(said):
+def _error(output: str, code: int) -> str | None:
+    if _SUCCESS.search(output):
         return None
     for pattern in _ERRORS:
-        if found := _first(pattern, said):
+        if found := _first(pattern, output):
             return found.strip().rstrip(".")
     return f"it ended with code {code} and made nothing"
 

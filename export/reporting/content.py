@@ -123,8 +123,8 @@ def _counts(run: RunData) -> Counts:
 
 def _images(run: RunData) -> str:
     accuracies = [one.accuracy for one in _all(run) if one.accuracy]
-    said = dict.fromkeys(f"{one.images} images of {one.split}" for one in accuracies)
-    return "; ".join(said) or MISSING
+    splits = dict.fromkeys(f"{one.images} images of {one.split}" for one in accuracies)
+    return "; ".join(splits) or MISSING
 
 
 def _setups(runs: Sequence[RunData]) -> list[Environment]:

@@ -103,7 +103,7 @@ def missing_commands(run: RunData) -> tuple[str, ...]:
 
 def notes(run: RunData) -> tuple[str, ...]:
     """Notes on refused exports, and on accuracies from different sets of images."""
-    said = [
+    found = [
         f"The newest export of {one.name} lost {one.rejected:.4f} {run.metric}, more than it was allowed to, "
         "and was not written."
         for one in run.artifacts
@@ -111,8 +111,8 @@ def notes(run: RunData) -> tuple[str, ...]:
     ]
     images = {one.accuracy.measured_on for one in (run.keras, *run.artifacts) if one.accuracy}
     if len(images) > 1:
-        said.append("Not all accuracies come from the same images: compare within one set only.")
-    return tuple(said)
+        found.append("Not all accuracies come from the same images: compare within one set only.")
+    return tuple(found)
 
 
 def metric(value: float | None) -> str:
@@ -180,8 +180,10 @@ def _latency_note(run: RunData) -> str:
     if not counts:
         return f"Latencies: {MISSING}. {best}"
     runs = " or ".join(map(str, counts))
-    said = f"Latencies: median / 95th percentile of {runs} single inferences; the whole of each measurement, "
-    return f"{said}with versions and machine, stands below. {best}"
+    times = (
+        f"Latencies: median / 95th percentile of {runs} single inferences; the whole of each measurement, "
+    )
+    return f"{times}with versions and machine, stands below. {best}"
 
 
 def _missing_commands(run: RunData) -> Iterator[str]:

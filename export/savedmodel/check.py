@@ -75,14 +75,14 @@ class Agreement:
 
 
 def agreement(
-    model: Predictor, saved: SavedModel, images: Sequence[np.ndarray], least: float = 0.0
+    model: Predictor, saved: SavedModel, images: Sequence[np.ndarray], min_score: float = 0.0
 ) -> Agreement:
-    """Runs both models on images; the SavedModel omits detections with a score below `least`.
+    """Runs both models on images; the SavedModel omits detections with a score below `min_score`.
 
     Raises CheckFailedError when a raw output of the SavedModel is NaN or infinite.
     """
     with closing(track(images, "checking")) as shown:  # closes the progress bar after an error
-        trials = [_run_both(model, saved, image, least) for image in shown]
+        trials = [_run_both(model, saved, image, min_score) for image in shown]
     same, total = np.sum([one.counts for one in trials], axis=0)
     difference = max(one.difference for one in trials)
     return Agreement(len(trials), difference, int(same), int(total), _constant([one.raw for one in trials]))
@@ -97,15 +97,15 @@ class _Trial:
     counts: np.ndarray
 
 
-def _run_both(model: Predictor, saved: SavedModel, image: np.ndarray, least: float) -> _Trial:
+def _run_both(model: Predictor, saved: SavedModel, image: np.ndarray, min_score: float) -> _Trial:
     placed = place(image, saved.spec.input)
     pixels = fill(placed.content, saved.spec.input)[None]
     raw = saved(pixels)
     for name, values in raw.items():
         if not np.isfinite(values).all():
             raise CheckFailedError(f"the output {name} is not a number; look at its weights")
-    wanted = _Expected(saved.spec, placed.placement, least)
-    counts = [wanted.agreeing(answers, raw) for answers in _answers(saved, image)]
+    expected = _Expected(saved.spec, placed.placement, min_score)
+    counts = [expected.agreeing(answers, raw) for answers in _answers(saved, image)]
     return _Trial(raw, _difference(model(pixels), raw), np.sum(counts, axis=0))
 
 
@@ -115,9 +115,9 @@ def _constant(raw: Sequence[Outputs]) -> tuple[str, ...]:
     return tuple(name for name in first if others and name not in varied)
 
 
-def _difference(wanted: Outputs, got: Outputs) -> float:
-    spreads = {name: max(float(values.std()), 1e-12) for name, values in wanted.items()}
-    return max(float(np.abs(wanted[name] - got[name]).max()) / spreads[name] for name in wanted)
+def _difference(expected: Outputs, got: Outputs) -> float:
+    spreads = {name: max(float(values.std()), 1e-12) for name, values in expected.items()}
+    return max(float(np.abs(expected[name] - got[name]).max()) / spreads[name] for name in expected)
 
 
 def _answers(saved: SavedModel, image: np.ndarray) -> Iterator[Outputs]:
@@ -132,7 +132,7 @@ class _Expected:
 
     spec: ModelSpec
     placement: Placement
-    least: float
+    min_score: float
 
     def agreeing(self, answers: Outputs, raw: Outputs) -> np.ndarray:
         """Numbers of agreeing results and of all results, summed over the model's tasks."""
@@ -145,8 +145,8 @@ class _Expected:
         return np.sum([by_task[task](heads, answers) for task in tasks_of(self.spec)], axis=0)
 
     def _scores(self, heads: Outputs, got: Outputs) -> np.ndarray:
-        (wanted,) = heads.values()
-        return np.array([(np.abs(got["all_scores"] - wanted) <= SAME_SCORE).sum(), wanted.size])
+        (expected,) = heads.values()
+        return np.array([(np.abs(got["all_scores"] - expected) <= SAME_SCORE).sum(), expected.size])
 
     def _pixels(self, heads: Outputs, got: Outputs) -> np.ndarray:
         mask = decode_mask(heads["mask_logits"], self.placement)
@@ -158,18 +158,18 @@ class _Expected:
         A detection agrees if its score is that of ours at the same rank, and a candidate has its box and at
         least its score for its class. It need not be ours: scores equal up to rounding may swap ranks.
         """
-        wanted, boxes = self._detections(heads), self._candidates(heads)
+        expected, boxes = self._detections(heads), self._candidates(heads)
         chances = _sigmoid(heads["class_logits"])
         count = int(got["count"])
         same = 0
-        for rank in range(min(count, len(wanted))):
+        for rank in range(min(count, len(expected))):
             score, label = got["scores"][rank], got["classes"][rank]
             likely = _same_boxes(got["boxes"][rank], boxes) & (chances[:, label] >= score - SAME_SCORE)
-            same += bool(likely.any() and abs(score - wanted.scores[rank]) <= SAME_SCORE)
-        return np.array([same, max(count, len(wanted))])
+            same += bool(likely.any() and abs(score - expected.scores[rank]) <= SAME_SCORE)
+        return np.array([same, max(count, len(expected))])
 
     def _detections(self, heads: Outputs) -> Detections:
-        found = Decoder.of(self.spec)(heads["class_logits"], heads["box_deltas"]).above(self.least)
+        found = Decoder.of(self.spec)(heads["class_logits"], heads["box_deltas"]).above(self.min_score)
         return Detections(self.placement.to_image(found.boxes), found.scores, found.classes)
 
     def _candidates(self, heads: Outputs) -> np.ndarray:

@@ -45,25 +45,27 @@ def classes_of(scores: Any, spec: ModelSpec) -> Tensors:
     return {"scores": best.values, "classes": best.indices, "labels": names, "all_scores": scores}
 
 
-def detections_of(outputs: Mapping[str, Any], placement: Placement, spec: ModelSpec, least: float) -> Tensors:
+def detections_of(
+    outputs: Mapping[str, Any], placement: Placement, spec: ModelSpec, min_score: float
+) -> Tensors:
     """A detector's results for one image, from (N, classes) logits and (N, 4) deltas.
 
     There are always `max_detections` rows, best first. The first `count` hold detections with a score of at
-    least `least`; the others are 0, with class -1 and name "".
+    least `min_score`; the others are 0, with class -1 and name "".
     """
     nms = detector_parts(spec).nms
     found = _candidates(outputs["class_logits"], outputs["box_deltas"], spec)
     chosen, scores, kept = _suppress(found.boxes, tf.sigmoid(found.logits), nms)
-    count = tf.minimum(kept, tf.reduce_sum(tf.cast(scores >= least, tf.int32)))
-    real = tf.range(nms.max_detections) < count
-    chosen = tf.where(real, chosen, 0)
+    count = tf.minimum(kept, tf.reduce_sum(tf.cast(scores >= min_score, tf.int32)))
+    valid = tf.range(nms.max_detections) < count
+    chosen = tf.where(valid, chosen, 0)
     boxes = _clipped(tf.gather(found.boxes, chosen), spec.input.size)
     classes = tf.gather(found.classes, chosen)
     return {
-        "boxes": tf.where(real[:, None], to_image(boxes, placement), 0.0),
-        "scores": tf.where(real, scores, 0.0),
-        "classes": tf.where(real, classes, NOTHING),
-        "labels": tf.where(real, tf.gather(tf.constant(names_of(spec)), classes), ""),
+        "boxes": tf.where(valid[:, None], to_image(boxes, placement), 0.0),
+        "scores": tf.where(valid, scores, 0.0),
+        "classes": tf.where(valid, classes, NOTHING),
+        "labels": tf.where(valid, tf.gather(tf.constant(names_of(spec)), classes), ""),
         "count": count,
     }
 

@@ -49,10 +49,10 @@ class Answering(tf.Module):
     for a detector, `classes_of` for a classifier. Boxes are in pixels of the given image.
     """
 
-    def __init__(self, model: keras.Model, spec: ModelSpec, least: float):
+    def __init__(self, model: keras.Model, spec: ModelSpec, min_score: float):
         super().__init__()
         self._spec = spec
-        self._least = least
+        self._min_score = min_score
         pixels = tf.TensorSpec((None, *spec.input.size, 3), tf.float32, "pixels")
         self._variables = [variable.value for variable in model.variables]
         self._network = tf.function(_heads(model), input_signature=[pixels], autograph=False)
@@ -119,7 +119,7 @@ class Answering(tf.Module):
 
     def _boxes(self, outputs: Mapping[str, Any], placements: Placement) -> Tensors:
         def one(of: tuple[Tensors, Placement]) -> Tensors:
-            return detections_of(*of, self._spec, self._least)
+            return detections_of(*of, self._spec, self._min_score)
 
         heads = {name: outputs[name] for name in HEADS}
         kinds = {"boxes": tf.float32, "scores": tf.float32, "classes": tf.int32}

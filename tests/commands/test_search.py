@@ -16,7 +16,7 @@ from effkeras.search.evaluation.block_tables import distinct
 from effkeras.search.evaluation.costs import LimitedSpace
 from effkeras.search.folder import description
 from effkeras.search.genomes import sample
-from effkeras.search.run import Status, amount, line
+from effkeras.search.run import Status, line, short_amount
 from effkeras.search.spaces.reading import space_summaries
 from effkeras.search.strategies.strategy import strategy_summaries
 from effkeras.search.trials.records import Result, Trial
@@ -232,4 +232,4 @@ def test_the_live_line_fits_80_columns():
     ("value", "text"), [(12.5, "12.5"), (912, "912"), (45_100, "45.1k"), (3.21e6, "3.21M"), (4e9, "4G")]
 )
 def test_amounts(value, text):
-    assert amount(value) == text
+    assert short_amount(value) == text

@@ -31,8 +31,8 @@ from export.export_report import ExportReport
 from export.report import main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import Setting as Shown
-from export.reporting.data import read_run
 from export.reporting.panels import draw_charts
+from export.reporting.reading import read_run
 from quantize.accuracy import Accuracy
 
 Row = dict[str, Any]

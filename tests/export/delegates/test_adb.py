@@ -74,12 +74,12 @@ def test_no_phone_and_no_adb_come_with_how_to_get_them(phones, monkeypatch, tmp_
 def test_commands_give_what_they_print_and_their_exit_code(phones, old):
     phones.set(old=old)
     phone = find_phone()
-    assert phone.run(["echo", "two words", "$HOME"]).said == "two words $HOME\n"
+    assert phone.run(["echo", "two words", "$HOME"]).output == "two words $HOME\n"
     assert phone.run(["sh", "-c", "echo lost >&2; exit 3"]).code == 3
-    assert "lost" in phone.run(["sh", "-c", "echo lost >&2; exit 3"]).said
+    assert "lost" in phone.run(["sh", "-c", "echo lost >&2; exit 3"]).output
     missing = phone.run(["/data/local/tmp/nosuch"])
     assert missing.code == 127
-    assert "not found" in missing.said
+    assert "not found" in missing.output
 
 
 def test_a_folder_on_the_phone_is_there_until_the_end(phones, tmp_path):
@@ -87,7 +87,7 @@ def test_a_folder_on_the_phone_is_there_until_the_end(phones, tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     with phone.folder() as folder:
         phone.push(tmp_path / "file", f"{folder}/file")
-        assert phone.run(["cat", f"{folder}/file"]).said == "content"
+        assert phone.run(["cat", f"{folder}/file"]).output == "content"
     assert phones.left == []
 
 

@@ -1,0 +1,229 @@
+"""Reads the results.jsonl of a run folder into the records of a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from effkeras.definitions.definition import spec_from_table
+from effkeras.inference.evaluate import headline
+from effkeras.support import results
+from effkeras.support.errors import EffkerasError
+from effkeras.support.measurements import Delegation, Latency
+from effkeras.support.results import CheckedRow, is_number
+from effkeras.support.tables import read_toml
+from effkeras.training.run import Run
+from export.reporting.data import (
+    KERAS,
+    USUAL,
+    XNNPACK,
+    Accuracy,
+    Artifact,
+    Environment,
+    Epoch,
+    Measured,
+    RunData,
+    Setting,
+)
+from quantize.formats import names
+
+
+def read_run(folder: Path, samples: int) -> RunData:
+    """Reads a run folder, with up to `samples` of its drawn images.
+
+    The newest row for an artifact and setting counts. A recipe of `USUAL` without an artifact appears as an
+    artifact without measurements.
+
+    Raises EffkerasError when it is no run folder, or its results are missing or broken.
+    """
+    run = Run(folder)
+    if not run.definition.is_file():
+        raise EffkerasError(
+            f"{folder} is no run folder: it has no model.toml; give the --out of `effkeras train`"
+        )
+    spec = spec_from_table(read_toml(run.definition), str(run.definition))
+    rows = _rows(run.results)
+    floats = _float_accuracies(rows)
+    artifacts = [_with_drop(one, floats, headline(spec)) for one in _artifacts(rows)]
+    size = run.model.stat().st_size if run.model.is_file() else None
+    return RunData(
+        folder=folder,
+        spec=spec,
+        keras=replace(_float_model(floats, artifacts), size=size),
+        artifacts=tuple(_sorted(_complete(artifacts))),
+        epochs=_epochs(rows),
+        samples=_samples(folder / "samples", samples),
+    )
+
+
+def _rows(file: Path) -> list[CheckedRow]:
+    """The rows of a file. Raises EffkerasError if it is missing, empty, or not one JSON object a line."""
+    if not file.is_file():
+        raise EffkerasError(
+            f"{file.parent} has no results yet; `effkeras eval {file.parent} --data DIR` makes some"
+        )
+    rows = results.read(file)
+    if not rows:
+        raise EffkerasError(f"{file} is empty; `effkeras eval {file.parent} --data DIR` makes results")
+    return [CheckedRow(row, str(file)) for row in rows]
+
+
+def _artifacts(rows: Iterable[CheckedRow]) -> list[Artifact]:
+    """Every artifact; later rows update the values of earlier ones."""
+    readers = {"export": _exported, "savedmodel": _saved, "eval": _evaluated, "latency": _timed}
+    readers["delegate-latency"] = _timed  # the former name of rows of delegates
+    known: dict[str, Artifact] = {}
+    for row in rows:
+        if row.kind not in readers:
+            continue
+        file = row.text("artifact")
+        if file != KERAS:
+            known[file] = readers[row.kind](known.get(file, Artifact(file, _recipe_in(file))), row)
+    return list(known.values())
+
+
+def _recipe_in(file: str) -> str:
+    """The recipe in an artifact's default file name, for artifacts without an export row."""
+    stem = file.removesuffix(".tflite")
+    return next((recipe for recipe in names() if stem == recipe or stem.startswith(f"{recipe}-")), "")
+
+
+def _exported(before: Artifact, row: CheckedRow) -> Artifact:
+    """A new artifact without the measurements of the file that it replaces; a refused export keeps these."""
+    if row.values.get("passed") is False:
+        decided = "validated_drop" if row.has("validated_drop") else "drop"
+        return replace(before, recipe=row.text("recipe"), rejected=row.number_or_none(decided))
+    return Artifact(
+        file=before.file,
+        recipe=row.text("recipe"),
+        io=row.text("io"),
+        size=row.whole("bytes"),
+        accuracy=_accuracy(row, "artifact_metrics") if row.has("artifact_metrics") else None,
+        delegation=Delegation.from_row(row),
+        environment=_environment(row),
+    )
+
+
+def _saved(before: Artifact, row: CheckedRow) -> Artifact:
+    """A new SavedModel, without the measurements of the one that it replaces."""
+    return Artifact(before.file, size=row.whole("bytes"), environment=_environment(row))
+
+
+def _evaluated(before: Artifact, row: CheckedRow) -> Artifact:
+    return replace(before, accuracy=_accuracy(row, "metrics"), environment=_environment(row))
+
+
+def _timed(before: Artifact, row: CheckedRow) -> Artifact:
+    latency = Latency.from_row(row)
+    tool = row.text("benchmark_version") if row.has("benchmark_version") else ""
+    setting = Setting(latency.kernels, latency.threads, _phone(row))
+    others = tuple(one for one in before.measured if one.setting != setting)
+    by_xnnpack = latency.kernels == XNNPACK and not setting.is_delegate
+    return replace(
+        before,
+        size=row.whole("bytes") if row.has("bytes") else before.size,
+        delegation=latency.delegation if by_xnnpack else before.delegation,
+        measured=(*others, Measured(setting, latency, _environment(row), tool)),
+    )
+
+
+def _phone(row: CheckedRow) -> str:
+    """The phone, such as "Pixel 6, Android 14, Tensor", or its serial number if nothing else is known."""
+    phone = {key: " ".join(str(value).split()) for key, value in row.table("phone").items() if value}
+    android = f"Android {phone['android']}" if "android" in phone else ""
+    words = (phone.get("model"), android, phone.get("chip") or phone.get("platform"))
+    return ", ".join(filter(None, words)) or (row.text("serial") if row.has("serial") else "")
+
+
+def _accuracy(row: CheckedRow, key: str) -> Accuracy:
+    return Accuracy(row.numbers(key), row.text("split"), row.whole("images"))
+
+
+def _environment(row: CheckedRow) -> Environment | None:
+    environment = row.values.get("environment")
+    if not isinstance(environment, dict):
+        return None
+    machine, versions = _table(environment.get("machine")), _table(environment.get("versions"))
+    return Environment(
+        python=str(environment.get("python", "unknown")),
+        versions=tuple((str(tool), str(version)) for tool, version in versions.items()),
+        cpu=str(machine.get("cpu", "unknown")),
+        cores=str(machine.get("cores", "unknown")),
+        system=str(machine.get("system", "unknown")),
+    )
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Float:
+    """A measurement of the Keras float model."""
+
+    accuracy: Accuracy
+    environment: Environment | None
+
+
+def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Float]:
+    """The newest accuracy of the Keras model for each split and number of images, the newest last."""
+    found: dict[tuple[str, int], _Float] = {}
+    for row in rows:
+        if row.kind == "eval" and row.text("artifact") == KERAS:
+            accuracy = _accuracy(row, "metrics")
+        elif row.kind == "export" and row.has("float_metrics"):
+            accuracy = _accuracy(row, "float_metrics")
+        else:
+            continue
+        found.pop(accuracy.measured_on, None)
+        found[accuracy.measured_on] = _Float(accuracy, _environment(row))
+    return found
+
+
+def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], metric: str) -> Artifact:
+    """The artifact with its drop against the Keras model on the same images, if both were measured."""
+    if artifact.accuracy is None or artifact.accuracy.measured_on not in floats:
+        return artifact
+    before = floats[artifact.accuracy.measured_on].accuracy.metrics.get(metric)
+    after = artifact.accuracy.metrics.get(metric)
+    return artifact if before is None or after is None else replace(artifact, drop=before - after)
+
+
+def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[Artifact]) -> Artifact:
+    """The Keras model, with its accuracy on the images that most artifacts were measured on."""
+    if not floats:
+        return Artifact(KERAS)
+    used = Counter(one.accuracy.measured_on for one in artifacts if one.accuracy)
+    newest_first = list(floats)[::-1]
+    chosen = floats[max(newest_first, key=lambda images: used[images])]
+    return Artifact(KERAS, accuracy=chosen.accuracy, environment=chosen.environment)
+
+
+def _complete(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    there = {one.recipe for one in artifacts}
+    missing = [Artifact(f"{recipe}.tflite", recipe) for recipe in USUAL if recipe not in there]
+    return [*artifacts, *missing]
+
+
+def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    order = {recipe: position for position, recipe in enumerate(names())}
+    return sorted(artifacts, key=lambda one: (order.get(one.recipe, len(order)), one.io, one.file))
+
+
+def _epochs(rows: Iterable[CheckedRow]) -> tuple[Epoch, ...]:
+    """The training epochs in order; of a repeated epoch the newest row counts."""
+    found = {}
+    for row in rows:
+        if row.kind == "epoch":
+            # Diverged training has a NaN loss; the other values are still valid.
+            loss = float(row.values["loss"]) if is_number(row.values.get("loss")) else None
+            metrics = row.numbers("metrics") if row.has("metrics") else {}
+            found[row.whole("epoch")] = Epoch(row.whole("epoch"), loss, metrics)
+    return tuple(found[number] for number in sorted(found))
+
+
+def _samples(folder: Path, most: int) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.png"))[:most])
