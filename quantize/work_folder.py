@@ -27,7 +27,7 @@ from quantize.formats import IoType
 from quantize.recipes import Recipe
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.splits import Splits, StepTraining
-from quantize.steps.step import TFMOT, Context, Stage, Wrap
+from quantize.steps.step import TFMOT, Context, Stage, TfmotStep, Wrap
 
 # Runs a stage on a model, with its files in a folder.
 CarryOut = Callable[[Stage, keras.Model, Path], Compressed]
@@ -124,7 +124,12 @@ def _check_by_tfmot(model: keras.Model, recipe: Recipe, stages: list[Stage], wor
         if problem:
             raise EffkerasError(f"{TFMOT} {problem}")
     for stage in stages:
-        check_tfmot(model, stage.spec)
+        check_tfmot(model, _step_of(stage))
+
+
+def _step_of(stage: Stage) -> TfmotStep[Any]:
+    assert stage.by_tfmot is not None  # other steps have a tfmot_problem
+    return stage.by_tfmot
 
 
 def _by_tfmot(training: StepTraining, io: IoType) -> CarryOut:
@@ -134,7 +139,7 @@ def _by_tfmot(training: StepTraining, io: IoType) -> CarryOut:
     artifact_io: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
 
     def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
-        made = run_tfmot(before, stage.spec, replace(training, out=folder), artifact_io)
+        made = run_tfmot(before, _step_of(stage), replace(training, out=folder), artifact_io)
         if made.flatbuffer is not None:
             write_bytes(folder / ARTIFACT, made.flatbuffer)
         return made.compressed

@@ -122,9 +122,9 @@ def _note_target(objective: Objective, evaluation: Evaluation, classes: Classes)
     if target is None or not name.startswith(_COUNTED):
         return
     within = LimitedSpace(evaluation.space, {name: target}, classes, evaluation.settings.artifact)
-    least = within.costs(cheapest(within))[name]
-    if least > target:
-        note(f"the cheapest network found has {name} {least:,.10g}, over the target of {target:,.10g}")
+    lowest = within.costs(cheapest(within))[name]
+    if lowest > target:
+        note(f"the cheapest network found has {name} {lowest:,.10g}, over the target of {target:,.10g}")
 
 
 def _limited(job: SearchJob, objective: Objective, evaluation: Evaluation) -> SearchJob:

@@ -36,4 +36,4 @@ class Channels(RecipeStep[ChannelSpec]):
         once, rounds = round_of(self.spec), self.spec.rounds
         for number in range(1, rounds + 1):
             name = self.name if rounds == 1 else f"{self.name}{number}"
-            yield Stage(name, once, lambda model: prune_channels(model, once, context.train))
+            yield Stage(name, lambda model: prune_channels(model, once, context.train))

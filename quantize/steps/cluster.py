@@ -46,8 +46,8 @@ class Cluster(TfmotStep[ClusterSpec]):
         spec = self.spec
         yield Stage(
             self.name,
-            spec,
             begin=lambda model: cluster(model, spec),
             hooks=lambda: (ClusterHook(spec),),
             finish=lambda begun, trained: finish_clustering(begun.model, trained, spec),
+            by_tfmot=self,
         )

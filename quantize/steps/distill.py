@@ -51,4 +51,4 @@ class Distill(RecipeStep[DistillSpec]):
         def finish(begun: Compressed, trained: keras.Model) -> Compressed:
             return Compressed(trained, approach(trained, context.original, context.probe(trained), self.spec))
 
-        yield Stage(self.name, self.spec, unchanged(self.name), finish=finish)
+        yield Stage(self.name, unchanged(self.name), finish=finish)

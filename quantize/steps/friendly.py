@@ -32,4 +32,4 @@ class Friendly(RecipeStep[FriendlySpec]):
         from quantize.rewriting.friendly import friendly
 
         spec = self.spec
-        yield Stage(self.name, spec, lambda model: friendly(model, spec, images=context.probe(model)))
+        yield Stage(self.name, lambda model: friendly(model, spec, images=context.probe(model)))

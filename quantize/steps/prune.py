@@ -90,8 +90,8 @@ class Prune(TfmotStep[PruneSpec]):
         spec = self.spec
         yield Stage(
             self.name,
-            spec,
             begin=unchanged(self.name),
             hooks=lambda: (PruneHook(spec),),
             finish=lambda begun, trained: finish_pruning(begun.model, trained, spec),
+            by_tfmot=self,
         )

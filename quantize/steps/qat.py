@@ -63,7 +63,7 @@ class Qat(TfmotStep[QatSpec]):
         spec = self.spec
         yield Stage(
             self.name,
-            spec,
             begin=lambda model: qat(model, context.train, spec, seed=context.seed),
             allowed=(SKIPPED,),
+            by_tfmot=self,
         )

@@ -66,16 +66,17 @@ class Stage:
     """A change of the model, followed by one training; most steps have one stage.
 
     `begin` returns a changed model, which is then trained with `hooks`; `finish` returns the stage's result
-    and report. None of them changes its input model. `spec` holds the step's options. With --strict, layers
-    may only be skipped for the reasons in `allowed`; None allows any reason.
+    and report. None of them changes its input model. With --strict, layers may only be skipped for the
+    reasons in `allowed`; None allows any reason. `by_tfmot` is the step that tensorflow-model-optimization
+    can run in place of this stage; None where it cannot.
     """
 
     name: str
-    spec: Any
     begin: Begin
     hooks: Callable[[], tuple[Hook, ...]] = _no_hooks
     finish: Finish = _as_trained
     allowed: tuple[str, ...] | None = None
+    by_tfmot: TfmotStep[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -38,16 +38,16 @@ from effkeras.training.pipeline import BatchSpec, training_batches
 from quantize.distillation import meaning
 from quantize.magnitude.sparsity import relative_change, sparsity_of
 from quantize.report import Compressed, LayerReport, StepReport
-from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
+from quantize.specs import TuneSpec
 from quantize.splits import StepTraining
-from quantize.steps.step import STEPS, TFMOT, TfmotStep
+from quantize.steps.step import TFMOT, TfmotStep
 from quantize.tfmot.graph import Table, described, weights_of, with_weights_from
 
 WORKER = "quantize.tfmot.worker"
 PATIENCE = 10  # seconds to wait until a worker ends by itself
 ERROR_IS = "norm of the change / norm of the weights"
 
-StepSpec = PruneSpec | ClusterSpec | QatSpec
+Step = TfmotStep[Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,7 +59,7 @@ class Made:
 
 
 def run_tfmot(
-    model: keras.Model, spec: StepSpec, training: StepTraining, io: Literal["float32", "int8"] = "float32"
+    model: keras.Model, step: Step, training: StepTraining, io: Literal["float32", "int8"] = "float32"
 ) -> Made:
     """Prunes, clusters or quantizes a classifier with tensorflow-model-optimization while it trains.
 
@@ -67,7 +67,7 @@ def run_tfmot(
 
     Args:
         model: a functional Keras classifier with one input.
-        spec: the options, whose class determines the step.
+        step: the step of a recipe, with its options.
         training: images and training settings.
         io: the type of the artifact's input and output.
 
@@ -78,7 +78,7 @@ def run_tfmot(
     Raises:
         EffkerasError: the tool refuses the model, its process ends early, or the training diverges.
     """
-    graph, task = _prepared(model, spec, training.tune)
+    graph, task = _prepared(model, step, training.tune)
     definition = training.spec or spec_of(model)
     train = matched(training.train, definition)
     with _work_folder() as folder:
@@ -93,12 +93,12 @@ def run_tfmot(
         with np.load(folder / "result.npz", allow_pickle=False) as found:
             with_weights_from(after, found)
         flatbuffer = _artifact(folder / "model.tflite", graph.model, definition)
-    return Made(Compressed(after, _report(graph, after, spec)), flatbuffer)
+    return Made(Compressed(after, _report(graph, after, step)), flatbuffer)
 
 
-def check_tfmot(model: keras.Model, spec: StepSpec) -> None:
+def check_tfmot(model: keras.Model, step: Step) -> None:
     """Raises EffkerasError with the tool's reason if it does not support a step on a model."""
-    graph, task = _prepared(model, spec, TuneSpec())
+    graph, task = _prepared(model, step, TuneSpec())
     task |= {"steps": 1, "io": "float32"}
     with _work_folder() as folder, _Worker(folder, graph, task) as worker:
         worker.expect_ready()
@@ -180,18 +180,17 @@ class _Worker:
     def _ended(self) -> EffkerasError:
         code = self._process.wait()
         lines = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return EffkerasError(f"{TFMOT}'s process {how}: {said[:300]}")
+        return EffkerasError(f"{TFMOT}'s process {how}: {last[:300]}")
 
 
-def _prepared(model: keras.Model, spec: StepSpec, tune: TuneSpec) -> tuple[Graph, dict[str, Any]]:
+def _prepared(model: keras.Model, step: Step, tune: TuneSpec) -> tuple[Graph, dict[str, Any]]:
     """The graph and the worker's task, without the number of steps and the i/o type."""
     check_finite(model)
     graph = Graph.of(model)
     _check_classifier(graph.model)
-    step = _step(spec)
-    own = {"spec": dataclasses.asdict(spec), "tune": dataclasses.asdict(tune), **step.tfmot_options()}
+    own = {"spec": dataclasses.asdict(step.spec), "tune": dataclasses.asdict(tune), **step.tfmot_options()}
     task: dict[str, Any] = {"step": step.name, "verb": step.tfmot_verb, **own}
     task |= {"graph": described(graph), "from_logits": meaning(graph.model.outputs[0]) == "logits"}
     task |= {"has_zeros": sparsity_of(graph.model).share > 0}
@@ -205,14 +204,6 @@ def _check_classifier(model: keras.Model) -> None:
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         names = ", ".join(model.output_names)
         raise EffkerasError(f"{TFMOT} trains classifiers only here, and {model.name!r} outputs {names}")
-
-
-def _step(spec: StepSpec) -> TfmotStep[Any]:
-    """The step with this class of spec."""
-    found = ((name, step) for name, step in STEPS.entries().items() if step.spec_class is type(spec))
-    name, step = next(found)
-    assert issubclass(step, TfmotStep)
-    return step(name, spec)
 
 
 def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, training: StepTraining) -> None:
@@ -241,8 +232,7 @@ def _artifact(path: Path, model: keras.Model, spec: ModelSpec) -> bytes | None:
     return attach(named, DEFINITION, spec.to_toml().encode())
 
 
-def _report(graph: Graph, after: keras.Model, spec: StepSpec) -> StepReport:
-    step = _step(spec)
+def _report(graph: Graph, after: keras.Model, step: Step) -> StepReport:
     own = step.tfmot_report(graph.model, after)
     if own is not None:
         return own

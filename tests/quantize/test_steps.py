@@ -45,7 +45,7 @@ class Round(RecipeStep[RoundSpec]):
             yield "round needs a digit"
 
     def stages(self, context):
-        yield Stage(self.name, self.spec, self._unchanged, finish=self._finish)
+        yield Stage(self.name, self._unchanged, finish=self._finish)
 
     def _unchanged(self, model):
         return Compressed(model, StepReport(self.name, ()))

@@ -56,12 +56,12 @@ class Landscape:
 
     def _extreme(self, choose: Callable[..., np.intp]) -> Genome:
         """The genome with the largest (argmax) or smallest (argmin) sum, by the Viterbi algorithm."""
-        reach, steps = self._own[0], []
+        totals, steps = self._own[0], []
         for own, pair in zip(self._own[1:], self._pair, strict=True):
-            sums = reach[:, None] + pair + own
+            sums = totals[:, None] + pair + own
             steps.append([int(choose(column)) for column in sums.T])
-            reach = np.array([column[step] for column, step in zip(sums.T, steps[-1], strict=True)])
-        genome = [int(choose(reach))]
+            totals = np.array([column[step] for column, step in zip(sums.T, steps[-1], strict=True)])
+        genome = [int(choose(totals))]
         for step in reversed(steps):
             genome.append(step[genome[-1]])
         return tuple(reversed(genome))

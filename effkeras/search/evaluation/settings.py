@@ -148,9 +148,9 @@ def checked(settings: EvaluationSettings, where: str = "evaluation") -> Evaluati
         )
     for name in settings.costs:
         check_cost(name)
-    for name, least in _LEAST.items():
-        if getattr(settings, name) < least:
-            raise EffkerasError(f"{where}: {name} must be at least {least}, not {getattr(settings, name)}")
+    for name, minimum in _MINIMA.items():
+        if getattr(settings, name) < minimum:
+            raise EffkerasError(f"{where}: {name} must be at least {minimum}, not {getattr(settings, name)}")
     if not settings.learning_rate > 0:
         raise EffkerasError(f"{where}: learning_rate must be above 0, not {settings.learning_rate}")
     if min(settings.artifact.threads, settings.artifact.runs) < 1:
@@ -158,7 +158,7 @@ def checked(settings: EvaluationSettings, where: str = "evaluation") -> Evaluati
     return replace(settings, costs=tuple(dict.fromkeys(settings.costs)))
 
 
-_LEAST = {
+_MINIMA = {
     "epochs": 1,
     "batch": 2,  # batch normalization needs more than one image
     "weight_decay": 0,

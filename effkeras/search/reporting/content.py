@@ -10,7 +10,7 @@ from typing import Any
 
 from effkeras.search.reporting import charts
 from effkeras.search.reporting.charts import draw_network
-from effkeras.search.reporting.searches import LEAST, Search, best_so_far, expected_best, importances
+from effkeras.search.reporting.searches import MIN_CANDIDATES, Search, best_so_far, expected_best, importances
 from effkeras.search.reporting.settings import (
     baseline_command,
     baseline_folder,
@@ -190,8 +190,8 @@ def _genes(subject: _Subject) -> Section:
     if not subject.shares:
         done = len(subject.first.points)
         sentence = (
-            f"A ranking of the genes would be chance: it takes {LEAST} candidates that succeed ({done} did), "
-            "rewards that differ, and a gene of which several choices were tried."
+            f"A ranking of the genes would be chance: it takes {MIN_CANDIDATES} candidates that succeed "
+            f"({done} did), rewards that differ, and a gene of which several choices were tried."
         )
         return Section(title, says=(sentence,))
     about = "Importance of each gene, in per cent"

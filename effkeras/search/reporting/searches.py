@@ -133,7 +133,7 @@ def expected_best(rewards: Sequence[float]) -> np.ndarray:
 
 
 # With fewer trials, the ranking would be random.
-LEAST = 16
+MIN_CANDIDATES = 16
 
 
 def importances(search: Search) -> dict[str, float]:
@@ -150,7 +150,7 @@ def importances(search: Search) -> dict[str, float]:
         raise EffkerasError("a search's report needs Optuna: pip install 'effkeras[search]'") from error
     open_genes = _open_genes(search)
     rewards = {point.reward for point in search.points}
-    if len(search.points) < LEAST or not open_genes or len(rewards) == 1:
+    if len(search.points) < MIN_CANDIDATES or not open_genes or len(rewards) == 1:
         return {}
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

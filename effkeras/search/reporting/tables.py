@@ -108,7 +108,7 @@ def best_table(searches: Sequence[Search], costs: Sequence[str]) -> Table:
             *(amount(point.costs[one]) for one in costs),
         )
         rows.append(
-            (_called(search, point, searches), *figures, duration(point.seconds), ", ".join(marks) or "-")
+            (_heading(search, point, searches), *figures, duration(point.seconds), ", ".join(marks) or "-")
         )
     return Table(
         caption="Figures",
@@ -128,7 +128,7 @@ def alike_table(searches: Sequence[Search]) -> Table:
         rows.append((gene, choice(value), *(_SAME if one == value else choice(one or 0) for one in others)))
     return Table(
         caption="Where they agree",
-        columns=("gene", *(_called(search, point, searches) for search, point in best)),
+        columns=("gene", *(_heading(search, point, searches) for search, point in best)),
         rows=tuple(rows),
         note=f"{_SAME} is the choice of the best one.",
     )
@@ -171,7 +171,7 @@ def _front(search: Search, cost: str) -> set[int]:
     return {search.points[index].trial for index in front}
 
 
-def _called(search: Search, point: Point, searches: Sequence[Search]) -> str:
+def _heading(search: Search, point: Point, searches: Sequence[Search]) -> str:
     return f"trial {point.trial}" if len(searches) == 1 else f"{search.name}, trial {point.trial}"
 
 

@@ -81,12 +81,12 @@ class _Setting:
 class _Division(NamedTuple):
     """The lowest genes that build a sequence of blocks, or None, and the number of genomes that do."""
 
-    least: Genome | None
+    lowest: Genome | None
     ways: int
 
     def after(self, part: Genome, copies: int) -> _Division:
         """Prepends the genes of the previous stage."""
-        return _Division(None if self.least is None else part + self.least, copies * self.ways)
+        return _Division(None if self.lowest is None else part + self.lowest, copies * self.ways)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class BlockSpace(TomlSpace):
 
     def describe(self, genome: Genome) -> list[str]:
         """The network's choices, then the block strings."""
-        least = self.canonical(genome)
-        setting, *parts = self._decided(least)
+        lowest = self.canonical(genome)
+        setting, *parts = self._decided(lowest)
         network = self.groups[0]
         named = {gene.name: network.values(setting.part)[gene.name] for gene in network.genes}
         return [*described(named), *self._texts(setting, parts)]
@@ -185,8 +185,8 @@ class BlockSpace(TomlSpace):
 
     def _encoded(self, row: tuple[Built, ...], network: BlockNetwork, size: tuple[int, int]) -> Genome | None:
         for setting in self._settings.values():  # in ascending order of their parts
-            if setting.fits(network, size) and (least := self._division(row, setting).least) is not None:
-                return setting.part + least
+            if setting.fits(network, size) and (lowest := self._division(row, setting).lowest) is not None:
+                return setting.part + lowest
         return None
 
     def _division(self, row: tuple[Built, ...], setting: _Setting) -> _Division:
@@ -200,9 +200,9 @@ class BlockSpace(TomlSpace):
             heads = (row[start : start + length] for length in table.lengths if start + length <= len(row))
             return _either(
                 [
-                    rest(index + 1, start + len(head)).after(table.least[head], table.copies[head])
+                    rest(index + 1, start + len(head)).after(table.lowest[head], table.copies[head])
                     for head in heads
-                    if head in table.least
+                    if head in table.lowest
                 ]
             )
 
@@ -218,8 +218,8 @@ class BlockSpace(TomlSpace):
 
 def _either(divisions: Sequence[_Division]) -> _Division:
     """Combines several divisions."""
-    least = min((one.least for one in divisions if one.least is not None), default=None)
-    return _Division(least, sum(one.ways for one in divisions))
+    lowest = min((one.lowest for one in divisions if one.lowest is not None), default=None)
+    return _Division(lowest, sum(one.ways for one in divisions))
 
 
 def _width_after(row: tuple[Built, ...], setting: _Setting) -> int:

@@ -52,13 +52,13 @@ class CellGenes:
 
     def canonical(self, part: Genome) -> Genome:
         """The lowest genome of the same cell."""
-        return self._part(min(_least_forms(self._form(part)), key=self._part))
+        return self._part(min(_lowest_forms(self._form(part)), key=self._part))
 
     def copies(self, part: Genome) -> int:
         """The number of genomes of the same cell."""
         form = self._form(part)
-        least = [self._part(one) for one in _least_forms(form)]
-        alike = least.count(min(least))  # orders that exchange equal nodes
+        lowest = [self._part(one) for one in _lowest_forms(form)]
+        alike = lowest.count(min(lowest))  # orders that exchange equal nodes
         turned = sum(node[::2] != node[1::2] for node in form.nodes)
         idle = len(_loose(form.nodes)) - 1 if self.output == "choose" else 0
         return _orders(form.nodes) // alike * 2 ** (turned + idle)
@@ -132,7 +132,7 @@ def _loose(nodes: tuple[Node, ...]) -> frozenset[int]:
     return frozenset(range(FIRST_NODE, FIRST_NODE + len(nodes))) - _taken(nodes)
 
 
-def _least_forms(form: _Form) -> Iterator[_Form]:
+def _lowest_forms(form: _Form) -> Iterator[_Form]:
     """The cell with its nodes in the order that always puts the lowest next; equal nodes give several."""
     yield from _extended(form, {H: H, P: P}, ())
 

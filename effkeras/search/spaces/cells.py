@@ -58,8 +58,8 @@ class CellSpace(TomlSpace):
     def canonical(self, genome: Genome) -> Genome:
         """The lowest genome of the same cells."""
         own, *parts = self._split(genome)
-        least = (cell.canonical(part) for cell, part in zip(self.cells, parts, strict=True))
-        return (*own, *itertools.chain.from_iterable(least))
+        lowest = (cell.canonical(part) for cell, part in zip(self.cells, parts, strict=True))
+        return (*own, *itertools.chain.from_iterable(lowest))
 
     def problem(self, genome: Genome) -> str:
         """Always "": every genome is valid, as a node's inputs are always earlier maps."""

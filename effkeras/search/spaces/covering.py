@@ -56,7 +56,7 @@ class Walk:
     ) -> Iterator[Genome]:
         """Networks with all new blocks of one stage after one state, the longest sequences first."""
         about, seen = known
-        rows = self.table(index, state.channels).least
+        rows = self.table(index, state.channels).lowest
         for row in sorted(rows, key=len, reverse=True):
             blocks = set(_placed(about, state, row)) - seen
             rest = self._rest(index + 1, state.after(row)) if blocks else None
@@ -71,7 +71,7 @@ class Walk:
         for index in range(self.stages):
             behind: dict[State, Genome] = {}
             for state, genes in reached[-1].items():
-                for row, part in self.table(index, state.channels).least.items():
+                for row, part in self.table(index, state.channels).lowest.items():
                     behind.setdefault(state.after(row), genes + part)
             reached.append(behind)
         return reached
@@ -80,7 +80,7 @@ class Walk:
         """Genes of the remaining stages; None when they cannot complete a network."""
         if index == self.stages:
             return () if state.is_started else None
-        for row, part in self.table(index, state.channels).least.items():
+        for row, part in self.table(index, state.channels).lowest.items():
             rest = self._rest(index + 1, state.after(row))
             if rest is not None:
                 return part + rest

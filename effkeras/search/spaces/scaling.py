@@ -52,7 +52,7 @@ class ScalingSpace(TomlSpace):
     def canonical(self, genome: Genome) -> Genome:
         """The lowest genome with a fitting triple for the same network; the genome itself if none fits."""
         exact = self._exact.get(genome)
-        return genome if exact is None else self._least[exact]
+        return genome if exact is None else self._lowest[exact]
 
     def problem(self, genome: Genome) -> str:
         """The reason if no alpha fits beta and gamma; "" for a valid genome."""
@@ -102,7 +102,7 @@ class ScalingSpace(TomlSpace):
         return meant
 
     @cached_property
-    def _least(self) -> dict[Genome, Genome]:
+    def _lowest(self) -> dict[Genome, Genome]:
         """For every fitting genome, the lowest genome whose network is the same after rounding."""
         first: dict[Hashable, Genome] = {}
         return {
@@ -112,7 +112,7 @@ class ScalingSpace(TomlSpace):
 
     @cached_property
     def _copies(self) -> Counter[Genome]:
-        return Counter(self._least[genome] for genome in self._exact.values())
+        return Counter(self._lowest[genome] for genome in self._exact.values())
 
 
 def read_scaling(file: SpaceFile) -> ScalingSpace:

@@ -166,14 +166,14 @@ def stage_choices(base: Stage, name: str, table: Table, where: str) -> StageChoi
 class StageTable:
     """The blocks that every part of a genome builds in a stage, for one number of input channels.
 
-    `problems` has the parts with conflicting choices, `blocks` all others. For a sequence of blocks, `least`
+    `problems` has the parts with conflicting choices, `blocks` all others. For a sequence of blocks, `lowest`
     has the lowest part that builds it, and `copies` the number of parts that do. `lengths` has all possible
     numbers of blocks.
     """
 
     blocks: Mapping[Genome, tuple[Built, ...]]
     problems: Mapping[Genome, str]
-    least: Mapping[tuple[Built, ...], Genome]
+    lowest: Mapping[tuple[Built, ...], Genome]
     copies: Mapping[tuple[Built, ...], int]
     lengths: frozenset[int]
 
@@ -182,7 +182,7 @@ def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
     """Builds every choice of a stage for `inputs` channels."""
     blocks: dict[Genome, tuple[Built, ...]] = {}
     problems: dict[Genome, str] = {}
-    least: dict[tuple[Built, ...], Genome] = {}
+    lowest: dict[tuple[Built, ...], Genome] = {}
     known: dict[Stage, tuple[Built, ...]] = {}
     for part in stage.group.parts():
         try:
@@ -191,8 +191,8 @@ def stage_table(stage: StageChoices, inputs: int, frame: Frame) -> StageTable:
             problems[part] = str(error)
             continue
         blocks[part] = _row(made, frame.network, known)
-        least.setdefault(blocks[part], part)
-    return StageTable(blocks, problems, least, Counter(blocks.values()), frozenset(map(len, least)))
+        lowest.setdefault(blocks[part], part)
+    return StageTable(blocks, problems, lowest, Counter(blocks.values()), frozenset(map(len, lowest)))
 
 
 def is_skipped(values: Mapping[str, Choice]) -> bool:

@@ -171,10 +171,10 @@ class TomlSpace(ABC):
         """
         if why := self.problem(genome):
             raise EffkerasError(f"{self.name}: the genome {key(genome)} describes no network: {why}")
-        word = key(least := self.canonical(genome))
-        made = self._made(least)
+        word = key(lowest := self.canonical(genome))
+        made = self._made(lowest)
         return made.replace(
-            name=_called(self.name, word),
+            name=_model_name(self.name, word),
             summary=f"Candidate {word} of the space {self.name}",
             published=None,
             weights={},
@@ -213,7 +213,7 @@ class TomlSpace(ABC):
         return cut(genome, [len(group.genes) for group in self.groups])
 
 
-def _called(space: str, word: str) -> str:
+def _model_name(space: str, word: str) -> str:
     """A candidate's name; a genome that is too long for a file name is replaced by its hash."""
     name = f"{space}-{word}"
     if len(name.encode(errors="replace")) <= MOST_BYTES:

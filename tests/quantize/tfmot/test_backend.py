@@ -25,6 +25,9 @@ from quantize import prune
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.specs import ClusterSpec, PruneSpec, QatSpec, TuneSpec
 from quantize.splits import StepTraining
+from quantize.steps.cluster import Cluster
+from quantize.steps.prune import Prune
+from quantize.steps.qat import Qat
 from quantize.tfmot import backend as tfmot_backend
 from quantize.tfmot.backend import check_tfmot, run_tfmot
 from quantize.tfmot.graph import described, weights_of, with_weights_from
@@ -93,7 +96,7 @@ def test_both_versions_of_keras_compute_the_same(name, tmp_path):
 def test_pruning(training, pattern):
     model, spec = lite(), PruneSpec(sparsity=0.5, pattern=pattern, every=1)
     before = model.get_weights()
-    made = run_tfmot(model, spec, training).compressed
+    made = run_tfmot(model, Prune("prune", spec), training).compressed
     assert all(map(np.array_equal, before, model.get_weights()))
     zeros = {one.layer: one.share for one in sparsity_of(made.model, pattern).kernels if one.zeros}
     assert set(zeros) == {one.name for one in made.report.done}
@@ -104,45 +107,47 @@ def test_pruning(training, pattern):
 
 @pytest.mark.slow
 def test_clustering(training):
-    made = run_tfmot(lite(), ClusterSpec(clusters=8), training).compressed
+    made = run_tfmot(lite(), Cluster("cluster", ClusterSpec(clusters=8)), training).compressed
     counts = {one.name: len(np.unique(made.model.get_layer(one.name).kernel)) for one in made.report.done}
     assert set(counts.values()) <= set(range(2, 9))
     assert len(counts) > 3
 
 
-@pytest.mark.slow
-def test_quantization_aware_training(training):
+@pytest.mark.parametrize(
+    "sparsity",
+    [
+        pytest.param(0.5, marks=pytest.mark.slow),  # the tool keeps zeros by a scheme of its own
+        pytest.param(0.0, marks=pytest.mark.nightly("training")),
+    ],
+)
+def test_quantization_aware_training(training, sparsity):
     # Random weights say much the same of all images, and agree with anything by chance.
     trained = effkeras.build("efficientnet-digits", weights="digits")
-    made = run_tfmot(trained, QatSpec(skip=("logits",)), training)
+    before = prune(trained, PruneSpec(sparsity=sparsity)).model if sparsity else trained
+    made = run_tfmot(before, Qat("qat", QatSpec(skip=("logits",))), training)
+    after = made.compressed.model
     artifact = LiteRTModel.of_bytes(made.flatbuffer)
     pixels = np.stack([read_image(one.path) for one in training.train.records]).astype(np.float32)
-    wanted = made.compressed.model.predict_on_batch(pixels)
+    wanted = after.predict_on_batch(pixels)
     (got,) = artifact(pixels).values()
     # A few steps leave the tool's ranges about where they start, at -6 to 6: close is all that can be asked.
     assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.9
     assert "stem_conv" in {one.name for one in made.compressed.report.done}
     assert [one.name for one in made.compressed.report.skipped] == ["logits"]
-
-
-@pytest.mark.slow
-def test_what_was_pruned_stays_zero_in_quantization_aware_training(training):
-    pruned = prune(lite(), PruneSpec(sparsity=0.7)).model
-    made = run_tfmot(pruned, QatSpec(), training).compressed.model
-    for before, after in zip(sparsity_of(pruned).kernels, sparsity_of(made).kernels, strict=True):
-        assert after.share >= before.share
-    assert sparsity_of(made).share > 0.4
+    for old, new in zip(sparsity_of(before).kernels, sparsity_of(after).kernels, strict=True):
+        assert new.share >= old.share
+    assert sparsity_of(after).share > 0.8 * sparsity
 
 
 @pytest.mark.slow
 def test_squeeze_and_excitation_is_refused_with_the_tools_reason():
     with pytest.raises(EffkerasError, match=r"cannot quantize this model: .*Multiply"):
-        check_tfmot(tiny_model("efficientnet-b0"), QatSpec())
+        check_tfmot(tiny_model("efficientnet-b0"), Qat("qat", QatSpec()))
 
 
 def test_detectors_are_refused_at_once():
     with pytest.raises(EffkerasError, match="trains classifiers only here"):
-        check_tfmot(tiny_model("efficientdet-d0"), PruneSpec())
+        check_tfmot(tiny_model("efficientdet-d0"), Prune("prune", PruneSpec()))
 
 
 def test_layers_of_our_own_are_refused_at_once():
@@ -150,28 +155,28 @@ def test_layers_of_our_own_are_refused_at_once():
     x = effkeras.layers.ChannelSlice(0, 2, name="part")(image)
     x = keras.layers.Dense(3, name="end")(keras.layers.Flatten()(x))
     with pytest.raises(EffkerasError, match=r"knows no layer ChannelSlice \(part\)"):
-        check_tfmot(keras.Model(image, x), QatSpec())
+        check_tfmot(keras.Model(image, x), Qat("qat", QatSpec()))
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("step", "message"),
     [
-        (PruneSpec(scope="global"), "layer by layer"),
-        (PruneSpec(depthwise=True), "depthwise"),
-        (ClusterSpec(depthwise=True), "depthwise"),
-        (QatSpec(ranges="learned"), "cannot learn ranges"),
-        (QatSpec(keep_clusters=True), "no clustered weights"),
+        (Prune("prune", PruneSpec(scope="global")), "layer by layer"),
+        (Prune("prune", PruneSpec(depthwise=True)), "depthwise"),
+        (Cluster("cluster", ClusterSpec(depthwise=True)), "depthwise"),
+        (Qat("qat", QatSpec(ranges="learned")), "cannot learn ranges"),
+        (Qat("qat", QatSpec(keep_clusters=True)), "no clustered weights"),
     ],
 )
-def test_settings_that_the_tool_lacks(spec, message):
+def test_settings_that_the_tool_lacks(step, message):
     with pytest.raises(EffkerasError, match=message):
-        check_tfmot(lite(), spec)
+        check_tfmot(lite(), step)
 
 
 def test_images_with_boxes_are_refused(digits, training):
     boxes = dataclasses.replace(training, train=open_data(digits, "train"))
     with pytest.raises(EffkerasError, match="needs a folder per class"):
-        run_tfmot(lite(), PruneSpec(), boxes)
+        run_tfmot(lite(), Prune("prune", PruneSpec()), boxes)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +191,7 @@ def test_images_with_boxes_are_refused(digits, training):
 def test_a_worker_that_never_gets_ready(worker, program, message):
     worker(program)
     with pytest.raises(EffkerasError, match=message):
-        check_tfmot(lite(), PruneSpec())
+        check_tfmot(lite(), Prune("prune", PruneSpec()))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +207,7 @@ def test_a_worker_that_dies_at_work(worker, training, program, message):
     model = lite()
     before = model.get_weights()
     with pytest.raises(EffkerasError, match=message):
-        run_tfmot(model, PruneSpec(), training)
+        run_tfmot(model, Prune("prune", PruneSpec()), training)
     assert all(map(np.array_equal, before, model.get_weights()))
 
 

@@ -37,17 +37,17 @@ def test_a_genome_that_spells_out_a_triple_means_it():
 def test_triples_of_the_same_network_are_one():
     seen = {}
     for genome in {SPACE.coefficients(genome): genome for genome in VALID}.values():
-        least = SPACE.canonical(genome)
-        assert SPACE.canonical(least) == least
-        assert seen.setdefault(operations(SPACE._made(genome)), least) == least
+        lowest = SPACE.canonical(genome)
+        assert SPACE.canonical(lowest) == lowest
+        assert seen.setdefault(operations(SPACE._made(genome)), lowest) == lowest
     assert len(set(seen.values())) == len(seen) == genomes.count(SPACE).networks
-    assert sum(SPACE.copies(least) for least in seen.values()) == len(VALID)
+    assert sum(SPACE.copies(lowest) for lowest in seen.values()) == len(VALID)
 
 
 def test_what_is_shown_of_a_canonical_genome_is_what_is_built():
-    for least in genomes.all_genomes(SPACE):
-        triple = SPACE.coefficients(least)
-        shown = genomes.chosen(SPACE, least)
+    for lowest in genomes.all_genomes(SPACE):
+        triple = SPACE.coefficients(lowest)
+        shown = genomes.chosen(SPACE, lowest)
         assert shown == {"alpha": triple.alpha, "beta": triple.beta, "gamma": triple.gamma}
 
 
