@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from effkeras.litert.flatbuffer import IOTensor
     from effkeras.support.measurements import Delegation
     from quantize.accuracy import Accuracy
-    from quantize.checks.artifact import Checked
+    from quantize.checks import Checked
     from quantize.post_training.artifact import LayerNote
 
 WORST_LAYERS = 10

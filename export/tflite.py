@@ -23,7 +23,7 @@ from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from quantize import recipes
-from quantize.checks.acceptance import Verdict, announce, beyond_budget
+from quantize.acceptance import Verdict, announce, beyond_budget
 from quantize.command import add_force, recipe_help, settings_of, work_folder
 from quantize.formats import IoType
 from quantize.specs import PtqSpec
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import keras
 
     from effkeras.definitions.definition import ModelSpec
-    from quantize.checks.artifact import Checked
+    from quantize.checks import Checked
     from quantize.driver import Job, Made
     from quantize.post_training.options import PtqOptions
     from quantize.splits import Splits
@@ -243,13 +243,13 @@ def _layer_errors(made: Made) -> tuple[LayerError, ...]:
     from effkeras.support.console import track
     from quantize.post_training.activations import layer_errors
     from quantize.post_training.calibration import Reiterable
-    from quantize.post_training.quantization import as_taken
+    from quantize.post_training.quantization import conversion_inputs
 
     if isinstance(made.source, bytes):
         return ()
     images = Reiterable(lambda: track(made.reference().images[:, None], "comparing layers"))
-    taken = as_taken(made.source, images)
-    errors = layer_errors(made.source.flatbuffer, made.best.quantized.flatbuffer, taken)
+    inputs = conversion_inputs(made.source, images)
+    errors = layer_errors(made.source.flatbuffer, made.best.quantized.flatbuffer, inputs)
     pairs = zip(made.best.quantized.layers, errors, strict=True)
     found = [LayerError(note.name, note.op, error) for note, error in pairs if error is not None]
     return tuple(sorted(found, key=lambda one: -one.error))

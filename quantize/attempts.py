@@ -13,8 +13,8 @@ from effkeras.inference.evaluate import headlines
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.console import note
+from quantize.acceptance import MeasuredOn, beyond_budget, ruined
 from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
-from quantize.checks.acceptance import MeasuredOn, beyond_budget, ruined
 from quantize.post_training.artifact import FloatParts, Quantized, read_quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import quantize_parts

@@ -37,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> int:
     with quiet():
         from effkeras.building.external import adopted
         from effkeras.layers.normalize import spec_of
-        from quantize.checks.acceptance import Verdict, announce, beyond_budget
+        from quantize.acceptance import Verdict, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits, SplitsOptions
 
@@ -111,8 +111,8 @@ def work_folder(source: str, name: str) -> Path:
 def _tuned(recipe: recipes.Recipe, chosen: argparse.Namespace) -> recipes.Recipe:
     """The recipe with the training settings given on the command line."""
     given = {name: getattr(chosen, name) for name in ("epochs", "batch", "learning_rate", "seed")}
-    said = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(recipe, tune=dataclasses.replace(recipe.tune, **said))
+    changed = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(recipe, tune=dataclasses.replace(recipe.tune, **changed))
 
 
 def add_force(options: argparse.ArgumentParser) -> None:

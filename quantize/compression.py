@@ -24,7 +24,7 @@ from effkeras.training.run import Run, TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import recipes
 from quantize.attempts import Attempt, Budget
-from quantize.checks.artifact import Checked
+from quantize.checks import Checked
 from quantize.driver import Job, Made, make, write
 from quantize.formats import IoType
 from quantize.magnitude.sparsity import sparsity_of

@@ -19,8 +19,8 @@ from effkeras.support import results
 from effkeras.support.console import note
 from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
-from quantize.checks.artifact import Checked, Reference, write_checked
-from quantize.checks.comparison import images_of
+from quantize.checks import Checked, Reference, write_checked
+from quantize.comparison import images_of
 from quantize.post_training.artifact import FloatParts
 from quantize.post_training.options import PtqOptions, check_trained
 from quantize.post_training.quantization import float_parts

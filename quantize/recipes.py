@@ -136,24 +136,24 @@ def _table_of(name: str) -> Table:
     format_ = _format_of(name)
     words = name.removesuffix(format_).rstrip("-") if format_ else name
     table: Table = {"format": format_ or FORMAT}
-    said: dict[str, str] = {}
+    set_by: dict[str, str] = {}
     for word in words.split("-") if words or not format_ else ():
         change = _meaning(word, name)
-        _check_new(word, change, said, name)
+        _check_new(word, change, set_by, name)
         table = merge(table, change)
     return table
 
 
-def _check_new(word: str, change: Table, said: dict[str, str], name: str) -> None:
+def _check_new(word: str, change: Table, set_by: dict[str, str], name: str) -> None:
     """Records the options that a word sets; EffkerasError if an earlier word set one of them."""
     kind = re.sub(r"\d.*", "", word)
-    if kind in said:
+    if kind in set_by:
         raise EffkerasError(f"the recipe {name!r} says {kind!r} twice")
     options = [f"{step}.{option}" for step, chosen in change.items() for option in chosen]
-    other = next((said[option] for option in options if option in said), "")
+    other = next((set_by[option] for option in options if option in set_by), "")
     if other:
         raise EffkerasError(f"the recipe {name!r}: {other} and {word} exclude each other")
-    said |= dict.fromkeys([kind, *options], word)
+    set_by |= dict.fromkeys([kind, *options], word)
 
 
 def _with_defaults(table: Table) -> Table:

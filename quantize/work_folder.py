@@ -22,7 +22,7 @@ from effkeras.support.tables import read_toml, to_table
 from effkeras.training.loop import TuneJob, tune
 from effkeras.training.run import TrainSettings
 from effkeras.weights.keras_files import load, save
-from quantize.digests import contents, fingerprint
+from quantize.accuracy import contents, fingerprint
 from quantize.formats import IoType
 from quantize.recipes import Recipe
 from quantize.report import Compressed, LayerReport, StepReport

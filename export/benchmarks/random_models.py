@@ -11,8 +11,15 @@ import numpy as np
 from effkeras.graph.rewrite import Graph, rewrite
 from quantize.formats import find
 from quantize.post_training.artifact import FloatParts
-from quantize.post_training.equalization import ROOM, channel_ranges
-from quantize.post_training.layer_pairs import CAP, LayerPair, divide_outputs, layer_pairs, multiply_inputs
+from quantize.post_training.equalization import (
+    CAP,
+    ROOM,
+    LayerPair,
+    channel_ranges,
+    divide_outputs,
+    layer_pairs,
+    multiply_inputs,
+)
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts, quantize_pixels, ranges_of
 from quantize.post_training.ranges import Ranges

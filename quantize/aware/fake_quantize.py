@@ -26,8 +26,16 @@ from effkeras.layers.fake_quant_kernels import (
     FakeQuantDepthwiseConv2D,
     FakeQuantKernel,
 )
-from quantize.aware.operations import activation_name, activation_of, class_name
-from quantize.aware.placement import RELU6, Group, Placement, Spot, is_standalone
+from quantize.aware.placement import (
+    RELU6,
+    Group,
+    Placement,
+    Spot,
+    activation_name,
+    activation_of,
+    class_name,
+    is_standalone,
+)
 from quantize.magnitude.kmeans import clusters_of
 from quantize.rewriting.folding import Affine, Folds, bias_of, split_separable
 from quantize.specs import QatSpec

@@ -62,7 +62,7 @@ class Channels:
         return group[self.unit]
 
     def why_locked(self, numbers: Numbers) -> str:
-        """Why these channels must stay; empty where at least some may be removed."""
+        """Why these channels must stay; empty where at lowest some may be removed."""
         units = self.unit[numbers]
         reasons = [group.why for group in self.groups if np.isin(group.units, units).any()]
         return reasons[0] if all(reasons) else ""
@@ -103,10 +103,10 @@ def _components(flow: Flow) -> Numbers:
     ends = [np.concatenate(side) for side in zip(*flow.links, strict=True)] if flow.links else []
     while ends:
         before = label.copy()
-        least = np.minimum(label[ends[0]], label[ends[1]])
+        lowest = np.minimum(label[ends[0]], label[ends[1]])
         for end in ends:
-            np.minimum.at(label, label[end], least)
-            np.minimum.at(label, end, least)
+            np.minimum.at(label, label[end], lowest)
+            np.minimum.at(label, end, lowest)
         label = label[label]
         if np.array_equal(label, before):
             break

@@ -108,12 +108,12 @@ class _Pruning:
         """The units to keep of each group for the wanted share of multiply-adds."""
         search, costs = Search(self.channels, self.ranking, self.spec), costs_of(self.channels, MACS)
         kept = self.channels.sizes
-        goal, least = self.spec.keep * costs.total(kept), costs.total(search.smallest())
-        if least > goal:
+        goal, smallest = self.spec.keep * costs.total(kept), costs.total(search.smallest())
+        if smallest > goal:
             raise EffkerasError(
                 f"channels: {self.spec.keep:.0%} of the multiply-adds cannot be reached; with at least "
                 f"{self.spec.smallest} channels in multiples of {self.spec.divisor}, "
-                f"{least / costs.total(kept):.0%} is the least"
+                f"{smallest / costs.total(kept):.0%} is the least"
             )
         removals: list[Removal] = []
         for removal in search.steps():

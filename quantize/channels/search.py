@@ -101,8 +101,8 @@ class Search:
     def _running_sum(self, index: int) -> np.ndarray:
         """The importance of the n best units of a group, for n from 0; strictly increasing."""
         values = np.sort(self._ranking.units[self._channels.groups[index].units])[::-1]
-        least = max(float(values.mean()), 1e-12) * 1e-6
-        return np.concatenate([[0.0], np.cumsum(values + least)])
+        smallest = max(float(values.mean()), 1e-12) * 1e-6
+        return np.concatenate([[0.0], np.cumsum(values + smallest)])
 
 
 def chosen(channels: Channels, ranking: Ranking, kept: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from effkeras.litert.rewriting import name_interface
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
 from quantize.formats import Format, IoType
-from quantize.post_training.range_widening import widened_for_addends, widened_for_biases
+from quantize.post_training.corrections import widened_for_addends, widened_for_biases
 from quantize.post_training.ranges import Ranges
 from quantize.specs import Precision, PtqSpec
 

@@ -53,12 +53,12 @@ def check(options: PtqOptions, data: object | None) -> None:
         raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
     if options.spec.backend == "tensorflow":
         check_tensorflow_can(options.format, options.spec)
-    looks = {
+    requested = {
         "equalisation": options.spec.equalize,
         "bias correction": options.spec.correct_bias,
         "the error of each layer": options.spec.errors,
     }
-    for what in (what for what, is_asked in looks.items() if is_asked and data is None):
+    for what in (what for what, is_asked in requested.items() if is_asked and data is None):
         raise EffkerasError(f"{what} is measured on images: give --data DIR")
     if options.format.needs_data and data is None:
         raise EffkerasError(

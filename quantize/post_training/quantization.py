@@ -21,7 +21,6 @@ from quantize.post_training.backends import (
     quantize_with_ai_edge,
     quantize_with_tensorflow,
 )
-from quantize.post_training.bias_correction import channel_means, corrected
 from quantize.post_training.calibration import (
     Calibration,
     CalibrationInputs,
@@ -30,6 +29,7 @@ from quantize.post_training.calibration import (
     calibration_inputs,
     checked_variety,
 )
+from quantize.post_training.corrections import channel_means, corrected
 from quantize.post_training.fake_quantized import quantized_as_trained, trained_parts
 from quantize.post_training.options import SAMPLES, PtqOptions, check, check_trained
 from quantize.post_training.ranges import PIXELS, Ranges, as_range, check_shown, measure_ranges
@@ -148,7 +148,9 @@ def means_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarray
     """The channel means for bias correction; empty if `options` do not ask for it."""
     if not options.spec.correct_bias:
         return {}
-    return channel_means(parts.flatbuffer, as_taken(parts, Reiterable(lambda: track(pixels, "averaging"))))
+    return channel_means(
+        parts.flatbuffer, conversion_inputs(parts, Reiterable(lambda: track(pixels, "averaging")))
+    )
 
 
 def _corrected_and_measured(
@@ -159,8 +161,8 @@ def _corrected_and_measured(
         flatbuffer = corrected(parts.flatbuffer, flatbuffer, means_of(parts, options, pixels))
     errors: Sequence[float | None] = ()
     if options.spec.errors:
-        shown = as_taken(parts, Reiterable(lambda: track(pixels, "measuring")))
-        errors = layer_errors(parts.flatbuffer, flatbuffer, shown)
+        inputs = conversion_inputs(parts, Reiterable(lambda: track(pixels, "measuring")))
+        errors = layer_errors(parts.flatbuffer, flatbuffer, inputs)
     return finished(parts, options, flatbuffer, errors)
 
 
@@ -196,7 +198,7 @@ def _definition(model: keras.Model, io: IoType) -> ModelSpec | None:
         return None
 
 
-def as_taken(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+def conversion_inputs(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     """Images as the float conversion takes them: normalised if it leaves out the normalisation."""
     if parts.spec is None or not parts.starts_normalized:
         return pixels
@@ -211,7 +213,7 @@ def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.n
         check_shown(parts.flatbuffer, _varied(parts, pixels))
 
     def inputs() -> Iterable[np.ndarray]:
-        return as_taken(parts, pixels)
+        return conversion_inputs(parts, pixels)
 
     return quantize_with_tensorflow(model, options.format, options.io, inputs, extent)
 
@@ -219,7 +221,7 @@ def _by_tensorflow(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.n
 def _varied(parts: FloatParts, pixels: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     """Images as the float conversion takes them; at their end, an error if all have one colour."""
     ground = None if parts.spec is None else np.array(parts.spec.input.mean, np.float32)
-    return as_taken(parts, Reiterable(lambda: checked_variety(track(pixels, "calibrating"), ground)))
+    return conversion_inputs(parts, Reiterable(lambda: checked_variety(track(pixels, "calibrating"), ground)))
 
 
 def _extent(parts: FloatParts, spec: InputSpec) -> tuple[float, float]:

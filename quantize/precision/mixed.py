@@ -27,8 +27,13 @@ from quantize.post_training.options import PtqOptions, check
 from quantize.post_training.quantization import float_parts, inputs_of
 from quantize.precision.measurements import MeasurementCache, MetricOf, digest, worst_drop
 from quantize.precision.partial import Partial, QuantizableLayer, conversions
-from quantize.precision.search import KeptLayers, KeptLayerSearch
-from quantize.precision.sensitivity import Sensitivity, SensitivityOptions, ranked
+from quantize.precision.sensitivity import (
+    KeptLayers,
+    KeptLayerSearch,
+    Sensitivity,
+    SensitivityOptions,
+    ranked,
+)
 from quantize.report import LayerReport, StepReport
 from quantize.specs import PtqSpec, RangeMethod
 

@@ -15,9 +15,9 @@ from effkeras.support.errors import EffkerasError
 from quantize.formats import find
 from quantize.post_training.artifact import FloatParts, Quantized, finished
 from quantize.post_training.backends import Rules, quantize_with_ai_edge, scope_of
-from quantize.post_training.bias_correction import corrected
+from quantize.post_training.corrections import corrected
 from quantize.post_training.options import PtqOptions
-from quantize.post_training.quantization import as_taken, means_of, ranges_of
+from quantize.post_training.quantization import conversion_inputs, means_of, ranges_of
 from quantize.post_training.ranges import Ranges
 from quantize.precision.measurements import OutputError
 from quantize.specs import Precision, PtqSpec
@@ -71,7 +71,7 @@ class Partial:
         pixels = list(pixels) if iter(pixels) is pixels else pixels
         ranges = ranges_of(parts, options, pixels) if options.format.needs_data else None
         core = without_final_activation(parts.flatbuffer)
-        shown = as_taken(parts, itertools.islice(pixels, compared))
+        shown = conversion_inputs(parts, itertools.islice(pixels, compared))
         reference = OutputError.of(core, shown, parts.spec)
         made = operators(quantize_with_ai_edge(core, ranges, Rules(options.format)))
         quantized = [scope_of(op) for op in made if op.arithmetic in ("integer", "hybrid")]

@@ -142,9 +142,9 @@ def find_folds(graph: Graph) -> Folds:
         layer = call.operation
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
-        why, takers = _unfit(call), _takers(graph, call)
-        if takers and not why:
-            folds |= {key(fold.call): fold for fold in takers}
+        why, found = _unfit(call), _folds_into(graph, call)
+        if found and not why:
+            folds |= {key(fold.call): fold for fold in found}
             gone.append(call)
         elif why or len(call.inputs[0].shape) != 4:
             why = why or "no dense layer used only here comes before it"
@@ -245,7 +245,7 @@ class _Emitter:
         return self._made[what]
 
 
-def _takers(graph: Graph, norm: Call) -> list[Fold]:
+def _folds_into(graph: Graph, norm: Call) -> list[Fold]:
     """The folds of a normalisation into all convolutions before it; none if one of them cannot be folded."""
     layer = norm.operation
     affine = Affine.of(layer)

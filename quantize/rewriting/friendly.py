@@ -7,8 +7,9 @@ model (`quantize.distill`) restores them.
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.definitions.networks import Activation, Network
 from effkeras.graph.counting import layer_channels
 from effkeras.graph.functional import Call
 from effkeras.graph.rewrite import (
@@ -31,15 +33,21 @@ from effkeras.graph.rewrite import (
 from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError, did_you_mean
 from quantize.report import Compressed, LayerReport, StepReport
-from quantize.rewriting.definition import friendly_definition
-from quantize.rewriting.squeeze_excitation import (
+from quantize.rewriting.recognition import (
+    SIGMOID,
+    SWISH,
     SqueezeExcitation,
+    absorbers,
+    activation_of,
     find_squeeze_excitations,
+    has_weights,
+    is_function,
     is_product,
+    live_calls,
     measured_factors,
     resting_factor,
     scaled_inputs,
-    takers,
+    swish_input,
 )
 from quantize.specs import FriendlySpec
 
@@ -47,8 +55,6 @@ STEP = "friendly"
 ERROR_IS = "error / std of the layer's output"
 # The number of images to measure errors on: the feature maps of a whole network must fit in memory.
 PROBED = 8
-SWISH = ("silu", "swish")
-SIGMOID = ("sigmoid",)
 HARD = "hard_sigmoid"
 ACTIVATIONS = ("keep", "hard_swish", "relu6")
 SQUEEZES = ("keep", "hard", "remove")
@@ -133,7 +139,7 @@ class _Rewriter:
         target = self._spec.activation
         if target == "keep":
             return []
-        live = _live(self._graph, gates if self._spec.squeeze == "remove" else ())
+        live = live_calls(self._graph, gates if self._spec.squeeze == "remove" else ())
         return [change for call in live for change in self._replaced_swish(call, target)]
 
     def definition(self) -> None:
@@ -158,7 +164,7 @@ class _Rewriter:
 
     def _new(self, layer: Any) -> StandIn:
         changes = self._configs.get(id(layer), {})
-        if _is_function(layer):
+        if is_function(layer):
             return keras.layers.Activation(changes["activation"], name=layer.name)
         return with_weights(renewed(layer, **changes), *self._weights.get(id(layer), layer.get_weights()))
 
@@ -169,7 +175,7 @@ class _Rewriter:
 
     def _removed(self, gate: SqueezeExcitation, factor: Array) -> Change:
         call, place = gate.scale, gate.place
-        holders = takers(self._graph, call.outputs[0], factor)
+        holders = absorbers(self._graph, call.outputs[0], factor)
         if holders is None:
             conv = keras.layers.DepthwiseConv2D(1, use_bias=False, name=call.operation.name)
             after = with_weights(conv, factor[None, None, :, None])
@@ -186,7 +192,7 @@ class _Rewriter:
             if activation_of(call.operation) not in SIGMOID:
                 continue
             change = self._activated(call, HARD)
-            if not _has_weights(call.operation):  # it may also be used elsewhere, as an output probability
+            if not has_weights(call.operation):  # it may also be used elsewhere, as an output probability
                 self._configs.pop(id(call.operation))
                 name = f"{gate.scale.operation.name}_{HARD}" if self._is_shared(call) else call.operation.name
                 self._stand_ins[key(call)] = keras.layers.Activation(HARD, name=name)
@@ -198,13 +204,13 @@ class _Rewriter:
     def _replaced_swish(self, call: Call, target: str) -> Iterator[Change]:
         layer = call.operation
         if activation_of(layer) in SWISH:
-            if _is_function(layer) or "activation" in layer.get_config():
+            if is_function(layer) or "activation" in layer.get_config():
                 yield self._activated(call, target)
             else:
                 why = "its config has no activation to change"
                 self.skipped.append(LayerReport(layer.name, type(layer).__name__, "skipped", why))
         elif is_product(call):
-            place = _swish_by_hand(self._graph, call)
+            place = swish_input(self._graph, call)
             if place is not None:
                 activation = keras.layers.Activation(target, name=call.operation.name)
                 self._stand_ins[key(call)] = lambda *args: activation(_argument(args, place))
@@ -214,46 +220,6 @@ class _Rewriter:
         before = activation_of(call.operation)
         self._configs.setdefault(id(call.operation), {})["activation"] = target
         return Change(call, f"{'swish' if before in SWISH else before} -> {target}", call.outputs[0])
-
-
-def activation_of(operation: Any) -> str:
-    """Keras' name of the function that an operation is or ends with; empty for none."""
-    if not isinstance(operation, keras.Layer):
-        return type(operation).__name__.lower()
-    is_lambda = isinstance(operation, keras.layers.Lambda)
-    function = getattr(operation, "function" if is_lambda else "activation", None)
-    return getattr(function, "__name__", "")
-
-
-def _is_function(operation: Any) -> bool:
-    """Whether an operation is a bare function, such as keras.ops.silu or a Lambda."""
-    return not isinstance(operation, keras.Layer) or isinstance(operation, keras.layers.Lambda)
-
-
-def _swish_by_hand(graph: Graph, call: Call) -> int | None:
-    """The index of the input x of a product x * sigmoid(x); None for other products."""
-    for place in (0, 1):
-        other = graph.maker(call.inputs[1 - place])
-        is_sigmoid = activation_of(other.operation) in SIGMOID and not _has_weights(other.operation)
-        if is_sigmoid and other.inputs[0] is call.inputs[place]:
-            return place
-    return None
-
-
-def _has_weights(operation: Any) -> bool:
-    return bool(getattr(operation, "weights", ()))
-
-
-def _live(graph: Graph, removed: Iterable[SqueezeExcitation]) -> list[Call]:
-    """The calls that the outputs need once gates are removed, in execution order."""
-    maps = {key(gate.scale): gate.map for gate in removed}
-    wanted, chosen = {id(output) for output in graph.model.outputs}, []
-    for call in reversed(graph.calls):
-        if wanted.isdisjoint(map(id, call.outputs)):
-            continue
-        chosen.append(call)
-        wanted |= {id(maps[key(call)])} if key(call) in maps else set(map(id, call.inputs))
-    return chosen[::-1]
 
 
 def _argument(args: tuple[Any, ...], place: int) -> Any:
@@ -320,3 +286,25 @@ def _image_problem(shape: tuple[int | None, ...], images: Array) -> str:
     if np.ptp(images) == 0:
         return "the images are all one colour; what is measured there means nothing"
     return ""
+
+
+def friendly_definition(spec: ModelSpec, how: FriendlySpec) -> ModelSpec:
+    """The definition with replaced activations and gates; `[channels]` loses layers that no longer exist."""
+    network = spec.network.with_activations(lambda activation: _replaced(activation, how))
+    network = _with_gate(network, how)
+    fpn = spec.fpn and dataclasses.replace(spec.fpn, activation=_replaced(spec.fpn.activation, how))
+    new = spec.replace(network=network, fpn=fpn, channels={})
+    if not spec.channels:
+        return new
+    known = layer_channels(new)
+    return new.replace(channels={name: width for name, width in spec.channels.items() if name in known})
+
+
+def _with_gate(network: Network, how: FriendlySpec) -> Network:
+    if how.squeeze == "keep":
+        return network
+    return network.with_gate(None if how.squeeze == "remove" else "hard_sigmoid")
+
+
+def _replaced(activation: Activation, how: FriendlySpec) -> Activation:
+    return how.activation if activation == "swish" and how.activation != "keep" else activation

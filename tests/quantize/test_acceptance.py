@@ -9,7 +9,7 @@ from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
 from effkeras.definitions.definition import with_heads
-from quantize.checks.acceptance import MeasuredOn, beyond_budget, refuse_ruined, ruined
+from quantize.acceptance import MeasuredOn, beyond_budget, refuse_ruined, ruined
 
 DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()  # of ten classes
 

@@ -20,8 +20,8 @@ from effkeras.litert.flatbuffer import operators, real_constants
 from effkeras.litert.rewriting import with_constants
 from export.consumers.consumer import target_for
 from export.finishing import with_nms
-from quantize.checks.artifact import Checked, Reference, check_file, write_checked
-from quantize.checks.comparison import Agreement, agreements, drawn_images, images_of
+from quantize.checks import Checked, Reference, check_file, write_checked
+from quantize.comparison import Agreement, agreements, drawn_images, images_of
 from quantize.formats import find as recipe
 from quantize.post_training.calibration import representative
 

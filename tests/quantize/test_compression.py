@@ -36,11 +36,11 @@ from effkeras.weights.keras_files import save
 from quantize import accuracy, attempts, compress, recipes
 from quantize.command import main
 from quantize.compression import CompressOptions
-from quantize.digests import contents
 from quantize.magnitude.sparsity import sparsity_of
 from quantize.post_training.quantization import quantize_parts
 from quantize.specs import PruneSpec, PtqSpec, TuneSpec
 from quantize.splits import Splits
+from quantize.work_folder import contents
 
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 
@@ -135,8 +135,8 @@ def test_other_work_in_the_folder_is_refused(pruned, model, digit_classes):
 
 def test_data_that_was_moved_is_the_same(digit_classes, tmp_path):
     data = open_data(digit_classes, "train")
-    shutil.copytree(digit_classes / "train", tmp_path / "train")
-    assert contents(open_data(tmp_path, "train")) == contents(data)
+    shutil.copytree(digit_classes, tmp_path / "moved")
+    assert contents(open_data(tmp_path / "moved", "train")) == contents(data)
     assert contents(dataclasses.replace(data, records=data.records[1:])) != contents(data)
 
 

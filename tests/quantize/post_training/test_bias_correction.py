@@ -7,7 +7,7 @@ from support.own_networks import outputs_of, own_images, own_network
 
 from quantize import ptq
 from quantize.formats import find
-from quantize.post_training.bias_correction import channel_means, corrected
+from quantize.post_training.corrections import channel_means, corrected
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
 from quantize.specs import PtqSpec

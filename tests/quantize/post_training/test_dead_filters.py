@@ -10,9 +10,9 @@ from support.own_networks import outputs_of
 
 from quantize import ptq
 from quantize.formats import find
+from quantize.post_training.corrections import widened_for_biases
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
-from quantize.post_training.range_widening import widened_for_biases
 from quantize.post_training.ranges import as_range
 
 L = keras.layers

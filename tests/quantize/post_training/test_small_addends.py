@@ -12,9 +12,9 @@ from effkeras.litert.flatbuffer import operators
 from effkeras.litert.runner import delegation, make_interpreter
 from quantize import ptq
 from quantize.formats import find
+from quantize.post_training.corrections import widened_for_addends
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import float_parts
-from quantize.post_training.range_widening import widened_for_addends
 from quantize.post_training.ranges import scale_of
 
 L = keras.layers

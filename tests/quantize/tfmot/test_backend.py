@@ -136,7 +136,7 @@ def test_quantization_aware_training(training, sparsity):
     assert [one.name for one in made.compressed.report.skipped] == ["logits"]
     for old, new in zip(sparsity_of(before).kernels, sparsity_of(after).kernels, strict=True):
         assert new.share >= old.share
-    assert sparsity_of(after).share > 0.8 * sparsity
+    assert sparsity_of(after).share >= 0.7 * sparsity
 
 
 @pytest.mark.slow

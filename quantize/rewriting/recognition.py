@@ -1,7 +1,7 @@
-"""Finds squeeze-and-excitation (Hu et al. 2018) in a graph, whichever layers implement it.
+"""Recognizes swish and squeeze-and-excitation (Hu et al. 2018) in a graph, whichever layers implement them.
 
-It is recognized by its computation: a map times one factor per channel, which is computed only from the
-means of the same map.
+They are recognized by their computation. Squeeze-and-excitation is a map times one factor per channel, which
+is computed only from the means of the same map.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ BATCH = 16
 SPATIAL = ([1, 2], [-3, -2])
 # Layers that a factor per channel passes through unchanged.
 PASSES = (keras.layers.Dropout, keras.layers.SpatialDropout2D, keras.layers.ZeroPadding2D)
+
+SWISH = ("silu", "swish")
+SIGMOID = ("sigmoid",)
 
 Array = np.ndarray
 KerasTensor = Any
@@ -65,6 +68,35 @@ def is_product(call: Call) -> bool:
     return len(call.inputs) == 2 and (is_layer or type(call.operation).__name__ == "Multiply")
 
 
+def activation_of(operation: Any) -> str:
+    """Keras' name of the function that an operation is or ends with; empty for none."""
+    if not isinstance(operation, keras.Layer):
+        return type(operation).__name__.lower()
+    is_lambda = isinstance(operation, keras.layers.Lambda)
+    function = getattr(operation, "function" if is_lambda else "activation", None)
+    return getattr(function, "__name__", "")
+
+
+def is_function(operation: Any) -> bool:
+    """Whether an operation is a bare function, such as keras.ops.silu or a Lambda."""
+    return not isinstance(operation, keras.Layer) or isinstance(operation, keras.layers.Lambda)
+
+
+def swish_input(graph: Graph, call: Call) -> int | None:
+    """The index of the input x of a product x * sigmoid(x); None for other products."""
+    for place in (0, 1):
+        other = graph.maker(call.inputs[1 - place])
+        is_sigmoid = activation_of(other.operation) in SIGMOID and not has_weights(other.operation)
+        if is_sigmoid and other.inputs[0] is call.inputs[place]:
+            return place
+    return None
+
+
+def has_weights(operation: Any) -> bool:
+    """Whether an operation is a layer with weights."""
+    return bool(getattr(operation, "weights", ()))
+
+
 def measured_factors(graph: Graph, gates: Iterable[SqueezeExcitation], images: Array) -> list[Array]:
     """The mean factor (C,) of each gate over images (B, H, W, 3)."""
     chosen = list(gates)
@@ -87,17 +119,29 @@ def resting_factor(graph: Graph, gate: SqueezeExcitation) -> Array:
     return _mean(gate, keras.Model(x, ends[0]).predict_on_batch(rest))
 
 
-def takers(graph: Graph, x: KerasTensor, factor: Array) -> list[tuple[Call, Array]] | None:
+def absorbers(graph: Graph, x: KerasTensor, factor: Array) -> list[tuple[Call, Array]] | None:
     """The calls whose weights can absorb a map's factor (C,), with their parts of it; None if one cannot."""
     if graph.is_output(x):
         return None
     found: list[tuple[Call, Array]] = []
     for call in graph.users(x):
-        part = _takers(graph, call, factor)
+        part = _absorbers_after(graph, call, factor)
         if part is None:
             return None
         found += part
     return found
+
+
+def live_calls(graph: Graph, removed: Iterable[SqueezeExcitation]) -> list[Call]:
+    """The calls that the outputs need once gates are removed, in execution order."""
+    maps = {key(gate.scale): gate.map for gate in removed}
+    wanted, chosen = {id(output) for output in graph.model.outputs}, []
+    for call in reversed(graph.calls):
+        if wanted.isdisjoint(map(id, call.outputs)):
+            continue
+        chosen.append(call)
+        wanted |= {id(maps[key(call)])} if key(call) in maps else set(map(id, call.inputs))
+    return chosen[::-1]
 
 
 def scaled_inputs(layer: keras.Layer, factor: Array) -> list[Array]:
@@ -153,13 +197,13 @@ def _is_mean_of(call: Call, x: KerasTensor) -> bool:
     return type(layer).__name__ == "Mean" and isinstance(axis, list | tuple) and sorted(axis) in SPATIAL
 
 
-def _takers(graph: Graph, call: Call, factor: Array) -> list[tuple[Call, Array]] | None:
+def _absorbers_after(graph: Graph, call: Call, factor: Array) -> list[tuple[Call, Array]] | None:
     layer = call.operation
     if is_plain(layer):
         return [(call, factor)] if len(graph.calls_with(layer)) == 1 else None
     if isinstance(layer, ChannelSlice):
-        return takers(graph, call.outputs[0], factor[layer.start : layer.stop])
-    return takers(graph, call.outputs[0], factor) if isinstance(layer, PASSES) else None
+        return absorbers(graph, call.outputs[0], factor[layer.start : layer.stop])
+    return absorbers(graph, call.outputs[0], factor) if isinstance(layer, PASSES) else None
 
 
 def _mean(gate: SqueezeExcitation, factor: Array) -> Array:

@@ -17,13 +17,14 @@ from effkeras.support.errors import EffkerasError
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
 
-# An artifact is ruined when its metric above chance is less than KEPT of its model's. Chance is 1 / classes
-# for top-1, and 0 for AP and mIoU. The rule holds only if the model's metric is above chance by more than
-# LEAST and, for top-1, by more than ERRORS standard errors of guessing, on at least IMAGES images.
-KEPT = 0.5
-LEAST = 0.05
-ERRORS = 4
-IMAGES = 10
+# An artifact is ruined when its metric above chance is less than MIN_KEPT of its model's. Chance is
+# 1 / classes for top-1, and 0 for AP and mIoU. The rule holds only if the model's metric is above chance by
+# more than MIN_ABOVE_CHANCE and, for top-1, by more than MIN_ERRORS standard errors of guessing, on at least
+# MIN_IMAGES images.
+MIN_KEPT = 0.5
+MIN_ABOVE_CHANCE = 0.05
+MIN_ERRORS = 4
+MIN_IMAGES = 10
 
 FAILED = 1  # the exit code of a command that wrote no artifact
 
@@ -111,9 +112,9 @@ def beyond_budget(split: str, drop: float, max_drop: float | None) -> str:
 def _is_ruined(before: float, after: float, chance: float, images: int) -> bool:
     error = math.sqrt(chance * (1 - chance) / images)
     above = before - chance
-    if images < IMAGES or not above > max(LEAST, ERRORS * error):
+    if images < MIN_IMAGES or not above > max(MIN_ABOVE_CHANCE, MIN_ERRORS * error):
         return False
-    return not after - chance >= KEPT * above  # true for NaN
+    return not after - chance >= MIN_KEPT * above  # true for NaN
 
 
 def _chance(spec: ModelSpec, metric: str) -> float:

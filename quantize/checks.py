@@ -21,7 +21,7 @@ from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixe
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
-from quantize.checks.comparison import ROUNDING, Agreement, Outputs, agreements, spread
+from quantize.comparison import ROUNDING, Agreement, Outputs, agreements, spread
 
 if TYPE_CHECKING:
     import keras
@@ -162,17 +162,17 @@ def _constant(wanted: Outputs, got: Outputs, outputs: Mapping[str, IOTensor]) ->
 
     The model's outputs are clipped to the quantization range: int8 probabilities end at 255/256.
     """
-    for name, values in _telling(got).items():
+    for name, values in _image_dependent(got).items():
         model = wanted.get(name, wanted.get("class_logits", values))
-        least = ROUNDING * float(np.abs(model).max())
+        rounding = ROUNDING * float(np.abs(model).max())
         if name in outputs:
-            least = max(_LOST * (outputs[name].scale or 0.0), least)
+            rounding = max(_LOST * (outputs[name].scale or 0.0), rounding)
             model = np.clip(model, *outputs[name].limits) if name in wanted else model
-        if len(values) > 1 and spread(values) == 0 and spread(model) > least:
+        if len(values) > 1 and spread(values) == 0 and spread(model) > rounding:
             yield f"{name} is the same for all of {len(values)} images, and the model's is not"
 
 
-def _telling(got: Outputs) -> dict[str, np.ndarray]:
+def _image_dependent(got: Outputs) -> dict[str, np.ndarray]:
     """The outputs that must differ between images; of the outputs of NMS, only the scores."""
     return {name: values for name, values in got.items() if name not in (BOXES, CLASSES, COUNT)}
 
