@@ -8,18 +8,19 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import tomli_w
 
 from effkeras.data.augmentations import AugmentSpec
-from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import check_can_make, make_folder, whole_file, write_text
 from effkeras.support.tables import Table, read_toml, to_record, to_table
+
+if TYPE_CHECKING:
+    from effkeras.data.records import LabelledData, ReadOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,8 @@ class Progress:
 
 def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) -> None:
     """Writes all variables and the progress; an interrupted write keeps the previous checkpoint."""
+    import numpy as np  # not at the top: `--help` of most commands reads this module
+
     arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(variables)}
     about = np.frombuffer(json.dumps(asdict(progress)).encode(), np.uint8)
     with whole_file(path) as temporary:
@@ -228,6 +231,8 @@ def load_checkpoint(path: Path, variables: Sequence[Any]) -> Progress:
 
     Raises EffkerasError if the file is corrupt or from another model.
     """
+    import numpy as np  # not at the top: `--help` of most commands reads this module
+
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             values = [stored[f"v{index}"] for index in range(len(stored.files) - 1)]
