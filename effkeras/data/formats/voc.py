@@ -101,7 +101,10 @@ def _lists(root: Path) -> dict[str, Path]:
     folder = root / _SETS
     paths = [one for one in list_folder(folder) if one.suffix == ".txt"] if folder.is_dir() else []
     lists = {one.stem: one for one in paths}
-    return {name: path for name, path in lists.items() if not _is_of_one_class(name, path, lists)}
+    found = {name: path for name, path in lists.items() if not _is_of_one_class(name, path, lists)}
+    if {"train", "val"} <= found.keys():
+        found.pop("trainval", None)  # both together
+    return found
 
 
 def _is_of_one_class(name: str, path: Path, lists: Mapping[str, Path]) -> bool:

@@ -70,6 +70,17 @@ def test_lists_of_single_classes_are_no_splits(tmp_path):
     assert Voc().splits(tmp_path) == ["train"]
 
 
+def test_train_and_val_together_are_no_third_split(tmp_path):
+    store(tmp_path / "Annotations")
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "trainval.txt").write_text("a\n")
+    assert Voc().splits(tmp_path) == ["trainval"]
+    for name in ("train", "val"):
+        (lists / f"{name}.txt").write_text("a\n")
+    assert Voc().splits(tmp_path) == ["train", "val"]
+
+
 def test_difficult_objects_are_ignored_like_crowds(tmp_path):
     text = document(OBJECT.replace("<bndbox>", "<difficult>1</difficult><bndbox>"))
     assert read(store(tmp_path, text)).records[0].crowd.tolist() == [True]
