@@ -19,11 +19,11 @@ from effkeras.graph.functional import (
     check_functional,
     copy_onto,
     deep_graphs,
-    made_by,
+    layer_path,
     maker,
     output_of,
     output_structure,
-    whole,
+    whole_model,
 )
 from effkeras.graph.keras_net import EXTERNAL, external_name
 from effkeras.graph.networks.external import ExternalNetwork
@@ -118,7 +118,7 @@ def adopt(
     Raises:
         EffkerasError: the model is not such a classifier.
     """
-    part = whole(model)
+    part = whole_model(model)
     size, classes = tuple(part.start.shape[1:]), part.ends[0].shape[-1]
     if len(part.ends) != 1 or len(part.ends[0].shape) != 2 or len(size) != 3 or None in size or size[2] != 3:
         raise EffkerasError(
@@ -130,7 +130,7 @@ def adopt(
             name=model.name,
             family="application",
             input=InputSpec(size[:2], mean, std, resize="center-crop"),
-            network=ExternalNetwork((made_by(part.ends[0])[-1],)),
+            network=ExternalNetwork((layer_path(part.ends[0])[-1],)),
             classes=classes,
             labels=labels,
         )
@@ -172,7 +172,7 @@ def _tapped(spec: ModelSpec, tapped: TappedModel) -> Attached:
     check_functional(model)
     by_level = {level: output_of(model, name) for level, name in (tapped.taps or {}).items()}
     ends = _from_first_level(by_level or _own_taps(model), model)
-    names = tuple("_".join(made_by(end)) for end in ends)
+    names = tuple("_".join(layer_path(end)) for end in ends)
     return Attached(with_taps(spec, tapped, names), Part(model, model.inputs[0], ends))
 
 

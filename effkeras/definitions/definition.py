@@ -253,7 +253,7 @@ def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
 
 def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
     """The same model for other classes, given as their number or their names."""
-    number = whole(classes)
+    number = whole_number(classes)
     if number is not None:
         if number == spec.classes:
             return spec
@@ -285,7 +285,7 @@ def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
 def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
     """The same model for images of (height, width) or (height, width, 3) pixels."""
     sides = tuple(shape) if _is_list(shape) else ()
-    height, width, *rest = (*map(whole, sides), None, None)[: max(2, len(sides))]
+    height, width, *rest = (*map(whole_number, sides), None, None)[: max(2, len(sides))]
     if height is None or width is None or rest not in ([], [3]):
         raise EffkerasError(
             f"input_shape must be (height, width) or (height, width, 3) in whole pixels, not {shape!r}"
@@ -293,7 +293,7 @@ def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
     return spec.replace(input=dataclasses.replace(spec.input, size=(height, width)))
 
 
-def whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
     """A whole number of any type (numpy too) as an int; None for other values, including booleans."""
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return int(value) if is_whole else None

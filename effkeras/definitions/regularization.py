@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from effkeras.definitions.definition import ModelSpec, whole
+from effkeras.definitions.definition import ModelSpec, whole_number
 from effkeras.definitions.networks import DropBlockSpec
 from effkeras.definitions.scaling import finite
 from effkeras.support.errors import EffkerasError
@@ -70,7 +70,7 @@ def _given(options: Regularization) -> dict[str, Any]:
 def _read(name: str, value: Any) -> float | DropBlockSpec:
     if name != "drop_block" or not isinstance(value, DropBlockSpec):
         return finite(name, value)
-    size = whole(value.size)
+    size = whole_number(value.size)
     if size is None:
         raise EffkerasError(f"drop_block.size must be a whole number, not {value.size!r}")
     return DropBlockSpec(finite("drop_block.keep", value.keep), size)

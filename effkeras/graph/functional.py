@@ -93,7 +93,7 @@ def is_functional(operation: Any) -> bool:
     return isinstance(operation, keras.Model) and hasattr(graph, "_nodes_by_depth")
 
 
-def whole(model: keras.Model) -> Part:
+def whole_model(model: keras.Model) -> Part:
     """The whole of a functional model with one input."""
     check_functional(model)
     return Part(model, model.inputs[0], tuple(model.outputs))
@@ -121,12 +121,12 @@ def maker(tensor: KerasTensor) -> Any:
     return tensor._keras_history.operation
 
 
-def made_by(tensor: KerasTensor) -> NamePath:
+def layer_path(tensor: KerasTensor) -> NamePath:
     """The name of the layer that outputs a tensor, preceded by those of the nested models that contain it."""
     operation = maker(tensor)
     if not is_functional(operation):
         return (operation.name,)
-    return (operation.name, *made_by(operation.outputs[tensor._keras_history.tensor_index]))
+    return (operation.name, *layer_path(operation.outputs[tensor._keras_history.tensor_index]))
 
 
 def output_structure(model: keras.Model) -> Any:
@@ -183,7 +183,7 @@ class _Copier:
                 lambda x, inner: self._call(inner, path, (x,), {}), operation.layers, *args
             )
         if is_functional(operation):
-            ends = self.run(args[0], whole(operation), path)
+            ends = self.run(args[0], whole_model(operation), path)
             return keras.tree.pack_sequence_as(output_structure(operation), ends)
         copy = self._copy(operation, path)
         result = copy(*args, **kwargs)

@@ -17,7 +17,7 @@ from effkeras.graph.functional import (
     copy_onto,
     deep_graphs,
     is_functional,
-    whole,
+    whole_model,
 )
 from effkeras.graph.keras_applications import feature_maps
 from effkeras.graph.vocabulary import ACTIVATION_OPERATIONS, Application, Counts
@@ -87,7 +87,7 @@ def count_application(
 
 def _flat(model: keras.Model) -> keras.Model:
     """The model itself, or, if it has nested models, a flat copy without weight values."""
-    part = whole(model)
+    part = whole_model(model)
     if None in model.inputs[0].shape[1:]:
         raise EffkerasError(f"the input size of {model.name!r} is open; build it with a fixed one to count")
     if not any(is_functional(layer) for layer in model.layers):

@@ -22,7 +22,7 @@ from effkeras.graph.functional import (
     deep_graphs,
     is_functional,
     output_structure,
-    whole,
+    whole_model,
 )
 from effkeras.support.errors import EffkerasError
 
@@ -176,7 +176,7 @@ def relative_errors(
 def _copied(
     model: keras.Model, rules: CopyRules, watched: Iterable[KerasTensor] = ()
 ) -> tuple[keras.Model, list[KerasTensor]]:
-    part = whole(model)
+    part = whole_model(model)
     ends = (*part.ends, *watched)
     with deep_graphs():
         x = keras.Input(batch_shape=part.start.shape, dtype=part.start.dtype, name=part.start.name)

@@ -21,7 +21,7 @@ Padding = Literal["same", "symmetric"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ModelWeight:
     """A weight of the model: its layer, its name, and its position among the layer's weights."""
 
     layer: str
@@ -30,7 +30,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
+class Requirements:
     """The values that weights require of a model's definition; None leaves a value unchanged.
 
     `mean` and `std` are on the 0..255 scale; `padding` and `epsilon` are those of the network's
@@ -47,17 +47,17 @@ class Source(Protocol):
     """A weights file, read by the model's layer and weight names."""
 
     kind: str
-    demands: Demands
+    requirements: Requirements
     optional: frozenset[str]  # layers that the file omits as a whole, such as the classifier
     spec: ModelSpec | None  # the definition stored in the file
 
-    def name(self, wanted: Wanted) -> str:
+    def name(self, wanted: ModelWeight) -> str:
         """The weight's name in the file."""
 
-    def find(self, wanted: Wanted) -> np.ndarray | None:
+    def find(self, wanted: ModelWeight) -> np.ndarray | None:
         """The weight in the model's layout; None if the file lacks it."""
 
-    def leftovers(self, used: set[str]) -> list[str]:
+    def unused_names(self, used: set[str]) -> list[str]:
         """Names of the file's other weights."""
 
 
@@ -95,28 +95,31 @@ class NamedSource:
     spec: ModelSpec | None = None
 
     def __init__(
-        self, arrays: Arrays, entries: Mapping[tuple[str, str], Entry], demands: Demands = Demands()
+        self,
+        arrays: Arrays,
+        entries: Mapping[tuple[str, str], Entry],
+        requirements: Requirements = Requirements(),
     ):
         self.kind = arrays.kind
-        self.demands = demands
+        self.requirements = requirements
         self._arrays = arrays
         self._entries = entries
         self._names = arrays.names()
 
-    def name(self, wanted: Wanted) -> str:
+    def name(self, wanted: ModelWeight) -> str:
         """The array's name."""
         return self._entry(wanted).name
 
-    def find(self, wanted: Wanted) -> np.ndarray | None:
+    def find(self, wanted: ModelWeight) -> np.ndarray | None:
         """The array with its axes in Keras order."""
         entry = self._entry(wanted)
         return _arranged(self._arrays.read(entry.name), entry) if entry.name in self._names else None
 
-    def leftovers(self, used: set[str]) -> list[str]:
+    def unused_names(self, used: set[str]) -> list[str]:
         """Arrays that no weight uses."""
         return sorted(self._names - used)
 
-    def _entry(self, wanted: Wanted) -> Entry:
+    def _entry(self, wanted: ModelWeight) -> Entry:
         key = (wanted.layer, wanted.weight)
         return self._entries.get(key) or Entry(f"{wanted.layer}/{wanted.weight}")
 
@@ -129,10 +132,10 @@ def _arranged(value: np.ndarray, entry: Entry) -> np.ndarray:
     return value.transpose(axes) if axes and value.ndim == len(axes) else value
 
 
-def adapted(spec: ModelSpec, demands: Demands) -> ModelSpec:
+def adapted(spec: ModelSpec, requirements: Requirements) -> ModelSpec:
     """The definition with the values that the weights require."""
-    mean, std = demands.mean or spec.input.mean, demands.std or spec.input.std
-    network = spec.network.with_conventions(Conventions(demands.padding, demands.epsilon))
+    mean, std = requirements.mean or spec.input.mean, requirements.std or spec.input.std
+    network = spec.network.with_conventions(Conventions(requirements.padding, requirements.epsilon))
     return spec.replace(input=dataclasses.replace(spec.input, mean=mean, std=std), network=network)
 
 

@@ -15,7 +15,7 @@ from effkeras.graph.functional import deep_graphs
 from effkeras.layers.normalize import definition_in
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
-from effkeras.weights.formats import Demands, Padding, Wanted
+from effkeras.weights.formats import ModelWeight, Padding, Requirements
 from effkeras.weights.hdf5_safety import check_file
 
 
@@ -66,12 +66,12 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
     return KerasSource(load(path))
 
 
-def weights_of(model: keras.Model) -> Iterator[tuple[Wanted, Any]]:
+def weights_of(model: keras.Model) -> Iterator[tuple[ModelWeight, Any]]:
     """A model's weights with their positions, without the states of random generators."""
     for layer in model.layers:
         own = [variable for variable in layer.weights if "seed_generator" not in variable.path]
         for position, variable in enumerate(own):
-            yield Wanted(layer.name, variable.name, position), variable
+            yield ModelWeight(layer.name, variable.name, position), variable
 
 
 class KerasSource:
@@ -83,23 +83,23 @@ class KerasSource:
     def __init__(self, model: keras.Model):
         self._values = {f"{wanted.layer}/{wanted.weight}": variable for wanted, variable in weights_of(model)}
         self.spec = definition_in(model)
-        self.demands = Demands() if self.spec is None else _demands(self.spec)
+        self.requirements = Requirements() if self.spec is None else _requirements(self.spec)
 
-    def name(self, wanted: Wanted) -> str:
+    def name(self, wanted: ModelWeight) -> str:
         """Layer name and weight name."""
         return f"{wanted.layer}/{wanted.weight}"
 
-    def find(self, wanted: Wanted) -> np.ndarray | None:
+    def find(self, wanted: ModelWeight) -> np.ndarray | None:
         """The weight with the same layer and name."""
         variable = self._values.get(self.name(wanted))
         return None if variable is None else keras.ops.convert_to_numpy(variable)
 
-    def leftovers(self, used: set[str]) -> list[str]:
+    def unused_names(self, used: set[str]) -> list[str]:
         """Weights of layers that the model lacks."""
         return [name for name in self._values if name not in used]
 
 
-def _demands(spec: ModelSpec) -> Demands:
+def _requirements(spec: ModelSpec) -> Requirements:
     """Preprocessing, padding and epsilon of the model's own definition."""
     own = spec.network.conventions()
-    return Demands(spec.input.mean, spec.input.std, own.padding, own.epsilon)
+    return Requirements(spec.input.mean, spec.input.std, own.padding, own.epsilon)

@@ -15,7 +15,7 @@ import numpy as np
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.formats import Demands, Padding, Triple, Wanted, reading
+from effkeras.weights.formats import ModelWeight, Padding, Requirements, Triple, reading
 from effkeras.weights.hdf5_safety import check_hdf5
 from effkeras.weights.keras_names import KerasLayer, keras_layers, top_layers
 
@@ -46,10 +46,10 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
     with reading(path, _WHAT), h5py.File(path) as file:
         check_hdf5(file, path)
         layers, kind = _layers(file, keras_layers(spec))
-        demands = _demands(file, layers)
+        requirements = _requirements(file, layers)
     if not layers:
         raise EffkerasError(f"{path} holds no weights of Keras layers")
-    return H5Source(path, layers, kind, (keras_layers(spec), demands))
+    return H5Source(path, layers, kind, (keras_layers(spec), requirements))
 
 
 class H5Source:
@@ -57,8 +57,10 @@ class H5Source:
 
     spec: ModelSpec | None = None
 
-    def __init__(self, path: Path, layers: StoredLayers, kind: str, names: tuple[list[KerasLayer], Demands]):
-        known, self.demands = names
+    def __init__(
+        self, path: Path, layers: StoredLayers, kind: str, names: tuple[list[KerasLayer], Requirements]
+    ):
+        known, self.requirements = names
         theirs = {layer.ours: layer.theirs for layer in known}
         # The file has effkeras' names if more of its layers match without the map.
         is_ours = sum(ours in layers for ours in theirs) > sum(one in layers for one in theirs.values())
@@ -68,12 +70,12 @@ class H5Source:
         self._layers = layers
         self._theirs = {} if is_ours else theirs
 
-    def name(self, wanted: Wanted) -> str:
+    def name(self, wanted: ModelWeight) -> str:
         """The name in the file; for an absent weight, the name that it would have."""
         stored = self._stored(wanted)
         return stored.name if stored else f"{self._layer(wanted)}/{wanted.weight}"
 
-    def find(self, wanted: Wanted) -> np.ndarray | None:
+    def find(self, wanted: ModelWeight) -> np.ndarray | None:
         """The array at the same position of the layer."""
         stored = self._stored(wanted)
         if stored is None:
@@ -83,15 +85,15 @@ class H5Source:
         is_dense = wanted.layer == "logits" and value.ndim == 4 and value.shape[:2] == (1, 1)
         return value[0, 0] if is_dense else value  # in keras.applications, MobileNetV3's classifier is a conv
 
-    def leftovers(self, used: set[str]) -> list[str]:
+    def unused_names(self, used: set[str]) -> list[str]:
         """Arrays of layers that the model lacks."""
         names = (stored.name for layer in self._layers.values() for stored in layer)
         return sorted(name for name in names if name not in used)
 
-    def _layer(self, wanted: Wanted) -> str:
+    def _layer(self, wanted: ModelWeight) -> str:
         return self._theirs.get(wanted.layer, wanted.layer)
 
-    def _stored(self, wanted: Wanted) -> Stored | None:
+    def _stored(self, wanted: ModelWeight) -> Stored | None:
         layer = self._layers.get(self._layer(wanted), [])
         return layer[wanted.position] if wanted.position < len(layer) else None
 
@@ -154,16 +156,16 @@ def _numbers(known: list[KerasLayer]) -> Mapping[str, str]:
     return names
 
 
-def _demands(file: h5py.File, layers: StoredLayers) -> Demands:
+def _requirements(file: h5py.File, layers: StoredLayers) -> Requirements:
     """The normalisation stored in the file; removes its layer from `layers`."""
     found = [name for name, stored in layers.items() if _is_normalization(name, stored)]
     if not found:
-        return Demands()
+        return Requirements()
     mean, variance = (np.asarray(file[stored.path]).reshape(-1) for stored in layers.pop(found[0])[:2])
     is_root = np.allclose(variance, _IMAGENET_STD, atol=1e-4)
     std = variance if is_root else np.sqrt(variance)
     # keras.layers.Normalization divides by the square root or by 1e-7, whichever is larger.
-    return Demands(_pixels(mean), _pixels(np.maximum(std, 1e-7)))
+    return Requirements(_pixels(mean), _pixels(np.maximum(std, 1e-7)))
 
 
 def _is_normalization(layer: str, stored: list[Stored]) -> bool:

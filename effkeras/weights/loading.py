@@ -17,7 +17,7 @@ from effkeras.graph.heads import MASK_PREFIX
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.cards import locate
-from effkeras.weights.formats import Demands, Padding, Source, Wanted, adapted
+from effkeras.weights.formats import ModelWeight, Padding, Requirements, Source, adapted
 from effkeras.weights.keras_files import weights_of
 from effkeras.weights.transfer import CLASS_PREDICTORS, by_class_name, class_names, open_for
 
@@ -123,10 +123,10 @@ def open_weights(
         raise EffkerasError(f"weights must be a name or a path, not {type(weights).__name__}")
     found = locate(spec, weights, folder)
     source, of_backbone = open_for(found.path, spec, padding)
-    own = source.demands
+    own = source.requirements
     card = found.card or WeightsSpec()
-    demands = Demands(card.mean or own.mean, card.std or own.std, own.padding, own.epsilon)
-    return Opened(source, adapted(spec, demands), found.path, found.card, of_backbone)
+    requirements = Requirements(card.mean or own.mean, card.std or own.std, own.padding, own.epsilon)
+    return Opened(source, adapted(spec, requirements), found.path, found.card, of_backbone)
 
 
 def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | None = None) -> LoadReport:
@@ -169,7 +169,7 @@ class _Found(NamedTuple):
     problems: Mapping[str, list[str]]
 
 
-def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source, spec: ModelSpec) -> _Found:
+def _find_all(weights: Iterable[tuple[ModelWeight, Any]], source: Source, spec: ModelSpec) -> _Found:
     weights = list(weights)
     values: list[tuple[Any, np.ndarray]] = []
     used: set[str] = set()
@@ -198,18 +198,18 @@ def _find_all(weights: Iterable[tuple[Wanted, Any]], source: Source, spec: Model
             misfit.append(f"{name} {tuple(value.shape)} where the model has {tuple(variable.shape)}")
     new = _new_head(weights, source, missing)
     missing = [name for name in missing if name not in new]
-    problems = {"missing": missing, "of another shape": misfit, _EXTRA: source.leftovers(used)}
+    problems = {"missing": missing, "of another shape": misfit, _EXTRA: source.unused_names(used)}
     return _Found(values, skipped, new, list(renamed), problems)
 
 
-def _classes(spec: ModelSpec | None, wanted: Wanted) -> tuple[str, ...]:
+def _classes(spec: ModelSpec | None, wanted: ModelWeight) -> tuple[str, ...]:
     """The names of the classes that a weight belongs to; () if it belongs to none or they are unknown."""
     if spec is None or wanted.weight == "depthwise_kernel":
         return ()
     return class_names(spec, wanted.layer)
 
 
-def _new_head(weights: Iterable[tuple[Wanted, Any]], source: Source, missing: list[str]) -> list[str]:
+def _new_head(weights: Iterable[tuple[ModelWeight, Any]], source: Source, missing: list[str]) -> list[str]:
     """The mask head's weights if the source has none of them; the head then keeps its random weights."""
     own = [source.name(wanted) for wanted, _ in weights if wanted.layer.startswith(MASK_PREFIX)]
     return own if set(own) <= set(missing) else []

@@ -20,7 +20,7 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.formats import Demands, Entry, NamedSource, Padding, Triple, reading
+from effkeras.weights.formats import Entry, NamedSource, Padding, Requirements, Triple, reading
 
 _WHAT = "safetensors file"
 _COUNTER = "num_batches_tracked"
@@ -41,8 +41,8 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
     entries = torch_entries(spec, arrays.names())
     if spec.is_detector:
         _check_effdet(file, arrays.names())
-        return NamedSource(arrays, entries, _demands(config, "same"))
-    return NamedSource(arrays, entries, _demands(config, padding or _padding(file, config)))
+        return NamedSource(arrays, entries, _requirements(config, "same"))
+    return NamedSource(arrays, entries, _requirements(config, padding or _padding(file, config)))
 
 
 class TorchArrays:
@@ -109,12 +109,12 @@ def _config(file: Path) -> Mapping[str, Any]:
     return config
 
 
-def _demands(config: Mapping[str, Any], padding: Padding) -> Demands:
+def _requirements(config: Mapping[str, Any], padding: Padding) -> Requirements:
     """The pixel statistics in timm's `pretrained_cfg`, and the padding and epsilon of its networks."""
     trained = config.get("pretrained_cfg", config)
     trained = trained if isinstance(trained, dict) else {}
     mean, std = _pixels(trained.get("mean")), _pixels(trained.get("std"))
-    return Demands(mean, std, padding, _EPSILON[padding])
+    return Requirements(mean, std, padding, _EPSILON[padding])
 
 
 def _pixels(values: Any) -> Triple | None:

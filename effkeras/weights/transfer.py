@@ -16,7 +16,7 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import backbone_layers, weight_shapes
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.formats import Padding, Source, Wanted, open_source
+from effkeras.weights.formats import ModelWeight, Padding, Source, open_source
 
 
 def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tuple[Source, bool]:
@@ -50,16 +50,16 @@ def _classifiers_source(path: Path, spec: ModelSpec, padding: Padding | None) ->
     source = open_source(path, classifier, padding)
     backbone, wanted = backbone_layers(spec), list(_wanted(classifier))
     is_whole = all(source.find(one) is not None for one in wanted if one.layer in backbone)
-    return source if is_whole and not source.leftovers(set(map(source.name, wanted))) else None
+    return source if is_whole and not source.unused_names(set(map(source.name, wanted))) else None
 
 
-def _wanted(spec: ModelSpec) -> Iterator[Wanted]:
+def _wanted(spec: ModelSpec) -> Iterator[ModelWeight]:
     """Every weight of a definition's model, without building it."""
     positions: dict[str, int] = {}
     for layer, weight in weight_shapes(spec):
         position = positions.get(layer, 0)
         positions[layer] = position + 1
-        yield Wanted(layer, weight, position)
+        yield ModelWeight(layer, weight, position)
 
 
 _MASKS = "segment_predict"
@@ -74,7 +74,7 @@ def class_names(spec: ModelSpec, layer: str) -> tuple[str, ...]:
 
 
 def by_class_name(
-    wanted: Wanted, value: np.ndarray, start: np.ndarray, names: tuple[Sequence[str], Sequence[str]]
+    wanted: ModelWeight, value: np.ndarray, start: np.ndarray, names: tuple[Sequence[str], Sequence[str]]
 ) -> np.ndarray | None:
     """A class predictor's weight, reordered to the classes of another model.
 

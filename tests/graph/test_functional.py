@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from effkeras.graph.functional import CopyRules, Part, calls_of, copy_onto, made_by, output_of, whole
+from effkeras.graph.functional import CopyRules, Part, calls_of, copy_onto, layer_path, output_of, whole_model
 from effkeras.support.errors import EffkerasError
 
 L = keras.layers
@@ -28,7 +28,7 @@ def nested() -> keras.Model:
 
 def copied(model: keras.Model, rules: CopyRules, ends=None) -> keras.Model:
     x = keras.Input(model.inputs[0].shape[1:], name="ours")
-    part = whole(model) if ends is None else Part(model, model.inputs[0], ends)
+    part = whole_model(model) if ends is None else Part(model, model.inputs[0], ends)
     return keras.Model(x, copy_onto(x, part, rules))
 
 
@@ -93,8 +93,8 @@ def test_the_maker_of_a_nested_output_is_found_inside():
     x = keras.Input((8, 8, 4))
     inner = keras.Sequential([keras.Input((8, 8, 4)), L.ReLU(name="r")], name="inner")
     outer = keras.Model(x, keras.Model(x, inner(x), name="middle")(x), name="outer")
-    assert made_by(outer.outputs[0]) == ("middle", "inner", "r")
-    assert made_by(output_of(outer, "middle")) == ("middle", "inner", "r")
+    assert layer_path(outer.outputs[0]) == ("middle", "inner", "r")
+    assert layer_path(output_of(outer, "middle")) == ("middle", "inner", "r")
 
 
 def test_a_layer_gives_its_output_in_this_model():
@@ -113,10 +113,10 @@ def test_models_without_a_graph_are_refused():
             return x
 
     with pytest.raises(EffkerasError, match="is not functional"):
-        whole(Own())
+        whole_model(Own())
 
 
 def test_models_of_several_inputs_are_refused():
     inputs = [keras.Input((4, 4, 3)), keras.Input((4, 4, 3))]
     with pytest.raises(EffkerasError, match="has 2 inputs"):
-        whole(keras.Model(inputs, L.Add()(inputs)))
+        whole_model(keras.Model(inputs, L.Add()(inputs)))

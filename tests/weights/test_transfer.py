@@ -18,7 +18,7 @@ from effkeras.building.models import build_spec
 from effkeras.definitions.definition import with_classes, with_size
 from effkeras.graph.counting import backbone_layers
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.formats import Wanted
+from effkeras.weights.formats import ModelWeight
 from effkeras.weights.keras_files import save
 from effkeras.weights.loading import load_weights
 from effkeras.weights.tf_checkpoints import official_names
@@ -170,7 +170,7 @@ def test_the_same_classes_are_taken_whole(kind, spec, given, caplog):
 @pytest.mark.parametrize("ours", [("caf\u00e9", "dog", "new"), ("caf\u00e9", "dog")])
 def test_a_class_is_known_by_its_name_however_it_is_written(ours):
     """File systems write accents as two characters, and lists have spaces around names."""
-    wanted = Wanted("logits", "kernel", 0)
+    wanted = ModelWeight("logits", "kernel", 0)
     value, start = np.array([[1.0, 2.0]]), np.zeros((1, len(ours)))
     mixed = by_class_name(wanted, value, start, (("cafe\u0301", " dog "), ours))
     np.testing.assert_array_equal(mixed[0, :2], [1.0, 2.0])
