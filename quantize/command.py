@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.building.sources import file_stem, open_model, run_folder
-from effkeras.data.records import ReadOptions
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
@@ -36,6 +35,7 @@ def _run(argv: Sequence[str] | None) -> int:
     opened = open_model(chosen.model, chosen.weights)
     with quiet():
         from effkeras.building.external import adopted
+        from effkeras.data.records import ReadOptions
         from effkeras.layers.normalize import spec_of
         from quantize.acceptance import Verdict, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress

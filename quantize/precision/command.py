@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.data.records import ReadOptions
 from effkeras.support import results
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
@@ -20,6 +19,7 @@ from effkeras.training.run import kept_options
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from effkeras.data.records import ReadOptions
     from quantize.post_training.artifact import FloatParts
     from quantize.precision.sensitivity import LayerSensitivity, Metric, Sensitivity
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     from effkeras.building.sources import open_model
+    from effkeras.data.records import ReadOptions
     from effkeras.data.splits import read_split
     from quantize.formats import find
     from quantize.post_training.options import PtqOptions, check
