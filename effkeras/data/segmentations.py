@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from effkeras.data.records import Mask, Polygons, RunLengths
+from effkeras.data.writing import short
 from effkeras.support.errors import EffkerasError
 
 Segmentation = list[list[float]] | dict[str, list[int]]
@@ -45,6 +46,20 @@ def pixels_of(mask: Mask, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     inside = [np.clip(points, 0, (width, height)).ravel().tolist() for points in mask.points]
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(inside, height, width))).astype(bool)
+
+
+def mask_area(mask: Mask) -> float:
+    """A mask's area in square pixels: that of its polygons, or its pixels."""
+    if isinstance(mask, RunLengths):
+        return float(mask.counts[1::2].sum())
+    return sum(polygon_area(points.astype(np.float64)) for points in mask.points)
+
+
+def written(mask: Mask, size: tuple[int, int]) -> Segmentation:
+    """A mask of an image of `size` (height, width) as COCO's `segmentation`: the inverse of parsing."""
+    if isinstance(mask, RunLengths):
+        return {"size": list(size), "counts": mask.counts.tolist()}
+    return [[short(value) for value in points.ravel().tolist()] for points in mask.points]
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:

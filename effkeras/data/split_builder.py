@@ -38,7 +38,7 @@ class Annotation(NamedTuple):
     `what` names it within the labels, such as "object 3"; `label` is its class name; `corners` its box, None
     where the labels have no readable box. `problem` says why the annotation is bad, "" for a good one: the
     builder then leaves it out or raises. `crowd` marks a region that losses and metrics ignore; `area` is in
-    square pixels, None for that of the box. `shown` is the box as the format writes it, for errors.
+    square pixels, None for that of the box. `shown` is the box as the format writes it; errors show its text.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Annotation(NamedTuple):
     crowd: bool = False
     area: float | None = None
     mask: Mask | None = None
-    shown: str = ""
+    shown: object = ""
 
 
 class SplitBuilder:
@@ -69,6 +69,7 @@ class SplitBuilder:
         self._categories = categories
         self._known = {class_key(one.name) for one in categories or ()}
         self._names: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._records: list[tuple[DetectionRecord, list[str]]] = []
         self._skipped: list[Skipped] = []
         self._clipped: list[str] = []
@@ -170,9 +171,15 @@ class SplitBuilder:
             return None, str(error)
         if cut:
             self._clipped.append(f"{where}: {one.what}")
-        return one._replace(label=label, corners=corners), ""
+        return Annotation(one.what, label, corners, "", one.crowd, one.area, one.mask), ""
 
     def _class(self, name: str) -> str:
+        """The key of a class; it is worked out, and its name checked, once for each name."""
+        if name not in self._keys:
+            self._keys[name] = self._checked_key(name)
+        return self._keys[name]
+
+    def _checked_key(self, name: str) -> str:
         key = class_key(name)
         if self._categories is None:
             if key not in self._names:
@@ -182,28 +189,33 @@ class SplitBuilder:
         return key
 
 
-def clipped_corners(corners: Corners, size: tuple[int, int], shown: str = "") -> tuple[Corners, bool]:
+def clipped_corners(corners: Corners, size: tuple[int, int], shown: object = "") -> tuple[Corners, bool]:
     """A box clipped to its image, and whether more than 1 pixel was cut off.
 
     Args:
         corners: ymin, xmin, ymax, xmax in pixels.
         size: the image's height and width.
-        shown: the box as the format writes it, for errors.
+        shown: the box as the format writes it; errors show its text.
 
     Raises:
         EffkerasError: a corner is not a finite number, or the box has no area or lies outside the image.
     """
     top, left, bottom, right = corners
     height, width = size
-    text = shown or f"{list(corners)}"
+    if (
+        0 <= top <= bottom - THINNEST <= height - THINNEST
+        and 0 <= left <= right - THINNEST <= width - THINNEST
+    ):
+        return corners, False  # nearly all boxes; the rest of the checks would double their time
     if not all(map(math.isfinite, corners)):
-        raise EffkerasError(f"its box {text} has a value that is not a finite number")
+        raise EffkerasError(f"its box {shown or list(corners)} has a value that is not a finite number")
     if right - left < THINNEST or bottom - top < THINNEST:
-        raise EffkerasError(f"its box {text} has no area")
+        raise EffkerasError(f"its box {shown or list(corners)} has no area")
     overshoot = max(-left, -top, right - width, bottom - height)
     clipped = (max(top, 0.0), max(left, 0.0), min(bottom, height), min(right, width))
     if min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < THINNEST:
-        raise EffkerasError(f"its box {text} lies outside the image ({width} x {height})")
+        text = f"its box {shown or list(corners)} lies outside the image ({width} x {height})"
+        raise EffkerasError(text)
     return clipped, overshoot > SLACK
 
 

@@ -227,7 +227,7 @@ def test_coco_masks_are_read_when_asked_for(tmp_path):
     found = label_map(one, MaskClasses(3, (1, 2)), SIZE)
     assert (found == 2).sum() == 100
     assert (found[3:13, 2:12] == 2).all()
-    assert read_coco(root, "train").records[0].masks == (None,)
+    assert read_coco(root, "train").records[0].masks == ()
 
 
 def test_bad_coco_masks_name_their_annotation(tmp_path):

@@ -14,7 +14,7 @@ LABELS = {
     "images": [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3]},
-        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 30, 3]},
+        {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 0, 3]},
     ],
     "categories": [{"id": 1, "name": "cat"}],
 }

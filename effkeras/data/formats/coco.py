@@ -6,79 +6,93 @@ The format: https://cocodataset.org/#format-data. Boxes on disk are x, y, width,
 from __future__ import annotations
 
 import json
-import math
 import reprlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from effkeras.data.checks import Corners, clipped_box, existing_images
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
+from effkeras.data.formats.coco_json import (
+    AnnotationEntry,
+    CategoryEntry,
+    CocoFile,
+    Ids,
+    load,
+    whole,
+)
+from effkeras.data.formats.coco_layout import LABEL_FILE, Images, find_sources
 from effkeras.data.formats.label_maps import IMAGES, MASKS, map_files
-from effkeras.data.images import subfolders
-from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, Skipped
-from effkeras.data.segmentations import Segmentation, parse_segmentation
+from effkeras.data.images import image_size
+from effkeras.data.records import Category, DetectionData, DetectionRecord, LabelledData
+from effkeras.data.segmentations import Segmentation, mask_area, written
+from effkeras.data.split_builder import Annotation, SplitBuilder
+from effkeras.data.writing import copy_images
+from effkeras.definitions.class_names import checked_class_name, class_key
 from effkeras.support import files
+from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 
-LARGEST_SIDE = 100_000  # pixels; JPEG allows at most 65,535
-LABEL_FILE = "labels.json"
-_PREFIX = "instances_"
-_FORMAT = "https://cocodataset.org/#format-data"
+_FEW = 1000  # crowds that may be written for unknown regions; or as many as there are annotations
 
 
 @FORMATS.register("coco")
 class Coco(DataFormat):
-    """COCO's JSON files, in a folder per split or in the layout of COCO's downloads."""
+    """COCO's JSON files: ours, COCO's own downloads, and exports of Roboflow, CVAT and Label Studio."""
 
     title = "COCO"
-    layout = "SPLIT/labels.json with SPLIT/images/, or annotations/instances_SPLIT*.json with SPLIT*/"
+    layout = (
+        "SPLIT/labels.json with SPLIT/images/, annotations/instances_SPLIT*.json with SPLIT*/ or images/, "
+        "SPLIT/_annotations.coco.json beside the images, or a .json file"
+    )
     evidence = Evidence.LABEL_FILE
+    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The splits in `root` with COCO labels."""
-        own = [path.name for path in subfolders(root) if (path / LABEL_FILE).is_file()]
-        return sorted({*own, *(_official(root))})
+        return sorted(find_sources(root))
 
     def read(self, root: Path, split: str, options: ReadOptions) -> DetectionData:
         """Calls `read_coco`."""
         return read_coco(root, split, skip_bad=options.skip_bad, masks=options.masks)
 
+    def write(self, folder: Path, splits: Sequence[LabelledData]) -> None:
+        """Writes SPLIT/labels.json and SPLIT/images/, with the ids of categories and images, and masks.
+
+        COCO has no mark for regions that any class may lie in: they become a crowd of every class as long as
+        these are at most 1,000 or as many as the annotations.
+        """
+        for data in splits:
+            _write_split(folder / data.split, data)
+
 
 def read_coco(root: Path, split: str, *, skip_bad: bool = False, masks: bool = False) -> DetectionData:
     """Reads the labels of one split; images without boxes are kept as background.
 
-    Class indices follow the order of category ids. Boxes up to 1 pixel outside their image are clipped.
-    `skip_bad` skips bad annotations and lists them in `.skipped`. Missing image files are also listed there
-    if they are at most 1 in 100. Any other error raises EffkerasError.
-    `masks` also reads each box's segmentation, or the PNG label maps in `masks/` beside `images/`.
+    Class indices follow the order of category ids. `skip_bad` leaves out bad annotations and images and lists
+    them in `.skipped`. `masks` also reads each box's segmentation, or the PNG label maps in `masks/` beside
+    `images/`. Raises EffkerasError for bad labels.
     """
     root = Path(root)
-    labels, folder = _locate(root, split)
-    content = _load(labels)
-    categories = _categories(labels, content["categories"])
-    images = _images(labels, content["images"])
-    maps = _map_folder(folder) if masks else None
-    parser = _Parser(images, categories, masks=masks and maps is None)
-    boxes, skipped = _boxes(labels, content["annotations"], parser, skip_bad=skip_bad)
-    names = {identity: image.name for identity, image in images.items()}
-    present, missing = existing_images(labels, folder, names)
-    label_maps = map_files(present.values(), maps) if maps else {}
-    records = tuple(
-        _record(path, identity, images[identity], boxes.get(identity, []), label_maps.get(path, ()))
-        for identity, path in present.items()
-    )
-    return DetectionData(root, split, categories, records, (*skipped, *missing))
+    sources = find_sources(root)
+    source = sources[_choose(root, split, sources)]
+    maps = _map_folder(source.folders[0]) if masks else None
+    with_masks = masks and maps is None
+    content = load(source.labels, masks=with_masks)
+    categories, labels = _categories(source.labels, content)
+    builder = SplitBuilder(root, split, ReadOptions(skip_bad=skip_bad, masks=masks), categories)
+    reader = _Reader(source.labels, content, labels, builder)
+    reader.add_images(Images(source.folders))
+    data = builder.build()
+    return _with_maps(data, maps) if maps else data
 
 
 def write_coco(
     folder: Path,
     categories: Sequence[Category],
     records: Iterable[DetectionRecord],
-    segmentations: Mapping[int, Sequence[Segmentation]] | None = None,
+    segmentations: Mapping[int, Sequence[Segmentation | None]] | None = None,
 ) -> None:
     """Writes `folder`/labels.json for images in `folder`/images.
 
@@ -93,36 +107,18 @@ def write_coco(
     files.write_text(folder / LABEL_FILE, json.dumps(content, separators=(",", ":")) + "\n")
 
 
-def _locate(root: Path, split: str) -> tuple[Path, Path]:
-    """The label file and the image folder of a split."""
-    folder = files.inside(root, split)
-    if (folder / LABEL_FILE).is_file():
-        return folder / LABEL_FILE, folder / "images"
-    official = _official(root)
-    name = _choose(root, split, official)
-    return official[name], _image_folder(root, name)
-
-
-def _official(root: Path) -> dict[str, Path]:
-    """The label files of COCO's own layout, by split: val2017 for instances_val2017.json."""
-    found = sorted((root / "annotations").glob(f"{_PREFIX}*.json"))
-    return {path.stem.removeprefix(_PREFIX): path for path in found if path.is_file()}
-
-
-def _choose(root: Path, split: str, official: Mapping[str, Path]) -> str:
-    if split in official:
+def _choose(root: Path, split: str, known: Iterable[str]) -> str:
+    """The split of that name, or the one with a number after it: val2017 for val."""
+    known = set(known)
+    if split in known:
         return split
-    fitting = [name for name in official if split and name.startswith(split) and name[len(split) :].isdigit()]
+    fitting = [name for name in known if split and name.startswith(split) and name[len(split) :].isdigit()]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise EffkerasError(f"{root}: split {split!r} could be {' or '.join(fitting)}; give the whole name")
+        names = " or ".join(sorted(fitting))
+        raise EffkerasError(f"{root}: split {split!r} could be {names}; give the whole name")
     raise Coco().missing_split(root, split)
-
-
-def _image_folder(root: Path, name: str) -> Path:
-    nested = root / "images" / name
-    return nested if nested.is_dir() else root / name
 
 
 def _map_folder(images: Path) -> Path | None:
@@ -131,197 +127,195 @@ def _map_folder(images: Path) -> Path | None:
     return maps if images.name == IMAGES and maps.is_dir() else None
 
 
-def _load(path: Path) -> dict[str, list[Any]]:
+def _with_maps(data: DetectionData, folder: Path) -> DetectionData:
+    maps = map_files([record.path for record in data.records], folder)
+    records = tuple(replace(record, masks=maps[record.path]) for record in data.records)
+    return replace(data, records=records)
+
+
+class _Labels:
+    """The class name of each category id that annotations may use."""
+
+    def __init__(self, ids: Ids, names: Mapping[int, str]) -> None:
+        self._ids, self._names = ids, names
+
+    def name(self, given: object) -> str:
+        """The class of a `category_id`. Raises EffkerasError when the file does not define it."""
+        number = self._ids.number(given)
+        if number is None:
+            raise _undefined("category_id", given)
+        return self._names[number]
+
+
+def _categories(path: Path, content: CocoFile[Any]) -> tuple[list[Category], _Labels]:
+    """The classes in the order of their ids, and the class of each id."""
+    ids = Ids(path, "category", content.categories)
+    found = {}
+    for position, (number, entry) in enumerate(zip(ids, content.categories, strict=True)):
+        found[number] = Category(number, _category_name(path, position, entry))
+    labels = _Labels(ids, {number: category.name for number, category in found.items()})
+    names = Counter(class_key(category.name) for category in found.values())
+    group = _group(ids, content.categories)
+    if group is not None or len(names) < len(found):
+        used = {ids.number(entry.category_id) for entry in content.annotations if _is_entry(entry)}
+        _refuse_doubles(path, names, [found[number] for number in found if number in used])
+        if group not in used:
+            found.pop(group, None)  # type: ignore[arg-type]
+    return [found[number] for number in sorted(found)], labels
+
+
+def _category_name(path: Path, position: int, entry: CategoryEntry) -> str:
+    if not isinstance(entry.name, str):
+        raise EffkerasError(f"{path}: category at position {position} has no 'name'; name it")
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise EffkerasError(f"cannot read {path}: {error.strerror}; check the file") from error
-    except (ValueError, RecursionError) as error:
-        raise EffkerasError(f"{path}: not valid JSON ({error}); write or download it again") from error
-    _check_top_level(path, content)
-    return content
+        return checked_class_name(entry.name)
+    except EffkerasError as error:
+        raise EffkerasError(f"{path}: category at position {position}: {error}") from error
 
 
-def _check_top_level(path: Path, content: object) -> None:
-    if not isinstance(content, dict):
-        raise EffkerasError(f"{path}: holds a {type(content).__name__}, not COCO's object; see {_FORMAT}")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise EffkerasError(f"{path}: {key!r} is missing or not a list; see {_FORMAT}")
-        if not content[key]:
-            raise EffkerasError(f"{path}: there are no {key} at all; write the labels again")
+def _group(ids: Iterable[int], entries: Sequence[CategoryEntry]) -> int | None:
+    """Roboflow's category 0, which is no class but the supercategory of all others."""
+    for number, entry in zip(ids, entries, strict=True):
+        others = [one for one in entries if one is not entry]
+        if number == 0 and others and all(one.supercategory == entry.name for one in others):
+            return number
+    return None
 
 
-def _categories(path: Path, entries: list[Any]) -> tuple[Category, ...]:
-    found: dict[int, Category] = {}
-    for position, entry in enumerate(entries):
-        category = _category(entry)
-        if category is None:
-            raise EffkerasError(f"{path}: category at position {position} needs a whole 'id' and a 'name'")
-        if category.id in found:
-            raise EffkerasError(f"{path}: category id {category.id} occurs twice; give each its own id")
-        found[category.id] = category
-    return tuple(found[identity] for identity in sorted(found))
+def _refuse_doubles(path: Path, names: Mapping[str, int], used: Iterable[Category]) -> None:
+    for category in used:
+        if names[class_key(category.name)] > 1:
+            raise EffkerasError(
+                f"{path}: two categories are named {category.name!r}; give each a name of its own, or make "
+                "them one"
+            )
 
 
-def _category(entry: object) -> Category | None:
-    if not isinstance(entry, dict):
-        return None
-    identity, name = _whole(entry.get("id")), entry.get("name")
-    if identity is None or not isinstance(name, str) or not name.strip():
-        return None
-    return Category(identity, name.strip())
+class _Reader:
+    """Hands the images and annotations of a file to a builder."""
 
+    def __init__(self, path: Path, content: CocoFile[Any], labels: _Labels, builder: SplitBuilder) -> None:
+        self._where, self._content = str(path), content
+        self._labels, self._builder = labels, builder
+        self._ids = Ids(path, "image", content.images)
 
-class _Image(NamedTuple):
-    name: str
-    height: int
-    width: int
+    def add_images(self, images: Images) -> None:
+        """Adds all images with their annotations."""
+        own = self._by_image()
+        for number, entry in zip(self._ids, self._content.images, strict=True):
+            try:
+                path = images.find(entry.name())
+                size = entry.size() or image_size(path)
+            except EffkerasError as error:
+                self._builder.lose_image(f"{self._where}: image {entry.id}", str(error))
+                continue
+            annotations = (self._annotation(position, size) for position in own.get(number, ()))
+            self._builder.add(path, size, annotations, where=self._where, image_id=number)
 
+    def _by_image(self) -> dict[int, list[int]]:
+        """The positions of annotations by image; those of no image are skipped."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for position, entry in enumerate(self._content.annotations):
+            number = self._ids.number(entry.image_id) if _is_entry(entry) else None
+            if number is not None:
+                found[number].append(position)
+            elif _is_entry(entry):
+                self._skip(position, str(_undefined("image_id", entry.image_id)))
+            else:
+                self._skip(position, f"{reprlib.repr(entry)} is not an object")
+        return found
 
-class _Box(NamedTuple):
-    image_id: int
-    label: int
-    corners: Corners
-    crowd: bool
-    area: float
-    mask: Mask | None
+    def _skip(self, position: int, why: str) -> None:
+        self._builder.skip(f"{self._where}: {_name(position, self._content.annotations[position])}", why)
 
-
-def _images(path: Path, entries: list[Any]) -> dict[int, _Image]:
-    found: dict[int, _Image] = {}
-    for position, entry in enumerate(entries):
-        identity = _whole(entry.get("id")) if isinstance(entry, dict) else None
-        if identity is None:
-            raise EffkerasError(f"{path}: image at position {position} has no whole 'id'; give it one")
-        if identity in found:
-            raise EffkerasError(f"{path}: image id {identity} occurs twice; give each image its own id")
-        found[identity] = _image(path, identity, entry)
-    return found
-
-
-def _image(path: Path, identity: int, entry: Mapping[str, Any]) -> _Image:
-    name, height, width = entry.get("file_name"), _whole(entry.get("height")), _whole(entry.get("width"))
-    if not isinstance(name, str) or not name:
-        raise EffkerasError(f"{path}: image {identity} has no 'file_name'; name its image file")
-    if not all(side is not None and 1 <= side <= LARGEST_SIDE for side in (height, width)):
-        raise EffkerasError(f"{path}: image {identity} needs 'height' and 'width' in pixels; correct them")
-    assert height is not None
-    assert width is not None
-    return _Image(name, height, width)
-
-
-def _boxes(
-    path: Path, entries: list[Any], parser: _Parser, *, skip_bad: bool
-) -> tuple[dict[int, list[_Box]], list[Skipped]]:
-    """The boxes by image id, and the skipped annotations."""
-    found: dict[int, list[_Box]] = defaultdict(list)
-    skipped: list[Skipped] = []
-    for position, entry in enumerate(entries):
+    def _annotation(self, position: int, size: tuple[int, int]) -> Annotation:
+        entry = self._content.annotations[position]
+        corners, label, area, mask, problem = None, "", None, None, ""
         try:
-            box = parser.box(entry)
-            found[box.image_id].append(box)
+            corners = entry.corners()
+            label = self._labels.name(entry.category_id)
+            area, mask = entry.stated_area(), entry.mask(size)
         except EffkerasError as error:
-            what = _name(position, entry)
-            if not skip_bad:
-                way_out = "correct it, or leave bad annotations out with --skip-bad"
-                raise EffkerasError(f"{path}: {what}: {error}; {way_out}") from error
-            skipped.append(Skipped(what, str(error)))
-    if not found:
-        raise EffkerasError(f"{path}: none of its {len(entries)} annotations is usable; {skipped[0].why}")
-    return found, skipped
+            problem = str(error)
+        if area is None and mask is not None:
+            area = mask_area(mask) or None
+        crowd = entry.iscrowd == 1
+        return Annotation(_name(position, entry), label, corners, problem, crowd, area, mask, entry.bbox)
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, AnnotationEntry)
 
 
 def _name(position: int, entry: object) -> str:
-    identity = _whole(entry.get("id")) if isinstance(entry, dict) else None
-    return f"annotation at position {position}" if identity is None else f"annotation {identity}"
+    identity = entry.id if isinstance(entry, AnnotationEntry) else None
+    if type(identity) is int:
+        return f"annotation {identity}"
+    known = isinstance(identity, str) or whole(identity) is not None
+    return f"annotation {str(identity)[:40]}" if known else f"annotation at position {position}"
 
 
-class _Parser:
-    """Parses annotations, given the images and categories of the file and whether to read masks."""
-
-    def __init__(self, images: Mapping[int, _Image], categories: Sequence[Category], *, masks: bool):
-        self._images = images
-        self._index = {category.id: position for position, category in enumerate(categories)}
-        self._masks = masks
-
-    def box(self, entry: object) -> _Box:
-        """Parses one annotation. Raises EffkerasError with the reason when it is bad."""
-        if not isinstance(entry, dict):
-            raise EffkerasError(f"{reprlib.repr(entry)} is not an object")
-        image_id = _known(entry, "image_id", self._images)
-        category_id = _known(entry, "category_id", self._index)
-        image = self._images[image_id]
-        size = (image.height, image.width)
-        corners = _corners(_numbers(entry.get("bbox")), f"image {image_id}", size)
-        area = _annotated_area(entry.get("area"), corners)
-        mask = parse_segmentation(entry.get("segmentation"), size) if self._masks else None
-        return _Box(image_id, self._index[category_id], corners, entry.get("iscrowd") == 1, area, mask)
+def _undefined(key: str, given: object) -> EffkerasError:
+    shown = "missing" if given is None else f"{reprlib.repr(given)}, which the file does not define"
+    return EffkerasError(f"its {key} is {shown}")
 
 
-def _known(entry: Mapping[str, Any], key: str, known: Mapping[int, object]) -> int:
-    identity = _whole(entry.get(key))
-    if identity is None or identity not in known:
-        given = reprlib.repr(entry[key]) if key in entry else "missing"
-        raise EffkerasError(f"its {key} is {given}, which the file does not define")
-    return identity
+def _write_split(folder: Path, data: LabelledData) -> None:
+    if not isinstance(data, DetectionData):
+        raise EffkerasError(f"{data.root}: COCO holds boxes, and these images have classes only")
+    if not any(len(record.boxes) for record in data.records):
+        raise EffkerasError(
+            f"{data.root}: the split {data.split!r} has no boxes, without which COCO is empty"
+        )
+    names = copy_images(data, folder / IMAGES)
+    _copy_maps(data, names, folder / MASKS)
+    records = list(_numbered(_with_regions(data)))
+    masks = {record.image_id: _segmentations(record) for record in records if isinstance(record.masks, tuple)}
+    named = [replace(record, path=Path(names[record.path])) for record in records]
+    write_coco(folder, data.categories, named, {key: own for key, own in masks.items() if any(own)})
 
 
-def _numbers(value: object) -> tuple[float, float, float, float]:
-    if not isinstance(value, list) or len(value) != 4:
-        raise EffkerasError(f"its bbox is {reprlib.repr(value)}, not x, y, width, height")
-    left, top, width, height = (_number(item) for item in value)
-    if not all(map(math.isfinite, (left, top, width, height))):
-        raise EffkerasError(f"its bbox {reprlib.repr(value)} has a value that is not a finite number")
-    return left, top, width, height
+def _with_regions(data: DetectionData) -> Iterator[DetectionRecord]:
+    """The records with their unknown regions as crowds of every class, if these are few enough."""
+    count = sum(len(record.unknown) for record in data.records)
+    crowds = count * len(data.categories)
+    fits = crowds <= max(_FEW, sum(len(record.boxes) for record in data.records))
+    if count:
+        how = f"become {crowds} crowds, one for each class" if fits else "are left out"
+        note_once(f"{data.root}: the {count} regions of bad annotations in {data.split} {how}")
+    for record in data.records:
+        if not fits or not len(record.unknown):
+            yield record
+            continue
+        found = record.with_unknown_as_crowds(len(data.categories))
+        added = (None,) * (len(found.boxes) - len(record.boxes))
+        is_drawn = isinstance(record.masks, tuple) and record.masks
+        yield replace(found, masks=(*record.masks, *added)) if is_drawn else found  # type: ignore[misc]
 
 
-def _corners(box: tuple[float, float, float, float], image: str, size: tuple[int, int]) -> Corners:
-    left, top, width, height = box
-    return clipped_box((top, left, top + height, left + width), image, size, shown=box)
+def _numbered(records: Iterable[DetectionRecord]) -> list[DetectionRecord]:
+    """The records with unique image ids: their own where these are unique, else counted from 1 on."""
+    records = list(records)
+    if len({record.image_id for record in records}) == len(records):
+        return records
+    return [replace(record, image_id=number) for number, record in enumerate(records, 1)]
 
 
-def _annotated_area(value: object, corners: Corners) -> float:
-    if value is None:
-        return (corners[2] - corners[0]) * (corners[3] - corners[1])
-    area = _number(value)
-    if not 0 < area < math.inf:
-        raise EffkerasError(f"its area is {reprlib.repr(value)}, not a positive number")
-    return area
+def _copy_maps(data: DetectionData, names: Mapping[Path, str], folder: Path) -> None:
+    """Copies the PNG label maps of a split."""
+    maps = {record.path: record.masks for record in data.records if isinstance(record.masks, Path)}
+    if maps and data.map_classes is not None:
+        raise EffkerasError(f"{data.root}: its label maps have values of other classes; convert the original")
+    for path, source in maps.items():
+        try:
+            files.write_bytes(folder / f"{Path(names[path]).stem}.png", source.read_bytes())
+        except OSError as error:
+            raise EffkerasError(f"cannot read {source}: {error.strerror}") from error
 
 
-def _whole(value: object) -> int | None:
-    """The value if it is a whole number (some tools write 7.0), else None."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value if isinstance(value, int) else None
-
-
-def _number(value: object) -> float:
-    """The value as a float; NaN if it is not a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _record(
-    path: Path, identity: int, image: _Image, own: Sequence[_Box], label_map: Path | tuple[()]
-) -> DetectionRecord:
-    return DetectionRecord(
-        path=path,
-        image_id=identity,
-        size=(image.height, image.width),
-        boxes=np.array([box.corners for box in own], np.float32).reshape(-1, 4),
-        classes=np.array([box.label for box in own], np.int64),
-        crowd=np.array([box.crowd for box in own], bool),
-        areas=np.array([box.area for box in own], np.float32),
-        masks=label_map or tuple(box.mask for box in own),
-    )
+def _segmentations(record: DetectionRecord) -> list[Segmentation | None]:
+    masks = record.masks if isinstance(record.masks, tuple) else ()
+    return [mask if mask is None else written(mask, record.size) for mask in masks]
 
 
 def _image_entry(record: DetectionRecord) -> dict[str, Any]:
@@ -332,14 +326,14 @@ def _image_entry(record: DetectionRecord) -> dict[str, Any]:
 def _annotation_entries(
     records: Sequence[DetectionRecord],
     categories: Sequence[Category],
-    segmentations: Mapping[int, Sequence[Segmentation]],
+    segmentations: Mapping[int, Sequence[Segmentation | None]],
 ) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for record in records:
-        masks = segmentations.get(record.image_id)
-        for position in range(len(record.boxes)):
+        masks = segmentations.get(record.image_id) or [None] * len(record.boxes)
+        for position, mask in enumerate(masks):
             entry = {"id": len(entries) + 1, **_annotation_entry(record, position, categories)}
-            entries.append(entry if masks is None else {**entry, "segmentation": masks[position]})
+            entries.append(entry if mask is None else {**entry, "segmentation": mask})
     return entries
 
 

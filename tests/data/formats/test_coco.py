@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
@@ -95,14 +96,18 @@ def test_a_missing_split_lists_the_others(tmp_path):
 
 
 def test_a_split_may_not_lead_out(tmp_path):
-    with pytest.raises(EffkerasError, match="leads out"):
+    (tmp_path / "data").mkdir()
+    store(tmp_path, document())
+    with pytest.raises(EffkerasError, match=r"no split '\.\./train'; splits found: none"):
         read_coco(tmp_path / "data", "../train")
 
 
 BAD_ANNOTATIONS = {
-    "outside": ({"bbox": [25, 3, 10, 20]}, r"lies outside image 1 \(30 x 40\)"),
-    "left of it": ({"bbox": [-1.5, 3, 10, 20]}, "lies outside image 1"),
-    "beyond it": ({"bbox": [30.2, 3, 0.5, 20]}, "lies outside image 1"),
+    "left of it": (
+        {"bbox": [-11.5, 3, 10, 20]},
+        r"its box \[-11.5, 3, 10, 20\] lies outside the image \(30 x 40\)",
+    ),
+    "beyond it": ({"bbox": [30.2, 3, 0.5, 20]}, "lies outside the image"),
     "no width": ({"bbox": [2, 3, 0, 20]}, "has no area"),
     "negative": ({"bbox": [2, 3, 10, -20]}, "has no area"),
     "nan": ({"bbox": [2, float("nan"), 10, 20]}, "not a finite number"),
@@ -110,12 +115,16 @@ BAD_ANNOTATIONS = {
     "huge": ({"bbox": [2, 3, 10**400, 20]}, "not a finite number"),
     "text": ({"bbox": [2, 3, "10", 20]}, "not a finite number"),
     "three values": ({"bbox": [2, 3, 10]}, "not x, y, width, height"),
-    "no box": ({"bbox": None}, "not x, y, width, height"),
+    "no box": ({"bbox": None}, "its bbox is None, not x, y, width, height"),
     "class": ({"category_id": 8}, "category_id is 8, which the file does not define"),
     "class type": ({"category_id": [7]}, "category_id is"),
+    "no class": ({"category_id": None}, "category_id is missing"),
+    "huge class": ({"category_id": 2**70}, "category_id is 1180591620717411303424, which the file"),
     "image": ({"image_id": 9}, "image_id is 9, which the file does not define"),
+    "no image": ({"image_id": None}, "image_id is missing"),
     "area": ({"area": -1}, "area is -1, not a positive number"),
     "area nan": ({"area": float("nan")}, "area is nan, not a positive number"),
+    "area huge": ({"area": 1e300}, r"area is 1e\+300, not a positive number"),
 }
 
 
@@ -130,8 +139,9 @@ def test_a_bad_annotation_is_named_or_skipped(tmp_path, changes, message):
     assert "--skip-bad" in str(error.value)
     assert "\n" not in str(error.value)
     data = read_coco(tmp_path, "train", skip_bad=True)
-    assert [skipped.what for skipped in data.skipped] == ["annotation 5"]
+    assert [skipped.what for skipped in data.skipped] == [f"{tmp_path}/train/labels.json: annotation 5"]
     assert len(data.records[0].boxes) == 1
+    assert sum(len(record.unknown) for record in data.records) == ("image_id" not in changes)
 
 
 def test_an_annotation_without_id_is_named_by_position(tmp_path):
@@ -146,8 +156,19 @@ def test_up_to_a_pixel_outside_is_clipped(tmp_path):
     np.testing.assert_array_equal(data.records[0].boxes, np.array([[0, 0, 40, 30]], np.float32))
 
 
-def test_a_missing_area_is_the_box(tmp_path):
-    assert read_coco(store(tmp_path, document(area=None)), "train").records[0].areas == [200]
+def test_more_than_a_pixel_outside_is_clipped_and_counted(tmp_path):
+    data = read_coco(store(tmp_path, document(bbox=[25, 3, 10, 20])), "train")
+    np.testing.assert_array_equal(data.records[0].boxes, np.array([[3, 25, 23, 30]], np.float32))
+    assert data.clipped == (f"{tmp_path}/train/labels.json: annotation 5",)
+
+
+@pytest.mark.parametrize("area", [None, 0, 0.0])
+def test_a_missing_area_is_that_of_the_box_or_mask(tmp_path, area):
+    store(tmp_path, document(area=area, segmentation=[[2, 3, 12, 3, 12, 23]]))
+    assert read_coco(tmp_path, "train").records[0].areas == [200]
+    assert read_coco(tmp_path, "train", masks=True).records[0].areas == [100]
+    store(tmp_path, document(area=area, segmentation={"size": [40, 30], "counts": [0, 7, 1193]}))
+    assert read_coco(tmp_path, "train", masks=True).records[0].areas == [7]
 
 
 def changed(key, value):
@@ -160,50 +181,94 @@ def with_image(**changes):
     return content
 
 
+def with_category(position, **changes):
+    content = document()
+    content["categories"][position].update(changes)
+    return content
+
+
 BAD_FILES = {
     "broken": (b'{"images": [', "not valid JSON"),
     "binary": (b"\xff\xd8\xff\xe0", "not valid JSON"),
     "deep": (b"[" * 100_000, "not valid JSON"),
+    "deep inside": (json.dumps(changed("info", 1)).encode().replace(b"1", b"[" * 100_000), "not valid JSON"),
     "list": ([], "holds a list"),
     "no images": ({"annotations": [], "categories": []}, "'images' is missing"),
     "annotations type": (changed("annotations", {}), "'annotations' is missing or not a list"),
     "empty": (changed("annotations", []), "no annotations at all"),
     "no categories": (changed("categories", []), "no categories at all"),
-    "category type": (changed("categories", [{"id": "7", "name": "dog"}]), "category at position 0"),
-    "category without a name": (changed("categories", [{"id": 7, "name": " "}]), "category at position 0"),
-    "category twice": (changed("categories", [{"id": 7, "name": "a"}] * 2), "category id 7 occurs twice"),
+    "category type": (changed("categories", [7]), "category at position 0 has no whole 'id'"),
+    "category without a name": (with_category(1, name=" "), "category at position 1: a class name is empty"),
+    "category with a number": (with_category(1, name=3), "category at position 1 has no 'name'"),
+    "line break": (with_category(1, name="a\nb"), "category at position 1: .* control characters"),
+    "surrogate": (with_category(1, name="\ud800"), "category at position 1: .* control characters"),
+    "category twice": (with_category(1, id=7), "category id 7 occurs twice"),
+    "category id": (with_category(1, id=2**63), r"the id 9223372036854775808; .* below 2\*\*63"),
+    "huge category id": (with_category(1, id=10**400), "category at position 1 has the id"),
+    "one name": (with_category(1, name=" dog"), "two categories are named 'dog'"),
     "image twice": (with_image(id=1), "image id 1 occurs twice"),
-    "image id": (with_image(id=True), "image at position 1 has no whole 'id'"),
+    "image id": (with_image(id=True), "image at position 1 has the id True; give it a whole number"),
+    "no image id": (with_image(id=None), "image at position 1 has no whole 'id'"),
     "image type": (changed("images", [3]), "image at position 0"),
-    "no name": (with_image(file_name=None), "image 2 has no 'file_name'"),
-    "no size": (with_image(height=0), "image 2 needs 'height' and 'width'"),
-    "leads out": (with_image(file_name="../../b.jpg"), "image 2: .* leads out"),
-    "parent": (with_image(file_name=".."), "image 2: .* leads out"),
-    "null byte": (with_image(file_name="x/\0"), "image 2: "),
-    "missing": (with_image(file_name="c.jpg"), r"1 of 2 image files are missing.*c\.jpg' \(image 2\)"),
-    "folder": (with_image(file_name="sub"), "1 of 2 image files are missing"),
 }
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
 def test_a_bad_file_is_one_clear_line(tmp_path, content, message):
     store(tmp_path, content)
-    (tmp_path / "train" / "images" / "sub").mkdir()
     with pytest.raises(EffkerasError, match=message) as error:
         read_coco(tmp_path, "train", skip_bad=True)
     assert str(tmp_path / "train" / "labels.json") in str(error.value)
     assert "\n" not in str(error.value)
 
 
+BAD_IMAGES = {
+    "no name": ({"file_name": None}, "it has no 'file_name'"),
+    "surrogate": ({"file_name": "\ud800.jpg"}, "is not valid Unicode"),
+    "size": ({"height": -3}, "its 'height' and 'width' are -3 and 60, not numbers of pixels"),
+    "half a size": ({"height": 0}, "its 'height' and 'width' are 0 and 60"),
+    "leads out": ({"file_name": "../../b.jpg"}, "leads out of its folder"),
+    "parent": ({"file_name": ".."}, "leads out of its folder"),
+    "absolute": ({"file_name": "/b.jpg"}, "is absolute"),
+    "null byte": ({"file_name": "x/\0"}, "is not a file name"),
+    "missing": (
+        {"file_name": "bb.jpg"},
+        r"no image file 'bb.jpg' in .*images.*similar name there is 'b.jpg'",
+    ),
+    "folder": ({"file_name": "sub"}, "no image file 'sub'"),
+    "no image": ({"height": None, "width": 0}, "not an image that Pillow can read"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_a_bad_image_is_named_or_skipped(tmp_path, changes, message):
+    store(tmp_path, with_image(**changes))
+    (tmp_path / "train" / "images" / "sub").mkdir()
+    with pytest.raises(EffkerasError, match=f"1 of 2 images .*labels.json: image 2: .*{message}") as error:
+        read_coco(tmp_path, "train")
+    assert "\n" not in str(error.value)
+    data = read_coco(tmp_path, "train", skip_bad=True)
+    assert [skipped.what for skipped in data.skipped] == [f"{tmp_path}/train/labels.json: image 2"]
+    assert len(data.records) == 1
+
+
+def test_a_missing_size_is_read_from_the_image(tmp_path):
+    store(tmp_path, with_image(height=None, width=None))
+    Image.new("RGB", (7, 5)).save(tmp_path / "train" / "images" / "b.jpg")
+    assert read_coco(tmp_path, "train").records[1].size == (5, 7)
+
+
 def test_nothing_usable_is_an_error(tmp_path):
-    with pytest.raises(EffkerasError, match="none of its 1 annotations is usable; its box"):
+    with pytest.raises(
+        EffkerasError, match=r"none of the 1 annotations of the split 'train' is usable; .* box"
+    ):
         read_coco(store(tmp_path, document(bbox=[0, 0, 0, 0])), "train", skip_bad=True)
 
 
 def test_a_missing_image_folder_is_an_error(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "labels.json").write_text(json.dumps(document()))
-    with pytest.raises(EffkerasError, match=r"its image folder .* is missing"):
+    with pytest.raises(EffkerasError, match=r"2 of 2 images .*no image file 'a.jpg' in .*train/images"):
         read_coco(tmp_path, "train")
 
 
@@ -216,16 +281,16 @@ def test_one_missing_image_in_a_hundred_is_tolerated(tmp_path, total, missing, f
     ]
     store(tmp_path, content, names[missing:])
     if not fine:
-        with pytest.raises(EffkerasError, match=f"{missing} of {total} image files"):
+        with pytest.raises(EffkerasError, match=f"{missing} of {total} images .*: image 0: no image file"):
             read_coco(tmp_path, "train")
         return
     data = read_coco(tmp_path, "train")
     assert len(data.records) == total - missing
-    assert data.skipped[0].what == "image 0"
+    assert data.skipped[0].what.endswith("labels.json: image 0")
 
 
 def test_images_in_subfolders_and_links_are_found(tmp_path):
-    content = with_image(file_name="sub/b.jpg")
+    content = with_image(file_name="sub\\b.jpg")
     store(tmp_path, content)
     images = tmp_path / "train" / "images"
     (images / "sub").mkdir()
@@ -238,6 +303,74 @@ def test_images_in_subfolders_and_links_are_found(tmp_path):
 def test_a_byte_order_mark_is_harmless(tmp_path):
     store(tmp_path, b"\xef\xbb\xbf" + json.dumps(document()).encode())
     assert len(read_coco(tmp_path, "train").records) == 2
+
+
+@pytest.mark.parametrize("number", ["7", 7, 7.0])
+def test_text_ids_that_are_numbers_are_those_numbers(tmp_path, number):
+    content = document(id="5", image_id="1", category_id=number)
+    content["categories"][0]["id"] = "7"
+    content["images"][0]["id"] = "1"
+    data = read_coco(store(tmp_path, content), "train")
+    assert data.categories == (Category(3, "cat"), Category(7, "dog"))
+    assert data.records[0].classes.tolist() == [1]
+
+
+def test_other_text_ids_are_numbered_and_noted(tmp_path, capsys):
+    content = document(image_id="a.jpg", category_id="canis")
+    content["images"][0]["id"] = "a.jpg"
+    content["images"][1]["id"] = 1
+    content["categories"][0]["id"] = "canis"
+    data = read_coco(store(tmp_path, content), "train")
+    assert [record.image_id for record in data.records] == [2, 1]
+    assert data.categories == (Category(1, "dog"), Category(3, "cat"))
+    assert data.records[0].classes.tolist() == [0]
+    noted = capsys.readouterr().err.replace("\n", " ")
+    assert "image ids are texts, such as 'a.jpg'" in noted
+    assert "category ids are texts, such as 'canis'" in noted
+
+
+def test_text_ids_with_zeros_in_front_stay_apart(tmp_path):
+    content = document(image_id="01")
+    content["images"][0]["id"] = "01"
+    content["images"][1]["id"] = "1"
+    first, second = read_coco(store(tmp_path, content), "train").records
+    assert (len(first.boxes), len(second.boxes), first.image_id, second.image_id) == (1, 0, 2, 1)
+
+
+def test_two_categories_of_one_name_are_harmless_while_unused(tmp_path):
+    content = document()
+    content["categories"] += [{"id": 8, "name": "owl"}, {"id": 9, "name": "owl"}]
+    assert read_coco(store(tmp_path, content), "train").labels == ("cat", "dog", "owl", "owl")
+
+
+def roboflow(root, split, used=1):
+    """A split as Roboflow exports it: category 0 groups the others."""
+    folder = root / split
+    folder.mkdir(parents=True)
+    content = document(category_id=used)
+    content["categories"] = [
+        {"id": 0, "name": "cells", "supercategory": "none"},
+        {"id": 1, "name": "RBC", "supercategory": "cells"},
+        {"id": 2, "name": "WBC", "supercategory": "cells"},
+    ]
+    (folder / "_annotations.coco.json").write_text(json.dumps(content))
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).touch()
+
+
+def test_roboflows_export_is_read_without_its_group(tmp_path):
+    roboflow(tmp_path, "train")
+    roboflow(tmp_path, "valid")
+    assert Coco().splits(tmp_path) == ["train", "valid"]
+    data = read_coco(tmp_path, "valid")
+    assert data.labels == ("RBC", "WBC")
+    assert data.records[0].classes.tolist() == [0]
+    assert data.records[0].path == tmp_path / "valid" / "a.jpg"
+
+
+def test_a_group_with_annotations_is_a_class(tmp_path):
+    roboflow(tmp_path, "train", used=0)
+    assert read_coco(tmp_path, "train").labels == ("cells", "RBC", "WBC")
 
 
 @st.composite
