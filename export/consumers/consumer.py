@@ -56,7 +56,8 @@ class Consumer:
     Attributes:
         name: the value of `--for`.
         summary: one line of help.
-        models: the kinds of model that it accepts, each by the `model` of its `effkeras.inference.task.Task`.
+        models: the kinds of model that it accepts, by the `model` of an `effkeras.inference.task.Task`; empty
+            for all.
         io: types of the input (and of a classifier's output); the default is the first that the recipe has.
         nms: the kinds of NMS that may follow a detector's heads, the default first.
         outputs: the outputs of a detector with NMS in its graph, in the graph's order.
@@ -83,6 +84,10 @@ class Consumer:
     problems: Callable[[bytes], Iterable[str]] = _none
     sources: tuple[str, ...] = ()
 
+    def refused(self, models: Iterable[str]) -> list[str]:
+        """Those of the kinds of model that it does not accept."""
+        return [model for model in models if self.models and model not in self.models]
+
 
 CONSUMERS: Registry[Consumer] = Registry("consumer", "export.consumers")
 
@@ -105,14 +110,13 @@ class Target:
         from effkeras.inference.task import tasks_of
 
         models = [task.model for task in tasks_of(spec).values()]
-        for model in models:
-            if model not in self.consumer.models:
-                entries = CONSUMERS.entries().items()
-                others = ", ".join(name for name, one in entries if set(models) <= set(one.models))
-                raise EffkerasError(
-                    f"--for {self.consumer.name} takes a {' or a '.join(self.consumer.models)}, and "
-                    f"{spec.name} is a {model}; use --for with one of {others}"
-                )
+        refused = self.consumer.refused(models)
+        if refused:
+            others = [name for name, one in CONSUMERS.entries().items() if not one.refused(models)]
+            raise EffkerasError(
+                f"--for {self.consumer.name} takes a {' or a '.join(self.consumer.models)}, and {spec.name} "
+                f"is a {refused[0]}; use --for with one of {', '.join(others)}"
+            )
         return self if spec.detects else replace(self, nms="none")
 
     def words(self) -> tuple[str, ...]:

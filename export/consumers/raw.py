@@ -10,7 +10,7 @@ OWN_CODE = add_consumer(
     Consumer(
         name=RAW,
         summary="the model's own outputs, for your own code; anchors and labels in the metadata",
-        models=("classifier", "detector", "segmenter"),
+        models=(),
         io=("float32", "uint8", "int8"),
         nms=("none", "soft", "hard"),
         outputs=tuple(Output(name, name, name) for name in _NAMES),

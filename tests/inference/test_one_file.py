@@ -23,7 +23,9 @@ from effkeras.inference.task import TASKS, Outcomes, Task
 
 
 class Brightness(Task):
+    model = "light meter"
     metric = "bright"
+    meaning = "bright is the mean brightness of the images."
 
     def applies(self, spec):
         return spec.name.endswith("brightness")

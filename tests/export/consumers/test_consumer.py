@@ -7,6 +7,8 @@ import effkeras
 from effkeras import EffkerasError
 from effkeras.definitions.definition import NmsSpec
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
+from effkeras.inference.task import TASKS
+from effkeras.inference.tasks.classification import Classification
 from export.consumers.consumer import CONSUMERS, NMS, nms_settings, target_for
 from quantize import formats
 
@@ -70,6 +72,15 @@ def test_a_segmentation_model_is_not_for_mediapipe():
     with pytest.raises(EffkerasError, match=message):
         target_for("mediapipe", formats.find("int8")).fitting(spec)
     assert target_for("raw", formats.find("int8"), nms="soft").fitting(spec).nms == "soft"
+
+
+def test_a_new_kind_of_model_is_for_your_own_code(monkeypatch):
+    """A task of another module: its model is refused by those who state what they take."""
+    new = type("Depth", (Classification,), {"model": "depth estimator", "applies": lambda self, spec: True})()
+    monkeypatch.setattr(TASKS, "_entries", {"depth": new})
+    with pytest.raises(EffkerasError, match="is a depth estimator; use --for with one of raw, xnnpack"):
+        target_for("mediapipe", formats.find("int8")).fitting(spec_with())
+    assert target_for("raw", formats.find("int8")).fitting(spec_with()).consumer.name == "raw"
 
 
 def test_a_classifier_has_no_nms():

@@ -20,7 +20,7 @@ DETECTOR = "efficientdet-lite0"
 FILE = '''
 """The consumer `kiosk`: a screen that runs small files."""
 
-from effkeras.litert.flatbuffer import attach
+from effkeras.litert.rewriting import attach
 from export.consumers.consumer import Consumer, Output, add_consumer
 
 
