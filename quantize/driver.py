@@ -120,9 +120,9 @@ def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -
     """
 
     def beside(checked: Checked) -> str:
-        said = record(checked)
-        said = {"recipe": made.job.recipe.to_table(), **said, "report": results.stamped(said["report"])}
-        return json.dumps(said, indent=2) + "\n"
+        entries = record(checked)
+        stamped = {"report": results.stamped(entries["report"])}
+        return json.dumps({"recipe": made.job.recipe.to_table(), **entries, **stamped}, indent=2) + "\n"
 
     return write_checked(file, made.best.artifact, made.reference(), beside)
 

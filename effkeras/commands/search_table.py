@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.commands.search import classes_in
+from effkeras.search.options import classes_in
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, add_data, parser

@@ -6,6 +6,7 @@
 - `evaluation/`: the accuracy of a candidate (short training or a proxy) and its costs.
 - `objectives`: accuracy and cost as one reward, or as a Pareto front.
 - `trials/`: the store of trials, which survives any kill, and the workers that evaluate them.
-- `folder`, `run`, `progress`: a search's files, the search itself, and its progress on the terminal.
+- `folder`, `run`: a search's files, the search itself, and its progress on the terminal. `options`: the
+  options of `effkeras search` as a job.
 - `reporting/`: a finished search as a page. `benchmarks/`: benchmarks of strategies and workers.
 """

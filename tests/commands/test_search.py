@@ -16,6 +16,7 @@ from effkeras.search.evaluation.block_tables import distinct
 from effkeras.search.evaluation.costs import LimitedSpace
 from effkeras.search.folder import description
 from effkeras.search.genomes import sample
+from effkeras.search.options import job_of, size_of
 from effkeras.search.run import Status, line, short_amount
 from effkeras.search.spaces.reading import space_summaries
 from effkeras.search.strategies.strategy import strategy_summaries
@@ -30,7 +31,7 @@ def classes(tmp_path_factory):
 
 def job(*words, data, out="out"):
     options = ["digits-blocks", "--data", str(data), "--trials", "3", "--out", str(out), *words]
-    return command.job_of(command._parser().parse_args(options))
+    return job_of(command._parser().parse_args(options))
 
 
 def test_options_become_a_job(classes, tmp_path):
@@ -48,7 +49,7 @@ def test_options_become_a_job(classes, tmp_path):
 def test_a_grid_has_no_more_trials_than_networks(classes):
     words = ["--data", str(classes), "--trials", "2000", "--out", "out", "--strategy"]
     trials = [
-        command.job_of(command._parser().parse_args(["digits-tiny", *words, strategy, *limits])).trials
+        job_of(command._parser().parse_args(["digits-tiny", *words, strategy, *limits])).trials
         for strategy, limits in (("grid", []), ("grid", ["--limit", "macs=180e3"]), ("random", []))
     ]
     assert trials[0] == 1088
@@ -183,7 +184,7 @@ def test_help_lists_spaces_and_strategies(capsys):
 )
 def test_the_size_of_the_space_is_said(tmp_path, space, said):
     for made in (shipped(space), LimitedSpace(shipped(space), {"macs": 1})):
-        assert re.fullmatch(said, command._size_of(fake_job(tmp_path, space=made)))
+        assert re.fullmatch(said, size_of(fake_job(tmp_path, space=made)))
 
 
 def test_data_with_boxes_do_not_fit_a_classifier(digits, tmp_path, capsys):
