@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, closest
 
+_LONGEST = 4096  # characters of a path that Linux opens
+_MOST_PARTS = 8  # of the ends of a path that are looked up
 _HINTS = 3  # missing files whose error names a similar file
 _MOST_COMPARED = 5000  # names; difflib takes 6 s for 118,000
 
@@ -29,6 +31,7 @@ class ImageFinder:
         self._folder = folder
         self._suffixes = tuple(suffixes)
         self._listings: dict[Path, _Listing] = {}
+        self._by_parts: dict[tuple[str, ...], _Listing] = {}
         self._hints = _HINTS
 
     def find(self, name: str) -> Path:
@@ -45,8 +48,7 @@ class ImageFinder:
     def look_up(self, name: str) -> Path | None:
         """The file of that name, None if there is none. Raises EffkerasError like `find` for other faults."""
         parts = relative_parts(name)
-        folder = self._folder.joinpath(*parts[:-1])
-        found = self._listing(folder).find(parts[-1], self._suffixes)
+        found = self._listing_of(parts[:-1]).find(parts[-1], self._suffixes)
         return found or self._in_similar_folders(parts)
 
     def hint(self, name: str) -> str:
@@ -55,7 +57,7 @@ class ImageFinder:
         It is "" after the first missing files and for long listings: comparing many names is slow.
         """
         parts = relative_parts(name)
-        names = self._listing(self._folder.joinpath(*parts[:-1])).names
+        names = self._listing_of(parts[:-1]).names
         if not self._hints or len(names) > _MOST_COMPARED:
             return ""
         self._hints -= 1
@@ -72,6 +74,12 @@ class ImageFinder:
             folder = similar
         return self._listing(folder).find(parts[-1], self._suffixes)
 
+    def _listing_of(self, folders: tuple[str, ...]) -> _Listing:
+        """The names in a folder below; by its parts, because to hash a path is slow."""
+        if folders not in self._by_parts:
+            self._by_parts[folders] = self._listing(self._folder.joinpath(*folders))
+        return self._by_parts[folders]
+
     def _listing(self, folder: Path) -> _Listing:
         if folder not in self._listings:
             self._listings[folder] = _Listing(folder)
@@ -82,7 +90,8 @@ class FolderSearch:
     """Finds image files in several folders, also by the end of their path.
 
     Labels made elsewhere name images by a URL, such as gs://bucket/a/b.jpg, or from another folder on. Of a
-    URL, and of a name that none of the folders has, the end is looked up: a/b.jpg, then b.jpg.
+    URL, and of a name that none of the folders has, the end is looked up: a/b.jpg, then b.jpg; of at most
+    eight parts.
 
     Args:
         folders: where to look, in this order; those that do not exist are left out.
@@ -128,9 +137,9 @@ class FolderSearch:
 def _ends(name: str) -> Iterator[str]:
     """The name and its ends: a/b/c.jpg, b/c.jpg, c.jpg."""
     yield name
-    while "/" in name:
-        name = name.partition("/")[2]
-        yield name
+    parts = name.split("/")
+    for start in range(max(1, len(parts) - _MOST_PARTS), len(parts)):
+        yield "/".join(parts[start:])
 
 
 class _Listing:
@@ -181,9 +190,9 @@ def relative_parts(name: str) -> tuple[str, ...]:
     name that is empty, absolute, has a drive letter, contains ".." or characters that no file name has.
     """
     plain = name.replace("\\", "/")
-    parts = PurePosixPath(plain).parts
-    if not parts or "\0" in name:
-        raise EffkerasError(f"{name!r} is not a file name")
+    parts = tuple(part for part in plain.split("/") if part not in ("", "."))
+    if not parts or "\0" in name or len(name) > _LONGEST:
+        raise EffkerasError(f"{name[:80]!r} is not a file name")
     if plain.startswith("/") or (len(parts[0]) == 2 and parts[0][1] == ":"):
         raise EffkerasError(f"the file name {name!r} is absolute; use names inside the data folder")
     if ".." in parts:

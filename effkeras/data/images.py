@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
@@ -140,13 +141,10 @@ def images_below(folder: Path) -> FolderImages:
         if (real := current.resolve()) in seen:
             continue
         seen.add(real)
-        for path in list_folder(current):
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                waiting.append(path)
-            else:
-                (images if is_image(path) else others).append(path)
+        names, folders = _visible(current)
+        waiting += (current / name for name in folders)
+        for path in (current / name for name in names):
+            (images if is_image(path) else others).append(path)
     return FolderImages(tuple(sorted(images)), tuple(sorted(others)))
 
 
@@ -154,7 +152,21 @@ def subfolders(folder: Path) -> list[Path]:
     """The visible folders in `folder`, sorted by name; [] when `folder` is not a folder."""
     if not folder.is_dir():
         return []
-    return [path for path in list_folder(folder) if path.is_dir() and not path.name.startswith(".")]
+    return [folder / name for name in sorted(_visible(folder)[1])]
+
+
+def _visible(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the files and of the folders in `folder`, hidden ones apart."""
+    names: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for one in entries:
+                if not one.name.startswith("."):
+                    (folders if one.is_dir() else names).append(one.name)
+    except OSError as error:
+        raise EffkerasError(f"cannot read the folder {folder}: {error.strerror}; check the path") from error
+    return names, folders
 
 
 def list_folder(folder: Path) -> list[Path]:

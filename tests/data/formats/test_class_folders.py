@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
+from support.data_sets import data_set
 
 from effkeras.data.formats.class_folders import ClassFolders, read_folder, write_folder
 from effkeras.data.images import read_image
+from effkeras.data.splits import open_data
 from effkeras.support.errors import EffkerasError
+
+CASES = Path(__file__).parents[4] / "shared" / "cases"
 
 
 def touch(root, *names):
@@ -44,6 +51,94 @@ def test_labels_txt_fixes_the_order(tmp_path):
     assert read_folder(tmp_path, "val").records[0].label == 1
 
 
+def test_a_set_without_splits_is_one_split(tmp_path):
+    """Even where one of the classes is called train."""
+    touch(tmp_path, "car/a.jpg", "bus/2023/b.jpg", "train/c.jpg")
+    assert ClassFolders().splits(tmp_path) == ["train"]
+    assert names(read_folder(tmp_path, "train")) == [("b.jpg", "bus"), ("a.jpg", "car"), ("c.jpg", "train")]
+    with pytest.raises(EffkerasError, match="no split 'test'; splits found: train"):
+        read_folder(tmp_path, "test")
+
+
+def test_a_tenth_of_it_is_held_out(tmp_path):
+    touch(tmp_path, *(f"{label}/{place}.png" for label in ("cat", "dog") for place in range(10)))
+    train, val = open_data(tmp_path, "train"), open_data(tmp_path, "val")
+    assert (len(train.records), len(val.records), val.labels) == (18, 2, ("cat", "dog"))
+
+
+def test_folders_below_a_class_are_used_and_other_files_counted(tmp_path, capsys):
+    touch(
+        tmp_path,
+        "train/cat/x/y/a.jfif",
+        "train/cat/b.TIF",
+        "train/cat/x/c.txt",
+        "train/dog/d.gif",
+        "test/e/f",
+    )
+    assert names(read_folder(tmp_path, "train")) == [("b.TIF", "cat"), ("a.jfif", "cat"), ("d.gif", "dog")]
+    assert (
+        "left out 1 file that is no image (1 .txt); the first: train/cat/x/c.txt" in capsys.readouterr().err
+    )
+
+
+def test_links_are_followed_once(tmp_path):
+    touch(tmp_path, "elsewhere/a.png", "data/train/cat/b.png", "data/train/dog/c.png")
+    (tmp_path / "data" / "train" / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "train" / "cat" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "val").symlink_to(tmp_path / "data" / "train")
+    assert ClassFolders().splits(tmp_path / "data") == ["train", "val"]
+    cats = [path for path, label in names(read_folder(tmp_path / "data", "train")) if label == "cat"]
+    assert sorted(cats) == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [("images/a.jpg",), ("images/train/a.jpg", "labels/train/a.json"), ("JPEGImages/a.jpg", "masks/a.png")],
+)
+def test_images_whose_labels_are_missing_are_no_classes(tmp_path, files):
+    touch(tmp_path, *files)
+    with pytest.raises(EffkerasError, match=r"not look like a class, and .*labels\.json is missing"):
+        open_data(tmp_path, "train")
+
+
+def test_images_in_folders_of_splits_are_no_classes(tmp_path):
+    touch(tmp_path, "train/a.jpg", "valid/b.jpg", "test/c.jpg")
+    assert ClassFolders().splits(tmp_path) == []
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not on this machine")
+def test_the_case_of_nested_folders():
+    data = open_data(CASES / "nested-class-folders", "train")
+    held = open_data(CASES / "nested-class-folders", "val")
+    assert len(data.records) + len(held.records) == 6
+    assert all(read_image(record.path).size for record in data.records + held.records)
+
+
+def test_what_is_read_is_written_again(tmp_path):
+    pixels = np.zeros((5, 4, 3), np.uint8)
+    for split in ("train", "test"):
+        write_folder(tmp_path / "in", split, ("newt", "cat"), [("cat", pixels), ("newt", pixels)])
+    splits = [read_folder(tmp_path / "in", split) for split in ("train", "test")]
+    (tmp_path / "out").mkdir()
+    ClassFolders().write(tmp_path / "out", splits)
+    for split in splits:
+        again = read_folder(tmp_path / "out", split.split)
+        assert (again.labels, names(again)) == (split.labels, names(split))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses OpenCV, which it does not need here
+        import supervision
+
+        theirs = supervision.ClassificationDataset.from_folder_structure(str(tmp_path / "out" / "test"))
+    assert sorted(theirs.classes) == ["cat", "newt"]
+    assert len(theirs) == 2
+
+
+def test_boxes_are_not_written(tmp_path):
+    boxes = data_set(tmp_path / "in", "train", [((20, 30), [([2, 3, 12, 20], 0)])])
+    with pytest.raises(EffkerasError, match="class folders hold one class an image, and not boxes"):
+        ClassFolders().write(tmp_path, [boxes])
+
+
 def test_hidden_and_other_files_are_ignored(tmp_path):
     touch(
         tmp_path,
@@ -62,7 +157,7 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
     [
         ("test", "no split 'test'; splits found: train, val; layout: SPLIT/CLASS"),
         ("flat", "flat: no class folders"),
-        ("val", "val/dog: a class without images; add some, or remove the folder"),
+        ("val", r"val/dog: a class without images, with 1 file that is no image \(1 \.txt\); add some"),
         ("../x", "leads out"),
     ],
 )

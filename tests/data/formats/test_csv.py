@@ -154,7 +154,7 @@ def test_a_column_marks_crowds(tmp_path, column):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (CAT.replace("60.5", "20"), "xmin=20 ymin=10 xmax=20 ymax=40 has no area"),
+        (CAT.replace("60.5", "20"), r"\(20\.0, 10\.0, 20\.0, 40\.0\) has no area"),
         (CAT.replace("60.5", "nan"), "not a finite number"),
         (CAT.replace("60.5", "1e999"), "not a finite number"),
         (CAT.replace("60.5", "wide"), "not a finite number"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from effkeras.data.formats.csv.tables import (
     COLUMNS,
     CORNERS,
+    Layout,
     Table,
     filled,
     image_search,
@@ -27,17 +29,12 @@ _LARGE = 64  # pixels; in a larger image, not all objects of a data set lie in t
 _YES = frozenset({"1", "1.0", "true", "yes"})
 _EMPTY = frozenset({"", "0", "0.0"})
 
-Numbers = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax as the table has them
 
+_Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in the table's unit
 
-class _Object(NamedTuple):
-    """One row: its line, the class, the box, what is wrong with it, and whether it is a crowd."""
-
-    line: int
-    label: str
-    box: Numbers | None
-    problem: str
-    crowd: bool
+# One row: its line, class, box, what is wrong with it, and whether it is a crowd. Plain tuples, because
+# named ones take six times as long to make, and tables have a million rows.
+_Object = tuple[int, str, _Box | None, str, bool]
 
 
 class _Image:
@@ -49,6 +46,38 @@ class _Image:
         self.line, self.split, self.size = line, split, size
         self.objects: list[_Object] = []
         self.problem = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a row has what: the positions of cells, and functions that take several."""
+
+    image: int
+    label: int
+    split: int | None
+    crowd: int | None
+    confidence: int | None
+    size: Callable[[list[str]], tuple[str, str]]
+    box: Callable[[list[str]], Sequence[str]]
+    parse: Callable[[Sequence[str]], tuple[_Box | None, str]]
+
+    @staticmethod
+    def of(layout: Layout) -> _Places:
+        """The places of a layout."""
+        columns, start = layout.columns, layout.vertices
+        has_size = {"width", "height"} <= set(columns)
+        by_name = start is None
+        return _Places(
+            image=columns["image"],
+            label=columns["label"],
+            split=columns.get("split"),
+            crowd=columns.get("crowd"),
+            # Only Open Images lists what is not in the image.
+            confidence=columns.get("confidence") if layout.has_ids else None,
+            size=itemgetter(columns["width"], columns["height"]) if has_size else lambda _: ("", ""),
+            box=itemgetter(*(columns[one] for one in CORNERS)) if by_name else itemgetter(slice(start, None)),
+            parse=_corners if by_name else _around,
+        )
 
 
 class BoxReader:
@@ -64,6 +93,7 @@ class BoxReader:
     def __init__(self, root: Path, split: str, options: ReadOptions, table: Table) -> None:
         self._root, self._split, self._options, self._table = root, split, options, table
         self._layout = table.layout
+        self._place = _Places.of(table.layout)
         self._where = table.shown(root)
         self._search = image_search(table, split)
         self._absent = 0  # rows of objects that are not there
@@ -87,47 +117,42 @@ class BoxReader:
 
     def _by_name(self) -> dict[str, _Image]:
         """The images of the split by their names in the table."""
-        columns = self._layout.columns
-        image_at, split_at = columns["image"], columns.get("split")
-        width_at, height_at = columns.get("width"), columns.get("height")
+        place, own = self._place, self._split
         images: dict[str, _Image] = {}
         for line, given in self._table.rows():
             cells, problem = filled(given, self._layout)
-            name = cells[image_at].strip()
+            name = cells[place.image].strip()
             if not name:
                 self._lost.append(Skipped(f"{self._where}: line {line}", "it names no image"))
                 continue
-            split = self._split if split_at is None else split_named(cells[split_at])
-            has_size = width_at is not None and height_at is not None
-            size = (cells[width_at], cells[height_at]) if has_size else ("", "")  # type: ignore[index]
+            split = own if place.split is None else split_named(cells[place.split])
+            size = place.size(cells)
             image = images.get(name)
             if image is None:
                 image = images[name] = _Image(line, split, size)
             elif image.split != split or image.size != size:
                 image.problem = image.problem or _contradiction(image, line, split, size)
-            if split == self._split:
+            if split == own:
                 self._add_object(image, line, cells, problem)
-        return {name: one for name, one in images.items() if one.split == self._split or one.problem}
+        return {name: one for name, one in images.items() if one.split == own or one.problem}
 
     def _add_object(self, image: _Image, line: int, cells: list[str], problem: str) -> None:
         """Adds a row's object to its image. A row without class and box only names an image."""
-        layout, columns = self._layout, self._layout.columns
-        label_at, crowd_at, sure_at = columns["label"], columns.get("crowd"), columns.get("confidence")
-        label = cells[label_at].strip() if label_at < len(cells) else ""
-        by_name = layout.vertices is None
-        texts = [cells[columns[name]] for name in CORNERS] if by_name else cells[layout.vertices :]
+        place = self._place
+        label = cells[place.label].strip() if place.label < len(cells) else ""
+        texts = place.box(cells)
         if not (label or problem) and _EMPTY.issuperset(map(str.strip, texts)):
             return
-        if layout.normalised and sure_at is not None and _number(cells[sure_at]) == 0:
+        if place.confidence is not None and _number(cells[place.confidence]) == 0:
             self._absent += 1
             return
         box = None
         if not problem:
-            box, problem = _corners(texts) if by_name else _around(texts)
+            box, problem = place.parse(texts)
         if not (label or problem):
             problem = "it has a box and no class"
-        crowd = crowd_at is not None and cells[crowd_at].strip().lower() in _YES
-        image.objects.append(_Object(line, label, box, problem, crowd))
+        crowd = place.crowd is not None and cells[place.crowd].strip().lower() in _YES
+        image.objects.append((line, label, box, problem, crowd))
 
     def _by_path(self, by_name: Mapping[str, _Image]) -> dict[Path, _Image]:
         """The images by file, whose names may be written in several ways."""
@@ -147,7 +172,7 @@ class BoxReader:
 
     def _check_unit(self, images: Mapping[Path, _Image]) -> None:
         """Raises EffkerasError when boxes are in pixels instead of shares of the image, or the reverse."""
-        boxes = [one.box for image in images.values() for one in image.objects if one.box]
+        boxes = [box for image in images.values() for _, _, box, _, _ in image.objects if box]
         if self._layout.normalised:
             beyond = sum(max(box) > 2 for box in boxes)
             if beyond * 2 > len(boxes):
@@ -172,7 +197,7 @@ class BoxReader:
 
     def _class_names(self, images: Iterable[_Image]) -> Mapping[str, str]:
         """The class name for each label in the table; Open Images has ids, described in another file."""
-        used = dict.fromkeys(one.label for image in images for one in image.objects if one.label)
+        used = dict.fromkeys(label for image in images for _, label, _, _, _ in image.objects if label)
         known = _descriptions(self._table.path.parent) if self._layout.has_ids else {}
         unknown = [label for label in used if known and label not in known]
         if unknown:
@@ -207,18 +232,22 @@ def _contradiction(image: _Image, line: int, split: str, size: tuple[str, str]) 
 
 
 def _annotation(one: _Object, names: Mapping[str, str], scale: tuple[float, float]) -> Annotation:
-    label = names.get(one.label, one.label)
-    what = f"line {one.line} ({label[:40]!r})"
-    if one.box is None:
-        return Annotation(what, label, None, one.problem, one.crowd)
-    left, top, right, bottom = one.box
-    corners: Corners = (top * scale[1], left * scale[0], bottom * scale[1], right * scale[0])
-    shown = f"xmin={left:g} ymin={top:g} xmax={right:g} ymax={bottom:g}"
-    return Annotation(what, label, corners, one.problem, one.crowd, shown=shown)
+    line, label, box, problem, crowd = one
+    name = names.get(label, label)
+    what = f"line {line} ({name[:40]!r})"
+    if box is None:
+        return Annotation(what, name, None, problem, crowd)
+    left, top, right, bottom = box
+    x, y = scale
+    corners: Corners = (top * y, left * x, bottom * y, right * x)
+    return Annotation(what, name, corners, problem, crowd, None, None, str(box))
 
 
-def _corners(texts: Sequence[str]) -> tuple[Numbers | None, str]:
-    left, top, right, bottom = map(_number, texts)
+def _corners(texts: Sequence[str]) -> tuple[_Box | None, str]:
+    try:
+        left, top, right, bottom = map(float, texts)
+    except ValueError:
+        left, top, right, bottom = map(_number, texts)
     if math.isfinite(left + top + right + bottom):
         return (left, top, right, bottom), ""
     if not any(map(str.strip, texts)):
@@ -226,7 +255,7 @@ def _corners(texts: Sequence[str]) -> tuple[Numbers | None, str]:
     return None, f"its box {', '.join(texts)[:80]!r} has a value that is not a finite number"
 
 
-def _around(texts: Sequence[str]) -> tuple[Numbers | None, str]:
+def _around(texts: Sequence[str]) -> tuple[_Box | None, str]:
     """The box around the vertices x, y, x, y, ...; Google's format allows some to be empty."""
     pairs = [pair for pair in zip(texts[::2], texts[1::2], strict=False) if any(map(str.strip, pair))]
     if not pairs:
