@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from support.torch_weights import image, read_torch_golden
 import effkeras
 from effkeras import cli
 from effkeras.layers.normalize import spec_of
-from effkeras.weights.cards import cached_file
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.cards import cached_file, is_installed, locate
 from effkeras.weights.tf_checkpoints import EMA_SUFFIX
 
 TIMM = "mobilenetv3_small_100"
@@ -92,7 +94,7 @@ def test_weights_bring_their_own_preprocessing():
     ("words", "message"),
     [
         (["{nameless}", "mobilenet-v3-small"], "give padding: same (tf_ models) or symmetric"),
-        (["{pickle}", "mobilenet-v3-small"], "pickled PyTorch file"),
+        (["{pickle}", "mobilenet-v3-small"], "is not a readable PyTorch file"),
         (["{gone}", "mobilenet-v3-small"], "there are no weights"),
         (["coco", "d0"], "effkeras weights efficientdet-d0 coco --download"),
         (["{nameless}", "mobilenet-v2", "--padding", "same"], "blocks (blocks.N.M) where mobilenet-v2"),
@@ -145,3 +147,26 @@ def test_weights_are_listed_with_address_and_licence(capsys):
 def test_weights_that_nobody_knows(words, message, capsys):
     assert run("weights", *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_weights_are_found_in_an_installed_package(monkeypatch, tmp_path):
+    monkeypatch.setenv("EFFKERAS_CACHE", str(tmp_path))
+    if not is_installed(effkeras.spec("efficientnet-lite0").weights["imagenet"]):
+        pytest.skip("the package with Lite0's weights is not installed")
+    found = locate(effkeras.spec("efficientdet-lite0"), "imagenet")  # of its backbone
+    assert found.path.name == "efficientnet-lite0-57934424.pth"
+    model = effkeras.build("efficientnet-lite0", input_shape=(64, 64), weights="imagenet")
+    assert float(model.get_layer("stem_conv").kernel[0, 0, 0, 0]) == pytest.approx(-1.1103361)
+
+
+def test_weights_in_no_package_say_how_to_get_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("EFFKERAS_CACHE", str(tmp_path))
+    monkeypatch.setattr("importlib.metadata.distribution", _not_installed)
+    with pytest.raises(EffkerasError, match=r"run `pip install efficientnet-lite1-.*==0\.1\.0`, or"):
+        locate(effkeras.spec("efficientnet-lite1"), "imagenet")
+    with pytest.raises(EffkerasError, match=r"run `effkeras weights .* --download`, or put"):
+        locate(effkeras.spec("efficientnet-b0"), "imagenet")
+
+
+def _not_installed(name: str):
+    raise PackageNotFoundError(name)

@@ -21,6 +21,7 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.limits import check_memory
 from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError
+from effkeras.weights.formats import Padding
 from effkeras.weights.loading import open_weights
 
 NORMALIZE = "normalize"
@@ -40,6 +41,7 @@ def build(  # noqa: PLR0913 - the one entry point
     dtype: str = "float32",
     heads: Sequence[str] | None = None,
     backbone: Backbone = None,
+    padding: Padding | None = None,
 ) -> keras.Model:
     """Builds a model as a plain functional `keras.Model`.
 
@@ -54,7 +56,9 @@ def build(  # noqa: PLR0913 - the one entry point
         width: width multiplier of a classifier, or of a detector's backbone and BiFPN.
         regularize: dropout, stochastic depth and DropBlock to use instead of the definition's.
         weights: a name listed in the definition's `[weights]`, or a file or folder: `.keras`, Keras
-            weights in HDF5, a TensorFlow checkpoint, timm's or effdet's `.safetensors`. Default: random.
+            weights in HDF5, a TensorFlow checkpoint, weights of timm, effdet or EfficientNet-PyTorch as
+            `.safetensors` or `.pth`. A detector also takes a classifier's file, or a name of its backbone's
+            weights, for its backbone. Default: random.
             The model gets the preprocessing that the weights were trained with.
         activation: the classifier's last activation; None returns logits. Detectors always return logits.
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
@@ -63,6 +67,8 @@ def build(  # noqa: PLR0913 - the one entry point
         backbone: a network to replace the detector's own: a zoo name, a TOML file, a ModelSpec, a model
             built by effkeras (its weights are copied), or any functional Keras model. Its maps of stride 8,
             16 and 32 are its outputs, or named by KerasCV or `effkeras.building.backbones.TappedModel`.
+        padding: how the network of PyTorch's weights pads, "same" (TensorFlow's way) or "symmetric", where
+            the file does not tell.
 
     Returns:
         A model that takes RGB pixels 0..255, (B, H, W, 3). A classifier returns (B, classes); a detector
@@ -91,7 +97,7 @@ def build(  # noqa: PLR0913 - the one entry point
     opened = None
     weights = zoo.saved_weights(name_or_path) if weights is None and backbone is None else weights
     if weights is not None:
-        opened = open_weights(spec, weights, folder=zoo.definition_folder(name_or_path))
+        opened = open_weights(spec, weights, padding=padding, folder=zoo.definition_folder(name_or_path))
         spec = opened.spec  # preprocessing and padding belong to the weights
     model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
     if attached.donor is not None:

@@ -17,9 +17,11 @@ from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_backbone, add_data, parser
 from effkeras.training.run import kept_options, read_settings
+from effkeras.weights.cards import backbone_with, is_here
 
 _SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
 _REGULARIZERS = ("dropout", "survival", "drop_block")
+IMAGENET, RANDOM = "imagenet", "none"  # names of weights
 _SWITCHES = ("early_stop", "mixed_precision")
 
 
@@ -37,7 +39,7 @@ def _run(argv: Sequence[str] | None) -> None:
     spec = regularized(spec_with_backbone(chosen.model, chosen.backbone), Regularization(**given))
     if chosen.heads:
         spec = with_heads(spec, chosen.heads)
-    weights = _weights(chosen)
+    weights = _weights(chosen, spec)
     settings = read_settings(chosen.config, _overrides(chosen))
     options = _reading(chosen, spec)
     data = read_split(chosen.data, find_split(chosen.data, "train") or "train", options)
@@ -51,18 +53,38 @@ def _run(argv: Sequence[str] | None) -> None:
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
 
 
-def _weights(chosen: argparse.Namespace) -> str | None:
-    """The initial weights: --weights, or the weights saved with the model."""
+def _weights(chosen: argparse.Namespace, spec: ModelSpec) -> str | None:
+    """The initial weights: --weights, those saved with the model, or a detector's backbone's of ImageNet."""
     is_resumed = Path(chosen.model).resolve() == chosen.out.resolve()
     own = None if chosen.backbone or is_resumed else saved_weights(chosen.model)
     if own is None:
-        return chosen.weights  # type: ignore[no-any-return]
+        is_fresh = chosen.weights is None and not (chosen.out / "model.toml").is_file()
+        return _backbone_weights(spec) if is_fresh else _named(chosen.weights)
     if chosen.weights:
         raise EffkerasError(
             f"{chosen.model} has its own weights; --weights goes with a zoo name or a TOML file"
         )
     note(f"starting from the weights in {own}")
     return str(own)
+
+
+def _named(weights: str | None) -> str | None:
+    return None if weights == RANDOM else weights
+
+
+def _backbone_weights(spec: ModelSpec) -> str | None:
+    """A detector's start where none is chosen: its backbone's ImageNet weights, if they are here."""
+    backbone = backbone_with(spec, IMAGENET)
+    if backbone is None:
+        return None
+    if is_here(backbone, IMAGENET):
+        note(f"the backbone starts from {backbone.name}'s ImageNet weights (--weights {RANDOM}: random ones)")
+        return IMAGENET
+    note(
+        f"the backbone starts from random weights; {backbone.name}'s of ImageNet would train far better: "
+        f"`effkeras weights {backbone.name}` says how to get them"
+    )
+    return None
 
 
 def _reading(chosen: argparse.Namespace, spec: ModelSpec) -> ReadOptions:
@@ -98,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="H,H",
         help="what a detector puts out: detect (boxes), segment (masks), or detect,segment",
     )
-    options.add_argument("--weights", help="start from: a name of the definition's, or a file")
+    options.add_argument("--weights", help="start from: a name of `effkeras weights`, a file, or none")
     options.add_argument(
         "--config", type=Path, metavar="TOML", help="settings; the options below override it"
     )

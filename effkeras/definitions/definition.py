@@ -122,7 +122,8 @@ class WeightsSpec:
 
     `sha256` or `md5` is the digest published with the file, `inside` the checkpoint's path in an archive of
     several. `mean` and `std` replace those of the input, because weights need the preprocessing that they
-    were trained with.
+    were trained with. `package` is a package on PyPI that holds the same weights, as "name==version", in the
+    file `package_file` with the digest `package_sha256`.
     """
 
     file: str = ""
@@ -134,6 +135,9 @@ class WeightsSpec:
     inside: str = ""
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    package: str = ""
+    package_file: str = ""
+    package_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -25,22 +26,67 @@ class Located(NamedTuple):
 def locate(spec: ModelSpec, weights: str | Path, folder: Path | None = None) -> Located:
     """The file or folder of weights, given by a name of the definition or as a path.
 
-    `folder` is the folder of a definition outside the zoo. Nothing is downloaded. Raises EffkerasError if the
-    weights are missing; for published weights, the error names the URL and where to put the file.
+    A detector also takes the names of its backbone's weights. `folder` is the folder of a definition outside
+    the zoo. Nothing is downloaded. Raises EffkerasError if the weights are missing; for published weights,
+    the error names the URL, where to put the file, and the package on PyPI that holds them.
     """
     card = spec.weights.get(str(weights))
     if card is None:
-        return Located(_path(spec, weights), None)
+        backbone = backbone_with(spec, str(weights))
+        return locate(backbone, weights) if backbone else Located(_path(spec, weights), None)
     if card.file:
         return Located(_beside(spec, card, folder), card)
     name = str(weights)
     file = cached_file(spec, name)
-    if not file.is_file():
-        raise EffkerasError(
-            f"{spec.name}'s weights {name!r} are not on this machine: run `effkeras weights {spec.name} "
-            f"{name} --download`, or put {card.url} at {file}"
-        )
-    return Located(_ready(file, card), card)
+    if file.is_file():
+        return Located(_ready(file, card), card)
+    packaged = _packaged(card)
+    if packaged is not None:
+        return Located(packaged, card)
+    install = f"run `pip install {card.package}`, or " if card.package else ""
+    raise EffkerasError(
+        f"{spec.name}'s weights {name!r} are not on this machine: {install}run `effkeras weights {spec.name} "
+        f"{name} --download`, or put {card.url} at {file}"
+    )
+
+
+def backbone_with(spec: ModelSpec, name: str) -> ModelSpec | None:
+    """The definition of a detector's backbone if it lists weights of that name; else None."""
+    if not spec.is_detector or not spec.backbone or zoo.definition_path(spec.backbone) is None:
+        return None
+    backbone = zoo.spec(spec.backbone)
+    return backbone if name in backbone.weights else None
+
+
+def is_here(spec: ModelSpec, name: str) -> bool:
+    """Whether the weights of that name, a definition's or its backbone's, are on this machine."""
+    try:
+        locate(spec, name)
+    except EffkerasError:
+        return False
+    return True
+
+
+def is_installed(card: WeightsSpec) -> bool:
+    """Whether the package that holds the weights is installed."""
+    return _packaged(card) is not None
+
+
+def _packaged(card: WeightsSpec) -> Path | None:
+    """The file in the installed package, found without importing it; None if it is not installed.
+
+    Raises EffkerasError if the package has no such file, or another one of that name.
+    """
+    if not card.package:
+        return None
+    try:
+        package = importlib.metadata.distribution(card.package.partition("==")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    file = Path(str(package.locate_file(card.package_file)))
+    if not file.is_file() or _digest(file, "sha256") != card.package_sha256:
+        raise EffkerasError(f"{file} is not the file of {card.package}; install that version")
+    return file
 
 
 def fetch(spec: ModelSpec, name: str) -> Path:

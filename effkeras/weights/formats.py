@@ -151,8 +151,8 @@ def open_source(path: Path, spec: ModelSpec, padding: Padding | None = None) -> 
         EffkerasError: no such file, an unknown or unsafe format, or a damaged file.
     """
     kind = recognise(path)
-    if padding is not None and kind != "safetensors":
-        raise EffkerasError(f"{path} states its padding; leave out `padding`, which is for .safetensors only")
+    if padding is not None and kind not in ("safetensors", "torch"):
+        raise EffkerasError(f"{path} states its padding; leave out `padding`, which is for PyTorch's weights")
     # Each format's module is imported only when needed: h5py and TensorFlow are slow to load.
     module = importlib.import_module(f"effkeras.weights.{_MODULES[kind]}")
     return cast(Source, module.open_weights(path, spec, padding))
@@ -163,13 +163,14 @@ _MODULES = {
     "keras": "keras_files",
     "hdf5": "keras_h5",
     "safetensors": "timm",
+    "torch": "timm",
 }
 
 
 def recognise(path: Path) -> str:
     """The format of a file or folder of weights: a key of `_MODULES`.
 
-    Raises EffkerasError for pickled PyTorch files, archives and unknown content.
+    Raises EffkerasError for archives and unknown content.
     """
     if not path.exists() and Path(f"{path}.index").is_file():
         return "tensorflow"
@@ -201,11 +202,12 @@ def _recognise_file(path: Path, head: bytes) -> str:
     if head[8:9] == b"{" or path.suffix == ".safetensors":
         return "safetensors"
     if head.startswith(b"\x80") or path.suffix in (".pth", ".pt", ".bin"):
-        raise _pickled(path)
+        return "torch"
     if head.startswith(b"\x1f\x8b"):
         raise EffkerasError(f"{path} is an archive: unpack it (tar -xzf) and give the folder inside")
     raise EffkerasError(
-        f"{path} holds no weights that can be read: it is damaged, or not TensorFlow, Keras or safetensors"
+        f"{path} holds no weights that can be read: it is damaged, or not of TensorFlow, Keras, PyTorch or "
+        "safetensors"
     )
 
 
@@ -218,15 +220,8 @@ def _recognise_zip(path: Path) -> str:
     except (OSError, zipfile.BadZipFile) as error:
         raise EffkerasError(f"{path} is corrupt: {error}") from error
     if any(name.endswith("data.pkl") for name in names):
-        raise _pickled(path)
+        return "torch"
     return "keras"
-
-
-def _pickled(path: Path) -> EffkerasError:
-    return EffkerasError(
-        f"{path} is a pickled PyTorch file, which can run code when read; save it as .safetensors "
-        "(safetensors.torch.save_file) and give that"
-    )
 
 
 @contextlib.contextmanager

@@ -111,9 +111,10 @@ def open_weights(
         spec: the model that they are for.
         weights: a name from the definition's `[weights]`, or a file or folder: a `.keras` file, a run folder,
             a TensorFlow checkpoint (prefix or folder; name-based or object-based), Keras weights in HDF5
-            (of an effkeras model, or its counterpart in keras.applications), timm's or effdet's
-            `.safetensors`. A classifier's weights are loaded into the backbone of a detector.
-        padding: how the network of a `.safetensors` file pads, if the file does not state it.
+            (of an effkeras model, or its counterpart in keras.applications), timm's, effdet's or
+            EfficientNet-PyTorch's `.safetensors` or `.pth`. A classifier's weights are loaded into the
+            backbone of a detector.
+        padding: how the network of PyTorch's weights pads, if the file does not state it.
         folder: the folder of a definition outside the zoo.
 
     Raises:

@@ -1,4 +1,4 @@
-"""timm's and effdet's weights: `.safetensors` files, or folders from the Hugging Face hub.
+"""Weights of timm, effdet and EfficientNet-PyTorch: `.safetensors` and `.pth` files, or folders from the hub.
 
 timm numbers blocks by the stages of its own definitions (`blocks.2.0`), which can differ from effkeras'
 stages. The blocks are therefore taken in the order of the file's numbers.
@@ -20,7 +20,17 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 from effkeras.support.errors import EffkerasError
-from effkeras.weights.formats import Entry, NamedSource, Padding, Requirements, Triple, reading
+from effkeras.weights.formats import (
+    Arrays,
+    Entry,
+    NamedSource,
+    Padding,
+    Requirements,
+    Triple,
+    reading,
+    recognise,
+)
+from effkeras.weights.torch_files import read_tensors
 
 _WHAT = "safetensors file"
 _COUNTER = "num_batches_tracked"
@@ -33,10 +43,14 @@ def open_weights(path: Path, spec: ModelSpec, padding: Padding | None = None) ->
 
     timm's `tf_` models pad like TensorFlow, with batch norm epsilon 1e-3; all others pad like PyTorch, with
     1e-5, under the same names and shapes. The name of the file or folder, or a `config.json` beside it, tells
-    which; otherwise `padding` must.
+    which; otherwise `padding` must. EfficientNet-PyTorch has its own names, and always pads like TensorFlow.
     """
     file = path / "model.safetensors" if path.is_dir() else path
-    arrays = TorchArrays(file)
+    arrays = PickledArrays(file) if recognise(file) == "torch" else TorchArrays(file)
+    if _FIRST_OF_EFFICIENTNET_PYTORCH in arrays.names():
+        renamed = RenamedArrays(arrays)
+        requirements = Requirements(padding="same", epsilon=_EPSILON["same"])
+        return NamedSource(renamed, torch_entries(spec, renamed.names()), requirements)
     config = _config(file.with_name("config.json"))
     entries = torch_entries(spec, arrays.names())
     if spec.is_detector:
@@ -69,6 +83,78 @@ class TorchArrays:
 
             with safe_open(self._path, framework="numpy") as file:
                 return file.get_tensor(name).astype(np.float32)
+
+
+class PickledArrays:
+    """The arrays of a `.pth` file of tensors, without the counters of batch norms."""
+
+    kind = "timm or effdet .pth"
+
+    def __init__(self, path: Path):
+        tensors = read_tensors(path)
+        self._tensors = {name: one for name, one in tensors.items() if not name.endswith(_COUNTER)}
+
+    def names(self) -> set[str]:
+        """Names in the state dict."""
+        return set(self._tensors)
+
+    def read(self, name: str) -> np.ndarray:
+        """One array, in float32."""
+        return self._tensors[name].astype(np.float32)
+
+
+class RenamedArrays:
+    """The arrays of EfficientNet-PyTorch under timm's names.
+
+    Its names: https://github.com/lukemelas/EfficientNet-PyTorch, efficientnet_pytorch/model.py. Blocks are
+    numbered through all stages.
+    """
+
+    kind = "EfficientNet-PyTorch"
+
+    def __init__(self, arrays: Arrays):
+        self._arrays = arrays
+        names = arrays.names()
+        expanded = {name.split(".")[1] for name in names if "._expand_conv." in name}
+        self._old = {_timm_name(name, expanded): name for name in names}
+
+    def names(self) -> set[str]:
+        """Names as timm has them."""
+        return set(self._old)
+
+    def read(self, name: str) -> np.ndarray:
+        """One array, in float32."""
+        return self._arrays.read(self._old[name])
+
+
+_FIRST_OF_EFFICIENTNET_PYTORCH = "_conv_stem.weight"
+_ENDS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
+_EXPANDED = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+
+
+def _timm_name(name: str, expanded: set[str]) -> str:
+    """timm's name of an array of EfficientNet-PyTorch; `expanded` are the numbers of blocks that expand."""
+    if not name.startswith("_blocks."):
+        layer, dot, leaf = name.partition(".")
+        return _ENDS.get(layer, layer) + dot + leaf
+    _, number, layer, *rest = name.split(".")
+    layers = {**(_EXPANDED if number in expanded else _PLAIN), **_SQUEEZE}
+    return ".".join([f"blocks.{number}.0", layers.get(layer, layer), *rest])
 
 
 def _check_effdet(file: Path, names: set[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,12 @@ from safetensors.numpy import save_file
 from support.eager import outputs_of_model
 from support.proofs import TIMM, proves
 from support.torch_weights import TorchGolden, image, read_torch_golden
+from support.torch_writer import write_pth
 
 import effkeras
 from effkeras.graph.counting import layer_channels
 from effkeras.support.errors import EffkerasError
+from effkeras.weights.formats import Requirements, open_source
 from effkeras.weights.loading import load_weights, open_weights
 from effkeras.weights.timm import torch_entries
 
@@ -188,21 +189,71 @@ def test_a_cut_file_is_refused(keep, tmp_path):
         effkeras.build("mobilenet-v3-small", input_shape=(32, 32), weights=path)
 
 
-@pytest.mark.parametrize(
-    ("file", "head"), [("model.pth", b"\x80\x02"), ("model.bin", b"\x80\x04"), ("other", b"\x80\x02")]
-)
-def test_pickles_are_never_read(file, head, tmp_path):
+@pytest.mark.parametrize(("file", "head"), [("model.pth", b"\x80\x02"), ("other", b"\x80\x02")])
+def test_pickles_of_other_things_are_refused(file, head, tmp_path):
     (tmp_path / file).write_bytes(head + bytes(64))
-    with pytest.raises(EffkerasError, match=r"pickled PyTorch file.*save it as \.safetensors"):
+    with pytest.raises(EffkerasError, match="is not a readable PyTorch file"):
         open_weights(effkeras.spec("b0"), tmp_path / file)
 
 
-def test_zipped_pickles_are_never_read(tmp_path):
-    (tmp_path / "archive").mkdir()
-    (tmp_path / "archive" / "data.pkl").write_bytes(b"\x80\x02")
-    path = shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path, "archive")
-    with pytest.raises(EffkerasError, match="pickled PyTorch file"):
-        open_weights(effkeras.spec("b0"), path)
+def test_a_file_of_tensors_gives_the_same_weights(tmp_path):
+    golden = read_torch_golden("mobilenetv3_small_100")
+    files = (write(golden, tmp_path), write_pth(tmp_path / "m.pth", golden.weights()))
+    first, second = (
+        effkeras.build("mobilenet-v3-small", input_shape=(32, 32), weights=file, padding="symmetric")
+        for file in files
+    )
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_names_of_efficientnet_pytorch_become_those_of_timm(tmp_path):
+    names = [name for name in read_torch_golden("tf_efficientnet_b0").shapes if "tracked" not in name]
+    theirs = {_efficientnet_pytorch_name(name): np.zeros(1, np.float32) for name in names}
+    source = open_source(write_pth(tmp_path / "b0.pth", theirs), effkeras.spec("b0"))
+    assert source.kind == "EfficientNet-PyTorch"
+    assert source.unused_names(set()) == sorted(_numbered(name) for name in names)
+    assert source.requirements == Requirements(padding="same", epsilon=1e-3)
+
+
+def _numbered(name: str) -> str:
+    """timm's name with blocks numbered through all stages."""
+    first, *rest = name.split(".")
+    if first != "blocks":
+        return name
+    return ".".join(["blocks", str(sum(_B0_DEPTHS[: int(rest[0])]) + int(rest[1])), "0", *rest[2:]])
+
+
+_ENDS = {
+    "conv_stem": "_conv_stem",
+    "bn1": "_bn0",
+    "conv_head": "_conv_head",
+    "bn2": "_bn1",
+    "classifier": "_fc",
+}
+_FIRST_BLOCK = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+_OTHER_BLOCKS = {
+    "conv_pw": "_expand_conv",
+    "bn1": "_bn0",
+    "conv_dw": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
+}
+_B0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+
+
+def _efficientnet_pytorch_name(name: str) -> str:
+    first, *rest = name.split(".")
+    if first != "blocks":
+        return ".".join([_ENDS[first], *rest])
+    stage, place, layer, *leaf = rest
+    number = sum(_B0_DEPTHS[: int(stage)]) + int(place)
+    if layer == "se":
+        layer, leaf = {"conv_reduce": "_se_reduce", "conv_expand": "_se_expand"}[leaf[0]], leaf[1:]
+    else:
+        layer = (_FIRST_BLOCK if number == 0 else _OTHER_BLOCKS)[layer]
+    return ".".join(["_blocks", str(number), layer, *leaf])
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\udcff"])

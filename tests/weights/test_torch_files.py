@@ -1,0 +1,110 @@
+"""PyTorch's files of tensors are read exactly, and nothing else in a pickle is."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.torch_writer import write_pth
+
+from effkeras.support.errors import EffkerasError
+from effkeras.weights.torch_files import read_tensors
+
+FORMS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "older form"])
+TENSORS = {
+    "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "a.bias": np.array([0.5, -2.0], np.float16),
+    "steps": np.array(7, np.int64),
+}
+
+
+@FORMS
+def test_tensors_are_read_exactly(tmp_path, legacy):
+    found = read_tensors(write_pth(tmp_path / "a.pth", TENSORS, legacy=legacy))
+    assert list(found) == list(TENSORS)
+    for name, value in TENSORS.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert found["a.bias"].dtype == np.float32
+
+
+@FORMS
+def test_tensors_with_other_strides_are_read(tmp_path, legacy):
+    turned = np.asfortranarray(TENSORS["a.weight"][0])
+    found = read_tensors(write_pth(tmp_path / "a.pth", {"a": turned}, legacy=legacy))
+    np.testing.assert_array_equal(found["a"], turned)
+
+
+def test_bfloat16_is_read(tmp_path):
+    bits = (np.array([1.5, -3.0], np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    np.testing.assert_array_equal(read_tensors(write_pth(tmp_path / "a", {"a": bits}))["a"], [1.5, -3.0])
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_wrapped_state_dicts_are_found(tmp_path, key):
+    tensors = {f"module.{name}": value for name, value in TENSORS.items()}
+    path = write_pth(tmp_path / "a.pth", tensors, wrap=lambda content: {"epoch": 3, key: content})
+    assert list(read_tensors(path)) == list(TENSORS)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.putenv, ("EFFKERAS_UNPICKLED", "1")
+
+
+@FORMS
+@pytest.mark.parametrize("evil", [Evil(), OrderedDict.fromkeys, print, np.float32(1)], ids=repr)
+def test_anything_but_tensors_is_refused(tmp_path, legacy, evil):
+    path = tmp_path / "a.pth"
+    write_pth(path, TENSORS, legacy=legacy, wrap=lambda content: {"a": content, "b": evil})
+    with pytest.raises(EffkerasError, match=r"a\.pth needs .* holds more than tensors; save model\.state"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"a": 1}])
+def test_no_tensors_is_an_error(tmp_path, content):
+    path = write_pth(tmp_path / "a.pth", {}, wrap=lambda _: content)
+    with pytest.raises(EffkerasError, match="holds no tensors by name"):
+        read_tensors(path)
+
+
+def test_other_pickles_and_archives_are_refused(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(EffkerasError, match="not a file of PyTorch tensors"):
+        read_tensors(tmp_path / "a.pkl")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(EffkerasError, match=r"it has no data\.pkl"):
+        read_tensors(tmp_path / "a.zip")
+
+
+def test_a_storage_that_unpacks_to_more_than_the_file_is_refused(tmp_path):
+    path = write_pth(tmp_path / "a.pth", {"a": np.zeros(10**6, np.float32)})
+    packed = zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path) as source, packed:
+        for name in source.namelist():
+            packed.writestr(name, source.read(name))
+    with pytest.raises(EffkerasError, match="a storage is larger than the file"):
+        read_tensors(tmp_path / "b.pth")
+
+
+@given(st.booleans(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_only_our_own_errors_come_out_of_damaged_files(legacy, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_pth(Path(folder, "a.pth"), TENSORS, legacy=legacy)
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        try:
+            read_tensors(path)
+        except EffkerasError as error:
+            assert str(path) in str(error)  # noqa: PT017
