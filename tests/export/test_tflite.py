@@ -312,7 +312,7 @@ def test_more_bits_for_the_worst_layers_are_the_last_remedy(run, data, tmp_path,
     said = " ".join(capsys.readouterr().out.split())
     assert "8 calibration images: drop" in said
     assert "mixed precision, " in said
-    assert "chosen on test" in said  # there is no val
+    assert "chosen on val" in said  # held out of train, as there is none
     assert "why" in said
     report = json.loads(out.with_suffix(".json").read_text())["report"]
     assert report["drop"] <= 0.002
