@@ -172,7 +172,7 @@ def _visible(folder: Path) -> tuple[list[str], list[str]]:
 def list_folder(folder: Path) -> list[Path]:
     """All entries of `folder`, sorted by name. Raises EffkerasError when it cannot be read."""
     try:
-        return sorted(folder.iterdir())
+        return [folder / name for name in sorted(os.listdir(folder))]  # noqa: PTH208 - to sort paths is slow
     except OSError as error:
         raise EffkerasError(f"cannot read the folder {folder}: {error.strerror}; check the path") from error
 

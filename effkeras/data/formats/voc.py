@@ -18,7 +18,7 @@ from defusedxml.ElementTree import parse
 
 from effkeras.data.formats import FORMATS, WHOLE, DataFormat, Evidence
 from effkeras.data.image_files import ImageFinder, first_bytes, relative_parts
-from effkeras.data.images import SUFFIXES, list_folder
+from effkeras.data.images import SUFFIXES, list_folder, subfolders
 from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, ReadOptions
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
 from effkeras.data.writing import copy_images, names_in_one_folder, short
@@ -79,10 +79,10 @@ def _label_folder(folder: Path) -> Path | None:
 def _has_voc(folder: Path) -> bool:
     """Whether the first XML file of a folder is an annotation of VOC."""
     try:
-        first = next((one for one in sorted(folder.iterdir()) if _is_xml(one)), None)
-        return first is not None and b"<annotation" in first_bytes(first)
-    except OSError:
+        first = next((one for one in list_folder(folder) if _is_xml(one)), None)
+    except EffkerasError:
         return False
+    return first is not None and b"<annotation" in first_bytes(first)
 
 
 def _is_xml(path: Path) -> bool:
@@ -93,7 +93,7 @@ def _split_folders(root: Path) -> list[str]:
     """The folders with annotations of their own, as Roboflow writes them."""
     if not root.is_dir():
         return []
-    return [one.name for one in list_folder(root) if one.is_dir() and _label_folder(one)]
+    return [one.name for one in subfolders(root) if _label_folder(one)]
 
 
 def _lists(root: Path) -> dict[str, Path]:

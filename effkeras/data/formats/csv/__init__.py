@@ -81,8 +81,8 @@ class Csv(DataFormat):
         """Writes boxes as Roboflow does: SPLIT/_annotations.csv beside the images of the split.
 
         Crowds are marked in a column `crowd`, which is there if the data set has some. Classes of images go
-        into one file labels.csv. The classes and their order go into labels.txt. Masks, and the regions of
-        annotations that were left out, are not written, which is noted.
+        into one file labels.csv. The classes and their order go into labels.txt. Masks are not written,
+        which is noted.
         """
         boxes = [data for data in splits if isinstance(data, DetectionData)]
         classes = [data for data in splits if isinstance(data, ClassificationData)]
@@ -167,9 +167,6 @@ def _write_boxes(folder: Path, data: DetectionData, *, has_crowds: bool) -> None
     names = copy_images(data, folder)
     if any(record.masks for record in data.records):
         note_once(f"{data.root}: CSV has no place for masks: only the boxes are written")
-    unknown = sum(len(record.unknown) for record in data.records)
-    if unknown:
-        note_once(f"{data.root}: the {unknown} annotations that were left out are not in the CSV files")
     rows = (row for record in data.records for row in _rows(record, names[record.path], data.labels))
     header = (*COLUMNS, "crowd") if has_crowds else COLUMNS
     _write(folder / _WRITTEN, [header, *(row[: len(header)] for row in rows)])

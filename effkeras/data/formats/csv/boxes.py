@@ -240,7 +240,7 @@ def _annotation(one: _Object, names: Mapping[str, str], scale: tuple[float, floa
     left, top, right, bottom = box
     x, y = scale
     corners: Corners = (top * y, left * x, bottom * y, right * x)
-    return Annotation(what, name, corners, problem, crowd, None, None, str(box))
+    return Annotation(what, name, corners, problem, crowd, None, None, box)
 
 
 def _corners(texts: Sequence[str]) -> tuple[_Box | None, str]:
