@@ -17,9 +17,8 @@ from effkeras.data.formats.labelme_shapes import CROWD, read_objects, stated_siz
 from effkeras.data.image_files import ImageFinder
 from effkeras.data.images import SUFFIXES, is_image, list_folder, subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord, LabelledData, ReadOptions
-from effkeras.data.segmentations import outlines
 from effkeras.data.split_builder import SplitBuilder
-from effkeras.data.writing import copy_images, short
+from effkeras.data.writing import Outlines, copy_images, detection, short
 from effkeras.definitions.class_names import checked_class_names, class_key
 from effkeras.support import files
 from effkeras.support.console import note_once
@@ -56,7 +55,7 @@ class LabelMe(DataFormat):
     def write(self, folder: Path, splits: Sequence[LabelledData]) -> None:
         """Writes SPLIT/ with images and JSON files, and labels.txt; masks become polygons."""
         for data in splits:
-            _write_split(folder, _detection(data))
+            _write_split(folder, detection(data, self.title))
         if splits:
             files.write_text(folder / _LABELS, "".join(f"{name}\n" for name in splits[0].labels))
 
@@ -218,20 +217,14 @@ def _first(finders: Iterable[ImageFinder], name: str) -> Path | None:
 # writing
 
 
-def _detection(data: LabelledData) -> DetectionData:
-    if not isinstance(data, DetectionData):
-        raise EffkerasError(f"{data.root}: LabelMe's files hold boxes, and these images have classes only")
-    return data
-
-
 def _write_split(folder: Path, data: DetectionData) -> None:
-    names = copy_images(data, folder / data.split)
+    names, masks = copy_images(data, folder / data.split), Outlines()
     for record in data.records:
         height, width = record.size
         content: dict[str, object] = {
             "version": _VERSION,
             "flags": {},
-            "shapes": _written(record, data.labels),
+            "shapes": _written(record, data.labels, masks),
             "imagePath": names[record.path],
             "imageData": None,
             "imageHeight": height,
@@ -239,16 +232,14 @@ def _write_split(folder: Path, data: DetectionData) -> None:
         }
         text = json.dumps(content, ensure_ascii=False, indent=1)
         files.write_text(folder / data.split / f"{Path(names[record.path]).stem}.json", f"{text}\n")
-    if any(isinstance(record.masks, Path) for record in data.records):
-        note_once(f"{data.root}: the split {data.split!r}: label maps are not written, only the boxes")
+    masks.note(data, LabelMe.title)
 
 
-def _written(record: DetectionRecord, labels: Sequence[str]) -> list[dict[str, object]]:
+def _written(record: DetectionRecord, labels: Sequence[str], masks: Outlines) -> list[dict[str, object]]:
     """The shapes of an image: a rectangle for each box, polygons for each mask."""
     shapes: list[dict[str, object]] = []
     for place, box in enumerate(record.boxes):
-        mask = None if isinstance(record.masks, Path) or not record.masks else record.masks[place]
-        polygons = outlines(mask, record.size) if mask is not None else []
+        polygons = masks.of(record, place)
         kind = "polygon" if polygons else "rectangle"
         parts = polygons or [box[[1, 0, 3, 2]].reshape(2, 2)]
         shapes += [

@@ -18,7 +18,8 @@ from effkeras.data.split_builder import Annotation
 from effkeras.support.errors import EffkerasError, first_line
 
 CROWD = "crowd"  # the flag of a shape that stands for a crowd
-_SHAPES = ("polygon", "rotation", "rectangle", "circle", "mask")
+_POLYGONS = ("polygon", "oriented_rectangle", "rotation")  # the last in files of X-AnyLabeling
+_SHAPES = (*_POLYGONS, "rectangle", "circle", "mask")
 _NO_EXTENT = ("point", "points", "line", "linestrip")
 _MOST_PIXELS = 1 << 27  # of an image with masks
 _LARGEST = 1e9  # pixels
@@ -98,9 +99,9 @@ def _covered(
     shape: _Shape, kind: str, points: np.ndarray, mask: object, size: tuple[int, int] | None
 ) -> _Shape:
     """The shape with its extent, area and pixels."""
-    if kind in ("polygon", "rotation"):
+    if kind in _POLYGONS:
         if len(points) < 3:
-            raise EffkerasError(f"its polygon has {len(points)} points; it needs three or more")
+            raise EffkerasError(f"its {kind} has {len(points)} points; it needs three or more")
         return shape._replace(polygon=points, area=polygon_area(points) or None)
     if len(points) < 2:
         raise EffkerasError(f"its {kind} has {len(points)} points; it needs two")
@@ -149,7 +150,7 @@ def _mask(text: str, corner: np.ndarray, size: tuple[int, int]) -> RunLengths:
         raise
     except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"its mask is not a PNG file ({first_line(error)})") from error
-    left, top = (int(max(0, round(value))) for value in corner.tolist())
+    left, top = (int(max(0, value)) for value in corner.tolist())
     whole = np.zeros(size, bool)
     inside = whole[top : top + part.shape[0], left : left + part.shape[1]]
     inside[:] = part[: inside.shape[0], : inside.shape[1]]

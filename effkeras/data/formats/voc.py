@@ -21,7 +21,7 @@ from effkeras.data.image_files import ImageFinder, first_bytes, relative_parts
 from effkeras.data.images import SUFFIXES, list_folder, subfolders
 from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, ReadOptions
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
-from effkeras.data.writing import copy_images, names_in_one_folder, short
+from effkeras.data.writing import copy_images, detection, names_in_one_folder, short
 from effkeras.support import files
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, first_line
@@ -60,7 +60,7 @@ class Voc(DataFormat):
         """Writes the devkit's layout; crowds become `difficult`. Masks are not written, which is noted."""
         names = names_in_one_folder(splits)
         for data in splits:
-            _write_split(folder, _detection(data), names)
+            _write_split(folder, detection(data, self.title), names)
 
 
 class _Files:
@@ -218,12 +218,6 @@ def _number(text: str | None) -> float:
         return float(text or "")
     except ValueError:
         return math.nan
-
-
-def _detection(data: LabelledData) -> DetectionData:
-    if not isinstance(data, DetectionData):
-        raise EffkerasError(f"{data.root}: Pascal VOC holds boxes, and these images have classes only")
-    return data
 
 
 def _write_split(folder: Path, data: DetectionData, names: Mapping[Path, str]) -> None:

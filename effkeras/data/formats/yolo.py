@@ -37,9 +37,9 @@ from effkeras.data.records import (
     Polygons,
     ReadOptions,
 )
-from effkeras.data.segmentations import extent, outlines, polygon_area
+from effkeras.data.segmentations import extent, polygon_area
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
-from effkeras.data.writing import copy_images
+from effkeras.data.writing import Outlines, copy_images, detection
 from effkeras.support import files
 from effkeras.support.console import note_once, track
 from effkeras.support.errors import EffkerasError, first_line
@@ -76,7 +76,7 @@ class Yolo(DataFormat):
 
         The format has no crowds: they become ordinary boxes, which is noted.
         """
-        detections = [_detection(data) for data in splits]
+        detections = [detection(data, self.title) for data in splits]
         for data in detections:
             _write_split(folder, data)
         _write_data_file(folder, detections)
@@ -298,46 +298,28 @@ def _range(names: Mapping[int, str]) -> str:
 # writing
 
 
-def _detection(data: LabelledData) -> DetectionData:
-    if not isinstance(data, DetectionData):
-        raise EffkerasError(f"{data.root}: YOLO's labels hold boxes, and these images have classes only")
-    return data
-
-
 def _write_split(folder: Path, data: DetectionData) -> None:
     names = copy_images(data, folder / IMAGES / data.split)
     labels = files.make_folder(folder / LABELS / data.split)
-    refitted = 0
+    masks = Outlines()
     for record in data.records:
-        lines = [_line(record, place) for place in range(len(record.boxes))]
-        text = "".join(f"{line}\n" for line, _ in lines)
+        text = "".join(f"{_line(record, place, masks)}\n" for place in range(len(record.boxes)))
         files.write_text(labels / f"{Path(names[record.path]).stem}.txt", text)
-        refitted += sum(differs for _, differs in lines)
-    where = f"{data.root}: the split {data.split!r}"
     crowds = sum(int(record.crowd.sum()) for record in data.records)
     if crowds:
+        where = f"{data.root}: the split {data.split!r}"
         note_once(f"{where}: YOLO has no mark for crowds: {crowds} are written as ordinary boxes")
-    if refitted:
-        note_once(
-            f"{where}: YOLO has one shape per object: {refitted} boxes become the extent of their masks"
-        )
-    if any(isinstance(record.masks, Path) for record in data.records):
-        note_once(f"{where}: the label maps are not written, only the boxes")
+    masks.note(data, Yolo.title)
 
 
-def _line(record: DetectionRecord, place: int) -> tuple[str, bool]:
-    """The line of a box or mask, and whether the mask's extent differs from the box by half a pixel."""
+def _line(record: DetectionRecord, place: int, masks: Outlines) -> str:
     height, width = record.size
-    label, box = int(record.classes[place]), record.boxes[place].astype(float)
-    mask = None if isinstance(record.masks, Path) or not record.masks else record.masks[place]
-    polygons = outlines(mask, record.size) if mask is not None else []
-    if not polygons:
-        top, left, bottom, right = box.tolist()
-        center = ((left + right) / 2 / width, (top + bottom) / 2 / height)
-        return _text(label, (*center, (right - left) / width, (bottom - top) / height)), False
-    points = np.clip(_joined(polygons), 0, (width, height))
-    differs = bool(np.abs(np.array(extent(points)) - box).max() > 0.5)
-    return _text(label, (points / (width, height)).ravel().tolist()), differs
+    label, polygons = int(record.classes[place]), masks.of(record, place)
+    if polygons:
+        return _text(label, (_joined(polygons) / (width, height)).ravel().tolist())
+    top, left, bottom, right = record.boxes[place].tolist()
+    center = ((left + right) / 2 / width, (top + bottom) / 2 / height)
+    return _text(label, (*center, (right - left) / width, (bottom - top) / height))
 
 
 def _text(label: int, values: Iterable[float]) -> str:

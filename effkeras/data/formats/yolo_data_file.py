@@ -26,6 +26,7 @@ SPLITS = ("train", "val", "valid", "validation", "test")
 _YAML = (".yaml", ".yml")
 _NO_VALUE = ("", "~", "null", "Null", "NULL")
 _MOST_BYTES = 512 * 1024  # of a data.yaml or list of classes; 9,000 classes take 250 kB
+_MOST_ENTRIES = 40_000  # of a data.yaml, which take PyYAML two seconds
 _HEAD = 64 * 1024  # bytes in which a data.yaml must have the keys that identify it
 
 
@@ -97,6 +98,8 @@ class _Texts(yaml.BaseLoader):
 
 def _load(path: Path) -> dict[str, Any]:
     text = read_text(path)
+    if text.count(",") + text.count("\n") > _MOST_ENTRIES:
+        raise EffkerasError(f"{path}: has more than {_MOST_ENTRIES} entries; it should only list classes")
     try:
         content = yaml.load(text, Loader=_Texts)  # stricter than SafeLoader
     except EffkerasError as error:

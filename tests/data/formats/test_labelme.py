@@ -79,7 +79,7 @@ def test_boxes_areas_and_masks_of_other_shapes(tmp_path):
         shape(TRIANGLE, "polygon"),
         shape([[20, 10], [23, 14]], "circle"),
         shape([[10, 4], [20, 9]], "mask", mask=png(ring)),
-        shape([[1, 1], [9, 1], [9, 5], [1, 5]], "rotation"),
+        shape([[1, 1], [9, 1], [9, 5], [1, 5]], "oriented_rectangle"),
     ]
     (record,) = read(store(tmp_path, document(*shapes)), masks=True).records
     boxes = [[5, 10, 15, 30], [5, 15, 15, 25], [4, 10, 10, 21], [1, 1, 5, 9]]

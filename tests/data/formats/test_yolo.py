@@ -183,10 +183,16 @@ def test_what_cannot_be_written_is_noted(tmp_path, capsys):
     data = with_masks(tmp_path / "in")
     (record,) = data.records
     record.boxes[0] = [3, 2, 18, 30]
-    Yolo().write(tmp_path, [replace(data, records=(replace(record, crowd=np.array([True, False, True])),))])
+    ring = np.ones((20, 32), bool)
+    ring[5:15, 5:15] = False
+    masks = (record.masks[0], None, RunLengths(np.array(encode_rle(ring)["counts"])))
+    record = replace(record, masks=masks, crowd=np.array([True, False, True]))
+    record.boxes[2] = [0, 0, 20, 32]
+    Yolo().write(tmp_path, [replace(data, records=(record,))])
     noted = capsys.readouterr().err
     assert "no mark for crowds: 2 are written as ordinary boxes" in noted
-    assert "1 boxes become the extent of their masks" in noted
+    assert "in YOLO, 1 boxes become the extent of their masks" in noted
+    assert "YOLO has no holes in masks: those of 1 masks are filled" in noted
 
 
 def test_the_names_of_splits_are_those_that_yolo_knows(tmp_path):

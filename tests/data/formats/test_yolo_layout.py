@@ -107,6 +107,7 @@ def test_a_data_file_may_lie_in_a_folder_of_its_own(usual):
         ("train: [images/train\n", "not valid YAML .*line"),
         ("train: &x images/train\nval: *x\n", "has references"),
         ("train: " + "[" * 100_000 + "\n", "not valid YAML"),
+        ("train: [" + "a," * 200_000 + "]\n", "has more than 40000 entries"),
         ("train: images/train\n#" + "x" * 600_000, "larger than 512 kB"),
     ],
 )
