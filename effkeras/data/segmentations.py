@@ -80,23 +80,10 @@ def trace_polygons(mask: np.ndarray) -> list[list[float]]:
     return [[float(value) for point in _corners(loop) for value in point] for loop in loops]
 
 
-def outlines(mask: Mask, size: tuple[int, int]) -> list[np.ndarray]:
-    """The polygons of a mask, each float (n, 2): x, y in pixels. Run lengths are traced."""
-    if isinstance(mask, Polygons):
-        return [np.asarray(points, float) for points in mask.points]
-    return [np.array(one).reshape(-1, 2) for one in trace_polygons(pixels_of(mask, size))]
-
-
 def polygon_area(points: np.ndarray) -> float:
     """The area of a polygon (n, 2) in square pixels."""
     x, y = (points - points[0]).T
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
-
-
-def extent(points: np.ndarray) -> tuple[float, float, float, float]:
-    """The box around points (n, 2): ymin, xmin, ymax, xmax."""
-    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
-    return top, left, bottom, right
 
 
 def _points(values: Any) -> np.ndarray:

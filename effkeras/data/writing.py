@@ -1,4 +1,4 @@
-"""What the writers of all formats share: images are copied and named once, masks become polygons."""
+"""What the writers of all formats share: the images of a split are copied, and named, once."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from effkeras.data.image_files import unique_names
-from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, RunLengths
-from effkeras.data.segmentations import extent, outlines, polygon_area
-from effkeras.support.console import note_once, track
+from effkeras.data.records import DetectionData, LabelledData
+from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
-
-_REFITTED = 0.5  # pixels by which the extent of a mask may differ from its box, unsaid
 
 
 def names_in_one_folder(splits: Iterable[LabelledData]) -> Mapping[Path, str]:
@@ -55,34 +50,3 @@ def detection(data: LabelledData, title: str) -> DetectionData:
     if not isinstance(data, DetectionData):
         raise EffkerasError(f"{data.root}: {title} holds boxes, and these images have classes only")
     return data
-
-
-class Outlines:
-    """The polygons of a split's masks, for formats that have no other masks; `note` tells what they lose."""
-
-    def __init__(self) -> None:
-        self._refitted = self._filled = self._maps = 0
-
-    def of(self, record: DetectionRecord, place: int) -> list[np.ndarray]:
-        """The polygons of a box's mask, each float (n, 2): x, y inside the image; [] without a mask."""
-        if isinstance(record.masks, Path) or not record.masks:
-            self._maps += isinstance(record.masks, Path) and place == 0
-            return []
-        mask = record.masks[place]
-        polygons = [] if mask is None else outlines(mask, record.size)
-        if polygons:
-            edges = np.array(extent(np.clip(np.concatenate(polygons), 0, record.size[::-1])))
-            self._refitted += bool(np.abs(edges - record.boxes[place]).max() > _REFITTED)
-            whole = sum(map(polygon_area, polygons))
-            self._filled += isinstance(mask, RunLengths) and int(mask.counts[1::2].sum()) < round(whole)
-        return [np.clip(polygon, 0, record.size[::-1]) for polygon in polygons]
-
-    def note(self, data: DetectionData, title: str) -> None:
-        """Notes how many masks changed in a split."""
-        where = f"{data.root}: the split {data.split!r}"
-        if self._refitted:
-            note_once(f"{where}: in {title}, {self._refitted} boxes become the extent of their masks")
-        if self._filled:
-            note_once(f"{where}: {title} has no holes in masks: those of {self._filled} masks are filled")
-        if self._maps:
-            note_once(f"{where}: the label maps of {self._maps} images are not written, only the boxes")

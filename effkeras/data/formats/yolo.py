@@ -29,6 +29,7 @@ from effkeras.data.formats.yolo_layout import (
 )
 from effkeras.data.image_files import ImageFinder
 from effkeras.data.images import image_size
+from effkeras.data.outlines import Outlines, extent
 from effkeras.data.records import (
     Category,
     DetectionData,
@@ -37,9 +38,9 @@ from effkeras.data.records import (
     Polygons,
     ReadOptions,
 )
-from effkeras.data.segmentations import extent, polygon_area
+from effkeras.data.segmentations import polygon_area
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
-from effkeras.data.writing import Outlines, copy_images, detection
+from effkeras.data.writing import copy_images, detection
 from effkeras.support import files
 from effkeras.support.console import note_once, track
 from effkeras.support.errors import EffkerasError, first_line
