@@ -37,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, "Finds objects (or classes) in images and videos; one JSON line an image.")
     options.add_argument("model", help=ANY_HELP)
-    options.add_argument("images", type=Path, help="an image, a folder of images, or a video")
+    options.add_argument("images", type=Path, help="an image, a folder with images at any depth, or a video")
     add_weights(options)
     options.add_argument(
         "--min-score", type=float, default=0.3, help="leave out predictions with a lower score (default: 0.3)"
@@ -60,7 +60,7 @@ def _of_images(chosen: argparse.Namespace) -> None:
     from effkeras.inference.predict import draw, images_in, predict
     from effkeras.inference.predictor import open_predictor
 
-    paths = images_in(chosen.images)
+    paths = images_in(chosen.images, without=chosen.save)
     targets = output_files(chosen.save, paths, ".png") if chosen.save else {}
     predictor = open_predictor(chosen.model, chosen.weights)
     for record in predict(predictor, paths, chosen.min_score):

@@ -49,7 +49,7 @@ def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
     if not _fits(spec, data) or (spec.detects and not _has_boxes(data)):
         raise _misfit(spec, data)
     if len(set(class_keys(data.labels))) < len(data.labels):
-        _check_unique(_where(data), (data.labels[label] for label in _used(data)))
+        _check_unique(_where(data), (data.labels[label] for label in used_classes(data)))
     return Classes(tuple(data.labels), _ids(data))
 
 
@@ -115,7 +115,7 @@ def _by_name(data: LabelledData, target: _Target) -> list[int]:
     keys = class_keys(data.labels)
     places = {key: place for place, key in enumerate(class_keys(target.labels))}
     index = [places.get(key, -1) for key in keys]
-    used = _used(data)
+    used = used_classes(data)
     unknown = [data.labels[label] for label in used if index[label] < 0]
     if unknown:
         raise _unknown(data, target, unknown)
@@ -131,7 +131,7 @@ def _by_number(data: LabelledData, target: _Target) -> list[int]:
     places = {identity: place for place, identity in enumerate(target.ids)}
     index = [places.get(identity, -1) for identity in _ids(data)]
     how = "category id"
-    if not index or any(index[label] < 0 for label in _used(data)):
+    if not index or any(index[label] < 0 for label in used_classes(data)):
         index, how = list(range(len(data.labels))), "position"
         if len(index) != target.count:
             raise EffkerasError(
@@ -166,7 +166,7 @@ def _unknown(data: LabelledData, target: _Target, unknown: Sequence[str]) -> Eff
     )
 
 
-def _used(data: LabelledData) -> list[int]:
+def used_classes(data: LabelledData) -> list[int]:
     """The classes that annotations use. With PNG label maps, which are not read here, all classes."""
     if isinstance(data, ClassificationData):
         return sorted({record.label for record in data.records})

@@ -127,14 +127,16 @@ class FolderImages:
         return f"{len(self.others)} {verb} ({kinds}{hint})"
 
 
-def images_below(folder: Path) -> FolderImages:
-    """All files in `folder` and its sub-folders, except hidden ones. Links are followed, each once.
+def images_below(folder: Path, without: Path | None = None) -> FolderImages:
+    """All files in `folder` and its sub-folders, except hidden ones and those in the folder `without`.
+
+    Links are followed; a folder is visited once.
 
     Raises EffkerasError when a folder cannot be read.
     """
     images: list[Path] = []
     others: list[Path] = []
-    seen: set[Path] = set()
+    seen = {without.resolve()} if without is not None else set()
     waiting = [folder]
     while waiting:
         current = waiting.pop()

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from effkeras.data.classes import used_classes
 from effkeras.data.formats import FORMATS, DataFormat
 from effkeras.data.records import ClassificationRecord, DetectionData, LabelledData, ReadOptions
+from effkeras.definitions.class_names import checked_class_name
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 
@@ -55,8 +57,18 @@ def read_split(root: Path, split: str, options: ReadOptions) -> LabelledData:
     data = replace(found.read(root, source.split, options), options=options)
     if source.part is not None:
         data = _part(data, source.part)
+    _check_names(data)
     note_left_out(data)
     return data
+
+
+def _check_names(data: LabelledData) -> None:
+    """Raises EffkerasError for an unfit name of a class that is used."""
+    try:
+        for label in used_classes(data):
+            checked_class_name(data.labels[label])
+    except EffkerasError as error:
+        raise EffkerasError(f"{data.root}: the split {data.split!r}: {error}") from error
 
 
 def find_split(root: Path, *wanted: str) -> str | None:

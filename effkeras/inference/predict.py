@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from effkeras.data.images import is_image, read_image
+from effkeras.data.images import images_below, read_image
 from effkeras.data.preprocess import fill, place
+from effkeras.data.reading import ImageReader
 from effkeras.inference.predictor import Predictor
 from effkeras.inference.task import TASKS, Drawing, tasks_of
 from effkeras.inference.video import Frame, Video
@@ -19,16 +20,22 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.files import whole_file
 
 
-def images_in(path: Path) -> list[Path]:
-    """The image itself, or all images in a folder, sorted. EffkerasError if there are none."""
+def images_in(path: Path, without: Path | None = None) -> list[Path]:
+    """The image itself, or all images in a folder and its sub-folders, sorted, apart from those in `without`.
+
+    Other files are counted in a note. Raises EffkerasError if there are no images.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise EffkerasError(f"there is no image or folder {path}")
-    found = sorted(file for file in path.iterdir() if is_image(file))
-    if not found:
-        raise EffkerasError(f"the folder {path} holds no images (png, jpg, bmp, webp)")
-    return found
+    found = images_below(path, without)
+    if not found.images:
+        others = f"; it has {found.left_out}" if found.others else ""
+        raise EffkerasError(f"the folder {path} holds no images{others}")
+    if found.others:
+        note(f"{path}: left out {found.left_out}; the first: {found.others[0]}")
+    return list(found.images)
 
 
 def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> Iterator[dict[str, Any]]:
@@ -38,19 +45,24 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
     (ymin, xmin, ymax, xmax in image pixels). With segmentation it has `masks`, one for each class found
     except the first (the background), with `label`, `class`, `pixels` and `segmentation` (COCO's run
     lengths at the image's size). A classifier's has the five most likely `classes`. An unreadable image is
-    reported and skipped; if it is the only one, it raises EffkerasError.
+    reported and skipped; if it is the only one, it raises EffkerasError. Notes at the end count such images.
     """
     describe = _describe_with(predictor, min_score)
+    reader, bad = ImageReader(), 0
     for path in paths:
         try:
-            image = read_image(path)
+            image = reader.read(path)
         except EffkerasError as error:
             if len(paths) == 1:
                 raise
+            bad += 1
             note(f"skipped: {error}")
             continue
         # "picture" is the previous version's name of "image".
         yield {"image": str(path), "picture": str(path), **describe(image)}
+    reader.note_remarks(len(paths))
+    if bad:
+        note(f"skipped {bad} of {len(paths)} images that cannot be read")
 
 
 def predict_video(

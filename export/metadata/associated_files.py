@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from effkeras.definitions.class_names import checked_class_names
 from effkeras.support.errors import EffkerasError
 
 _LABELS = "a file with one label a line"
@@ -16,11 +17,17 @@ _LINE = "give scale, slope, offset and perhaps a smallest score, or an empty lin
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
-    """The labels in a file. Raises EffkerasError if it is unreadable or does not have `classes` lines."""
+    """The labels in a file.
+
+    Raises EffkerasError if it is unreadable, does not have `classes` lines, or has unfit or repeated names.
+    """
     content = _content(path, _LABELS)
     labels = labels_in(content, str(path))
     check_labels(labels, classes, str(path))
-    return labels
+    try:
+        return checked_class_names(labels)
+    except EffkerasError as error:
+        raise EffkerasError(f"{path}: {error}") from error
 
 
 def check_labels(labels: Sequence[str], classes: int, where: str) -> None:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.tiny import tiny_detector
 
 from effkeras.building.models import build
@@ -45,3 +46,34 @@ def test_a_definition_answers_with_random_weights(digits, tmp_path, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out)["detections"]
     assert "random weights" in captured.err
+
+
+def test_a_folder_is_searched_to_the_bottom(digits, tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(tiny_detector().to_toml())
+    image = Image.open(next((digits / "test" / "images").glob("*.jpg")))
+    folder = tmp_path / "photos"
+    for name in ("a.jpg", "2023/b.gif", "2023/c.tif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / name)
+    (folder / "cut.jpg").write_bytes((folder / "a.jpg").read_bytes()[:-2])
+    (folder / "2023" / "list.txt").touch()
+    (folder / "bad.png").write_bytes(b"no image")
+    words = ["predict", str(tmp_path / "tiny.toml"), str(folder), "--save", str(folder / "drawn")]
+    for _ in range(2):  # its own drawings are not predicted on
+        assert main(words) == 0
+        captured = capsys.readouterr()
+        found = [json.loads(line)["image"] for line in captured.out.splitlines()]
+        wanted = ["2023/b.gif", "2023/c.tif", "a.jpg", "cut.jpg"]
+        assert found == [str(folder / name) for name in wanted]
+        for said in (
+            "left out 1 file that is no image (1 .txt)",
+            "skipped 1 of 5",
+            "1 of 5 images end early",
+        ):
+            assert captured.err.count(said) == 1
+
+
+def test_a_folder_without_images_says_what_is_there(tmp_path, capsys):
+    (tmp_path / "a.txt").touch()
+    assert main(["predict", "efficientnet-digits", str(tmp_path)]) == 2
+    assert "holds no images; it has 1 file that is no image (1 .txt)" in capsys.readouterr().err
