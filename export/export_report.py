@@ -37,7 +37,7 @@ class ExportReport:
 
     `accuracy` is the reported accuracy, `validated` that on the split for decisions. `ruined` is a message
     if most of the metric is lost there, else "". `checks` holds the results of checking the written file, and
-    `problems` the reasons to refuse it.
+    `problems` the reasons to refuse it. `label_file` is the consumer's own, None if it needs none.
     """
 
     file: Path
@@ -61,6 +61,7 @@ class ExportReport:
     checks: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     layers: tuple[LayerError, ...] = ()
+    label_file: Path | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The report as a plain record of kind "export"."""

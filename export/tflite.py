@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,9 @@ from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support import results
 from effkeras.support.console import quiet, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import safe_name
+from effkeras.support.files import safe_name, write_text
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
-from export.consumers.consumer import CONSUMERS, NMS, RAW, Target, target_for
+from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from quantize import recipes
 from quantize.acceptance import Verdict, announce, beyond_budget
@@ -113,7 +113,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     made = make(_job(model, str(source), options, target, file))
     report = _report(made, file, options, target)
     if report.passed:
-        report = _written(made, report)
+        report = _with_labels(_written(made, report), target.consumer)
     if run is not None:
         results.append(run / "results.jsonl", [results.stamped(report.to_row())])
     return report
@@ -266,6 +266,15 @@ def _written(made: Made, report: ExportReport) -> ExportReport:
     return with_check(report, write(made, report.file, record))
 
 
+def _with_labels(report: ExportReport, consumer: Consumer) -> ExportReport:
+    """Writes the consumer's own label file, if it needs one and the artifact was written."""
+    if not (report.passed and report.spec.labels and consumer.label_file):
+        return report
+    file = report.file.with_suffix(".labels.txt")
+    write_text(file, consumer.label_file(report.spec.labels))
+    return replace(report, label_file=file)
+
+
 def _run(argv: Sequence[str] | None) -> int:
     chosen = vars(_parser().parse_args(argv))
     source = chosen.pop("model")
@@ -274,7 +283,9 @@ def _run(argv: Sequence[str] | None) -> int:
     report = export_tflite(source, options)
     show(report)
     verdict = Verdict(report.passed, report.problems or _beyond(report, options), report.ruined)
-    written = f"{report.file}: written, with {report.file.with_suffix('.json').name} beside it"
+    beside = [report.file.with_suffix(".json"), *([report.label_file] if report.label_file else [])]
+    names = " and ".join(file.name for file in beside)
+    written = f"{report.file}: written, with {names} beside it"
     return announce(verdict, written, f"nothing was written to {report.file}")
 
 

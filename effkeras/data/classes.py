@@ -48,8 +48,7 @@ def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
     """
     if not _fits(spec, data) or (spec.detects and not _has_boxes(data)):
         raise _misfit(spec, data)
-    if len(set(class_keys(data.labels))) < len(data.labels):
-        _check_unique(_where(data), (data.labels[label] for label in used_classes(data)))
+    _check_unique(_where(data), data.labels)
     return Classes(tuple(data.labels), _ids(data))
 
 

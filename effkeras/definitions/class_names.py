@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from effkeras.support.errors import EffkerasError
 
 _LONGEST = 200  # characters
+_UNFIT = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, lone surrogates, line and paragraph breaks
 
 
 def class_key(name: str) -> str:
@@ -27,7 +28,7 @@ def checked_class_name(name: str) -> str:
         raise EffkerasError("a class name is empty; name every class")
     if len(plain) > _LONGEST:
         raise EffkerasError(f"the class name {plain[:40]!r}... has {len(plain)} characters; shorten it")
-    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in plain):
+    if not plain.isprintable() and any(unicodedata.category(char) in _UNFIT for char in plain):
         raise EffkerasError(f"the class name {plain!r} has control characters or line breaks; remove them")
     return plain
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from effkeras.definitions.class_names import checked_class_names
 from effkeras.definitions.networks import BATCH_NORM, Activation, BatchNormSpec, Network
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name
@@ -285,7 +286,16 @@ def _problem(spec: ModelSpec) -> str:
         **_head_checks(spec),
     }
     problem = next((text for text, holds in checks.items() if not holds), "")
-    return problem or spec.network.problem()
+    return problem or _names_problem(spec) or spec.network.problem()
+
+
+def _names_problem(spec: ModelSpec) -> str:
+    try:
+        checked_class_names(spec.labels)
+        checked_class_names(spec.segment.labels if spec.segment else ())
+    except EffkerasError as error:
+        return str(error)
+    return ""
 
 
 def _detector_checks(parts: DetectorParts) -> dict[str, bool]:

@@ -6,7 +6,7 @@ imports these modules, so they import code that works on artifacts only inside f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -67,6 +67,7 @@ class Consumer:
         takes_mixed: whether layers may stay out of the recipe's format to keep the drop within a limit.
         rewrite: returns an equivalent of the quantized network in operators that the program runs.
         problems: returns reasons why the program cannot run a network, apart from accuracy.
+        label_file: returns the text of a label file for the program; None when it reads labels.txt as it is.
         sources: URLs that document these requirements.
     """
 
@@ -82,6 +83,7 @@ class Consumer:
     takes_mixed: bool = True
     rewrite: Callable[[bytes], bytes] = _unchanged
     problems: Callable[[bytes], Iterable[str]] = _none
+    label_file: Callable[[Sequence[str]], str] | None = None
     sources: tuple[str, ...] = ()
 
     def refused(self, models: Iterable[str]) -> list[str]:

@@ -5,15 +5,18 @@ If a file has a signature, `get_objects` of pycoral 2.0 finds outputs by the nam
 uses the order boxes, classes, scores, count. The outputs here suit both. Version 2.0 reads every row,
 whatever the count. `set_input` writes a uint8 image; int8 is for the user's own code with libedgetpu.
 `get_scores` dequantizes the output of a classifier.
+
+`read_label_file` takes a number at the start of a line for that of the class: "2 euro" would name class 2.
+Lines that all begin with their number, as here, are read right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from export.consumers.consumer import Consumer, Output, add_consumer
 
-_SOURCES = "https://github.com/google-coral/pycoral/blob/master/pycoral/adapters"
+_SOURCES = "https://github.com/google-coral/pycoral/blob/master/pycoral"
 _TENSOR = "TFLite_Detection_PostProcess"
 
 
@@ -29,6 +32,11 @@ def _problems(network: bytes) -> Iterator[str]:
     found = check_for(network, "edgetpu")
     if not found.passed:
         yield f"an Edge TPU does not run the whole network, but {found.summary()}"
+
+
+def numbered(labels: Sequence[str]) -> str:
+    """A label file in the form that pycoral reads right whatever the names: "0  cat", a line a class."""
+    return "".join(f"{number}  {label}\n" for number, label in enumerate(labels))
 
 
 CORAL = add_consumer(
@@ -49,6 +57,11 @@ CORAL = add_consumer(
         takes_mixed=False,  # the CPU would run everything after a float layer
         rewrite=_for_edge_tpu,
         problems=_problems,
-        sources=(f"{_SOURCES}/detect.py", f"{_SOURCES}/classify.py"),
+        label_file=numbered,
+        sources=(
+            f"{_SOURCES}/adapters/detect.py",
+            f"{_SOURCES}/adapters/classify.py",
+            f"{_SOURCES}/utils/dataset.py",
+        ),
     )
 )

@@ -26,6 +26,9 @@ from effkeras.litert.flatbuffer import interface, operators
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.weights.keras_files import save
+from export import tflite
+from export.consumers.consumer import CONSUMERS
+from export.export_report import ExportReport
 from export.metadata import Boxes, read
 from export.metadata.coding import anchors_in
 from export.tflite import ExportOptions, export_tflite, main
@@ -384,6 +387,15 @@ def test_a_detector_for_each_consumer(options, file, outputs, notes, detector, c
     if "raw" in options:
         wanted = anchor_boxes(tiny_spec(DETECTOR)) / SIDE
         np.testing.assert_allclose(anchors_in(metadata), wanted, atol=1e-6)
+
+
+def test_labels_for_pycoral_are_numbered(tmp_path):
+    spec = tiny_spec(DETECTOR).replace(classes=2, labels=("2 euro", "1 euro"), category_ids=())
+    report = ExportReport(tmp_path / "a.tflite", spec, "int8", "uint8", 0, (), (), 0, None, 0, 0)
+    assert tflite._with_labels(report, CONSUMERS.get("raw")).label_file is None
+    found = tflite._with_labels(report, CONSUMERS.get("coral"))
+    assert found.label_file == tmp_path / "a.labels.txt"
+    assert found.label_file.read_text() == "0  2 euro\n1  1 euro\n"
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,11 @@ def test_bad_folders_are_named(tmp_path, split, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"cat\ncat\n", "'cat' occurs twice"), (b"dog\n", "does not name this class"), (b"\xff", "UTF-8")],
+    [
+        (b"cat\ncat\n", "two classes are named 'cat'"),
+        (b"dog\n", "does not name this class"),
+        (b"\xff", "UTF-8"),
+    ],
 )
 def test_bad_labels_are_named(tmp_path, content, message):
     touch(tmp_path, "train/cat/a.png")

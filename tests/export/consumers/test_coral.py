@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,24 @@ def objects(interpreter: Any, read: Any, threshold: float = -np.inf) -> list[See
     scale = np.array([height, width, height, width])
     seen = [Seen(int(classes[i]), float(scores[i]), tuple((boxes[i] * scale).astype(int))) for i in rows]
     return [one for one in seen if one.score >= threshold]
+
+
+def read_label_file(text: str) -> dict[int, str]:
+    """By the documented format: a line is a label, or a number, then a colon or spaces, then a label."""
+    found = {}
+    for number, line in enumerate(text.splitlines()):
+        first, *rest = re.split(r"[:\s]+", line.strip(), maxsplit=1)
+        is_numbered = bool(rest) and first.isdigit()
+        found[int(first) if is_numbered else number] = rest[0].strip() if is_numbered else line.strip()
+    return found
+
+
+def test_labels_that_begin_with_numbers_keep_their_places():
+    """The trap: "2 euro" would be read as the name of class 2."""
+    labels = ("2 euro", "1: one", "7", "cat", "two words", "0")
+    wanted = dict(enumerate(labels))
+    assert read_label_file("".join(f"{label}\n" for label in labels)) != wanted
+    assert read_label_file(CONSUMERS.get("coral").label_file(labels)) == wanted
 
 
 @pytest.fixture(scope="module")

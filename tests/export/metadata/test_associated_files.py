@@ -45,6 +45,13 @@ def test_no_file_and_no_text(tmp_path):
         read_labels(tmp_path / "image", 1)
 
 
+@pytest.mark.parametrize(("text", "message"), [("cat\ncat\n", "two classes are named"), ("cat\n\n", "empty")])
+def test_unfit_labels_are_refused(tmp_path, text, message):
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(EffkerasError, match=rf"labels\.txt: .*{message}"):
+        read_labels(tmp_path / "labels.txt", 2)
+
+
 def test_a_label_over_two_lines_is_refused():
     with pytest.raises(EffkerasError, match="line break"):
         label_file(["cat\ndog"])
