@@ -8,8 +8,8 @@ import pytest
 from support.tiny import tiny_classifier
 
 from effkeras.data.splits import open_data
+from effkeras.definitions.changes import with_classes
 from effkeras.definitions.class_names import checked_class_names, natural_key
-from effkeras.definitions.definition import with_classes
 from effkeras.definitions.zoo import spec
 from effkeras.support.errors import EffkerasError
 
@@ -60,8 +60,9 @@ def test_an_unfit_folder_is_no_class(tmp_path):
     folder = tmp_path / "train" / "two\nlines"
     folder.mkdir(parents=True)
     (folder / "a.png").touch()
-    with pytest.raises(EffkerasError, match=r"the split 'train': the class name .* line breaks"):
+    with pytest.raises(EffkerasError, match=r"the class name .* line breaks") as error:
         open_data(tmp_path, "train")
+    assert str(error.value).startswith(str(tmp_path))
 
 
 def test_numbers_sort_as_numbers():

@@ -15,7 +15,7 @@ from effkeras.data.image_files import relative_parts, unique_names
 from effkeras.data.images import FolderImages, images_below, is_image, subfolders
 from effkeras.data.records import ClassificationData, ClassificationRecord, LabelledData
 from effkeras.data.writing import copy_images
-from effkeras.definitions.class_names import checked_class_name, class_key, natural_key
+from effkeras.definitions.class_names import checked_class_name, checked_class_names, class_key, natural_key
 from effkeras.support import files
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
@@ -193,22 +193,24 @@ def _labels(root: Path) -> tuple[str, ...]:
         return read_labels(root / LABELS)
     places = [root] if _is_whole(root) else [root / split for split in ClassFolders().splits(root)]
     names = {class_key(one.name): one.name for place in places for one in subfolders(place)}
-    return tuple(sorted(map(checked_class_name, names.values()), key=natural_key))
+    try:
+        return tuple(sorted(map(checked_class_name, names.values()), key=natural_key))
+    except EffkerasError as error:
+        raise EffkerasError(f"{root}: {error}") from error
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The class names in a labels.txt, one per line; EffkerasError for a bad file or a repeated name."""
+    """The class names in a labels.txt, one per line; EffkerasError for a bad file or an unfit name."""
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EffkerasError(
             f"cannot read {path} ({error}); write one class name per line, in UTF-8"
         ) from error
-    labels = tuple(line for line in lines if line)
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise EffkerasError(f"{path}: {twice[0]!r} occurs twice; name each class once")
-    return labels
+    try:
+        return checked_class_names(line for line in lines if line.strip())
+    except EffkerasError as error:
+        raise EffkerasError(f"{path}: {error}") from error
 
 
 def _check_label(label: str) -> None:
