@@ -17,7 +17,7 @@ from effkeras.data.records import (
     LabelledData,
     ReadOptions,
 )
-from effkeras.data.splits import check_exists, format_of, note_left_out
+from effkeras.data.splits import TEST, TRAIN, VALIDATION, check_exists, format_of, note_left_out
 from effkeras.definitions.class_names import class_key, natural_key
 from effkeras.support.errors import EffkerasError
 
@@ -31,11 +31,17 @@ def read_all(root: Path, options: ReadOptions) -> tuple[LabelledData, ...]:
     check_exists(root)
     found = format_of(root)
     splits = []
-    for split in found.splits(root):
+    for split in sorted(found.splits(root), key=order_of_use):
         data = found.read(root, split, options)
         note_left_out(data)
         splits.append(data)
     return in_shared_classes(splits)
+
+
+def order_of_use(split: str) -> tuple[int, str]:
+    """A sorting key: train, val and test first."""
+    starts = (TRAIN, VALIDATION, TEST)
+    return next((place for place, start in enumerate(starts) if split.startswith(start)), 3), split
 
 
 def in_shared_classes(splits: Sequence[LabelledData]) -> tuple[LabelledData, ...]:

@@ -64,9 +64,23 @@ def place(image: np.ndarray, spec: InputSpec) -> Placed:
         spec: the input size and the method: "letterbox" keeps the aspect ratio and pads below and right;
             "center-crop" takes the central part in the input's shape, `crop` times the largest that fits.
     """
+    height, width = image.shape[:2]
+    where = placement((height, width), spec)
     if spec.resize == "letterbox":
-        return _letterbox(image, spec.size)
-    return _center_crop(image, spec)
+        return Placed(resize_bilinear(image, _letterbox_size((height, width), spec.size)), where)
+    top, left, *cut = _crop((height, width), spec)
+    content = resize_bilinear(image[top : top + cut[0], left : left + cut[1]], spec.size)
+    return Placed(content, where)
+
+
+def placement(size: tuple[int, int], spec: InputSpec) -> Placement:
+    """The position of an image of (height, width) in the network's input, as `place` gives it."""
+    if spec.resize == "letterbox":
+        inner = _letterbox_size(size, spec.size)
+        return Placement((inner[0] / size[0], inner[1] / size[1]), (0.0, 0.0), size)
+    top, left, *cut = _crop(size, spec)
+    factors = (spec.size[0] / cut[0], spec.size[1] / cut[1])
+    return Placement(factors, (-top * factors[0], -left * factors[1]), size)
 
 
 def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -96,25 +110,20 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.rint(pixels).astype(np.uint8)
 
 
-def _letterbox(image: np.ndarray, size: tuple[int, int]) -> Placed:
-    height, width = image.shape[:2]
+def _letterbox_size(image: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The height and width of the resized image."""
+    height, width = image
     if size[0] * width <= size[1] * height:  # integers, because float rounding could lose a pixel
-        inner = (size[0], max(1, size[0] * width // height))
-    else:
-        inner = (max(1, size[1] * height // width), size[1])
-    factors = (inner[0] / height, inner[1] / width)
-    return Placed(resize_bilinear(image, inner), Placement(factors, (0.0, 0.0), (height, width)))
+        return size[0], max(1, size[0] * width // height)
+    return max(1, size[1] * height // width), size[1]
 
 
-def _center_crop(image: np.ndarray, spec: InputSpec) -> Placed:
-    height, width = image.shape[:2]
+def _crop(image: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    """The part that is used: its top, left, height and width."""
+    height, width = image
     ratio = min(height / spec.size[0], width / spec.size[1]) * spec.crop
     cut = (max(1, round(spec.size[0] * ratio)), max(1, round(spec.size[1] * ratio)))
-    top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
-    content = resize_bilinear(image[top : top + cut[0], left : left + cut[1]], spec.size)
-    factors = (spec.size[0] / cut[0], spec.size[1] / cut[1])
-    offset = (-top * factors[0], -left * factors[1])
-    return Placed(content, Placement(factors, offset, (height, width)))
+    return (height - cut[0]) // 2, (width - cut[1]) // 2, *cut
 
 
 def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -32,10 +32,11 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An item left out of a data set, with its file, and the reason."""
+    """An item left out of a data set, with its file, and the reason; `is_image` for a whole image."""
 
     what: str
     why: str
+    is_image: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)

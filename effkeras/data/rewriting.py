@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from effkeras.data.all_splits import read_all
 from effkeras.data.formats import writable
 from effkeras.data.records import DetectionData, LabelledData, ReadOptions, Skipped
+from effkeras.data.scanning import Scan
 from effkeras.data.sizes import Resized, header_sizes, in_real_sizes
+from effkeras.data.splits import format_of
 from effkeras.support import files
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
@@ -62,12 +64,57 @@ def with_more_skipped(data: DetectionData, more: Sequence[Skipped]) -> Detection
     return replace(data, skipped=(*data.skipped, *more))
 
 
+def without_broken(data: LabelledData, scans: Mapping[Path, Scan], *, skip_bad: bool) -> LabelledData:
+    """The split without the images that cannot be decoded. Raises EffkerasError for any if not `skip_bad`."""
+    broken = [
+        Skipped(str(record.path), scans[record.path].problem, is_image=True)
+        for record in data.records
+        if scans[record.path].problem
+    ]
+    if not broken:
+        return data
+    what = (
+        f"{data.root}: {len(broken)} images cannot be decoded; the first: {broken[0].what}: {broken[0].why}"
+    )
+    if not skip_bad:
+        raise EffkerasError(f"{what}, or leave them out with --skip-bad")
+    note_once(what)
+    good = tuple(record for record in data.records if not scans[record.path].problem)
+    return replace(data, records=good, skipped=(*data.skipped, *broken))  # type: ignore[arg-type]
+
+
+def format_to_write(root: Path, splits: Sequence[LabelledData]) -> str:
+    """The name of the format of the data set in `root` if it can be written, else of a similar one."""
+    own = type(format_of(root))
+    known = writable()
+    name = next((name for name, entry in known.items() if entry is own), None)
+    if name is None and isinstance(splits[0], DetectionData):
+        name = "coco" if "coco" in known else "voc"
+    if name is None:
+        name = next((one for one in ("class-folders", "csv") if one in known), None)
+    if name is None:
+        raise EffkerasError(f"{root}: {own.title} cannot be written; give another format with --to")
+    return name
+
+
 def write_whole(folder: Path, splits: Sequence[LabelledData], to: str) -> None:
     """Writes splits in the format `to` into `folder`, which appears whole or not at all.
 
     Splits without images are left out. Raises EffkerasError for data that the format cannot hold, and when a
     file cannot be written.
     """
-    known = writable()
+    entry = writable()[to]
     with files.whole_folder(folder) as fresh:
-        known[to]().write(fresh, [data for data in splits if data.records])
+        entry().write(fresh, [data for data in splits if data.records])
+    lost = 0 if entry.marks_unknown else _unknown_regions(splits)
+    if lost:
+        note_once(
+            f"{folder}: {lost} objects whose annotations were left out look like background there; correct "
+            "the annotations first to keep them"
+        )
+
+
+def _unknown_regions(splits: Sequence[LabelledData]) -> int:
+    """The regions of left-out annotations; those of an image in several splits count once."""
+    boxes = [data for data in splits if isinstance(data, DetectionData)]
+    return sum({one.path: len(one.unknown) for data in boxes for one in data.records}.values())

@@ -18,6 +18,7 @@ from effkeras.support.errors import EffkerasError
 
 Size = tuple[int, int]
 _CHUNK = 256  # images a thread reads at once: handing over single ones costs more than reading a header
+_SHOW_PROGRESS = 5000  # images that take about a second
 
 
 def header_sizes(paths: Iterable[Path]) -> dict[Path, Size | EffkerasError]:
@@ -25,7 +26,9 @@ def header_sizes(paths: Iterable[Path]) -> dict[Path, Size | EffkerasError]:
     unique = list(dict.fromkeys(paths))
     chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
     with ThreadPoolExecutor() as pool:
-        parts = track(pool.map(_sizes, chunks), "reading sizes", total=len(chunks))
+        parts: Iterable[list[tuple[Path, Size | EffkerasError]]] = pool.map(_sizes, chunks)
+        if len(unique) > _SHOW_PROGRESS:
+            parts = track(parts, "reading sizes", total=len(chunks))
         return {path: size for part in parts for path, size in part}
 
 
@@ -69,14 +72,14 @@ def in_real_sizes(data: DetectionData, sizes: Mapping[Path, Size | EffkerasError
     for record in data.records:
         real = sizes[record.path]
         if isinstance(real, EffkerasError):
-            refused.append(Skipped(str(record.path), _without(str(real), record.path)))
+            refused.append(Skipped(str(record.path), _without(str(real), record.path), is_image=True))
         elif real == record.size:
             records.append(record)
         elif same_shape(real, record.size):
             records.append(scaled_to(record, real))
             scaled.append(f"{record.path} has {sides(real)} pixels, and its labels say {sides(record.size)}")
         else:
-            refused.append(Skipped(str(record.path), size_problem(real, record.size)))
+            refused.append(Skipped(str(record.path), size_problem(real, record.size), is_image=True))
     return Resized(replace(data, records=tuple(records)), tuple(scaled), tuple(refused))
 
 

@@ -124,7 +124,7 @@ class SplitBuilder:
 
     def lose_image(self, what: str, why: str) -> None:
         """Leaves out an image that is missing or unreadable; `build` raises if there are too many."""
-        self._lost.append(Skipped(what, why))
+        self._lost.append(Skipped(what, why, is_image=True))
 
     def build(self) -> DetectionData:
         """The split.

@@ -35,12 +35,12 @@ def _level_anchors(image: tuple[int, int], cells: tuple[int, int], spec: AnchorS
     strides = (image[0] / cells[0], image[1] / cells[1])  # not whole at odd sizes, as in the reference
     ys = (np.arange(cells[0]) + 0.5) * strides[0]
     xs = (np.arange(cells[1]) + 0.5) * strides[1]
-    half = _shapes(strides, spec) / 2
+    half = shapes(strides, spec) / 2
     centers = np.stack(np.meshgrid(ys, xs, indexing="ij"), axis=-1).reshape(-1, 1, 2)
     return np.concatenate([centers - half, centers + half], axis=-1).reshape(-1, 4)
 
 
-def _shapes(strides: tuple[float, float], spec: AnchorSpec) -> np.ndarray:
+def shapes(strides: tuple[float, float], spec: AnchorSpec) -> np.ndarray:
     """Height and width of the anchors at a location in pixels, (anchors per location, 2)."""
     shapes = [
         (

@@ -51,6 +51,11 @@ def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
 def add_reading(to: argparse.ArgumentParser) -> None:
     """Adds --skip-bad and --voc-one-based."""
     to.add_argument("--skip-bad", action="store_true", help="leave out bad annotations and images")
+    add_one_based(to)
+
+
+def add_one_based(to: argparse.ArgumentParser) -> None:
+    """Adds --voc-one-based."""
     to.add_argument(
         "--voc-one-based",
         dest="one_based",

@@ -6,7 +6,7 @@ continues with exactly the batches of an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import tensorflow as tf
 from effkeras.data.augment import Batch, augment, augment_images
 from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.masks import IGNORED
-from effkeras.data.store import PADDING, ImageStore
-from effkeras.definitions.definition import ModelSpec
+from effkeras.data.store import PADDING, ImageStore, Sample, padded
+from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.matching import Matcher, Truth
 from effkeras.graph.heads import MASK_STRIDE, mask_size
@@ -93,12 +93,19 @@ def _reader(store: ImageStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[t
     return read
 
 
-def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+def training_images(samples: Sequence[Sample], spec: InputSpec, augment_by: AugmentSpec, seed: int) -> Batch:
+    """Samples as a training with this seed sees them in its first epoch, if it visits them in this order."""
+    pixels, content, *truths = map(tf.constant, padded(samples))
+    seeds = tf.map_fn(lambda index: _seed(index, seed), tf.range(len(samples)))
+    return augment(Batch(_filled(pixels, content, spec), *truths), seeds, augment_by, spec.mean)
+
+
+def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: InputSpec) -> tf.Tensor:
     """Float pixels with the mean colour outside the content, like `preprocess.fill`."""
-    height, width = spec.input.size
+    height, width = spec.size
     rows = tf.range(height)[None, :, None] < content[:, 0, None, None]
     columns = tf.range(width)[None, None, :] < content[:, 1, None, None]
-    return tf.where((rows & columns)[..., None], tf.cast(pixels, tf.float32), list(spec.input.mean))
+    return tf.where((rows & columns)[..., None], tf.cast(pixels, tf.float32), list(spec.mean))
 
 
 def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
@@ -106,7 +113,7 @@ def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tupl
 
     def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
         *truths, seeds = rest
-        batch = Batch(_filled(pixels, content, spec), *truths)
+        batch = Batch(_filled(pixels, content, spec.input), *truths)
         if batches.augment is not None:
             batch = augment(batch, seeds, batches.augment, spec.input.mean)
         targets = match(batch) if match else {}
@@ -141,7 +148,7 @@ def mask_targets(labels: tf.Tensor) -> tf.Tensor:
 def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
     def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
         _, classes, _, _, seeds = rest
-        filled = _filled(pixels, content, spec)
+        filled = _filled(pixels, content, spec.input)
         if batches.augment is not None:
             filled = augment_images(filled, seeds, batches.augment, spec.input.mean)
         return filled, classes[:, 0]

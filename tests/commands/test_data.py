@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from support.voc_sets import write_voc
 
 from effkeras import cli
 from effkeras.data.splits import open_data
+from effkeras.definitions import zoo
 
 CAT, DOG = ("cat", 10, 8, 40, 32), ("dog", 2, 2, 20, 40)
 
@@ -89,3 +92,108 @@ def test_convert_refuses_labels_of_another_shape(tmp_path, capsys):
     assert run(*words, "--skip-bad") == 0
     assert "1 of 2 images cannot be used" in capsys.readouterr().err
     assert len(open_data(tmp_path / "copy", "train").records) == 1
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("EFFKERAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_split_merges_and_splits_anew(pets, tmp_path, cache, capsys):
+    write_voc(pets, {"more": {f"d{number}": [CAT, CAT, DOG] for number in range(9)}})
+    words = ["data", "split", pets, tmp_path / "new", "--val", 0.25, "--test", 0.25]
+    assert run(*words) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    counts = next([int(cell) for cell in row[1:]] for row in rows if row[:1] == ["cat"])
+    assert sum(counts) == 21
+    assert counts[0] in (10, 11)
+    sizes = {split: len(open_data(tmp_path / "new", split).records) for split in ("train", "val", "test")}
+    assert sizes == {"train": 6, "val": 3, "test": 3}
+    assert len(list(cache.rglob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("shares", [(0, 0), (0.6, 0.4), (-0.1, 0.2), ("nan", 0.1)])
+def test_split_refuses_wrong_shares(shares, pets, tmp_path, capsys):
+    val, test = shares
+    assert run("data", "split", pets, tmp_path / "new", f"--val={val}", f"--test={test}") == 2
+    assert "below 1" in capsys.readouterr().err
+
+
+def test_split_needs_skip_bad_for_broken_images(pets, tmp_path, cache, capsys):
+    write_voc(pets, {"more": {f"d{number}": [CAT] for number in range(6)}})
+    image = pets / "JPEGImages" / "a.jpg"
+    image.write_bytes(image.read_bytes()[:700])  # the header alone
+    words = ["data", "split", pets, tmp_path / "new"]
+    assert run(*words) == 2
+    assert "a.jpg" in capsys.readouterr().err
+    assert run(*words, "--skip-bad") == 0
+
+
+def test_check_prints_all_and_returns_1(pets, tmp_path, cache, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("data", "check", "pets") == 0
+    assert "no problems found" in capsys.readouterr().out
+    write_voc(pets, {"test": {"x": [CAT, ("cat", 7, 7, 7, 9)]}})
+    assert run("data", "check", "pets", "--fix", "fixed") == 1
+    out = capsys.readouterr().out
+    assert "annotations that cannot be used: 1\n  test: x.xml: object 2 ('cat')" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert run("data", "check", "fixed", "--no-decode") == 0
+
+
+def test_check_as_json(pets, cache, capsys):
+    write_voc(pets, {"test": {"x": [CAT, ("cat", 7, 7, 7, 9)]}})
+    assert run("data", "check", pets, "--json") == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["images"] == {"train": 2, "val": 1, "test": 1}
+    assert content["classes"][0]["counts"] == {"train": 2, "val": 1, "test": 1}
+    assert content["problems"]["annotation"]["items"][0]["where"] == "x.xml: object 2 ('cat')"
+
+
+def test_check_of_classes(digit_classes, cache, capsys):
+    assert run("data", "check", digit_classes) in (0, 1)
+    assert "a folder per class" in capsys.readouterr().out
+
+
+def test_check_suggests_anchors_that_can_be_trained(tmp_path, cache, capsys, monkeypatch):
+    """Tiny boxes: the printed TOML is a definition."""
+    monkeypatch.chdir(tmp_path)
+    tiny = {f"t{number}": [("tick", 200, 100, 218, 119)] for number in range(3)}
+    write_voc(tmp_path / "tiny", {"train": tiny}, size=(640, 480))
+    run("data", "check", "tiny", "--no-decode", "--model", "efficientdet-lite0")
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    (tmp_path / "mine.toml").write_text(out[out.index("# Typical") : out.index("no problems")])
+    spec = zoo.spec("mine.toml")
+    assert max(spec.input.size) > 320
+    assert spec.anchors != zoo.spec("efficientdet-lite0").anchors
+    run("data", "check", "tiny", "--no-decode", "--model", "mine.toml")
+    assert "fit these boxes" in capsys.readouterr().out
+
+
+def test_check_of_anchors_needs_a_detector(pets, capsys):
+    assert run("data", "check", pets, "--model", "efficientnet-b0") == 2
+    assert "takes a detector" in capsys.readouterr().err
+
+
+def width(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.width
+
+
+def test_show_draws_a_sheet(pets, tmp_path, capsys):
+    assert run("data", "show", pets, "--out", tmp_path / "sheet.png") == 0
+    assert width(tmp_path / "sheet.png") == 1600
+    assert "2 images" in capsys.readouterr().out
+    assert run("data", "show", pets, "--out", tmp_path / "sheet.txt") == 2
+
+
+@pytest.mark.parametrize("kind", ["digits", "digit_classes"])
+def test_show_draws_what_training_sees(kind, request, tmp_path):
+    """The same images again, flipped, in the input's size."""
+    folder = request.getfixturevalue(kind)
+    (tmp_path / "a.toml").write_text("[augment]\nflip = true\nscale = [1.0, 1.0]\n")
+    words = ["--images", 2, "--split", "val", "--out", tmp_path / "sheet.png"]
+    assert run("data", "show", folder, *words, "--augment", tmp_path / "a.toml") == 0
+    assert width(tmp_path / "sheet.png") == 1600

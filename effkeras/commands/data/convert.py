@@ -9,7 +9,7 @@ from pathlib import Path
 from effkeras.data.formats import writable
 from effkeras.data.records import DetectionData, LabelledData, ReadOptions
 from effkeras.data.rewriting import check_target, read_to_rewrite, write_whole
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import run_command, table
 from effkeras.support.options import Verb, add_reading, explained, parser
 
 VERB = Verb("data convert", "write a data set in another format")
@@ -47,19 +47,10 @@ def read_options(chosen: argparse.Namespace) -> ReadOptions:
 
 def print_written(folder: Path, splits: Sequence[LabelledData]) -> None:
     """Prints what was written for each split, and the next command."""
-    table(
-        f"written to {folder}",
-        ["split", "images", "boxes", "left out", "clipped"],
-        [[data.split, *_counts(data)] for data in splits if data.records],
-    )
-    boxes = [data for data in splits if isinstance(data, DetectionData)]
-    regions = {one.path: len(one.unknown) for data in boxes for one in data.records}
-    lost = sum(regions.values())
-    if lost:
-        note(
-            f"{lost} objects whose annotations were left out look like background in the copy; correct them "
-            "before the conversion to keep them"
-        )
+    rows = [[data.split, *_counts(data)] for data in splits if data.records]
+    shown = [place for place in range(5) if place < 3 or any(row[place] not in "0-" for row in rows)]
+    columns = ["split", "images", "boxes", "left out", "clipped"]
+    table(f"written to {folder}", [columns[place] for place in shown], [[r[p] for p in shown] for r in rows])
     model = "efficientdet-lite0" if isinstance(splits[0], DetectionData) else "efficientnet-lite0"
     print(f"next: effkeras train {model} --data {folder} --out runs/{folder.name}")
 

@@ -35,14 +35,15 @@ class Evidence(IntEnum):
 class DataFormat(ABC):
     """One data set format.
 
-    `title` and `layout` describe it in errors. `writes` tells whether `write` is there. A set without splits
-    is one split, `WHOLE`.
+    `title` and `layout` describe it in errors. `writes` tells whether `write` is there, `marks_unknown`
+    whether it writes the regions of left-out annotations. A set without splits is one split, `WHOLE`.
     """
 
     title: str
     layout: str
     evidence: Evidence
     writes: ClassVar[bool] = False
+    marks_unknown: ClassVar[bool] = False
 
     def exists(self, root: Path) -> bool:
         """Whether there is a data set; a format whose sets have names instead of paths says so here."""

@@ -48,6 +48,7 @@ class Coco(DataFormat):
     )
     evidence = Evidence.LABEL_FILE
     writes = True
+    marks_unknown = True
 
     def splits(self, root: Path) -> list[str]:
         """The splits in `root` with COCO labels."""

@@ -1,0 +1,143 @@
+"""`effkeras data show DIR`: a contact sheet of a data set, as it is and as training sees it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effkeras.data.reading import RecordReader, sides
+from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
+from effkeras.data.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    check_exists,
+    find_split,
+    format_of,
+    open_data,
+    spread,
+)
+from effkeras.definitions import zoo
+from effkeras.definitions.definition import InputSpec
+from effkeras.inference.contact_sheet import Sheet, Tile, contact_sheet
+from effkeras.inference.data_tiles import mask_classes_of, masks_in, plain_tile, tiles_of
+from effkeras.support.console import note, quiet, run_command
+from effkeras.support.errors import EffkerasError
+from effkeras.support.files import whole_file
+from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_one_based, parser
+from effkeras.training.run import TrainSettings, read_settings
+
+if TYPE_CHECKING:
+    from effkeras.data.augment import Batch
+
+VERB = Verb("data show", "draw images with boxes, as stored and as training sees them")
+_INPUT = InputSpec(
+    (512, 512), mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), resize="letterbox"
+)
+_GREY = np.full((120, 160, 3), 200, np.uint8)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws a contact sheet."""
+    return run_command(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    chosen = _parser().parse_args(argv)
+    if chosen.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise EffkerasError(f"{chosen.out} is no image file; give --out a name that ends in .png")
+    settings = read_settings(chosen.augment, {}) if chosen.augment else None
+    spec = zoo.spec(chosen.model).input if chosen.model else _INPUT
+    split = chosen.split or _first_split(chosen.dir)
+    data = open_data(chosen.dir, split, skip_bad=True, masks=True, one_based=chosen.one_based)
+    few = spread(data, chosen.images)
+    tiles = tiles_of(few)
+    title = f"{chosen.dir.resolve().name}, {data.split}: {len(few.records):,} of {len(data.records):,} images"
+    if settings:
+        trained = _as_trained(few, spec, settings)
+        tiles = [tile for pair in zip(tiles, trained, strict=True) for tile in pair]
+        title += "; right of each: as training sees it"
+    page = contact_sheet(tiles, Sheet(title, data.labels))
+    with whole_file(chosen.out) as temporary:
+        page.save(temporary)
+    print(f"{chosen.out}: {len(few.records)} images, {page.width} x {page.height} pixels")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser(VERB.name, "Draws a contact sheet: images with boxes, class names and masks.")
+    options.add_argument("dir", type=Path, metavar="DIR", help="the data set: a folder or file of any format")
+    options.add_argument("--split", help="the part of the data to show (default: train)")
+    options.add_argument("--images", type=above_zero, default=16, help="how many (default: 16)")
+    options.add_argument(
+        "--augment",
+        type=Path,
+        metavar="CONFIG",
+        help="beside each image, show it augmented by these training settings (a TOML file)",
+    )
+    options.add_argument(
+        "--model", help=f"whose input size --augment uses (default: 512 x 512): {MODEL_HELP}"
+    )
+    options.add_argument("--out", type=Path, default=Path("sheet.png"), help="default: sheet.png")
+    add_one_based(options)
+    return options
+
+
+def _first_split(root: Path) -> str:
+    """train, or another split that is there."""
+    check_exists(root)
+    return find_split(root, TRAIN, VALIDATION, TEST) or format_of(root).splits(root)[0]
+
+
+def _as_trained(data: LabelledData, spec: InputSpec, settings: TrainSettings) -> list[Tile]:
+    """The images as training sees them in its first epoch; grey where it leaves an image out."""
+    places = [place for place, one in enumerate(data.records) if _is_usable(one, spec)]  # type: ignore[arg-type]
+    usable = replace(data, records=tuple(data.records[place] for place in places))  # type: ignore[arg-type]
+    tiles = [plain_tile(_GREY, "training leaves this image out", "") for _ in data.records]
+    if not places:
+        return tiles
+    note("loading TensorFlow")
+    with quiet():
+        from effkeras.data.store import ImageStore
+        from effkeras.training.pipeline import training_images
+
+    store = ImageStore(usable, spec, mask_classes_of(usable))
+    samples = [store[number] for number in range(len(places))]
+    batch = training_images(samples, spec, settings.augment, settings.seed)
+    for number, place in enumerate(places):
+        record = data.records[place]
+        name = data.labels[record.label] if isinstance(record, ClassificationRecord) else ""
+        tiles[place] = _augmented_tile(batch, number, record, name)
+    return tiles
+
+
+def _is_usable(record: DetectionRecord | ClassificationRecord, spec: InputSpec) -> bool:
+    try:
+        RecordReader(spec).read(record)
+    except EffkerasError:
+        return False
+    return True
+
+
+def _augmented_tile(
+    batch: Batch, place: int, record: DetectionRecord | ClassificationRecord, name: str
+) -> Tile:
+    pixels = np.clip(np.rint(batch.pixels[place].numpy()), 0, 255).astype(np.uint8)
+    title, size = "as training sees it", sides((pixels.shape[0], pixels.shape[1]))
+    if isinstance(record, ClassificationRecord):
+        return plain_tile(pixels, title, f"{name}, {size}")
+    kept = batch.classes[place].numpy() >= 0
+    return Tile(
+        pixels=pixels,
+        boxes=batch.boxes[place].numpy()[kept],
+        classes=batch.classes[place].numpy()[kept],
+        ignored=batch.crowd[place].numpy()[kept],
+        title=title,
+        line=f"{size}, {kept.sum()} boxes",
+        masks=masks_in(batch.labels[place].numpy()),
+        is_copy=True,
+    )
