@@ -12,7 +12,7 @@ from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
     from effkeras.building.models import build
-    from effkeras.definitions.regularization import Regularization
+    from effkeras.definitions.changes import Regularization
     from effkeras.definitions.scaling import compound
     from effkeras.definitions.zoo import list_models, spec
     from effkeras.weights.keras_files import load
@@ -26,7 +26,7 @@ _HOMES = {
     "spec": "effkeras.definitions.zoo",
     "list_models": "effkeras.definitions.zoo",
     "compound": "effkeras.definitions.scaling",
-    "Regularization": "effkeras.definitions.regularization",
+    "Regularization": "effkeras.definitions.changes",
 }
 
 

@@ -11,7 +11,8 @@ from support.proofs import BUILT, proves
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count, layer_channels
 
 CLASSIFIER_SIDES, DETECTOR_SIDES, APPLICATION_SIDES = (64, 96), (128, 96), (96, 128)

@@ -13,7 +13,7 @@ from support.goldens import Golden, read_golden
 from support.proofs import AUTHORS, proves
 
 import effkeras
-from effkeras.definitions.definition import with_size
+from effkeras.definitions.changes import with_size
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder
 from effkeras.weights.tf_checkpoints import EMA_SUFFIX

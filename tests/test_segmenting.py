@@ -18,7 +18,8 @@ from effkeras import cli
 from effkeras.building.models import build_spec
 from effkeras.data.masks import MaskClasses, label_map
 from effkeras.data.splits import open_data
-from effkeras.definitions.definition import ModelSpec, with_heads
+from effkeras.definitions.changes import with_heads
+from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headlines
 from effkeras.inference.predict import draw, predict
 from effkeras.inference.predictor import KerasPredictor

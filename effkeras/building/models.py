@@ -11,8 +11,8 @@ import keras
 from effkeras.building.backbones import Backbone
 from effkeras.building.external import Attached, attach, copy_backbone
 from effkeras.definitions import zoo
-from effkeras.definitions.definition import ModelSpec, with_classes, with_heads, with_size
-from effkeras.definitions.regularization import Regularization, regularized
+from effkeras.definitions.changes import Regularization, regularized, with_classes, with_heads, with_size
+from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.scaling import with_phi, with_width
 from effkeras.graph.counting import run_over_shapes
 from effkeras.graph.functional import Part, deep_graphs

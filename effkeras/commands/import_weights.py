@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.definitions import zoo
-from effkeras.definitions.definition import with_classes
+from effkeras.definitions.changes import with_classes
 from effkeras.support.console import facts, note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, parser

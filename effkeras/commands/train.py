@@ -10,8 +10,8 @@ from typing import Any
 from effkeras.building.backbones import spec_with_backbone
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import find_split, read_split
-from effkeras.definitions.definition import ModelSpec, with_heads
-from effkeras.definitions.regularization import Regularization, regularized
+from effkeras.definitions.changes import Regularization, regularized, with_heads
+from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import saved_weights
 from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError

@@ -7,14 +7,13 @@ here imports TensorFlow or Keras.
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from effkeras.definitions.class_names import checked_class_names
 from effkeras.definitions.networks import BATCH_NORM, Activation, BatchNormSpec, Network
-from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name
 from effkeras.support.tables import Table, to_record, to_table
 
@@ -254,59 +253,6 @@ def spec_from_table(table: Mapping[str, Any], where: str) -> ModelSpec:
             f"{where}: schema {table['schema']!r} is unknown; this version reads schema {SCHEMA}"
         )
     return checked(to_record(ModelSpec, table, where), where)
-
-
-def with_classes(spec: ModelSpec, classes: int | Sequence[str]) -> ModelSpec:
-    """The same model for other classes, given as their number or their names."""
-    number = whole_number(classes)
-    if number is not None:
-        if number == spec.classes:
-            return spec
-        return spec.replace(classes=number, labels=(), category_ids=())
-    labels = tuple(classes) if _is_list(classes) else (None,)  # type: ignore[arg-type]
-    if not all(isinstance(label, str) for label in labels):
-        raise EffkerasError(f"classes must be a whole number or a list of names, not {classes!r}")
-    return spec.replace(classes=len(labels), labels=tuple(map(str, labels)), category_ids=())
-
-
-def with_heads(spec: ModelSpec, heads: Sequence[str]) -> ModelSpec:
-    """The same detector with other outputs: "detect", "segment" or both; the order does not matter."""
-    if not spec.is_detector:
-        raise EffkerasError(f"{spec.name}: only a detector has heads to choose")
-    if not _is_list(heads):
-        raise EffkerasError(f"heads must be a list of {' and '.join(HEADS)}, not {heads!r}")
-    for head in heads:
-        if head not in HEADS:
-            raise EffkerasError(f"there is no head {head!r}; {did_you_mean(str(head), HEADS)}")
-    if not heads:
-        raise EffkerasError(f"a model needs a head; give {' or '.join(HEADS)}")
-    chosen = tuple(head for head in HEADS if head in heads)
-    return spec.replace(
-        heads=() if chosen == ("detect",) else chosen,  # as in a definition without `heads`
-        segment=spec.segment if "segment" in chosen else None,
-    )
-
-
-def with_size(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
-    """The same model for images of (height, width) or (height, width, 3) pixels."""
-    sides = tuple(shape) if _is_list(shape) else ()
-    height, width, *rest = (*map(whole_number, sides), None, None)[: max(2, len(sides))]
-    if height is None or width is None or rest not in ([], [3]):
-        raise EffkerasError(
-            f"input_shape must be (height, width) or (height, width, 3) in whole pixels, not {shape!r}"
-        )
-    return spec.replace(input=dataclasses.replace(spec.input, size=(height, width)))
-
-
-def whole_number(value: Any) -> int | None:
-    """A whole number of any type (numpy too) as an int; None for other values, including booleans."""
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return int(value) if is_whole else None
-
-
-def _is_list(value: Any) -> bool:
-    """Whether a value has ordered items, such as a numpy array; text does not count."""
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
 
 
 def checked(spec: ModelSpec, where: str = "") -> ModelSpec:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras.definitions import zoo
-from effkeras.definitions.definition import ModelSpec, with_classes
+from effkeras.definitions.changes import with_classes
+from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.scaling import with_width
 from effkeras.graph.counting import count
 from effkeras.support.console import run_command, table

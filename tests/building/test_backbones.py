@@ -13,7 +13,8 @@ import effkeras
 from effkeras.building.backbones import TappedModel, with_backbone
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.definitions.definition import HeadSpec, ModelSpec, spec_from_table, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import HeadSpec, ModelSpec, spec_from_table
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.graph.counting import backbone_layers, count
 from effkeras.layers.normalize import spec_of

@@ -16,7 +16,8 @@ import pytest
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, with_classes, with_size
+from effkeras.definitions.changes import with_classes, with_size
+from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.losses import detector_losses
 from effkeras.graph.counting import count

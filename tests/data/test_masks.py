@@ -26,7 +26,8 @@ from effkeras.data.masks import (
 from effkeras.data.records import Category, DetectionData, DetectionRecord, Mask, RunLengths
 from effkeras.data.segmentations import encode_rle, parse_segmentation, pixels_of
 from effkeras.data.splits import open_data
-from effkeras.definitions.definition import InputSpec, SegmentSpec, with_heads
+from effkeras.definitions.changes import with_heads
+from effkeras.definitions.definition import InputSpec, SegmentSpec
 from effkeras.support.errors import EffkerasError
 
 # pycocotools' arrays predate numpy 2

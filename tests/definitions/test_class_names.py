@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from effkeras.definitions.changes import with_classes
 from support.tiny import tiny_classifier
 
 from effkeras.data.splits import open_data
+from effkeras.definitions.changes import with_classes
 from effkeras.definitions.class_names import checked_class_names, natural_key
 from effkeras.definitions.zoo import spec
 from effkeras.support.errors import EffkerasError

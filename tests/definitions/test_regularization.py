@@ -13,8 +13,8 @@ from support.tiny import random_images, tiny_classifier, tiny_detector
 
 import effkeras
 from effkeras import Regularization
+from effkeras.definitions.changes import regularized
 from effkeras.definitions.networks import DropBlockSpec
-from effkeras.definitions.regularization import regularized
 from effkeras.graph.counting import count
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import effkeras
-from effkeras.definitions.definition import AnchorSpec, ModelSpec, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import AnchorSpec, ModelSpec
 from effkeras.detection.anchors import anchor_boxes, level_sizes
 from effkeras.support.errors import EffkerasError
 

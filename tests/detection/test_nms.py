@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import effkeras
-from effkeras.definitions.definition import NmsSpec, with_classes, with_size
+from effkeras.definitions.changes import with_classes, with_size
+from effkeras.definitions.definition import NmsSpec
 from effkeras.detection import nms as nms_module
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.nms import Decoder, Detections, detect, suppress

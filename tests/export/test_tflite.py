@@ -18,7 +18,7 @@ from support.tiny_models import SIDE, parts, random_images, tiny_model, tiny_spe
 from effkeras.building.models import build_spec
 from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.preprocess import network_input
-from effkeras.definitions.definition import with_heads
+from effkeras.definitions.changes import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.inference.compare import Measured
 from effkeras.layers.normalize import spec_of

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 import effkeras
-from effkeras.definitions.definition import ModelSpec, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.counting import CountingNet, Shape, count
 from effkeras.graph.heads import detector

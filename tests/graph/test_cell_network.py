@@ -14,7 +14,8 @@ from support.tiny import random_images, tiny_cells, tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.genotype import IDENTITY, OPERATIONS, decode
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.graph.counting import count, weight_shapes

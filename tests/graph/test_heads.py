@@ -10,7 +10,8 @@ from support.tiny import tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import SegmentSpec, spec_from_table, with_classes, with_heads
+from effkeras.definitions.changes import with_classes, with_heads
+from effkeras.definitions.definition import SegmentSpec, spec_from_table
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.keras_files import save

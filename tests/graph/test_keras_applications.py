@@ -11,7 +11,8 @@ from support.proofs import KERAS, proves
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count
 from effkeras.graph.keras_applications import fresh_names, skeleton
 from effkeras.graph.networks.application import ApplicationNetwork

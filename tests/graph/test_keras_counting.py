@@ -9,7 +9,7 @@ import pytest
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import with_size
+from effkeras.definitions.changes import with_size
 from effkeras.graph.counting import count
 from effkeras.graph.keras_counting import count_layers
 from effkeras.graph.vocabulary import Counts

@@ -14,8 +14,8 @@ import pytest
 
 import effkeras
 from effkeras.commands import info
+from effkeras.definitions.changes import Regularization, regularized
 from effkeras.definitions.networks import NETWORKS
-from effkeras.definitions.regularization import Regularization, regularized
 from effkeras.definitions.scaling import with_width
 from effkeras.graph.counting import count
 from effkeras.graph.keras_counting import count_layers

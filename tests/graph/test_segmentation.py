@@ -9,7 +9,8 @@ from support.tiny import tiny_detector
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, SegmentSpec, with_heads, with_size
+from effkeras.definitions.changes import with_heads, with_size
+from effkeras.definitions.definition import ModelSpec, SegmentSpec
 from effkeras.graph.counting import count, layer_channels
 from effkeras.graph.heads import mask_logits, mask_size
 from effkeras.graph.keras_net import KerasNet

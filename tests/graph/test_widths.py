@@ -10,7 +10,8 @@ from support.tiny_models import tiny_spec
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, with_heads
+from effkeras.definitions.changes import with_heads
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count, layer_channels, weight_shapes
 from effkeras.graph.keras_counting import count_layers
 from effkeras.layers.normalize import spec_of

@@ -9,7 +9,7 @@ from support.tiny import digits_folder, tiny_classifier, tiny_detector
 from effkeras import EffkerasError
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.definitions.definition import with_heads
+from effkeras.definitions.changes import with_heads
 from effkeras.definitions.zoo import definition_path
 from effkeras.inference.compare import Measured, compare, measure
 from effkeras.inference.evaluate import evaluate

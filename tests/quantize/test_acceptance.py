@@ -8,7 +8,7 @@ import pytest
 from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras import EffkerasError
-from effkeras.definitions.definition import with_heads
+from effkeras.definitions.changes import with_heads
 from quantize.acceptance import MeasuredOn, beyond_budget, refuse_ruined, ruined
 
 DETECTOR, CLASSIFIER = tiny_detector(), tiny_classifier()  # of ten classes

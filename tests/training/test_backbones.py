@@ -11,7 +11,8 @@ from support.tiny import digits_folder
 import effkeras
 from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.splits import open_data
-from effkeras.definitions.definition import HeadSpec, ModelSpec, with_size
+from effkeras.definitions.changes import with_size
+from effkeras.definitions.definition import HeadSpec, ModelSpec
 from effkeras.definitions.networks import BatchNormSpec
 from effkeras.layers.normalize import spec_of
 from effkeras.training.loop import Job, train

@@ -11,7 +11,7 @@ from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.masks import MaskClasses
 from effkeras.data.splits import open_data
 from effkeras.data.store import ImageStore
-from effkeras.definitions.definition import with_heads
+from effkeras.definitions.changes import with_heads
 from effkeras.training.pipeline import BatchSpec, mask_targets, training_batches
 
 PLAIN = BatchSpec(size=4, seed=1, augment=None)

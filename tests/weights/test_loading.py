@@ -16,7 +16,8 @@ from support.goldens import official_weight, read_golden
 import effkeras
 from effkeras.building.models import build_spec
 from effkeras.definitions import zoo
-from effkeras.definitions.definition import ModelSpec, WeightsSpec, with_classes
+from effkeras.definitions.changes import with_classes
+from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.graph.counting import layer_channels
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.keras_files import save

@@ -18,7 +18,8 @@ from support.proofs import NAMES, proven
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import ModelSpec, with_classes
+from effkeras.definitions.changes import with_classes
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import weight_shapes
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.loading import load_weights

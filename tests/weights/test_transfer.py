@@ -15,7 +15,7 @@ from support.torch_weights import read_torch_golden
 
 import effkeras
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import with_classes, with_size
+from effkeras.definitions.changes import with_classes, with_size
 from effkeras.graph.counting import backbone_layers
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.formats import ModelWeight

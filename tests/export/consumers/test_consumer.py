@@ -67,7 +67,7 @@ def test_what_a_consumer_does_not_take_is_one_clear_error(arguments, message):
 
 
 def test_a_segmentation_model_is_not_for_mediapipe():
-    spec = effkeras.definitions.definition.with_heads(spec_with(), ["detect", "segment"])
+    spec = effkeras.definitions.changes.with_heads(spec_with(), ["detect", "segment"])
     message = "takes a classifier or a detector, and .* is a segmenter; use --for with one of raw, xnnpack"
     with pytest.raises(EffkerasError, match=message):
         target_for("mediapipe", formats.find("int8")).fitting(spec)

@@ -9,7 +9,7 @@ from support.small_tflite import small_tflite
 from support.tiny_models import quantized, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.definitions.definition import with_heads
+from effkeras.definitions.changes import with_heads
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.rewriting import attach as attach_entry
 from effkeras.litert.rewriting import attached, name_interface

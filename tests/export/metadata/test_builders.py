@@ -5,7 +5,7 @@ import pytest
 from support.tiny_models import quantized, tiny_model, tiny_spec
 
 from effkeras import EffkerasError
-from effkeras.definitions.definition import with_heads
+from effkeras.definitions.changes import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.flatbuffer import interface
 from effkeras.litert.rewriting import name_interface

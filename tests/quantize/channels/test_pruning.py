@@ -18,7 +18,8 @@ from effkeras.building.backbones import TappedModel
 from effkeras.building.external import own_part
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
-from effkeras.definitions.definition import ModelSpec, with_heads
+from effkeras.definitions.changes import with_heads
+from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count, layer_channels
 from effkeras.graph.keras_counting import count_layers
 from effkeras.layers.normalize import spec_of

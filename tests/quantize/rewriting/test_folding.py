@@ -12,7 +12,7 @@ from support.tiny_models import SIDE, keras_outputs, random_images, randomize, t
 import effkeras
 from effkeras import EffkerasError
 from effkeras.building.models import build_spec
-from effkeras.definitions.definition import with_size
+from effkeras.definitions.changes import with_size
 from effkeras.layers.normalize import spec_of
 from quantize import fold
 
