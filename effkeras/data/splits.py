@@ -186,7 +186,9 @@ def _recognised(root: Path) -> DataFormat | None:
         found = [entry for entry in formats if entry.evidence == evidence and entry.splits(root)]
         if len(found) > 1:
             titles = " and ".join(entry.title for entry in found)
-            raise EffkerasError(f"{root}: holds labels as {titles}; leave those of one format there")
+            raise EffkerasError(
+                f"{root}: holds labels as {titles}; leave those of one format there, or give a label file"
+            )
         if found:
             return found[0]
     return None

@@ -95,6 +95,7 @@ def test_tables_and_images_are_found_where_tools_put_them(tmp_path, table, image
     store(tmp_path, {table: f"{HEADER}\n{CAT}\n"}, image)
     assert Csv().splits(tmp_path) == [split]
     assert only(tmp_path, split).path == tmp_path / image
+    assert Csv().splits(tmp_path / table) == [WHOLE if table.endswith("detections.csv") else split]
     assert only(tmp_path / table, Csv().splits(tmp_path / table)[0]).path.name == "a.jpg"
 
 

@@ -292,7 +292,9 @@ def label_tables(root: Path) -> list[tuple[Table, str]]:
     """
     if root.is_file():
         own = table_of(root) if root.suffix.lower() in TABLE_SUFFIXES else None
-        return [(own, _split_in(root.stem) or WHOLE)] if own else []
+        parent = root.absolute().parent.name.lower()
+        split = _split_in(root.stem) or (parent if parent in _SPLITS else WHOLE)
+        return [(own, split)] if own else []
     found: list[tuple[Table, str]] = []
     names, folders = _listed(root)
     found += _named(root, names)
