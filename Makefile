@@ -22,7 +22,7 @@ MODEL ?= efficientdet-digits
 PART ?=
 
 .PHONY: demo test test-all test-once nightly lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
-	search-table zoo-table train-digits clean
+	bench-data search-table zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -64,6 +64,10 @@ bench: $(READY)
 	$(BIN)/python -m export.benchmarks.convert --model efficientdet-lite0 --out models/results.jsonl
 	$(BIN)/python -m export.benchmarks.digits --out models/results.jsonl
 	$(BIN)/python -m export.benchmarks.build --out models/results.jsonl
+
+# What opening data sets costs: a COCO file of 118,000 images beside pycocotools.
+bench-data: $(READY)
+	$(BIN)/python -m export.benchmarks.data --out models/results.jsonl
 
 # What compression costs the shipped models; hours on 2 cores, and the same again goes on.
 bench-compression: $(READY)

@@ -121,9 +121,10 @@ def _source(found: DataFormat, root: Path, split: str) -> _Source:
 
 
 def _starting(existing: Iterable[str], start: str) -> str | None:
-    """The split of that name, else the first with that beginning."""
+    """The split of that name, else the first with that beginning, in capitals or not."""
     names = sorted(existing)
-    return start if start in names else next((one for one in names if one.startswith(start)), None)
+    fitting = (one for one in names if one.casefold().startswith(start.casefold()))
+    return start if start in names else next(fitting, None)
 
 
 def _part(data: LabelledData, part: str) -> LabelledData:

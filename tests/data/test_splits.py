@@ -41,6 +41,14 @@ def test_official_coco_is_recognised(tmp_path):
     assert isinstance(open_data(tmp_path, "train", skip_bad=True), DetectionData)
 
 
+def test_splits_may_be_named_in_capitals(tmp_path):
+    (tmp_path / "Test" / "images").mkdir(parents=True)
+    (tmp_path / "Test" / "images" / "a.jpg").touch()
+    (tmp_path / "Test" / "labels.json").write_text(json.dumps(LABELS))
+    assert find_split(tmp_path, "test") == "Test"
+    assert open_data(tmp_path, "test", skip_bad=True).split == "Test"
+
+
 def test_a_folder_per_class_is_recognised(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     (tmp_path / "train" / "cat" / "a.png").touch()
