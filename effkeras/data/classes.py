@@ -6,6 +6,7 @@ some of them; `matched` gives it a model's class indices before training or eval
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,11 @@ def classes_for(spec: ModelSpec, data: LabelledData) -> Classes:
     if not _fits(spec, data) or (spec.detects and not _has_boxes(data)):
         raise _misfit(spec, data)
     _check_unique(_where(data), data.labels)
+    if not spec.is_detector and len(data.labels) < 2:
+        raise EffkerasError(
+            f"{_where(data)} has the one class {data.labels[0]!r}, which a classifier would always answer; "
+            "add a class of other images, or label boxes for a detector"
+        )
     return Classes(tuple(data.labels), _ids(data))
 
 
@@ -135,7 +141,7 @@ def _by_number(data: LabelledData, target: _Target) -> list[int]:
         if len(index) != target.count:
             raise EffkerasError(
                 f"{data.root} has {len(index)} classes and {target.owner} {target.count}, without names; "
-                "give data of the same classes, or a definition with labels"
+                f"{_how_to_name(data, target)}"
             )
     note_once(f"{_where(data)} is matched by {how} of classes, as {target.owner} has no class names")
     return index
@@ -159,10 +165,27 @@ def _note_names(data: LabelledData, target: _Target, index: Sequence[int]) -> No
 def _unknown(data: LabelledData, target: _Target, unknown: Sequence[str]) -> EffkerasError:
     close = closest(unknown[0], target.labels)
     hint = f"did you mean {close!r} by {unknown[0]!r}? " if close is not None else ""
+    advice = "give the same classes the same names, and leave others out"
+    if isinstance(data, ClassificationData) and all(map(_is_number, data.labels)):
+        advice = "their names are numbers: give the folders the names of the classes"
     return EffkerasError(
         f"{_where(data)} has the classes {_few(unknown)}, and {target.owner} has {_few(target.labels)}; "
-        f"{hint}give the same classes the same names, and leave others out"
+        f"{hint}{advice}"
     )
+
+
+def _is_number(name: str) -> bool:
+    """Whether a class is called by a number, or by a number of WordNet, as in ImageNet's folders."""
+    return re.fullmatch(r"n?[0-9]+", name.strip()) is not None
+
+
+def _how_to_name(data: LabelledData, target: _Target) -> str:
+    if isinstance(data, ClassificationData):
+        return (
+            f"write labels.txt into {data.root} with {target.count} lines: the folder's name of each class, "
+            "in the model's order"
+        )
+    return "give data of the same classes, or a definition with labels"
 
 
 def used_classes(data: LabelledData) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from effkeras.data.classes import used_classes
 from effkeras.data.formats import FORMATS, DataFormat
+from effkeras.data.images import images_below, subfolders
 from effkeras.data.records import ClassificationRecord, DetectionData, LabelledData, ReadOptions
 from effkeras.definitions.class_names import checked_class_name
 from effkeras.support.console import note_once
@@ -113,11 +114,21 @@ def _source(found: DataFormat, root: Path, split: str) -> _Source:
     has_validation = _starting(existing, VALIDATION) is not None
     train = _starting(existing, TRAIN)
     if not has_validation and train is not None:
+        _check_no_empty_validation(root)
         if split == VALIDATION:
             return _Source(train, "held out")
         if split in (TRAIN, train):
             return _Source(train, "rest")
     return _Source(split if split in existing else _starting(existing, split) or split)
+
+
+def _check_no_empty_validation(root: Path) -> None:
+    """Raises EffkerasError for a folder val without images: a part of train must not silently replace it."""
+    for folder in subfolders(root):
+        if folder.name.lower().startswith(VALIDATION) and not images_below(folder).images:
+            raise EffkerasError(
+                f"{folder} has no images; add some, or remove the folder: then a tenth of train is held out"
+            )
 
 
 def _starting(existing: Iterable[str], start: str) -> str | None:

@@ -150,6 +150,24 @@ def test_two_classes_of_one_name_cannot_be_learned():
         classes_for(model(), boxes({1: "cat", 2: "cat"}, [1]))  # only one is used, but both are classes
 
 
+def test_one_class_cannot_be_learned_by_a_classifier():
+    with pytest.raises(EffkerasError, match="the one class 'cat', which a classifier would always answer"):
+        classes_for(tiny_classifier(), images(("cat",), [0, 0]))
+    assert classes_for(model(), boxes({1: "cat"}, [0])).labels == ("cat",)  # a detector also finds none
+
+
+def test_folders_called_by_numbers_get_advice():
+    """Twenty folders of ImageNet, and a model of a thousand classes, with names or without."""
+    data = images(("n01440764", "n01443537"), [0, 1])
+    thousand = tiny_classifier().replace(classes=1000, labels=())
+    with pytest.raises(
+        EffkerasError, match=r"2 classes and tiny.* 1000, without .*labels\.txt .* 1000 lines"
+    ):
+        matched(data, thousand)
+    with pytest.raises(EffkerasError, match="numbers: give the folders the names of the classes"):
+        matched(data, thousand.replace(labels=tuple(f"class {number}" for number in range(1000))))
+
+
 def test_values_of_label_maps_are_matched_too():
     data = boxes({1: "emu", 2: "cat"}, [], Path("a.png"))
     found = matched(data, model())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -112,3 +113,13 @@ def test_a_set_with_val_gives_all_of_train(tmp_path):
 def test_one_image_cannot_be_held_out(tmp_path):
     with pytest.raises(EffkerasError, match="1 images are too few to hold some out; add a split val"):
         open_data(class_folder(tmp_path, "train", ("cat",), 1), "val")
+
+
+def test_an_empty_val_is_not_replaced_silently(digit_classes, tmp_path):
+    shutil.copytree(digit_classes / "train", tmp_path / "train")
+    (tmp_path / "val" / "1").mkdir(parents=True)
+    for split in ("train", "val"):
+        with pytest.raises(EffkerasError, match="val has no images; add some, or remove the folder"):
+            open_data(tmp_path, split)
+    shutil.rmtree(tmp_path / "val")
+    assert len(open_data(tmp_path, "val").records) > 0
