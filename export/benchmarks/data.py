@@ -1,4 +1,4 @@
-"""`python -m export.benchmarks.data`: how long data sets take to open, and how much memory.
+"""`python -m export.benchmarks.data`: how long data sets take to open, check and convert.
 
 Each part makes its own data set, measures in fresh processes in turn, and gives rows. A new part is a
 function in `PARTS`.
@@ -7,18 +7,28 @@ function in `PARTS`.
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import math
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from effkeras.data.all_splits import read_all
+from effkeras.data.records import LabelledData, ReadOptions
+from effkeras.data.rewriting import read_to_rewrite, write_whole
 from effkeras.support import results
-from effkeras.support.console import run_command, table, track
+from effkeras.support.console import note, run_command, table, track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.options import above_zero, parser
 
@@ -47,6 +57,14 @@ WAYS = {
         f'COCO(folder + "/annotations/instances_{SPLIT}.json")',
     ),
 }
+
+_CHECK = (
+    "from pathlib import Path\nfrom effkeras.data.checking import check\n"
+    "from effkeras.data.records import ReadOptions",
+    "check(Path(folder), ReadOptions(skip_bad=True), decode=False)",
+)
+BCCD = Path("../shared/real/bccd")
+CHAIN = ("yolo", "coco", "csv", "tfrecord", "labelme", "voc")
 
 
 @dataclass(slots=True)
@@ -108,7 +126,86 @@ def open_coco(repeats: int) -> list[results.Row]:
     return [opening.to_row(IMAGES, ANNOTATIONS) for opening in openings]
 
 
-PARTS: dict[str, Callable[[int], list[results.Row]]] = {"coco": open_coco}
+def check_coco(repeats: int) -> list[results.Row]:
+    """Checks a generated data set of COCO's size: annotations, names, and the sizes in image headers."""
+    checking = Opening("data check --no-decode")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "coco")
+        write_coco_folder(folder)
+        image = _jpeg(640, 480)
+        for path in track(sorted((folder / SPLIT).iterdir()), "writing images", total=IMAGES):
+            path.write_bytes(image)
+        for _ in track(range(repeats), "checking", total=repeats):
+            seconds, peak = _measured(*_CHECK, folder)
+            checking.seconds.append(seconds)
+            checking.peaks.append(peak / _MB)
+    title = f"check of {IMAGES:,} images, {ANNOTATIONS:,} annotations"
+    table(title, ["by", "s", "peak MB"], [_cells(checking)])
+    return [checking.to_row(IMAGES, ANNOTATIONS) | {"kind": "check-coco"}]
+
+
+def convert_bccd(repeats: int) -> list[results.Row]:
+    """Converts BCCD from VOC through all formats and back to VOC, and compares the boxes with the first ones.
+
+    Without BCCD in ../shared/real there are no rows.
+    """
+    if not BCCD.is_dir():
+        note(f"{BCCD} is not on this machine: no conversions")
+        return []
+    options = ReadOptions(skip_bad=True, masks=True)
+    first = read_all(BCCD, options)
+    rows: list[results.Row] = [{"kind": "convert-bccd", "to": to, "seconds": []} for to in CHAIN]
+    with tempfile.TemporaryDirectory() as temporary:
+        for repeat in range(repeats):
+            source = BCCD
+            for row in rows:
+                target = Path(temporary, f"{repeat}-{row['to']}")
+                start = time.perf_counter()
+                write_whole(target, read_to_rewrite(source, options), row["to"])
+                row["seconds"].append(round(time.perf_counter() - start, 2))
+                row["largest_difference"] = round(_largest_difference(first, read_all(target, options)), 4)
+                source = target
+    shown = [
+        [row["to"], f"{statistics.median(row['seconds']):.1f}", f"{row['largest_difference']:g}"]
+        for row in rows
+    ]
+    table("BCCD, each from the one before", ["to", "s", "largest difference, px"], shown)
+    return rows
+
+
+def _largest_difference(first: Sequence[LabelledData], last: Sequence[LabelledData]) -> float:
+    """The largest distance of a corner in pixels; infinite where splits, images, classes or boxes differ."""
+    ours, theirs = (
+        {(data.split, record.path.stem): _boxes(data, record) for data in splits for record in data.records}
+        for splits in (first, last)
+    )
+    if theirs.keys() != ours.keys():
+        return math.inf
+    largest = 0.0
+    for key, (labels, boxes) in ours.items():
+        if labels != theirs[key][0]:
+            return math.inf
+        largest = max(largest, float(np.abs(boxes - theirs[key][1]).max(initial=0)))
+    return largest
+
+
+def _boxes(data: LabelledData, record: Any) -> tuple[list[str], np.ndarray]:
+    """The class names and boxes of an image, without crowds."""
+    kept = ~record.crowd
+    return [data.labels[label] for label in record.classes[kept]], record.boxes[kept]
+
+
+PARTS: dict[str, Callable[[int], list[results.Row]]] = {
+    "coco": open_coco,
+    "check": check_coco,
+    "bccd": convert_bccd,
+}
+
+
+def _jpeg(width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (120, 130, 140)).save(stream, "JPEG")
+    return stream.getvalue()
 
 
 def _image(number: int) -> str:
