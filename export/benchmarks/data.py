@@ -37,16 +37,17 @@ SPLIT = "train2017"
 _MB = 1e6
 _POLYGONS = 997  # different ones; their number is prime, so that they meet all boxes and classes
 
-# What each process does: imports, then the work that is timed. It prints seconds, and peak memory in bytes.
+# What each process does: imports, then the work that is timed. It prints seconds, those of its CPU alone,
+# which other load affects less, and peak memory in bytes.
 _PROCESS = """
 import json, resource, sys, time
 {imports}
 folder = sys.argv[1]
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 {work}
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit]))
+print(json.dumps([seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit]))
 """
 _OPEN = "open_data(folder, {split!r}, masks={masks})"
 WAYS = {
@@ -69,11 +70,18 @@ CHAIN = ("yolo", "coco", "csv", "tfrecord", "labelme", "voc")
 
 @dataclass(slots=True)
 class Opening:
-    """Seconds and peak memory in MB of one way to open a data set, one value for each repeat."""
+    """Seconds, CPU seconds and peak memory in MB of one way to open a data set, a value for each repeat."""
 
     way: str
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, cpu: float, peak: float) -> None:
+        """Adds a repeat; its peak memory is in bytes."""
+        self.seconds.append(seconds)
+        self.cpu.append(cpu)
+        self.peaks.append(peak / _MB)
 
     def to_row(self, images: int, annotations: int) -> results.Row:
         """The measurement as a plain record of kind "open-coco"."""
@@ -83,6 +91,7 @@ class Opening:
             "images": images,
             "annotations": annotations,
             "seconds": [round(value, 2) for value in self.seconds],
+            "cpu_seconds": [round(value, 2) for value in self.cpu],
             "peak_mb": [round(value) for value in self.peaks],
         }
 
@@ -118,11 +127,9 @@ def open_coco(repeats: int) -> list[results.Row]:
         folder = Path(temporary, "coco")
         write_coco_folder(folder)
         for opening in track(openings * repeats, "opening", total=len(openings) * repeats):
-            seconds, peak = _measured(*WAYS[opening.way], folder)
-            opening.seconds.append(seconds)
-            opening.peaks.append(peak / _MB)
+            opening.add(*_measured(*WAYS[opening.way], folder))
     title = f"COCO file, {IMAGES:,} images, {ANNOTATIONS:,} annotations"
-    table(title, ["read by", "s", "peak MB"], map(_cells, openings))
+    table(title, ["read by", "s", "CPU s", "peak MB"], map(_cells, openings))
     return [opening.to_row(IMAGES, ANNOTATIONS) for opening in openings]
 
 
@@ -136,11 +143,9 @@ def check_coco(repeats: int) -> list[results.Row]:
         for path in track(sorted((folder / SPLIT).iterdir()), "writing images", total=IMAGES):
             path.write_bytes(image)
         for _ in track(range(repeats), "checking", total=repeats):
-            seconds, peak = _measured(*_CHECK, folder)
-            checking.seconds.append(seconds)
-            checking.peaks.append(peak / _MB)
+            checking.add(*_measured(*_CHECK, folder))
     title = f"check of {IMAGES:,} images, {ANNOTATIONS:,} annotations"
-    table(title, ["by", "s", "peak MB"], [_cells(checking)])
+    table(title, ["by", "s", "CPU s", "peak MB"], [_cells(checking)])
     return [checking.to_row(IMAGES, ANNOTATIONS) | {"kind": "check-coco"}]
 
 
@@ -244,20 +249,20 @@ def _separated(texts: Iterator[str]) -> Iterator[str]:
         yield f",{text}" if position else text
 
 
-def _measured(imports: str, work: str, folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory in bytes of a fresh process."""
+def _measured(imports: str, work: str, folder: Path) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak memory in bytes of a fresh process."""
     code = _PROCESS.format(imports=imports, work=work)
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         raise EffkerasError(f"the process that runs {work} failed: {last[0]}; install effkeras[test]")
     try:
-        seconds, peak = json.loads(done.stdout.splitlines()[-1])
+        seconds, cpu, peak = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise EffkerasError(
             f"the process that runs {work} printed no figures: {first_line(error)}"
         ) from error
-    return float(seconds), float(peak)
+    return float(seconds), float(cpu), float(peak)
 
 
 def _run(argv: Sequence[str] | None) -> None:
@@ -269,7 +274,7 @@ def _run(argv: Sequence[str] | None) -> None:
 
 def _cells(one: Opening) -> list[str]:
     seconds = f"{statistics.median(one.seconds):.1f} ({min(one.seconds):.1f}-{max(one.seconds):.1f})"
-    return [one.way, seconds, f"{statistics.median(one.peaks):,.0f}"]
+    return [one.way, seconds, f"{statistics.median(one.cpu):.1f}", f"{statistics.median(one.peaks):,.0f}"]
 
 
 def _parser() -> argparse.ArgumentParser:

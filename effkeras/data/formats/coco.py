@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,13 +155,16 @@ def _categories(path: Path, content: CocoFile[Any]) -> tuple[list[Category], _La
     for position, (number, entry) in enumerate(zip(ids, content.categories, strict=True)):
         found[number] = Category(number, _category_name(path, position, entry))
     labels = _Labels(ids, {number: category.name for number, category in found.items()})
-    names = Counter(class_key(category.name) for category in found.values())
     group = _group(ids, content.categories)
-    if group is not None or len(names) < len(found):
-        used = {ids.number(entry.category_id) for entry in content.annotations if _is_entry(entry)}
-        _refuse_doubles(path, names, [found[number] for number in found if number in used])
-        if group not in used:
-            found.pop(group, None)  # type: ignore[arg-type]
+    if group or len({class_key(one.name) for one in found.values()}) < len(found):
+        used = {
+            ids.number(entry.category_id)
+            for entry in content.annotations
+            if isinstance(entry, AnnotationEntry)
+        }
+        if group and 0 not in used:
+            del found[0]
+        _refuse_doubles(path, found.values(), used)
     return [found[number] for number in sorted(found)], labels
 
 
@@ -174,18 +177,18 @@ def _category_name(path: Path, position: int, entry: CategoryEntry) -> str:
         raise EffkerasError(f"{path}: category at position {position}: {error}") from error
 
 
-def _group(ids: Iterable[int], entries: Sequence[CategoryEntry]) -> int | None:
-    """Roboflow's category 0, which is no class but the supercategory of all others."""
-    for number, entry in zip(ids, entries, strict=True):
-        others = [one for one in entries if one is not entry]
-        if number == 0 and others and all(one.supercategory == entry.name for one in others):
-            return number
-    return None
+def _group(ids: Iterable[int], entries: Sequence[CategoryEntry]) -> bool:
+    """Whether category 0 is Roboflow's, which is no class but the supercategory of all others."""
+    first = next((entry for number, entry in zip(ids, entries, strict=True) if number == 0), None)
+    others = [entry for entry in entries if entry is not first]
+    return first is not None and bool(others) and all(one.supercategory == first.name for one in others)
 
 
-def _refuse_doubles(path: Path, names: Mapping[str, int], used: Iterable[Category]) -> None:
-    for category in used:
-        if names[class_key(category.name)] > 1:
+def _refuse_doubles(path: Path, categories: Collection[Category], used: Container[int | None]) -> None:
+    """Raises EffkerasError for a category with annotations that has the name of another."""
+    names = Counter(class_key(category.name) for category in categories)
+    for category in categories:
+        if category.id in used and names[class_key(category.name)] > 1:
             raise EffkerasError(
                 f"{path}: two categories are named {category.name!r}; give each a name of its own, or make "
                 "them one"
@@ -217,13 +220,14 @@ class _Reader:
         """The positions of annotations by image; those of no image are skipped."""
         found: dict[int, list[int]] = defaultdict(list)
         for position, entry in enumerate(self._content.annotations):
-            number = self._ids.number(entry.image_id) if _is_entry(entry) else None
-            if number is not None:
-                found[number].append(position)
-            elif _is_entry(entry):
+            if not isinstance(entry, AnnotationEntry):
+                self._skip(position, f"{reprlib.repr(entry)} is not an object")
+                continue
+            number = self._ids.number(entry.image_id)
+            if number is None:
                 self._skip(position, str(_undefined("image_id", entry.image_id)))
             else:
-                self._skip(position, f"{reprlib.repr(entry)} is not an object")
+                found[number].append(position)
         return found
 
     def _skip(self, position: int, why: str) -> None:
@@ -242,10 +246,6 @@ class _Reader:
             area = mask_area(mask) or None
         crowd = entry.iscrowd == 1
         return Annotation(_name(position, entry), label, corners, problem, crowd, area, mask, entry.bbox)
-
-
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, AnnotationEntry)
 
 
 def _name(position: int, entry: object) -> str:

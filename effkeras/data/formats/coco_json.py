@@ -77,7 +77,9 @@ class AnnotationEntry(Entry, gc=False):
         """The box; values that are not numbers become NaN. Raises EffkerasError when it has not 4 values."""
         if not isinstance(self.bbox, list) or len(self.bbox) != 4:
             raise EffkerasError(f"its bbox is {reprlib.repr(self.bbox)}, not x, y, width, height")
-        left, top, width, height = self.bbox if _are_floats(self.bbox) else map(_number, self.bbox)
+        left, top, width, height = self.bbox
+        if not type(left) is type(top) is type(width) is type(height) is float:
+            left, top, width, height = map(_number, self.bbox)
         return top, left, top + height, left + width
 
     def stated_area(self) -> float | None:
@@ -226,10 +228,6 @@ def _key(given: object) -> int | str | None:
         given = int(text)
     number = whole(given)
     return number if number is not None and -_MOST <= number < _MOST else None
-
-
-def _are_floats(values: list[Any]) -> bool:
-    return {*map(type, values)} == {float}
 
 
 def _number(value: object) -> float:

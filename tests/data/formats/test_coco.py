@@ -368,6 +368,15 @@ def test_roboflows_export_is_read_without_its_group(tmp_path):
     assert data.records[0].path == tmp_path / "valid" / "a.jpg"
 
 
+def test_a_group_may_have_the_name_of_its_only_class(tmp_path):
+    content = document(category_id=1)
+    content["categories"] = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "cat"},
+    ]
+    assert read_coco(store(tmp_path, content), "train").categories == (Category(1, "cat"),)
+
+
 def test_a_group_with_annotations_is_a_class(tmp_path):
     roboflow(tmp_path, "train", used=0)
     assert read_coco(tmp_path, "train").labels == ("cells", "RBC", "WBC")
