@@ -21,8 +21,8 @@ MODEL ?= efficientdet-digits
 # For `make nightly`: one part of it.
 PART ?=
 
-.PHONY: demo test test-all test-once nightly lint format fuzz mediapipe-env bench bench-compression bench-export bench-search \
-	bench-data search-table zoo-table train-digits clean
+.PHONY: demo test test-all test-once nightly lint format fuzz mediapipe-env bench bench-compression bench-data bench-export \
+	bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -68,6 +68,10 @@ bench: $(READY)
 # What opening data sets costs: a COCO file of 118,000 images beside pycocotools.
 bench-data: $(READY)
 	$(BIN)/python -m export.benchmarks.data --out models/results.jsonl
+
+# CPU time of training steps.
+bench-training: $(READY)
+	$(BIN)/python -m export.benchmarks.training --out models/results.jsonl
 
 # What compression costs the shipped models; hours on 2 cores, and the same again goes on.
 bench-compression: $(READY)

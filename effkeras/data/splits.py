@@ -111,8 +111,8 @@ class _Source:
 
 def _source(found: DataFormat, root: Path, split: str) -> _Source:
     existing = found.splits(root)
-    has_validation = _starting(existing, VALIDATION) is not None
-    train = _starting(existing, TRAIN)
+    has_validation = any(one.casefold().startswith(VALIDATION) for one in existing)
+    train = None if split in existing and has_validation else _starting(existing, TRAIN)
     if not has_validation and train is not None:
         _check_no_empty_validation(root)
         if split == VALIDATION:
@@ -132,10 +132,19 @@ def _check_no_empty_validation(root: Path) -> None:
 
 
 def _starting(existing: Iterable[str], start: str) -> str | None:
-    """The split of that name, else the first with that beginning, in capitals or not."""
+    """The split of that name, else the one with that beginning, in capitals or not.
+
+    Raises EffkerasError when several have it, such as val2014 and val2017.
+    """
     names = sorted(existing)
-    fitting = (one for one in names if one.casefold().startswith(start.casefold()))
-    return start if start in names else next(fitting, None)
+    fitting = [one for one in names if one.casefold().startswith(start.casefold())]
+    if start in names:
+        return start
+    if len(fitting) > 1:
+        raise EffkerasError(
+            f"the split {start!r} could be {' or '.join(fitting)}; keep one of them in the folder"
+        )
+    return fitting[0] if fitting else None
 
 
 def _part(data: LabelledData, part: str) -> LabelledData:

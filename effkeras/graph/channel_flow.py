@@ -26,6 +26,7 @@ from effkeras.layers import (
     NearestUpsample,
     Normalize,
 )
+from effkeras.layers.batch_norm import BatchNormalization
 
 # One number for each channel of a tensor, (C,).
 Numbers = np.ndarray
@@ -182,6 +183,7 @@ def _layers() -> Mapping[type, Handler]:
         layers.DepthwiseConv2D: _depthwise,
         layers.SeparableConv2D: _separable,
         layers.BatchNormalization: _norm,
+        BatchNormalization: _norm,
         layers.PReLU: _norm,
         layers.Rescaling: _rescale,
         layers.Softmax: _mixes_all,

@@ -13,6 +13,7 @@ from effkeras.graph.functional import CopyRules, Part, copy_onto
 from effkeras.graph.keras_applications import feature_maps
 from effkeras.graph.vocabulary import Application, Conv, Depthwise, Pool, Vocabulary, concatenated, symmetric
 from effkeras.layers import ChannelSlice, DropBlock, DropPath, FastFusion, NearestUpsample
+from effkeras.layers.batch_norm import BatchNormalization
 from effkeras.support.errors import EffkerasError
 
 NOT_ALONE = (
@@ -97,9 +98,9 @@ class KerasNet(Vocabulary[KerasTensor]):
         )
 
     def batch_norm(self, x: KerasTensor, name: str, spec: BatchNormSpec) -> KerasTensor:
-        return keras.layers.BatchNormalization(
-            momentum=spec.momentum, epsilon=spec.epsilon, dtype=self.dtype, name=name
-        )(x)
+        return BatchNormalization(momentum=spec.momentum, epsilon=spec.epsilon, dtype=self.dtype, name=name)(
+            x
+        )
 
     def activation(self, x: KerasTensor, name: str, kind: str) -> KerasTensor:
         return keras.layers.Activation(kind, dtype=self.dtype, name=name)(x)

@@ -1,5 +1,6 @@
 """Keras layers that Keras itself lacks; importing this package registers them for loading."""
 
+from effkeras.layers.batch_norm import BatchNormalization
 from effkeras.layers.drop import DropBlock, DropPath, FollowTraining
 from effkeras.layers.fake_quant import (
     FakeQuant,
@@ -18,6 +19,7 @@ from effkeras.layers.feature_maps import ChannelSlice, FastFusion, NearestUpsamp
 from effkeras.layers.normalize import Normalize
 
 __all__ = [
+    "BatchNormalization",
     "ChannelSlice",
     "DropBlock",
     "DropPath",

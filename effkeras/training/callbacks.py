@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from effkeras.layers.batch_norm import norms_of
 from effkeras.training.optimizers import vectors_of
 
 
@@ -74,15 +74,6 @@ class RisingMomentum(keras.callbacks.Callback):
         steps = tf.cast(steps, tf.float32)
         for own, momentum in self._momenta.items():
             momentum.assign(tf.minimum(own, (1 + steps) / (10 + steps)))
-
-
-def norms_of(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
-    """The batch normalisation layers of a model and its nested models."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            yield layer
-        elif isinstance(layer, keras.Model):
-            yield from norms_of(layer)
 
 
 class Hook(keras.callbacks.Callback):

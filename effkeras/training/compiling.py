@@ -20,6 +20,7 @@ from effkeras.definitions.networks import AUXILIARY
 from effkeras.detection.losses import detector_losses, mask_loss
 from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
+from effkeras.layers.batch_norm import use_fused_kernels
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.training.optimizers import UNDECAYED, FlatAdamW, WarmupCosine
@@ -117,8 +118,10 @@ def classifier_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
 def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
 
-    `steps` is the number of steps per epoch. A model of `with_auxiliary` gets losses for both outputs.
+    `steps` is the number of steps per epoch. Batch normalisation trains with the fused kernel. A model of
+    `with_auxiliary` gets losses for both outputs.
     """
+    use_fused_kernels(model)
     optimizer = _optimizer(settings, schedule_of(settings, steps))
     if spec.is_detector:
         boxes = detector_losses(settings.label_smoothing) if spec.detects else {}

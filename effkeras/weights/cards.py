@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec, WeightsSpec
+from effkeras.graph.counting import backbone_layers, weight_shapes
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.files import cache_folder, inside, safe_name
 from effkeras.weights.download import download, is_archive, unpack
@@ -51,11 +52,17 @@ def locate(spec: ModelSpec, weights: str | Path, folder: Path | None = None) -> 
 
 
 def backbone_with(spec: ModelSpec, name: str) -> ModelSpec | None:
-    """The definition of a detector's backbone if it lists weights of that name; else None."""
+    """The definition of a detector's backbone if it lists weights of that name and they fit; else None."""
     if not spec.is_detector or not spec.backbone or zoo.definition_path(spec.backbone) is None:
         return None
     backbone = zoo.spec(spec.backbone)
-    return backbone if name in backbone.weights else None
+    return backbone if name in backbone.weights and _shapes(backbone) == _shapes(spec) else None
+
+
+def _shapes(spec: ModelSpec) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The shapes of the backbone's weights; a detector may have changed its backbone."""
+    own = backbone_layers(spec)
+    return {key: shape for key, shape in weight_shapes(spec).items() if key[0] in own}
 
 
 def is_here(spec: ModelSpec, name: str) -> bool:

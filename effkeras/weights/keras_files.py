@@ -12,6 +12,7 @@ import numpy as np
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
+from effkeras.layers.batch_norm import use_fused_kernels
 from effkeras.layers.normalize import definition_in
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
@@ -29,7 +30,9 @@ def load(path: str | Path) -> keras.Model:
     if not file.is_file():
         raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
     with _reading(file):
-        return keras.models.load_model(file, compile=False)
+        model = keras.models.load_model(file, compile=False)
+    use_fused_kernels(model)
+    return model
 
 
 def load_weights_of(model: keras.Model, file: Path) -> None:

@@ -123,3 +123,11 @@ def test_an_empty_val_is_not_replaced_silently(digit_classes, tmp_path):
             open_data(tmp_path, split)
     shutil.rmtree(tmp_path / "val")
     assert len(open_data(tmp_path, "val").records) > 0
+
+
+def test_two_splits_with_one_beginning_are_refused(tmp_path):
+    for name in ("val2014", "val2017"):
+        class_folder(tmp_path, name, ("cat",), 2)
+    with pytest.raises(EffkerasError, match="'val' could be val2014 or val2017; keep one of them"):
+        find_split(tmp_path, "val")
+    assert len(open_data(tmp_path, "val2017").records) == 2

@@ -115,6 +115,7 @@ def test_run_folder_is_complete(detector_run):
         "model.keras",
         "labels.txt",
         "train.toml",
+        "data.toml",
         "checkpoint.npz",
         "results.jsonl",
     }

@@ -188,13 +188,15 @@ def test_too_many_images_are_refused(digit_classes, monkeypatch):
         SearchImages(open_splits(digit_classes)).training(BlockSpace().base)
 
 
-def test_data_without_a_validation_split_is_refused(tmp_path):
+def test_data_without_a_validation_split_holds_images_out(tmp_path):
     import shutil
 
     root = digits_folder(tmp_path / "digits", classify=True)
     shutil.rmtree(root / "val")
-    with pytest.raises(EffkerasError, match="has no split val"):
-        open_splits(root)
+    splits = open_splits(root)
+    paths = {record.path for record in splits.train.records}
+    assert splits.validation.records
+    assert paths.isdisjoint(record.path for record in splits.validation.records)
 
 
 def test_data_of_another_task_is_refused(images):
