@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support import results
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name, write_text
@@ -100,6 +101,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         EffkerasError: bad options, an artifact that the consumer does not take, a missing model, or images
             that are missing or do not fit the model.
     """
+    need_tensorflow("the export to .tflite")
     with quiet():  # checking options loads TensorFlow
         target = _check(options)
     _check_data(options)

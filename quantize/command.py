@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.building.sources import file_stem, open_model, run_folder
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
+    need_tensorflow("compression")
     recipe = _tuned(recipes.find(chosen.recipe), chosen)
     folder = chosen.out or work_folder(chosen.model, recipe.name)
     settings = settings_of(chosen.model, chosen.config)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.search.options import job_of, size_of
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.options import Verb, above_zero, add_data, add_old_name, explained, parser
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
+    need_tensorflow("a search")
     job = job_of(chosen)
     pool = _pool(chosen)
     from effkeras.search.run import Display, search

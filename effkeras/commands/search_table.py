@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.search.options import classes_in
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, add_data, parser
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
+    need_tensorflow("a table of costs")
     _check(chosen)
     from effkeras.search.evaluation.settings import ArtifactSettings
     from effkeras.search.spaces.reading import read_space

@@ -13,6 +13,7 @@ from effkeras.data.splits import find_split, read_split
 from effkeras.definitions.changes import Regularization, regularized, with_heads
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import saved_weights
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_backbone, add_data, parser
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
+    need_tensorflow("training")
     given = {name: getattr(chosen, name) for name in _REGULARIZERS}
     spec = regularized(spec_with_backbone(chosen.model, chosen.backbone), Regularization(**given))
     if chosen.heads:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.definitions.networks import AUXILIARY
 from effkeras.litert.rewriting import name_interface
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
 
@@ -50,6 +51,7 @@ def traced_call(model: keras.Model) -> tuple[Any, list[str]]:
 
     It takes one image, (1, H, W, C), and computes in float32. Raises EffkerasError like `to_flatbuffer`.
     """
+    need_tensorflow("the conversion to .tflite")
     import tensorflow as tf
 
     model = _float32(model)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Literal, TypeVar
 
+from effkeras.support.backend import import_problem
 from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     except KeyboardInterrupt:
         print(f"interrupted; {_AFTER_INTERRUPTION[resumes]}", file=sys.stderr)
         return INTERRUPTED
+    except (ImportError, ValueError) as error:
+        problem = import_problem(error)
+        if not problem:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        return BAD_INPUT
     except BrokenPipeError:
         # The reader has closed the pipe: print nothing more, and flush nothing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

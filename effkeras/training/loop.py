@@ -21,6 +21,7 @@ from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
 from effkeras.layers.normalize import spec_of
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import Hook
@@ -56,6 +57,7 @@ def train(job: Job) -> keras.Model:
     Raises:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
     """
+    need_tensorflow("training")
     job = replace(job, spec=spec_for_data(job.spec, job.train))
     if job.weights:  # the weights determine the preprocessing
         job = replace(job, spec=open_weights(job.spec, job.weights).spec)
@@ -142,6 +144,7 @@ def tune(job: TuneJob) -> keras.Model:
     Raises:
         EffkerasError: another training in the folder, data that do not fit, an unwritable folder.
     """
+    need_tensorflow("training")
     keras.utils.set_random_seed(job.settings.seed)
     train = matched(job.train, job.spec)
     store = ImageStore(train, job.spec.input, classes_of(job.spec, train))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
 
@@ -37,6 +38,7 @@ def _run(argv: Sequence[str] | None) -> int:
         "--out", type=Path, metavar="DIR", help="default: RUN/artifacts/savedmodel, or in this folder"
     )
     chosen = vars(options.parse_args(argv))
+    need_tensorflow("a SavedModel")
     source = chosen.pop("model")
 
     with quiet():  # which loads TensorFlow

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.support import results
+from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
+    need_tensorflow("quantization")
     from effkeras.building.sources import open_model
     from effkeras.data.records import ReadOptions
     from effkeras.data.splits import read_split
