@@ -9,7 +9,7 @@ from typing import Any
 
 from effkeras.building.backbones import spec_with_backbone
 from effkeras.data.records import LabelledData, ReadOptions
-from effkeras.data.splits import find_split, read_split
+from effkeras.data.splits import TooFewImagesError, find_split, read_split
 from effkeras.definitions.changes import Regularization, regularized, with_heads
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import saved_weights
@@ -102,7 +102,11 @@ def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
     if split is None:
         note(f"{root} has no split val: training without validation")
         return None
-    return read_split(root, split, options)
+    try:
+        return read_split(root, split, options)
+    except TooFewImagesError as error:
+        note(f"{error}: training without validation")
+        return None
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:

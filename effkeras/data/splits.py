@@ -21,6 +21,10 @@ TRAIN, VALIDATION, TEST = "train", "val", "test"
 HELD_OUT = 0.1  # the share of train that serves as val where a set has none
 
 
+class TooFewImagesError(EffkerasError):
+    """A set without a split val has only one image, so that none can be held out."""
+
+
 def check_exists(root: Path) -> None:
     """Raises EffkerasError when the data folder or file does not exist."""
     if not root.exists() and not any(entry().exists(root) for entry in FORMATS.entries().values()):
@@ -150,15 +154,18 @@ def _starting(existing: Iterable[str], start: str) -> str | None:
 def _part(data: LabelledData, part: str) -> LabelledData:
     """The held-out tenth of a split, or the rest; each class of images gives its tenth."""
     held = set(held_out(data))
-    total = len(data.records)
+    total, wanted = len(data.records), part == "held out"
+    if not held:
+        if wanted:
+            raise TooFewImagesError(
+                f"{data.root}: {total} image is too few to hold some out; add a split val"
+            )
+        return data
     note_once(
         f"{data.root} has no split val: {len(held)} of the {total} images of {data.split} are held out for it"
     )
-    wanted = part == "held out"
     chosen = [one for place, one in enumerate(data.records) if (place in held) == wanted]
     split = VALIDATION if wanted else data.split
-    if not chosen:
-        raise EffkerasError(f"{data.root}: {total} images are too few to hold some out; add a split val")
     return replace(data, records=tuple(chosen), split=split)  # type: ignore[arg-type]
 
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from effkeras.data.records import ClassificationData, DetectionData
-from effkeras.data.splits import find_split, open_data
+from effkeras.data.splits import TooFewImagesError, find_split, open_data
 from effkeras.support.errors import EffkerasError
 
 LABELS = {
@@ -111,8 +111,10 @@ def test_a_set_with_val_gives_all_of_train(tmp_path):
 
 
 def test_one_image_cannot_be_held_out(tmp_path):
-    with pytest.raises(EffkerasError, match="1 images are too few to hold some out; add a split val"):
-        open_data(class_folder(tmp_path, "train", ("cat",), 1), "val")
+    root = class_folder(tmp_path, "train", ("cat",), 1)
+    with pytest.raises(TooFewImagesError, match="1 image is too few to hold some out; add a split val"):
+        open_data(root, "val")
+    assert len(open_data(root, "train").records) == 1
 
 
 def test_an_empty_val_is_not_replaced_silently(digit_classes, tmp_path):
