@@ -60,7 +60,9 @@ class Evil:
 
 
 @FORMS
-@pytest.mark.parametrize("evil", [Evil(), OrderedDict.fromkeys, print, np.float32(1)], ids=repr)
+@pytest.mark.parametrize(
+    "evil", [Evil(), OrderedDict.fromkeys, print, np.float32(1)], ids=["call", "method", "function", "scalar"]
+)
 def test_anything_but_tensors_is_refused(tmp_path, legacy, evil):
     path = tmp_path / "a.pth"
     write_pth(path, TENSORS, legacy=legacy, wrap=lambda content: {"a": content, "b": evil})
