@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from effkeras.data.images import tolerated
+from effkeras.data.images import read_image, tolerated
 from effkeras.data.preprocess import network_input
-from effkeras.data.reading import ImageReader
+from effkeras.data.reading import ImageReader, UnusableImages
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
 from effkeras.support.console import note_once
@@ -45,7 +45,7 @@ def calibration_inputs(
 
     Raises:
         EffkerasError: there are no images, labelled images come without `spec`, or an array has another
-            shape, or NaN or infinite values.
+            shape, or NaN or infinite values; or too many images cannot be read.
     """
     if not isinstance(data, LabelledData):
         return CalibrationInputs(
@@ -56,8 +56,26 @@ def calibration_inputs(
             "the model does not say how its images are prepared: give them as it takes them, "
             f"as float32 arrays of {shape}, instead of labelled data"
         )
-    chosen = tuple(representative(data, sampling.samples, sampling.seed))
-    return CalibrationInputs(chosen, spec, data.options.skip_bad)
+    return CalibrationInputs(_readable(data, sampling), spec, data.options.skip_bad)
+
+
+def _readable(data: LabelledData, sampling: Sampling) -> tuple[Record, ...]:
+    """Chosen records whose images can be read; others are noted, and replaced by the next ones."""
+    if sampling.samples < 1 or not data.records:
+        return tuple(representative(data, sampling.samples, sampling.seed))  # raises
+    unusable = UnusableImages(data)
+    chosen: list[Record] = []
+    for record in representative(data, len(data.records), sampling.seed):
+        try:
+            read_image(record.path)
+        except EffkerasError as error:
+            unusable.add(record.path, error)
+            continue
+        chosen.append(record)
+        if len(chosen) == sampling.samples:
+            break
+    unusable.note()
+    return tuple(chosen)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
