@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from support.mutations import mutations, outcome
 
-from effkeras.litert import flatbuffer
+from effkeras.litert import flatbuffer, rewriting
 from effkeras.litert.fake_quants import relus_as_requantization, stored_kernels, strip_fake_quants
 from effkeras.litert.flatbuffer import interface
 from effkeras.litert.runner import definition_of
@@ -44,11 +44,11 @@ def checks(original: bytes) -> dict[str, Callable[[bytes], object]]:
         "metadata: put back from": lambda model: metadata.restore(original, model),
         "definition": definition_of,
         "interface": interface,
-        "attach": lambda model: flatbuffer.attach(model, "name", b"payload"),
+        "attach": lambda model: rewriting.attach(model, "name", b"payload"),
         "constants": _all_constants,
         "other constants": _same_constants,
-        "uint8 edges": flatbuffer.with_uint8_io,
-        "without softmax": flatbuffer.without_final_activation,
+        "uint8 edges": rewriting.with_uint8_io,
+        "without softmax": rewriting.without_final_activation,
         "fake quantization": strip_fake_quants,
         "kernels": stored_kernels,
         "ReLUs": relus_as_requantization,
@@ -71,7 +71,7 @@ def _same_constants(model: bytes) -> object:
     indices = _constant_indices(model)[:1]
     tensors = {tensor.index: tensor for op in flatbuffer.operators(model) for tensor in op.inputs}
     values = {index: np.zeros(tensors[index].shape, tensors[index].dtype) for index in indices}
-    return flatbuffer.with_constants(model, values)
+    return rewriting.with_constants(model, values)
 
 
 def _constant_indices(model: bytes) -> list[int]:

@@ -192,7 +192,7 @@ def edited_labels(folder: Path, change) -> None:
 
 
 BAD_LABELS = {
-    "outside": lambda c: c["annotations"][0].update(bbox=[60, 60, 30, 30]),
+    "outside": lambda c: c["annotations"][0].update(bbox=[600, 600, 30, 30]),
     "zero area": lambda c: c["annotations"][0].update(bbox=[5, 5, 0, 9]),
     "nan": lambda c: c["annotations"][0].update(bbox=[5, float("nan"), 9, 9]),
     "category": lambda c: c["annotations"][0].update(category_id=77),

@@ -64,6 +64,7 @@ def test_timms_file_becomes_a_keras_file(tmp_path, capsys):
     assert model.get_layer("logits").kernel.shape[1] == len(wanted)
 
 
+@pytest.mark.slow
 def test_published_weights_by_name(tmp_path, capsys):
     publish("efficientnet-lite0", "imagenet", "efficientnet-lite0_96.npz")
     golden = read_golden("efficientnet-lite0_96.npz")
@@ -77,6 +78,7 @@ def test_published_weights_by_name(tmp_path, capsys):
     assert effkeras.load(tmp_path / "o.keras").output_shape == (None, 5)
 
 
+@pytest.mark.slow
 def test_weights_bring_their_own_preprocessing():
     publish("efficientnet-b0", "advprop", "efficientnet-b0_96.npz")
     publish("efficientnet-b0", "noisy-student", "efficientnet-b0_96.npz")

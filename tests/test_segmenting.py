@@ -243,6 +243,7 @@ def one_error(capsys) -> str:
     return errors[0]
 
 
+@pytest.mark.slow
 def test_data_without_masks_is_one_line(digits, saved, tmp_path, capsys):
     words = ("train", "efficientdet-digits", "--heads", "detect,segment", "--data", digits)
     assert run(*words, "--out", tmp_path / "run") == 2

@@ -224,6 +224,7 @@ def test_a_list_of_outputs_starts_at_level_3():
     assert spec_of(effkeras.build(tiny(), backbone=listed)).network.taps == ("r3", "r4")
 
 
+@pytest.mark.slow
 def test_a_keras_cv_backbone_names_its_taps(tmp_path):
     from keras_cv.models import ResNetBackbone
 

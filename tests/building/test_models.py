@@ -188,6 +188,7 @@ def test_a_run_folder_loads_its_model(file):
     assert spec_of(load(file.parent)) == tiny()
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_built_with_its_weights(detector, file):
     """The trap: only the definition was taken, and the weights were random."""
     file.with_name("model.toml").write_text(spec_of(detector).to_toml())

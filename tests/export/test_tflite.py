@@ -88,6 +88,7 @@ def test_a_run_is_exported_checked_and_recorded(run, data, capsys):
     assert beside["report"] == row
 
 
+@pytest.mark.slow
 def test_the_model_is_measured_once_for_all_recipes(run, data, tmp_path, capsys):
     again = tmp_path / "run"
     again.mkdir()

@@ -194,6 +194,7 @@ def test_a_network_for_32_pixels_has_no_map_for_a_detector():
         build_spec(spec)
 
 
+@pytest.mark.slow
 def test_a_saved_network_is_the_same(tmp_path):
     model = build_spec(tiny_cells(survival=0.5))
     save(model, tmp_path / "model.keras")

@@ -27,6 +27,7 @@ def test_all_are_there_in_order_and_never_more_than_five_at_once(count):
     assert len(made) == 0 or list(made)[-1] == "all"
 
 
+@pytest.mark.slow
 def test_six_levels_of_a_detector_are_one_partition():
     """Those of D7x."""
     spec = tiny_spec("efficientdet-lite0")

@@ -127,6 +127,7 @@ WINDOWS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(WINDOWS, min_size=1, max_size=3), st.integers(24, 48), st.integers(24, 33))
 def test_any_windows(windows, high, wide):

@@ -69,6 +69,7 @@ def round_step(tmp_path, monkeypatch):
     found.loader.exec_module(module)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("round_step")
 def test_one_file_adds_a_step(digit_classes, tmp_path, capsys):
     keras.utils.set_random_seed(1)

@@ -70,6 +70,7 @@ def classifier_run(digit_classes, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_saved_statistics_are_those_of_the_images(digit_classes, tmp_path):
     """The trap: after twelve steps, a momentum of 0.99 has left 89 % of the statistics at their start."""
     spec = tiny_classifier()
@@ -249,6 +250,7 @@ def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):
     assert model.get_layer("class_predict").compute_dtype == "float32"
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best(digit_classes, tmp_path, monkeypatch):
     from effkeras.training import session
 

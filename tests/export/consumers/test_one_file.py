@@ -63,6 +63,7 @@ def kiosk(tmp_path, monkeypatch):
     found.loader.exec_module(module)
 
 
+@pytest.mark.slow
 def test_a_detector_is_exported_for_it(tmp_path, capsys):
     model, out = tmp_path / "detector.keras", tmp_path / "net.tflite"
     save(tiny_model(DETECTOR), model)

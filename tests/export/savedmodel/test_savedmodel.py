@@ -193,6 +193,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, run, exported, tmp
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_eval_and_predict_take_the_folder(run, exported, digit_classes, capsys):
     image = next((digit_classes / "test" / "3").iterdir())
     answers = []

@@ -101,6 +101,7 @@ def test_two_clusters_cannot_hold_zeros_and_both_signs():
     assert {layer.why for layer in report.skipped} == {"its zeros and other weights need 3 clusters"}
 
 
+@pytest.mark.slow
 def test_our_networks_stay_plain_and_load_again(tmp_path):
     model = tiny_model("efficientnet-b0")
     made = cluster(model).model

@@ -71,6 +71,7 @@ def test_dynamic_int4_computes_in_float():
     assert {op.outputs[0].dtype for op in graph} == {"float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_tensorflow_takes_the_pixel_itself_too(io):
     options = PtqOptions(find("int8"), io, spec=PtqSpec(backend="tensorflow"))

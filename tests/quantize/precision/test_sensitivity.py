@@ -143,6 +143,7 @@ def test_a_recipe_that_quantizes_nothing_is_refused():
         sensitivity(own_network(), own_images(2), "float32")
 
 
+@pytest.mark.slow
 def test_the_command_writes_rows_and_a_image(digit_classes, tmp_path, capsys):
     from support.tiny import tiny_classifier
 

@@ -55,6 +55,7 @@ def two_tones(tmp_path_factory):
     return SearchImages(open_splits(root))
 
 
+@pytest.mark.slow
 def test_a_candidate_is_trained_and_measured(images):
     told = []
     settings = EvaluationSettings(epochs=2, batch=8, costs=("macs",))
