@@ -20,6 +20,7 @@ from effkeras.data.records import (
 from effkeras.data.splits import TEST, TRAIN, VALIDATION, check_exists, format_of, note_left_out
 from effkeras.definitions.class_names import class_key, natural_key
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import without_garbage_collection
 
 
 def read_all(root: Path, options: ReadOptions) -> tuple[LabelledData, ...]:
@@ -32,7 +33,8 @@ def read_all(root: Path, options: ReadOptions) -> tuple[LabelledData, ...]:
     found = format_of(root)
     splits = []
     for split in sorted(found.splits(root), key=order_of_use):
-        data = found.read(root, split, options)
+        with without_garbage_collection():
+            data = found.read(root, split, options)
         note_left_out(data)
         splits.append(data)
     return in_shared_classes(splits)

@@ -25,6 +25,7 @@ from effkeras.data.statistics import Boxes, all_boxes, without_boxes
 from effkeras.definitions.class_names import class_key
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import without_garbage_collection
 
 SAME_OBJECT = 0.95  # IoU above which two boxes of a class are taken for the same object
 _USED = (TRAIN, VALIDATION, "valid", TEST)  # splits that are never taken for unions
@@ -144,7 +145,8 @@ def _read(
     splits: list[LabelledData] = []
     for split in sorted(found.splits(root), key=order_of_use):
         try:
-            splits.append(found.read(root, split, options))
+            with without_garbage_collection():
+                splits.append(found.read(root, split, options))
         except EffkerasError as error:
             findings.append(Finding(SPLIT, split, split, str(error).removeprefix(f"{root}: ")))
     if not splits:

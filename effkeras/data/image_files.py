@@ -16,6 +16,9 @@ _HINTS = 3  # missing files whose error names a similar file
 _MOST_COMPARED = 5000  # names; difflib takes 6 s for 118,000
 
 
+_SPECIAL = frozenset("/\\:\0")  # characters of names that need a closer look
+
+
 class ImageFinder:
     """Finds image files by the names in labels.
 
@@ -189,6 +192,8 @@ def relative_parts(name: str) -> tuple[str, ...]:
     The check is on the name alone, so links inside a folder may lead anywhere. Raises EffkerasError for a
     name that is empty, absolute, has a drive letter, contains ".." or characters that no file name has.
     """
+    if not _SPECIAL.intersection(name) and name not in ("", ".", ".."):
+        return (name,)
     plain = name.replace("\\", "/")
     parts = tuple(part for part in plain.split("/") if part not in ("", "."))
     if not parts or "\0" in name or len(name) > _LONGEST:

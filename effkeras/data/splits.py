@@ -16,6 +16,7 @@ from effkeras.data.records import ClassificationRecord, DetectionData, LabelledD
 from effkeras.definitions.class_names import checked_class_name
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import without_garbage_collection
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 HELD_OUT = 0.1  # the share of train that serves as val where a set has none
@@ -59,7 +60,8 @@ def read_split(root: Path, split: str, options: ReadOptions) -> LabelledData:
     check_exists(root)
     found = format_of(root)
     source = _source(found, root, split)
-    data = replace(found.read(root, source.split, options), options=options)
+    with without_garbage_collection():
+        data = replace(found.read(root, source.split, options), options=options)
     if source.part is not None:
         data = _part(data, source.part)
     _check_names(data)
