@@ -12,7 +12,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` whose training step is one kernel.
 
     Keras computes the moments and normalises in separate operations; TensorFlow's kernel does both. A whole
-    training step takes 0.70 to 0.76 of the CPU time (`make bench-training`). Outputs, gradients and moving
+    training step takes 0.68 to 0.74 of the CPU time (`make bench-training`). Outputs, gradients and moving
     statistics are those of Keras. In particular the moving variance averages the variance of a batch divided
     by n, as Keras and the authors' TPU code do; the kernel itself divides by n - 1.
 
