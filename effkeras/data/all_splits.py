@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from effkeras.data.classes import reclassed, relabelled
 from effkeras.data.records import (
     Category,
     ClassificationData,
-    ClassificationRecord,
     DetectionData,
-    DetectionRecord,
     LabelledData,
     ReadOptions,
 )
@@ -104,8 +103,8 @@ def _categories(splits: Sequence[DetectionData]) -> tuple[Category, ...]:
 
 
 def _with_labels(data: ClassificationData, names: tuple[str, ...]) -> ClassificationData:
-    table = _places(data.labels, names)
-    records = tuple(ClassificationRecord(one.path, table[one.label]) for one in data.records)
+    table = np.array(_places(data.labels, names))
+    records = tuple(reclassed(one, table) for one in data.records)
     return replace(data, labels=names, records=records)
 
 
@@ -116,13 +115,9 @@ def _with_categories(data: DetectionData, categories: tuple[Category, ...]) -> D
     return replace(
         data,
         categories=categories,
-        records=tuple(_relabelled(record, table) for record in data.records),
+        records=tuple(relabelled(record, table) for record in data.records),
         map_classes=tuple(int(table[label]) for label in values) if has_maps else None,
     )
-
-
-def _relabelled(record: DetectionRecord, table: np.ndarray) -> DetectionRecord:
-    return replace(record, classes=table[record.classes])
 
 
 def _places(names: Iterable[str], among: Sequence[str]) -> list[int]:

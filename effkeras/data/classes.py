@@ -105,12 +105,12 @@ def _in_classes(data: LabelledData, target: _Target) -> LabelledData:
     table = np.array(index)
     if isinstance(data, ClassificationData):
         labels = _labels(data, target, index)
-        return replace(data, labels=labels, records=tuple(_reclassed(one, table) for one in data.records))
+        return replace(data, labels=labels, records=tuple(reclassed(one, table) for one in data.records))
     values = range(len(index)) if data.map_classes is None else data.map_classes
     return replace(
         data,
         categories=_categories(data, target, index),
-        records=tuple(_relabelled(one, table) for one in data.records),
+        records=tuple(relabelled(one, table) for one in data.records),
         map_classes=tuple(index[label] for label in values),
     )
 
@@ -198,11 +198,13 @@ def used_classes(data: LabelledData) -> list[int]:
     return np.unique(np.concatenate(classes)).astype(int).tolist() if classes else []  # type: ignore[no-any-return]
 
 
-def _relabelled(record: DetectionRecord, table: np.ndarray) -> DetectionRecord:
+def relabelled(record: DetectionRecord, table: np.ndarray) -> DetectionRecord:
+    """The record with the class `table[c]` for each class c."""
     return replace(record, classes=table[record.classes])
 
 
-def _reclassed(record: ClassificationRecord, table: np.ndarray) -> ClassificationRecord:
+def reclassed(record: ClassificationRecord, table: np.ndarray) -> ClassificationRecord:
+    """The record with the class `table[c]` for its class c."""
     return replace(record, label=int(table[record.label]))
 
 

@@ -14,9 +14,7 @@ _LONGEST = 4096  # characters of a path that Linux opens
 _MOST_PARTS = 8  # of the ends of a path that are looked up
 _HINTS = 3  # missing files whose error names a similar file
 _MOST_COMPARED = 5000  # names; difflib takes 6 s for 118,000
-
-
-_SPECIAL = frozenset("/\\:\0")  # characters of names that need a closer look
+_SPECIAL = frozenset("/\\:\0")  # characters of names that are no plain file name
 
 
 class ImageFinder:
@@ -192,7 +190,8 @@ def relative_parts(name: str) -> tuple[str, ...]:
     The check is on the name alone, so links inside a folder may lead anywhere. Raises EffkerasError for a
     name that is empty, absolute, has a drive letter, contains ".." or characters that no file name has.
     """
-    if not _SPECIAL.intersection(name) and name not in ("", ".", ".."):
+    is_plain = len(name) <= _LONGEST and not _SPECIAL.intersection(name)
+    if is_plain and name not in ("", ".", ".."):
         return (name,)
     plain = name.replace("\\", "/")
     parts = tuple(part for part in plain.split("/") if part not in ("", "."))

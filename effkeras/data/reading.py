@@ -67,8 +67,7 @@ class RecordReader:
             return placed
         says = f"{record.path} has {sides(decoded)} pixels and its labels say {sides(record.size)}"
         if not same_shape(decoded, record.size):
-            turned = same_shape(decoded[::-1], record.size)
-            why = "they are for the image before its EXIF turn" if turned else "the shapes differ"
+            why = shape_problem(decoded, record.size)
             raise EffkerasError(f"{says}: {why}, so its boxes cannot be placed; correct its labels")
         self.rescaled[record.path] = says
         return Placed(placed.content, placed.placement.stated_in(record.size))
@@ -90,6 +89,12 @@ class RecordReader:
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two (height, width) have the same aspect ratio, up to rounding to whole pixels."""
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(other)
+
+
+def shape_problem(real: tuple[int, int], stated: tuple[int, int]) -> str:
+    """Why labels do not fit an image of another aspect ratio than they state."""
+    is_turned = same_shape(real[::-1], stated)
+    return "they are for the image before its EXIF turn" if is_turned else "the shapes differ"
 
 
 def sides(size: tuple[int, int]) -> str:

@@ -86,15 +86,8 @@ def without_broken(data: LabelledData, scans: Mapping[Path, Scan], *, skip_bad: 
 def format_to_write(root: Path, splits: Sequence[LabelledData]) -> str:
     """The name of the format of the data set in `root` if it can be written, else of a similar one."""
     own = type(format_of(root))
-    known = writable()
-    name = next((name for name, entry in known.items() if entry is own), None)
-    if name is None and isinstance(splits[0], DetectionData):
-        name = "coco" if "coco" in known else "voc"
-    if name is None:
-        name = next((one for one in ("class-folders", "csv") if one in known), None)
-    if name is None:
-        raise EffkerasError(f"{root}: {own.title} cannot be written; give another format with --to")
-    return name
+    similar = "coco" if isinstance(splits[0], DetectionData) else "class-folders"
+    return next((name for name, entry in writable().items() if entry is own), similar)
 
 
 def write_whole(folder: Path, splits: Sequence[LabelledData], to: str) -> None:

@@ -89,8 +89,13 @@ class Unpacked:
             note_once(f"{root}: the images of {split} are unpacked once, to {folder}")
             with files.whole_folder(folder) as fresh:
                 _unpack(shards, fresh, split)
-        index = json.loads((folder / _INDEX).read_bytes())
-        return cls(folder, index["names"], index["has_boxes"])
+        try:
+            index = json.loads((folder / _INDEX).read_bytes())
+            return cls(folder, index["names"], index["has_boxes"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise EffkerasError(
+                f"{folder / _INDEX} is damaged; delete {folder}, and the images are unpacked again"
+            ) from error
 
     def path(self, where: str) -> Path | None:
         """The image of a record; None if the record has none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from effkeras.data.images import image_size
-from effkeras.data.reading import same_shape, sides
+from effkeras.data.reading import same_shape, shape_problem, sides
 from effkeras.data.records import DetectionData, DetectionRecord, Mask, Polygons, RunLengths, Skipped
 from effkeras.data.segmentations import encode_rle, pixels_of
 from effkeras.support.console import track
@@ -85,9 +85,8 @@ def in_real_sizes(data: DetectionData, sizes: Mapping[Path, Size | EffkerasError
 
 def size_problem(real: Size, stated: Size) -> str:
     """What is wrong with an image whose shape is not the stated one."""
-    is_turned = same_shape(real[::-1], stated)
-    why = "they are for the image before its EXIF turn" if is_turned else "the shapes differ"
-    return f"it has {sides(real)} pixels and its labels say {sides(stated)}: {why}"
+    problem = shape_problem(real, stated)
+    return f"it has {sides(real)} pixels and its labels say {sides(stated)}: {problem}"
 
 
 def scaled_to(record: DetectionRecord, size: Size) -> DetectionRecord:

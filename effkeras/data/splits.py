@@ -118,8 +118,8 @@ class _Source:
 def _source(found: DataFormat, root: Path, split: str) -> _Source:
     existing = found.splits(root)
     has_validation = any(one.casefold().startswith(VALIDATION) for one in existing)
-    train = None if split in existing and has_validation else _starting(existing, TRAIN)
-    if not has_validation and train is not None:
+    train = None if has_validation else _starting(existing, TRAIN)
+    if train is not None:
         _check_no_empty_validation(root)
         if split == VALIDATION:
             return _Source(train, "held out")
@@ -174,7 +174,8 @@ def _part(data: LabelledData, part: str) -> LabelledData:
 def held_out(data: LabelledData) -> list[int]:
     """The positions of the records that are held out as val: a tenth, chosen by a hash of the file name.
 
-    A file keeps its part when others come or go. Of classified images, each class gives its tenth.
+    The hashes order the files, so that few of them change sides when others come or go. Of classified images,
+    each class gives its tenth.
     """
     groups: dict[int, list[int]] = defaultdict(list)
     for position, record in enumerate(data.records):

@@ -66,12 +66,12 @@ def _shapes(spec: ModelSpec) -> dict[tuple[str, str], tuple[int, ...]]:
 
 
 def is_here(spec: ModelSpec, name: str) -> bool:
-    """Whether the weights of that name, a definition's or its backbone's, are on this machine."""
-    try:
-        locate(spec, name)
-    except EffkerasError:
-        return False
-    return True
+    """Whether a definition's weights of that name are on this machine.
+
+    Raises EffkerasError if the installed package has another file than the published one.
+    """
+    card = spec.weights[name]
+    return bool(card.file) or cached_file(spec, name).is_file() or is_installed(card)
 
 
 def is_installed(card: WeightsSpec) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
+from effkeras.data.formats import DataFormat
 from effkeras.data.records import Category, DetectionData, DetectionRecord, ReadOptions
 from effkeras.support.errors import EffkerasError
 
@@ -90,3 +92,30 @@ def assert_only_our_errors(data_format: object, root: Path) -> None:
         for skip_bad in (False, True):
             with contextlib.suppress(EffkerasError):
                 data_format.read(root, split, ReadOptions(skip_bad=skip_bad))  # type: ignore[attr-defined]
+
+
+def assert_round_trip(
+    data_format: DataFormat, train: list, test: list, *, pixels: float = 0.5, keeps_classes: bool = True
+) -> None:
+    """Two splits with these contents are read as they were written; with all classes if `keeps_classes`."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFKERAS_CACHE", str(Path(folder, "cache")))
+        splits = [data_set(Path(folder, "in"), name, one) for name, one in (("train", train), ("test", test))]
+        out = Path(folder, "out")
+        out.mkdir()
+        data_format.write(out, splits)
+        assert data_format.splits(out) == ["test", "train"]
+        for split in splits:
+            found = data_format.read(out, split.split, ReadOptions())
+            assert_same(found, split, pixels)
+            assert found.clipped == ()
+            if keeps_classes:
+                assert found.labels == LABELS
+
+
+def damaged(data: st.DataObject, content: bytes) -> bytes:
+    """The content with some bytes replaced, and cut off somewhere."""
+    changed = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(changed[: data.draw(st.integers(0, len(changed)))])

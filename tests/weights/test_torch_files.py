@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data_sets import damaged
 from support.torch_writer import write_pth
 
 from effkeras.support.errors import EffkerasError
@@ -102,10 +103,8 @@ def test_a_storage_that_unpacks_to_more_than_the_file_is_refused(tmp_path):
 def test_only_our_own_errors_come_out_of_damaged_files(legacy, data):
     with tempfile.TemporaryDirectory() as folder:
         path = write_pth(Path(folder, "a.pth"), TENSORS, legacy=legacy)
-        content = bytearray(path.read_bytes())
-        for _ in range(data.draw(st.integers(1, 4))):
-            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        content = damaged(data, path.read_bytes())
+        path.write_bytes(content)
         try:
             read_tensors(path)
         except EffkerasError as error:

@@ -35,14 +35,14 @@ class Evidence(IntEnum):
 class DataFormat(ABC):
     """One data set format.
 
-    `title` and `layout` describe it in errors. `writes` tells whether `write` is there, `marks_unknown`
-    whether it writes the regions of left-out annotations. A set without splits is one split, `WHOLE`.
+    `title` and `layout` describe it in errors; `marks_unknown` tells whether `write` also writes the regions
+    of left-out annotations. A format that can be written has a `write` of its own. A set without splits is
+    one split, `WHOLE`.
     """
 
     title: str
     layout: str
     evidence: Evidence
-    writes: ClassVar[bool] = False
     marks_unknown: ClassVar[bool] = False
 
     def exists(self, root: Path) -> bool:
@@ -78,7 +78,7 @@ class DataFormat(ABC):
 
 def writable() -> dict[str, type[DataFormat]]:
     """The formats that can be written, by name."""
-    return {name: entry for name, entry in FORMATS.entries().items() if entry.writes}
+    return {name: entry for name, entry in FORMATS.entries().items() if entry.write is not DataFormat.write}
 
 
 FORMATS: Registry[type[DataFormat]] = Registry("data format", "effkeras.data.formats")

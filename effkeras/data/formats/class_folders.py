@@ -33,7 +33,6 @@ class ClassFolders(DataFormat):
     title = "a folder per class"
     layout = "SPLIT/CLASS/ or CLASS/ with images, also in folders below"
     evidence = Evidence.ANY_FOLDERS
-    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The folders in `root` that hold class folders with images; `WHOLE` if `root` itself does."""

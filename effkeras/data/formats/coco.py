@@ -47,7 +47,6 @@ class Coco(DataFormat):
         "SPLIT/_annotations.coco.json beside the images, or a .json file"
     )
     evidence = Evidence.LABEL_FILE
-    writes = True
     marks_unknown = True
 
     def splits(self, root: Path) -> list[str]:

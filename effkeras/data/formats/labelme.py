@@ -40,7 +40,6 @@ class LabelMe(DataFormat):
     title = "LabelMe"
     layout = "SPLIT/*.json beside the images, or *.json beside the images"
     evidence = Evidence.LABEL_FILE
-    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The folders with LabelMe's files, or `WHOLE` where the files lie in `root` itself."""

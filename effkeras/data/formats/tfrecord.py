@@ -44,6 +44,7 @@ from effkeras.support.console import note_once, track
 from effkeras.support.errors import EffkerasError
 
 _SUFFIXES = frozenset({".tfrecord", ".tfrecords", ".record", ".records", ".tfrec"})
+_WORDS = (".tfrec", ".record")  # each suffix begins with one
 _SHARD = re.compile(r"(?P<base>.*?)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|valid|validation|val|test)(?:[^a-z]|$)")
 _SHARD_BYTES = 2**28  # of a written file
@@ -60,7 +61,6 @@ class TFRecord(DataFormat):
     title = "TFRecord"
     layout = "SPLIT.tfrecord, SPLIT.record-00000-of-00010 or SPLIT/*.tfrecord, with label_map.pbtxt"
     evidence = Evidence.LABEL_FILE
-    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The words train, val and test in names of files or folders; `WHOLE` without them."""
@@ -119,6 +119,8 @@ def _splits(root: Path) -> dict[str, list[Path]]:
 
 def _is_record_file(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
+    if not any(word in name for word in _WORDS):  # spares most files of other formats what follows
+        return False
     if "rec" not in name:  # quick, for folders of 100,000 images
         return False
     shard = _SHARD.fullmatch(name)

@@ -37,7 +37,6 @@ class Voc(DataFormat):
     title = "Pascal VOC"
     layout = "Annotations/*.xml with JPEGImages/ and ImageSets/Main/SPLIT.txt, or *.xml beside the images"
     evidence = Evidence.LABEL_FILE
-    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The lists in ImageSets/Main, else the folders with XML files, else `WHOLE`."""

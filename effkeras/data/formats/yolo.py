@@ -59,7 +59,6 @@ class Yolo(DataFormat):
     title = "YOLO"
     layout = f"{DATA_FILE}, or images/ (with a folder per split or without) and labels/*.txt"
     evidence = Evidence.LABEL_FILE
-    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The splits of the data.yaml, else the folders of images with label files, else `WHOLE`."""

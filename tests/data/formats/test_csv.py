@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.data_sets import REAL, assert_only_our_errors, assert_same, contents, data_set, needs_bccd
+from support.data_sets import (
+    REAL,
+    assert_only_our_errors,
+    assert_same,
+    contents,
+    damaged,
+    data_set,
+    needs_bccd,
+)
 
 from effkeras.data.formats import WHOLE
 from effkeras.data.formats.csv import Csv
@@ -265,10 +273,8 @@ def test_only_our_own_errors_come_out_of_damaged_files(data):
         text = data.draw(
             st.sampled_from([f"{HEADER}\n{CAT}\n{CAT}\n", "TRAIN,gs://b/a.jpg,cat,.1,.1,,,.3,.4,,\n"])
         )
-        content = bytearray(text.encode())
-        for _ in range(data.draw(st.integers(1, 4))):
-            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        store(Path(folder), {"train.csv": bytes(content[: data.draw(st.integers(0, len(content)))])})
+        content = damaged(data, text.encode())
+        store(Path(folder), {"train.csv": content})
         assert_only_our_errors(Csv(), Path(folder))
 
 

@@ -14,7 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.data_sets import LABELS, assert_only_our_errors, assert_same, contents, data_set
+from support.data_sets import (
+    LABELS,
+    assert_only_our_errors,
+    assert_round_trip,
+    assert_same,
+    contents,
+    damaged,
+    data_set,
+)
 
 from effkeras.data.formats import WHOLE
 from effkeras.data.formats.labelme import LabelMe
@@ -253,17 +261,7 @@ def test_labels_give_the_order_of_classes(tmp_path):
 @given(contents(), contents())
 @settings(max_examples=15, deadline=None)
 def test_what_is_written_is_read(train, test):
-    with tempfile.TemporaryDirectory() as folder:
-        splits = [data_set(Path(folder, "in"), name, one) for name, one in (("train", train), ("test", test))]
-        out = Path(folder, "out")
-        out.mkdir()
-        LabelMe().write(out, splits)
-        assert LabelMe().splits(out) == ["test", "train"]
-        for split in splits:
-            data = read(out, split.split)
-            assert_same(data, split)
-            assert data.labels == LABELS
-            assert data.clipped == ()
+    assert_round_trip(LabelMe(), train, test)
 
 
 def test_masks_and_crowds_are_written(tmp_path):
@@ -313,10 +311,7 @@ def test_only_our_own_errors_come_out_of_damaged_files(data):
         shape(), shape(TRIANGLE, "polygon", group_id=1), shape([[1, 1], [5, 5]], "mask", mask="AA")
     )
     if data.draw(st.booleans()):
-        content = bytearray(text.encode())
-        for _ in range(data.draw(st.integers(1, 4))):
-            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        content = content[: data.draw(st.integers(0, len(content)))]
+        content = damaged(data, text.encode())
     else:
         whole = json.loads(text)
         place = data.draw(st.sampled_from([whole, *whole["shapes"]]))

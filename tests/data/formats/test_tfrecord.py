@@ -10,7 +10,13 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.data_sets import LABELS, assert_only_our_errors, assert_same, contents, data_set
+from support.data_sets import (
+    assert_only_our_errors,
+    assert_round_trip,
+    contents,
+    damaged,
+    data_set,
+)
 
 from effkeras.data.formats.tfrecord import TFRecord
 from effkeras.data.label_maps import read_label_map
@@ -65,17 +71,7 @@ def changed(root: Path, **features) -> Path:
 @given(contents(), contents())
 @settings(max_examples=10, deadline=None)
 def test_what_is_written_is_read(train, test):
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EFFKERAS_CACHE", str(Path(folder, "cache")))
-        splits = [data_set(Path(folder, "in"), name, one) for name, one in (("train", train), ("test", test))]
-        out = Path(folder, "out")
-        out.mkdir()
-        TFRecord().write(out, splits)
-        assert TFRecord().splits(out) == ["test", "train"]
-        for split in splits:
-            found = read(out, split.split)
-            assert_same(found, split, pixels=1e-3)
-            assert found.labels == LABELS
+    assert_round_trip(TFRecord(), train, test, pixels=1e-3)
 
 
 def test_tensorflow_reads_what_is_written(tmp_path):
@@ -228,10 +224,8 @@ def test_only_our_own_errors_come_out_of_damaged_files(data):
         patch.setenv("EFFKERAS_CACHE", str(Path(folder, "cache")))
         out, _ = written(Path(folder), ONE)
         path = data.draw(st.sampled_from([shard(out), out / "label_map.pbtxt"]))
-        content = bytearray(path.read_bytes())
-        for _ in range(data.draw(st.integers(1, 4))):
-            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        content = damaged(data, path.read_bytes())
+        path.write_bytes(content)
         assert_only_our_errors(TFRecord(), out)
 
 

@@ -16,8 +16,10 @@ from support.data_sets import (
     LABELS,
     REAL,
     assert_only_our_errors,
+    assert_round_trip,
     assert_same,
     contents,
+    damaged,
     data_set,
     needs_bccd,
 )
@@ -142,17 +144,7 @@ def test_a_phone_image_counts_as_it_is_turned(tmp_path):
 @given(contents(), contents())
 @settings(max_examples=15, deadline=None)
 def test_what_is_written_is_read(train, test):
-    with tempfile.TemporaryDirectory() as folder:
-        splits = [data_set(Path(folder, "in"), name, one) for name, one in (("train", train), ("test", test))]
-        out = Path(folder, "out")
-        out.mkdir()
-        Yolo().write(out, splits)
-        assert Yolo().splits(out) == ["test", "train"]
-        for split in splits:
-            data = read(out, split.split)
-            assert_same(data, split)
-            assert data.labels == LABELS
-            assert data.clipped == ()
+    assert_round_trip(Yolo(), train, test)
 
 
 def with_masks(folder: Path):
@@ -258,12 +250,10 @@ def test_only_our_own_errors_come_out_of_damaged_files(data):
             "labels/a.txt": f"{BOX}\n0 .1 .1 .5 .1 .1 .9\n",
             "classes.txt": "a\nb\n",
         }
-        damaged = data.draw(st.sampled_from(sorted(texts)))
+        chosen = data.draw(st.sampled_from(sorted(texts)))
         for name, text in texts.items():
-            if name != "data.yaml" or damaged == "data.yaml":
+            if name != "data.yaml" or chosen == "data.yaml":
                 (root / name).write_text(text)
-        content = bytearray(texts[damaged].encode())
-        for _ in range(data.draw(st.integers(1, 4))):
-            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        (root / damaged).write_bytes(content[: data.draw(st.integers(0, len(content)))])
+        content = damaged(data, texts[chosen].encode())
+        (root / chosen).write_bytes(content)
         assert_only_our_errors(Yolo(), root)

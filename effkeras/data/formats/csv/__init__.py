@@ -54,7 +54,6 @@ class Csv(DataFormat):
         f"{','.join(COLUMNS)} or image,label,split; or as Google's AutoML or Open Images"
     )
     evidence = Evidence.LABEL_FILE
-    writes = True
 
     def splits(self, root: Path) -> list[str]:
         """The splits in the names of files, of folders, or in the column of splits."""
