@@ -10,13 +10,21 @@ from typing import Any
 from effkeras.building.backbones import spec_with_backbone
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import TooFewImagesError, find_split, read_split
-from effkeras.definitions.changes import Regularization, regularized, with_heads
+from effkeras.definitions.changes import Regularization, regularized, with_heads, with_size
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import saved_weights
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_backbone, add_data, parser
+from effkeras.support.options import (
+    MODEL_HELP,
+    Verb,
+    above_zero,
+    add_backbone,
+    add_data,
+    height_and_width,
+    parser,
+)
 from effkeras.training.run import kept_options, read_settings
 from effkeras.weights.cards import backbone_with, is_here
 
@@ -41,6 +49,8 @@ def _run(argv: Sequence[str] | None) -> None:
     spec = regularized(spec_with_backbone(chosen.model, chosen.backbone), Regularization(**given))
     if chosen.heads:
         spec = with_heads(spec, chosen.heads)
+    if chosen.input:
+        spec = with_size(spec, chosen.input)
     weights = _weights(chosen, spec)
     settings = read_settings(chosen.config, _overrides(chosen))
     options = _reading(chosen, spec)
@@ -51,7 +61,7 @@ def _run(argv: Sequence[str] | None) -> None:
     with quiet():
         from effkeras.training.loop import Job, train
 
-    train(Job(spec, data, validation, settings, chosen.out, weights))
+    train(Job(spec, data, validation, settings, chosen.out, weights, anchors=chosen.anchors))
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
 
 
@@ -125,6 +135,18 @@ def _parser() -> argparse.ArgumentParser:
         type=lambda text: text.split(","),
         metavar="H,H",
         help="what a detector puts out: detect (boxes), segment (masks), or detect,segment",
+    )
+    options.add_argument(
+        "--input",
+        type=height_and_width,
+        metavar="HxW",
+        help="pixels of the network's input (default: the model's)",
+    )
+    options.add_argument(
+        "--anchors",
+        choices=["auto", "own"],
+        default="auto",
+        help="a new detector's anchors: fitted to the boxes (default), or the model's own",
     )
     options.add_argument("--weights", help="start from: a name of `effkeras weights`, a file, or none")
     options.add_argument(

@@ -22,7 +22,7 @@ GOOD = 0.95  # the share of covered boxes of the worst class at which a larger i
 _SAMPLE = 20_000  # boxes for the choice of an input size and anchors
 _FEWEST = 200  # boxes of a class in that sample, if it has as many
 _RATIOS = 3
-_GAIN = 0.02  # what other aspect ratios must gain to be suggested
+_GAIN = 0.02  # what other anchors must gain: share of the worst class, or mean IoU
 _SCALES = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 _FACTORS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # of the input's sides
 _MULTIPLE = 32  # pixels of a suggested side
@@ -111,21 +111,32 @@ def suggest(data: DetectionData, spec: ModelSpec, seed: int = 0) -> Fit:
     """
     tried: list[Fit] = []
     for size in _sizes(spec.input.size):
-        resized = spec.replace(input=replace(spec.input, size=size))
-        found = _sampled(input_boxes(data, resized.input), seed)
-        fits = [
-            fit(found, _with_anchors(resized, one), len(data.labels))
-            for one in _candidates(found, resized, seed)
-        ]
-        kept = [
-            one for one in fits if one.anchors.aspect_ratios == detector_parts(spec).anchors.aspect_ratios
-        ]
-        best, best_kept = max(fits, key=_quality), max(kept, key=_quality)
-        gain = max(best.worst - best_kept.worst, best.iou - best_kept.iou)
-        tried.append(best if gain > _GAIN else best_kept)
+        tried.append(_best_at(spec.replace(input=replace(spec.input, size=size)), data, seed))
         if tried[-1].worst >= GOOD:
-            return _exact(data, spec, tried[-1])
-    return _exact(data, spec, max(tried, key=_quality))
+            break
+    return _exact(data, spec, tried[-1] if tried[-1].worst >= GOOD else max(tried, key=_quality))
+
+
+def suggest_anchors(data: DetectionData, spec: ModelSpec, seed: int = 0) -> Fit:
+    """`suggest` for the model's own input size."""
+    return _exact(data, spec, _best_at(spec, data, seed))
+
+
+def is_better(best: Fit, own: Fit, *, by_iou: bool = True) -> bool:
+    """Whether a suggestion covers the worst class clearly better than `own`, or fits all boxes better."""
+    gain = max(best.worst - own.worst, best.iou - own.iou if by_iou else 0.0)
+    return gain >= _GAIN and best.worst >= own.worst
+
+
+def _best_at(spec: ModelSpec, data: DetectionData, seed: int) -> Fit:
+    """The best anchors at one input size, measured on a sample of the boxes."""
+    found = _sampled(input_boxes(data, spec.input), seed)
+    fits = [fit(found, _with_anchors(spec, one), len(data.labels)) for one in _candidates(found, spec, seed)]
+    ratios = detector_parts(spec).anchors.aspect_ratios
+    kept = [one for one in fits if one.anchors.aspect_ratios == ratios]
+    best, best_kept = max(fits, key=_quality), max(kept, key=_quality)
+    gain = max(best.worst - best_kept.worst, best.iou - best_kept.iou)
+    return best if gain > _GAIN else best_kept
 
 
 def _quality(one: Fit) -> tuple[float, float]:
@@ -153,7 +164,8 @@ def _candidates(found: InputBoxes, spec: ModelSpec, seed: int) -> Iterator[Ancho
     sides = found.boxes[:, 2:] - found.boxes[:, :2]
     stride = spec.input.size[0] / level_sizes(spec)[0][0]
     smallest = np.sqrt(kmeans(sides, own.per_location, seed).prod(axis=1).min())
-    scales = {*_SCALES, own.scale, max(_SCALES[0], round(float(smallest / stride) * 4) / 4)}
+    finest = round(float(smallest / stride) * 4) / 4
+    scales = {*_SCALES, own.scale, min(max(finest, _SCALES[0]), _SCALES[-1])}
     for ratios in {own.aspect_ratios, aspect_ratios(sides, seed)}:
         for scale in sorted(scales):
             yield replace(own, scale=scale, aspect_ratios=ratios)

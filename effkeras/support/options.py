@@ -103,3 +103,11 @@ def above_zero(text: str) -> int:
     if number <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """An argparse type: a height and a width in pixels, such as 320x416; one number is a square."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text} is not a height and a width, such as 320x416")
+    return int(sides[0]), int(sides[-1])

@@ -24,6 +24,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
+from effkeras.training.anchors import Anchors, with_fitted_anchors
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.run import Run, TrainSettings
@@ -36,7 +37,8 @@ class Job:
     """A training: the model's definition, the data, the settings and the run folder.
 
     `model` is only for a detector on a custom Keras model, which its definition alone cannot build: training
-    starts from that model's weights, in a copy.
+    starts from that model's weights, in a copy. `anchors` "auto" fits a detector's anchors to the data where
+    its heads start from random weights.
     """
 
     spec: ModelSpec
@@ -46,6 +48,7 @@ class Job:
     out: Path
     weights: str | None = None
     model: keras.Model | None = None
+    anchors: Anchors = "own"
 
 
 def train(job: Job) -> keras.Model:
@@ -59,8 +62,13 @@ def train(job: Job) -> keras.Model:
     """
     need_tensorflow("training")
     job = replace(job, spec=spec_for_data(job.spec, job.train))
+    are_heads_new = job.model is None
     if job.weights:  # the weights determine the preprocessing
-        job = replace(job, spec=open_weights(job.spec, job.weights).spec)
+        opened = open_weights(job.spec, job.weights)
+        are_heads_new = opened.of_backbone
+        job = replace(job, spec=opened.spec)
+    if job.anchors == "auto" and are_heads_new:
+        job = replace(job, spec=with_fitted_anchors(job.spec, job.train, Run(job.out)))
     if job.validation is not None:
         job = replace(job, validation=matched(job.validation, job.spec))
     _check(job)

@@ -15,11 +15,10 @@ from effkeras.data.records import DetectionData, LabelledData
 from effkeras.data.splits import TRAIN
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import SCHEMA, ModelSpec, detector_parts
-from effkeras.detection.anchor_fit import Fit, fit, input_boxes, kmeans, suggest
+from effkeras.detection.anchor_fit import Fit, fit, input_boxes, is_better, kmeans, suggest
 from effkeras.support.console import printable, table
 from effkeras.support.errors import EffkerasError
 
-_BETTER = 0.02  # what a suggestion must gain: share of the worst class, or mean IoU
 _SHOWN_CLASSES = 30
 
 
@@ -51,8 +50,7 @@ def check_anchors(model: str, spec: ModelSpec, splits: Sequence[LabelledData]) -
     if not len(found.boxes):
         raise EffkerasError(f"{data.root} has no boxes to compare with the anchors of {model}")
     own, best = fit(found, spec, len(data.labels)), suggest(data, spec)
-    gain = max(best.worst - own.worst, best.iou - own.iou)
-    if gain < _BETTER or best.worst < own.worst:
+    if not is_better(best, own):
         return AnchorReport(model, data.labels, own, None, "")
     sides = input_boxes(data, replace(spec.input, size=best.size)).boxes
     clusters = kmeans(sides[:, 2:] - sides[:, :2], detector_parts(spec).anchors.per_location)
