@@ -28,6 +28,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
     for name in (
         "effkeras/_zoo/efficientdet/d0.toml",
         "effkeras/_zoo/efficientdet/digits.keras",
+        "effkeras/definitions/imagenet.tsv",
         "effkeras/support/pages/templates/page.html.j2",
         "effkeras/py.typed",
         "effkeras/litert/model_schema.toml",

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effkeras.data.classes import Classes
+from effkeras.data.formats.class_folders import read_labels
+from effkeras.data.label_maps import read_label_map
 from effkeras.definitions import zoo
 from effkeras.definitions.changes import with_classes
+from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import facts, note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, parser
@@ -16,6 +20,8 @@ from effkeras.support.options import Verb, above_zero, parser
 if TYPE_CHECKING:
     from effkeras.weights.loading import LoadReport, Opened
 
+
+_SHOWN = 3  # names of classes
 
 VERB = Verb("import", "make a .keras file of weights in another format")
 
@@ -29,7 +35,10 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     if chosen.out.suffix != ".keras":
         raise EffkerasError(f"--out must end with .keras, not {chosen.out.name!r}")
-    spec = zoo.spec(chosen.model)
+    spec, names = zoo.spec(chosen.model), None
+    if chosen.labels:
+        names = _read_names(chosen.labels)
+        spec = with_classes(spec, len(names.labels)).replace(labels=())
     if chosen.classes:
         spec = with_classes(spec, chosen.classes)
     with quiet():
@@ -39,11 +48,37 @@ def _run(argv: Sequence[str] | None) -> None:
 
         folder = zoo.definition_folder(chosen.model)
         opened = open_weights(spec, chosen.source, padding=chosen.padding, folder=folder)
-        model = build_spec(opened.spec)
+        spec = opened.spec
+        if names:
+            spec = _named(spec, names, chosen.classes or opened.classes, chosen.labels)
+        model = build_spec(spec)
         report = opened.load_into(model)
         save(model, chosen.out)
-    facts(str(chosen.out), _rows(opened, report))
+    facts(str(chosen.out), _rows(spec, opened, report))
     note(f"next: effkeras eval {chosen.out} --data DIR, or effkeras export tflite {chosen.out}")
+
+
+def _read_names(file: Path) -> Classes:
+    """The names in a label map (.pbtxt, with its ids) or a text file (a name a line)."""
+    if file.suffix == ".pbtxt":
+        categories = read_label_map(file).categories
+        return Classes(tuple(one.name for one in categories), tuple(one.id for one in categories))
+    labels = read_labels(file)
+    if not labels:
+        raise EffkerasError(f"{file} is empty; write the name of a class on each line")
+    return Classes(labels)
+
+
+def _named(spec: ModelSpec, names: Classes, count: int | None, file: Path) -> ModelSpec:
+    """The definition with the names. Raises EffkerasError unless there are `count`, if that is known."""
+    given = len(names.labels)
+    if count not in (None, given):
+        raise EffkerasError(
+            f"{file} names {given} classes, and there are {count}; name each, in the order of the weights "
+            f"(--classes {given}: a new predictor for these)"
+        )
+    ids = names.category_ids if spec.is_detector else ()
+    return spec.replace(labels=names.labels, category_ids=ids or spec.category_ids)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,28 +86,35 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "source",
         help="weights that MODEL knows by name, a TensorFlow checkpoint (prefix or folder), Keras weights "
-        "(.h5, .weights.h5, .keras), or timm's or effdet's .safetensors",
+        "(.h5, .weights.h5, .keras), or .safetensors or .pth of timm, effdet or EfficientNet-PyTorch",
     )
     options.add_argument("model", help="a name of `effkeras list`, or a TOML file")
     options.add_argument("--out", type=Path, required=True, metavar="F.keras", help="the file to write")
     options.add_argument(
         "--padding",
         choices=("same", "symmetric"),
-        help="how the network of a .safetensors file pads, if neither its name nor config.json tells",
+        help="how the network of a .safetensors or .pth file pads, if neither its name nor config.json tells",
     )
     options.add_argument(
         "--classes", type=above_zero, metavar="N", help="other classes: their predictor starts at random"
     )
+    options.add_argument(
+        "--labels",
+        type=Path,
+        metavar="F",
+        help="names of the classes: a text file with one a line, or a label map (.pbtxt)",
+    )
     return options
 
 
-def _rows(opened: Opened, report: LoadReport) -> list[tuple[str, str]]:
-    spec, card = opened.spec, opened.card
+def _rows(spec: ModelSpec, opened: Opened, report: LoadReport) -> list[tuple[str, str]]:
+    card = opened.card
     rows = [
         ("model", spec.name),
         ("weights", f"{report.loaded} from {opened.path}"),
         ("format", report.kind),
         ("left at random", ", ".join(report.skipped) or "nothing"),
+        ("classes", _classes(spec)),
         ("pixels", f"(pixels - {_plain(spec.input.mean)}) / {_plain(spec.input.std)}"),
     ]
     padding = spec.network.conventions().padding
@@ -81,6 +123,11 @@ def _rows(opened: Opened, report: LoadReport) -> list[tuple[str, str]]:
     if card is not None:
         rows += [("licence", card.licence or "not stated"), ("source", card.source or card.url)]
     return rows
+
+
+def _classes(spec: ModelSpec) -> str:
+    some = [*spec.labels[:_SHOWN], *(["..."] if len(spec.labels) > _SHOWN else [])]
+    return f"{spec.classes}: {', '.join(some)}" if some else f"{spec.classes}, without names (--labels)"
 
 
 def _plain(values: Sequence[float]) -> str:

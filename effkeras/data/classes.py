@@ -22,8 +22,8 @@ from effkeras.data.records import (
     DetectionRecord,
     LabelledData,
 )
-from effkeras.definitions.class_names import class_key
 from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.imagenet import class_identity
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, closest
 
@@ -66,9 +66,10 @@ def spec_for_data(spec: ModelSpec, data: LabelledData) -> ModelSpec:
 def matched(data: LabelledData, spec: ModelSpec) -> LabelledData:
     """The data with a model's class indices, names and category ids.
 
-    Classes with the same name are the same, apart from surrounding white space. Order and category ids do not
-    matter, and the data may have only some of the model's classes. Where the model has no names, classes are
-    matched by category id if it has all of the data's, else by position. Differences are noted once.
+    Classes with the same name are the same, apart from surrounding white space; a number of WordNet
+    (n01440764) is the name of ImageNet's class. Order and category ids do not matter, and the data may have
+    only some of the model's classes. Where the model has no names, classes are matched by category id if it
+    has all of the data's, else by position. Differences are noted once.
 
     Raises:
         EffkerasError: the data is of another kind, has annotations of a class that the model lacks, or
@@ -126,7 +127,7 @@ def _by_name(data: LabelledData, target: _Target) -> list[int]:
         raise _unknown(data, target, unknown)
     annotated = {keys[label] for label in used}
     _check_unique(_where(data), (data.labels[label] for label in used))
-    _check_unique(target.owner, (name for name in target.labels if class_key(name) in annotated))
+    _check_unique(target.owner, (name for name in target.labels if class_identity(name) in annotated))
     _note_names(data, target, index)
     return index
 
@@ -220,14 +221,14 @@ def _categories(data: LabelledData, target: _Target, index: Sequence[int]) -> tu
 
 
 def _check_unique(owner: str, names: Iterable[str]) -> None:
-    twice = [name for name, count in Counter(map(class_key, names)).items() if count > 1]
+    twice = [name for name, count in Counter(map(class_identity, names)).items() if count > 1]
     if twice:
         raise EffkerasError(f"{owner} has two classes named {twice[0]!r}; give each a name of its own")
 
 
 def class_keys(names: Iterable[str]) -> list[str]:
-    """The key of each class, in the order of the names."""
-    return [class_key(name) for name in names]
+    """The key that identifies each class, in the order of the names."""
+    return [class_identity(name) for name in names]
 
 
 def _few(names: Sequence[str]) -> str:

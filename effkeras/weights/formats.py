@@ -50,6 +50,7 @@ class Source(Protocol):
     requirements: Requirements
     optional: frozenset[str]  # layers that the file omits as a whole, such as the classifier
     spec: ModelSpec | None  # the definition stored in the file
+    is_own: bool  # whether effkeras wrote the file
 
     def name(self, wanted: ModelWeight) -> str:
         """The weight's name in the file."""
@@ -93,6 +94,7 @@ class NamedSource:
 
     optional: frozenset[str] = frozenset()
     spec: ModelSpec | None = None
+    is_own = False
 
     def __init__(
         self,

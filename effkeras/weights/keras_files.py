@@ -82,6 +82,7 @@ class KerasSource:
 
     kind = "Keras 3 model"
     optional: frozenset[str] = frozenset()
+    is_own = True
 
     def __init__(self, model: keras.Model):
         self._values = {f"{wanted.layer}/{wanted.weight}": variable for wanted, variable in weights_of(model)}

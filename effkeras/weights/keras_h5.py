@@ -65,6 +65,7 @@ class H5Source:
         # The file has effkeras' names if more of its layers match without the map.
         is_ours = sum(ours in layers for ours in theirs) > sum(one in layers for one in theirs.values())
         self.kind = kind
+        self.is_own = is_ours
         self.optional = frozenset() if is_ours else _without_top(known, layers)
         self._path = path
         self._layers = layers

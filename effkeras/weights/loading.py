@@ -19,7 +19,15 @@ from effkeras.support.errors import EffkerasError
 from effkeras.weights.cards import locate
 from effkeras.weights.formats import ModelWeight, Padding, Requirements, Source, adapted
 from effkeras.weights.keras_files import weights_of
-from effkeras.weights.transfer import CLASS_PREDICTORS, by_class_name, class_names, open_for
+from effkeras.weights.transfer import (
+    CLASS_PREDICTORS,
+    WithoutBackground,
+    by_class_name,
+    class_count,
+    class_names,
+    open_for,
+    with_class_names,
+)
 
 _LISTED = 8
 _EXTRA = "extra"
@@ -41,8 +49,9 @@ class LoadReport:
 class Opened:
     """Opened weights, and the definition adapted to them.
 
-    `spec` has the preprocessing, padding and epsilon that the weights were trained with. `of_backbone` says
-    that they are a classifier's weights for the backbone of a detector.
+    `spec` has the preprocessing, padding and epsilon that the weights were trained with, and the names of
+    their classes if the definition has none. `of_backbone` says that they are a classifier's weights for the
+    backbone of a detector.
     """
 
     source: Source
@@ -50,6 +59,11 @@ class Opened:
     path: Path
     card: WeightsSpec | None
     of_backbone: bool = False
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes that the weights predict; None if they have no predictor for this model."""
+        return None if self.of_backbone else class_count(self.source, self.spec)
 
     def load_into(self, model: keras.Model) -> LoadReport:
         """Copies all weights into a model of `spec`, or none; returns what `load_weights` returns."""
@@ -89,6 +103,8 @@ class Opened:
         elif found.skipped:
             names = ", ".join(found.skipped)
             logger.warning("%s has other classes, or none: %s keeps its random start", self.path, names)
+        if isinstance(self.source, WithoutBackground):
+            logger.warning("%s has a class for the background, which is left out", self.path)
         if found.renamed:
             logger.warning("%s has other classes; loaded by class name: %s", self.path, _some(found.renamed))
         if found.new:
@@ -127,7 +143,10 @@ def open_weights(
     own = source.requirements
     card = found.card or WeightsSpec()
     requirements = Requirements(card.mean or own.mean, card.std or own.std, own.padding, own.epsilon)
-    return Opened(source, adapted(spec, requirements), found.path, found.card, of_backbone)
+    spec = adapted(spec, requirements)
+    if not of_backbone:
+        source, spec = with_class_names(source, spec)
+    return Opened(source, spec, found.path, found.card, of_backbone)
 
 
 def load_weights(model: keras.Model, weights: str | Path, *, padding: Padding | None = None) -> LoadReport:

@@ -1,7 +1,7 @@
 """Loads weights into another model than the one they were saved from.
 
 A classifier's weights load into the backbone of a detector. A class predictor gets the weights of the
-classes that both models name.
+classes that both models name. Published classifiers of 1,000 classes bring ImageNet's names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from effkeras.data.classes import class_keys
-from effkeras.definitions import zoo
+from effkeras.definitions import imagenet, zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import backbone_layers, weight_shapes
 from effkeras.support.errors import EffkerasError
@@ -62,8 +62,59 @@ def _wanted(spec: ModelSpec) -> Iterator[ModelWeight]:
         yield ModelWeight(layer, weight, position)
 
 
+class WithoutBackground:
+    """A classifier's weights without its first class, the background."""
+
+    def __init__(self, source: Source):
+        self.kind = source.kind
+        self.requirements = source.requirements
+        self.optional = source.optional
+        self.spec = source.spec
+        self.is_own = source.is_own
+        self.name = source.name
+        self.unused_names = source.unused_names
+        self._source = source
+
+    def find(self, wanted: ModelWeight) -> np.ndarray | None:
+        """The weight as the file has it; of the last layer, the values of the other classes."""
+        value = self._source.find(wanted)
+        return value[..., 1:] if value is not None and wanted.layer == _LOGITS else value
+
+
+def class_count(source: Source, spec: ModelSpec) -> int | None:
+    """The number of classes that weights predict; None if they have no class predictor."""
+    if spec.anchors is None:
+        value, each = source.find(ModelWeight(_LOGITS, "kernel", 0)), 1
+    else:
+        value, each = source.find(ModelWeight(_BOXES, "pointwise_kernel", 1)), spec.anchors.per_location
+    return None if value is None else value.shape[-1] // each
+
+
+def with_class_names(source: Source, spec: ModelSpec) -> tuple[Source, ModelSpec]:
+    """The definition with the names of the weights' classes, if it has none; and the weights for it.
+
+    A file of effkeras holds its names. Other classifiers of 1,000 classes, or of 1,001 with the background
+    first, are ImageNet's. The background is left out for a definition of 1,000.
+    """
+    own = source.spec
+    if spec.labels:
+        return source, spec
+    if own is not None and (own.is_detector, own.classes) == (spec.is_detector, spec.classes):
+        return source, spec.replace(labels=own.labels, category_ids=spec.category_ids or own.category_ids)
+    names = imagenet.class_names(spec.classes)
+    if source.is_own or spec.is_detector or not names:
+        return source, spec
+    count = class_count(source, spec)
+    if count == spec.classes:
+        return source, spec.replace(labels=names)
+    if count == spec.classes + 1 == imagenet.CLASSES + 1:
+        return WithoutBackground(source), spec.replace(labels=names)
+    return source, spec
+
+
+_LOGITS, _BOXES = "logits", "class_predict"
 _MASKS = "segment_predict"
-CLASS_PREDICTORS = ("class_predict", "logits", _MASKS)
+CLASS_PREDICTORS = (_BOXES, _LOGITS, _MASKS)
 
 
 def class_names(spec: ModelSpec, layer: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from effkeras.data.records import (
 )
 from effkeras.data.splits import open_data
 from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.imagenet import class_names
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Detections
 from effkeras.support import console
@@ -166,6 +167,14 @@ def test_folders_called_by_numbers_get_advice():
         matched(data, thousand)
     with pytest.raises(EffkerasError, match="numbers: give the folders the names of the classes"):
         matched(data, thousand.replace(labels=tuple(f"class {number}" for number in range(1000))))
+
+
+def test_folders_called_by_wordnets_numbers_are_imagenets_classes():
+    spec = tiny_classifier().replace(classes=1000, labels=class_names())
+    found = matched(images(("n01443537", "n01440764", "hen"), [0, 1, 2]), spec)
+    assert [record.label for record in found.records] == [1, 0, class_names().index("hen")]
+    numbers = tiny_classifier().replace(classes=2, labels=("n01440764", "n01443537"))
+    assert matched(images(("goldfish",), [0]), numbers).records[0].label == 1
 
 
 def test_values_of_label_maps_are_matched_too():
