@@ -28,7 +28,18 @@ from effkeras.support.options import (
 from effkeras.training.run import kept_options, read_settings
 from effkeras.weights.cards import backbone_with, is_here
 
-_SETTINGS = ("epochs", "batch", "optimizer", "learning_rate", "seed", "freeze", "patience", "label_smoothing")
+_SETTINGS = (
+    "epochs",
+    "batch",
+    "optimizer",
+    "learning_rate",
+    "seed",
+    "freeze",
+    "patience",
+    "label_smoothing",
+    "box_loss",
+    "class_weights",
+)
 _REGULARIZERS = ("dropout", "survival", "drop_block")
 IMAGENET, RANDOM = "imagenet", "none"  # names of weights
 _SWITCHES = ("early_stop", "mixed_precision")
@@ -165,6 +176,10 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="SHARE",
         help="share of each target that is spread over all classes (default: 0)",
+    )
+    options.add_argument("--box-loss", metavar="NAME", help="huber (default), iou, giou or ciou")
+    options.add_argument(
+        "--class-weights", metavar="HOW", help="balanced: rare classes weigh more; none (default)"
     )
     options.add_argument("--seed", type=int, help="default: 0")
     _add_regularizers(options)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from effkeras.support.console import note
-from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.errors import EffkerasError, closest, did_you_mean
 
 Record = TypeVar("Record")
 Table = dict[str, Any]
@@ -142,7 +142,11 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         return {key: convert(item, entry, f"{where}.{key}") for key, entry in value.items()}
     if origin is typing.Literal:
         choices = list(typing.get_args(kind))
-        _expect(value in choices, where, f"one of {', '.join(map(str, choices))}", value)
+        if value not in choices:
+            close = closest(value, map(str, choices)) if isinstance(value, str) else None
+            hint = f"; did you mean {close!r}?" if close else ""
+            names = ", ".join(map(str, choices))
+            raise EffkerasError(f"{where} must be one of {names}, not {value!r}{hint}")
         return value
     return _convert_scalar(kind, value, where)
 

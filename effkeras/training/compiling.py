@@ -7,17 +7,19 @@ without it and shares that model's weights. Only that model is saved, evaluated 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.networks import AUXILIARY
-from effkeras.detection.losses import detector_losses, mask_loss
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.losses import LossOptions, detector_losses, mask_loss
 from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet
 from effkeras.layers.batch_norm import use_fused_kernels
@@ -88,49 +90,91 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     Args:
         label_smoothing: 0 leaves the targets at 0 and 1.
+        class_weights: a factor for each class, of the images whose true class it is; () for none.
         name: the loss's name in logs.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, name: str = "smoothed_crossentropy"):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] = (),
+        name: str = "smoothed_crossentropy",
+    ):
         super().__init__(name=name, dtype="float32")
         self.label_smoothing = label_smoothing
+        self.class_weights = tuple(class_weights)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """(B,) or (B, 1) class numbers and (B, C) probabilities to one loss per image, (B,)."""
         numbers = ops.cast(ops.reshape(y_true, (-1,)), "int32")
         targets = ops.one_hot(numbers, y_pred.shape[-1], dtype="float32")
-        return keras.losses.categorical_crossentropy(
+        losses = keras.losses.categorical_crossentropy(
             targets, ops.cast(y_pred, "float32"), label_smoothing=self.label_smoothing
         )
+        if not self.class_weights:
+            return losses
+        return losses * ops.sum(targets * np.asarray(self.class_weights, "float32"), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """The amount of smoothing and the name."""
-        return {"label_smoothing": self.label_smoothing, "name": self.name}
+        """The arguments of the loss."""
+        return {
+            "label_smoothing": self.label_smoothing,
+            "class_weights": list(self.class_weights),
+            "name": self.name,
+        }
 
 
-def classifier_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
+def classifier_loss(label_smoothing: float = 0.0, class_weights: Sequence[float] = ()) -> keras.losses.Loss:
     """The loss for a classifier; its targets are class numbers."""
-    if label_smoothing == 0:
+    if label_smoothing == 0 and not class_weights:
         return keras.losses.SparseCategoricalCrossentropy()
-    return SmoothedCrossentropy(label_smoothing)
+    return SmoothedCrossentropy(label_smoothing, class_weights)
 
 
-def compile_for(model: keras.Model, spec: ModelSpec, settings: TrainSettings, steps: int) -> None:
+def losses_for(
+    spec: ModelSpec, settings: TrainSettings, class_weights: Sequence[float] = ()
+) -> dict[str, keras.losses.Loss]:
+    """A detector's losses by output; `class_weights` are factors for each class, or none."""
+    options = LossOptions(
+        settings.label_smoothing,
+        tuple(class_weights),
+        settings.focal_alpha,
+        settings.focal_gamma,
+        settings.box_loss,
+        settings.box_weight,
+    )
+    boxes = detector_losses(options, _aspects(spec)) if spec.detects else {}
+    return boxes | ({"mask_logits": mask_loss()} if spec.segments else {})
+
+
+def _aspects(spec: ModelSpec) -> np.ndarray:
+    """Height / width of each anchor, float32 (N,)."""
+    anchors = anchor_boxes(spec)
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    return sizes[:, 0] / sizes[:, 1]
+
+
+def compile_for(
+    model: keras.Model,
+    spec: ModelSpec,
+    settings: TrainSettings,
+    steps: int,
+    class_weights: Sequence[float] = (),
+) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
 
-    `steps` is the number of steps per epoch. Batch normalisation trains with the fused kernel. A model of
-    `with_auxiliary` gets losses for both outputs.
+    `steps` is the number of steps per epoch; `class_weights` are factors for each class, or none. Batch
+    normalisation trains with the fused kernel. A model of `with_auxiliary` gets losses for both outputs.
     """
     use_fused_kernels(model)
     optimizer = _optimizer(settings, schedule_of(settings, steps))
     if spec.is_detector:
-        boxes = detector_losses(settings.label_smoothing) if spec.detects else {}
-        model.compile(optimizer, loss=boxes | ({"mask_logits": mask_loss()} if spec.segments else {}))
+        model.compile(optimizer, loss=losses_for(spec, settings, class_weights))
     elif isinstance(getattr(model, "output", None), dict):  # a classifier with its auxiliary head
-        loss = partial(classifier_loss, settings.label_smoothing)
+        loss = partial(classifier_loss, settings.label_smoothing, class_weights)
         model.compile(optimizer, **auxiliary_losses(model, loss, auxiliary_weight(spec)))
     else:
-        model.compile(optimizer, loss=classifier_loss(settings.label_smoothing))
+        model.compile(optimizer, loss=classifier_loss(settings.label_smoothing, class_weights))
 
 
 def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine:

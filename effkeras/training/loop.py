@@ -25,6 +25,7 @@ from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.training.anchors import Anchors, with_fitted_anchors
+from effkeras.training.balance import balanced_weights, class_counts
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.run import Run, TrainSettings
@@ -100,7 +101,9 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     else:
         models = TrainingModels(plain, plain, final)
     freeze(models.model, job.settings.freeze)
-    return Session(TrainingPlan(job.spec, job.validation, job.settings, steps_per_epoch, job.out), models)
+    weights = class_weights(job.train, job.spec, job.settings)
+    plan = TrainingPlan(job.spec, job.validation, job.settings, steps_per_epoch, job.out, weights)
+    return Session(plan, models)
 
 
 def freeze(model: keras.Model, what: str) -> None:
@@ -112,13 +115,31 @@ def freeze(model: keras.Model, what: str) -> None:
         layer.trainable = not is_frozen(layer.name)
 
 
+def class_weights(data: LabelledData, spec: ModelSpec, settings: TrainSettings) -> tuple[float, ...]:
+    """The factors of the losses for each class that the settings ask for; () for none."""
+    if settings.class_weights == "none":
+        return ()
+    return balanced_weights(class_counts(data, spec.classes))
+
+
 def _check(job: Job) -> None:
     if job.validation is not None:
         classes_of(job.spec, job.validation)
     if job.settings.early_stop and job.validation is None:
         raise EffkerasError(f"early stopping watches the split val, which {job.train.root} does not have")
-    if job.settings.label_smoothing and job.spec.is_detector and not job.spec.detects:
-        raise EffkerasError(f"label_smoothing is not a mask's setting, and {job.spec.name} finds no boxes")
+    if job.settings.box_loss != "huber" and not job.spec.detects:
+        raise EffkerasError(f"box_loss is a setting of boxes, and {job.spec.name} finds none")
+    if job.spec.is_detector and not job.spec.detects:
+        _check_mask_alone(job)
+
+
+def _check_mask_alone(job: Job) -> None:
+    given = {
+        "label_smoothing": job.settings.label_smoothing > 0,
+        "class_weights": job.settings.class_weights != "none",
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise EffkerasError(f"{name} is not a mask's setting, and {job.spec.name} finds no boxes")
 
 
 def _itself(model: keras.Model) -> keras.Model:
@@ -157,7 +178,12 @@ def tune(job: TuneJob) -> keras.Model:
     train = matched(job.train, job.spec)
     store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
     plan = TrainingPlan(
-        job.spec, job.validation, job.settings, max(1, len(store) // job.settings.batch), job.out
+        job.spec,
+        job.validation,
+        job.settings,
+        max(1, len(store) // job.settings.batch),
+        job.out,
+        class_weights(train, job.spec, job.settings),
     )
     plain = copy_of(job.model)
     session = Session(plan, TrainingModels(plain, job.wrap(plain), copy_of(job.model)), job.hooks)

@@ -28,7 +28,9 @@ class TrainSettings:
     """All settings of a training; stored in the run folder, and compared when it is resumed.
 
     `learning_rate` is the peak, for the given batch size. `ema` is the decay of the averaged weights.
-    `label_smoothing` is the share of a target that is spread over all classes. `patience` is the number of
+    `label_smoothing` is the share of a target that is spread over all classes. `focal_alpha`, `focal_gamma`
+    and `box_weight` are those of `effkeras.detection.losses`; each box loss has its own default `box_weight`.
+    `class_weights` are those of `effkeras.training.balance`. `patience` is the number of
     validations without improvement after which `early_stop` ends the training.
     """
 
@@ -41,6 +43,11 @@ class TrainSettings:
     clip_norm: float = 10.0
     ema: float = 0.998
     label_smoothing: float = 0.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 1.5
+    box_loss: Literal["huber", "iou", "giou", "ciou"] = "huber"
+    box_weight: float | None = None
+    class_weights: Literal["none", "balanced"] = "none"
     seed: int = 0
     freeze: Literal["none", "backbone"] = "none"
     early_stop: bool = False
@@ -70,6 +77,10 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
     for name, value in above_zero.items():
         if value <= 0:
             raise EffkerasError(f"{where}: {name} must be above 0, not {value}")
+    if settings.box_weight is not None and settings.box_weight <= 0:
+        raise EffkerasError(f"{where}: box_weight must be above 0, not {settings.box_weight}")
+    if not 0 <= settings.focal_alpha <= 1 or settings.focal_gamma < 0:
+        raise EffkerasError(f"{where}: focal_alpha must lie between 0 and 1, focal_gamma must be 0 or above")
     for name in ("ema", "label_smoothing"):
         value = getattr(settings, name)
         if not 0 <= value < 1:

@@ -47,13 +47,17 @@ class TrainingModels:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """The definition, data, settings and run folder of a training."""
+    """The definition, data, settings and run folder of a training.
+
+    `class_weights` are factors of the losses for each class, or none.
+    """
 
     spec: ModelSpec
     validation: LabelledData | None
     settings: TrainSettings
     steps_per_epoch: int
     out: Path
+    class_weights: tuple[float, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -75,8 +79,8 @@ class Session:
 
     def _start(self) -> None:
         """Compiles the model and restores the checkpoint in the run folder."""
-        settings = self.plan.settings
-        compile_for(self.model, self.plan.spec, settings, self.plan.steps_per_epoch)
+        plan, settings = self.plan, self.plan.settings
+        compile_for(self.model, plan.spec, settings, plan.steps_per_epoch, plan.class_weights)
         self.model.optimizer.build(self.model.trainable_variables)
         for hook in self.hooks:
             hook.attach(self.plain, self.plan.steps)

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effkeras.detection.losses import BoxLoss, FocalLoss, detector_losses
+from effkeras.detection.boxes import decode
+from effkeras.detection.losses import (
+    BOX_LOSSES,
+    BoxLoss,
+    CiouLoss,
+    FocalLoss,
+    GiouLoss,
+    IouLoss,
+    LossOptions,
+    detector_losses,
+)
 
 
 def focal(labels: np.ndarray, logits: np.ndarray, alpha=0.25, gamma=1.5, smoothing=0.0) -> float:
@@ -31,6 +41,22 @@ def huber(targets: np.ndarray, deltas: np.ndarray, delta=0.1, weight=50.0) -> fl
     losses = np.where(error <= delta, 0.5 * error**2, delta * error - 0.5 * delta**2)
     positive = targets[..., 4]
     return weight * (losses.sum(axis=-1) * positive).sum() / (4 * (positive.sum() + 1))
+
+
+def box_distance(kind: str, true: np.ndarray, found: np.ndarray) -> float:
+    """The papers' losses of two boxes in pixels: ymin, xmin, ymax, xmax."""
+    sizes, others = true[2:] - true[:2], found[2:] - found[:2]
+    overlap = np.prod(np.maximum(np.minimum(true[2:], found[2:]) - np.maximum(true[:2], found[:2]), 0))
+    union = np.prod(sizes) + np.prod(others) - overlap
+    iou = overlap / union
+    hull = np.maximum(true[2:], found[2:]) - np.minimum(true[:2], found[:2])
+    if kind == "iou":
+        return 1 - iou
+    if kind == "giou":
+        return 1 - (iou - (np.prod(hull) - union) / np.prod(hull))
+    apart = ((true[:2] + true[2:]) / 2 - (found[:2] + found[2:]) / 2) ** 2
+    v = 4 / np.pi**2 * (np.arctan(sizes[1] / sizes[0]) - np.arctan(others[1] / others[0])) ** 2
+    return 1 - iou + apart.sum() / (hull**2).sum() + v / (1 - iou + v) * v
 
 
 def class_case(seed: int, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +91,63 @@ def test_box_loss_is_the_formula(seed, delta, weight):
     targets, deltas = box_case(seed)
     ours = float(BoxLoss(delta, weight)(targets, deltas))
     assert ours == pytest.approx(huber(targets, deltas, delta, weight), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "ciou"])
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_losses_of_overlap_are_those_of_boxes_in_pixels(kind, seed):
+    """Far boxes too; the loss sees only deltas, which are relative to the anchors."""
+    draw = np.random.default_rng(seed)
+    corners = draw.uniform(0, 50, (13, 2))
+    anchors = np.concatenate([corners, corners + draw.uniform(5, 60, (13, 2))], axis=1)
+    targets, deltas = box_case(seed)
+    deltas[0] = np.minimum(targets[0, :, :4] + draw.normal(0, 1, (13, 4)), 4)  # not beyond the losses' limit
+    true, found = (decode(one.astype(np.float64), anchors) for one in (targets[..., :4], deltas))
+    total = sum(
+        box_distance(kind, true[at], found[at]) for at in zip(*targets[..., 4].nonzero(), strict=True)
+    )
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    made = detector_losses(LossOptions(box=kind, box_weight=3.0), sizes[:, 0] / sizes[:, 1])["box_deltas"]
+    wanted = 3 * total / (targets[..., 4].sum() + 1)
+    assert float(made(targets, deltas)) == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "ciou"])
+def test_losses_of_overlap_of_right_and_of_far_boxes(kind):
+    """Nothing for the right box; finite gradients for boxes of any size, also where no object is."""
+    import tensorflow as tf
+
+    loss = detector_losses(LossOptions(box=kind))["box_deltas"]
+    targets, _ = box_case(0)
+    assert float(loss(targets, targets[..., :4])) == pytest.approx(0, abs=1e-5)
+    deltas = tf.Variable(targets[..., :4] + np.where(targets[..., 4:] > 0, 0.0, 200.0).astype("float32"))
+    with tf.GradientTape() as tape:
+        value = loss(targets, deltas)
+    assert np.isfinite(tape.gradient(value, deltas)).all()
+    deltas.assign(tf.fill(deltas.shape, 200.0))
+    with tf.GradientTape() as tape:
+        value = loss(targets, deltas)
+    assert np.isfinite(tape.gradient(value, deltas)).all()
+
+
+def test_box_losses_are_the_settings_names():
+    import typing
+
+    from effkeras.training.run import TrainSettings
+
+    assert set(BOX_LOSSES) == set(typing.get_args(typing.get_type_hints(TrainSettings)["box_loss"]))
+
+
+def test_class_weights_count_an_anchor_so_often():
+    labels, logits = class_case(6, classes=3)
+    weights = (3.0, 1.0, 0.5)
+    by_hand = sum(
+        (weights[label] if label >= 0 else 1) * focal(np.array([[label]]), logit[None, None])
+        * (2 if label >= 0 else 1)  # a positive alone is divided by 2
+        for label, logit in zip(labels.ravel(), logits.reshape(-1, 3), strict=True)
+    ) / ((labels >= 0).sum() + 1)  # fmt: skip
+    assert float(FocalLoss(class_weights=weights)(labels, logits)) == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_defaults_are_the_papers():
@@ -106,7 +189,7 @@ def test_a_batch_is_normalised_by_all_its_positives():
 
 def test_label_smoothing_reaches_the_focal_loss():
     labels, logits = class_case(3)
-    smoothed = detector_losses(label_smoothing=0.1)["class_logits"]
+    smoothed = detector_losses(LossOptions(label_smoothing=0.1))["class_logits"]
     assert float(smoothed(labels, logits)) == pytest.approx(focal(labels, logits, smoothing=0.1), rel=1e-4)
 
 
@@ -135,8 +218,11 @@ def test_bfloat16_predictions_are_computed_in_float32():
 @pytest.mark.parametrize(
     "loss",
     [
-        FocalLoss(alpha=0.3, gamma=2.0, label_smoothing=0.1, name="mine"),
+        FocalLoss(alpha=0.3, gamma=2.0, label_smoothing=0.1, class_weights=[1, 2, 3, 4, 5], name="mine"),
         BoxLoss(delta=0.2, weight=3.0, name="its"),
+        IouLoss(weight=3.0, name="its"),
+        GiouLoss(weight=3.0),
+        CiouLoss(weight=3.0, aspects=np.linspace(0.5, 2, 13)),
     ],
 )
 def test_constants_survive_serialisation(loss):

@@ -222,6 +222,9 @@ def test_settings_that_would_do_nothing_are_refused(digit_classes, tmp_path):
     made = job(digit_classes, tmp_path / "run", dataclasses.replace(QUICK, early_stop=True))
     with pytest.raises(EffkerasError, match="watches the split val"):
         train(dataclasses.replace(made, validation=None))
+    for_boxes = dataclasses.replace(QUICK, box_loss="giou")
+    with pytest.raises(EffkerasError, match="box_loss is a setting of boxes"):
+        train(dataclasses.replace(made, settings=for_boxes))
 
 
 def test_label_smoothing_reaches_the_losses():

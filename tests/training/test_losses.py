@@ -5,8 +5,13 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from support.tiny import tiny_classifier, tiny_detector
 
-from effkeras.training.compiling import SmoothedCrossentropy, classifier_loss
+import effkeras
+from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.losses import CiouLoss
+from effkeras.training.compiling import SmoothedCrossentropy, classifier_loss, compile_for, losses_for
+from effkeras.training.run import TrainSettings
 
 NUMBERS = np.array([2, 0, 1, 2])
 
@@ -49,3 +54,32 @@ def test_it_weighs_samples_like_any_keras_loss():
     weights = np.array([1.0, 0.0, 0.0, 0.0])
     one = SmoothedCrossentropy(0.1)(NUMBERS[:1], chances()[:1])
     assert float(SmoothedCrossentropy(0.1)(NUMBERS, chances(), weights)) == pytest.approx(float(one) / 4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_count_an_image_so_often(smoothing):
+    weights = np.array([2.0, 1.0, 0.5])
+    each = [
+        float(SmoothedCrossentropy(smoothing)(NUMBERS[i : i + 1], chances()[i : i + 1])) for i in range(4)
+    ]
+    ours = classifier_loss(smoothing, tuple(weights))
+    assert float(ours(NUMBERS, chances())) == pytest.approx(np.mean(weights[NUMBERS] * each), rel=1e-5)
+    assert keras.losses.deserialize(keras.losses.serialize(ours)).class_weights == tuple(weights)
+
+
+def test_class_weights_reach_all_losses():
+    for made, name in ((tiny_classifier(), None), (tiny_detector(), "class_logits")):
+        model = effkeras.build(made)
+        compile_for(model, made, TrainSettings(), 3, class_weights=(2.0,) * made.classes)
+        loss = model.loss[name] if name else model.loss
+        assert loss.class_weights == (2.0,) * made.classes
+
+
+def test_the_settings_reach_a_detectors_losses():
+    wanted = {"focal_alpha": 0.5, "focal_gamma": 2.0, "box_loss": "ciou", "box_weight": 7.0}
+    spec = tiny_detector()
+    losses = losses_for(spec, TrainSettings(**wanted))
+    assert (losses["class_logits"].alpha, losses["class_logits"].gamma) == (0.5, 2.0)
+    assert (type(losses["box_deltas"]), losses["box_deltas"].weight) == (CiouLoss, 7.0)
+    sizes = np.diff(anchor_boxes(spec).reshape(-1, 2, 2), axis=1)[:, 0]
+    np.testing.assert_allclose(losses["box_deltas"].aspects, sizes[:, 0] / sizes[:, 1], rtol=1e-5)
