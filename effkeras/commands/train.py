@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.building.backbones import spec_with_backbone
+from effkeras.data.augmentations import PRESET, preset_names
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import TooFewImagesError, find_split, read_split
 from effkeras.definitions.changes import Regularization, regularized, with_heads, with_size
@@ -132,7 +133,8 @@ def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
-    return given | {name: True for name in _SWITCHES if getattr(chosen, name)}
+    preset = {"augment": {PRESET: chosen.augment}} if chosen.augment else {}
+    return given | preset | {name: True for name in _SWITCHES if getattr(chosen, name)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--batch", type=above_zero, help="images a step (default: 16)")
     options.add_argument("--optimizer", choices=["adamw", "sgd"], help="default: adamw")
     options.add_argument("--learning-rate", type=float, help="the peak (default: 0.001)")
+    options.add_argument(
+        "--augment", choices=preset_names(), help="a preset; [augment] of --config overrides"
+    )
     options.add_argument("--freeze", choices=["none", "backbone"], help="what keeps its weights")
     options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
     options.add_argument("--patience", type=above_zero, help="epochs to wait for that (default: 5)")

@@ -14,33 +14,24 @@ import keras
 import tensorflow as tf
 
 from effkeras.data.augmentations import Augmentation, AugmentSpec, Move, Recolor
+from effkeras.data.augmentations.batches import Batch, cut, uniform
 from effkeras.data.masks import IGNORED
 
 # A box that is mostly cut off has a misleading extent: below this visible share the loss ignores it.
 _MIN_VISIBLE = 0.3
+# An object shrunk below half its size, to fewer pixels than this a side, has lost what it is known by.
+_MIN_SHRUNK, _MIN_SIDE = 0.5, 4.0
 # Random numbers per image in the stream that the first augmentations share, a slice for each.
 _SHARED_DRAWS = 11
 
 
-class Batch(NamedTuple):
-    """Images and their ground truth.
-
-    `pixels` is float32 (B, H, W, 3), `boxes` float32 (B, M, 4) in pixels, `classes` int32 (B, M) with -1
-    for padding, `crowd` bool (B, M), `labels` uint8 (B, H, W) with 255 for unknown, or (B, 0, 0).
-    """
-
-    pixels: tf.Tensor
-    boxes: tf.Tensor
-    classes: tf.Tensor
-    crowd: tf.Tensor
-    labels: tf.Tensor
-
-
 def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]) -> Batch:
-    """Moves and recolours each image by its own seed; boxes that are mostly cut off become crowds.
+    """Changes each image by its own seed; boxes that are mostly hidden or shrunk to specks become crowds.
+
+    Mixtures such as `mosaic` take their other images from the batch.
 
     Args:
-        batch: float pixels 0..255 and boxes.
+        batch: float pixels 0..255 and boxes, or a classifier's `targets`.
         seeds: int32 (B, 2).
         spec: the augmentations.
         fill: RGB colour of pixels outside the image.
@@ -48,19 +39,46 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
     size = tuple(batch.pixels.shape[1:3])
     drawn = _draw(seeds, spec)
     move = _move(drawn, size)
-    boxes, share = _move_boxes(batch.boxes, move, size)
-    pixels = _change_pixels(batch.pixels, move, drawn, fill)
-    classes = tf.where(share > 0, batch.classes, -1)
-    crowd = (batch.crowd | (share < _MIN_VISIBLE)) & (share > 0)
-    return Batch(pixels, boxes, classes, crowd, _move_labels(batch.labels, move))
+    boxes, visible = _move_boxes(batch.boxes, move, size)
+    batch = batch._replace(
+        pixels=_recolored(_move_pixels(batch.pixels, move, fill), drawn),
+        boxes=boxes,
+        crowd=batch.crowd | _is_speck(boxes, move),
+        labels=_move_labels(batch.labels, move),
+        visible=visible,
+    )
+    for one in drawn:
+        batch = one.augmentation.mix(batch, one.seeds)
+    pixels = batch.pixels
+    for one in drawn:
+        pixels = one.augmentation.change(pixels, one.seeds)
+    is_there = batch.visible > 0
+    return batch._replace(
+        pixels=pixels,
+        classes=tf.where(is_there, batch.classes, -1),
+        crowd=(batch.crowd | (batch.visible < _MIN_VISIBLE)) & is_there,
+        visible=None,
+    )
 
 
 def augment_images(
     pixels: tf.Tensor, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float, ...]
 ) -> tf.Tensor:
-    """`augment` for images without boxes: float32 (B, H, W, 3) to the same."""
-    drawn = _draw(seeds, spec)
-    return _change_pixels(pixels, _move(drawn, tuple(pixels.shape[1:3])), drawn, fill)
+    """`augment` for images alone: float32 (B, H, W, 3) to the same."""
+    return augment(without_boxes(pixels), seeds, spec, fill).pixels
+
+
+def without_boxes(pixels: tf.Tensor, targets: tf.Tensor | None = None) -> Batch:
+    """A batch of images, float32 (B, H, W, 3), with a classifier's targets or none."""
+    count = tf.shape(pixels)[0]
+    return Batch(
+        pixels,
+        tf.zeros((count, 0, 4)),
+        tf.zeros((count, 0), tf.int32),
+        tf.zeros((count, 0), tf.bool),
+        tf.zeros((count, 0, 0), tf.uint8),
+        targets,
+    )
 
 
 class _Drawn(NamedTuple):
@@ -72,19 +90,14 @@ class _Drawn(NamedTuple):
 
 
 def _draw(seeds: tf.Tensor, spec: AugmentSpec) -> list[_Drawn]:
-    shared = _uniform(seeds, _SHARED_DRAWS)
+    shared = uniform(seeds, _SHARED_DRAWS)
     drawn = []
     for name, one in spec.by_name:
+        if one.is_off:
+            continue
         own = seeds if one.shared else _own_seeds(seeds, name)
-        drawn.append(_Drawn(one, shared[:, one.shared] if one.shared else _uniform(own, one.draws), own))
+        drawn.append(_Drawn(one, shared[:, one.shared] if one.shared else uniform(own, one.draws), own))
     return drawn
-
-
-def _uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
-    """Uniform random numbers in 0..1, (B, count); each row has its own seed."""
-    return tf.map_fn(
-        lambda seed: tf.random.stateless_uniform((count,), seed), seeds, fn_output_signature=tf.float32
-    )
 
 
 def _own_seeds(seeds: tf.Tensor, name: str) -> tf.Tensor:
@@ -102,31 +115,19 @@ def _move(drawn: Iterable[_Drawn], size: tuple[int, int]) -> Move:
     return whole
 
 
-def _change_pixels(
-    pixels: tf.Tensor, move: Move, drawn: Iterable[_Drawn], fill: tuple[float, ...]
-) -> tf.Tensor:
-    """The pixels after all moves, all recolourings, and then all other changes."""
-    pixels = _recolored(_move_pixels(pixels, move, fill), drawn)
-    for one in drawn:
-        pixels = one.augmentation.change(pixels, one.seeds)
-    return pixels
-
-
 def _move_boxes(boxes: tf.Tensor, move: Move, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """The moved and clipped boxes, and the share of each that is visible: 0 below one pixel."""
     scale, offset = (tf.tile(part, [1, 2])[:, None] for part in move)
     corners = boxes * scale + offset
     low = tf.minimum(corners[..., :2], corners[..., 2:])
     high = tf.maximum(corners[..., :2], corners[..., 2:])
-    moved = tf.concat([low, high], axis=-1)
-    edges = tf.constant([*size, *size], tf.float32)
-    clipped = tf.clip_by_value(moved, 0.0, edges)
-    visible = _area(clipped)
-    return clipped, tf.where(visible >= 1.0, tf.math.divide_no_nan(visible, _area(moved)), 0.0)
+    return cut(tf.concat([low, high], axis=-1), tf.zeros(2), tf.constant(size, tf.float32))
 
 
-def _area(boxes: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
+def _is_speck(boxes: tf.Tensor, move: Move) -> tf.Tensor:
+    """Whether each moved box was shrunk to a speck, bool (B, M)."""
+    is_shrunk = tf.reduce_min(tf.abs(move.scale), axis=-1, keepdims=True) < _MIN_SHRUNK
+    return is_shrunk & (tf.reduce_min(boxes[..., 2:] - boxes[..., :2], axis=-1) < _MIN_SIDE)
 
 
 def _move_pixels(pixels: tf.Tensor, move: Move, fill: tuple[float, ...]) -> tf.Tensor:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from effkeras.data.augment import Batch, augment, augment_images
+from effkeras.data.augment import augment, without_boxes
 from effkeras.data.augmentations import AugmentSpec
+from effkeras.data.augmentations.batches import Batch
 from effkeras.data.masks import IGNORED
 from effkeras.data.store import PADDING, ImageStore, Sample, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
@@ -93,11 +94,19 @@ def _reader(store: ImageStore, spec: ModelSpec) -> Callable[[tf.Tensor], tuple[t
     return read
 
 
-def training_images(samples: Sequence[Sample], spec: InputSpec, augment_by: AugmentSpec, seed: int) -> Batch:
-    """Samples as a training with this seed sees them in its first epoch, if it visits them in this order."""
+def training_images(
+    samples: Sequence[Sample], spec: InputSpec, augment_by: AugmentSpec, seed: int, classes: int | None
+) -> Batch:
+    """Samples as a training with this seed sees them in its first epoch, if it visits them in this order.
+
+    `classes` is the number of a classifier's classes, None for a detector.
+    """
     pixels, content, *truths = map(tf.constant, padded(samples))
     seeds = tf.map_fn(lambda index: _seed(index, seed), tf.range(len(samples)))
-    return augment(Batch(_filled(pixels, content, spec), *truths), seeds, augment_by, spec.mean)
+    batch = Batch(_filled(pixels, content, spec), *truths)
+    if classes is not None:
+        batch = without_boxes(batch.pixels, tf.one_hot(batch.classes[:, 0], classes))
+    return augment(batch, seeds, augment_by, spec.mean)
 
 
 def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: InputSpec) -> tf.Tensor:
@@ -149,8 +158,9 @@ def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tu
     def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
         _, classes, _, _, seeds = rest
         filled = _filled(pixels, content, spec.input)
-        if batches.augment is not None:
-            filled = augment_images(filled, seeds, batches.augment, spec.input.mean)
-        return filled, classes[:, 0]
+        if batches.augment is None:
+            return filled, classes[:, 0]
+        batch = without_boxes(filled, tf.one_hot(classes[:, 0], spec.classes))
+        return augment(batch, seeds, batches.augment, spec.input.mean).pixels, classes[:, 0]
 
     return make

@@ -17,7 +17,7 @@ from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import check_can_make, make_folder, whole_file, write_text
-from effkeras.support.tables import Table, read_toml, to_record, to_table
+from effkeras.support.tables import Table, merge, read_toml, to_record, to_table
 
 if TYPE_CHECKING:
     from effkeras.data.records import LabelledData, ReadOptions
@@ -65,7 +65,7 @@ def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
     """Settings from a TOML file (or the defaults), overridden by the given options."""
     table = read_toml(path) if path else {}
     where = str(path) if path else "training options"
-    return checked_settings(to_record(TrainSettings, {**table, **overrides}, where), where)
+    return checked_settings(to_record(TrainSettings, merge(table, overrides), where), where)
 
 
 def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:

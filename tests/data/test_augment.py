@@ -149,3 +149,11 @@ def test_a_seed_gives_the_images_it_always_gave():
     np.testing.assert_allclose(after.boxes[:, 0], boxes, atol=1e-3)
     np.testing.assert_allclose(after.pixels[0, 32, ::48], [corner, middle], atol=1e-2)
     np.testing.assert_array_equal(after.labels.numpy().sum(axis=(1, 2)), [2376, 513842])
+
+
+def test_objects_shrunk_to_specks_are_ignored_and_small_ones_as_they_were_annotated_are_not():
+    small = batch(64)._replace(boxes=tf.tile([[[20.0, 30, 32, 42], [8, 8, 11, 11]]], [64, 1, 1]))
+    small = small._replace(classes=tf.fill((64, 2), 1))
+    shrunk = augment(small, seeds(64), AugmentSpec({"scale": (0.3, 0.3)}), FILL)
+    assert tf.reduce_all(shrunk.crowd[:, 0])
+    assert not tf.reduce_any(augment(small, seeds(64), AugmentSpec({"scale": (0.8, 1.0)}), FILL).crowd)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effkeras.data.augmentations import PRESET, preset_names
 from effkeras.data.reading import RecordReader, sides
-from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
+from effkeras.data.records import ClassificationRecord, DetectionData, DetectionRecord, LabelledData
 from effkeras.data.splits import (
     TEST,
     TRAIN,
@@ -33,7 +34,7 @@ from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_one_based
 from effkeras.training.run import TrainSettings, read_settings
 
 if TYPE_CHECKING:
-    from effkeras.data.augment import Batch
+    from effkeras.data.augmentations.batches import Batch
 
 VERB = Verb("data show", "draw images with boxes, as stored and as training sees them")
 _INPUT = InputSpec(
@@ -51,7 +52,7 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     if chosen.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise EffkerasError(f"{chosen.out} is no image file; give --out a name that ends in .png")
-    settings = read_settings(chosen.augment, {}) if chosen.augment else None
+    settings = _settings(chosen.augment) if chosen.augment else None
     spec = zoo.spec(chosen.model).input if chosen.model else _INPUT
     split = chosen.split or _first_split(chosen.dir)
     data = open_data(chosen.dir, split, skip_bad=True, masks=True, one_based=chosen.one_based)
@@ -75,9 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--images", type=above_zero, default=16, help="how many (default: 16)")
     options.add_argument(
         "--augment",
-        type=Path,
         metavar="CONFIG",
-        help="beside each image, show it augmented by these training settings (a TOML file)",
+        help="beside each image, show it augmented by these training settings: a TOML file, or a preset "
+        f"({', '.join(preset_names())})",
     )
     options.add_argument(
         "--model", help=f"whose input size --augment uses (default: 512 x 512): {MODEL_HELP}"
@@ -85,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, default=Path("sheet.png"), help="default: sheet.png")
     add_one_based(options)
     return options
+
+
+def _settings(augment: str) -> TrainSettings:
+    """The settings in a TOML file, or those of a preset of augmentations."""
+    if augment in preset_names():
+        return read_settings(None, {"augment": {PRESET: augment}})
+    return read_settings(Path(augment), {})
 
 
 def _first_split(root: Path) -> str:
@@ -107,7 +115,8 @@ def _as_trained(data: LabelledData, spec: InputSpec, settings: TrainSettings) ->
 
     store = ImageStore(usable, spec, mask_classes_of(usable))
     samples = [store[number] for number in range(len(places))]
-    batch = training_images(samples, spec, settings.augment, settings.seed)
+    classes = None if isinstance(data, DetectionData) else len(data.labels)
+    batch = training_images(samples, spec, settings.augment, settings.seed, classes)
     for number, place in enumerate(places):
         record = data.records[place]
         name = data.labels[record.label] if isinstance(record, ClassificationRecord) else ""

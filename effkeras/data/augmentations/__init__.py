@@ -14,20 +14,27 @@ images, so reading settings does not need it. `effkeras.data.augment` applies au
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
+from effkeras.data.augmentations.batches import Batch
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.registry import Registry
-from effkeras.support.tables import Table, TableValue, convert, plain
+from effkeras.support.tables import Table, TableValue, convert, plain, read_toml
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 AUGMENTATIONS: Registry[type[Augmentation]] = Registry("augmentation", "effkeras.data.augmentations")
+
+PRESET = "preset"  # the key of [augment] that names a preset
+# Up to so many training images; beyond, the images themselves differ enough for "light".
+_PRESETS_UP_TO = {"strong": 1_000, "medium": 20_000}
 
 
 class Move(NamedTuple):
@@ -57,21 +64,33 @@ class Recolor(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One random change. A subclass has a field `amount` with a default, and one of the three methods.
+    """One random change. A subclass has a field `amount` with a default, and one of the four methods.
 
-    All moves of an image are combined into one resampling and all recolourings into one pass. The default of
-    a new augmentation should change nothing, so that trainings without its key stay the same.
+    All moves of an image are combined into one resampling and all recolourings into one pass; then images are
+    mixed, and last come the other changes. The default of a new augmentation changes nothing, so that
+    trainings without its key stay the same; such an augmentation is left out.
 
     Each image gets `draws` random numbers in 0..1. They come from the augmentation's own stream, seeded by
     the image's seed and the augmentation's name, or, where `shared` is set, from that slice of the stream
-    that the first augmentations share. Moves are applied in the order of `rank`.
+    that the first augmentations share. Moves, mixtures and other changes are each in the order of `rank`.
+    With `share` set, the amount must lie between 0 and 1.
     """
 
     draws: ClassVar[int] = 1
     shared: ClassVar[slice | None] = None
     rank: ClassVar[int] = 100
+    share: ClassVar[bool] = False
 
     amount: Any
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it surely changes nothing."""
+        return self.shared is None and self == type(self)()  # type: ignore[call-arg]
+
+    def problem(self) -> str:
+        """What is wrong with the amount, as in "must lie between 0 and 1"; empty if nothing is."""
+        return "must lie between 0 and 1" if self.share and not 0 <= self.amount <= 1 else ""
 
     def move(self, draws: tf.Tensor, size: tuple[int, int]) -> Move | None:
         """How images of `size` (height, width), boxes and label maps move; draws are (B, draws)."""
@@ -80,6 +99,13 @@ class Augmentation:
     def recolor(self, draws: tf.Tensor) -> Recolor | None:
         """How colours change; draws are (B, draws)."""
         return None
+
+    def mix(self, batch: Batch, seeds: tf.Tensor) -> Batch:
+        """The batch after images, with their ground truth, were mixed; seeds are int32 (B, 2).
+
+        `batch.visible` is set; what hides a part of a box multiplies it.
+        """
+        return batch
 
     def change(self, pixels: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Any other change of float32 pixels (B, H, W, 3) in 0..255; seeds are int32 (B, 2)."""
@@ -107,18 +133,54 @@ class AugmentSpec(TableValue):
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Self:
-        """Reads a table of amounts. Raises EffkerasError for an unknown name or an amount of another type."""
-        _check_names(table, where)
-        return cls(
+        """Reads a table of amounts, which may name a preset; its other keys override those of the preset.
+
+        Raises EffkerasError for an unknown name, or an amount of another type or beyond its limits.
+        """
+        if PRESET in table:
+            table = {**preset(table[PRESET], where), **table}
+        amounts = {name: value for name, value in table.items() if name != PRESET}
+        _check_names(amounts, where)
+        spec = cls(
             {
                 name: convert(_amount_type(AUGMENTATIONS.get(name)), value, f"{where}: {name}")
-                for name, value in table.items()
+                for name, value in amounts.items()
             }
         )
+        for name, one in spec.by_name:
+            if problem := one.problem():
+                raise EffkerasError(f"{where}: {name} {problem}, not {plain(one.amount)}")
+        return spec
 
     def to_table(self) -> Table:
         """The amounts as a plain table."""
         return {name: plain(one.amount) for name, one in self.by_name}
+
+
+def preset_names() -> tuple[str, ...]:
+    """The names of the presets, from the weakest on."""
+    return tuple(_presets())
+
+
+def preset(name: str, where: str) -> Table:
+    """The amounts of a preset. Raises EffkerasError, naming `where`, for an unknown one."""
+    if not isinstance(name, str) or name not in _presets():
+        known = ", ".join(_presets())
+        raise EffkerasError(f"{where}: there is no preset {name!r} of augmentations; there are {known}")
+    return dict(_presets()[name])
+
+
+def preset_for(images: int) -> str:
+    """The preset for a training set of that many images: the fewer they are, the stronger."""
+    for name, most in _PRESETS_UP_TO.items():
+        if images <= most:
+            return name
+    return "light"
+
+
+@functools.cache
+def _presets() -> Table:
+    return read_toml(Path(__file__).with_name("presets.toml"))
 
 
 def _check_names(amounts: Mapping[str, Any], where: str) -> None:

@@ -1,4 +1,4 @@
-"""Augmentations that move an image with its boxes and label map: scale and flip."""
+"""Augmentations that move an image with its boxes and label map: scale, flip and vertical_flip."""
 
 from __future__ import annotations
 
@@ -52,3 +52,21 @@ class Flip(Augmentation):
         is_mirrored = draws < 0.5
         sign = tf.where(is_mirrored, [[1.0, -1.0]], [[1.0, 1.0]])
         return Move(sign, tf.where(is_mirrored, [[0.0, float(size[1])]], 0.0))
+
+
+@AUGMENTATIONS.register("vertical_flip")
+@dataclass(frozen=True)
+class VerticalFlip(Augmentation):
+    """Mirrors a random half of the images top to bottom: for images without an up, as from a microscope."""
+
+    rank = 3
+
+    amount: bool = False
+
+    def move(self, draws: tf.Tensor, size: tuple[int, int]) -> Move | None:
+        """See `Augmentation.move`."""
+        import tensorflow as tf
+
+        is_mirrored = draws < 0.5
+        sign = tf.where(is_mirrored, [[-1.0, 1.0]], [[1.0, 1.0]])
+        return Move(sign, tf.where(is_mirrored, [[float(size[0]), 0.0]], 0.0))

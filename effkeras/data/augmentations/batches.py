@@ -1,0 +1,54 @@
+"""The batch that augmentations change, and what several of them need: random numbers by seed, cut boxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Batch(NamedTuple):
+    """Images and their ground truth.
+
+    `pixels` is float32 (B, H, W, 3), `boxes` float32 (B, M, 4) in pixels, `classes` int32 (B, M) with -1
+    for padding, `crowd` bool (B, M), `labels` uint8 (B, H, W) with 255 for unknown, or (B, 0, 0).
+    `targets` is float32 (B, C), the share of each class in an image: only a classifier's batch has it.
+    `visible` is float32 (B, M), the share of each box that is still visible: only while a batch is augmented.
+    """
+
+    pixels: tf.Tensor
+    boxes: tf.Tensor
+    classes: tf.Tensor
+    crowd: tf.Tensor
+    labels: tf.Tensor
+    targets: tf.Tensor | None = None
+    visible: Any = None
+
+
+def uniform(seeds: tf.Tensor, count: int) -> tf.Tensor:
+    """Uniform random numbers in 0..1, (B, count); each row has its own seed of `seeds`, int32 (B, 2)."""
+    import tensorflow as tf
+
+    return tf.map_fn(
+        lambda seed: tf.random.stateless_uniform((count,), seed), seeds, fn_output_signature=tf.float32
+    )
+
+
+def cut(boxes: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Boxes (..., 4) cut at the corners of a frame, and the share of each that is left: 0 below one pixel.
+
+    `low` and `high` are y, x of the frame, (..., 2), as tensors that fit the boxes' shape.
+    """
+    import tensorflow as tf
+
+    clipped = tf.clip_by_value(boxes, tf.concat([low, low], axis=-1), tf.concat([high, high], axis=-1))
+    visible = areas(clipped)
+    return clipped, tf.where(visible >= 1.0, tf.math.divide_no_nan(visible, areas(boxes)), 0.0)
+
+
+def areas(boxes: tf.Tensor) -> tf.Tensor:
+    """Areas of boxes (..., 4) in square pixels."""
+    import tensorflow as tf
+
+    return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
