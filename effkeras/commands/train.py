@@ -32,6 +32,7 @@ from effkeras.weights.cards import backbone_with, is_here
 _SETTINGS = (
     "epochs",
     "batch",
+    "accumulate",
     "optimizer",
     "learning_rate",
     "seed",
@@ -40,10 +41,11 @@ _SETTINGS = (
     "label_smoothing",
     "box_loss",
     "class_weights",
+    "mixed_precision",
 )
 _REGULARIZERS = ("dropout", "survival", "drop_block")
 IMAGENET, RANDOM = "imagenet", "none"  # names of weights
-_SWITCHES = ("early_stop", "mixed_precision")
+_SWITCHES = ("early_stop",)
 
 
 VERB = Verb("train", "train a model on labelled images")
@@ -167,7 +169,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--epochs", type=above_zero, help="passes over the images (default: 30)")
     options.add_argument("--batch", type=above_zero, help="images a step (default: 16)")
-    options.add_argument("--optimizer", choices=["adamw", "sgd"], help="default: adamw")
+    options.add_argument(
+        "--accumulate",
+        type=above_zero,
+        metavar="N",
+        help="steps whose gradients make one update (default: 1)",
+    )
+    options.add_argument(
+        "--optimizer", metavar="NAME", help="adamw (default), sgd, rmsprop, lion or another of Keras's"
+    )
     options.add_argument("--learning-rate", type=float, help="the peak (default: 0.001)")
     options.add_argument(
         "--augment", choices=preset_names(), help="a preset; [augment] of --config overrides"
@@ -175,7 +185,13 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--freeze", choices=["none", "backbone"], help="what keeps its weights")
     options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
     options.add_argument("--patience", type=above_zero, help="epochs to wait for that (default: 5)")
-    options.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
+    options.add_argument(
+        "--mixed-precision",
+        nargs="?",
+        const="bfloat16",
+        metavar="TYPE",
+        help="compute in bfloat16 or, with a scaled loss, float16 (default: float32; TYPE: bfloat16)",
+    )
     options.add_argument(
         "--label-smoothing",
         type=float,

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from effkeras.layers.batch_norm import norms_of
-from effkeras.training.optimizers import vectors_of
+from effkeras.training.optimizers import steps_of, vectors_of
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -16,20 +16,23 @@ class AveragedWeights(keras.callbacks.Callback):
 
     The decay d is `min(decay, (1 + n) / (10 + n))` after n steps, so that the average of a short training
     does not keep the random initial weights (EfficientNet reference code). Keras's own `use_ema` leaves out
-    the statistics of batch normalisation.
+    the statistics of batch normalisation. Where an update of the weights takes `every` steps, n counts
+    updates.
     """
 
-    def __init__(self, model: keras.Model, decay: float):
+    def __init__(self, model: keras.Model, decay: float, every: int = 1):
         super().__init__()
+        self._every = every
         self._vectors = list(vectors_of([weight.value for weight in averaged(model)]))
         self.values = [tf.Variable(vector.values(), trainable=False) for vector in self._vectors]
         self._decay = decay
         self._update = tf.function(self._step, autograph=False)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Updates the averages once."""
-        steps = tf.cast(self.model.optimizer.iterations.value, tf.float32)
-        self._update(steps)
+        """Updates the averages once, if the weights have changed."""
+        steps = steps_of(self.model.optimizer).value
+        if self._every == 1 or int(steps) % self._every == 0:
+            self._update(tf.cast(steps // self._every, tf.float32))
 
     def _step(self, steps: tf.Tensor) -> None:
         decay = tf.minimum(self._decay, (1.0 + steps) / (10.0 + steps))
@@ -67,7 +70,7 @@ class RisingMomentum(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Sets the momenta for this step."""
-        self.set(self.model.optimizer.iterations)
+        self.set(steps_of(self.model.optimizer))
 
     def set(self, steps: Any) -> None:
         """Sets the momenta after `steps` finished steps; works inside a graph too."""

@@ -25,7 +25,7 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.layers.batch_norm import use_fused_kernels
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
-from effkeras.training.optimizers import UNDECAYED, FlatAdamW, WarmupCosine
+from effkeras.training.optimizers import OptimizerOptions, WarmupCosine, optimizer_for
 from effkeras.training.pipeline import without_autograph
 from effkeras.training.run import TrainSettings
 
@@ -183,13 +183,6 @@ def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine:
 
 
 def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:
-    if settings.optimizer == "adamw":
-        return FlatAdamW(schedule, settings.weight_decay, settings.clip_norm)
-    sgd = keras.optimizers.SGD(
-        schedule,
-        momentum=0.9,
-        weight_decay=settings.weight_decay or None,
-        global_clipnorm=settings.clip_norm,
-    )
-    sgd.exclude_from_weight_decay(var_names=list(UNDECAYED))
-    return sgd
+    is_scaled = settings.mixed_precision == "float16"
+    options = OptimizerOptions(settings.weight_decay, settings.clip_norm, settings.accumulate, is_scaled)
+    return optimizer_for(settings.optimizer, schedule, options)

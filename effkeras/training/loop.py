@@ -89,7 +89,8 @@ def train(job: Job) -> keras.Model:
 
 def session_of(job: Job, steps_per_epoch: int) -> Session:
     """The models of a training, restored from the checkpoint if there is one."""
-    dtype = "mixed_bfloat16" if job.settings.mixed_precision else "float32"
+    precision = job.settings.mixed_precision
+    dtype = "float32" if precision == "none" else f"mixed_{precision}"
     part = own_part(job.model, job.spec) if job.model is not None else None
     plain = build_spec(job.spec, dtype=dtype, part=part)
     if job.weights and not Run(job.out).checkpoint.is_file():

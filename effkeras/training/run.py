@@ -23,10 +23,28 @@ if TYPE_CHECKING:
     from effkeras.data.records import LabelledData, ReadOptions
 
 
+OptimizerName = Literal[
+    "adamw",
+    "sgd",
+    "rmsprop",
+    "lion",
+    "adam",
+    "nadam",
+    "adamax",
+    "adagrad",
+    "adadelta",
+    "adafactor",
+    "lamb",
+    "ftrl",
+]
+Precision = Literal["none", "bfloat16", "float16"]
+
+
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """All settings of a training; stored in the run folder, and compared when it is resumed.
 
+    `accumulate` is the number of steps whose gradients make one update, as of a batch so many times as large.
     `learning_rate` is the peak, for the given batch size. `ema` is the decay of the averaged weights.
     `label_smoothing` is the share of a target that is spread over all classes. `focal_alpha`, `focal_gamma`
     and `box_weight` are those of `effkeras.detection.losses`; each box loss has its own default `box_weight`.
@@ -36,7 +54,8 @@ class TrainSettings:
 
     epochs: int = 30
     batch: int = 16
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    accumulate: int = 1
+    optimizer: OptimizerName = "adamw"
     learning_rate: float = 1e-3
     warmup_epochs: float = 1.0
     weight_decay: float = 1e-4
@@ -52,7 +71,7 @@ class TrainSettings:
     freeze: Literal["none", "backbone"] = "none"
     early_stop: bool = False
     patience: int = 5
-    mixed_precision: bool = False
+    mixed_precision: Precision = "none"
     validation_images: int = 300
     augment: AugmentSpec = field(default_factory=AugmentSpec)
 
@@ -65,14 +84,30 @@ def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
     """Settings from a TOML file (or the defaults), overridden by the given options."""
     table = read_toml(path) if path else {}
     where = str(path) if path else "training options"
-    return checked_settings(to_record(TrainSettings, merge(table, overrides), where), where)
+    return checked_settings(settings_of(merge(table, overrides), where), where)
+
+
+def settings_of(table: Table, where: str) -> TrainSettings:
+    """The settings in a table, which may be that of an earlier version."""
+    mixed = table.get("mixed_precision")
+    if isinstance(mixed, bool):  # true was bfloat16, before there was float16
+        table = {**table, "mixed_precision": "bfloat16" if mixed else "none"}
+    return to_record(TrainSettings, table, where)
 
 
 def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
     """The settings; EffkerasError for an invalid value."""
     above_zero: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("epochs", "batch", "learning_rate", "clip_norm", "patience", "validation_images")
+        for name in (
+            "epochs",
+            "batch",
+            "accumulate",
+            "learning_rate",
+            "clip_norm",
+            "patience",
+            "validation_images",
+        )
     }
     for name, value in above_zero.items():
         if value <= 0:
@@ -165,7 +200,7 @@ class Run:
             raise EffkerasError(
                 f"{self.folder} holds a run of another model, or with other regularisers; give another --out"
             )
-        changed = changed_setting(settings, to_record(TrainSettings, read_toml(self.settings), where))
+        changed = changed_setting(settings, settings_of(read_toml(self.settings), where))
         if changed:
             raise EffkerasError(
                 f"{self.folder} holds a run with other settings ({changed}); give another --out"

@@ -84,7 +84,7 @@ class Session:
         self.model.optimizer.build(self.model.trainable_variables)
         for hook in self.hooks:
             hook.attach(self.plain, self.plan.steps)
-        self.average = AveragedWeights(self.plain, settings.ema)
+        self.average = AveragedWeights(self.plain, settings.ema, settings.accumulate)
         if self.run.checkpoint.is_file():
             self.progress = load_checkpoint(self.run.checkpoint, self.state())
 

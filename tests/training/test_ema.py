@@ -9,11 +9,11 @@ import pytest
 from effkeras.training.callbacks import AveragedWeights, averaged
 
 
-def small_model() -> keras.Model:
+def small_model(every: int | None = None) -> keras.Model:
     x = keras.Input((3,))
     y = keras.layers.BatchNormalization()(keras.layers.Dropout(0.5)(keras.layers.Dense(2)(x)))
     model = keras.Model(x, y)
-    model.compile(keras.optimizers.SGD(0.5), "mse")
+    model.compile(keras.optimizers.SGD(0.5, gradient_accumulation_steps=every), "mse")
     return model
 
 
@@ -33,6 +33,20 @@ def test_average_is_the_formula(decay):
     average.copy_to(other)
     for ours, theirs in zip(averaged(other), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_it_averages_once_an_update():
+    """Not once a step, where several steps make an update."""
+    model = small_model(every=2)
+    average = AveragedWeights(model, 0.9, every=2)
+    average.set_model(model)
+    seen = [values.numpy() for values in average.values]
+    for step in range(1, 5):
+        model.train_on_batch(np.ones((8, 3)), np.ones((8, 2)))
+        average.on_train_batch_end(step)
+        before, seen = seen, [values.numpy() for values in average.values]
+        same = all(map(np.array_equal, before, seen))
+        assert same == (step % 2 == 1)
 
 
 def test_statistics_are_averaged_and_random_states_are_not():

@@ -237,7 +237,7 @@ def test_label_smoothing_reaches_the_losses():
 
 @pytest.mark.slow
 def test_frozen_backbone_keeps_its_weights(digits, classifier_run, tmp_path):
-    settings = dataclasses.replace(QUICK, epochs=1, freeze="backbone", mixed_precision=True)
+    settings = dataclasses.replace(QUICK, epochs=1, freeze="backbone", mixed_precision="bfloat16")
     start = effkeras.build(tiny_detector())
     start.save(tmp_path / "start.keras")
     frozen = dataclasses.replace(

@@ -35,7 +35,9 @@ def test_round_trip(tmp_path):
         ({"label_smoothing": -0.1}, "label_smoothing must lie between"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie between"),
         ({"label_smoothing": float("nan")}, "label_smoothing must be a finite number"),
-        ({"optimizer": "adam"}, "must be one of adamw, sgd"),
+        ({"optimizer": "rmsporp"}, "must be one of adamw, sgd.*; did you mean 'rmsprop'"),
+        ({"mixed_precision": "fp16"}, "must be one of none, bfloat16, float16, not 'fp16'"),
+        ({"accumulate": 0}, "accumulate must be above 0"),
         ({"box_loss": "ciuo"}, "must be one of huber, iou, giou, ciou, not 'ciuo'; did you mean 'ciou'"),
         ({"box_weight": 0.0}, "box_weight must be above 0"),
         ({"focal_alpha": 1.5}, "focal_alpha must lie between"),
@@ -47,6 +49,13 @@ def test_round_trip(tmp_path):
 def test_nonsense_is_refused(table, message):
     with pytest.raises(EffkerasError, match=message):
         read_settings(None, table)
+
+
+@pytest.mark.parametrize(("given", "read"), [(True, "bfloat16"), (False, "none"), ("float16", "float16")])
+def test_mixed_precision_was_once_true_or_false(given, read, tmp_path):
+    file = tmp_path / "train.toml"
+    file.write_text(tomli_w.dumps({"mixed_precision": given}))
+    assert read_settings(file, {}) == TrainSettings(mixed_precision=read)
 
 
 def test_difference_names_the_setting():
