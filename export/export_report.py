@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from effkeras.litert.flatbuffer import IOTensor
     from effkeras.support.measurements import Delegation
     from quantize.accuracy import Accuracy
+    from quantize.beside import Beside
     from quantize.checks import Checked
     from quantize.post_training.artifact import LayerNote
 
@@ -36,8 +37,10 @@ class ExportReport:
     """The result of an export: the artifact's properties and accuracy, and whether it was written.
 
     `accuracy` is the reported accuracy, `validated` that on the split for decisions. `ruined` is a message
-    if most of the metric is lost there, else "". `checks` holds the results of checking the written file, and
-    `problems` the reasons to refuse it. `label_file` is the consumer's own, None if it needs none.
+    if more than a fifth of the metric is lost there, else ""; `lost` names classes that lost as much.
+    `beside` compares the artifact with float32 and plain int8. `checks` holds the results of checking the
+    written file, and `problems` the reasons to refuse it. `label_file` is the consumer's own, None if it
+    needs none.
     """
 
     file: Path
@@ -62,6 +65,8 @@ class ExportReport:
     problems: tuple[str, ...] = ()
     layers: tuple[LayerError, ...] = ()
     label_file: Path | None = None
+    lost: tuple[str, ...] = ()
+    beside: Beside | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The report as a plain record of kind "export"."""
@@ -80,6 +85,8 @@ class ExportReport:
             **_accuracy_row(self.accuracy),
             **_validated_row(self.validated),
             "ruined": self.ruined,
+            "lost_classes": list(self.lost),
+            "beside": self.beside.to_rows() if self.beside else [],
             **self.delegated.to_row(),
             "float_ops": [{"op": one.op, "layer": one.name, "why": one.why} for one in self.left_in_float],
             "remedies": list(self.remedies),
@@ -118,6 +125,8 @@ def show(report: ExportReport) -> None:
         _trouble_lines(report),
     ]
     facts(title, [line for some in lines for line in some])
+    if report.beside is not None:
+        report.beside.show()
     if report.layers:
         rows = [[one.layer, one.op, f"{one.error:.4f}"] for one in report.layers[:WORST_LAYERS]]
         table("worst layers: error as a share of the layer's spread", ["layer", "operator", "error"], rows)
@@ -144,6 +153,8 @@ def _accuracy_lines(accuracy: Accuracy | None) -> Iterator[tuple[str, str]]:
         if name == accuracy.metric and accuracy.interval is not None:
             low, high = accuracy.interval
             yield "drop within", f"{low:.4f} to {high:.4f} ({LEVEL:.0%} interval)"
+    if accuracy.agreement is not None:
+        yield "agrees", f"{accuracy.agreement:.1%} of the images have the model's best class"
 
 
 def _decision_lines(validated: Accuracy | None) -> Iterator[tuple[str, str]]:
@@ -193,6 +204,7 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
         "drop": accuracy.drop,
         "interval": None if accuracy.interval is None else list(accuracy.interval),
         "measured_on": accuracy.measured_on,
+        "agreement": accuracy.agreement,
     }
 
 

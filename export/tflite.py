@@ -1,8 +1,8 @@
 """`python -m export.tflite MODEL --recipe R --for CONSUMER`: exports a .tflite and reports its accuracy.
 
 The same code measures the accuracy of the model and of the artifact: on the split val for decisions, on test
-for the report. A file is refused if its drop exceeds `--max-drop`, if it lost most of the metric, if its
-consumer cannot run it, or if its outputs do not agree with the model's.
+for the report. A file is refused if its drop exceeds `--max-drop`, if it lost more than a fifth of the
+metric, if its consumer cannot run it, or if its outputs do not agree with the model's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from quantize import recipes
-from quantize.acceptance import Verdict, announce, beyond_budget
+from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
 from quantize.command import add_force, recipe_help, settings_of, work_folder
 from quantize.formats import IoType
 from quantize.specs import PtqSpec
@@ -52,7 +52,8 @@ class ExportOptions:
     for decisions, and accuracy is reported on `split` (default: "test", else "val"). `limit` restricts both
     measurements to the first images. `max_drop` is in units of the metric: 0.01 is one point of AP, mIoU or
     top-1. `ptq` selects the quantizer and how it finds ranges. `compare_layers` also measures the error of
-    every layer. With `force`, an artifact that lost most of the metric is written nevertheless.
+    every layer. With `force`, an artifact that lost more than a fifth of the metric is written nevertheless.
+    With `beside`, plain int8 of the same model is made and measured too.
     """
 
     recipe: str = "int8"
@@ -72,13 +73,14 @@ class ExportOptions:
     nms: str | None = None
     compare_layers: bool = False
     force: bool = False
+    beside: bool = False
 
 
 VERB = Verb("export tflite", "make a LiteRT .tflite file and check it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when the artifact was refused, 2 when it lost most of the metric."""
+    """Runs the command; exit code 1 when the artifact was refused, 2 when it lost too much."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -94,8 +96,8 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         options: how to make and check the artifact.
 
     Returns:
-        The report; `passed` is False when nothing was written: the drop exceeds `max_drop`, most of the
-        metric is lost (`ruined`), or for the reasons in `problems`.
+        The report; `passed` is False when nothing was written: the drop exceeds `max_drop`, more than a fifth
+        of the metric is lost (`ruined`), or for the reasons in `problems`.
 
     Raises:
         EffkerasError: bad options, an artifact that the consumer does not take, a missing model, or images
@@ -169,19 +171,23 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
         budget,
         Work(work_folder(source, recipe.name), settings_of(source, None)) if recipe.trains else None,
         lambda made: Finish(made, target),
+        options.beside,
     )
 
 
 def _splits(source: str, options: ExportOptions, spec: ModelSpec) -> Splits:
     from effkeras.data.records import ReadOptions
+    from effkeras.data.splits import find_split
     from effkeras.training.run import kept_options
+    from quantize.beside import wants_plain_int8
     from quantize.splits import Splits, SplitsOptions
 
     if options.data is None:
         return Splits()
     recipe = recipes.find(options.recipe)
     ptq = options.ptq
-    calibrates = recipe.format.needs_data or ptq.equalize or ptq.correct_bias or ptq.errors
+    beside = options.beside and wants_plain_int8(recipe) and find_split(options.data, "train") is not None
+    calibrates = recipe.format.needs_data or ptq.equalize or ptq.correct_bias or ptq.errors or beside
     given = ReadOptions(skip_bad=options.skip_bad, one_based=options.one_based)
     reading = kept_options(source, options.data, given)
     how = SplitsOptions(calibrates or recipe.trains, recipe.trains, options.split, reading)
@@ -229,6 +235,8 @@ def _report(made: Made, file: Path, options: ExportOptions, target: Target) -> E
         consumer=target.consumer.name,
         nms=target.nms,
         problems=best.problems,
+        lost=best.lost,
+        beside=made.beside,
         layers=_layer_errors(made) if options.compare_layers else (),
     )
 
@@ -281,10 +289,11 @@ def _run(argv: Sequence[str] | None) -> int:
     chosen = vars(_parser().parse_args(argv))
     source = chosen.pop("model")
     how = PtqSpec(**{name: chosen.pop(name) for name in ("backend", "ranges", "equalize", "correct_bias")})
-    options = ExportOptions(**chosen, ptq=how)
+    options = ExportOptions(**chosen, ptq=how, beside=True)
     report = export_tflite(source, options)
     show(report)
-    verdict = Verdict(report.passed, report.problems or _beyond(report, options), report.ruined)
+    reasons, advice = report.problems or _beyond(report, options), advice_for(recipes.find(options.recipe))
+    verdict = Verdict(report.passed, reasons, report.ruined, report.lost, advice)
     beside = [report.file.with_suffix(".json"), *([report.label_file] if report.label_file else [])]
     names = " and ".join(file.name for file in beside)
     written = f"{report.file}: written, with {names} beside it"

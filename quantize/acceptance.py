@@ -7,7 +7,7 @@ model given by the user, before any step of a recipe.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,16 +16,22 @@ from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
+    from effkeras.inference.task import ClassValue
+    from quantize.recipes import Recipe
 
 # An artifact is ruined when its metric above chance is less than MIN_KEPT of its model's. Chance is
 # 1 / classes for top-1, and 0 for AP and mIoU. The rule holds only if the model's metric is above chance by
 # more than MIN_ABOVE_CHANCE and, for top-1, by more than MIN_ERRORS standard errors of guessing, on at least
-# MIN_IMAGES images.
-MIN_KEPT = 0.5
+# MIN_IMAGES images; and, for top-1, if the drop is more than DROP_ERRORS standard errors of the model's.
+MIN_KEPT = 0.8
 MIN_ABOVE_CHANCE = 0.05
 MIN_ERRORS = 4
+DROP_ERRORS = 2
 MIN_IMAGES = 10
+# A class is named when it loses as large a share, and has at least MIN_IMAGES objects.
+NAMED_CLASSES = 5
 
+LOST = "the artifact lost more than a fifth of the metric"
 FAILED = 1  # the exit code of a command that wrote no artifact
 
 
@@ -43,7 +49,7 @@ class MeasuredOn:
 def ruined(
     spec: ModelSpec, before: Mapping[str, float], after: Mapping[str, float], measured_on: MeasuredOn
 ) -> str:
-    """Names the metric that an artifact lost most of, as "AP 0.2640 -> 0.0004 on val (50 images)"; else "".
+    """Names the metric that lost more than a fifth, as "AP 0.2640 -> 0.0004 on val (50 images)"; else "".
 
     Args:
         spec: the model's definition.
@@ -57,16 +63,45 @@ def ruined(
     return ""
 
 
+def lost_classes(
+    labels: Sequence[str], metric: str, before: Mapping[int, ClassValue], after: Mapping[int, ClassValue]
+) -> tuple[str, ...]:
+    """The classes that lost more than a fifth, the worst first, as "Platelets AP50 0.10 -> 0.00".
+
+    Args:
+        labels: the names of classes; empty if there are none.
+        metric: what is measured of each class.
+        before: the model's value of each class, by its index.
+        after: the artifact's.
+    """
+    lost = [
+        (after[index].value / own.value, index)
+        for index, own in before.items()
+        if own.objects >= MIN_IMAGES and own.value > MIN_ABOVE_CHANCE
+        if not after[index].value >= MIN_KEPT * own.value
+    ]
+    named = [index for _, index in sorted(lost)[:NAMED_CLASSES]]
+    lines = [
+        f"{labels[index] if labels else index} {metric} {before[index].value:.2f} -> {after[index].value:.2f}"
+        for index in named
+    ]
+    more = len(lost) - len(named)
+    return (*lines, f"{more} more classes") if more else tuple(lines)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether an artifact was written.
 
-    `reasons` are problems of the file, or a drop beyond the budget; `ruined` is the message of `ruined()`.
+    `reasons` are problems of the file, or a drop beyond the budget; `ruined` is the message of `ruined()`,
+    `lost` that of `lost_classes`, and `advice` says what to do about a ruined artifact.
     """
 
     passed: bool
     reasons: tuple[str, ...] = ()
     ruined: str = ""
+    lost: tuple[str, ...] = ()
+    advice: str = "take another recipe"
 
 
 def announce(verdict: Verdict, written: str, refused: str) -> int:
@@ -78,28 +113,35 @@ def announce(verdict: Verdict, written: str, refused: str) -> int:
         refused: the message if not.
 
     Raises:
-        EffkerasError: most of the metric was lost, and there is no other reason.
+        EffkerasError: more than a fifth of the metric was lost, and there is no other reason.
     """
+    if verdict.lost:
+        note(f"warning: classes that lost more than a fifth: {', '.join(verdict.lost)}")
     if verdict.passed:
         if verdict.ruined:
-            lost = f"warning: {verdict.ruined}: the artifact lost most of the metric"
-            note(f"{lost}; it was written because of --force")
+            note(f"warning: {verdict.ruined}: {LOST}; it was written because of --force")
         print(written)
         return 0
     for reason in verdict.reasons:
         print(f"failed: {reason}")
     print(refused)
     if not verdict.reasons:
-        refuse_ruined(verdict.ruined)
+        refuse_ruined(verdict.ruined, verdict.advice)
     return FAILED
 
 
-def refuse_ruined(lost: str) -> NoReturn:
+def refuse_ruined(lost: str, advice: str) -> NoReturn:
     """Raises EffkerasError for a ruined artifact; `lost` is the message of `ruined`."""
-    raise EffkerasError(
-        f"{lost}: the artifact lost most of the metric and was not written; train for more epochs, take "
-        "another recipe or more calibration images, or give --force to write it anyway"
-    )
+    raise EffkerasError(f"{lost}: {LOST} and was not written; {advice}, or give --force to write it anyway")
+
+
+def advice_for(recipe: Recipe) -> str:
+    """What to do about a recipe's artifact that lost too much."""
+    if recipe.trains:
+        return "tune for longer (epochs of a recipe's [tune], or --epochs), take --recipe int8"
+    if recipe.format.name == "int8":
+        return "take more calibration images (--samples), --recipe qat-int8 or dynamic"
+    return "take --recipe int8"
 
 
 def beyond_budget(split: str, drop: float, max_drop: float | None) -> str:
@@ -113,6 +155,8 @@ def _is_ruined(before: float, after: float, chance: float, images: int) -> bool:
     error = math.sqrt(chance * (1 - chance) / images)
     above = before - chance
     if images < MIN_IMAGES or not above > max(MIN_ABOVE_CHANCE, MIN_ERRORS * error):
+        return False
+    if chance and before - after <= DROP_ERRORS * math.sqrt(before * (1 - before) / images):
         return False
     return not after - chance >= MIN_KEPT * above  # true for NaN
 

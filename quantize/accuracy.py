@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _NAME = 24  # characters of a digest that name a file
 
 Metrics = dict[str, float]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,9 @@ class Accuracy:
     """The metrics of the model and of its artifact; `metric` is the main one, `others` also decide.
 
     `images` is the number of images. `measured_on` is a digest of everything the model's metrics depend on.
-    `interval` is the confidence interval of the drop of `metric`, at the level `compare.LEVEL`; None where
-    there is none, as for masks.
+    `interval` is the confidence interval of the drop of `metric`, at the level `compare.LEVEL`,
+    `model_within` and `artifact_within` are those of its values; None where there is none, as for masks.
+    `agreement` is the share of images for which a classifier and its artifact have the same best class.
     """
 
     metric: str
@@ -58,7 +60,10 @@ class Accuracy:
     artifact: Metrics
     others: tuple[str, ...] = ()
     measured_on: str = ""
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
+    model_within: Interval | None = None
+    artifact_within: Interval | None = None
+    agreement: float | None = None
 
     @property
     def counting(self) -> dict[str, float]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from effkeras.inference.compare import Measured, compare, measure
+from effkeras.inference.compare import Drop, Measured, compare, measure
 from effkeras.inference.evaluate import headlines
+from effkeras.inference.tasks.classification import agreement
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.console import note
-from quantize.acceptance import MeasuredOn, beyond_budget, ruined
+from quantize.acceptance import MeasuredOn, beyond_budget, lost_classes, ruined
 from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
 from quantize.post_training.artifact import FloatParts, Quantized, read_quantized
 from quantize.post_training.options import PtqOptions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import keras
 
     from effkeras.data.records import LabelledData
+    from effkeras.definitions.definition import ModelSpec
     from effkeras.detection.nms import Decoder
     from quantize.report import StepReport
 
@@ -77,7 +79,7 @@ class AsQuantized:
 class Budget:
     """The largest drop an artifact may have, and how the drop is measured.
 
-    `max_drop` is in units of the metric; None allows any drop that leaves most of the metric, and `force`
+    `max_drop` is in units of the metric; None allows any drop up to a fifth of the metric, and `force`
     allows even larger ones. Metrics are measured on the first `limit` images of a split. The search for mixed
     precision uses the first `search_limit` images and keeps its results in the folder `work`. The folder
     `measured` caches the metrics of Keras models.
@@ -97,8 +99,8 @@ class Attempt:
 
     `quantized` is the network, `mixed` the search that produced it, if any, `artifact` the file for the
     consumer. `accuracy` is its accuracy on the validation split, from `measured`; `ruined` is a message
-    when most of the metric is lost. `problems` are reasons why the consumer cannot run it; then nothing is
-    measured.
+    when more than a fifth of the metric is lost, `lost` names classes that lost as much. `problems` are
+    reasons why the consumer cannot run it; then nothing is measured.
     """
 
     quantized: Quantized
@@ -109,6 +111,7 @@ class Attempt:
     problems: tuple[str, ...] = ()
     measured: Measured | None = None
     ruined: str = ""
+    lost: tuple[str, ...] = ()
     mixed: Mixed | None = None
 
     @property
@@ -149,6 +152,7 @@ class Attempts:
     splits: Splits
     finishing: Finishing
     _metrics: dict[tuple[int, int], ModelMetrics] = field(default_factory=dict)
+    _on_test: dict[int, Measured] = field(default_factory=dict)
 
     def run(self, ptq: PtqOptions) -> Iterator[Attempt]:
         """Makes attempts in order, until one keeps the budget or nothing is left to try."""
@@ -170,18 +174,44 @@ class Attempts:
 
     def reported(self, attempt: Attempt) -> Accuracy | None:
         """The accuracy of an attempt on the test split, with the interval of its drop."""
-        test, known = self.splits.test, attempt.measured
+        test, known = self.splits.test, self._measured_on_test(attempt)
         if test is None or known is None:
             return None
-        if test is not self.splits.validation:
-            known = self._measure(attempt.artifact, test)
         own = self._metrics_of(self.original, test)
-        before, after = own.measured.outcomes, known.outcomes
-        interval = None
-        if before is not None and after is not None:
-            drop = compare(before, after)
-            interval = drop.low, drop.high
-        return replace(self._accuracy(known, own, test), interval=interval)
+        found, before, after = self._accuracy(known, own, test), own.measured.outcomes, known.outcomes
+        if before is None or after is None:
+            return found
+        drop = compare(before, after)
+        return replace(
+            found,
+            interval=(drop.low, drop.high),
+            model_within=drop.before_within,
+            artifact_within=drop.after_within,
+            agreement=agreement(before, after),
+        )
+
+    def between(self, one: Attempt, other: Attempt) -> Drop | None:
+        """The drop from one attempt to another on the test split; None without outcomes for each image."""
+        before, after = (self._measured_on_test(each) for each in (one, other))
+        if before is None or after is None or before.outcomes is None or after.outcomes is None:
+            return None
+        return compare(before.outcomes, after.outcomes)
+
+    def beside(self, source: FloatParts, finishing: Finishing, ptq: PtqOptions) -> Attempt:
+        """The attempt that quantizes the original model by other options, to be reported only."""
+        made = Attempt(quantize_parts(source, ptq, self.splits.train), b"", self._used(ptq), ptq.format.name)
+        return _finished(made, finishing)
+
+    def _measured_on_test(self, attempt: Attempt) -> Measured | None:
+        """The artifact measured on the test split, once; None without that split, or if it cannot run."""
+        test = self.splits.test
+        if test is None or attempt.problems:
+            return None
+        if test is self.splits.validation and attempt.measured is not None:
+            return attempt.measured
+        if id(attempt) not in self._on_test:
+            self._on_test[id(attempt)] = self._measure(attempt.artifact, test)
+        return self._on_test[id(attempt)]
 
     def lost_by_steps(self) -> float:
         """The drop on the validation split that the recipe's steps cause before quantization."""
@@ -243,18 +273,16 @@ class Attempts:
 
     def _measured(self, attempt: Attempt) -> Attempt:
         """The attempt with its artifact, and the artifact's accuracy on the validation split."""
-        network = self.finishing.network(attempt.quantized.flatbuffer)
-        problems = self.finishing.problems(network)
-        if problems:
-            return replace(attempt, artifact=network, problems=problems)
-        attempt, data = replace(attempt, artifact=self.finishing(network)), self.splits.validation
-        if data is None:
+        attempt, data = _finished(attempt, self.finishing), self.splits.validation
+        if data is None or attempt.problems:
             return attempt
         own, found = self._metrics_of(self.original, data), self._measure(attempt.artifact, data)
         accuracy = self._accuracy(found, own, data)
         measured_on = MeasuredOn(accuracy.split, accuracy.images)
-        lost = ruined(spec_of(self.original), accuracy.counting, found.metrics, measured_on)
-        return replace(attempt, accuracy=accuracy, measured=found, ruined=lost)
+        spec = spec_of(self.original)
+        most = ruined(spec, accuracy.counting, found.metrics, measured_on)
+        lost = _lost_classes(spec, own.measured, found)
+        return replace(attempt, accuracy=accuracy, measured=found, ruined=most, lost=lost)
 
     def _measure(self, artifact: bytes, data: LabelledData) -> Measured:
         runner = LiteRTModel.of_bytes(artifact)
@@ -276,6 +304,22 @@ class Attempts:
         data = self.splits.train
         measures = ptq.format.needs_data and not isinstance(self.source, bytes) and not self.source.trained
         return measures and data is not None and len(data.records) > ptq.samples
+
+
+def _finished(attempt: Attempt, finishing: Finishing) -> Attempt:
+    """The attempt with the consumer's artifact, or the reasons why there is none."""
+    network = finishing.network(attempt.quantized.flatbuffer)
+    problems = finishing.problems(network)
+    if problems:
+        return replace(attempt, artifact=network, problems=problems)
+    return replace(attempt, artifact=finishing(network))
+
+
+def _lost_classes(spec: ModelSpec, before: Measured, after: Measured) -> tuple[str, ...]:
+    own, found = before.outcomes, after.outcomes
+    if own is None or found is None:
+        return ()
+    return lost_classes(spec.labels, own.class_metric, own.by_class(), found.by_class())
 
 
 def _described(found: Mixed) -> str:

@@ -24,7 +24,7 @@ VERB = Verb("quantize", "compress a model by a recipe: pruning, channels, QAT, i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 if the artifact was refused, 2 if it lost most of the metric."""
+    """Runs the command; exit code 1 if the artifact was refused, 2 if it lost more than a fifth."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -39,7 +39,7 @@ def _run(argv: Sequence[str] | None) -> int:
         from effkeras.building.external import adopted
         from effkeras.data.records import ReadOptions
         from effkeras.layers.normalize import spec_of
-        from quantize.acceptance import Verdict, announce, beyond_budget
+        from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits, SplitsOptions
 
@@ -56,12 +56,14 @@ def _run(argv: Sequence[str] | None) -> int:
         settings=settings,
         folder=folder,
         force=chosen.force,
+        beside=True,
     )
     made = compress(model, recipe, splits, options)
     show(made)
     artifact = artifact_file(folder, recipe, chosen.io)
     over = beyond_budget(made.decided_on, made.validated, chosen.max_drop)
-    verdict = Verdict(made.passed, made.problems or ((over,) if over else ()), made.ruined)
+    reasons, advice = made.problems or ((over,) if over else ()), advice_for(recipe)
+    verdict = Verdict(made.passed, reasons, made.ruined, made.lost, advice)
     earlier = f", and {artifact} is an earlier one" if artifact.exists() else ""
     written = f"{folder}: written, with {artifact.relative_to(folder)}"
     return announce(verdict, written, f"no artifact was written{earlier}")
@@ -82,7 +84,11 @@ def show(made: Compression) -> None:
         ("in int8", f"{figures['int8_macs']:.1%} of the multiply-adds"),
         ("XNNPACK runs", str(made.delegated)),
     ]
+    if made.agreement is not None:
+        rows.insert(3, ("agrees", f"{made.agreement:.1%} of the images have the model's best class"))
     facts(f"{made.recipe.name}", rows)
+    if made.beside is not None:
+        made.beside.show()
 
 
 def settings_of(source: str, config: Path | None) -> TrainSettings:
@@ -119,7 +125,9 @@ def _tuned(recipe: recipes.Recipe, chosen: argparse.Namespace) -> recipes.Recipe
 
 def add_force(options: argparse.ArgumentParser) -> None:
     """Adds --force."""
-    options.add_argument("--force", action="store_true", help="write a file that lost most of the metric too")
+    options.add_argument(
+        "--force", action="store_true", help="write a file that lost over a fifth of its metric"
+    )
 
 
 def recipe_help() -> str:

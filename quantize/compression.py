@@ -24,6 +24,7 @@ from effkeras.training.run import Run, TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import recipes
 from quantize.attempts import Attempt, Budget
+from quantize.beside import Beside
 from quantize.checks import Checked
 from quantize.driver import Job, Made, make, write
 from quantize.formats import IoType
@@ -46,7 +47,8 @@ class CompressOptions:
     `settings` are the model's training settings; the steps reuse their augmentation. `folder` keeps the work,
     so that the same call resumes after an interruption; None keeps nothing. With `strict`, a layer that
     cannot be quantized is an error. With `backend` "tfmot", tensorflow-model-optimization runs the steps that
-    it supports. With `force`, an artifact that lost most of the metric is written nevertheless.
+    it supports. With `force`, an artifact that lost more than a fifth of the metric is written nevertheless.
+    With `beside`, plain int8 of the same model is made and measured too.
     """
 
     max_drop: float | None = None
@@ -57,6 +59,7 @@ class CompressOptions:
     settings: TrainSettings = field(default_factory=TrainSettings)
     folder: Path | None = None
     force: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,7 +70,9 @@ class Compression:
     original model on the split `reported_on`, with its interval. `validated` is the drop on the split
     `decided_on`, `by_steps` the part of it that the compressed Keras model already has. `passed` tells
     whether the artifact was written: `validated` is within the budget, `ruined` is empty (or `force` is set),
-    and the check of the file found no `problems`, such as NaN outputs.
+    and the check of the file found no `problems`, such as NaN outputs. `lost` names classes that lost more
+    than a fifth, `agreement` is the share of images with the model's best class, and `beside` compares the
+    artifact with float32 and plain int8.
     """
 
     recipe: Recipe
@@ -84,6 +89,9 @@ class Compression:
     reported_on: str
     problems: tuple[str, ...] = ()
     ruined: str = ""
+    lost: tuple[str, ...] = ()
+    agreement: float | None = None
+    beside: Beside | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The result as a plain record, kind "compression"."""
@@ -100,6 +108,9 @@ class Compression:
             "validated_drop_by_steps": self.by_steps,
             "validated_on": self.decided_on,
             "ruined": self.ruined,
+            "lost_classes": list(self.lost),
+            "agreement": self.agreement,
+            "beside": self.beside.to_rows() if self.beside else [],
             "passed": self.passed,
             "problems": list(self.problems),
             "layers_kept": int(self.reports[-1].figures.get(KEPT, 0)),
@@ -159,6 +170,7 @@ def _compress(
         splits,
         Budget(options.max_drop, options.force, work=folder / "mixed"),
         Work(folder, options.settings, options.strict, options.backend, options.io),
+        beside=options.beside,
     )
     made = make(job)
     _show(made.best)
@@ -205,6 +217,9 @@ def _compression(made: Made) -> Compression:
         decided_on=decided.split,
         reported_on=reported.split,
         ruined=best.ruined,
+        lost=best.lost,
+        agreement=reported.agreement,
+        beside=made.beside,
     )
 
 
@@ -213,12 +228,12 @@ def _ptq_options(recipe: Recipe, options: CompressOptions) -> PtqOptions:
 
 
 def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
-    flatbuffer = quantized.flatbuffer
+    flatbuffer, weights = quantized.flatbuffer, sparsity_of(model)
     return {
         "bytes": len(flatbuffer),
         "gzipped_bytes": len(gzip.compress(flatbuffer, mtime=0)),
-        "parameters": model.count_params(),
-        "sparsity": sparsity_of(model).share,
+        "parameters": weights.weights,
+        "sparsity": weights.share,
         "int8_macs": integer_share(operators(flatbuffer)),
     }
 

@@ -8,8 +8,8 @@ runs it and compares it with the model before the file gets its final name.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,22 @@ from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
 from effkeras.support.console import note
+from effkeras.support.errors import EffkerasError
+from quantize.acceptance import MeasuredOn
 from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
+from quantize.beside import (
+    PLAIN,
+    Beside,
+    few_images,
+    float_row,
+    is_plain_int8,
+    plain_format,
+    row_of,
+    slow_int4,
+    wants_plain_int8,
+    worse_than_plain,
+)
 from quantize.checks import Checked, Reference, write_checked
 from quantize.comparison import images_of
 from quantize.post_training.artifact import FloatParts
@@ -26,6 +40,7 @@ from quantize.post_training.options import PtqOptions, check_trained
 from quantize.post_training.quantization import float_parts
 from quantize.recipes import Recipe
 from quantize.report import StepReport
+from quantize.specs import PtqSpec
 from quantize.splits import Splits
 from quantize.work_folder import Work, artifact_of_steps, run_steps
 
@@ -45,7 +60,8 @@ class Job:
     """The input of the driver.
 
     `work` tells how and where the steps of the recipe run; None for a recipe without steps. `finishing`
-    returns the consumer's finishing for a definition's networks.
+    returns the consumer's finishing for a definition's networks. With `beside`, plain int8 of the same model
+    is made and measured too.
     """
 
     model: keras.Model
@@ -55,6 +71,7 @@ class Job:
     budget: Budget
     work: Work | None = None
     finishing: Callable[[ModelSpec], Finishing] = as_quantized
+    beside: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,7 +81,8 @@ class Made:
     `model` is the result of the steps, `steps` holds a report of each. `finishing` is the consumer's for that
     model. The artifact was quantized from `source`. `best` is the attempt with the smallest drop, `reported`
     its accuracy on the test split, `lost_by_steps` the part of the drop on the validation split that the
-    steps cause. `remedies` lists what was tried against too large a drop.
+    steps cause. `remedies` lists what was tried against too large a drop. `beside` compares it with float32
+    and plain int8; None if that was not asked for, or nothing was measured.
     """
 
     job: Job
@@ -76,6 +94,7 @@ class Made:
     reported: Accuracy | None
     lost_by_steps: float
     remedies: tuple[str, ...] = ()
+    beside: Beside | None = None
 
     @property
     def passed(self) -> bool:
@@ -93,6 +112,7 @@ def make(job: Job) -> Made:
 
     Raises EffkerasError as `run_steps` and `quantize.ptq` do.
     """
+    _say_before(job)
     steps = run_steps(job.model, job.recipe, job.splits, job.work) if job.work else []
     model = steps[-1].model if steps else job.model
     source = _source(model, job)
@@ -100,6 +120,7 @@ def make(job: Job) -> Made:
     attempts = Attempts(job.model, model, source, job.budget, job.splits, finishing)
     tried = list(attempts.run(job.ptq))
     best = min(tried, key=lambda attempt: attempt.drop)  # the first of equals
+    reported = attempts.reported(best)
     return Made(
         job=job,
         model=model,
@@ -107,9 +128,10 @@ def make(job: Job) -> Made:
         finishing=finishing,
         source=source,
         best=best,
-        reported=attempts.reported(best),
+        reported=reported,
         lost_by_steps=attempts.lost_by_steps(),
         remedies=attempts.remedies(tried, job.ptq),
+        beside=_beside(job, attempts, tried, (best, reported)) if job.beside and reported else None,
     )
 
 
@@ -125,6 +147,46 @@ def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -
         return json.dumps({"recipe": made.job.recipe.to_table(), **entries, **stamped}, indent=2) + "\n"
 
     return write_checked(file, made.best.artifact, made.reference(), beside)
+
+
+def _say_before(job: Job) -> None:
+    """Notes on the recipe before any work."""
+    convolves = any(len(weight.shape) == 4 for weight in job.model.weights)
+    few = few_images(job.recipe, job.splits.train) if job.splits.train is not None else ""
+    for line in (few, slow_int4(job.recipe, convolves)):
+        if line:
+            note(line)
+
+
+def _beside(
+    job: Job, attempts: Attempts, tried: Sequence[Attempt], result: tuple[Attempt, Accuracy]
+) -> Beside:
+    """The result beside float32 and plain int8, on the test split."""
+    (best, accuracy), plain, size = result, None, 0
+    if is_plain_int8(job.recipe, job.ptq.spec) and isinstance(attempts.source, FloatParts):
+        plain, size = tried[0], len(attempts.source.flatbuffer)
+    elif job.splits.train is not None and wants_plain_int8(job.recipe):
+        plain, size = _plain_int8(job, attempts)
+    rows = [float_row(size, accuracy)] if size else []
+    of_plain = None if plain is None or plain is best else attempts.reported(plain)
+    last, worse = row_of(job.recipe.name, len(best.artifact), accuracy), ""
+    if plain is not None and of_plain is not None:
+        rows.append(row_of(PLAIN, len(plain.artifact), of_plain))
+        worse = worse_than_plain(job.recipe.name, rows[-1], last, attempts.between(plain, best))
+    measured_on = str(MeasuredOn(accuracy.split, accuracy.images))
+    return Beside(accuracy.metric, measured_on, (*rows, last), worse)
+
+
+def _plain_int8(job: Job, attempts: Attempts) -> tuple[Attempt | None, int]:
+    """Plain int8 of the original model, and the size of its float conversion; None if it cannot be made."""
+    ptq = replace(job.ptq, format=plain_format(), spec=PtqSpec())
+    note("plain int8 of the same model, to compare with")
+    try:
+        parts = float_parts(job.model, ptq, job.splits.train)
+        return attempts.beside(parts, job.finishing(spec_of(job.model)), ptq), len(parts.flatbuffer)
+    except EffkerasError as error:
+        note(f"plain int8 cannot be made: {error}")
+        return None, 0
 
 
 def _source(model: keras.Model, job: Job) -> FloatParts | bytes:

@@ -56,10 +56,14 @@ class _Hits:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """A detector's detections in some images, matched with the true boxes."""
+    """A detector's detections in some images, matched with the true boxes.
+
+    `labels` are the indices of the classes that the images show, in the order of `classes`.
+    """
 
     classes: tuple[ClassMatches, ...]
     images: int
+    labels: tuple[int, ...]
 
     @classmethod
     def of(cls, data: DetectionData, found: Mapping[int, Detections]) -> Matches:
@@ -70,31 +74,37 @@ class Matches:
             if record.image_id in found
         ]
         there = sorted({int(label) for record in records for label in record.classes})
-        return cls(tuple(_matched(records, found, label) for label in there), len(records))
+        return cls(tuple(_matched(records, found, label) for label in there), len(records), tuple(there))
 
     def to_arrays(self) -> dict[str, Array]:
         """All matches as arrays by name, such as "0/right", for `from_arrays`."""
-        return {
+        matches = {
             f"{index}/{one.name}": getattr(matches, one.name)
             for index, matches in enumerate(self.classes)
             for one in fields(matches)
         }
+        return {"labels": np.array(self.labels, np.int64), **matches}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Matches:
         """The matches from the arrays of `to_arrays`. Raises KeyError when arrays are missing."""
         names = [one.name for one in fields(ClassMatches)]
+        labels = tuple(int(label) for label in arrays["labels"])
         classes = tuple(
-            ClassMatches(*(arrays[f"{index}/{name}"] for name in names))
-            for index in range(len(arrays) // len(names))
+            ClassMatches(*(arrays[f"{index}/{name}"] for name in names)) for index in range(len(labels))
         )
-        return cls(classes, len(arrays["0/truths"]))
+        return cls(classes, len(arrays["0/truths"]), labels)
 
     def average_precision(self, weights: Array | None = None) -> float:
         """AP over IoU 0.5 to 0.95, with each image counted by its weight in `weights` (images,)."""
         weights = np.ones(self.images) if weights is None else weights
-        values = [_precision(one, weights) for one in self._hits if one.of.truths @ weights > 0]
+        values = [np.mean(_precisions(one, weights)) for one in self._hits if one.of.truths @ weights > 0]
         return float(np.mean(values)) if values else 0.0
+
+    def class_precisions(self) -> list[float]:
+        """AP at IoU 0.5 of each class, 0 for one that only crowds show; all images count alike."""
+        weights = np.ones(self.images)
+        return [_precisions(one, weights)[0] if one.of.truths.any() else 0.0 for one in self._hits]
 
     @functools.cached_property
     def _hits(self) -> list[_Hits]:
@@ -153,8 +163,8 @@ def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
     return inside / np.maximum(union, 1e-12)
 
 
-def _precision(hits: _Hits, weights: Array) -> float:
-    """AP of one class: the best precision at each recall or above, averaged over recalls and thresholds."""
+def _precisions(hits: _Hits, weights: Array) -> list[float]:
+    """AP of one class at each threshold: the best precision at each recall or above, averaged."""
     each = weights[hits.of.images]
     seen, truths = np.cumsum(each), hits.of.truths @ weights
     values = []
@@ -164,7 +174,7 @@ def _precision(hits: _Hits, weights: Array) -> float:
         precision = right / np.maximum(counted[places], 1e-12)
         best = np.maximum.accumulate(precision[::-1])[::-1]
         values.append(_at_recalls(right / truths, best))
-    return float(np.mean(values))
+    return values
 
 
 def _at_recalls(recall: Array, best: Array) -> float:

@@ -22,6 +22,7 @@ from effkeras.graph.functional import (
 from effkeras.graph.keras_applications import feature_maps
 from effkeras.graph.vocabulary import ACTIVATION_OPERATIONS, Application, Counts
 from effkeras.layers import FastFusion
+from effkeras.layers.fake_quant_kernels import network_weights
 from effkeras.support.errors import EffkerasError
 
 _SLIDING = (
@@ -53,7 +54,8 @@ def count_layers(model: keras.Model) -> Counts:
     """Weights, multiply-adds and operations for one image, of any functional model.
 
     Multiply-adds are those of Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D and Dense, including
-    groups, repeated calls and nested models. Shared weights count once.
+    groups, repeated calls and nested models. Shared weights count once; those that only fake quantization
+    has, such as ranges and masks, do not.
 
     Raises EffkerasError when the model is not functional, its input size is not fixed, or a layer has a
     kernel but is of another type.
@@ -61,7 +63,9 @@ def count_layers(model: keras.Model) -> Counts:
     calls = calls_of(_flat(model))
     macs = sum(map(_macs, calls))
     others = sum(map(_others, calls))
-    return Counts(_size(model.trainable_weights), _size(model.weights), macs, 2 * macs + others)
+    weights = network_weights(model)
+    trainable = _size(weight for weight in weights if weight.trainable)
+    return Counts(trainable, _size(weights), macs, 2 * macs + others)
 
 
 def count_application(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The drop of a metric, and its confidence interval at `level`."""
+    """The drop of a metric, and its confidence interval at `level`.
+
+    `before_within` and `after_within` are the intervals of the two values themselves.
+    """
 
     metric: str
     before: float
@@ -63,6 +67,8 @@ class Drop:
     low: float
     high: float
     level: float = LEVEL
+    before_within: tuple[float, float] = (math.nan, math.nan)
+    after_within: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def drop(self) -> float:
@@ -92,12 +98,19 @@ def compare(before: Outcomes, after: Outcomes, *, resamples: int = RESAMPLES, se
         )
     random = np.random.default_rng(seed)
     shares = np.full(before.images, 1 / before.images)
-    drops = [
-        before.weighted(weights) - after.weighted(weights)
-        for weights in random.multinomial(before.images, shares, size=resamples).astype(float)
-    ]
-    low, high = np.quantile(drops, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Drop(before.metric, before.value, after.value, float(low), float(high))
+    values = np.array(
+        [
+            (before.weighted(weights), after.weighted(weights))
+            for weights in random.multinomial(before.images, shares, size=resamples).astype(float)
+        ]
+    )
+    (low, high), own, theirs = map(_interval, (values[:, 0] - values[:, 1], values[:, 0], values[:, 1]))
+    return Drop(before.metric, before.value, after.value, low, high, LEVEL, own, theirs)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _below(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

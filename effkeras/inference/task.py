@@ -27,17 +27,28 @@ Describe = Callable[[Outputs, Placement], dict[str, Any]]
 WeightedMetric = Callable[[np.ndarray], float]
 
 
+@dataclass(frozen=True, slots=True)
+class ClassValue:
+    """The metric of one class, and the number of its objects that it was measured on."""
+
+    value: float
+    objects: int
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcomes:
     """A model's results on each of some images; they give the metric for any weighting of the images.
 
-    `weighted` computes the metric from `arrays`.
+    `weighted` computes the metric from `arrays`, `by_class` the metric `class_metric` of each class that the
+    images show, by its index.
     """
 
     metric: str
     images: int
     weighted: WeightedMetric
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    class_metric: str = ""
+    by_class: Callable[[], Mapping[int, ClassValue]] = dict
 
     @property
     def value(self) -> float:

@@ -8,7 +8,7 @@ maps stay consistent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from effkeras.layers.fake_quant import rounded_rows
+from effkeras.layers.fake_quant import ranges_of, rounded_rows
 
 _SMALLEST = 1e-8
 
@@ -203,3 +203,23 @@ class FakeQuantDense(FakeQuantKernel, keras.layers.Dense):
 
     def _apply(self, x: Any, kernel: Any) -> Any:
         return ops.matmul(x, kernel)
+
+
+def network_weights(model: keras.Model) -> list[Any]:
+    """The weights of the network itself, without the ranges, scales, masks and assignments of its training.
+
+    The scales are part of the kernels in int8. Of a model without fake quantization these are all weights.
+    """
+    helpers = {id(one) for one in _helpers(model)}
+    return [weight for weight in model.weights if id(weight) not in helpers]
+
+
+def _helpers(model: keras.Model) -> Iterator[Any]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _helpers(layer)
+        if isinstance(layer, FakeQuantKernel):
+            own = (getattr(layer, name, None) for name in ("scale", "mask", "assignment"))
+            yield from (one for one in own if one is not None)
+        for one in ranges_of(layer):
+            yield from one.weights

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from effkeras.graph.rewrite import Graph
+from effkeras.layers.fake_quant_kernels import network_weights
 from effkeras.support.console import track
 from quantize.magnitude.patterns import UNSTRUCTURED, Pattern, parse_pattern
 from quantize.magnitude.selection import kernel_layers
@@ -41,7 +42,10 @@ class KernelSparsity:
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """The zeros in a model: by kernel, and among all weights, including biases and statistics."""
+    """The zeros in a model: by kernel, and among all weights, including biases and statistics.
+
+    The ranges and masks of fake quantization are not weights of the network.
+    """
 
     kernels: tuple[KernelSparsity, ...]
     weights: int
@@ -67,15 +71,16 @@ def sparsity_of(model: keras.Model, pattern: str = UNSTRUCTURED) -> Sparsity:
     Raises:
         EffkerasError: the model is not functional, or the pattern is unknown.
     """
-    rule = parse_pattern(pattern)
+    rule, graph = parse_pattern(pattern), Graph.of(model)
+    own = {id(weight) for weight in network_weights(graph.model)}
     kernels = [
         _kernel(layer, weight, rule)
-        for layer in kernel_layers(Graph.of(model))
+        for layer in kernel_layers(graph)
         for weight in layer.weights
-        if len(weight.shape) >= 2
+        if len(weight.shape) >= 2 and id(weight) in own and weight.name != "bias"
     ]
-    zeros = sum(_zeros(_array(weight)) for weight in model.weights)
-    return Sparsity(tuple(kernels), model.count_params(), zeros)
+    values = [_array(weight) for weight in network_weights(model)]
+    return Sparsity(tuple(kernels), sum(one.size for one in values), sum(map(_zeros, values)))
 
 
 def stored_sizes(model: keras.Model) -> Mapping[str, float]:

@@ -171,7 +171,7 @@ def test_a_file_that_lost_most_of_the_metric_needs_force(run, unlike, tmp_path, 
     assert main(words) == 2
     said = capsys.readouterr()
     (error,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
-    assert re.match(r"error: top1 1\.0000 -> 0\.\d{4} on val \(12 images\): the artifact lost most", error)
+    assert re.match(r"error: top1 1\.0000 -> 0\.\d{4} on val \(12 images\): the artifact lost more", error)
     assert "--force" in error
     assert f"nothing was written to {out}" in said.out
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("net.tflite", b"before")]

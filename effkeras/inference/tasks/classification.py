@@ -11,7 +11,18 @@ import numpy as np
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
-from effkeras.inference.task import TASKS, Describe, Drawing, Judge, Outcomes, Outputs, Record, Task, label_of
+from effkeras.inference.task import (
+    TASKS,
+    ClassValue,
+    Describe,
+    Drawing,
+    Judge,
+    Outcomes,
+    Outputs,
+    Record,
+    Task,
+    label_of,
+)
 
 BEST = 5  # classes in a predict record
 COUNTS = (1, 5)
@@ -54,9 +65,13 @@ class Classification(Task):
 
     def outcomes(self, arrays: Mapping[str, np.ndarray]) -> Outcomes:
         """See `Task`."""
-        right = arrays["right"]
+        right, labels, _ = (arrays[name] for name in ("right", "labels", "top"))
+
+        def weighted(weights: np.ndarray) -> float:
+            return float(right @ weights / weights.sum())
+
         return Outcomes(
-            self.metric, len(right), lambda weights: float(right @ weights / weights.sum()), arrays
+            self.metric, len(right), weighted, arrays, self.metric, lambda: _by_class(right, labels)
         )
 
 
@@ -91,24 +106,47 @@ class ClassRanks:
         return np.clip((count - self.better) / self.tied, 0.0, 1.0)
 
 
+def agreement(one: Outcomes, other: Outcomes) -> float | None:
+    """The share of images for which two models have the same best class; None where they have none.
+
+    Of classes that tie for the best, one that both have is enough.
+    """
+    tops = [outcomes.arrays.get("top") for outcomes in (one, other)]
+    if tops[0] is None or tops[1] is None:
+        return None
+    return float((tops[0] & tops[1]).any(axis=-1).mean())
+
+
+def _by_class(right: np.ndarray, labels: np.ndarray) -> dict[int, ClassValue]:
+    return {
+        int(label): ClassValue(float(right[labels == label].mean()), int((labels == label).sum()))
+        for label in np.unique(labels)
+    }
+
+
 @dataclass(eq=False, slots=True)
 class _Judge:
-    """Top-1 and top-5 accuracy."""
+    """Top-1 and top-5 accuracy; `tops` holds the best classes of each image, as bits."""
 
     task: Classification
     found: list[ClassRanks] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    tops: list[np.ndarray] = field(default_factory=list)
 
     def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
         assert isinstance(record, ClassificationRecord)
         (scores,) = outputs.values()
         self.found.append(ClassRanks.of(scores[None], np.array([record.label])))
+        self.labels.append(record.label)
+        self.tops.append(np.packbits(scores == scores.max()))
 
     def metrics(self) -> dict[str, float]:
         ranks = self._ranks()
         return {f"top{count}": float(ranks.top(count).mean()) for count in COUNTS}
 
     def outcomes(self) -> Outcomes:
-        return self.task.outcomes({"right": self._ranks().top(1)})
+        arrays = {"labels": np.array(self.labels), "top": np.array(self.tops)}
+        return self.task.outcomes({"right": self._ranks().top(1), **arrays})
 
     def _ranks(self) -> ClassRanks:
         better, tied = ([getattr(one, name) for one in self.found] for name in ("better", "tied"))

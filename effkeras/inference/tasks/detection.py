@@ -14,7 +14,18 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.average_precision import Matches
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Decoder, Detections
-from effkeras.inference.task import TASKS, Describe, Drawing, Judge, Outcomes, Outputs, Record, Task, label_of
+from effkeras.inference.task import (
+    TASKS,
+    ClassValue,
+    Describe,
+    Drawing,
+    Judge,
+    Outcomes,
+    Outputs,
+    Record,
+    Task,
+    label_of,
+)
 
 
 class Detection(Task):
@@ -51,7 +62,9 @@ class Detection(Task):
     def outcomes(self, arrays: Mapping[str, np.ndarray]) -> Outcomes:
         """See `Task`."""
         matches = Matches.from_arrays(arrays)
-        return Outcomes(self.metric, matches.images, matches.average_precision, arrays)
+        return Outcomes(
+            self.metric, matches.images, matches.average_precision, arrays, "AP50", lambda: _by_class(matches)
+        )
 
 
 TASKS.register("detection")(Detection())
@@ -78,6 +91,11 @@ class DetectionJudge:
     def outcomes(self) -> Outcomes:
         """See `Judge`."""
         return self.task.outcomes(Matches.of(self.data, self.found).to_arrays())
+
+
+def _by_class(matches: Matches) -> dict[int, ClassValue]:
+    values = zip(matches.labels, matches.classes, matches.class_precisions(), strict=True)
+    return {label: ClassValue(value, int(one.truths.sum())) for label, one, value in values}
 
 
 def _in_image(found: Detections, placement: Placement) -> Detections:

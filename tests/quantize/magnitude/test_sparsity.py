@@ -4,9 +4,12 @@ import gzip
 
 import numpy as np
 import pytest
+from support.qat_models import small
 from support.small_nets import nested, plain, two_heads
 
+from effkeras.graph.keras_counting import count_layers
 from quantize.magnitude.sparsity import sparsity_of, stored_sizes
+from quantize.specs import QatSpec
 
 
 def test_zeros_are_counted_by_layer_and_in_all():
@@ -53,3 +56,20 @@ def test_a_separable_convolution_has_two_kernels():
     found = sparsity_of(two_heads())
     shapes = [(one.name, one.weights) for one in found.kernels if one.layer == "separable"]
     assert shapes == [("depthwise_kernel", 9 * 16), ("pointwise_kernel", 16 * 12)]
+
+
+def test_what_only_fake_quantization_has_is_not_counted():
+    """Ranges, scales, masks and assignments to clusters; this network has no normalisation to fold."""
+    model = plain()
+    values = np.ones((3, 3, 3, 8), np.float32)
+    values[..., ::2] = 0
+    model.get_layer("first").kernel.assign(values)
+    for spec in (QatSpec(keep_zeros=True), QatSpec(keep_clusters=True)):
+        prepared = small(spec, model).model
+        assert prepared.count_params() > model.count_params()
+        assert count_layers(prepared).total == count_layers(model).total == model.count_params()
+        found, before = sparsity_of(prepared), sparsity_of(model)
+        assert (found.weights, found.zeros) == (before.weights, before.zeros)
+        assert {one.layer: one.zeros for one in found.kernels} == {
+            one.layer: one.zeros for one in before.kernels
+        }
