@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-from effkeras.support.console import facts, printable, run_command, table
+from effkeras.support.console import facts, printable, quiet, run_command, table
 
 CODE = "from effkeras.support.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
 
@@ -49,3 +50,11 @@ def test_texts_of_files_are_short_and_without_control_codes():
     assert printable("a\x1b[2J\nb\udc80") == "a?[2J?b?"
     assert printable("Möwe 海鷗", 7) == "Möwe 海鷗"
     assert printable("Möwe 海鷗", 6) == "Möwe 海..."
+
+
+def test_what_effkeras_warns_of_is_seen_after_all(capsys):
+    """Loading weights warns of what they did not cover, and commands load quietly."""
+    with quiet():
+        logging.getLogger("effkeras").warning("the head is %s", "random")
+        logging.getLogger("elsewhere").warning("noise")
+    assert capsys.readouterr().err == "the head is random\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import keras
 
 from effkeras.building.backbones import Backbone, Rgb, TappedModel, with_backbone, with_taps
 from effkeras.definitions.definition import InputSpec, ModelSpec, checked
+from effkeras.definitions.zoo import saved_weights
 from effkeras.graph.counting import backbone_layers
 from effkeras.graph.functional import (
     CopyRules,
@@ -30,6 +31,7 @@ from effkeras.graph.networks.external import ExternalNetwork
 from effkeras.layers import Normalize
 from effkeras.layers.normalize import definition_in
 from effkeras.support.errors import EffkerasError
+from effkeras.weights.keras_files import load
 
 FIRST_LEVEL, LAST_LEVEL = 3, 5
 
@@ -40,12 +42,14 @@ Taps = Mapping[int, Any]
 class Attached:
     """A detector's definition on a backbone, and the Keras model that it uses.
 
-    `part` is built into the detector; `donor` is a model built by effkeras whose weights are copied.
+    `part` is built into the detector; `donor` is a model built by effkeras whose weights are copied; `file`
+    is where one of them was saved.
     """
 
     spec: ModelSpec
     part: Part | None = None
     donor: keras.Model | None = None
+    file: Path | None = None
 
 
 def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
@@ -53,13 +57,17 @@ def attach(spec: ModelSpec, backbone: Backbone) -> Attached:
 
     Raises EffkerasError for an object that cannot be a backbone, and for missing taps.
     """
+    file = saved_weights(backbone)
+    if file is not None:
+        return replace(attach(spec, load(file)), file=file)
     if isinstance(backbone, str | Path | ModelSpec):
         return Attached(with_backbone(spec, backbone))
     if isinstance(backbone, TappedModel):
         return _tapped(spec, backbone)
     if not isinstance(backbone, keras.Model):
         raise EffkerasError(
-            f"a backbone is a name, a TOML file, a ModelSpec or a Keras model, not {type(backbone).__name__}"
+            "a backbone is a name, a TOML or .keras file, a run folder, a ModelSpec or a Keras model, not "
+            f"{type(backbone).__name__}"
         )
     own = definition_in(backbone)
     if own is None:
@@ -91,7 +99,7 @@ def copy_backbone(donor: keras.Model, model: keras.Model, spec: ModelSpec) -> No
         if [value.shape for value in values] != [tuple(weight.shape) for weight in own.weights]:
             raise EffkerasError(
                 f"the weights of {donor.name!r} do not fit layer {name!r}: a backbone with weights cannot be "
-                "scaled; give its name instead"
+                "scaled; give its name instead, or its definition"
             )
         own.set_weights(values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from effkeras.weights.formats import Padding
 from effkeras.weights.loading import open_weights
 
 NORMALIZE = "normalize"
+logger = logging.getLogger("effkeras")
 _DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 
 
@@ -64,9 +66,10 @@ def build(  # noqa: PLR0913 - the one entry point
         dtype: Keras dtype policy, e.g. "mixed_bfloat16". Outputs stay float32.
         heads: the detector's outputs: "detect" boxes, "segment" a class for each pixel; default: the
             definition's.
-        backbone: a network to replace the detector's own: a zoo name, a TOML file, a ModelSpec, a model
-            built by effkeras (its weights are copied), or any functional Keras model. Its maps of stride 8,
-            16 and 32 are its outputs, or named by KerasCV or `effkeras.building.backbones.TappedModel`.
+        backbone: a network to replace the detector's own: a zoo name, a TOML file, a ModelSpec; a run folder,
+            a .keras file or a model built by effkeras, whose weights are copied unless `weights` is given; or
+            any functional Keras model. Its maps of stride 8, 16 and 32 are its outputs, or named by KerasCV
+            or `effkeras.building.backbones.TappedModel`.
         padding: how the network of PyTorch's weights pads, "same" (TensorFlow's way) or "symmetric", where
             the file does not tell.
 
@@ -100,11 +103,19 @@ def build(  # noqa: PLR0913 - the one entry point
         opened = open_weights(spec, weights, padding=padding, folder=zoo.definition_folder(name_or_path))
         spec = opened.spec  # preprocessing and padding belong to the weights
     model = build_spec(spec, activation=activation, dtype=dtype, part=attached.part)
-    if attached.donor is not None:
-        copy_backbone(attached.donor, model, spec)
     if opened is not None:
         opened.load_into(model)
+    else:
+        _start_backbone(attached, model, spec)
     return model
+
+
+def _start_backbone(attached: Attached, model: keras.Model, spec: ModelSpec) -> None:
+    """Gives a detector the weights of the model that is its backbone; those of a `part` are there already."""
+    if attached.donor is not None:
+        copy_backbone(attached.donor, model, spec)
+    if attached.file is not None:
+        logger.warning("the backbone has the weights of %s; all others are random", attached.file)
 
 
 def build_spec(

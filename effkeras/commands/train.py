@@ -65,7 +65,8 @@ def _run(argv: Sequence[str] | None) -> None:
         spec = with_heads(spec, chosen.heads)
     if chosen.input:
         spec = with_size(spec, chosen.input)
-    weights = _weights(chosen, spec)
+    backbone = _backbone_file(chosen)
+    weights = _weights(chosen, spec) if backbone is None else None
     settings = read_settings(chosen.config, _overrides(chosen))
     options = _reading(chosen, spec)
     data = read_split(chosen.data, find_split(chosen.data, "train") or "train", options)
@@ -75,7 +76,18 @@ def _run(argv: Sequence[str] | None) -> None:
     with quiet():
         from effkeras.training.loop import Job, train
 
-    train(Job(spec, data, validation, settings, chosen.out, weights, anchors=chosen.anchors))
+    train(
+        Job(
+            spec,
+            data,
+            validation,
+            settings,
+            chosen.out,
+            weights,
+            anchors=chosen.anchors,
+            backbone=backbone,
+        )
+    )
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
 
 
@@ -92,6 +104,16 @@ def _weights(chosen: argparse.Namespace, spec: ModelSpec) -> str | None:
         )
     note(f"starting from the weights in {own}")
     return str(own)
+
+
+def _backbone_file(chosen: argparse.Namespace) -> Path | None:
+    """The saved model that --backbone names, whose weights are the start if no others are chosen."""
+    file = saved_weights(chosen.backbone)
+    if file is None or chosen.weights:
+        return None
+    if not (chosen.out / "model.toml").is_file():
+        note(f"the backbone starts from the weights in {file} (--weights {RANDOM}: random ones)")
+    return file
 
 
 def _named(weights: str | None) -> str | None:

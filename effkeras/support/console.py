@@ -7,6 +7,7 @@ which Python's own redirection does not reach.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -162,12 +163,13 @@ _CHANNELS = (1, 2)
 def quiet() -> Iterator[None]:
     """Captures everything that Python or native code writes to stdout and stderr.
 
-    When the body fails with anything but an EffkerasError, the captured text goes to stderr, because it then
-    explains the failure. The redirection holds for all threads of the process.
+    What effkeras itself logs as a warning is shown afterwards. When the body fails with anything but an
+    EffkerasError, the captured text goes to stderr, because it then explains the failure. The redirection
+    holds for all threads of the process.
     """
     with tempfile.TemporaryFile() as held:
         try:
-            with _redirected(held):
+            with _kept_warnings() as warnings, _redirected(held):
                 yield
         except EffkerasError:
             raise
@@ -175,6 +177,25 @@ def quiet() -> Iterator[None]:
             held.seek(0)
             sys.stderr.write(held.read().decode(errors="replace"))
             raise
+    for text in warnings:
+        note(text)
+
+
+@contextlib.contextmanager
+def _kept_warnings() -> Iterator[list[str]]:
+    """The warnings that effkeras logs meanwhile."""
+    kept: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.append(record.getMessage())
+
+    keeper, logger = Keeper(logging.WARNING), logging.getLogger("effkeras")
+    logger.addHandler(keeper)
+    try:
+        yield kept
+    finally:
+        logger.removeHandler(keeper)
 
 
 @contextlib.contextmanager

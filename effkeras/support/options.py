@@ -67,7 +67,9 @@ def add_one_based(to: argparse.ArgumentParser) -> None:
 def add_backbone(to: argparse.ArgumentParser) -> None:
     """Adds --backbone."""
     to.add_argument(
-        "--backbone", metavar="NAME", help="a detector's network: another model's name, or a TOML file"
+        "--backbone",
+        metavar="NAME",
+        help="a detector's network: a name or TOML file; a run or .keras file brings its weights too",
     )
 
 

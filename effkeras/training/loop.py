@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from effkeras.building.external import is_in_backbone, own_part
+from effkeras.building.external import copy_backbone, is_in_backbone, own_part
 from effkeras.building.models import build_spec
 from effkeras.data.classes import matched, spec_for_data
 from effkeras.data.masks import classes_of
@@ -30,6 +30,7 @@ from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.run import Run, TrainSettings
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
+from effkeras.weights.keras_files import load
 from effkeras.weights.loading import load_weights, open_weights
 
 
@@ -38,7 +39,8 @@ class Job:
     """A training: the model's definition, the data, the settings and the run folder.
 
     `model` is only for a detector on a custom Keras model, which its definition alone cannot build: training
-    starts from that model's weights, in a copy. `anchors` "auto" fits a detector's anchors to the data where
+    starts from that model's weights, in a copy. `backbone` is a run folder or a .keras file that gives a
+    detector the weights of its backbone. `anchors` "auto" fits a detector's anchors to the data where
     its heads start from random weights.
     """
 
@@ -50,6 +52,7 @@ class Job:
     weights: str | None = None
     model: keras.Model | None = None
     anchors: Anchors = "own"
+    backbone: Path | None = None
 
 
 def train(job: Job) -> keras.Model:
@@ -95,6 +98,8 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     plain = build_spec(job.spec, dtype=dtype, part=part)
     if job.weights and not Run(job.out).checkpoint.is_file():
         load_weights(plain, job.weights)
+    elif job.backbone and not Run(job.out).checkpoint.is_file():
+        copy_backbone(load(job.backbone), plain, job.spec)
     final = build_spec(job.spec, part=part)  # always float32, whatever the training precision
     if auxiliary_weight(job.spec):
         model = with_auxiliary(plain)

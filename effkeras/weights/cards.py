@@ -155,10 +155,16 @@ def _path(spec: ModelSpec, weights: str | Path) -> Path:
     path = Path(weights)
     if path.exists() or Path(f"{weights}.index").is_file():
         return path
-    names = ", ".join(spec.weights) or "none"
-    raise EffkerasError(
-        f"there are no weights {str(weights)!r}: no such file, and {spec.name} lists: {names}"
-    )
+    known = ", ".join(_known(spec))
+    advice = f"{spec.name} knows {known}" if known else f"{spec.name} knows none by name: give a file of them"
+    raise EffkerasError(f"there are no weights {str(weights)!r}: no such file, and {advice}")
+
+
+def _known(spec: ModelSpec) -> list[str]:
+    """The names of weights that `locate` knows."""
+    backbone = zoo.spec(spec.backbone).weights if zoo.definition_path(spec.backbone) else {}
+    others = [name for name in backbone if name not in spec.weights and backbone_with(spec, name)]
+    return [*spec.weights, *(f"{name} (of its backbone)" for name in others)]
 
 
 def _beside(spec: ModelSpec, card: WeightsSpec, folder: Path | None) -> Path:

@@ -179,7 +179,7 @@ def _padding(file: Path, config: Mapping[str, Any]) -> Padding:
         return "symmetric"
     raise EffkerasError(
         f"{file}: same names and shapes serve timm's tf_ models and its own, which pad differently; keep "
-        "config.json beside it, or give padding: same (tf_ models) or symmetric"
+        "config.json beside it, or give padding: same (tf_ models) or symmetric (`effkeras import --padding`)"
     )
 
 

@@ -27,7 +27,7 @@ def open_for(path: Path, spec: ModelSpec, padding: Padding | None = None) -> tup
     source = open_source(path, spec, padding)
     if not _has_countable_backbone(spec) or _holds_any(source, spec):
         return source, False
-    classifiers = _classifiers_source(path, spec, padding)
+    classifiers = _as_classifier(source, path, spec, padding)
     return (source, False) if classifiers is None else (classifiers, True)
 
 
@@ -41,16 +41,29 @@ def _holds_any(source: Source, spec: ModelSpec) -> bool:
     return any(source.find(one) is not None for one in _wanted(spec) if one.layer not in backbone)
 
 
-def _classifiers_source(path: Path, spec: ModelSpec, padding: Padding | None) -> Source | None:
+def _as_classifier(source: Source, path: Path, spec: ModelSpec, padding: Padding | None) -> Source | None:
     """Opens the file as a classifier on the detector's backbone; None if the weights do not fit it."""
     try:
-        classifier = zoo.spec(spec.backbone).replace(network=spec.network)
+        classifier = _classifier(spec, source.spec)
+        backbone, wanted = backbone_layers(spec), list(_wanted(classifier))
     except EffkerasError:
-        return None  # the zoo has no classifier on this backbone
-    source = open_source(path, classifier, padding)
-    backbone, wanted = backbone_layers(spec), list(_wanted(classifier))
+        return None
+    if source.spec is None:  # other formats have other names for a classifier's weights
+        source = open_source(path, classifier, padding)
     is_whole = all(source.find(one) is not None for one in wanted if one.layer in backbone)
     return source if is_whole and not source.unused_names(set(map(source.name, wanted))) else None
+
+
+def _classifier(spec: ModelSpec, stored: ModelSpec | None) -> ModelSpec:
+    """The classifier whose weights a detector may get: the one stored in the file, or the zoo's.
+
+    Raises EffkerasError if the file holds a detector, or the zoo has no classifier on this backbone.
+    """
+    if stored is None:
+        return zoo.spec(spec.backbone).replace(network=spec.network)
+    if stored.is_detector:
+        raise EffkerasError(f"{stored.name} is a detector")
+    return stored
 
 
 def _wanted(spec: ModelSpec) -> Iterator[ModelWeight]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 
 import keras
 import numpy as np
 import pytest
+from support.tiny import tiny_classifier
 
 import effkeras
 from effkeras.building.backbones import TappedModel, with_backbone
@@ -148,7 +150,7 @@ def test_widths_follow_the_network():
     ("backbone", "message"),
     [
         ("mobilenet-v7", "there is no model 'mobilenet-v7'"),
-        (7, "a backbone is a name, a TOML file, a ModelSpec or a Keras model, not int"),
+        (7, "a backbone is a name, .* a ModelSpec or a Keras model, not int"),
     ],
 )
 def test_what_is_no_backbone_is_refused(backbone, message):
@@ -318,6 +320,26 @@ def test_its_definition_alone_builds_nothing(tmp_path):
         build_spec(spec)
     with pytest.raises(EffkerasError, match="cannot be counted from its definition"):
         count(spec)
+
+
+@pytest.mark.parametrize("name", ["model.keras", ""])
+def test_a_saved_model_gives_network_and_weights_and_says_so(name, tmp_path, caplog):
+    """A run folder, and a .keras file; its definition is not in the zoo."""
+    source = tiny_classifier().replace(classes=5, labels=())
+    network = dataclasses.replace(source.network, blocks=effkeras.spec("efficientnet-digits").network.blocks)
+    source = source.replace(network=network)
+    donor = build_spec(source)
+    donor.set_weights([weight + 0.1 for weight in donor.get_weights()])
+    save(donor, tmp_path / "model.keras")
+    (tmp_path / "model.toml").write_text(source.to_toml())
+    with caplog.at_level(logging.WARNING, "effkeras"):
+        model = effkeras.build(tiny(), backbone=tmp_path / name)
+    assert spec_of(model).backbone == "tiny-classifier"
+    for layer in backbone_layers(spec_of(model)):
+        assert_same_weights(model.get_layer(layer), donor.get_layer(layer))
+    assert "has the weights of" in caplog.text
+    other = effkeras.build(tiny(), backbone=source, weights=tmp_path / name)  # the same, as weights
+    assert_same_weights(other.get_layer("stem_conv"), donor.get_layer("stem_conv"))
 
 
 def test_a_model_of_ours_gives_network_and_weights():

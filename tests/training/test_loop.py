@@ -105,6 +105,28 @@ def test_training_starts_from_the_weights_that_are_there(
         np.testing.assert_allclose(before, after, atol=1e-6)
 
 
+def test_a_saved_backbone_is_the_start(detector_run, digits, tmp_path, capsys, monkeypatch):
+    """`--backbone RUN` brings the weights too; the pyramid's width differs."""
+    from effkeras.cli import main
+    from effkeras.training import loop
+
+    spec = tiny_detector()
+    (tmp_path / "wide.toml").write_text(
+        spec.replace(fpn=dataclasses.replace(spec.fpn, channels=24)).to_toml()
+    )
+    made: list[Job] = []
+    monkeypatch.setattr(loop, "train", made.append)
+    words = ["--backbone", str(detector_run), "--data", str(digits), "--out", str(tmp_path / "run")]
+    assert main(["train", str(tmp_path / "wide.toml"), *words]) == 0
+    said = f"the backbone starts from the weights in {detector_run / 'model.keras'}"
+    assert said in capsys.readouterr().err
+    start = loop.session_of(made[0], steps_per_epoch=3).plain
+    donor = effkeras.load(detector_run)
+    for name in ("stem_conv", "stem_bn"):
+        for ours, theirs in zip(start.get_layer(name).weights, donor.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def _kernels(run: Path) -> list[np.ndarray]:
     return [weight.numpy() for weight in effkeras.load(run).trainable_weights]
 

@@ -40,6 +40,15 @@ def test_what_is_not_there_is_named_with_its_address_and_place(cache):
     assert not cache.exists()
 
 
+def test_names_that_nobody_knows_are_answered_with_those_that_are():
+    for model, message in [
+        ("efficientdet-lite0", r"no weights 'cocoo'.*knows coco, imagenet \(of its backbone\)"),
+        ("squeezenet-1.1", "knows none by name: give a file of them"),
+    ]:
+        with pytest.raises(EffkerasError, match=message):
+            locate(effkeras.spec(model), "cocoo")
+
+
 def test_an_archive_is_unpacked_once(cache, tmp_path):
     (tmp_path / "d0").mkdir()
     for name in ("model.index", "model.data-00000-of-00001", "checkpoint"):
@@ -127,6 +136,7 @@ def test_every_card_of_the_zoo_is_complete():
         ("efficientnet-lite4", {"imagenet"}),
         ("efficientnetv2-xl", {"imagenet-21k", "imagenet-21k-ft1k"}),
         ("mobilenet-v3-small", {"imagenet"}),
+        ("nasnet-mobile", {"imagenet"}),
     ],
 )
 def test_published_names(model, names):

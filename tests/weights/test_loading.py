@@ -230,7 +230,7 @@ def test_a_folder_without_checkpoint_is_refused(model, tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones(model):
-    with pytest.raises(EffkerasError, match=r"no weights 'imagenet'.*tiny lists: far"):
+    with pytest.raises(EffkerasError, match=r"no weights 'imagenet'.*tiny knows far"):
         load_weights(model, "imagenet")
 
 

@@ -49,13 +49,16 @@ def detector(shared):
     return shared
 
 
-@pytest.fixture(scope="module", params=["keras", "h5", "tensorflow"])
+@pytest.fixture(scope="module", params=["keras", "run", "h5", "tensorflow"])
 def file(request, classifier, tmp_path_factory):
     """The classifier's weights in each format."""
     folder = tmp_path_factory.mktemp("classifier")
     if request.param == "keras":
         save(classifier, folder / "b0.keras")
         return folder / "b0.keras"
+    if request.param == "run":
+        save(classifier, folder / "model.keras")
+        return folder
     if request.param == "h5":
         classifier.save_weights(folder / "b0.weights.h5")
         return folder / "b0.weights.h5"
