@@ -164,6 +164,8 @@ class TuneSpec:
         return dataclasses.replace(
             like or TrainSettings(),
             epochs=self.epochs,
+            steps=None,
+            minutes=None,
             batch=self.batch,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,

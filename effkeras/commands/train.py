@@ -26,11 +26,11 @@ from effkeras.support.options import (
     height_and_width,
     parser,
 )
-from effkeras.training.run import kept_options, read_settings
+from effkeras.training.run import LENGTHS, kept_options, read_settings
 from effkeras.weights.cards import backbone_with, is_here
 
 _SETTINGS = (
-    "epochs",
+    *LENGTHS,
     "batch",
     "accumulate",
     "optimizer",
@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--config", type=Path, metavar="TOML", help="settings; the options below override it"
     )
-    options.add_argument("--epochs", type=above_zero, help="passes over the images (default: 30)")
+    _add_lengths(options)
     options.add_argument("--batch", type=above_zero, help="images a step (default: 16)")
     options.add_argument(
         "--accumulate",
@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--freeze", choices=["none", "backbone"], help="what keeps its weights")
     options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
-    options.add_argument("--patience", type=above_zero, help="epochs to wait for that (default: 5)")
+    options.add_argument("--patience", type=above_zero, help="validations to wait for that")
     options.add_argument(
         "--mixed-precision",
         nargs="?",
@@ -227,6 +227,15 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, help="default: 0")
     _add_regularizers(options)
     return options
+
+
+def _add_lengths(options: argparse.ArgumentParser) -> None:
+    lengths = options.add_mutually_exclusive_group()
+    lengths.add_argument("--epochs", type=above_zero, help="passes over the images")
+    lengths.add_argument("--steps", type=above_zero, help="or: batches to train on")
+    lengths.add_argument(
+        "--minutes", type=float, help="or: time to take, validation included (default: chosen by the data)"
+    )
 
 
 def _add_regularizers(options: argparse.ArgumentParser) -> None:

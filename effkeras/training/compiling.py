@@ -25,7 +25,7 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.layers.batch_norm import use_fused_kernels
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
-from effkeras.training.optimizers import OptimizerOptions, WarmupCosine, optimizer_for
+from effkeras.training.optimizers import OptimizerOptions, TimedCosine, WarmupCosine, optimizer_for
 from effkeras.training.pipeline import without_autograph
 from effkeras.training.run import TrainSettings
 
@@ -160,14 +160,16 @@ def compile_for(
     settings: TrainSettings,
     steps: int,
     class_weights: Sequence[float] = (),
+    schedule: WarmupCosine | TimedCosine | None = None,
 ) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
 
-    `steps` is the number of steps per epoch; `class_weights` are factors for each class, or none. Batch
-    normalisation trains with the fused kernel. A model of `with_auxiliary` gets losses for both outputs.
+    `steps` is the number of steps per epoch; `class_weights` are factors for each class, or none; `schedule`
+    is by default that of the settings. Batch normalisation trains with the fused kernel. A model of
+    `with_auxiliary` gets losses for both outputs.
     """
     use_fused_kernels(model)
-    optimizer = _optimizer(settings, schedule_of(settings, steps))
+    optimizer = _optimizer(settings, schedule or schedule_of(settings, steps))
     if spec.is_detector:
         model.compile(optimizer, loss=losses_for(spec, settings, class_weights))
     elif isinstance(getattr(model, "output", None), dict):  # a classifier with its auxiliary head
@@ -177,12 +179,21 @@ def compile_for(
         model.compile(optimizer, loss=classifier_loss(settings.label_smoothing, class_weights))
 
 
-def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine:
-    """The learning rate schedule of a training with `steps` steps per epoch."""
-    return WarmupCosine(settings.learning_rate, int(settings.warmup_epochs * steps), settings.epochs * steps)
+def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine | TimedCosine:
+    """The learning rate schedule of a training with `steps` steps per epoch.
+
+    Unless the length is given in epochs, the rate rises over a tenth of the training at most.
+    """
+    warmup = int(settings.warmup_epochs * steps)
+    if settings.minutes is not None:
+        return TimedCosine(settings.learning_rate, warmup)
+    total = settings.total_steps(steps)
+    return WarmupCosine(
+        settings.learning_rate, warmup if settings.epochs is not None else min(warmup, total // 10), total
+    )
 
 
-def _optimizer(settings: TrainSettings, schedule: WarmupCosine) -> keras.optimizers.Optimizer:
+def _optimizer(settings: TrainSettings, schedule: WarmupCosine | TimedCosine) -> keras.optimizers.Optimizer:
     is_scaled = settings.mixed_precision == "float16"
     options = OptimizerOptions(settings.weight_decay, settings.clip_norm, settings.accumulate, is_scaled)
     return optimizer_for(settings.optimizer, schedule, options)

@@ -28,6 +28,7 @@ from effkeras.training.anchors import Anchors, with_fitted_anchors
 from effkeras.training.balance import balanced_weights, class_counts
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
+from effkeras.training.defaults import Facts, completed, steps_of_epoch
 from effkeras.training.run import Run, TrainSettings
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.weights.keras_files import load
@@ -59,7 +60,8 @@ def train(job: Job) -> keras.Model:
     """Starts or resumes a training, and returns the model with averaged weights.
 
     The run folder then holds the model, its definition and labels, a checkpoint and the history of
-    validations. The result is bit-equal whether or not the training was interrupted.
+    validations; the model is that of the best validation so far, or without validation the last. With a
+    length in epochs or steps, the weights are bit-equal whether or not the training was interrupted.
 
     Raises:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
@@ -75,23 +77,37 @@ def train(job: Job) -> keras.Model:
         job = replace(job, spec=with_fitted_anchors(job.spec, job.train, Run(job.out)))
     if job.validation is not None:
         job = replace(job, validation=matched(job.validation, job.spec))
-    _check(job)
     run = Run(job.out)
+    before = run.kept_settings() or job.settings
+    job = replace(job, settings=job.settings.like(before))
+    _check(job)
     run.check(job.spec, job.settings)
     keras.utils.set_random_seed(job.settings.seed)
     store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
-    session = session_of(job, steps_per_epoch=max(1, len(store) // job.settings.batch))
+    job = replace(job, settings=_with_defaults(job.settings, job.spec, store))
+    session = session_of(job, steps_of_epoch(len(store), job.settings.batch))
+    session.go_on(before)
     run.start(job.spec, job.settings)  # after all checks of the input
     run.keep_data(job.train)
     if session.is_finished():
-        note(f"{run.folder} is already trained; delete the folder to train again")
+        note(f"{run.folder} is already trained; a larger --epochs, --steps or --minutes trains it further")
     else:
         session.fit(store)
     return session.finish()
 
 
+def _with_defaults(settings: TrainSettings, spec: ModelSpec, store: ImageStore) -> TrainSettings:
+    """The settings with what they leave open, which is said."""
+    settings, choice = completed(settings, Facts(len(store), spec.is_detector))
+    if choice:
+        note(choice)
+    return settings
+
+
 def session_of(job: Job, steps_per_epoch: int) -> Session:
     """The models of a training, restored from the checkpoint if there is one."""
+    weights = class_weights(job.train, job.spec, job.settings)
+    plan = TrainingPlan(job.spec, job.validation, job.settings, steps_per_epoch, job.out, weights)
     precision = job.settings.mixed_precision
     dtype = "float32" if precision == "none" else f"mixed_{precision}"
     part = own_part(job.model, job.spec) if job.model is not None else None
@@ -107,8 +123,6 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     else:
         models = TrainingModels(plain, plain, final)
     freeze(models.model, job.settings.freeze)
-    weights = class_weights(job.train, job.spec, job.settings)
-    plan = TrainingPlan(job.spec, job.validation, job.settings, steps_per_epoch, job.out, weights)
     return Session(plan, models)
 
 
@@ -183,18 +197,21 @@ def tune(job: TuneJob) -> keras.Model:
     keras.utils.set_random_seed(job.settings.seed)
     train = matched(job.train, job.spec)
     store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
+    settings = _with_defaults(job.settings, job.spec, store)
     plan = TrainingPlan(
         job.spec,
         job.validation,
-        job.settings,
-        max(1, len(store) // job.settings.batch),
+        settings,
+        steps_of_epoch(len(store), settings.batch),
         job.out,
-        class_weights(train, job.spec, job.settings),
+        class_weights(train, job.spec, settings),
+        keeps_best=settings.early_stop,  # steps such as pruning are complete only at the end
     )
     plain = copy_of(job.model)
     session = Session(plan, TrainingModels(plain, job.wrap(plain), copy_of(job.model)), job.hooks)
-    session.run.check(job.spec, job.settings)
-    session.run.start(job.spec, job.settings)
+    session.run.check(job.spec, settings)
+    session.go_on(session.run.kept_settings() or settings)
+    session.run.start(job.spec, settings)
     if not session.is_finished():
         session.fit(store)
     return session.finish()

@@ -41,6 +41,33 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
+@keras.saving.register_keras_serializable(package="effkeras")
+class TimedCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Falls from `peak` to 0 with the share of the time that is used, which `set_share` sets before a step.
+
+    It rises first, over `warmup` steps or a tenth of the time, whichever is shorter.
+    """
+
+    def __init__(self, peak: float, warmup: int):
+        self.peak = peak
+        self.warmup = warmup
+        self._share = tf.Variable(0.0, trainable=False)
+
+    def set_share(self, share: float) -> None:
+        """Sets the share of the time that is used, 0 to 1."""
+        self._share.assign(share)
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate at a step."""
+        share = tf.convert_to_tensor(self._share)
+        rising = ops.maximum((ops.cast(step, "float32") + 1) / max(self.warmup, 1), share * 10)
+        return self.peak * ops.minimum(rising, 1.0) * 0.5 * (1 + ops.cos(math.pi * share))
+
+    def get_config(self) -> dict[str, Any]:
+        """The schedule's constants."""
+        return {"peak": self.peak, "warmup": self.warmup}
+
+
 # Most values in a vector of several variables: longer ones would double the memory of large models.
 MOST = 2**22
 

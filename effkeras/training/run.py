@@ -38,21 +38,26 @@ OptimizerName = Literal[
     "ftrl",
 ]
 Precision = Literal["none", "bfloat16", "float16"]
+LENGTHS = ("epochs", "steps", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """All settings of a training; stored in the run folder, and compared when it is resumed.
 
-    `accumulate` is the number of steps whose gradients make one update, as of a batch so many times as large.
-    `learning_rate` is the peak, for the given batch size. `ema` is the decay of the averaged weights.
-    `label_smoothing` is the share of a target that is spread over all classes. `focal_alpha`, `focal_gamma`
-    and `box_weight` are those of `effkeras.detection.losses`; each box loss has its own default `box_weight`.
-    `class_weights` are those of `effkeras.training.balance`. `patience` is the number of
-    validations without improvement after which `early_stop` ends the training.
+    The length is that of `epochs`, `steps` or `minutes`, of which at most one is given; without one,
+    `effkeras.training.defaults` chooses it by the data. `accumulate` is the number of steps whose gradients
+    make one update, as of a batch so many times as large. `learning_rate` is the peak, for the given batch
+    size. `ema` is the decay of the averaged weights. `label_smoothing` is the share of a target that is
+    spread over all classes. `focal_alpha`, `focal_gamma` and `box_weight` are those of
+    `effkeras.detection.losses`; each box loss has its own default `box_weight`. `class_weights` are those of
+    `effkeras.training.balance`. `early_stop` ends the training after `patience` validations without
+    improvement; without `patience`, after a fifth of the training.
     """
 
-    epochs: int = 30
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
     batch: int = 16
     accumulate: int = 1
     optimizer: OptimizerName = "adamw"
@@ -70,7 +75,7 @@ class TrainSettings:
     seed: int = 0
     freeze: Literal["none", "backbone"] = "none"
     early_stop: bool = False
-    patience: int = 5
+    patience: int | None = None
     mixed_precision: Precision = "none"
     validation_images: int = 300
     augment: AugmentSpec = field(default_factory=AugmentSpec)
@@ -79,10 +84,32 @@ class TrainSettings:
         """The settings as a plain table."""
         return to_table(self)
 
+    @property
+    def has_length(self) -> bool:
+        """Whether the length of the training is given."""
+        return any(getattr(self, name) is not None for name in LENGTHS)
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """The number of steps of a training whose length is given in epochs or steps."""
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is None:
+            raise EffkerasError("this training needs its length in epochs or steps")
+        return self.epochs * steps_per_epoch
+
+    def like(self, before: TrainSettings) -> TrainSettings:
+        """These settings; what is not given, the length for example, is as it was `before`."""
+        missing = {entry.name for entry in dataclasses.fields(self) if getattr(self, entry.name) is None}
+        if self.has_length:
+            missing -= set(LENGTHS)
+        return dataclasses.replace(self, **{name: getattr(before, name) for name in missing})
+
 
 def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
     """Settings from a TOML file (or the defaults), overridden by the given options."""
     table = read_toml(path) if path else {}
+    if not overrides.keys().isdisjoint(LENGTHS):
+        table = {name: value for name, value in table.items() if name not in LENGTHS}
     where = str(path) if path else "training options"
     return checked_settings(settings_of(merge(table, overrides), where), where)
 
@@ -100,7 +127,7 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
     above_zero: dict[str, Any] = {
         name: getattr(settings, name)
         for name in (
-            "epochs",
+            *LENGTHS,
             "batch",
             "accumulate",
             "learning_rate",
@@ -109,8 +136,11 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
             "validation_images",
         )
     }
+    given = [name for name in LENGTHS if above_zero[name] is not None]
+    if len(given) > 1:
+        raise EffkerasError(f"{where}: {' and '.join(given)} are two lengths of a training; give one")
     for name, value in above_zero.items():
-        if value <= 0:
+        if value is not None and value <= 0:
             raise EffkerasError(f"{where}: {name} must be above 0, not {value}")
     if settings.box_weight is not None and settings.box_weight <= 0:
         raise EffkerasError(f"{where}: box_weight must be above 0, not {settings.box_weight}")
@@ -124,9 +154,14 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
 
 
 def changed_setting(ours: TrainSettings, theirs: TrainSettings) -> str:
-    """The first setting that differs, as text; empty if there is none."""
+    """The first setting that differs, as text; empty if there is none.
+
+    A training may become longer, and its length may be given in another way.
+    """
     for entry in dataclasses.fields(TrainSettings):
         before, now = getattr(theirs, entry.name), getattr(ours, entry.name)
+        if entry.name in LENGTHS and (before is None or now is None or now > before):
+            continue
         if before != now:
             return f"{entry.name} was {before} and is now {now}"
     return ""
@@ -183,6 +218,12 @@ class Run:
         kept = _Kept(str(data.root.resolve()), data.options.skip_bad, data.options.one_based)
         write_text(self.data, tomli_w.dumps(asdict(kept)))
 
+    def kept_settings(self) -> TrainSettings | None:
+        """The settings of the training in this folder; None if there is none."""
+        if not self.settings.is_file():
+            return None
+        return settings_of(read_toml(self.settings), str(self.settings))
+
     def start(self, spec: ModelSpec, settings: TrainSettings) -> None:
         """Creates the folder and writes the definition, labels and settings before the training."""
         make_folder(self.folder)
@@ -193,14 +234,14 @@ class Run:
     def check(self, spec: ModelSpec, settings: TrainSettings) -> None:
         """Raises EffkerasError if the folder cannot be created, or holds a different run."""
         check_can_make(self.folder)
-        if not (self.definition.is_file() and self.settings.is_file()):
+        before = self.kept_settings()
+        if before is None or not self.definition.is_file():
             return
-        where = str(self.settings)
         if spec_from_table(read_toml(self.definition), str(self.definition)) != spec:
             raise EffkerasError(
                 f"{self.folder} holds a run of another model, or with other regularisers; give another --out"
             )
-        changed = changed_setting(settings, settings_of(read_toml(self.settings), where))
+        changed = changed_setting(settings, before)
         if changed:
             raise EffkerasError(
                 f"{self.folder} holds a run with other settings ({changed}); give another --out"
@@ -254,12 +295,35 @@ def _run_of(path: Path) -> Run | None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a training: finished epochs, the best validation score so far and its epoch."""
+    """The progress of a training.
 
-    epoch: int = 0
+    `step` counts the finished steps, `best` is the best validation score so far, `best_step` its step, and
+    `waited` the number of validations since. `interval` is the number of steps between validations, which
+    grows where they take long; the next is at the step `validate_at`. `seconds` is the time used so far.
+    """
+
+    step: int = 0
     best: float = float("-inf")
-    best_epoch: int = 0
+    best_step: int = 0
+    waited: int = 0
     stopped: bool = False
+    interval: int = 0
+    validate_at: int = 0
+    seconds: float = 0.0
+
+
+def _progress(table: Table, steps_per_epoch: int) -> Progress:
+    """The progress from a checkpoint; older ones counted epochs."""
+    if "epoch" not in table:
+        return Progress(**table)
+    epoch, best = table["epoch"], table["best_epoch"]
+    return Progress(
+        step=epoch * steps_per_epoch,
+        best=table["best"],
+        best_step=best * steps_per_epoch,
+        waited=epoch - best,
+        stopped=table["stopped"],
+    )
 
 
 def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) -> None:
@@ -272,7 +336,7 @@ def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) ->
         np.savez(temporary, progress=about, **arrays)  # type: ignore[arg-type]
 
 
-def load_checkpoint(path: Path, variables: Sequence[Any]) -> Progress:
+def load_checkpoint(path: Path, variables: Sequence[Any], steps_per_epoch: int = 1) -> Progress:
     """Restores the variables and returns the progress.
 
     Raises EffkerasError if the file is corrupt or from another model.
@@ -282,7 +346,7 @@ def load_checkpoint(path: Path, variables: Sequence[Any]) -> Progress:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             values = [stored[f"v{index}"] for index in range(len(stored.files) - 1)]
-            progress = Progress(**json.loads(bytes(stored["progress"])))
+            progress = _progress(json.loads(bytes(stored["progress"])), steps_per_epoch)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise EffkerasError(f"{path} is corrupt; delete it to train from the start ({error})") from error
     shapes = [tuple(value.shape) for value in values]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,22 @@ from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headlines
 from effkeras.inference.predictor import KerasPredictor
-from effkeras.layers import FollowTraining
+from effkeras.layers.drop import set_progress
 from effkeras.support import results
 from effkeras.support.console import note, progress
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
-from effkeras.training.compiling import compile_for
+from effkeras.training.compiling import compile_for, schedule_of
+from effkeras.training.optimizers import TimedCosine
+from effkeras.training.pace import TimedPace, pace_of
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.run import Progress, Run, TrainSettings, load_checkpoint, save_checkpoint
+from effkeras.training.run import (
+    LENGTHS,
+    Progress,
+    Run,
+    TrainSettings,
+    load_checkpoint,
+    save_checkpoint,
+)
 from effkeras.weights.keras_files import load_weights_of, save
 
 
@@ -49,7 +59,8 @@ class TrainingModels:
 class TrainingPlan:
     """The definition, data, settings and run folder of a training.
 
-    `class_weights` are factors of the losses for each class, or none.
+    `class_weights` are factors of the losses for each class, or none. `begun` is when it began, by
+    `time.monotonic`. With `keeps_best` the model of the best validation is its result, else the last.
     """
 
     spec: ModelSpec
@@ -58,15 +69,19 @@ class TrainingPlan:
     steps_per_epoch: int
     out: Path
     class_weights: tuple[float, ...] = ()
+    keeps_best: bool = True
+    begun: float = field(default_factory=time.monotonic)
 
-    @property
-    def steps(self) -> int:
-        """The number of steps of the whole training."""
-        return self.settings.epochs * self.steps_per_epoch
+
+# A training that validates rarely writes its checkpoint this often.
+CHECKPOINT_SECONDS = 600.0
+# Early stopping ends no training in its first third, and by default after a fifth without improvement.
+SHORTEST, PATIENCE = 1 / 3, 1 / 5
+ENDLESS = 10**9
 
 
 class Session:
-    """Trains to the end; results are bit-equal however often it is interrupted."""
+    """Trains to the end; by steps or epochs, weights are bit-equal however often it is interrupted."""
 
     def __init__(self, plan: TrainingPlan, models: TrainingModels, hooks: Sequence[Hook] = ()):
         self.plan = plan
@@ -75,18 +90,23 @@ class Session:
         self.hooks = tuple(hooks)
         self._targets = models.targets
         self.progress = Progress()
+        self._saved = 0.0
         self._start()
 
     def _start(self) -> None:
         """Compiles the model and restores the checkpoint in the run folder."""
         plan, settings = self.plan, self.plan.settings
-        compile_for(self.model, plan.spec, settings, plan.steps_per_epoch, plan.class_weights)
+        self.schedule = schedule_of(settings, plan.steps_per_epoch)
+        compile_for(self.model, plan.spec, settings, plan.steps_per_epoch, plan.class_weights, self.schedule)
         self.model.optimizer.build(self.model.trainable_variables)
         for hook in self.hooks:
-            hook.attach(self.plain, self.plan.steps)
+            hook.attach(self.plain, settings.total_steps(plan.steps_per_epoch))
         self.average = AveragedWeights(self.plain, settings.ema, settings.accumulate)
         if self.run.checkpoint.is_file():
-            self.progress = load_checkpoint(self.run.checkpoint, self.state())
+            self.progress = load_checkpoint(self.run.checkpoint, self.state(), plan.steps_per_epoch)
+            if plan.keeps_best and not self.run.model.is_file():  # as older versions left it
+                self.progress = replace(self.progress, best=Progress().best)
+        self.pace = pace_of(settings, plan.steps_per_epoch, self.progress, plan.begun)
 
     def state(self) -> list[Any]:
         """All variables that the rest of the training depends on."""
@@ -94,31 +114,45 @@ class Session:
         own += [variable for hook in self.hooks for variable in hook.state()]
         return [*(getattr(one, "value", one) for one in own), *self.average.values]
 
+    def go_on(self, before: TrainSettings) -> None:
+        """Says where a training goes on, and makes one go on that was over by the settings `before`."""
+        step, settings = self.progress.step, self.plan.settings
+        if step == 0:
+            return
+        changed = [name for name in LENGTHS if getattr(settings, name) != getattr(before, name)]
+        if changed:
+            self.progress = replace(self.progress, stopped=False, interval=0, validate_at=0)
+            self.pace = pace_of(settings, self.plan.steps_per_epoch, self.progress, self.plan.begun)
+        if not self.is_finished():
+            note(
+                f"{self.run.folder} goes on after step {step:,}"
+                + ("" if settings.minutes else f" of {self.pace.total(step):,}")
+                + (f", on the learning rates of {_length(settings)}" if changed else "")
+            )
+
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or early stopping has ended the training."""
-        return self.progress.epoch >= self.plan.settings.epochs or self.progress.stopped
+        """Whether all steps are done, or early stopping has ended the training."""
+        return self.pace.is_over(self.progress.step) or self.progress.stopped
 
     def fit(self, store: ImageStore) -> None:
         """Trains from the last checkpoint to the end."""
-        settings, first, per_epoch = self.plan.settings, self.progress.epoch, self.plan.steps_per_epoch
+        settings, first = self.plan.settings, self.progress.step
         batches = BatchSpec(settings.batch, settings.seed, settings.augment)
-        steps = range(first * per_epoch, self.plan.steps)
-        data = self._targets(training_batches(store, self.plan.spec, batches, steps))
+        count = ENDLESS if settings.minutes else self.pace.total(first) - first
+        data = self._targets(training_batches(store, self.plan.spec, batches, range(first, first + count)))
         _try_losses(self.model, data)
         with progress() as bar:
             try:
                 self.model.fit(
                     data,
-                    epochs=settings.epochs,
-                    initial_epoch=first,
-                    steps_per_epoch=per_epoch,
+                    steps_per_epoch=count,
                     callbacks=[
-                        FollowTraining(steps.stop, steps.start),
+                        _FollowPace(self),
                         RisingMomentum(self.plain),
                         *self.hooks,  # before the averages, which then include the hooks' changes
                         self.average,
-                        _EpochEnd(self),
-                        _Bar(bar, steps),
+                        _Bar(bar, self),
+                        _StepEnd(self),
                     ],
                     shuffle=False,
                     verbose=0,
@@ -127,32 +161,74 @@ class Session:
                 store.check()  # an error inside tf.data arrives as a TensorFlow error
                 raise
 
-    def end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
-        """Validates the averaged weights, writes the checkpoint, and decides whether to stop."""
+    def end_step(self, step: int, logs: dict[str, float]) -> None:
+        """Validates, writes a checkpoint or ends the training, as due after `step` steps."""
+        if self.pace.is_over(step) or self.pace.is_due(step):
+            self.validate(step, logs)
+            self.model.reset_metrics()
+            if self.progress.stopped or self.pace.is_over(step):
+                self.model.stop_training = True
+        elif self.pace.used() - self._saved > CHECKPOINT_SECONDS:
+            self._save(replace(self.progress, step=step))
+
+    def validate(self, step: int, logs: dict[str, float]) -> None:
+        """Validates the averaged weights, keeps the best, and decides whether to stop."""
+        start = self.pace.used()
         self._finalize()
-        settings, metrics = self.plan.settings, self._validate()
-        score = _score(self.plan.spec, metrics, epoch)
-        now = replace(self.progress, epoch=epoch + 1)
+        metrics = self._validate()
+        score = _score(self.plan.spec, metrics, step)
+        if self.plan.keeps_best and score >= self.progress.best:  # of equal ones, the longer trained
+            save(self.final, self.run.model)
+        row = {"kind": "epoch", "epoch": self._epoch(step), "step": step, "loss": logs.get("loss")}
+        results.append(self.run.results, [{**row, "metrics": metrics}])
+        self.pace.validated(step, self.pace.used() - start)
+        self._save(self._scored(step, score))
+        note(self._line(logs, metrics))
+
+    def _scored(self, step: int, score: float) -> Progress:
+        """The progress after a validation."""
+        settings, now = self.plan.settings, replace(self.progress, step=step)
         if score > now.best:
-            now = replace(now, best=score, best_epoch=epoch + 1)
-            if settings.early_stop:
-                save(self.final, self.run.model)
-        waited = now.epoch - now.best_epoch
-        self.progress = replace(now, stopped=settings.early_stop and waited >= settings.patience)
+            return replace(now, best=score, best_step=step, waited=0)
+        now = replace(now, waited=now.waited + 1)
+        share = self.pace.share(step)
+        if settings.patience is None:
+            is_enough = share * (step - now.best_step) / step >= PATIENCE
+        else:
+            is_enough = now.waited >= settings.patience
+        return replace(now, stopped=settings.early_stop and is_enough and share >= SHORTEST)
+
+    def _save(self, now: Progress) -> None:
+        interval, following = self.pace.next
+        self._saved = self.pace.used()
+        self.progress = replace(now, interval=interval, validate_at=following, seconds=self._saved)
         save_checkpoint(self.run.checkpoint, self.state(), self.progress)
-        row = {"kind": "epoch", "epoch": epoch + 1, "loss": logs.get("loss"), "metrics": metrics}
-        results.append(self.run.results, [row])
-        self.model.stop_training = self.progress.stopped
-        note(_epoch_line(self.progress, settings, logs, metrics))
 
     def finish(self) -> keras.Model:
-        """Saves and returns the model: with early stopping the best validated one, else the last."""
-        if self.plan.settings.early_stop and self.run.model.is_file():
+        """Saves and returns the model: the best validated one if the plan keeps it, else the last."""
+        if self.plan.keeps_best and self.run.model.is_file():
             load_weights_of(self.final, self.run.model)
             return self.final
         self._finalize()
         save(self.final, self.run.model)
         return self.final
+
+    def _epoch(self, step: int) -> int:
+        """The number of the epoch, from 1, that the last of `step` steps belongs to."""
+        return -(-step // self.plan.steps_per_epoch)
+
+    def _line(self, logs: dict[str, float], metrics: dict[str, float]) -> str:
+        """The line for a validation."""
+        step, settings = self.progress.step, self.plan.settings
+        if settings.epochs:
+            place = f"epoch {self._epoch(step)}/{settings.epochs}"
+        else:
+            place = f"step {step:,}" if settings.minutes else f"step {step:,}/{self.pace.total(step):,}"
+        shown = [*list(metrics)[:3], *(name for name in list(metrics)[3:] if name == "mIoU")]
+        figures = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown)
+        loss = f"loss {logs.get('loss', float('nan')):.3f}"
+        ending = "; no improvement, stopping early" if self.progress.stopped else ""
+        return f"{place}: {loss}" + (f", {figures}" if figures else "") + ending
 
     def _finalize(self) -> None:
         self.average.copy_to(self.final)
@@ -181,39 +257,60 @@ def _one_of_zeros(batch: tf.TensorSpec | keras.KerasTensor) -> tf.Tensor:
     return tf.zeros((1, *batch.shape[1:]), batch.dtype)
 
 
-class _EpochEnd(keras.callbacks.Callback):
+class _FollowPace(keras.callbacks.Callback):
+    """Sets the progress of scheduled layers and of a learning rate that falls with time."""
+
     def __init__(self, session: Session):
         super().__init__()
         self._session = session
+        self._step = session.progress.step
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._session.end_epoch(epoch, logs or {})
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        share = self._session.pace.share(self._step)
+        set_progress(self.model, share)
+        if isinstance(self._session.schedule, TimedCosine):
+            self._session.schedule.set_share(share)
+        self._step += 1
+
+
+class _StepEnd(keras.callbacks.Callback):
+    def __init__(self, session: Session):
+        super().__init__()
+        self._session = session
+        self._step = session.progress.step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._step += 1
+        self._session.end_step(self._step, logs or {})
 
 
 class _Bar(keras.callbacks.Callback):
     """A progress bar over all steps; it says when TensorFlow is tracing, before the first step ends."""
 
-    def __init__(self, bar: Bar, steps: range):
+    def __init__(self, bar: Bar, session: Session):
         super().__init__()
         self._bar = bar
-        self._task = bar.add_task("training: tracing", total=steps.stop, completed=steps.start)
+        self._pace = session.pace
+        self._step = session.progress.step
+        self._task = bar.add_task("tracing", total=self._pace.total(self._step), completed=self._step)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._step += 1
         loss = (logs or {}).get("loss", float("nan"))
-        self._bar.update(self._task, advance=1, description=f"training: loss {loss:.3f}")
+        total = self._pace.total(self._step)
+        self._bar.update(self._task, total=total, completed=self._step, description=f"loss {loss:.3f}")
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if isinstance(self._pace, TimedPace):  # whose total was an estimate
+            self._bar.update(self._task, total=self._step)
 
 
-def _score(spec: ModelSpec, metrics: dict[str, float], epoch: int) -> float:
-    """The score for early stopping: the mean over the heads; without validation the last epoch is best."""
+def _score(spec: ModelSpec, metrics: dict[str, float], step: int) -> float:
+    """The score that decides: the mean over the heads; without validation the last step is best."""
     found = [metrics[name] for name in headlines(spec) if name in metrics]
-    return sum(found) / len(found) if found else float(epoch)
+    return sum(found) / len(found) if found else float(step)
 
 
-def _epoch_line(
-    at: Progress, settings: TrainSettings, logs: dict[str, float], metrics: dict[str, float]
-) -> str:
-    shown = [*list(metrics)[:3], *(name for name in list(metrics)[3:] if name == "mIoU")]
-    figures = ", ".join(f"{name} {metrics[name]:.3f}" for name in shown)
-    loss = f"loss {logs.get('loss', float('nan')):.3f}"
-    ending = "; no improvement, stopping early" if at.stopped else ""
-    return f"epoch {at.epoch}/{settings.epochs}: {loss}" + (f", {figures}" if figures else "") + ending
+def _length(settings: TrainSettings) -> str:
+    """The length of a training as text."""
+    return next(f"{value:,g} {name}" for name in LENGTHS if (value := getattr(settings, name)) is not None)

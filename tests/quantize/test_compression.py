@@ -100,13 +100,13 @@ def test_a_step_goes_on_after_its_last_epoch(pruned, model, digit_classes, tmp_p
     class StopError(Exception):
         pass
 
-    whole = session.Session.end_epoch
+    whole = session.Session.validate
 
-    def interrupted(self, epoch, logs):
-        whole(self, epoch, logs)
+    def interrupted(self, step, logs):
+        whole(self, step, logs)
         raise StopError
 
-    monkeypatch.setattr(session.Session, "end_epoch", interrupted)
+    monkeypatch.setattr(session.Session, "validate", interrupted)
     options = CompressOptions(folder=tmp_path / "work")
     with pytest.raises(StopError):
         compress(model, tuned("prune50-int8"), digit_classes, options)

@@ -173,13 +173,13 @@ def test_resuming_is_exact(run, digit_classes, tmp_path, monkeypatch):
     class StopError(Exception):
         pass
 
-    whole = session.Session.end_epoch
+    whole = session.Session.validate
 
-    def interrupted(self, epoch, logs):
-        whole(self, epoch, logs)
+    def interrupted(self, step, logs):
+        whole(self, step, logs)
         raise StopError
 
-    monkeypatch.setattr(session.Session, "end_epoch", interrupted)
+    monkeypatch.setattr(session.Session, "validate", interrupted)
     with pytest.raises(StopError):
         train(job(digit_classes, tmp_path / "run"))
     monkeypatch.undo()

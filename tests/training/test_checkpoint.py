@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -16,11 +18,19 @@ def variables(fill: float) -> list[keras.Variable]:
 
 
 def test_round_trip(tmp_path):
-    path, progress = tmp_path / "c.npz", Progress(epoch=3, best=0.5, best_epoch=2, stopped=True)
+    path, progress = tmp_path / "c.npz", Progress(step=3, best=0.5, best_step=2, stopped=True, seconds=1.5)
     save_checkpoint(path, variables(4), progress)
     restored = variables(0)
     assert load_checkpoint(path, restored) == progress
     assert [float(np.sum(value)) for value in restored] == [24.0, 4.0]
+
+
+def test_progress_in_epochs_is_read(tmp_path):
+    """As runs of earlier versions have it."""
+    table = {"epoch": 4, "best": 0.9, "best_epoch": 2, "stopped": True}
+    np.savez(tmp_path / "c.npz", progress=np.frombuffer(json.dumps(table).encode(), np.uint8))
+    found = load_checkpoint(tmp_path / "c.npz", [], steps_per_epoch=3)
+    assert found == Progress(step=12, best=0.9, best_step=6, waited=2, stopped=True)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -1])
@@ -55,7 +65,7 @@ def test_random_layers_go_on_where_they_were(tmp_path):
     assert len(state) == 3
     ones = np.ones((8, 8, 8, 4), "float32")
     model(ones, training=True)
-    save_checkpoint(tmp_path / "c.npz", state, Progress(epoch=1))
+    save_checkpoint(tmp_path / "c.npz", state, Progress(step=1))
     draws = [np.asarray(model(ones, training=True)) for _ in range(2)]
     assert not np.array_equal(*draws)
     load_checkpoint(tmp_path / "c.npz", state)

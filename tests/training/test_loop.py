@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +30,8 @@ from effkeras.support.errors import EffkerasError
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import Job, train
 from effkeras.training.optimizers import FlatAdamW
-from effkeras.training.run import Progress, TrainSettings, load_checkpoint
+from effkeras.training.pace import TimedPace
+from effkeras.training.run import TrainSettings, load_checkpoint
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=8)
 
@@ -177,29 +180,73 @@ def test_a_finished_run_is_left_alone(classifier_run, digit_classes, capsys):
 
 
 @pytest.mark.slow
-def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_path, monkeypatch):
+def test_resuming_after_an_epoch_is_exact(classifier_run, digit_classes, tmp_path, monkeypatch, capsys):
     """Interrupted after the first checkpoint; dropout, stochastic depth, DropBlock and averages included."""
     from effkeras.training import session
 
     class StopError(Exception):
         pass
 
-    whole = session.Session.end_epoch
+    whole = session.Session.validate
 
-    def interrupted(self, epoch, logs):
-        whole(self, epoch, logs)
+    def interrupted(self, step, logs):
+        whole(self, step, logs)
         raise StopError
 
-    monkeypatch.setattr(session.Session, "end_epoch", interrupted)
+    monkeypatch.setattr(session.Session, "validate", interrupted)
     out = tmp_path / "run"
     with pytest.raises(StopError):
         train(job(digit_classes, out))
-    assert not (out / "model.keras").exists()
+    assert (out / "model.keras").exists()  # the best so far
     monkeypatch.undo()
     keras.utils.set_random_seed(99)
     train(job(digit_classes, out))
+    assert "goes on after step 3 of 6" in capsys.readouterr().err
+    assert _last(out) == _last(classifier_run)
     for ours, theirs in zip(weights_of(out), weights_of(classifier_run), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def _last(run: Path) -> dict[str, bytes]:
+    """The variables of the last checkpoint: a better model may be the result."""
+    with np.load(run / "checkpoint.npz") as stored:
+        return {name: stored[name].tobytes() for name in stored.files if name != "progress"}
+
+
+def test_a_finished_run_goes_on_when_more_is_asked(classifier_run, digit_classes, tmp_path, capsys):
+    """Then on the learning rates of the longer training; without a length it stays as it is."""
+    out = shutil.copytree(classifier_run, tmp_path / "run")
+    train(job(digit_classes, out, dataclasses.replace(QUICK, epochs=None)))
+    assert "already trained; a larger --epochs" in capsys.readouterr().err
+    train(job(digit_classes, out, dataclasses.replace(QUICK, epochs=None, steps=8)))
+    assert "goes on after step 6 of 8, on the learning rates of 8 steps" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6), (3, 7), (3, 8)]
+    with pytest.raises(EffkerasError, match="steps was 8 and is now 7"):
+        train(job(digit_classes, out, dataclasses.replace(QUICK, epochs=None, steps=7)))
+
+
+def test_the_learning_rate_falls_with_the_time(digit_classes, tmp_path, monkeypatch):
+    """A training by minutes ends with them, and its rate with it, whatever its speed."""
+    from effkeras.training import session
+
+    seconds = itertools.count(0.0, 0.03)
+    made = []
+
+    def timed(settings, _, progress, begun):
+        made.append(TimedPace(settings.minutes, progress, 0.0, lambda: next(seconds)))
+        return made[0]
+
+    monkeypatch.setattr(session, "pace_of", timed)
+    monkeypatch.setattr(session, "evaluate", lambda *a, **k: {"top1": 0.5})
+    rates = []
+    monkeypatch.setattr(session.TimedCosine, "set_share", lambda self, share: rates.append(share))
+    train(job(digit_classes, tmp_path / "run", dataclasses.replace(QUICK, epochs=None, minutes=0.15)))
+    rows = (tmp_path / "run" / "results.jsonl").read_text().splitlines()
+    assert 8 < made[0].used() < 9.5
+    assert rates == sorted(rates)
+    assert rates[-1] > 0.9
+    assert len(rows) >= 5
 
 
 @pytest.mark.parametrize(
@@ -286,7 +333,8 @@ def test_early_stopping_keeps_the_best(digit_classes, tmp_path, monkeypatch):
     made = job(digit_classes, out, settings)
     result = train(made)
     progress = load_checkpoint(out / "checkpoint.npz", _state(made, out))
-    assert progress == Progress(epoch=4, best=0.9, best_epoch=2, stopped=True)
+    assert (progress.step, progress.best, progress.best_step) == (12, 0.9, 6)
+    assert progress.stopped
     for ours, saved in zip(result.get_weights(), weights_of(out), strict=True):
         np.testing.assert_array_equal(ours, saved)
 
@@ -312,7 +360,7 @@ def test_resuming_after_a_kill_is_exact(digit_classes, tmp_path):
         time.sleep(0.02)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "model.keras").exists()
+    assert len((tmp_path / "killed" / "results.jsonl").read_text().splitlines()) < 6
     subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True)
     for ours, theirs in zip(weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(ours, theirs)

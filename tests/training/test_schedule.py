@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras.training.optimizers import WarmupCosine
+from effkeras.training.compiling import schedule_of
+from effkeras.training.optimizers import TimedCosine, WarmupCosine
+from effkeras.training.run import TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,19 @@ def test_no_warmup_starts_at_the_peak():
 def test_config_round_trip():
     schedule = WarmupCosine(0.2, 3, 9)
     assert WarmupCosine.from_config(schedule.get_config()).get_config() == schedule.get_config()
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "rate"),
+    [(0, 0.0, 0.25), (3, 0.0, 1.0), (0, 0.2, 0.9045), (9, 0.5, 0.5), (9, 1.0, 0.0)],
+)
+def test_rates_by_time(step, share, rate):
+    schedule = TimedCosine(1.0, warmup=4)
+    schedule.set_share(share)
+    assert float(schedule(step)) == pytest.approx(rate, abs=1e-4)
+
+
+def test_a_short_training_by_steps_rises_for_a_tenth():
+    """An epoch of a large set is longer than the whole training."""
+    assert schedule_of(TrainSettings(steps=100), steps=7000).warmup == 10
+    assert schedule_of(TrainSettings(epochs=2), steps=7000).warmup == 7000

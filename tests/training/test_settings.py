@@ -19,6 +19,31 @@ def test_options_override_the_file(tmp_path):
     assert (settings.epochs, settings.batch, settings.augment["flip"]) == (7, 2, False)
 
 
+def test_a_given_length_replaces_that_of_the_file(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text("epochs = 7\n")
+    settings = read_settings(file, {"minutes": 2})
+    assert (settings.epochs, settings.steps, settings.minutes) == (None, None, 2.0)
+
+
+def test_what_is_not_given_stays_as_it_was():
+    before = TrainSettings(epochs=30, patience=5)
+    assert TrainSettings().like(before) == before
+    assert TrainSettings(steps=9).like(before) == TrainSettings(steps=9, patience=5)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({"steps": 5}, {"steps": 6}, ""),
+        ({"steps": 5}, {"steps": 4}, "steps was 5 and is now 4"),
+        ({"epochs": 5}, {"minutes": 1.0}, ""),
+    ],
+)
+def test_a_training_may_become_longer(before, now, said):
+    assert changed_setting(TrainSettings(**now), TrainSettings(**before)) == said
+
+
 def test_round_trip(tmp_path):
     file = tmp_path / "t.toml"
     settings = TrainSettings(epochs=3, early_stop=True)
@@ -30,6 +55,8 @@ def test_round_trip(tmp_path):
     ("table", "message"),
     [
         ({"epochs": 0}, "epochs must be above 0"),
+        ({"minutes": 0}, "minutes must be above 0"),
+        ({"epochs": 3, "steps": 5}, "epochs and steps are two lengths"),
         ({"learning_rate": -1.0}, "learning_rate must be above 0"),
         ({"ema": 1.0}, "ema must lie between"),
         ({"label_smoothing": -0.1}, "label_smoothing must lie between"),

@@ -69,7 +69,7 @@ class ShortFit:
 
         Raises EffkerasError when the training diverged.
         """
-        set_progress(self._model, number / self._settings.epochs)
+        set_progress(self._model, number / self._settings.total_steps(1))
         random = np.random.default_rng([self._settings.seed, number])
         order = random.permutation(self._images)[: self._steps * self._batch]
         seeds = random.integers(0, 2**31 - 1, (self._steps, self._batch, 2))
