@@ -83,7 +83,7 @@ def auxiliary_targets(model: keras.Model, data: tf.data.Dataset) -> tf.data.Data
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy with integer labels and label smoothing (Szegedy et al. 2016, section 7).
+    """Cross-entropy of class numbers or shares of classes, with label smoothing (Szegedy et al. 2016).
 
     The target of the true class is `1 - label_smoothing + label_smoothing / C`, that of the other C - 1
     classes `label_smoothing / C`. Keras's own sparse loss has no smoothing.
@@ -105,9 +105,12 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.class_weights = tuple(class_weights)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """(B,) or (B, 1) class numbers and (B, C) probabilities to one loss per image, (B,)."""
-        numbers = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-        targets = ops.one_hot(numbers, y_pred.shape[-1], dtype="float32")
+        """(B,) or (B, 1) class numbers, or (B, C) shares, and (B, C) probabilities to losses (B,)."""
+        if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1] > 1:
+            targets = ops.cast(y_true, "float32")
+        else:
+            numbers = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+            targets = ops.one_hot(numbers, y_pred.shape[-1], dtype="float32")
         losses = keras.losses.categorical_crossentropy(
             targets, ops.cast(y_pred, "float32"), label_smoothing=self.label_smoothing
         )
@@ -124,9 +127,11 @@ class SmoothedCrossentropy(keras.losses.Loss):
         }
 
 
-def classifier_loss(label_smoothing: float = 0.0, class_weights: Sequence[float] = ()) -> keras.losses.Loss:
-    """The loss for a classifier; its targets are class numbers."""
-    if label_smoothing == 0 and not class_weights:
+def classifier_loss(
+    label_smoothing: float = 0.0, class_weights: Sequence[float] = (), soft: bool = False
+) -> keras.losses.Loss:
+    """The loss for a classifier; its targets are class numbers, or if `soft` shares of the classes too."""
+    if label_smoothing == 0 and not class_weights and not soft:
         return keras.losses.SparseCategoricalCrossentropy()
     return SmoothedCrossentropy(label_smoothing, class_weights)
 
@@ -173,10 +178,11 @@ def compile_for(
     if spec.is_detector:
         model.compile(optimizer, loss=losses_for(spec, settings, class_weights))
     elif isinstance(getattr(model, "output", None), dict):  # a classifier with its auxiliary head
-        loss = partial(classifier_loss, settings.label_smoothing, class_weights)
+        loss = partial(classifier_loss, settings.label_smoothing, class_weights, settings.augment.softens)
         model.compile(optimizer, **auxiliary_losses(model, loss, auxiliary_weight(spec)))
     else:
-        model.compile(optimizer, loss=classifier_loss(settings.label_smoothing, class_weights))
+        soft = settings.augment.softens
+        model.compile(optimizer, loss=classifier_loss(settings.label_smoothing, class_weights, soft))
 
 
 def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine | TimedCosine:

@@ -38,7 +38,8 @@ def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, ste
 
     Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for masks
     `mask_logits`, int32 (B, h, w): each pixel's class, 255 for pixels to ignore; a classifier's are
-    int32 (B,). Each epoch visits every image once, in a different order.
+    int32 (B,), or float32 (B, C) where augmentations mix classes. Each epoch visits every image once, in a
+    different order.
     """
     to_targets = targets_of(spec, batches)
     read = _reader(store, spec)
@@ -161,6 +162,7 @@ def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tu
         if batches.augment is None:
             return filled, classes[:, 0]
         batch = without_boxes(filled, tf.one_hot(classes[:, 0], spec.classes))
-        return augment(batch, seeds, batches.augment, spec.input.mean).pixels, classes[:, 0]
+        batch = augment(batch, seeds, batches.augment, spec.input.mean)
+        return batch.pixels, batch.targets if batches.augment.softens else classes[:, 0]
 
     return make

@@ -207,7 +207,7 @@ def _check_classifier(model: keras.Model) -> None:
 
 
 def _write_images(folder: Path, store: ImageStore, spec: ModelSpec, training: StepTraining) -> None:
-    tune, augment = training.tune, training.settings.augment
+    tune, augment = training.tune, training.settings.augment.without_softening()  # it takes class numbers
     steps = max(1, len(store) // tune.batch)
     size = (steps * tune.batch, *spec.input.size, 3)
     if shutil.disk_usage(folder).free < math.prod(size):  # a full disk under a memory map kills the process

@@ -43,6 +43,14 @@ def test_without_smoothing_it_is_the_sparse_loss():
     assert float(ours) == pytest.approx(float(plain(NUMBERS, chances())), rel=1e-6)
 
 
+def test_shares_of_classes_are_targets_too():
+    shares = np.array([[0.5, 0.5, 0], [0, 0, 1], [1, 0, 0], [0.2, 0.3, 0.5]], np.float32)
+    loss = classifier_loss(0.1, soft=True)
+    theirs = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)(shares, chances())
+    assert float(loss(shares, chances())) == pytest.approx(float(theirs), rel=1e-6)
+    assert float(loss(np.eye(3)[NUMBERS], chances())) == pytest.approx(float(loss(NUMBERS, chances())))
+
+
 def test_it_survives_serialisation():
     loss = SmoothedCrossentropy(0.3, name="mine")
     again = keras.losses.deserialize(keras.losses.serialize(loss))

@@ -65,6 +65,18 @@ def test_classifier_targets_are_classes(digit_classes):
     assert sorted(labels) == sorted(record.label for record in data.records)
 
 
+def test_targets_of_mixed_images_are_shares_of_classes(digit_classes):
+    spec = tiny_classifier()
+    store = ImageStore(open_data(digit_classes, "train"), spec.input)
+    mixed = BatchSpec(4, 1, AugmentSpec({"cutmix": (1.0, 1.0)}))
+    ((_, targets),) = training_batches(store, spec, mixed, range(3, 4)).as_numpy_iterator()
+    assert targets.dtype == np.float32
+    assert targets.shape == (4, spec.classes)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    *_, (_, again) = training_batches(store, spec, mixed, range(4)).as_numpy_iterator()
+    np.testing.assert_array_equal(again, targets)
+
+
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory):
     """A store of images with masks, and the definition that they are for."""

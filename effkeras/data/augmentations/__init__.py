@@ -88,6 +88,11 @@ class Augmentation:
         """Whether it surely changes nothing."""
         return self.shared is None and self == type(self)()  # type: ignore[call-arg]
 
+    @property
+    def softens(self) -> bool:
+        """Whether it mixes classes, so that a classifier's targets are shares of them."""
+        return False
+
     def problem(self) -> str:
         """What is wrong with the amount, as in "must lie between 0 and 1"; empty if nothing is."""
         return "must lie between 0 and 1" if self.share and not 0 <= self.amount <= 1 else ""
@@ -130,6 +135,15 @@ class AugmentSpec(TableValue):
     def __getitem__(self, name: str) -> Any:
         """The amount of an augmentation."""
         return dict(self.by_name)[name].amount
+
+    @property
+    def softens(self) -> bool:
+        """Whether a classifier's targets become shares of classes, float32 (B, C)."""
+        return any(one.softens for _, one in self.by_name)
+
+    def without_softening(self) -> AugmentSpec:
+        """These augmentations without those that mix classes."""
+        return AugmentSpec({name: one.amount for name, one in self.by_name if not one.softens})
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Self:

@@ -52,3 +52,35 @@ def areas(boxes: tf.Tensor) -> tf.Tensor:
     import tensorflow as tf
 
     return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
+
+
+def random_rectangles(shares: tf.Tensor, places: tf.Tensor, sides: tuple[int, int]) -> tf.Tensor:
+    """Rectangles in images of `sides` (height, width), as boxes of whole pixels, float32 (B, 4).
+
+    `shares` are the rectangles' sides as shares of the image's, `places` their places from 0 (top, left) to
+    1 (bottom, right), each (B, 2).
+    """
+    import tensorflow as tf
+
+    image = tf.constant([sides], tf.float32)
+    low = tf.round(places * (1 - shares) * image)
+    return tf.concat([low, low + tf.round(shares * image)], axis=1)
+
+
+def inside(rectangles: tf.Tensor, sides: tuple[int, int]) -> tf.Tensor:
+    """Whether each pixel of an image lies in its rectangle, (B, 4) to bool (B, H, W)."""
+    import tensorflow as tf
+
+    top, left, bottom, right = (part[..., None] for part in tf.split(rectangles, 4, axis=1))
+    rows, columns = (tf.range(side, dtype=tf.float32) for side in sides)
+    rows = rows[None, :, None]
+    return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+
+
+def share_covered(boxes: tf.Tensor, rectangles: tf.Tensor) -> tf.Tensor:
+    """The share of each box (B, M, 4) that lies in the rectangle of its image, (B, 4)."""
+    import tensorflow as tf
+
+    low = tf.maximum(boxes[..., :2], rectangles[:, None, :2])
+    high = tf.minimum(boxes[..., 2:], rectangles[:, None, 2:])
+    return tf.math.divide_no_nan(areas(tf.concat([low, high], axis=-1)), areas(boxes))

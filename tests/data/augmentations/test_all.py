@@ -11,12 +11,18 @@ from effkeras.data.augment import augment
 from effkeras.data.augmentations import AUGMENTATIONS
 
 AMOUNTS = {
+    "blur": 2.0,
     "brightness": 0.5,
     "color": 0.5,
     "contrast": 0.5,
+    "cutmix": [0.8, 1.0],
+    "erase": 0.8,
     "flip": True,
+    "grid_mask": 0.8,
     "hsv": [0.3, 0.5, 0.5],
+    "mixup": [0.8, 1.0],
     "mosaic": 0.8,
+    "noise": 0.2,
     "scale": [0.1, 2.0],
     "vertical_flip": True,
 }
