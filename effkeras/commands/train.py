@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.building.backbones import spec_with_backbone
-from effkeras.data.augmentations import PRESET, preset_names
+from effkeras.data.augmentations import PRESET, AugmentSpec, preset_for, preset_names
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import TooFewImagesError, find_split, read_split
 from effkeras.definitions.changes import Regularization, regularized, with_heads, with_size
@@ -26,7 +26,8 @@ from effkeras.support.options import (
     height_and_width,
     parser,
 )
-from effkeras.training.run import LENGTHS, kept_options, read_settings
+from effkeras.training.defaults import Facts, finetune
+from effkeras.training.run import LENGTHS, Run, TrainSettings, kept_options, read_settings
 from effkeras.weights.cards import backbone_with, is_here
 
 _SETTINGS = (
@@ -67,9 +68,10 @@ def _run(argv: Sequence[str] | None) -> None:
         spec = with_size(spec, chosen.input)
     backbone = _backbone_file(chosen)
     weights = _weights(chosen, spec) if backbone is None else None
-    settings = read_settings(chosen.config, _overrides(chosen))
+    read_settings(chosen.config, _overrides(chosen))  # a mistake in them is told before the data are read
     options = _reading(chosen, spec)
     data = read_split(chosen.data, find_split(chosen.data, "train") or "train", options)
+    settings = _settings(chosen, Facts(len(data.records), spec.is_detector))
     validation = _validation(chosen.data, options)
     note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
@@ -155,6 +157,16 @@ def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
         return None
 
 
+def _settings(chosen: argparse.Namespace, facts: Facts) -> TrainSettings:
+    """The settings of options and --config, on top of those of a run that goes on, or of the defaults."""
+    kept = Run(chosen.out).kept_settings()
+    settings = read_settings(chosen.config, _overrides(chosen), kept.to_table() if kept else finetune(facts))
+    preset = preset_for(facts.images)
+    if settings.augment == AugmentSpec.from_table({PRESET: preset}, "") and not (kept or chosen.augment):
+        note(f"augmentation {preset!r}, for a set of {facts.images:,} images (--augment: another)")
+    return settings
+
+
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(chosen, name) for name in _SETTINGS if getattr(chosen, name) is not None}
     preset = {"augment": {PRESET: chosen.augment}} if chosen.augment else {}
@@ -190,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="TOML", help="settings; the options below override it"
     )
     _add_lengths(options)
-    options.add_argument("--batch", type=above_zero, help="images a step (default: 16)")
+    options.add_argument("--batch", type=above_zero, help="images a step (default: 8; 16 to classify)")
     options.add_argument(
         "--accumulate",
         type=above_zero,

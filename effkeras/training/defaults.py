@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from effkeras.data.augmentations import PRESET, preset_for
+from effkeras.support.tables import Table, read_toml
 from effkeras.training.run import TrainSettings
 
 # A large set is seen this many times.
@@ -21,6 +24,13 @@ class Facts:
 
     images: int
     is_detector: bool
+
+
+def finetune(facts: Facts) -> Table:
+    """The settings that a training on one's own data starts from; its length is left to `completed`."""
+    kind = "detector" if facts.is_detector else "classifier"
+    settings: Table = read_toml(Path(__file__).with_name("finetune.toml"))[kind]
+    return {**settings, "augment": {PRESET: preset_for(facts.images)}}
 
 
 def completed(settings: TrainSettings, facts: Facts) -> tuple[TrainSettings, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
 
-from effkeras.data.augmentations import AugmentSpec
+from effkeras.data.augmentations import PRESET, AugmentSpec
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
@@ -105,13 +105,21 @@ class TrainSettings:
         return dataclasses.replace(self, **{name: getattr(before, name) for name in missing})
 
 
-def read_settings(path: Path | None, overrides: Table) -> TrainSettings:
-    """Settings from a TOML file (or the defaults), overridden by the given options."""
-    table = read_toml(path) if path else {}
+def read_settings(path: Path | None, overrides: Table, base: Table | None = None) -> TrainSettings:
+    """Settings from a TOML file, overridden by the given options, on top of those of `base`."""
+    where = str(path) if path else "training options"
+    given = _over(read_toml(path) if path else {}, overrides)
+    base = base or {}
+    if PRESET in given.get("augment", {}):  # replaces all amounts
+        base = {name: value for name, value in base.items() if name != "augment"}
+    return checked_settings(settings_of(_over(base, given), where), where)
+
+
+def _over(table: Table, overrides: Table) -> Table:
+    """A table of settings with others on top; a length replaces one of another kind."""
     if not overrides.keys().isdisjoint(LENGTHS):
         table = {name: value for name, value in table.items() if name not in LENGTHS}
-    where = str(path) if path else "training options"
-    return checked_settings(settings_of(merge(table, overrides), where), where)
+    return merge(table, overrides)
 
 
 def settings_of(table: Table, where: str) -> TrainSettings:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras.training.defaults import Facts, completed
-from effkeras.training.run import TrainSettings
+from effkeras.training.defaults import Facts, completed, finetune
+from effkeras.training.run import TrainSettings, read_settings
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,22 @@ def test_small_sets_get_enough_steps(images, is_detector, batch, length, said):
 def test_a_given_length_stays(given):
     settings = TrainSettings(**given)
     assert completed(settings, Facts(10, True)) == (settings, "")
+
+
+@pytest.mark.parametrize("is_detector", [True, False])
+@pytest.mark.parametrize(("images", "preset"), [(205, "strong"), (100_000, "light")])
+def test_the_data_choose_the_rest(images, preset, is_detector):
+    settings = read_settings(None, {}, finetune(Facts(images, is_detector)))
+    assert settings.augment == read_settings(None, {"augment": {"preset": preset}}).augment
+    assert not settings.has_length
+
+
+def test_what_is_given_goes_over_the_defaults(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("batch = 4\nsteps = 7\n[augment]\nflip = false\n")
+    base = finetune(Facts(205, is_detector=True))
+    settings = read_settings(file, {"batch": 5}, base)
+    assert (settings.batch, settings.steps, settings.warmup_epochs) == (5, 7, 2.0)
+    assert (settings.augment["flip"], settings.augment["mosaic"]) == (False, 0.5)
+    light = read_settings(file, {"augment": {"preset": "light"}, "minutes": 2}, settings.to_table())
+    assert (light.steps, light.minutes, light.augment["mosaic"]) == (None, 2, 0.0)
