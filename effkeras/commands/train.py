@@ -216,7 +216,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--augment", choices=preset_names(), help="a preset; [augment] of --config overrides"
     )
-    options.add_argument("--freeze", choices=["none", "backbone"], help="what keeps its weights")
+    options.add_argument(
+        "--freeze", metavar="PART", help="what keeps its weights: backbone, stages:N (its first N) or none"
+    )
     options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
     options.add_argument("--patience", type=above_zero, help="validations to wait for that")
     options.add_argument(

@@ -25,7 +25,8 @@ from effkeras.graph.keras_net import KerasNet
 from effkeras.layers.batch_norm import use_fused_kernels
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
-from effkeras.training.optimizers import OptimizerOptions, TimedCosine, WarmupCosine, optimizer_for
+from effkeras.training.freezing import rules_for
+from effkeras.training.optimizers import OptimizerOptions, Rules, TimedCosine, WarmupCosine, optimizer_for
 from effkeras.training.pipeline import without_autograph
 from effkeras.training.run import TrainSettings
 
@@ -174,7 +175,9 @@ def compile_for(
     `with_auxiliary` gets losses for both outputs.
     """
     use_fused_kernels(model)
-    optimizer = _optimizer(settings, schedule or schedule_of(settings, steps))
+    optimizer = _optimizer(
+        settings, schedule or schedule_of(settings, steps), rules_for(model, spec, settings)
+    )
     if spec.is_detector:
         model.compile(optimizer, loss=losses_for(spec, settings, class_weights))
     elif isinstance(getattr(model, "output", None), dict):  # a classifier with its auxiliary head
@@ -199,7 +202,9 @@ def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine | TimedCosi
     )
 
 
-def _optimizer(settings: TrainSettings, schedule: WarmupCosine | TimedCosine) -> keras.optimizers.Optimizer:
+def _optimizer(
+    settings: TrainSettings, schedule: WarmupCosine | TimedCosine, rules: Rules
+) -> keras.optimizers.Optimizer:
     is_scaled = settings.mixed_precision == "float16"
     options = OptimizerOptions(settings.weight_decay, settings.clip_norm, settings.accumulate, is_scaled)
-    return optimizer_for(settings.optimizer, schedule, options)
+    return optimizer_for(settings.optimizer, schedule, options, rules)

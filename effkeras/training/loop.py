@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from effkeras.building.external import copy_backbone, is_in_backbone, own_part
+from effkeras.building.external import copy_backbone, own_part
 from effkeras.building.models import build_spec
 from effkeras.data.classes import matched, spec_for_data
 from effkeras.data.masks import classes_of
@@ -20,7 +20,6 @@ from effkeras.data.records import LabelledData
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
-from effkeras.layers.normalize import spec_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
@@ -29,6 +28,7 @@ from effkeras.training.balance import balanced_weights, class_counts
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.defaults import Facts, completed, steps_of_epoch
+from effkeras.training.freezing import frozen_layers
 from effkeras.training.run import Run, TrainSettings
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.weights.keras_files import load
@@ -117,22 +117,16 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     elif job.backbone and not Run(job.out).checkpoint.is_file():
         copy_backbone(load(job.backbone), plain, job.spec)
     final = build_spec(job.spec, part=part)  # always float32, whatever the training precision
+    frozen = frozen_layers(plain, job.spec, job.settings.freeze)
     if auxiliary_weight(job.spec):
         model = with_auxiliary(plain)
-        models = TrainingModels(plain, model, final, partial(auxiliary_targets, model))
+        models = TrainingModels(plain, model, final, partial(auxiliary_targets, model), frozen)
     else:
-        models = TrainingModels(plain, plain, final)
-    freeze(models.model, job.settings.freeze)
+        models = TrainingModels(plain, plain, final, frozen=frozen)
+    if not job.settings.unfreeze_at:  # else the session freezes them for a while
+        for layer in frozen:
+            layer.trainable = False
     return Session(plan, models)
-
-
-def freeze(model: keras.Model, what: str) -> None:
-    """Freezes a part: "backbone" or "none"; its batch normalisation keeps its statistics."""
-    if what == "none":
-        return
-    is_frozen = is_in_backbone(spec_of(model))
-    for layer in model.layers:
-        layer.trainable = not is_frozen(layer.name)
 
 
 def class_weights(data: LabelledData, spec: ModelSpec, settings: TrainSettings) -> tuple[float, ...]:

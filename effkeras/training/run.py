@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ import tomli_w
 from effkeras.data.augmentations import PRESET, AugmentSpec
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.support.console import note_once
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, closest
 from effkeras.support.files import check_can_make, make_folder, whole_file, write_text
 from effkeras.support.tables import Table, merge, read_toml, to_record, to_table
 
@@ -51,7 +52,10 @@ class TrainSettings:
     size. `ema` is the decay of the averaged weights. `label_smoothing` is the share of a target that is
     spread over all classes. `focal_alpha`, `focal_gamma` and `box_weight` are those of
     `effkeras.detection.losses`; each box loss has its own default `box_weight`. `class_weights` are those of
-    `effkeras.training.balance`. `early_stop` ends the training after `patience` validations without
+    `effkeras.training.balance`. `freeze` is none, backbone or stages:N, the first N stages of
+    `effkeras.training.freezing`; they train from `unfreeze_at` on: a step or, below 1, a share of the
+    training, 0 for never. `backbone_rate` and `layer_decay` are factors of the rate for the backbone,
+    and for each stage beside the next. `early_stop` ends the training after `patience` validations without
     improvement; without `patience`, after a fifth of the training.
     """
 
@@ -73,7 +77,10 @@ class TrainSettings:
     box_weight: float | None = None
     class_weights: Literal["none", "balanced"] = "none"
     seed: int = 0
-    freeze: Literal["none", "backbone"] = "none"
+    freeze: str = "none"
+    unfreeze_at: float = 0.0
+    backbone_rate: float = 1.0
+    layer_decay: float = 1.0
     early_stop: bool = False
     patience: int | None = None
     mixed_precision: Precision = "none"
@@ -150,6 +157,7 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
     for name, value in above_zero.items():
         if value is not None and value <= 0:
             raise EffkerasError(f"{where}: {name} must be above 0, not {value}")
+    _check_rates(settings, where)
     if settings.box_weight is not None and settings.box_weight <= 0:
         raise EffkerasError(f"{where}: box_weight must be above 0, not {settings.box_weight}")
     if not 0 <= settings.focal_alpha <= 1 or settings.focal_gamma < 0:
@@ -159,6 +167,28 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
         if not 0 <= value < 1:
             raise EffkerasError(f"{where}: {name} must lie between 0 and 1, not {value}")
     return settings
+
+
+def _check_rates(settings: TrainSettings, where: str) -> None:
+    for name in ("backbone_rate", "layer_decay"):
+        if getattr(settings, name) <= 0:
+            raise EffkerasError(f"{where}: {name} must be above 0, not {getattr(settings, name)}")
+    if not re.fullmatch(r"none|backbone|stages:[1-9]", settings.freeze):
+        close = closest(settings.freeze, ("none", "backbone", "stages:2"))
+        hint = f"; did you mean {close!r}?" if close else ""
+        raise EffkerasError(
+            f"{where}: freeze must be none, backbone or stages:N, not {settings.freeze!r}{hint}"
+        )
+    if settings.unfreeze_at < 0 or (settings.unfreeze_at and settings.freeze == "none"):
+        raise EffkerasError(
+            f"{where}: unfreeze_at is a step or a share below 1 of a training with freeze, "
+            f"not {settings.unfreeze_at} with freeze = {settings.freeze!r}"
+        )
+
+
+def frozen_stages(freeze: str) -> int:
+    """N of the setting `stages:N`."""
+    return int(freeze.removeprefix("stages:"))
 
 
 def changed_setting(ours: TrainSettings, theirs: TrainSettings) -> str:

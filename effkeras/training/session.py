@@ -23,6 +23,7 @@ from effkeras.support import results
 from effkeras.support.console import note, progress
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for, schedule_of
+from effkeras.training.freezing import Unfreeze
 from effkeras.training.optimizers import TimedCosine
 from effkeras.training.pace import TimedPace, pace_of
 from effkeras.training.pipeline import BatchSpec, training_batches
@@ -46,13 +47,15 @@ class TrainingModels:
     """The models of one training.
 
     `model` is the model that `fit` trains: `plain` itself, or a model around it that shares its weights and
-    needs `targets`. `final` gets the averages of `plain`'s weights; it is validated and saved.
+    needs `targets`. `final` gets the averages of `plain`'s weights; it is validated and saved. The layers
+    `frozen` keep their weights, until `settings.unfreeze_at` if that is set.
     """
 
     plain: keras.Model
     model: keras.Model
     final: keras.Model
     targets: Callable[[tf.data.Dataset], tf.data.Dataset] = _unchanged
+    frozen: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Session:
         self.plain, self.model, self.final = models.plain, models.model, models.final
         self.hooks = tuple(hooks)
         self._targets = models.targets
+        self._late = models.frozen if plan.settings.unfreeze_at else ()
         self.progress = Progress()
         self._saved = 0.0
         self._start()
@@ -147,6 +151,7 @@ class Session:
                     data,
                     steps_per_epoch=count,
                     callbacks=[
+                        Unfreeze(self._late, settings.unfreeze_at, first, self.pace.share),
                         _FollowPace(self),
                         RisingMomentum(self.plain),
                         *self.hooks,  # before the averages, which then include the hooks' changes
