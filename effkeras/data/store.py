@@ -78,6 +78,15 @@ class ImageStore:
             note_once(f"skipped: {result}")
             index = (index + 1) % len(self._records)
 
+    def classes(self) -> list[np.ndarray]:
+        """The class indices of each sample's objects, without crowds."""
+        if self._cache is not None:
+            return [one.classes[~one.crowd] if len(one.boxes) else one.classes for one in self._cache]
+        return [
+            np.array([one.label]) if isinstance(one, ClassificationRecord) else one.classes[~one.crowd]
+            for one in self._records
+        ]
+
     def check(self) -> None:
         """Raises EffkerasError when too many images cannot be used."""
         self._unusable.check()

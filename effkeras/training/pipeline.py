@@ -26,11 +26,15 @@ from effkeras.graph.heads import MASK_STRIDE, mask_size
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """Images per step, the seed, and the augmentation (None for none)."""
+    """Images per step, the seed, and the augmentation (None for none).
+
+    `repeats` says how often each image is drawn, relative to the others; () for all alike.
+    """
 
     size: int
     seed: int
     augment: AugmentSpec | None
+    repeats: tuple[float, ...] = ()
 
 
 def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, steps: range) -> tf.data.Dataset:
@@ -39,13 +43,13 @@ def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, ste
     Pixels are float32 (B, H, W, 3). A detector's targets are those of `Matcher`, and for masks
     `mask_logits`, int32 (B, h, w): each pixel's class, 255 for pixels to ignore; a classifier's are
     int32 (B,), or float32 (B, C) where augmentations mix classes. Each epoch visits every image once, in a
-    different order.
+    different order. With `repeats`, it visits as many images, some several times and some not at all.
     """
     to_targets = targets_of(spec, batches)
-    read = _reader(store, spec)
+    read, chosen = _reader(store, spec), _order(len(store), batches)
 
     def sample(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return *read(_shuffled(index, len(store), batches.seed)), _seed(index, batches.seed)
+        return *read(chosen(index)), _seed(index, batches.seed)
 
     indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
     return (
@@ -67,6 +71,26 @@ def targets_of(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, 
     Its arguments are the fields of `effkeras.data.store.Sample`, each batched, and int32 seeds (B, 2).
     """
     return _detector_targets(spec, batches) if spec.is_detector else _classifier_targets(spec, batches)
+
+
+def _order(count: int, batches: BatchSpec) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function that gives the image, of `count`, for an index over all steps.
+
+    With repeats it draws systematically: images take stretches of a line as long as their repeats, and an
+    epoch takes the images at equal distances. So it draws each one as often as expected, rounded up or down.
+    """
+    if not batches.repeats:
+        return lambda index: _shuffled(index, count, batches.seed)
+    ends = np.cumsum(np.array(batches.repeats, np.float64))
+    ends *= count / ends[-1]
+
+    def drawn(index: tf.Tensor) -> tf.Tensor:
+        key = tf.stack([tf.constant(batches.seed, tf.int64), index // count])
+        start = tf.random.stateless_uniform((1,), key, dtype=tf.float64)
+        places = start + tf.cast(_shuffled(index, count, batches.seed), tf.float64)
+        return tf.minimum(tf.searchsorted(tf.constant(ends), places, "right", tf.int64)[0], count - 1)
+
+    return drawn
 
 
 def _shuffled(index: tf.Tensor, count: int, seed: int) -> tf.Tensor:

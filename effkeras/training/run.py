@@ -51,11 +51,11 @@ class TrainSettings:
     make one update, as of a batch so many times as large. `learning_rate` is the peak, for the given batch
     size. `ema` is the decay of the averaged weights. `label_smoothing` is the share of a target that is
     spread over all classes. `focal_alpha`, `focal_gamma` and `box_weight` are those of
-    `effkeras.detection.losses`; each box loss has its own default `box_weight`. `class_weights` are those of
-    `effkeras.training.balance`. `freeze` is none, backbone or stages:N, the first N stages of
-    `effkeras.training.freezing`; they train from `unfreeze_at` on: a step or, below 1, a share of the
-    training, 0 for never. `backbone_rate` and `layer_decay` are factors of the rate for the backbone,
-    and for each stage beside the next. `early_stop` ends the training after `patience` validations without
+    `effkeras.detection.losses`; each box loss has its own default `box_weight`. `class_weights` and
+    `sampling` are those of `effkeras.training.balance`. `freeze` is none, backbone or stages:N, the first N
+    stages of `effkeras.training.freezing`; they train from `unfreeze_at` on: a step or, below 1, a share of
+    the training, 0 for never. `backbone_rate` and `layer_decay` are factors of the rate for the backbone, and
+    for each stage beside the next. `early_stop` ends the training after `patience` validations without
     improvement; without `patience`, after a fifth of the training.
     """
 
@@ -76,6 +76,7 @@ class TrainSettings:
     box_loss: Literal["huber", "iou", "giou", "ciou"] = "huber"
     box_weight: float | None = None
     class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["uniform", "balanced"] = "uniform"
     seed: int = 0
     freeze: str = "none"
     unfreeze_at: float = 0.0

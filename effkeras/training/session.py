@@ -21,6 +21,7 @@ from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.drop import set_progress
 from effkeras.support import results
 from effkeras.support.console import note, progress
+from effkeras.training.balance import repeat_factors
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for, schedule_of
 from effkeras.training.freezing import Unfreeze
@@ -141,7 +142,8 @@ class Session:
     def fit(self, store: ImageStore) -> None:
         """Trains from the last checkpoint to the end."""
         settings, first = self.plan.settings, self.progress.step
-        batches = BatchSpec(settings.batch, settings.seed, settings.augment)
+        repeats = repeat_factors(store.classes()) if settings.sampling == "balanced" else ()
+        batches = BatchSpec(settings.batch, settings.seed, settings.augment, repeats)
         count = ENDLESS if settings.minutes else self.pace.total(first) - first
         data = self._targets(training_batches(store, self.plan.spec, batches, range(first, first + count)))
         _try_losses(self.model, data)

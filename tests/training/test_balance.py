@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.tiny import tiny_classifier, tiny_detector
 
+from effkeras.data import store
 from effkeras.data.splits import open_data
-from effkeras.training.balance import balanced_weights, class_counts
+from effkeras.training.balance import balanced_weights, class_counts, repeat_factors
 
 
 def test_weights_are_the_inverse_effective_numbers():
@@ -29,3 +31,22 @@ def test_boxes_and_images_are_counted(digits, digit_classes):
     assert class_counts(images, 12).tolist() == [
         sum(record.label == label for record in images.records) for label in range(12)
     ]
+
+
+def test_repeats_are_those_of_the_rarest_class_of_an_image():
+    """Class 0 is in 4 of 5 images, class 2 in one of them."""
+    classes = [np.array(one, int) for one in ([0, 0, 0], [0, 2], [0], [0], [])]
+    assert repeat_factors(classes) == pytest.approx((1, 2, 1, 1, 1))
+    assert repeat_factors([np.zeros(0, int)] * 2) == (1, 1)
+
+
+@pytest.mark.parametrize("budget", [None, 0], ids=["in memory", "read"])
+def test_the_store_knows_the_classes(budget, digits, digit_classes, monkeypatch):
+    if budget is not None:
+        monkeypatch.setattr(store, "MEMORY_BUDGET", budget)
+    for root, spec in ((digits, tiny_detector()), (digit_classes, tiny_classifier())):
+        data = open_data(root, "train")
+        made = store.ImageStore(data, spec.input)
+        flat = np.concatenate(made.classes())
+        assert len(made.classes()) == len(made)
+        assert np.bincount(flat, minlength=10).tolist() == class_counts(data, 10).tolist()

@@ -40,6 +40,21 @@ def test_an_epoch_shows_every_image_once(store):
     assert {row.tobytes() for row in shown} == {row.tobytes() for row in own}
 
 
+def test_an_epoch_repeats_images_as_often_as_they_ask_for(store):
+    """Rounded up or down, in an order of each epoch, and the same from any step on."""
+    repeats = (4.0, *[1.0] * 22, 2.6)
+    batches = BatchSpec(4, 1, None, repeats)
+    own = [store[index].pixels.astype(np.float32).tobytes() for index in range(24)]
+    shown = images(store, batches, range(12))
+    np.testing.assert_array_equal(shown[7:], images(store, batches, range(7, 12)))
+    numbers = [own.index(image.tobytes()) for image in shown.reshape(48, *shown.shape[2:])]
+    for epoch in (numbers[:24], numbers[24:]):
+        assert len(set(epoch)) < 24
+        for index, repeat in enumerate(repeats):
+            assert abs(epoch.count(index) - 24 * repeat / sum(repeats)) < 1
+    assert numbers[:24] != numbers[24:]
+
+
 def test_epochs_and_seeds_have_orders_of_their_own(store):
     first = images(store, PLAIN, range(6))
     assert not np.array_equal(first, images(store, PLAIN, range(6, 12)))

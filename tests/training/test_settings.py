@@ -69,6 +69,7 @@ def test_round_trip(tmp_path):
         ({"box_weight": 0.0}, "box_weight must be above 0"),
         ({"focal_alpha": 1.5}, "focal_alpha must lie between"),
         ({"class_weights": True}, "class_weights must be one of none, balanced"),
+        ({"sampling": "class"}, "sampling must be one of uniform, balanced"),
         ({"freeze": "bakcbone"}, "freeze must be none, backbone or stages:N.*did you mean 'backbone'"),
         ({"freeze": "stages:0"}, "freeze must be none, backbone or stages:N"),
         ({"unfreeze_at": 0.5}, "unfreeze_at is a step or a share"),
