@@ -37,6 +37,30 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_strays(folder: Path) -> None:
+    """Removes the unfinished files of `whole_file` that processes left in a folder when they were killed.
+
+    A process that still runs keeps its files; this one must not write in the folder meanwhile.
+    """
+    for path in folder.glob(".*-*"):
+        owner = path.name[1:].split("-")[0]
+        if path.is_file() and owner.isdecimal() and not _runs(int(owner)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number runs."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a new folder beside `path`, which replaces `path` on success.
@@ -170,7 +194,7 @@ def _reserve(path: Path) -> Path:
     if path.is_dir():
         raise EffkerasError(f"cannot write {path}: it is a folder; give a file name")
     try:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{os.getpid()}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise EffkerasError(f"cannot write {path}: {error.strerror}") from error
     os.close(handle)

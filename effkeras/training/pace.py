@@ -126,6 +126,7 @@ class TimedPace(Pace):
         self._budget = 60 * minutes
         self._reserve = self._budget / TIMED  # for the last validation, until one is measured
         self._gap = self._budget / TIMED
+        self._fastest = math.inf
         self._since, self._first = self.used(), progress.step
         self._began = self._since
 
@@ -148,8 +149,9 @@ class TimedPace(Pace):
 
     def validated(self, step: int, seconds: float) -> None:
         """See `Pace`."""
+        self._fastest = min(self._fastest, seconds)  # the first one traces the model
         self._reserve = min(1.2 * seconds, self._budget / 2)
-        self._gap = max(self._budget / TIMED, seconds * (1 / VALIDATION_SHARE - 1))
+        self._gap = max(self._budget / TIMED, self._fastest * (1 / VALIDATION_SHARE - 1))
         self._since = self.used()
 
     @property

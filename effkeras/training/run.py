@@ -17,7 +17,7 @@ from effkeras.data.augmentations import PRESET, AugmentSpec
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, closest
-from effkeras.support.files import check_can_make, make_folder, whole_file, write_text
+from effkeras.support.files import check_can_make, make_folder, remove_strays, whole_file, write_text
 from effkeras.support.tables import Table, merge, read_toml, to_record, to_table
 
 if TYPE_CHECKING:
@@ -264,8 +264,11 @@ class Run:
         return settings_of(read_toml(self.settings), str(self.settings))
 
     def start(self, spec: ModelSpec, settings: TrainSettings) -> None:
-        """Creates the folder and writes the definition, labels and settings before the training."""
-        make_folder(self.folder)
+        """Creates the folder and writes the definition, labels and settings before the training.
+
+        Unfinished files of a killed training are removed.
+        """
+        remove_strays(make_folder(self.folder))
         write_text(self.definition, spec.to_toml())
         write_text(self.labels, "".join(f"{label}\n" for label in spec.labels))
         write_text(self.settings, tomli_w.dumps(settings.to_table()))

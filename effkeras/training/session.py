@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.progress import Progress as Bar
 
@@ -17,7 +19,7 @@ from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate, headlines
-from effkeras.inference.predictor import KerasPredictor
+from effkeras.inference.predictor import KerasPredictor, Predictor
 from effkeras.layers.drop import set_progress
 from effkeras.support import results
 from effkeras.support.console import note, progress
@@ -25,6 +27,7 @@ from effkeras.training.balance import repeat_factors
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.compiling import compile_for, schedule_of
 from effkeras.training.freezing import Unfreeze
+from effkeras.training.hints import check_loss, rising, unseen
 from effkeras.training.optimizers import TimedCosine
 from effkeras.training.pace import TimedPace, pace_of
 from effkeras.training.pipeline import BatchSpec, training_batches
@@ -96,6 +99,7 @@ class Session:
         self._late = models.frozen if plan.settings.unfreeze_at else ()
         self.progress = Progress()
         self._saved = 0.0
+        self._highest: float | None = None  # score of the last validation
         self._start()
 
     def _start(self) -> None:
@@ -167,9 +171,15 @@ class Session:
             except tf.errors.OpError:
                 store.check()  # an error inside tf.data arrives as a TensorFlow error
                 raise
+        for line in self._advice():
+            note(line)
 
     def end_step(self, step: int, logs: dict[str, float]) -> None:
-        """Validates, writes a checkpoint or ends the training, as due after `step` steps."""
+        """Validates, writes a checkpoint or ends the training, as due after `step` steps.
+
+        Raises EffkerasError if the loss is NaN.
+        """
+        check_loss(logs.get("loss", 0.0), step, self.plan.settings)
         if self.pace.is_over(step) or self.pace.is_due(step):
             self.validate(step, logs)
             self.model.reset_metrics()
@@ -237,6 +247,17 @@ class Session:
         ending = "; no improvement, stopping early" if self.progress.stopped else ""
         return f"{place}: {loss}" + (f", {figures}" if figures else "") + ending
 
+    def _advice(self) -> Iterator[str]:
+        """One line for each thing to do after the training."""
+        if self.plan.validation is None:
+            return
+        yield from unseen(self._highest)
+        if not self.progress.stopped:
+            metric = headlines(self.plan.spec)[0]
+            rows = [row for row in results.read(self.run.results) if row.get("kind") == "epoch"]
+            course = [(row["step"], row["metrics"].get(metric, 0.0)) for row in rows if "step" in row]
+            yield from rising(metric, course, self.plan.settings)
+
     def _finalize(self) -> None:
         self.average.copy_to(self.final)
         for hook in self.hooks:
@@ -245,9 +266,28 @@ class Session:
     def _validate(self) -> dict[str, float]:
         if self.plan.validation is None:
             return {}
-        predictor = KerasPredictor(self.final, self.plan.spec)
+        predictor = _WithScores(KerasPredictor(self.final, self.plan.spec))
         images = spread(self.plan.validation, self.plan.settings.validation_images)
-        return evaluate(predictor, images, title="validating")
+        metrics = evaluate(predictor, images, title="validating")
+        self._highest = predictor.highest
+        return metrics
+
+
+class _WithScores:
+    """A predictor that notes the highest score of a detector."""
+
+    def __init__(self, predictor: Predictor):
+        self.spec = predictor.spec
+        self.highest: float | None = None
+        self._predictor = predictor
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """See `Predictor`."""
+        outputs = self._predictor(pixels)
+        if (logits := outputs.get("class_logits")) is not None:
+            score = 1 / (1 + math.exp(-float(logits.max())))
+            self.highest = max(score, self.highest or 0.0)
+        return outputs
 
 
 def _try_losses(model: keras.Model, data: tf.data.Dataset) -> None:

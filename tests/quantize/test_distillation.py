@@ -216,8 +216,8 @@ def test_a_broken_teacher_is_refused():
 
 
 class _Kill(Hook):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 1:
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 3:
             raise KeyboardInterrupt
 
 

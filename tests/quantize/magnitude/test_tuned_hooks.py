@@ -30,8 +30,8 @@ CLUSTERING = ClusterSpec(clusters=8)
 class Killed(Hook):
     """Ends the process, as it were, in the second epoch."""
 
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 1:
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 6:
             raise KeyboardInterrupt
 
 
