@@ -14,6 +14,7 @@ import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, SCORES, Decoder
+from effkeras.inference.threshold import ENTRY, Threshold
 from effkeras.litert.editor import GraphEditor, Result, Value
 from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import OUTPUTS, roles_of
@@ -24,10 +25,14 @@ from export.nms import Heads, Kept, Settings, centered_anchors, postprocess, sup
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Finishes the networks of a definition for a target; implements `quantize.attempts.Finishing`."""
+    """Finishes the networks of a definition for a target; implements `quantize.attempts.Finishing`.
+
+    `threshold` is the model's, for the metadata; None if none is known.
+    """
 
     spec: ModelSpec
     target: Target
+    threshold: Threshold | None = None
 
     def network(self, flatbuffer: bytes) -> bytes:
         """An equivalent of the quantized network in operators that the consumer runs."""
@@ -36,6 +41,8 @@ class Finish:
     def __call__(self, network: bytes) -> bytes:
         """The artifact: the network with NMS after the heads, the consumer's output names, and metadata."""
         artifact = with_nms(network, self.spec, self.target)
+        if self.threshold is not None:
+            artifact = attach(artifact, ENTRY, self.threshold.to_bytes())
         return _with_metadata(artifact, self.spec) if self.target.consumer.metadata else artifact
 
     @property

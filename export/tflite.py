@@ -148,6 +148,7 @@ def _check_data(options: ExportOptions) -> None:
 
 
 def _job(model: keras.Model, source: str, options: ExportOptions, target: Target, file: Path) -> Job:
+    from effkeras.inference.threshold import kept_threshold
     from effkeras.layers.normalize import spec_of
     from export.finishing import Finish
     from quantize.attempts import Budget
@@ -155,6 +156,7 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
     from quantize.work_folder import Work
 
     spec, recipe, run = spec_of(model), recipes.find(options.recipe), run_folder(source)
+    threshold = kept_threshold(source)
     budget = Budget(
         options.max_drop,
         options.force,
@@ -170,7 +172,7 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
         _splits(source, options, spec),
         budget,
         Work(work_folder(source, recipe.name), settings_of(source, None)) if recipe.trains else None,
-        lambda made: Finish(made, target),
+        lambda made: Finish(made, target, threshold),
         options.beside,
     )
 

@@ -7,7 +7,8 @@ With equal weights, this is the AP of `coco_metrics`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -26,10 +27,11 @@ Array = np.ndarray
 class ClassMatches:
     """All detections of one class by descending score: their image, and whether each is right per threshold.
 
-    `right` and `counts` are bool (10, n): a detection of a crowd is neither right nor counted. `truths` is
-    the number of true boxes per image, (images,).
+    `scores` is float32 (n,). `right` and `counts` are bool (10, n): a detection of a crowd is neither right
+    nor counted. `truths` is the number of true boxes per image, (images,).
     """
 
+    scores: Array
     images: Array
     right: Array
     counts: Array
@@ -58,12 +60,11 @@ class _Hits:
 class Matches:
     """A detector's detections in some images, matched with the true boxes.
 
-    `labels` are the indices of the classes that the images show, in the order of `classes`.
+    `classes` holds the classes that have true boxes or detections, by class index.
     """
 
-    classes: tuple[ClassMatches, ...]
+    classes: Mapping[int, ClassMatches]
     images: int
-    labels: tuple[int, ...]
 
     @classmethod
     def of(cls, data: DetectionData, found: Mapping[int, Detections]) -> Matches:
@@ -73,59 +74,73 @@ class Matches:
             for record in data.records
             if record.image_id in found
         ]
-        there = sorted({int(label) for record in records for label in record.classes})
-        return cls(tuple(_matched(records, found, label) for label in there), len(records), tuple(there))
+        parts: dict[int, list[_Part]] = defaultdict(list)
+        for place, record in enumerate(records):
+            one = found[record.image_id]
+            for label in sorted({*record.classes.tolist(), *one.classes.tolist()}):
+                parts[label].append(_match_image(place, record, one, label))
+        return cls({label: _joined(parts[label], len(records)) for label in sorted(parts)}, len(records))
 
     def to_arrays(self) -> dict[str, Array]:
-        """All matches as arrays by name, such as "0/right", for `from_arrays`."""
-        matches = {
-            f"{index}/{one.name}": getattr(matches, one.name)
-            for index, matches in enumerate(self.classes)
+        """All matches as arrays by name, such as "0/right" for class 0, for `from_arrays`."""
+        return {
+            f"{label}/{one.name}": getattr(matches, one.name)
+            for label, matches in self.classes.items()
             for one in fields(matches)
         }
-        return {"labels": np.array(self.labels, np.int64), **matches}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Matches:
         """The matches from the arrays of `to_arrays`. Raises KeyError when arrays are missing."""
         names = [one.name for one in fields(ClassMatches)]
-        labels = tuple(int(label) for label in arrays["labels"])
-        classes = tuple(
-            ClassMatches(*(arrays[f"{index}/{name}"] for name in names)) for index in range(len(labels))
-        )
-        return cls(classes, len(arrays["0/truths"]), labels)
+        labels = sorted({int(key.partition("/")[0]) for key in arrays})
+        classes = {label: ClassMatches(*(arrays[f"{label}/{name}"] for name in names)) for label in labels}
+        return cls(classes, len(next((one.truths for one in classes.values()), ())))
 
     def average_precision(self, weights: Array | None = None) -> float:
         """AP over IoU 0.5 to 0.95, with each image counted by its weight in `weights` (images,)."""
-        weights = np.ones(self.images) if weights is None else weights
-        values = [np.mean(_precisions(one, weights)) for one in self._hits if one.of.truths @ weights > 0]
+        values = [precisions.mean() for precisions in self.average_precisions(weights).values()]
         return float(np.mean(values)) if values else 0.0
 
-    def class_precisions(self) -> list[float]:
-        """AP at IoU 0.5 of each class, 0 for one that only crowds show; all images count alike."""
-        weights = np.ones(self.images)
-        return [_precisions(one, weights)[0] if one.of.truths.any() else 0.0 for one in self._hits]
+    def average_precisions(self, weights: Array | None = None) -> dict[int, Array]:
+        """AP at each of `IOUS`, (10,), of every class that has true boxes; weights as above."""
+        weights = np.ones(self.images) if weights is None else weights
+        return {
+            label: _precisions(one, weights)
+            for label, one in self._hits.items()
+            if one.of.truths @ weights > 0
+        }
 
     @functools.cached_property
-    def _hits(self) -> list[_Hits]:
-        return [_Hits.among(one) for one in self.classes]
+    def _hits(self) -> dict[int, _Hits]:
+        return {label: _Hits.among(one) for label, one in self.classes.items()}
 
 
-def _matched(records: Sequence[DetectionRecord], found: Mapping[int, Detections], label: int) -> ClassMatches:
-    """Matches detections and true boxes of one class."""
-    parts = [_match_image(record, found[record.image_id], label) for record in records]
-    scores = np.concatenate([scores for scores, _, _ in parts])
+@dataclass(frozen=True, eq=False, slots=True)
+class _Part:
+    """The matches of one class in the image at `place`; see `ClassMatches`."""
+
+    place: int
+    scores: Array
+    right: Array
+    counts: Array
+    truths: int
+
+
+def _joined(parts: list[_Part], images: int) -> ClassMatches:
+    """The matches of one class in all images."""
+    scores = np.concatenate([one.scores for one in parts])
     order = np.argsort(-scores, kind="stable")
-    images = np.repeat(np.arange(len(records)), [len(scores) for scores, _, _ in parts])
-    right, counts = (
-        np.concatenate([part[position] for part in parts], axis=1)[:, order] for position in (1, 2)
-    )
-    truths = [int(((one.classes == label) & ~one.crowd).sum()) for one in records]
-    return ClassMatches(images[order], right, counts, np.array(truths))
+    places = np.repeat([one.place for one in parts], [len(one.scores) for one in parts])
+    right = np.concatenate([one.right for one in parts], axis=1)[:, order]
+    counts = np.concatenate([one.counts for one in parts], axis=1)[:, order]
+    truths = np.zeros(images, np.int64)
+    truths[[one.place for one in parts]] = [one.truths for one in parts]
+    return ClassMatches(scores[order], places[order], right, counts, truths)
 
 
-def _match_image(record: DetectionRecord, found: Detections, label: int) -> tuple[Array, Array, Array]:
-    """Matches one class in one image: scores (n,), and right and counted detections, both (10, n)."""
+def _match_image(place: int, record: DetectionRecord, found: Detections, label: int) -> _Part:
+    """Matches one class in one image."""
     own = np.flatnonzero(found.classes == label)
     own = own[np.argsort(-found.scores[own], kind="stable")][:MOST]
     true = np.flatnonzero(record.classes == label)
@@ -137,19 +152,20 @@ def _match_image(record: DetectionRecord, found: Detections, label: int) -> tupl
     for index, threshold in enumerate(IOUS):
         for position, taken in _greedy(overlaps, crowd, min(threshold, 1 - 1e-10)):
             right[index, position], counts[index, position] = not crowd[taken], not crowd[taken]
-    return found.scores[own], right, counts
+    return _Part(place, found.scores[own], right, counts, int((~crowd).sum()))
 
 
 def _greedy(overlaps: Array, crowd: Array, threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs of a detection and its true box: the best free box, else a crowd."""
     free = np.ones(len(crowd), bool)
-    for position, row in enumerate(overlaps):
+    for position in np.flatnonzero((overlaps >= threshold).any(axis=1)):
+        row = overlaps[position]
         for kind in (free & ~crowd, crowd):
             fits = np.flatnonzero(kind & (row >= threshold))
             if len(fits):
                 best = fits[np.flatnonzero(row[fits] == row[fits].max())[-1]]  # the last of equals, as COCO
                 free[best] = crowd[best]
-                yield position, int(best)
+                yield int(position), int(best)
                 break
 
 
@@ -163,8 +179,8 @@ def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
     return inside / np.maximum(union, 1e-12)
 
 
-def _precisions(hits: _Hits, weights: Array) -> list[float]:
-    """AP of one class at each threshold: the best precision at each recall or above, averaged."""
+def _precisions(hits: _Hits, weights: Array) -> Array:
+    """AP of one class at each IoU, (10,): the mean over recalls of the best precision there or above."""
     each = weights[hits.of.images]
     seen, truths = np.cumsum(each), hits.of.truths @ weights
     values = []
@@ -174,7 +190,7 @@ def _precisions(hits: _Hits, weights: Array) -> list[float]:
         precision = right / np.maximum(counted[places], 1e-12)
         best = np.maximum.accumulate(precision[::-1])[::-1]
         values.append(_at_recalls(right / truths, best))
-    return values
+    return np.array(values)
 
 
 def _at_recalls(recall: Array, best: Array) -> float:

@@ -13,7 +13,7 @@ from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import LabelledData
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.predictor import Predictor
-from effkeras.inference.task import Judge, Record, tasks_of
+from effkeras.inference.task import Breakdown, Judge, Record, tasks_of
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 
@@ -38,6 +38,10 @@ class Evaluation:
 
     metrics: dict[str, float]
     judges: Mapping[str, Judge]
+
+    def breakdowns(self, score: float | None = None) -> dict[str, Breakdown]:
+        """Further metrics of each task, by class too; see `Judge.breakdown`."""
+        return {name: judge.breakdown(score) for name, judge in self.judges.items()}
 
 
 def headline(spec: ModelSpec) -> str:

@@ -56,6 +56,21 @@ class Outcomes:
         return self.weighted(np.ones(self.images))
 
 
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Further metrics of a task: over all classes, and by class name.
+
+    `overall` has metrics beside those of `Judge.metrics`. `classes` has a row of metrics and counts for each
+    class that occurs. `score` is the threshold of precision, recall and F1; None in a task without one, or
+    where nothing found is right. `worst` names the metric by which only the worst classes are worth printing.
+    """
+
+    overall: Mapping[str, float]
+    classes: Mapping[str, Mapping[str, float]]
+    score: float | None = None
+    worst: str = ""
+
+
 class Judge(Protocol):
     """Compares a model's outputs with the ground truth, image by image, and computes metrics."""
 
@@ -67,6 +82,9 @@ class Judge(Protocol):
 
     def outcomes(self) -> Outcomes | None:
         """The results per image; None if the task's metric is not computed from such results."""
+
+    def breakdown(self, score: float | None = None) -> Breakdown:
+        """Further metrics, by class too; detections count from `score` on, by default the best threshold."""
 
 
 class Task(ABC):
@@ -107,6 +125,14 @@ TASKS: Registry[Task] = Registry("task", "effkeras.inference.tasks")
 def tasks_of(spec: ModelSpec) -> dict[str, Task]:
     """The tasks of a model by name, one per head."""
     return {name: task for name, task in TASKS.entries().items() if task.applies(spec)}
+
+
+def names_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """A distinct name for each class: its label; its index where the label is empty or occurs before."""
+    first = {label: index for index, label in reversed(list(enumerate(labels)))}
+    return tuple(
+        label if label and first[label] == index else str(index) for index, label in enumerate(labels)
+    )
 
 
 def label_of(spec: ModelSpec, index: int) -> str:

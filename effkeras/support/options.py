@@ -73,9 +73,9 @@ def add_backbone(to: argparse.ArgumentParser) -> None:
     )
 
 
-def add_split(to: argparse.ArgumentParser, default: str) -> None:
-    """Adds --split."""
-    to.add_argument("--split", default=default, help=f"the part of the data to use (default: {default})")
+def add_split(to: argparse.ArgumentParser) -> None:
+    """Adds --split, None by default: test, else val."""
+    to.add_argument("--split", help="the part of the data to use (default: test, else val)")
 
 
 def add_weights(to: argparse.ArgumentParser) -> None:

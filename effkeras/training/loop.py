@@ -17,9 +17,13 @@ from effkeras.building.models import build_spec
 from effkeras.data.classes import matched, spec_for_data
 from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
+from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
+from effkeras.inference.predictor import KerasPredictor
+from effkeras.inference.threshold import best_threshold
+from effkeras.layers.normalize import spec_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
@@ -89,11 +93,27 @@ def train(job: Job) -> keras.Model:
     session.go_on(before)
     run.start(job.spec, job.settings)  # after all checks of the input
     run.keep_data(job.train)
-    if session.is_finished():
+    was_finished = session.is_finished()
+    if was_finished:
         note(f"{run.folder} is already trained; a larger --epochs, --steps or --minutes trains it further")
     else:
         session.fit(store)
-    return session.finish()
+    model = session.finish()
+    if not was_finished or not run.threshold.is_file():
+        _keep_threshold(model, job)
+    return model
+
+
+def _keep_threshold(model: keras.Model, job: Job) -> None:
+    """Writes a detector's best threshold on the images of the validation into the run folder."""
+    Run(job.out).threshold.unlink(missing_ok=True)  # of an earlier part of the training
+    if job.validation is None:
+        return
+    images = spread(job.validation, job.settings.validation_images)
+    found = best_threshold(KerasPredictor(model, job.spec), images)
+    if found is not None:
+        found.save(job.out)
+        note(f"the best threshold on {found.split} is {found.score:.4g}, with F1 {found.f1:.3f}")
 
 
 def _with_defaults(settings: TrainSettings, spec: ModelSpec, store: ImageStore) -> TrainSettings:

@@ -15,6 +15,7 @@ import tomli_w
 
 from effkeras.data.augmentations import PRESET, AugmentSpec
 from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.inference.threshold import FILE
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError, closest
 from effkeras.support.files import check_can_make, make_folder, remove_strays, whole_file, write_text
@@ -246,6 +247,11 @@ class Run:
     def artifacts(self) -> Path:
         """Exported files."""
         return self.folder / "artifacts"
+
+    @property
+    def threshold(self) -> Path:
+        """The score from which a detection counts, see `effkeras.inference.threshold`."""
+        return self.folder / FILE
 
     @property
     def data(self) -> Path:

@@ -14,7 +14,7 @@ from support.tiny import tiny_classifier
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import compare, measure
 from effkeras.inference.evaluate import evaluate
-from effkeras.inference.tasks.classification import ClassRanks
+from effkeras.inference.tasks.classification import ClassRanks, calibration_error
 
 CLASSES = 10
 
@@ -75,3 +75,20 @@ def test_rounding_that_only_makes_ties_costs_what_chance_costs(digit_classes):
     exact, rounded = (measure(Fixed(one), data).outcomes for one in (exact, np.round(exact, 1)))
     found = compare(exact, rounded)
     assert (found.before, found.after) == (1, 0.5)
+
+
+def test_calibration_error_is_that_of_a_loop_over_the_bins():
+    random = np.random.default_rng(0)
+    confidences = np.concatenate([random.uniform(0, 1, 300), np.arange(16) / 15])
+    right = random.choice([0, 0.5, 1], len(confidences))
+    gaps = []
+    for number in range(15):
+        inside = [
+            place
+            for place, value in enumerate(confidences)
+            if number / 15 < value <= (number + 1) / 15 or (number == 0 and value == 0)
+        ]
+        gaps.append(abs(sum(confidences[inside]) - sum(right[inside])))
+    assert calibration_error(confidences, right) == pytest.approx(sum(gaps) / len(confidences), abs=0.01)
+    assert calibration_error(np.array([0.9, 0.9]), np.array([1.0, 0.5])) == pytest.approx(0.15)
+    assert calibration_error(np.array([np.nan]), np.array([0.0])) == 0

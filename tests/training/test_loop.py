@@ -142,6 +142,7 @@ def test_run_folder_is_complete(detector_run):
         "labels.txt",
         "train.toml",
         "data.toml",
+        "threshold.toml",
         "checkpoint.npz",
         "results.jsonl",
     }

@@ -1,4 +1,4 @@
-"""Classification: one class per image, judged by top-1 and top-5 accuracy."""
+"""Classification: one class per image, judged by top-1 and top-5 accuracy and by calibration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from effkeras.data.records import ClassificationRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.task import (
     TASKS,
+    Breakdown,
     ClassValue,
     Describe,
     Drawing,
@@ -22,10 +23,13 @@ from effkeras.inference.task import (
     Record,
     Task,
     label_of,
+    names_of,
 )
 
 BEST = 5  # classes in a predict record
 COUNTS = (1, 5)
+BINS = 15  # of the expected calibration error
+PROBABILITIES = "probabilities"
 
 
 class Classification(Task):
@@ -44,7 +48,7 @@ class Classification(Task):
 
         def run(outputs: Outputs, placement: Placement) -> dict[str, Any]:
             (scores,) = outputs.values()
-            best = np.argsort(-scores)[:BEST]
+            best = np.argsort(-scores, kind="stable")[:BEST]
             return {
                 "classes": [
                     {"label": label_of(spec, i), "class": int(i), "score": round(float(scores[i]), 4)}
@@ -61,7 +65,7 @@ class Classification(Task):
 
     def judge(self, spec: ModelSpec, data: LabelledData) -> Judge:
         """See `Task`."""
-        return _Judge(self)
+        return _Judge(self, names_of(data.labels))
 
     def outcomes(self, arrays: Mapping[str, np.ndarray]) -> Outcomes:
         """See `Task`."""
@@ -124,21 +128,42 @@ def _by_class(right: np.ndarray, labels: np.ndarray) -> dict[int, ClassValue]:
     }
 
 
+def calibration_error(confidences: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """The expected calibration error (Guo et al. 2017): the gap between confidence and accuracy.
+
+    Images are sorted into bins of equal width by the probability of their likeliest class; the error is the
+    mean over images of the gap between their bin's mean confidence and its accuracy.
+
+    Args:
+        confidences: the probability of the likeliest class, 0..1, (images,).
+        right: the share of each image that is right, 0..1, (images,).
+        bins: the number of bins.
+    """
+    confidences = np.nan_to_num(confidences.astype(np.float64))
+    places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(places, confidences - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidences))
+
+
 @dataclass(eq=False, slots=True)
 class _Judge:
-    """Top-1 and top-5 accuracy; `tops` holds the best classes of each image, as bits."""
+    """Top-1 and top-5 accuracy, and calibration; `tops` holds the best classes of each image, as bits."""
 
     task: Classification
+    names: tuple[str, ...]
     found: list[ClassRanks] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     tops: list[np.ndarray] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)  # empty for a model that returns logits
 
     def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
         assert isinstance(record, ClassificationRecord)
-        (scores,) = outputs.values()
+        ((name, scores),) = outputs.items()
         self.found.append(ClassRanks.of(scores[None], np.array([record.label])))
         self.labels.append(record.label)
         self.tops.append(np.packbits(scores == scores.max()))
+        if name == PROBABILITIES:
+            self.confidences.append(float(scores.max()))
 
     def metrics(self) -> dict[str, float]:
         ranks = self._ranks()
@@ -147,6 +172,17 @@ class _Judge:
     def outcomes(self) -> Outcomes:
         arrays = {"labels": np.array(self.labels), "top": np.array(self.tops)}
         return self.task.outcomes({"right": self._ranks().top(1), **arrays})
+
+    def breakdown(self, score: float | None = None) -> Breakdown:
+        right, labels = self._ranks().top(1), np.array(self.labels)
+        overall = {"ECE": calibration_error(np.array(self.confidences), right)} if self.confidences else {}
+        images = np.bincount(labels, minlength=len(self.names))
+        sums = np.bincount(labels, right, minlength=len(self.names))
+        classes = {
+            self.names[label]: {"images": int(images[label]), "top1": float(sums[label] / images[label])}
+            for label in np.flatnonzero(images)
+        }
+        return Breakdown(overall, classes, worst="top1")
 
     def _ranks(self) -> ClassRanks:
         better, tied = ([getattr(one, name) for one in self.found] for name in ("better", "tied"))

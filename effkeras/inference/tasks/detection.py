@@ -14,8 +14,10 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.average_precision import Matches
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.nms import Decoder, Detections
+from effkeras.detection.precision_recall import ScoreCurve
 from effkeras.inference.task import (
     TASKS,
+    Breakdown,
     ClassValue,
     Describe,
     Drawing,
@@ -25,6 +27,7 @@ from effkeras.inference.task import (
     Record,
     Task,
     label_of,
+    names_of,
 )
 
 
@@ -90,12 +93,34 @@ class DetectionJudge:
 
     def outcomes(self) -> Outcomes:
         """See `Judge`."""
-        return self.task.outcomes(Matches.of(self.data, self.found).to_arrays())
+        return self.task.outcomes(self.matches().to_arrays())
+
+    def matches(self) -> Matches:
+        """The detections of all images, matched with the true boxes."""
+        return Matches.of(self.data, self.found)
+
+    def breakdown(self, score: float | None = None) -> Breakdown:
+        """See `Judge`. A class without true boxes has no AP, and its detections are wrong."""
+        matches = self.matches()
+        everything = ScoreCurve.of(matches.classes.values())
+        score = everything.best() if score is None else score
+        threshold = float("inf") if score is None else score
+        precisions, names = matches.average_precisions(), names_of(self.data.labels)
+        classes: dict[str, dict[str, float]] = {}
+        for label, one in matches.classes.items():
+            found = ScoreCurve.of([one]).at(threshold)
+            of_iou = precisions.get(label)
+            areas = {} if of_iou is None else {"AP": float(of_iou.mean()), "AP50": float(of_iou[0])}
+            classes[names[label]] = {"boxes": found.truths, **areas, **found.metrics()}
+        return Breakdown(everything.at(threshold).metrics(), classes, score)
 
 
 def _by_class(matches: Matches) -> dict[int, ClassValue]:
-    values = zip(matches.labels, matches.classes, matches.class_precisions(), strict=True)
-    return {label: ClassValue(value, int(one.truths.sum())) for label, one, value in values}
+    precisions = matches.average_precisions()
+    return {
+        label: ClassValue(float(values[0]), int(matches.classes[label].truths.sum()))
+        for label, values in precisions.items()
+    }
 
 
 def _in_image(found: Detections, placement: Placement) -> Detections:

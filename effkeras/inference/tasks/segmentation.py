@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,17 @@ from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, 
 from effkeras.data.segmentations import encode_rle, pixels_of
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.segmentation import Confusion, decode_mask
-from effkeras.inference.task import TASKS, Describe, Drawing, Judge, Outputs, Record, Task
+from effkeras.inference.task import (
+    TASKS,
+    Breakdown,
+    Describe,
+    Drawing,
+    Judge,
+    Outputs,
+    Record,
+    Task,
+    names_of,
+)
 
 
 class Segmentation(Task):
@@ -46,7 +57,8 @@ class Segmentation(Task):
     def judge(self, spec: ModelSpec, data: LabelledData) -> Judge:
         """See `Task`."""
         assert isinstance(data, DetectionData)
-        return _Judge(MaskClasses.of(spec, data), Confusion(spec.mask_classes))
+        names = names_of(spec.mask_labels or ("",) * spec.mask_classes)
+        return _Judge(MaskClasses.of(spec, data), Confusion(spec.mask_classes), names)
 
 
 TASKS.register("segmentation")(Segmentation())
@@ -58,6 +70,7 @@ class _Judge:
 
     classes: MaskClasses
     confusion: Confusion
+    names: tuple[str, ...]
 
     def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
         assert isinstance(record, DetectionRecord)
@@ -69,6 +82,10 @@ class _Judge:
 
     def outcomes(self) -> None:
         """None: the metric is computed from the pixels of all images together."""
+
+    def breakdown(self, score: float | None = None) -> Breakdown:
+        pairs = zip(self.names, self.confusion.ious().tolist(), strict=True)
+        return Breakdown({}, {name: {"IoU": value} for name, value in pairs if not math.isnan(value)})
 
 
 def _rows(labels: np.ndarray, spec: ModelSpec) -> list[dict[str, Any]]:
