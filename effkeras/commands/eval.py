@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effkeras.data.records import ReadOptions
-from effkeras.data.splits import TEST, VALIDATION, find_split, read_split
+from effkeras.data.splits import VALIDATION, default_split, read_split
 from effkeras.inference.threshold import Threshold, threshold_for, threshold_of
 from effkeras.support import results
 from effkeras.support.console import note, run_command, table
@@ -64,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = options.parse_args(argv)
     reading = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
     reading = kept_options(chosen.model, chosen.data, reading)
-    split = chosen.split or _default_split(chosen.data)
+    split = chosen.split or default_split(chosen.data)
     data = read_split(chosen.data, split, reading)
 
     from effkeras.inference.evaluate import evaluate_in_detail
@@ -95,14 +95,6 @@ def _run(argv: Sequence[str] | None) -> None:
         row = {"kind": "eval", "artifact": model.file, "split": split, "images": count, "metrics": metrics}
         row |= {**of_threshold, "by_class": _by_class(breakdowns)}
         results.append(model.run / "results.jsonl", [results.stamped(row)])
-
-
-def _default_split(root: Path) -> str:
-    """The split test; val with a note where there is none."""
-    test, validation = find_split(root, TEST), find_split(root, VALIDATION)
-    if test is None and validation is not None:
-        note(f"{root} has no split test: measuring on {validation}")
-    return test or validation or TEST
 
 
 def _show_classes(found: Breakdown, metrics: Mapping[str, float], kept: Threshold | None) -> None:

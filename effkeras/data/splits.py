@@ -94,6 +94,14 @@ def find_split(root: Path, *wanted: str) -> str | None:
     return None
 
 
+def default_split(root: Path) -> str:
+    """The split to report on where none is chosen: test; val, with a note, where there is none."""
+    test, validation = find_split(root, TEST), find_split(root, VALIDATION)
+    if test is None and validation is not None:
+        note_once(f"{root} has no split test: measuring on {validation}")
+    return test or validation or TEST
+
+
 def note_left_out(data: LabelledData) -> None:
     """Notes how many items of a split were left out and how many boxes clipped, with the first of each."""
     where = f"{data.root}: the split {data.split!r}"

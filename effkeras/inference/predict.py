@@ -1,7 +1,8 @@
-"""Predictions for images and videos, as records and as drawings."""
+"""Predictions for images and videos, as records, as lines of JSON and as drawings."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from effkeras.inference.video import Frame, Video
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import whole_file
+
+_DECIMALS = {"score": 4, "box": 1}  # in lines of JSON
 
 
 def images_in(path: Path, without: Path | None = None) -> list[Path]:
@@ -94,6 +97,19 @@ def _describe_with(predictor: Predictor, min_score: float) -> Callable[[np.ndarr
         return {key: value for part in parts for key, value in part(one, placed.placement).items()}
 
     return run
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """A record as a line of JSON, with scores to four decimals and boxes to one."""
+    return json.dumps(_rounded(record))
+
+
+def _rounded(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item, key) for item in value]
+    return round(value, _DECIMALS[key]) if key in _DECIMALS else value
 
 
 def draw(record: dict[str, Any], out: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
 from effkeras.support.tables import read_toml, to_record, to_table
@@ -86,6 +87,15 @@ def threshold_for(source: str | Path, predictor: Predictor) -> Threshold | None:
 
     entry = attached(predictor.flatbuffer, ENTRY) if isinstance(predictor, LiteRTModel) else None
     return kept_threshold(source) if entry is None else Threshold.from_bytes(entry)
+
+
+def score_for(source: str | Path, predictor: Predictor) -> float:
+    """The score from which a model's boxes count: its threshold, which is noted, else `DEFAULT`."""
+    kept = threshold_for(source, predictor) if predictor.spec.detects else None
+    if kept is None:
+        return DEFAULT
+    note(f"boxes from score {kept.score:.4g} on: the best threshold on {kept.images} images of {kept.split}")
+    return kept.score
 
 
 def kept_threshold(source: str | Path) -> Threshold | None:

@@ -150,11 +150,13 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
     """Draws the artifact's detections on a few test images, for the report."""
     from effkeras.inference.predict import draw, predict
     from effkeras.inference.predictor import open_predictor
+    from effkeras.inference.threshold import score_for
 
     paths = [record.path for record in _test_records(root)[:SAMPLES]]
     make_folder(folder)
     targets = output_files(folder, paths, ".png")
-    for record in predict(open_predictor(artifact), paths, min_score=0.3):
+    predictor = open_predictor(artifact)
+    for record in predict(predictor, paths, score_for(artifact, predictor)):
         draw(record, targets[Path(record["image"])])
 
 

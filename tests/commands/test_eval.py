@@ -130,3 +130,56 @@ def test_a_classifier_names_its_worst_classes(digit_classes, capsys):
     ]
     assert len(values) == int(worst[1]) <= 10
     assert values == sorted(values)
+
+
+def test_written_results_have_the_ap_that_eval_prints(run, loaded, scenes, tmp_path, capsys):
+    """COCO's evaluator reads the file beside the data set's labels."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    file, images = tmp_path / "found.json", sorted((scenes / "test" / "images").iterdir())
+    words = ["predict", str(run), *map(str, images[2:]), *map(str, images[:2]), "--min-score", "0"]
+    assert main([*words, "--json", str(file), "--data", str(scenes)]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4
+    assert "boxes written" in captured.err
+    truth = COCO(str(scenes / "test" / "labels.json"))
+    judge = COCOeval_faster(truth, truth.loadRes(str(file)), "bbox", print_function=lambda *_: None)
+    judge.run()
+    assert main(["eval", str(run), "--data", str(scenes)]) == 0
+    printed = re.search(r"AP +([01]\.\d{4})", capsys.readouterr().out)
+    assert judge.stats_as_dict["AP_all"] == pytest.approx(float(printed[1]), abs=6e-5)
+
+
+def test_results_without_a_data_set_number_the_images(run, loaded, scenes, tmp_path, capsys):
+    file, folder = tmp_path / "found.json", scenes / "test" / "images"
+    first = sorted(folder.iterdir())[-1]
+    assert main(["predict", str(run), str(first), str(folder), "--json", str(file)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["image"] for line in lines] == list(
+        dict.fromkeys([str(first), *map(str, sorted(folder.iterdir()))])
+    )
+    found = json.loads(file.read_text())
+    boxes = [(number, one) for number, line in enumerate(lines, 1) for one in line["detections"]]
+    assert [one["image_id"] for one in found] == [number for number, _ in boxes]
+    for row, (_, one) in zip(found, boxes, strict=True):
+        ymin, xmin, ymax, xmax = one["box"]
+        assert row["bbox"] == pytest.approx([xmin, ymin, xmax - xmin, ymax - ymin], abs=0.11)
+        assert row["category_id"] == one["class"] + 1  # the definition that ships has no ids
+        assert row["score"] == pytest.approx(one["score"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "DATA"], "give --json FILE too"),
+        (["--json", "out.json", "--data", "DATA", "--split", "val"], "has no images of this name"),
+    ],
+)
+@pytest.mark.usefixtures("loaded")
+def test_options_that_do_not_fit_are_refused(words, message, scenes, tmp_path, capsys):
+    image = tmp_path / "own.jpg"
+    shutil.copy(next((scenes / "test" / "images").iterdir()), image)
+    places = {"DATA": scenes, "out.json": tmp_path / "out.json"}
+    assert main(["predict", "any", str(image), *(str(places.get(word, word)) for word in words)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()

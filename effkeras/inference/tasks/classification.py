@@ -51,8 +51,7 @@ class Classification(Task):
             best = np.argsort(-scores, kind="stable")[:BEST]
             return {
                 "classes": [
-                    {"label": label_of(spec, i), "class": int(i), "score": round(float(scores[i]), 4)}
-                    for i in best
+                    {"label": label_of(spec, i), "class": int(i), "score": float(scores[i])} for i in best
                 ]
             }
 

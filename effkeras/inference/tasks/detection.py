@@ -132,8 +132,8 @@ def _rows(found: Detections, spec: ModelSpec) -> list[dict[str, Any]]:
         {
             "label": label_of(spec, int(label)),
             "class": int(label),
-            "score": round(float(score), 4),
-            "box": [round(float(value), 1) for value in box],
+            "score": float(score),
+            "box": [float(value) for value in box],
         }
         for box, score, label in zip(found.boxes, found.scores, found.classes, strict=True)
     ]
