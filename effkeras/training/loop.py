@@ -23,7 +23,6 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.functional import deep_graphs
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.inference.threshold import best_threshold
-from effkeras.layers.normalize import spec_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
