@@ -29,7 +29,8 @@ CLASSES = 12
 
 
 def outcomes(scores: np.ndarray, labels: np.ndarray):
-    judge = Classification().judge(None, None)
+    names = tuple(map(str, range(CLASSES)))
+    judge = Classification().judge(None, ClassificationData(Path("x"), "test", names, ()))
     for row, label in zip(scores, labels, strict=True):
         judge.add(ClassificationRecord(Path("x.png"), int(label)), None, {"probabilities": row})
     return judge.outcomes()
