@@ -120,7 +120,7 @@ def test_a_saved_backbone_is_the_start(detector_run, digits, tmp_path, capsys, m
     made: list[Job] = []
     monkeypatch.setattr(loop, "train", made.append)
     words = ["--backbone", str(detector_run), "--data", str(digits), "--out", str(tmp_path / "run")]
-    assert main(["train", str(tmp_path / "wide.toml"), *words]) == 0
+    assert main(["train", str(tmp_path / "wide.toml"), *words, "--epochs", "1"]) == 0
     said = f"the backbone starts from the weights in {detector_run / 'model.keras'}"
     assert said in capsys.readouterr().err
     start = loop.session_of(made[0], steps_per_epoch=3).plain
