@@ -1,4 +1,4 @@
-"""Augmentations that move an image with its boxes and label map: scale, flip and vertical_flip."""
+"""Augmentations that move an image with its boxes and label map: scale, flip, vertical_flip, rotate90."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effkeras.data.augmentations import AUGMENTATIONS, Augmentation, Move
+from effkeras.data.augmentations.batches import Batch, uniform
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -70,3 +71,48 @@ class VerticalFlip(Augmentation):
         is_mirrored = draws < 0.5
         sign = tf.where(is_mirrored, [[-1.0, 1.0]], [[1.0, 1.0]])
         return Move(sign, tf.where(is_mirrored, [[float(size[0]), 0.0]], 0.0))
+
+
+@AUGMENTATIONS.register("rotate90")
+@dataclass(frozen=True)
+class Rotate90(Augmentation):
+    """Turns images by 0, 90, 180 or 270 degrees, if not square only by 0 or 180: for images without an up."""
+
+    rank = 170
+
+    amount: bool = False
+
+    def mix(self, batch: Batch, seeds: tf.Tensor) -> Batch:
+        """See `Augmentation.mix`."""
+        import tensorflow as tf
+
+        height, width = (float(side) for side in batch.pixels.shape[1:3])
+        quarters = tf.cast(uniform(seeds, 1)[:, 0] * 4, tf.int32)
+        # Two quarters mirror both axes; one more quarter is the transposed image with its columns mirrored.
+        is_half = quarters >= 2
+        is_quarter = (quarters % 2 == 1) & (height == width)
+        is_mirrored = is_half != is_quarter
+
+        def turned(images: tf.Tensor) -> tf.Tensor:
+            if not images.shape[1]:
+                return images
+            if height == width:
+                order = [0, 2, 1, *range(3, len(images.shape))]
+                images = _where(is_quarter, tf.transpose(images, order), images)
+            images = _where(is_half, images[:, ::-1], images)
+            return _where(is_mirrored, images[:, :, ::-1], images)
+
+        top, left, bottom, right = (batch.boxes[..., side] for side in range(4))
+        boxes = _where(is_quarter, tf.stack([left, top, right, bottom], axis=-1), batch.boxes)
+        top, left, bottom, right = (boxes[..., side] for side in range(4))
+        boxes = _where(is_half, tf.stack([height - bottom, left, height - top, right], axis=-1), boxes)
+        top, left, bottom, right = (boxes[..., side] for side in range(4))
+        boxes = _where(is_mirrored, tf.stack([top, width - right, bottom, width - left], axis=-1), boxes)
+        return batch._replace(pixels=turned(batch.pixels), boxes=boxes, labels=turned(batch.labels))
+
+
+def _where(chosen: tf.Tensor, changed: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+    """Of each image or set of boxes one of two, by `chosen`, bool (B,)."""
+    import tensorflow as tf
+
+    return tf.where(tf.reshape(chosen, (-1, *[1] * (len(kept.shape) - 1))), changed, kept)

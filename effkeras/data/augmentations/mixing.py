@@ -19,7 +19,6 @@ from effkeras.data.augmentations.batches import (
     uniform,
 )
 from effkeras.data.augmentations.keras_layers import keras_layer
-from effkeras.data.masks import IGNORED
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -143,6 +142,8 @@ def _both(batch: Batch, others: tf.Tensor) -> Batch:
 def _stronger(labels: tf.Tensor, weights: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Label maps (B, H, W) of the image with more weight, unknown where the other has a say too."""
     import tensorflow as tf
+
+    from effkeras.data.masks import IGNORED  # loads Pillow, which settings do not need
 
     if not labels.shape[1]:
         return labels

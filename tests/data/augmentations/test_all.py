@@ -11,6 +11,7 @@ from effkeras.data.augment import augment
 from effkeras.data.augmentations import AUGMENTATIONS
 
 AMOUNTS = {
+    "auto_augment": "detection-v0",
     "blur": 2.0,
     "brightness": 0.5,
     "color": 0.5,
@@ -23,6 +24,8 @@ AMOUNTS = {
     "mixup": [0.8, 1.0],
     "mosaic": 0.8,
     "noise": 0.2,
+    "rand_augment": [2, 5.0],
+    "rotate90": True,
     "scale": [0.1, 2.0],
     "vertical_flip": True,
 }
