@@ -98,7 +98,7 @@ def _weights(chosen: argparse.Namespace, spec: ModelSpec) -> str | None:
     is_resumed = Path(chosen.model).resolve() == chosen.out.resolve()
     own = None if chosen.backbone or is_resumed else saved_weights(chosen.model)
     if own is None:
-        is_fresh = chosen.weights is None and not (chosen.out / "model.toml").is_file()
+        is_fresh = chosen.weights is None and not Run(chosen.out).checkpoint.is_file()
         return _backbone_weights(spec) if is_fresh else _named(chosen.weights)
     if chosen.weights:
         raise EffkerasError(
@@ -113,7 +113,7 @@ def _backbone_file(chosen: argparse.Namespace) -> Path | None:
     file = saved_weights(chosen.backbone)
     if file is None or chosen.weights:
         return None
-    if not (chosen.out / "model.toml").is_file():
+    if not Run(chosen.out).checkpoint.is_file():
         note(f"the backbone starts from the weights in {file} (--weights {RANDOM}: random ones)")
     return file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import json
@@ -128,6 +129,17 @@ def test_a_saved_backbone_is_the_start(detector_run, digits, tmp_path, capsys, m
     for name in ("stem_conv", "stem_bn"):
         for ours, theirs in zip(start.get_layer(name).weights, donor.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_training_killed_before_its_first_checkpoint_starts_from_imagenet_again(tmp_path, monkeypatch):
+    from effkeras.commands import train as command
+
+    monkeypatch.setattr(command, "is_here", lambda *_: True)
+    (tmp_path / "model.toml").touch()
+    chosen = argparse.Namespace(model="d0", out=tmp_path, weights=None, backbone=None)
+    assert command._weights(chosen, effkeras.spec("d0")) == "imagenet"
+    (tmp_path / "checkpoint.npz").touch()
+    assert command._weights(chosen, effkeras.spec("d0")) is None
 
 
 def _kernels(run: Path) -> list[np.ndarray]:
