@@ -32,7 +32,7 @@ def test_a_given_length_stays(given):
 
 
 @pytest.mark.parametrize("is_detector", [True, False])
-@pytest.mark.parametrize(("images", "preset"), [(205, "strong"), (100_000, "light")])
+@pytest.mark.parametrize(("images", "preset"), [(20, "strong"), (100_000, "light")])
 def test_the_data_choose_the_rest(images, preset, is_detector):
     settings = read_settings(None, {}, finetune(Facts(images, is_detector)))
     assert settings.augment == read_settings(None, {"augment": {"preset": preset}}).augment
@@ -42,7 +42,7 @@ def test_the_data_choose_the_rest(images, preset, is_detector):
 def test_what_is_given_goes_over_the_defaults(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("batch = 4\nsteps = 7\n[augment]\nflip = false\n")
-    base = finetune(Facts(205, is_detector=True))
+    base = finetune(Facts(20, is_detector=True))
     settings = read_settings(file, {"batch": 5}, base)
     assert (settings.batch, settings.steps, settings.warmup_epochs) == (5, 7, 2.0)
     assert (settings.augment["flip"], settings.augment["mosaic"]) == (False, 0.5)
