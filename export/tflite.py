@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Target, tar
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from quantize import recipes
 from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
-from quantize.command import add_force, recipe_help, settings_of, work_folder
+from quantize.command import add_force, add_minutes, recipe_help, settings_of, work_folder
 from quantize.formats import IoType
 from quantize.specs import PtqSpec
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from quantize.driver import Job, Made
     from quantize.post_training.options import PtqOptions
     from quantize.splits import Splits
+    from quantize.time_limit import TimeLimit
+    from quantize.work_folder import Work
 
 SAMPLES = 128
 SEARCHED_ON = 500  # images of val for choosing layers in mixed precision
@@ -53,7 +56,8 @@ class ExportOptions:
     measurements to the first images. `max_drop` is in units of the metric: 0.01 is one point of AP, mIoU or
     top-1. `ptq` selects the quantizer and how it finds ranges. `compare_layers` also measures the error of
     every layer. With `force`, an artifact that lost more than a fifth of the metric is written nevertheless.
-    With `beside`, plain int8 of the same model is made and measured too.
+    With `beside`, plain int8 of the same model is made and measured too. `time_limit` bounds the time that
+    the trainings of a recipe take.
     """
 
     recipe: str = "int8"
@@ -74,6 +78,7 @@ class ExportOptions:
     compare_layers: bool = False
     force: bool = False
     beside: bool = False
+    time_limit: TimeLimit | None = None
 
 
 VERB = Verb("export tflite", "make a LiteRT .tflite file and check it")
@@ -153,7 +158,6 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
     from export.finishing import Finish
     from quantize.attempts import Budget
     from quantize.driver import Job
-    from quantize.work_folder import Work
 
     spec, recipe, run = spec_of(model), recipes.find(options.recipe), run_folder(source)
     threshold = kept_threshold(source)
@@ -171,10 +175,16 @@ def _job(model: keras.Model, source: str, options: ExportOptions, target: Target
         _ptq(options, target),
         _splits(source, options, spec),
         budget,
-        Work(work_folder(source, recipe.name), settings_of(source, None)) if recipe.trains else None,
+        _work(source, recipe, options) if recipe.trains else None,
         lambda made: Finish(made, target, threshold),
         options.beside,
     )
+
+
+def _work(source: str, recipe: recipes.Recipe, options: ExportOptions) -> Work:
+    from quantize.work_folder import Work
+
+    return Work(work_folder(source, recipe.name), settings_of(source, None), limit=options.time_limit)
 
 
 def _splits(source: str, options: ExportOptions, spec: ModelSpec) -> Splits:
@@ -288,10 +298,11 @@ def _with_labels(report: ExportReport, consumer: Consumer) -> ExportReport:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    begun = time.monotonic()
     chosen = vars(_parser().parse_args(argv))
-    source = chosen.pop("model")
+    source, minutes = chosen.pop("model"), chosen.pop("minutes")
     how = PtqSpec(**{name: chosen.pop(name) for name in ("backend", "ranges", "equalize", "correct_bias")})
-    options = ExportOptions(**chosen, ptq=how, beside=True)
+    options = ExportOptions(**chosen, ptq=how, beside=True, time_limit=_limit(minutes, begun))
     report = export_tflite(source, options)
     show(report)
     reasons, advice = report.problems or _beyond(report, options), advice_for(recipes.find(options.recipe))
@@ -300,6 +311,16 @@ def _run(argv: Sequence[str] | None) -> int:
     names = " and ".join(file.name for file in beside)
     written = f"{report.file}: written, with {names} beside it"
     return announce(verdict, written, f"nothing was written to {report.file}")
+
+
+def _limit(minutes: float | None, begun: float) -> TimeLimit | None:
+    if minutes is None:
+        return None
+    need_tensorflow("the export to .tflite")
+    with quiet():  # this loads TensorFlow
+        from quantize.time_limit import TimeLimit
+
+        return TimeLimit(minutes, begun)
 
 
 def _beyond(report: ExportReport, options: ExportOptions) -> tuple[str, ...]:
@@ -334,6 +355,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--split", help="report accuracy on it (default: test, else val)")
     options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, e.g. 0.01")
     add_force(options)
+    add_minutes(options)
     options.add_argument(
         "--samples", type=above_zero, default=SAMPLES, help=f"calibration images (default: {SAMPLES})"
     )

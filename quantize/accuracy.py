@@ -33,10 +33,12 @@ from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
 from effkeras.support.console import note
+from effkeras.support.phases import begin_phase
 
 if TYPE_CHECKING:
     from effkeras.data.records import LabelledData
 
+MEASURING = "measuring the {} on {}"
 _NAME = 24  # characters of a digest that name a file
 
 Metrics = dict[str, float]
@@ -115,8 +117,9 @@ def model_metrics(
     if known is not None:
         note(f"the model was measured before on {data.split}, see {file}")
         return ModelMetrics(known, digest)
-    predictor = KerasPredictor(model, spec_of(model))
-    found = measure(predictor, data, limit=limit, title=f"measuring the model on {data.split}")
+    predictor, title = KerasPredictor(model, spec_of(model)), MEASURING.format("model", data.split)
+    begin_phase(title)
+    found = measure(predictor, data, limit=limit, title=title)
     if file is not None:
         found.save(file)
     return ModelMetrics(found, digest)

@@ -14,8 +14,9 @@ from effkeras.inference.tasks.classification import agreement
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.console import note
+from effkeras.support.phases import begin_phase
 from quantize.acceptance import MeasuredOn, beyond_budget, lost_classes, ruined
-from quantize.accuracy import Accuracy, ModelMetrics, model_metrics
+from quantize.accuracy import MEASURING, Accuracy, ModelMetrics, model_metrics
 from quantize.post_training.artifact import FloatParts, Quantized, read_quantized
 from quantize.post_training.options import PtqOptions
 from quantize.post_training.quantization import quantize_parts
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from quantize.report import StepReport
 
 MORE_SAMPLES = 4
+# Phases of the driver.
+QUANTIZING, PLAIN_QUANTIZING = "quantizing", "quantizing to plain int8"
 
 
 class Finishing(Protocol):
@@ -199,6 +202,7 @@ class Attempts:
 
     def beside(self, source: FloatParts, finishing: Finishing, ptq: PtqOptions) -> Attempt:
         """The attempt that quantizes the original model by other options, to be reported only."""
+        begin_phase(PLAIN_QUANTIZING)
         made = Attempt(quantize_parts(source, ptq, self.splits.train), b"", self._used(ptq), ptq.format.name)
         return _finished(made, finishing)
 
@@ -245,6 +249,7 @@ class Attempts:
         """The attempt with the recipe as given."""
         used = self._used(ptq)
         what = f"{used} calibration images" if used else f"the recipe {ptq.format.name}"
+        begin_phase(QUANTIZING)
         if isinstance(self.source, bytes):
             return self._measured(Attempt(read_quantized(self.source, ptq), b"", used, what))
         return self._measured(Attempt(quantize_parts(self.source, ptq, self.splits.train), b"", used, what))
@@ -285,8 +290,9 @@ class Attempts:
         return replace(attempt, accuracy=accuracy, measured=found, ruined=most, lost=lost)
 
     def _measure(self, artifact: bytes, data: LabelledData) -> Measured:
-        runner = LiteRTModel.of_bytes(artifact)
-        return measure(runner, data, limit=self.budget.limit, title=f"measuring the artifact on {data.split}")
+        runner, title = LiteRTModel.of_bytes(artifact), MEASURING.format("artifact", data.split)
+        begin_phase(title)
+        return measure(runner, data, limit=self.budget.limit, title=title)
 
     def _accuracy(self, found: Measured, own: ModelMetrics, data: LabelledData) -> Accuracy:
         count = len(data.records[: self.budget.limit])

@@ -91,13 +91,14 @@ def float_row(size: int, accuracy: Accuracy) -> Row:
 
 
 def worse_than_plain(name: str, plain: Row, result: Row, between: Drop | None) -> str:
-    """Says that a result is worse than plain int8; "" if it is not."""
+    """Says that a result is worse than plain int8, or may be; "" if it is not."""
     if result.value >= plain.value:
         return ""
     lost = f"{plain.value - result.value:.4f}"
     within = f" ({LEVEL:.0%}: {between.low:.4f} to {between.high:.4f})" if between else ""
     smaller = "" if result.bytes >= plain.bytes else f", and {1 - result.bytes / plain.bytes:.0%} smaller"
-    return f"{name} is worse than plain int8 by {lost}{within}{smaller}; --recipe int8 makes that one"
+    sure = "is" if between is None or between.low > 0 else "may be"
+    return f"{name} {sure} worse than plain int8 by {lost}{within}{smaller}; --recipe int8 makes that one"
 
 
 def few_images(recipe: Recipe, train: LabelledData) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    begun = time.monotonic()
     chosen = _parser().parse_args(argv)
     need_tensorflow("compression")
     recipe = _tuned(recipes.find(chosen.recipe), chosen)
@@ -42,6 +44,7 @@ def _run(argv: Sequence[str] | None) -> int:
         from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
         from quantize.splits import Splits, SplitsOptions
+        from quantize.time_limit import TimeLimit
 
         model = adopted(opened)
     given = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
@@ -57,6 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
         folder=folder,
         force=chosen.force,
         beside=True,
+        limit=TimeLimit(chosen.minutes, begun) if chosen.minutes else None,
     )
     made = compress(model, recipe, splits, options)
     show(made)
@@ -123,6 +127,27 @@ def _tuned(recipe: recipes.Recipe, chosen: argparse.Namespace) -> recipes.Recipe
     return dataclasses.replace(recipe, tune=dataclasses.replace(recipe.tune, **changed))
 
 
+def add_minutes(options: argparse.ArgumentParser) -> None:
+    """Adds --minutes."""
+    options.add_argument(
+        "--minutes",
+        type=positive,
+        metavar="M",
+        help="of the whole command; tunings take what fits",
+    )
+
+
+def positive(text: str) -> float:
+    """A number above 0. Raises argparse.ArgumentTypeError for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0 or value == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
 def add_force(options: argparse.ArgumentParser) -> None:
     """Adds --force."""
     options.add_argument(
@@ -159,8 +184,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--backend", choices=["effkeras", "tfmot"], default="effkeras", help="what trains")
     options.add_argument("--config", type=Path, metavar="TOML", help="training settings, for augmentation")
     options.add_argument(
-        "--epochs", type=above_zero, metavar="N", help="of the training after each step (default: 3)"
+        "--epochs",
+        type=above_zero,
+        metavar="N",
+        help="of a tuning, at most (default: 3 or 600 steps)",
     )
+    add_minutes(options)
     options.add_argument("--batch", type=above_zero, metavar="N", help="images a step (default: 16)")
     options.add_argument("--learning-rate", type=float, metavar="R", help="the peak (default: 0.0005)")
     options.add_argument("--seed", type=int, metavar="N", help="default: 0")

@@ -36,6 +36,7 @@ from quantize.precision.partial import check_can_mix
 from quantize.recipes import Recipe
 from quantize.report import StepReport
 from quantize.splits import Splits
+from quantize.time_limit import TimeLimit
 from quantize.work_folder import Trainer, Work
 
 
@@ -48,7 +49,8 @@ class CompressOptions:
     so that the same call resumes after an interruption; None keeps nothing. With `strict`, a layer that
     cannot be quantized is an error. With `backend` "tfmot", tensorflow-model-optimization runs the steps that
     it supports. With `force`, an artifact that lost more than a fifth of the metric is written nevertheless.
-    With `beside`, plain int8 of the same model is made and measured too.
+    With `beside`, plain int8 of the same model is made and measured too. `limit` bounds the time that the
+    trainings take.
     """
 
     max_drop: float | None = None
@@ -60,6 +62,7 @@ class CompressOptions:
     folder: Path | None = None
     force: bool = False
     beside: bool = False
+    limit: TimeLimit | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -169,7 +172,7 @@ def _compress(
         _ptq_options(recipe, options),
         splits,
         Budget(options.max_drop, options.force, work=folder / "mixed"),
-        Work(folder, options.settings, options.strict, options.backend, options.io),
+        Work(folder, options.settings, options.strict, options.backend, options.io, options.limit),
         beside=options.beside,
     )
     made = make(job)

@@ -18,9 +18,10 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support import results
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
+from effkeras.support.phases import begin_phase, phases
 from quantize.acceptance import MeasuredOn
-from quantize.accuracy import Accuracy
-from quantize.attempts import AsQuantized, Attempt, Attempts, Budget, Finishing
+from quantize.accuracy import MEASURING, Accuracy
+from quantize.attempts import PLAIN_QUANTIZING, QUANTIZING, AsQuantized, Attempt, Attempts, Budget, Finishing
 from quantize.beside import (
     PLAIN,
     Beside,
@@ -42,12 +43,17 @@ from quantize.recipes import Recipe
 from quantize.report import StepReport
 from quantize.specs import PtqSpec
 from quantize.splits import Splits
-from quantize.work_folder import Work, artifact_of_steps, run_steps
+from quantize.work_folder import Work, artifact_of_steps, phases_of_steps, run_steps
 
 if TYPE_CHECKING:
     import keras
 
+    from effkeras.data.records import LabelledData
     from effkeras.definitions.definition import ModelSpec
+
+
+# The phases other than those of steps, attempts and measurements; converting takes as long as so many images.
+CONVERTING, PLAIN_CONVERTING, CONVERSION = "converting", "converting the model", 200
 
 
 def as_quantized(_: ModelSpec) -> Finishing:
@@ -112,6 +118,11 @@ def make(job: Job) -> Made:
 
     Raises EffkerasError as `run_steps` and `quantize.ptq` do.
     """
+    with phases(_planned(job)):
+        return _make(job)
+
+
+def _make(job: Job) -> Made:
     _say_before(job)
     steps = run_steps(job.model, job.recipe, job.splits, job.work) if job.work else []
     model = steps[-1].model if steps else job.model
@@ -149,6 +160,40 @@ def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -
     return write_checked(file, made.best.artifact, made.reference(), beside)
 
 
+def _planned(job: Job) -> list[tuple[str, float]]:
+    """The phases of `make`, each with its work in images through the network."""
+    splits, recipe = job.splits, job.recipe
+    val, test = (_measured_images(data, job.budget) for data in (splits.validation, splits.test))
+    on_val, on_test = ((data.split if data is not None else "") for data in (splits.validation, splits.test))
+    measure_again = splits.test is not splits.validation
+    steps = phases_of_steps(recipe, job.model, splits, job.work) if job.work and recipe.trains else []
+    return [
+        *steps,
+        (CONVERTING, CONVERSION),
+        (QUANTIZING, CONVERSION + job.ptq.samples),
+        (MEASURING.format("model", on_val), val),
+        (MEASURING.format("artifact", on_val), val),
+        *([(MEASURING.format("artifact", on_test), test)] if measure_again else []),
+        *([(MEASURING.format("model", on_test), test)] if measure_again else []),
+        *([(MEASURING.format("model", on_val), val)] if recipe.trains else []),
+        *(_plain_phases(job, on_test, test) if job.beside else []),
+    ]
+
+
+def _plain_phases(job: Job, split: str, images: int) -> list[tuple[str, float]]:
+    if is_plain_int8(job.recipe, job.ptq.spec) or not wants_plain_int8(job.recipe):
+        return []
+    return [
+        (PLAIN_CONVERTING, CONVERSION),
+        (PLAIN_QUANTIZING, CONVERSION + job.ptq.samples),
+        (MEASURING.format("artifact", split), images),
+    ]
+
+
+def _measured_images(data: LabelledData | None, budget: Budget) -> int:
+    return 0 if data is None else len(data.records[: budget.limit])
+
+
 def _say_before(job: Job) -> None:
     """Notes on the recipe before any work."""
     convolves = any(len(weight.shape) == 4 for weight in job.model.weights)
@@ -180,6 +225,7 @@ def _beside(
 def _plain_int8(job: Job, attempts: Attempts) -> tuple[Attempt | None, int]:
     """Plain int8 of the original model, and the size of its float conversion; None if it cannot be made."""
     ptq = replace(job.ptq, format=plain_format(), spec=PtqSpec())
+    begin_phase(PLAIN_CONVERTING)
     note("plain int8 of the same model, to compare with")
     try:
         parts = float_parts(job.model, ptq, job.splits.train)
@@ -193,6 +239,7 @@ def _source(model: keras.Model, job: Job) -> FloatParts | bytes:
     given = artifact_of_steps(job.work.folder) if job.work else None
     if given is not None:
         return given
+    begin_phase(CONVERTING)
     note("converting")
     if is_fake_quantized(model):
         check_trained(job.ptq)

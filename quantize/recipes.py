@@ -202,7 +202,7 @@ def _checked(recipe: Recipe) -> Recipe:
 def _problems(recipe: Recipe) -> Iterator[str]:
     """The problems of a recipe that do not concern its steps."""
     tune, ptq = recipe.tune, recipe.ptq
-    if tune.epochs < 1 or tune.batch < 1:
+    if (tune.epochs is not None and tune.epochs < 1) or tune.batch < 1:
         yield "tune needs at least one epoch and a batch of one"
     if not tune.learning_rate > 0:
         yield "tune needs a learning_rate above 0"

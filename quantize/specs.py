@@ -20,6 +20,9 @@ Precision = Literal["int8", "w8a16", "float32"]
 # The words in a recipe's name that make `PtqSpec.sets_ranges` true.
 RANGE_WORDS = "equalize, unbias, minmax, percentile and mse"
 
+# The length of a step's training that a recipe does not state: so many epochs, and at least so many steps.
+EPOCHS, LEAST_STEPS = 3, 600
+
 
 @dataclass(frozen=True, slots=True)
 class FriendlySpec:
@@ -148,29 +151,39 @@ class DistillSpec:
 
 @dataclass(frozen=True, slots=True)
 class TuneSpec:
-    """The training of a step: few epochs at a small learning rate, from trained weights."""
+    """The training of a step, from trained weights at a small learning rate, until val stops improving.
 
-    epochs: int = 3
+    `epochs` is the most that it takes; None takes 3, or as many as LEAST_STEPS are on a small set.
+    """
+
+    epochs: int | None = None
     batch: int = 16
     learning_rate: float = 5e-4
     weight_decay: float = 1e-5
     ema: float = 0.99
     seed: int = 0
 
-    def settings(self, like: TrainSettings | None = None) -> TrainSettings:
-        """The training settings; all other options, such as augmentation, are those of `like`."""
+    def settings(self, like: TrainSettings | None = None, images: int = 0) -> TrainSettings:
+        """The training settings for a number of training images.
+
+        All other options, such as augmentation, are those of `like`.
+        """
         import dataclasses
 
+        epoch, epochs = max(1, images // self.batch), self.epochs or EPOCHS
+        steps = max(epochs * epoch, LEAST_STEPS)
+        warmup = min(0.2, epochs / 4)
         return dataclasses.replace(
             like or TrainSettings(),
             epochs=self.epochs,
-            steps=None,
+            steps=None if self.epochs else steps,
             minutes=None,
             batch=self.batch,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             ema=self.ema,
             seed=self.seed,
-            warmup_epochs=min(0.2, self.epochs / 4),
+            warmup_epochs=warmup if self.epochs else warmup * steps / (epochs * epoch),
             early_stop=False,
+            patience=None,
         )

@@ -101,5 +101,6 @@ class StepTraining:
 
     @property
     def settings(self) -> TrainSettings:
-        """All settings of the training."""
-        return self.tune.settings(self.like)
+        """All settings of the training, which ends when the metric on `validation` stops improving."""
+        settings = self.tune.settings(self.like, len(self.train.records))
+        return replace(settings, early_stop=self.validation is not None)

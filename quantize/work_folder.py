@@ -18,7 +18,9 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import check_can_make, make_folder, write_bytes, write_text
+from effkeras.support.phases import begin_phase, skip_phase
 from effkeras.support.tables import read_toml, to_table
+from effkeras.training.defaults import steps_of_epoch
 from effkeras.training.loop import TuneJob, tune
 from effkeras.training.run import TrainSettings
 from effkeras.weights.keras_files import load, save
@@ -28,9 +30,12 @@ from quantize.recipes import Recipe
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.splits import Splits, StepTraining
 from quantize.steps.step import TFMOT, Context, Stage, TfmotStep, Wrap
+from quantize.time_limit import TimeLimit, within
 
-# Runs a stage on a model, with its files in a folder.
-CarryOut = Callable[[Stage, keras.Model, Path], Compressed]
+# Runs a stage on a model, with its files in a folder; the number of stages that are left, itself included.
+CarryOut = Callable[[Stage, keras.Model, Path, int], Compressed]
+# The work of a training step on an image, and of the beginning of a step, in images through the network.
+BACK_AND_FORTH, ONCE = 3, 100
 Trainer = Literal["effkeras", "tfmot"]
 
 RECIPE, SOURCE, REPORT, BEGUN = "recipe.toml", "source.json", "report.json", "begun.keras"
@@ -44,7 +49,7 @@ class Work:
     `settings` are the model's training settings; the steps reuse their augmentation. With `strict`, a layer
     that quantization-aware training leaves in float is an error, unless the recipe skips it. With `backend`
     "tfmot", tensorflow-model-optimization runs the steps; `io` is the input and output type of the artifact
-    that its quantization-aware training makes.
+    that its quantization-aware training makes. `limit` bounds the time of the whole command.
     """
 
     folder: Path
@@ -52,6 +57,7 @@ class Work:
     strict: bool = False
     backend: Trainer = "effkeras"
     io: IoType = "float32"
+    limit: TimeLimit | None = None
 
 
 def run_steps(model: keras.Model, recipe: Recipe, splits: Splits, work: Work) -> list[Compressed]:
@@ -69,14 +75,13 @@ def run_steps(model: keras.Model, recipe: Recipe, splits: Splits, work: Work) ->
         _check_by_tfmot(model, recipe, stages, work)
         carry_out = _by_tfmot(training, work.io)
     else:
-        carry_out = _by_ourselves(_wrapper(recipe, model), training)
+        carry_out = _by_ourselves(_wrapper(recipe, model), training, work.limit)
     _claim(work, recipe, model, training)
     done: list[Compressed] = []
     for number, stage in enumerate(stages, start=1):
         folder = work.folder / "steps" / f"{number}-{stage.name}"
-        done.append(
-            _finished(folder) or _carried_out(carry_out, stage, done[-1].model if done else model, folder)
-        )
+        left, before = len(stages) - number + 1, done[-1].model if done else model
+        done.append(_finished(stage, folder) or _carried_out(carry_out, stage, before, (folder, left)))
         done[-1].report.show()
         if work.strict and stage.allowed is not None:
             done[-1].report.check_strict(stage.allowed)
@@ -89,16 +94,45 @@ def stages_of(recipe: Recipe, model: keras.Model, train: LabelledData) -> list[S
     return [stage for step in recipe.in_order() for stage in step.stages(context)]
 
 
-def _carried_out(carry_out: CarryOut, stage: Stage, before: keras.Model, folder: Path) -> Compressed:
+def phases_of_steps(
+    recipe: Recipe, model: keras.Model, splits: Splits, work: Work
+) -> list[tuple[str, float]]:
+    """The phases of `run_steps`, each with its work in images through the network."""
+    assert splits.train is not None
+    settings = StepTraining(
+        splits.train, work.folder, splits.validation, recipe.tune, like=work.settings
+    ).settings
+    steps = settings.total_steps(steps_of_epoch(len(splits.train.records), settings.batch))
+    work_of_training = steps * settings.batch * BACK_AND_FORTH
+    return [
+        phase
+        for stage in stages_of(recipe, model, splits.train)
+        for phase in ((_step_title(stage), ONCE), (_tuning_title(stage), work_of_training))
+    ]
+
+
+def _step_title(stage: Stage) -> str:
+    return f"step {stage.name}"
+
+
+def _tuning_title(stage: Stage) -> str:
+    return f"tuning after {stage.name}"
+
+
+def _carried_out(
+    carry_out: CarryOut, stage: Stage, before: keras.Model, where: tuple[Path, int]
+) -> Compressed:
+    begin_phase(_step_title(stage))
     note(f"step {stage.name}")
-    finished = carry_out(stage, before, folder)
+    folder, left = where
+    finished = carry_out(stage, before, folder, left)
     save(finished.model, folder / "model.keras")
     _write_report(folder / REPORT, finished.report)
     return finished
 
 
-def _by_ourselves(wrap: Wrap, training: StepTraining) -> CarryOut:
-    def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
+def _by_ourselves(wrap: Wrap, training: StepTraining, limit: TimeLimit | None) -> CarryOut:
+    def carry_out(stage: Stage, before: keras.Model, folder: Path, left: int) -> Compressed:
         begun = _begun(stage, before, folder)
         job = TuneJob(
             model=begun.model,
@@ -110,6 +144,8 @@ def _by_ourselves(wrap: Wrap, training: StepTraining) -> CarryOut:
             hooks=stage.hooks(),
             wrap=wrap,
         )
+        job = within(limit, left, job)
+        begin_phase(_tuning_title(stage))
         return stage.finish(begun, tune(job))
 
     return carry_out
@@ -138,7 +174,7 @@ def _by_tfmot(training: StepTraining, io: IoType) -> CarryOut:
 
     artifact_io: Literal["float32", "int8"] = "int8" if io == "int8" else "float32"
 
-    def carry_out(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
+    def carry_out(stage: Stage, before: keras.Model, folder: Path, left: int) -> Compressed:
         made = run_tfmot(before, _step_of(stage), replace(training, out=folder), artifact_io)
         if made.flatbuffer is not None:
             write_bytes(folder / ARTIFACT, made.flatbuffer)
@@ -164,10 +200,12 @@ def _begun(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
     return begun
 
 
-def _finished(folder: Path) -> Compressed | None:
+def _finished(stage: Stage, folder: Path) -> Compressed | None:
     report = folder / REPORT
     if not report.is_file():
         return None
+    skip_phase(_step_title(stage))
+    skip_phase(_tuning_title(stage))
     note(f"step {folder.name}: done before, in {folder}")
     return Compressed(load(folder / "model.keras"), _read_report(report))
 

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal, TypeVar
 
 from effkeras.support.backend import import_problem
 from effkeras.support.errors import EffkerasError
+from effkeras.support.phases import Phases, active_phases
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,8 @@ def progress(left: ProgressColumn | None = None) -> Progress:
     """A progress display with elapsed time and time left, on stderr.
 
     `left` is the column that shows the time left. The default is rich's estimate from the last hour, which
-    needs at least two finished items.
+    needs at least two finished items; inside `effkeras.support.phases` it is that over all phases, and the
+    phase stands before the description.
     """
     from rich.console import Console
     from rich.progress import (
@@ -101,8 +103,12 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         TimeRemainingColumn,
     )
 
+    running = active_phases()
+    if running is not None:
+        left = left or _left_of_all(running)
+    place = "" if running is None else f"{running.place} "
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        TextColumn(place + "{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -113,6 +119,26 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         # Otherwise text printed meanwhile would go to the terminal even if stdout is a file.
         redirect_stdout=sys.stdout.isatty(),
     )
+
+
+def _left_of_all(running: Phases) -> ProgressColumn:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class LeftOfAll(ProgressColumn):
+        """The time left over all phases of a command."""
+
+        def render(self, task: Task) -> Text:
+            if task.total:
+                running.saw(task, task.completed / task.total)
+            seconds = running.left()
+            if seconds is None:
+                return Text("-:--:--", style="progress.remaining")
+            minutes, rest = divmod(round(seconds), 60)
+            hours, minutes = divmod(minutes, 60)
+            return Text(f"{hours}:{minutes:02}:{rest:02}", style="progress.remaining")
+
+    return LeftOfAll()
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:

@@ -88,6 +88,11 @@ class Hook(keras.callbacks.Callback):
     trained: keras.Model
     total_steps: int
 
+    @property
+    def complete_from(self) -> int:
+        """The step after which the model has its final form; one validated before cannot be the best."""
+        return 0
+
     def attach(self, model: keras.Model, total_steps: int) -> None:
         """Called once, before a checkpoint is restored and before the first step; creates the state."""
         self.trained = model

@@ -227,7 +227,11 @@ def tune(job: TuneJob) -> keras.Model:
     session.run.start(job.spec, settings)
     if not session.is_finished():
         session.fit(store)
-    return session.finish()
+    made = session.finish()
+    if settings.early_stop:
+        best, most = session.progress.best_step, session.pace.total(session.progress.step)
+        note(f"tuned for {session.progress.step:,} of at most {most:,} steps, the best after {best:,}")
+    return made
 
 
 def copy_of(model: keras.Model) -> keras.Model:

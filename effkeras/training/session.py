@@ -193,7 +193,7 @@ class Session:
         start = self.pace.used()
         self._finalize()
         metrics = self._validate()
-        score = _score(self.plan.spec, metrics, step)
+        score = _score(self.plan.spec, metrics, step) if self._is_complete(step) else float("-inf")
         if self.plan.keeps_best and score >= self.progress.best:  # of equal ones, the longer trained
             save(self.final, self.run.model)
         row = {"kind": "epoch", "epoch": self._epoch(step), "step": step, "loss": logs.get("loss")}
@@ -205,7 +205,7 @@ class Session:
     def _scored(self, step: int, score: float) -> Progress:
         """The progress after a validation."""
         settings, now = self.plan.settings, replace(self.progress, step=step)
-        if score > now.best:
+        if score > now.best or not self._is_complete(step):
             return replace(now, best=score, best_step=step, waited=0)
         now = replace(now, waited=now.waited + 1)
         share = self.pace.share(step)
@@ -214,6 +214,10 @@ class Session:
         else:
             is_enough = now.waited >= settings.patience
         return replace(now, stopped=settings.early_stop and is_enough and share >= SHORTEST)
+
+    def _is_complete(self, step: int) -> bool:
+        """Whether the hooks have given the model its final form."""
+        return all(step >= hook.complete_from for hook in self.hooks)
 
     def _save(self, now: Progress) -> None:
         interval, following = self.pace.next

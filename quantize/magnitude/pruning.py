@@ -142,6 +142,11 @@ class PruneHook(FitHook):
         self._masks = [_mask_for(kernel) for kernel in kernels]
         self._apply = tf.function(lambda: apply_masks(kernels, self._masks), autograph=False)
 
+    @property
+    def complete_from(self) -> int:
+        """The step of the last update of the masks."""
+        return self._schedule.end
+
     def state(self) -> list[keras.Variable]:
         """The number of finished steps, and the masks."""
         return [self._step, *self._masks]

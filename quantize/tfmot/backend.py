@@ -84,7 +84,7 @@ def run_tfmot(
     with _work_folder() as folder:
         store = ImageStore(train, definition.input)
         steps = max(1, len(store) // training.tune.batch)
-        task |= {"steps": steps * training.tune.epochs, "io": io}
+        task |= {"steps": training.settings.total_steps(steps), "io": io}
         with _Worker(folder, graph, task) as worker:
             worker.expect_ready()
             _write_images(folder, store, definition, training)

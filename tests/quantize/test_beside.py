@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ def test_the_table_is_80_columns_wide_and_says_what_is_worse(measured, capsys):
     assert said.startswith("prune50-int8 is worse than plain int8 by 0.3650 (95%: 0.")
     assert "20% smaller" in said
     assert worse_than_plain("x", result, plain, None) == ""
+    assert "may be worse" in worse_than_plain("x", plain, result, dataclasses.replace(drop, low=-0.1))
     Beside("top1", "test (40 images)", (float_row(18_000_000, worse), plain, result), said).show()
     printed = capsys.readouterr()
     assert f"warning: {said}" in printed.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from support.tiny import tiny_classifier
 import effkeras
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
+from effkeras.training import session
 from effkeras.training.callbacks import Hook
 from effkeras.training.loop import TuneJob, spec_for_data, tune
 from effkeras.training.run import TrainSettings
@@ -31,7 +34,7 @@ class Killed(Hook):
     """Ends the process, as it were, in the second epoch."""
 
     def on_train_batch_begin(self, batch, logs=None):
-        if batch == 6:
+        if batch == 7:  # an epoch has six steps
             raise KeyboardInterrupt
 
 
@@ -78,6 +81,16 @@ def test_a_killed_training_ends_with_the_same_masks_and_weights(job, pruned, tmp
     again = tune(job(tmp_path / "run", PruneHook(PRUNING)))
     assert same(again, pruned)
     assert same(effkeras.load(tmp_path / "run"), pruned)
+
+
+def test_the_best_is_one_that_is_wholly_pruned(job, tmp_path, monkeypatch):
+    """The first validation is better, but has not all zeros yet."""
+    scores = iter([0.9, 0.5])
+    monkeypatch.setattr(session, "evaluate", lambda *_, **__: {"top1": next(scores)})
+    made = job(tmp_path, PruneHook(PRUNING))
+    found = tune(dataclasses.replace(made, settings=dataclasses.replace(SETTINGS, early_stop=True)))
+    report = finish_pruning(made.model, found, PRUNING).report
+    assert report.figures["sparsity"] == pytest.approx(0.7, abs=0.01)
 
 
 def test_clusters_survive_averaging_and_a_kill(job, tmp_path):

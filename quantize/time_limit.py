@@ -1,0 +1,97 @@
+"""How many steps the trainings of a recipe may take, so that a command ends within its minutes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import keras
+
+from effkeras.data.classes import matched
+from effkeras.data.masks import classes_of
+from effkeras.data.store import ImageStore
+from effkeras.support.console import note
+from effkeras.training.compiling import compile_for
+from effkeras.training.defaults import steps_of_epoch
+from effkeras.training.loop import TuneJob, class_weights, copy_of
+from effkeras.training.pace import VALIDATION_SHARE
+from effkeras.training.pipeline import BatchSpec, training_batches
+from effkeras.training.run import Run, TrainSettings
+
+# The share of the minutes for what follows the trainings: conversion, calibration, measurement.
+FOR_THE_REST = 0.2
+LEAST_STEPS = 10
+TIMED_STEPS, UNTIMED_STEPS = 6, 3  # the first ones trace, and fill the input pipeline
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TimeLimit:
+    """The minutes of a whole command, which has `begun` at a time of `clock`, in seconds."""
+
+    minutes: float
+    begun: float
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+    def seconds(self, trainings: int, start: float) -> float:
+        """The seconds for the steps of the next of `trainings` that are left.
+
+        Timing and starting a training take `start` seconds each; this one is timed already.
+        """
+        end = self.begun + 60 * self.minutes * (1 - FOR_THE_REST)
+        return max(0.0, end - self.clock() - (2 * trainings - 1) * start) / trainings
+
+
+def within(limit: TimeLimit | None, trainings: int, job: TuneJob) -> TuneJob:
+    """The fine-tuning with no more steps than the limit allows; as it is without a limit.
+
+    One that an earlier run has begun keeps its steps.
+    """
+    before = Run(job.out).kept_settings()
+    if before is not None:
+        return replace(job, settings=replace(job.settings, epochs=before.epochs, steps=before.steps))
+    if limit is None:
+        return job
+    most = job.settings.total_steps(steps_of_epoch(len(job.train.records), job.settings.batch))
+    before_timing = limit.clock()
+    a_step = step_seconds(job)
+    seconds = limit.seconds(trainings, limit.clock() - before_timing)
+    allowed = int(seconds * (1 - VALIDATION_SHARE) / a_step)
+    steps = max(LEAST_STEPS, min(most, allowed))
+    note(f"a step takes {a_step:.2g} s: {steps:,} steps of {most:,} fit into --minutes {limit.minutes:g}")
+    return replace(job, settings=_with_steps(job.settings, steps)) if steps < most else job
+
+
+def step_seconds(job: TuneJob) -> float:
+    """The seconds of a training step of a fine-tuning, timed on a copy; no files are written."""
+    train = matched(job.train, job.spec)
+    store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
+    count = UNTIMED_STEPS + TIMED_STEPS
+    settings = _with_steps(job.settings, count)
+    per_epoch = steps_of_epoch(len(store), settings.batch)
+    model = job.wrap(copy_of(job.model))
+    compile_for(model, job.spec, settings, per_epoch, class_weights(train, job.spec, settings))
+    batches = BatchSpec(settings.batch, settings.seed, settings.augment)
+    data = training_batches(store, job.spec, batches, range(count))
+    timer = _Timer()
+    model.fit(data, steps_per_epoch=count, callbacks=[timer], shuffle=False, verbose=0)
+    return statistics.median(timer.seconds[UNTIMED_STEPS:])
+
+
+def _with_steps(settings: TrainSettings, steps: int) -> TrainSettings:
+    return replace(settings, epochs=None, minutes=None, steps=steps)
+
+
+class _Timer(keras.callbacks.Callback):
+    """The seconds of each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        now = time.monotonic()
+        self.seconds.append(now - self._last)
+        self._last = now
