@@ -176,7 +176,7 @@ def compile_for(
     """
     use_fused_kernels(model)
     optimizer = _optimizer(
-        settings, schedule or schedule_of(settings, steps), rules_for(model, spec, settings)
+        model, settings, schedule or schedule_of(settings, steps), rules_for(model, spec, settings)
     )
     if spec.is_detector:
         model.compile(optimizer, loss=losses_for(spec, settings, class_weights))
@@ -203,8 +203,8 @@ def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine | TimedCosi
 
 
 def _optimizer(
-    settings: TrainSettings, schedule: WarmupCosine | TimedCosine, rules: Rules
+    model: keras.Model, settings: TrainSettings, schedule: WarmupCosine | TimedCosine, rules: Rules
 ) -> keras.optimizers.Optimizer:
-    is_scaled = settings.mixed_precision == "float16"
-    options = OptimizerOptions(settings.weight_decay, settings.clip_norm, settings.accumulate, is_scaled)
+    is_half = any(layer.compute_dtype == "float16" for layer in model.layers)
+    options = OptimizerOptions(settings.weight_decay, settings.clip_norm, settings.accumulate, is_half)
     return optimizer_for(settings.optimizer, schedule, options, rules)
