@@ -15,9 +15,10 @@ MEDIAPIPE := .venv-mediapipe
 HAS_GL := "import ctypes; [ctypes.CDLL(one) for one in ('libEGL.so.1', 'libGLESv2.so.2')]"
 INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends libegl1 libgles2
 
-# For `make demo`: one's own COCO folder and model.
+# For `make demo`: one's own data set and model, and options such as --skip-bad and --minutes 10.
 DATA ?=
 MODEL ?= efficientdet-digits
+OPTIONS ?=
 # For `make nightly`: one part of it.
 PART ?=
 
@@ -25,7 +26,7 @@ PART ?=
 	bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
-	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) --out runs/demo
+	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) $(OPTIONS) --out runs/demo
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not nightly"

@@ -13,29 +13,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from effkeras import cli
-from effkeras.data.records import DetectionData
-from effkeras.data.splits import find_split, open_data
+from effkeras.data.records import DetectionData, ReadOptions
+from effkeras.data.splits import find_split, read_split
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note, run_command, table
 from effkeras.support.files import make_folder, output_files
-from effkeras.support.options import parser
+from effkeras.support.options import add_data, parser
+from effkeras.training.run import LENGTHS, kept_options
 from export.reporting.data import Artifact, RunData, Setting
 from export.reporting.reading import read_run
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
 SAMPLES = 6
 _DIGITS = ["--train", "1600", "--val", "200", "--test", "1000"]
-_TRAINING = ["--epochs", "1", "--learning-rate", "0.0003"]
+_TRAINING = ("--epochs", "1", "--learning-rate", "0.0003")  # from weights that know digits
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A zoo model, the user's COCO folder (None: generated digits), and the run folder to write."""
+    """A zoo model, the user's data set (None: generated digits), and the run folder to write.
+
+    `reading` are options of all commands that read the data, `length` those of the training's length.
+    """
 
     model: str
     data: Path | None
     out: Path
+    reading: tuple[str, ...] = ()
+    length: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo."""
     options = parser("demo", "Trains, exports, measures and reports a detector.")
     options.add_argument("--model", default="efficientdet-digits", help="a name of `effkeras list`")
-    options.add_argument("--data", type=Path, help="a COCO folder (default: drawn handwritten digits)")
+    add_data(options, required=False)
+    lengths = options.add_mutually_exclusive_group()
+    for name in LENGTHS:
+        lengths.add_argument(f"--{name}", help="of the training, as for `effkeras train`")
     options.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run folder")
     return run_command(lambda: _run(options, argv), resumes=True)
 
 
 def _run(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     chosen = options.parse_args(argv)
+    reading = {"--skip-bad": chosen.skip_bad, "--voc-one-based": chosen.one_based}
+    length = {f"--{name}": getattr(chosen, name) for name in LENGTHS}
+    demo = Demo(
+        chosen.model,
+        chosen.data,
+        chosen.out,
+        tuple(option for option, is_given in reading.items() if is_given),
+        tuple(word for option, value in length.items() if value for word in (option, value)),
+    )
     try:
-        shown = show(Demo(chosen.model, chosen.data, chosen.out))
+        shown = show(demo)
     except StepError as failed:
         return failed.code
     print_table(read_run(chosen.out, samples=0))
@@ -83,11 +101,13 @@ def show(demo: Demo) -> Shown:
     """
     spec = zoo.spec(demo.model)
     data = demo.data or _draw_digits(spec, demo.out.parent / "demo-data")
-    step("train", demo.model, "--data", data, "--out", demo.out, *_start(spec), *_TRAINING)
+    read = ["--data", data, *demo.reading]
+    length = demo.length or (() if demo.data else _TRAINING)
+    step("train", demo.model, *read, "--out", demo.out, *_start(spec), *length)
     refused: dict[str, int] = {}
     for recipe in RECIPES:
         try:
-            step("export", "tflite", demo.out, "--recipe", recipe, "--data", data)
+            step("export", "tflite", demo.out, "--recipe", recipe, *read)
         except StepError as failed:
             refused[recipe] = failed.code
     made = [recipe for recipe in RECIPES if recipe not in refused]
@@ -152,16 +172,20 @@ def _draw_samples(artifact: Path, root: Path, folder: Path) -> None:
     from effkeras.inference.predictor import open_predictor
     from effkeras.inference.threshold import score_for
 
-    paths = [record.path for record in _test_records(root)[:SAMPLES]]
+    options = kept_options(artifact, root, ReadOptions())
+    paths = [record.path for record in _test_records(root, options)[:SAMPLES]]
     make_folder(folder)
     targets = output_files(folder, paths, ".png")
-    predictor = open_predictor(artifact)
+    predictor, found = open_predictor(artifact), 0
     for record in predict(predictor, paths, score_for(artifact, predictor)):
         draw(record, targets[Path(record["image"])])
+        found += len(record.get("detections", []))
+    if predictor.spec.detects:
+        note(f"{found} objects found in {len(paths)} test images, drawn in {folder}/")
 
 
-def _test_records(root: Path) -> Sequence:
-    data = open_data(root, find_split(root, "test", "val") or "test")
+def _test_records(root: Path, options: ReadOptions) -> Sequence:
+    data = read_split(root, find_split(root, "test", "val") or "test", options)
     if isinstance(data, DetectionData):  # images with many objects show more
         return sorted(data.records, key=lambda record: -len(record.boxes))
     return data.records

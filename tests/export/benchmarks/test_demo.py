@@ -19,7 +19,7 @@ def test_own_data(tmp_path, capsys, monkeypatch):
     """Someone's own COCO folder, and a run that is repeated; one format is enough for that."""
     monkeypatch.setattr(demo, "RECIPES", ("int8",))
     data = digits_folder(tmp_path / "data", train=48, val=8, test=8)
-    arguments = ["--data", str(data), "--out", str(tmp_path / "run")]
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--epochs", "1"]
     assert demo.main(arguments) == 0
     assert demo.main(arguments) == 0
     assert "already trained" in capsys.readouterr().err
