@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from effkeras.support.drawing import (
     LIGHT,
@@ -60,7 +60,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A value by epoch, for one run."""
+    """A value by epoch or step, for one run."""
 
     name: str
     epochs: tuple[int, ...]
@@ -89,8 +89,14 @@ def trade_off(panels: Sequence[Panel], accuracy: str, theme: Theme = LIGHT) -> b
     return png_of(canvas)
 
 
-def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme: Theme = LIGHT) -> bytes:
-    """A PNG with the runs' validation accuracy, labelled `name`, above their loss, by epoch.
+def training(
+    accuracy: Sequence[Curve],
+    loss: Sequence[Curve],
+    name: str,
+    theme: Theme = LIGHT,
+    by: Literal["epoch", "step"] = "epoch",
+) -> bytes:
+    """A PNG with the runs' validation accuracy, labelled `name`, above their loss, by epoch or step.
 
     Curves at the same position belong to one run; a curve without measurements is empty.
     """
@@ -105,7 +111,7 @@ def training(accuracy: Sequence[Curve], loss: Sequence[Curve], name: str, theme:
         for colour, curve in zip(itertools.cycle(theme.palette), curves):
             marker = "o" if len(curve.epochs) == 1 else ""
             axes.plot(curve.epochs, curve.values, color=colour, linewidth=2, marker=marker)
-    grid[-1].set_xlabel("epoch")
+    grid[-1].set_xlabel(by)
     grid[-1].xaxis.get_major_locator().set_params(integer=True)
     canvas.figure.align_ylabels()
     if len(accuracy) > 1:

@@ -9,7 +9,7 @@ from effkeras.graph.vocabulary import Counts
 from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
 from effkeras.support.pages import MISSING, Page, Section
-from export.reporting.data import Artifact, Environment, RunData
+from export.reporting.data import Artifact, Environment, Epoch, RunData
 from export.reporting.panels import draw_charts, labels
 from export.reporting.tables import (
     artifact_table,
@@ -108,7 +108,7 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
     yield "Parameters", f"{counts.trainable:,}"
     yield "Multiply-adds", f"{counts.macs / 1e6:,.1f} million"
     yield "Measured on", _images(run)
-    yield "Training", _epochs(run.epochs[-1].number) if run.epochs else "not recorded"
+    yield "Training", _trained(run.epochs[-1]) if run.epochs else "not recorded"
     yield "Folder", str(run.folder)
 
 
@@ -141,5 +141,6 @@ def _all(run: RunData) -> tuple[Artifact, ...]:
     return (run.keras, *run.artifacts)
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch" if count == 1 else f"{count} epochs"
+def _trained(last: Epoch) -> str:
+    epochs = f"{last.number} epoch" if last.number == 1 else f"{last.number} epochs"
+    return epochs if last.step is None else f"{last.step:,} steps, {epochs}"

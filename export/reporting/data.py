@@ -100,11 +100,12 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Loss and metrics at the end of a training epoch."""
+    """Loss and metrics of a validation during training: its epoch, from 1, and its step if it is known."""
 
     number: int
     loss: float | None
     metrics: Mapping[str, float]
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

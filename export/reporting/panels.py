@@ -27,7 +27,7 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
             about = f"{metric} of every artifact against its latency: {titles}"
             charts.append(drawn(name, about, partial(trade_off, latencies, metric)))
     if any(len(run.epochs) > 1 for run in runs):  # one epoch makes no curve
-        about = f"{metric} on validation images and loss, by epoch of training"
+        about = f"{metric} on validation images and loss during training"
         charts.append(drawn("training", about, partial(_training, runs)))
     return tuple(charts)
 
@@ -111,11 +111,14 @@ def _series(runs: Sequence[RunData], points: Sequence[list[Point]]) -> tuple[Ser
 
 def _training(runs: Sequence[RunData], theme: Theme) -> bytes:
     metric = runs[0].metric
+    by_step = all(one.step is not None for run in runs for one in run.epochs)
     accuracy, loss = [], []
     for name, run in zip(labels(runs), runs, strict=True):
-        accuracy.append(_curve(name, [(one.number, one.metrics.get(metric)) for one in run.epochs]))
-        loss.append(_curve(name, [(one.number, one.loss) for one in run.epochs]))
-    return training(accuracy, loss, metric, theme)
+        places = [one.step if by_step and one.step is not None else one.number for one in run.epochs]
+        values = [one.metrics.get(metric) for one in run.epochs]
+        accuracy.append(_curve(name, list(zip(places, values, strict=True))))
+        loss.append(_curve(name, list(zip(places, [one.loss for one in run.epochs], strict=True))))
+    return training(accuracy, loss, metric, theme, "step" if by_step else "epoch")
 
 
 def _curve(name: str, values: Sequence[tuple[int, float | None]]) -> Curve:

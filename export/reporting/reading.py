@@ -214,15 +214,16 @@ def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
 
 
 def _epochs(rows: Iterable[CheckedRow]) -> tuple[Epoch, ...]:
-    """The training epochs in order; of a repeated epoch the newest row counts."""
+    """The validations of the training in order; of a repeated one the newest row counts."""
     found = {}
     for row in rows:
         if row.kind == "epoch":
             # Diverged training has a NaN loss; the other values are still valid.
             loss = float(row.values["loss"]) if is_number(row.values.get("loss")) else None
             metrics = row.numbers("metrics") if row.has("metrics") else {}
-            found[row.whole("epoch")] = Epoch(row.whole("epoch"), loss, metrics)
-    return tuple(found[number] for number in sorted(found))
+            one = Epoch(row.whole("epoch"), loss, metrics, row.whole_or_none("step"))
+            found[one.number, one.step or 0] = one
+    return tuple(found[place] for place in sorted(found))
 
 
 def _samples(folder: Path, most: int) -> tuple[Path, ...]:

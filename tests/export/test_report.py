@@ -464,6 +464,14 @@ def test_several_runs_share_the_charts(tmp_path, full):
     assert "12.35 MB" in markdown
 
 
+def test_validations_are_told_apart_by_their_steps(tmp_path):
+    rows = [row | {"epoch": 1, "step": 10 * row["epoch"]} for row in epoch_rows(3)]
+    markdown, _ = written(write_run(tmp_path / "run", rows))
+    assert "30 steps, 1 epoch" in markdown
+    run = read_run(tmp_path / "run", 0)
+    assert [(one.number, one.step) for one in run.epochs] == [(1, 10), (1, 20), (1, 30)]
+
+
 def test_training_that_diverged_is_still_reported(tmp_path):
     rows = [*epoch_rows(2), {"kind": "epoch", "epoch": 2, "loss": float("nan"), "metrics": {}}]
     run = read_run(write_run(tmp_path / "run", rows), 0)
