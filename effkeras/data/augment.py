@@ -40,11 +40,13 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
     drawn = _draw(seeds, spec)
     move = _move(drawn, size)
     boxes, visible = _move_boxes(batch.boxes, move, size)
+    frames = batch.frames if batch.frames is not None else tf.constant([[0, 0, *size]], tf.float32)
     batch = batch._replace(
         pixels=_recolored(_move_pixels(batch.pixels, move, fill), drawn),
         boxes=boxes,
         crowd=batch.crowd | _is_speck(boxes, move),
         labels=_move_labels(batch.labels, move),
+        frames=_move_boxes(frames[:, None], move, size)[0][:, 0],
         visible=visible,
     )
     for one in drawn:
@@ -57,6 +59,7 @@ def augment(batch: Batch, seeds: tf.Tensor, spec: AugmentSpec, fill: tuple[float
         pixels=pixels,
         classes=tf.where(is_there, batch.classes, -1),
         crowd=(batch.crowd | (batch.visible < _MIN_VISIBLE)) & is_there,
+        frames=None,
         visible=None,
     )
 

@@ -128,7 +128,7 @@ def training_images(
     """
     pixels, content, *truths = map(tf.constant, padded(samples))
     seeds = tf.map_fn(lambda index: _seed(index, seed), tf.range(len(samples)))
-    batch = Batch(_filled(pixels, content, spec), *truths)
+    batch = Batch(_filled(pixels, content, spec), *truths)._replace(frames=_frames(content))
     if classes is not None:
         batch = without_boxes(batch.pixels, tf.one_hot(batch.classes[:, 0], classes))
     return augment(batch, seeds, augment_by, spec.mean)
@@ -142,12 +142,18 @@ def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: InputSpec) -> tf.Tensor
     return tf.where((rows & columns)[..., None], tf.cast(pixels, tf.float32), list(spec.mean))
 
 
+def _frames(content: tf.Tensor) -> tf.Tensor:
+    """The boxes that images of height and width `content`, int32 (B, 2), fill: float32 (B, 4)."""
+    sides = tf.cast(content, tf.float32)
+    return tf.concat([tf.zeros_like(sides), sides], axis=1)
+
+
 def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
     match = _matched(spec) if spec.detects else None
 
     def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
         *truths, seeds = rest
-        batch = Batch(_filled(pixels, content, spec.input), *truths)
+        batch = Batch(_filled(pixels, content, spec.input), *truths)._replace(frames=_frames(content))
         if batches.augment is not None:
             batch = augment(batch, seeds, batches.augment, spec.input.mean)
         targets = match(batch) if match else {}

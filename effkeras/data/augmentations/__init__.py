@@ -109,7 +109,8 @@ class Augmentation:
     def mix(self, batch: Batch, seeds: tf.Tensor) -> Batch:
         """The batch after images, with their ground truth, were mixed; seeds are int32 (B, 2).
 
-        `batch.visible` is set; what hides a part of a box multiplies it.
+        `batch.frames` and `batch.visible` are set; what hides a part of a box multiplies `visible`. Frames
+        are those before all mixtures.
         """
         return batch
 

@@ -14,6 +14,7 @@ class Batch(NamedTuple):
     `pixels` is float32 (B, H, W, 3), `boxes` float32 (B, M, 4) in pixels, `classes` int32 (B, M) with -1
     for padding, `crowd` bool (B, M), `labels` uint8 (B, H, W) with 255 for unknown, or (B, 0, 0).
     `targets` is float32 (B, C), the share of each class in an image: only a classifier's batch has it.
+    `frames` is float32 (B, 4): the box in which an image lies, the rest being padding; None for all of it.
     `visible` is float32 (B, M), the share of each box that is still visible: only while a batch is augmented.
     """
 
@@ -23,6 +24,7 @@ class Batch(NamedTuple):
     crowd: tf.Tensor
     labels: tf.Tensor
     targets: tf.Tensor | None = None
+    frames: Any = None
     visible: Any = None
 
 

@@ -78,7 +78,7 @@ class VerticalFlip(Augmentation):
 class Rotate90(Augmentation):
     """Turns images by 0, 90, 180 or 270 degrees, if not square only by 0 or 180: for images without an up."""
 
-    rank = 170
+    rank = 205
 
     amount: bool = False
 

@@ -46,7 +46,7 @@ class AutoAugment(Augmentation):
     detection-v0 to detection-v3. Boxes and label maps move with the pixels.
     """
 
-    rank = 150
+    rank = 206
 
     amount: str = ""
 
@@ -80,7 +80,7 @@ class RandAugment(Augmentation):
     batch, from a seed with a state, and computes all of them.
     """
 
-    rank = 160
+    rank = 207
 
     amount: tuple[int, float] = (0, 0.0)
 

@@ -31,6 +31,21 @@ def test_a_crowd_stays_one_and_what_a_border_cuts_off_becomes_one():
     assert tf.reduce_any(augment(before, seeds(), only(mosaic=1.0), FILL).crowd)
 
 
+def test_windows_show_little_padding():
+    """Images fill the upper two thirds, so that only parts taller than that have padding."""
+    before = rectangles()
+    pixels = np.full((8, 96, 96, 3), 10, np.float32)
+    pixels[:, :64] = 200
+    frames = tf.tile([[0.0, 0, 64, 96]], [8, 1])
+    before = before._replace(pixels=tf.constant(pixels), labels=tf.zeros((8, 0, 0), tf.uint8), frames=frames)
+    after = augment(before, seeds(), only(mosaic=1.0), FILL).pixels.numpy()[..., 0]
+    shares = (after < 100).mean(axis=(1, 2))
+    assert shares.max() < 8 / 96 + 0.01  # parts have up to 72 rows
+    # Without frames, parts of the padding are as likely as any.
+    after = augment(before._replace(frames=None), seeds(), only(mosaic=1.0), FILL).pixels.numpy()[..., 0]
+    assert (after < 100).mean() > 0.15
+
+
 def test_a_batch_of_one_image_is_enough():
     after = augment(rectangles(1), seeds(1), only(mosaic=1.0), FILL)
     hold_what_they_held(after)
