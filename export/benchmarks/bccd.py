@@ -106,7 +106,9 @@ def _measured(path: Path, name: str, data: Path) -> results.Row:
     folder = path if path.is_dir() else path.parent
     folder = folder.parent if folder.name == "artifacts" else folder
     row = next(row for row in reversed(results.read(folder / "results.jsonl")) if row.get("kind") == "eval")
-    kept: results.Row = {key: row[key] for key in ("images", "metrics", "classes", "threshold") if key in row}
+    kept: results.Row = {
+        key: row[key] for key in ("images", "metrics", "threshold", "by_class") if key in row
+    }
     size = path.stat().st_size if path.is_file() else (path / name).stat().st_size
     return {"artifact": name, "bytes": size, "split": "test", **kept}
 
