@@ -184,6 +184,21 @@ def test_train_puts_regularisers_into_the_definition(digit_classes, tmp_path, mo
     assert jobs[0].settings.label_smoothing == 0.1
 
 
+def test_train_takes_what_is_minimised_and_how(digit_classes, tmp_path, monkeypatch, capsys):
+    jobs = []
+    monkeypatch.setattr("effkeras.training.loop.train", jobs.append)
+    words = ["train", "efficientnet-digits", "--data", digit_classes, "--out", tmp_path / "r"]
+    given = {"optimizer": "rmsprop", "class_weights": "balanced", "accumulate": 2, "freeze": "stages:1"}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    for last, precision in ([[], "bfloat16"], [["float16"], "float16"]):
+        assert run(*words, *options, "--mixed-precision", *last) == 0
+        read = jobs.pop().settings
+        assert {name: getattr(read, name) for name in given} == given
+        assert read.mixed_precision == precision
+    assert run(*words, "--optimizer", "rmsporp") == 2
+    assert "did you mean 'rmsprop'?" in capsys.readouterr().err
+
+
 def edited_labels(folder: Path, change) -> None:
     file = folder / "train" / "labels.json"
     content = json.loads(file.read_text())
