@@ -6,6 +6,7 @@ import re
 import typing
 from pathlib import Path
 
+from effkeras.data.augmentations import AUGMENTATIONS, PRESET
 from effkeras.data.formats import FORMATS, writable
 from effkeras.training.run import TrainSettings, read_settings
 
@@ -21,9 +22,17 @@ def test_every_format_has_its_row():
 def test_the_settings_of_a_training_are_as_the_page_shows_them(tmp_path):
     """All keys are known, and those that are not of the example's freezing have their defaults."""
     page = (Path(__file__).parents[1] / "docs" / "training.md").read_text("utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    block, _ = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.toml").write_text(block, "utf-8")
     freezing = {"freeze": "stages:2", "unfreeze_at": 0.3, "backbone_rate": 0.5, "layer_decay": 0.8}
     assert read_settings(tmp_path / "mine.toml", {}) == TrainSettings(box_weight=50.0, **freezing)
     names = re.findall(r"\w+", re.search('optimizer = "(.*)', block).group(1))
     assert names == list(typing.get_args(typing.get_type_hints(TrainSettings)["optimizer"]))
+
+
+def test_the_page_shows_every_augmentation(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text("utf-8")
+    _, block = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "mine.toml").write_text(block, "utf-8")
+    assert read_settings(tmp_path / "mine.toml", {}).augment["mosaic"] == 0.25
+    assert set(re.findall(r"(?m)^(\w+) = ", block)) == {PRESET, *AUGMENTATIONS.entries()}

@@ -23,6 +23,10 @@ class Scale(Augmentation):
 
     amount: tuple[float, float] = (0.8, 1.25)
 
+    def problem(self) -> str:
+        """See `Augmentation.problem`."""
+        return "" if min(self.amount) > 0 else "must be two factors above 0"
+
     def move(self, draws: tf.Tensor, size: tuple[int, int]) -> Move:
         """See `Augmentation.move`."""
         import tensorflow as tf

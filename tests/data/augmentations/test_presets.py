@@ -33,6 +33,7 @@ def test_few_images_get_the_strong_one():
     [
         ({"preset": "big"}, "augment: there is no preset 'big' of augmentations; there are none, light"),
         ({"preset": 3}, "there is no preset 3"),
+        ({"scale": [0, 1]}, "augment: scale must be two factors above 0"),
         ({"mosaic": 1.5}, "augment: mosaic must lie between 0 and 1, not 1.5"),
     ],
 )
