@@ -16,6 +16,8 @@ PATIENCE_SECONDS = 30.0
 # Validations of a training by steps, at least and at most; by time there are TIMED.
 LEAST, MOST = 10, 30
 TIMED = 20
+# What follows the last step, in validations: the last one, and a detector's threshold on the same images.
+ENDING = 2.3
 
 Clock = Callable[[], float]
 
@@ -115,7 +117,7 @@ def first_interval(settings: TrainSettings, steps_per_epoch: int) -> int:
 
 
 class TimedPace(Pace):
-    """A training of `minutes`: the last validation ends with them.
+    """A training of `minutes`: the last validation, and a detector's threshold, end with them.
 
     Its progress is the share of the time that is used, so the learning rate falls to 0 at the end, however
     fast the steps are. The same training twice differs.
@@ -127,8 +129,8 @@ class TimedPace(Pace):
         self._reserve = self._budget / TIMED  # for the last validation, until one is measured
         self._gap = self._budget / TIMED
         self._fastest = math.inf
-        self._since, self._first = self.used(), progress.step
-        self._began = self._since
+        self._since = self._began = self.used()
+        self._first, self._is_traced = progress.step, False
 
     def share(self, step: int) -> float:
         """See `Pace`."""
@@ -136,6 +138,7 @@ class TimedPace(Pace):
 
     def is_over(self, step: int) -> bool:
         """See `Pace`."""
+        self._note_tracing(step)
         return self.used() + self._reserve + self._step_seconds(step) / 2 >= self._budget
 
     def is_due(self, step: int) -> bool:
@@ -143,24 +146,32 @@ class TimedPace(Pace):
         return self.used() - self._since >= self._gap
 
     def total(self, step: int) -> int:
-        """See `Pace`; the estimate takes the speed of all steps of this process."""
+        """See `Pace`; the estimate takes the speed of all steps of this process but the first."""
+        self._note_tracing(step)
         left = max(0.0, self._budget - self._reserve - self.used())
         return step + (round(left / seconds) if (seconds := self._step_seconds(step)) else 1)
 
     def validated(self, step: int, seconds: float) -> None:
         """See `Pace`."""
         self._fastest = min(self._fastest, seconds)  # the first one traces the model
-        self._reserve = min(1.2 * seconds, self._budget / 2)
+        self._reserve = min(ENDING * seconds, self._budget / 2)
         self._gap = max(self._budget / TIMED, self._fastest * (1 / VALIDATION_SHARE - 1))
         self._since = self.used()
+        self._began += seconds
 
     @property
     def next(self) -> tuple[int, int]:
         """See `Pace`."""
         return 0, 0
 
+    def _note_tracing(self, step: int) -> None:
+        """Leaves the first step, which traces the model, out of the measured speed."""
+        if step > self._first and not self._is_traced:
+            self._since = self._began = self.used()
+            self._first, self._is_traced = step, True
+
     def _step_seconds(self, step: int) -> float:
-        """The mean time of a step, with its part of the validations; 0 before the first."""
+        """The mean time of a step without validations; 0 until one is measured."""
         return (self.used() - self._began) / (step - self._first) if step > self._first else 0.0
 
 
