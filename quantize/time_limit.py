@@ -22,7 +22,7 @@ from effkeras.training.run import Run, TrainSettings
 
 # The share of the minutes for what follows the trainings: conversion, calibration, measurement.
 FOR_THE_REST = 0.2
-LEAST_STEPS = 10
+LEAST_STEPS, FEW_STEPS = 10, 50
 TIMED_STEPS, UNTIMED_STEPS = 6, 3  # the first ones trace, and fill the input pipeline
 
 
@@ -59,7 +59,9 @@ def within(limit: TimeLimit | None, trainings: int, job: TuneJob) -> TuneJob:
     seconds = limit.seconds(trainings, limit.clock() - before_timing)
     allowed = int(seconds * (1 - VALIDATION_SHARE) / a_step)
     steps = max(LEAST_STEPS, min(most, allowed))
-    note(f"a step takes {a_step:.2g} s: {steps:,} steps of {most:,} fit into --minutes {limit.minutes:g}")
+    few = "" if steps >= min(most, FEW_STEPS) else ", too few to win back what was lost: give more minutes"
+    fit = f"{steps:,} steps of {most:,} fit into --minutes {limit.minutes:g}{few}"
+    note(f"a step takes {a_step:.2g} s: {fit}")
     return replace(job, settings=_with_steps(job.settings, steps)) if steps < most else job
 
 

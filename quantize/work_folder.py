@@ -74,6 +74,8 @@ def run_steps(model: keras.Model, recipe: Recipe, splits: Splits, work: Work) ->
     if work.backend == "tfmot":
         _check_by_tfmot(model, recipe, stages, work)
         carry_out = _by_tfmot(training, work.io)
+        if work.limit is not None:
+            note(f"{TFMOT} trains all its steps, whatever --minutes says")
     else:
         carry_out = _by_ourselves(_wrapper(recipe, model), training, work.limit)
     _claim(work, recipe, model, training)

@@ -47,7 +47,9 @@ def test_minutes_bound_the_steps_of_each_training(now, steps, tmp_path, monkeypa
     job = TuneJob(None, tiny_classifier(), data(205), None, TuneSpec().settings(images=205), tmp_path / "run")
     limit = TimeLimit(10, 100, lambda: now)
     assert within(limit, 2, job).settings.total_steps(12) == steps
-    assert f"{steps} steps of 600 fit into --minutes 10" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{steps} steps of 600 fit into --minutes 10" in said
+    assert ("give more minutes" in said) == (steps == LEAST_STEPS)
     assert within(None, 2, job) is job
     kept = dataclasses.replace(job.settings, steps=77)
     Run(job.out).start(job.spec, kept)
