@@ -205,6 +205,8 @@ def _accuracy_row(accuracy: Accuracy | None) -> dict[str, Any]:
         "interval": None if accuracy.interval is None else list(accuracy.interval),
         "measured_on": accuracy.measured_on,
         "agreement": accuracy.agreement,
+        "float_classes": dict(accuracy.model_classes),
+        "artifact_classes": dict(accuracy.artifact_classes),
     }
 
 

@@ -11,8 +11,8 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ class Accuracy:
     `images` is the number of images. `measured_on` is a digest of everything the model's metrics depend on.
     `interval` is the confidence interval of the drop of `metric`, at the level `compare.LEVEL`,
     `model_within` and `artifact_within` are those of its values; None where there is none, as for masks.
+    `model_classes` and `artifact_classes` are AP50 or top1 of each class by its name.
     `agreement` is the share of images for which a classifier and its artifact have the same best class.
     """
 
@@ -66,6 +67,8 @@ class Accuracy:
     model_within: Interval | None = None
     artifact_within: Interval | None = None
     agreement: float | None = None
+    model_classes: Mapping[str, float] = field(default_factory=dict)
+    artifact_classes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def counting(self) -> dict[str, float]:

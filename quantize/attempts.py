@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from effkeras.inference.compare import Drop, Measured, compare, measure
 from effkeras.inference.evaluate import headlines
+from effkeras.inference.task import Outcomes, label_of
 from effkeras.inference.tasks.classification import agreement
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
@@ -191,6 +192,8 @@ class Attempts:
             model_within=drop.before_within,
             artifact_within=drop.after_within,
             agreement=agreement(before, after),
+            model_classes=_classes(spec_of(self.original), before),
+            artifact_classes=_classes(spec_of(self.original), after),
         )
 
     def between(self, one: Attempt, other: Attempt) -> Drop | None:
@@ -326,6 +329,10 @@ def _lost_classes(spec: ModelSpec, before: Measured, after: Measured) -> tuple[s
     if own is None or found is None:
         return ()
     return lost_classes(spec.labels, own.class_metric, own.by_class(), found.by_class())
+
+
+def _classes(spec: ModelSpec, outcomes: Outcomes) -> dict[str, float]:
+    return {label_of(spec, index): one.value for index, one in outcomes.by_class().items()}
 
 
 def _described(found: Mixed) -> str:

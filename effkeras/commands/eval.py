@@ -68,6 +68,7 @@ def _run(argv: Sequence[str] | None) -> None:
     data = read_split(chosen.data, split, reading)
 
     from effkeras.inference.evaluate import evaluate_in_detail
+    from effkeras.inference.evaluation_files import Measured, keep_details
     from effkeras.inference.predictor import open_predictor
 
     predictor = open_predictor(chosen.model, chosen.weights)
@@ -90,6 +91,12 @@ def _run(argv: Sequence[str] | None) -> None:
     if best and chooses and chosen.limit is None and model.run and model.is_trained:
         best.save(model.run)
         note(f"{model.run} keeps the threshold {best.score:.4g} for `effkeras predict`")
+    if model.run and model.is_trained:
+        keep_details(
+            next(iter(evaluation.judges.values())).details(best.score if best else None),
+            Measured(split, count, best.score if best else None),
+            model.run,
+        )
     if model.run:
         of_threshold = {} if best is None else {"threshold": asdict(kept or best)}
         row = {"kind": "eval", "artifact": model.file, "split": split, "images": count, "metrics": metrics}

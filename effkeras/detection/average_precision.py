@@ -146,20 +146,20 @@ def _match_image(place: int, record: DetectionRecord, found: Detections, label: 
     true = np.flatnonzero(record.classes == label)
     true = true[np.argsort(record.crowd[true], kind="stable")]  # crowds last
     crowd = record.crowd[true]
-    overlaps = _overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)
+    shares = overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)
     right = np.zeros((len(IOUS), len(own)), bool)
     counts = np.ones_like(right)
     for index, threshold in enumerate(IOUS):
-        for position, taken in _greedy(overlaps, crowd, min(threshold, 1 - 1e-10)):
+        for position, taken in greedy_pairs(shares, crowd, min(threshold, 1 - 1e-10)):
             right[index, position], counts[index, position] = not crowd[taken], not crowd[taken]
     return _Part(place, found.scores[own], right, counts, int((~crowd).sum()))
 
 
-def _greedy(overlaps: Array, crowd: Array, threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs of a detection and its true box: the best free box, else a crowd."""
+def greedy_pairs(shares: Array, crowd: Array, threshold: float) -> Iterator[tuple[int, int]]:
+    """Pairs of a detection and its true box, given their IoU (n, m): the best free box, else a crowd."""
     free = np.ones(len(crowd), bool)
-    for position in np.flatnonzero((overlaps >= threshold).any(axis=1)):
-        row = overlaps[position]
+    for position in np.flatnonzero((shares >= threshold).any(axis=1)):
+        row = shares[position]
         for kind in (free & ~crowd, crowd):
             fits = np.flatnonzero(kind & (row >= threshold))
             if len(fits):
@@ -169,7 +169,7 @@ def _greedy(overlaps: Array, crowd: Array, threshold: float) -> Iterator[tuple[i
                 break
 
 
-def _overlaps(found: Array, true: Array, crowd: Array) -> Array:
+def overlaps(found: Array, true: Array, crowd: Array) -> Array:
     """IoU (n, m); with a crowd, the share of the detection inside it."""
     low = np.maximum(found[:, None, :2], true[None, :, :2])
     high = np.minimum(found[:, None, 2:], true[None, :, 2:])

@@ -94,6 +94,10 @@ class ScoreCurve:
         """F1 at each score, (n,)."""
         return 2 * self.right / (self.found + self.truths)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`score`, `precision`, `recall` and `f1`, each (n,)."""
+        return {"score": self.scores, "precision": self.precision, "recall": self.recall, "f1": self.f1}
+
     def at(self, threshold: float) -> Counted:
         """The counts of the detections with at least this score."""
         count = int((self.scores >= threshold).sum())

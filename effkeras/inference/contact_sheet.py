@@ -43,12 +43,16 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A page: its title, the class names in the order of the class indices, and its layout."""
+    """A page: its title, the class names in the order of the class indices, and its layout.
+
+    `dashed` says what dashed boxes are.
+    """
 
     title: str
     labels: Sequence[str]
     columns: int = 4
     width: int = 1600
+    dashed: str = "ignored by the loss"
 
     @property
     def cell(self) -> int:
@@ -221,7 +225,7 @@ def _legend_rows(tiles: Sequence[Tile], sheet: Sheet) -> list[list[_Entry]]:
     if len(counts) > len(shown):
         texts.append((LIGHT.paper, f"and {len(counts) - len(shown)} more classes"))
     if any(tile.ignored.any() for tile in tiles):
-        texts.append((_IGNORED, "dashed: ignored by the loss"))
+        texts.append((_IGNORED, f"dashed: {sheet.dashed}"))
     rows: list[list[_Entry]] = [[]]
     left: float = _MARGIN
     for colour, text in texts:

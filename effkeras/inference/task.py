@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,6 +72,35 @@ class Breakdown:
     worst: str = ""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Example:
+    """A judged image: its score in 0..1, what was found and missed in a line, and its boxes to draw.
+
+    `boxes` is float32 (n, 4), `classes` int64 (n,); `is_missed` is bool (n,): true boxes that were not found.
+    """
+
+    path: Path
+    score: float
+    line: str
+    boxes: np.ndarray
+    classes: np.ndarray
+    is_missed: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Details:
+    """What a report shows of an evaluation.
+
+    `confusion` counts by true class (rows) and class found (columns), both named by `labels`. `curves` has
+    arrays `score`, `precision`, `recall` and `f1` for each class, and for all under the name "".
+    """
+
+    labels: tuple[str, ...]
+    confusion: np.ndarray
+    curves: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
+
+
 class Judge(Protocol):
     """Compares a model's outputs with the ground truth, image by image, and computes metrics."""
 
@@ -85,6 +115,9 @@ class Judge(Protocol):
 
     def breakdown(self, score: float | None = None) -> Breakdown:
         """Further metrics, by class too; detections count from `score` on, by default the best threshold."""
+
+    def details(self, score: float | None = None) -> Details:
+        """What a report shows, at the threshold of `breakdown`."""
 
 
 class Task(ABC):

@@ -10,9 +10,11 @@ from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
 from effkeras.support.pages import MISSING, Page, Section
 from export.reporting.data import Artifact, Environment, Epoch, RunData
-from export.reporting.panels import draw_charts, labels
+from export.reporting.panels import draw_charts, draw_details, labels
 from export.reporting.tables import (
     artifact_table,
+    class_table,
+    confusion_table,
     latency_table,
     metric_table,
     missing_commands,
@@ -36,6 +38,10 @@ METHOD = (
     "file. Peak memory is what file and delegate add to their process at most.",
     "Pareto: an artifact is marked when no other of the same run is at least as accurate and smaller, or as "
     "small and more accurate; likewise for latency.",
+    "Precision, recall and F1 are at IoU 0.5. In the confusion matrix a row is a true class and a column "
+    "what was found, at the threshold. Background is a detection where there is nothing, in its row, and an "
+    "object that was not found, in its column. The best and worst images have the highest and lowest F1 of "
+    "their boxes.",
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
 )
@@ -59,7 +65,10 @@ def page_of(runs: Sequence[RunData]) -> Page:
         title=", ".join(dict.fromkeys(run.spec.name for run in runs)),
         intro=_intro(runs),
         overview=draw_charts(runs),
-        sections=tuple(_section(name, run, setups) for name, run in zip(names, runs, strict=True)),
+        sections=tuple(
+            _section(name, run, setups, place if len(runs) > 1 else 0)
+            for place, (name, run) in enumerate(zip(names, runs, strict=True), start=1)
+        ),
         reading=(_task(runs).meaning, *METHOD),
         limits=LIMITS,
         setups=setup_table(setups),
@@ -87,9 +96,11 @@ def _intro(runs: Sequence[RunData]) -> str:
     return f"Accuracy, size and speed of {what} in Keras and as .tflite files."
 
 
-def _section(name: str, run: RunData, setups: Sequence[Environment]) -> Section:
+def _section(name: str, run: RunData, setups: Sequence[Environment], place: int) -> Section:
     latencies = (latency_table(run, setups), phone_table(run, setups))
-    tables = (artifact_table(run), *latencies, metric_table(run))
+    charts = draw_details(run, place)
+    confusions = () if any(one.name.startswith("confusion") for one in charts) else (confusion_table(run),)
+    tables = (artifact_table(run), *latencies, metric_table(run), class_table(run), *confusions)
     return Section(
         title=f"Run {name}",
         facts=tuple(_facts(run)),
@@ -97,6 +108,8 @@ def _section(name: str, run: RunData, setups: Sequence[Environment]) -> Section:
         tables=tuple(table for table in tables if table.rows),
         commands=missing_commands(run),
         samples=run.samples,
+        charts=charts,
+        sheets=run.sheets,
     )
 
 

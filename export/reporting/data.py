@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import headline
@@ -71,7 +72,8 @@ class Measured:
 class Artifact:
     """One file and its measurements; missing ones are None or ().
 
-    `rejected` is the drop of the newest export if that export was refused, else None.
+    `rejected` is the drop of the newest export if that export was refused, else None. `by_class` is AP50,
+    top1 or IoU of each class.
     """
 
     file: str
@@ -84,6 +86,7 @@ class Artifact:
     measured: tuple[Measured, ...] = ()
     environment: Environment | None = None
     rejected: float | None = None
+    by_class: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -110,7 +113,10 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """A run folder: its definition, the measured Keras model and artifacts, epochs and drawn samples."""
+    """A run folder: its definition, the measured Keras model and artifacts, epochs and drawn samples.
+
+    `details` and `sheets` are what `effkeras eval` kept of the Keras model: see `evaluation_files`.
+    """
 
     folder: Path
     spec: ModelSpec
@@ -118,6 +124,8 @@ class RunData:
     artifacts: tuple[Artifact, ...]
     epochs: tuple[Epoch, ...] = ()
     samples: tuple[Path, ...] = ()
+    details: Mapping[str, Any] | None = None
+    sheets: tuple[Path, ...] = ()
 
     @property
     def metric(self) -> str:

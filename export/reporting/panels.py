@@ -8,6 +8,7 @@ from functools import partial
 from effkeras.support.drawing import Theme
 from effkeras.support.pages import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
+from export.reporting.class_charts import MOST_CLASSES, confusion_matrix, precision_recall
 from export.reporting.data import RunData, Setting
 from export.reporting.tables import SETTINGS, setting_name, sorted_measured
 
@@ -29,6 +30,24 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
     if any(len(run.epochs) > 1 for run in runs):  # one epoch makes no curve
         about = f"{metric} on validation images and loss during training"
         charts.append(drawn("training", about, partial(_training, runs)))
+    return tuple(charts)
+
+
+def draw_details(run: RunData, place: int) -> tuple[Chart, ...]:
+    """The charts of what `effkeras eval` kept of a run, the report's run number `place`."""
+    details = run.details
+    if details is None:
+        return ()
+    suffix = f"-{place}" if place else ""
+    where = f"{details['images']} images of {details['split']}"
+    charts = []
+    if details["curves"]:
+        about = f"Precision against recall, and F1 against the score, at IoU 0.5, by class, on {where}"
+        draw = partial(precision_recall, details["curves"], details["score"])
+        charts.append(drawn(f"precision-recall{suffix}", about, draw))
+    if len(details["labels"]) <= MOST_CLASSES:
+        about = f"Confusion matrix of the classes on {where}"
+        charts.append(drawn(f"confusion{suffix}", about, partial(confusion_matrix, details)))
     return tuple(charts)
 
 
@@ -113,6 +132,7 @@ def _training(runs: Sequence[RunData], theme: Theme) -> bytes:
     metric = runs[0].metric
     by_step = all(one.step is not None for run in runs for one in run.epochs)
     accuracy, loss = [], []
+    by_step = all(one.step is not None for run in runs for one in run.epochs)
     for name, run in zip(labels(runs), runs, strict=True):
         places = [one.step if by_step and one.step is not None else one.number for one in run.epochs]
         values = [one.metrics.get(metric) for one in run.epochs]

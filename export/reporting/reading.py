@@ -10,6 +10,7 @@ from typing import Any
 
 from effkeras.definitions.definition import spec_from_table
 from effkeras.inference.evaluate import headline
+from effkeras.inference.evaluation_files import FOLDER, SHEETS, read_details
 from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 from effkeras.support.measurements import Delegation, Latency
@@ -56,6 +57,8 @@ def read_run(folder: Path, samples: int) -> RunData:
         artifacts=tuple(_sorted(_complete(artifacts))),
         epochs=_epochs(rows),
         samples=_samples(folder / "samples", samples),
+        details=read_details(folder),
+        sheets=_sheets(folder),
     )
 
 
@@ -104,6 +107,7 @@ def _exported(before: Artifact, row: CheckedRow) -> Artifact:
         accuracy=_accuracy(row, "artifact_metrics") if row.has("artifact_metrics") else None,
         delegation=Delegation.from_row(row),
         environment=_environment(row),
+        by_class=_class_values(row, "artifact_classes"),
     )
 
 
@@ -113,7 +117,12 @@ def _saved(before: Artifact, row: CheckedRow) -> Artifact:
 
 
 def _evaluated(before: Artifact, row: CheckedRow) -> Artifact:
-    return replace(before, accuracy=_accuracy(row, "metrics"), environment=_environment(row))
+    return replace(
+        before,
+        accuracy=_accuracy(row, "metrics"),
+        environment=_environment(row),
+        by_class=_class_values(row, "by_class"),
+    )
 
 
 def _timed(before: Artifact, row: CheckedRow) -> Artifact:
@@ -142,6 +151,19 @@ def _accuracy(row: CheckedRow, key: str) -> Accuracy:
     return Accuracy(row.numbers(key), row.text("split"), row.whole("images"))
 
 
+def _class_values(row: CheckedRow, key: str) -> dict[str, float]:
+    """The main metric of each class: a number, or one in the class's table."""
+    found: dict[str, float] = {}
+    for label, value in row.table(key).items():
+        values = value if isinstance(value, dict) else {"": value}
+        number = next(
+            (values[name] for name in ("", "AP50", "top1", "IoU") if is_number(values.get(name))), None
+        )
+        if number is not None:
+            found[label] = float(number)
+    return found
+
+
 def _environment(row: CheckedRow) -> Environment | None:
     environment = row.values.get("environment")
     if not isinstance(environment, dict):
@@ -166,6 +188,7 @@ class _Float:
 
     accuracy: Accuracy
     environment: Environment | None
+    by_class: Mapping[str, float]
 
 
 def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Float]:
@@ -174,12 +197,14 @@ def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Floa
     for row in rows:
         if row.kind == "eval" and row.text("artifact") == KERAS:
             accuracy = _accuracy(row, "metrics")
+            classes: Mapping[str, float] = _class_values(row, "by_class")
         elif row.kind == "export" and row.has("float_metrics"):
-            accuracy = _accuracy(row, "float_metrics")
+            accuracy, classes = _accuracy(row, "float_metrics"), _class_values(row, "float_classes")
         else:
             continue
-        found.pop(accuracy.measured_on, None)
-        found[accuracy.measured_on] = _Float(accuracy, _environment(row))
+        before = found.pop(accuracy.measured_on, None)
+        classes = classes or (before.by_class if before else {})
+        found[accuracy.measured_on] = _Float(accuracy, _environment(row), classes)
     return found
 
 
@@ -199,7 +224,7 @@ def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[A
     used = Counter(one.accuracy.measured_on for one in artifacts if one.accuracy)
     newest_first = list(floats)[::-1]
     chosen = floats[max(newest_first, key=lambda images: used[images])]
-    return Artifact(KERAS, accuracy=chosen.accuracy, environment=chosen.environment)
+    return Artifact(KERAS, accuracy=chosen.accuracy, environment=chosen.environment, by_class=chosen.by_class)
 
 
 def _complete(artifacts: Sequence[Artifact]) -> list[Artifact]:
@@ -224,6 +249,11 @@ def _epochs(rows: Iterable[CheckedRow]) -> tuple[Epoch, ...]:
             one = Epoch(row.whole("epoch"), loss, metrics, row.whole_or_none("step"))
             found[one.number, one.step or 0] = one
     return tuple(found[place] for place in sorted(found))
+
+
+def _sheets(folder: Path) -> tuple[Path, ...]:
+    files = (folder / FOLDER / f"{name}.png" for name in SHEETS)
+    return tuple(file for file in files if file.is_file())
 
 
 def _samples(folder: Path, most: int) -> tuple[Path, ...]:

@@ -20,6 +20,7 @@ from export.reporting.data import (
 
 NOT_APPLICABLE = "-"
 SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))
+_MOST_CLASSES = 30  # in the table of classes
 _FIGURES = ("min ms", "median ms", "p95 ms", "mean ms", "runs", "ops delegated", "peak memory")
 
 
@@ -46,6 +47,40 @@ def metric_table(run: RunData) -> Table:
     )
     note = "APs, APm and APl are AP for small, medium and large objects." if run.spec.detects else ""
     return Table("All metrics", ("artifact", *columns, "images"), rows, note)
+
+
+def class_table(run: RunData) -> Table:
+    """The metric of each class, of the Keras model beside each artifact; of many classes the worst drops."""
+    measured = [one for one in (run.keras, *run.artifacts) if one.by_class]
+    name = {"AP": "AP50"}.get(run.metric, run.metric)
+    classes = list(dict.fromkeys(label for one in measured for label in one.by_class))
+    note = ""
+    if len(classes) > _MOST_CLASSES:
+
+        def lowest(label: str) -> float:
+            values = [one.by_class[label] for one in measured if label in one.by_class]
+            return min(values) - max(values) if len(values) > 1 else min(values)
+
+        note = f"The {_MOST_CLASSES} of {len(classes)} classes that differ most."
+        classes = sorted(classes, key=lowest)[:_MOST_CLASSES]
+    rows = tuple((label, *(metric(one.by_class.get(label)) for one in measured)) for label in classes)
+    return Table(f"{name} by class", ("class", *(one.name for one in measured)), rows, note)
+
+
+def confusion_table(run: RunData) -> Table:
+    """The most frequent confusions, where there are too many classes for a matrix."""
+    details = run.details or {"labels": [], "confusion": []}
+    names = details["labels"]
+    pairs = [
+        (count, names[true], names[found])
+        for true, row in enumerate(details["confusion"])
+        for found, count in enumerate(row)
+        if true != found and count
+    ]
+    rows = tuple((true, found, f"{count:g}") for count, true, found in sorted(pairs, reverse=True)[:20])
+    return Table(
+        "Most frequent confusions", ("class", "found as", "count"), rows, words=frozenset({"found as"})
+    )
 
 
 def setup_table(setups: Sequence[Environment]) -> Table:

@@ -13,6 +13,7 @@ from support.tiny import digits_folder
 from effkeras.building.models import build
 from effkeras.cli import main
 from effkeras.inference import predictor
+from effkeras.inference.evaluation_files import read_details
 from effkeras.inference.threshold import ENTRY, Threshold, kept_threshold
 from effkeras.litert.rewriting import attached
 from effkeras.support import results
@@ -184,3 +185,30 @@ def test_options_that_do_not_fit_are_refused(words, message, scenes, tmp_path, c
     assert main(["predict", "any", str(image), *(str(places.get(word, word)) for word in words)]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_report_shows_curves_confusions_and_the_best_and_worst_images(run, loaded, scenes, capsys):
+    assert main(["eval", str(run), "--data", str(scenes)]) == 0
+    row = results.read(run / "results.jsonl")[-1]
+    kept = read_details(run)
+    assert (kept["split"], kept["images"]) == ("test", 4)
+    counts = np.array(kept["confusion"])
+    boxes = sum(one["boxes"] for one in row["by_class"].values())
+    assert counts[:-1].sum() == boxes  # the last row is the background
+    assert np.diag(counts).sum() == pytest.approx(row["metrics"]["recall"] * boxes)
+    for values in kept["curves"].values():
+        assert all(np.diff(values["score"]) < 0)
+        assert all(np.diff(values["recall"]) >= 0)
+    assert main(["export", "report", str(run)]) == 0
+    report = (run / "report" / "report.md").read_text()
+    assert "AP50 by class" in report
+    for name in ("precision-recall.png", "confusion.png"):
+        assert f"]({name})" in report
+        assert (run / "report" / name).is_file()
+    for name in ("best", "worst"):
+        assert f"../evaluation/{name}.png" in report
+
+    (run / "evaluation" / "evaluation.json").write_text("{}")
+    capsys.readouterr()
+    assert main(["export", "report", str(run)]) == 2
+    assert "evaluation.json is damaged" in capsys.readouterr().err

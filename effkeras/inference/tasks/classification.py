@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from effkeras.inference.task import (
     Breakdown,
     ClassValue,
     Describe,
+    Details,
     Drawing,
+    Example,
     Judge,
     Outcomes,
     Outputs,
@@ -152,6 +155,7 @@ class _Judge:
     names: tuple[str, ...]
     found: list[ClassRanks] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
     tops: list[np.ndarray] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)  # empty for a model that returns logits
 
@@ -160,6 +164,7 @@ class _Judge:
         ((name, scores),) = outputs.items()
         self.found.append(ClassRanks.of(scores[None], np.array([record.label])))
         self.labels.append(record.label)
+        self.paths.append(record.path)
         self.tops.append(np.packbits(scores == scores.max()))
         if name == PROBABILITIES:
             self.confidences.append(float(scores.max()))
@@ -171,6 +176,25 @@ class _Judge:
     def outcomes(self) -> Outcomes:
         arrays = {"labels": np.array(self.labels), "top": np.array(self.tops)}
         return self.task.outcomes({"right": self._ranks().top(1), **arrays})
+
+    def details(self, score: float | None = None) -> Details:
+        """See `Judge`. An image counts in equal shares for all classes that tie for the best."""
+        count, right = len(self.names), self._ranks().top(1)
+        tops = np.unpackbits(np.array(self.tops), axis=-1)[:, :count].astype(float)
+        shares = tops / np.maximum(tops.sum(axis=-1, keepdims=True), 1)
+        confusion = np.zeros((count, count))
+        np.add.at(confusion, np.array(self.labels), shares)
+        examples = tuple(
+            self._example(path, label, float(share), np.flatnonzero(top))
+            for path, label, share, top in zip(self.paths, self.labels, right, tops, strict=True)
+        )
+        return Details(self.names, confusion, examples=examples)
+
+    def _example(self, path: Path, label: int, share: float, found: np.ndarray) -> Example:
+        names = " or ".join(self.names[index] for index in found[:2]) or "nothing"
+        line = names if share == 1 else f"{names}, not {self.names[label]}"
+        nothing = np.zeros(0, np.int64)
+        return Example(path, share, line, np.zeros((0, 4), np.float32), nothing, nothing.astype(bool))
 
     def breakdown(self, score: float | None = None) -> Breakdown:
         right, labels = self._ranks().top(1), np.array(self.labels)

@@ -13,6 +13,7 @@ from effkeras.data.records import DetectionData, DetectionRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.average_precision import Matches
 from effkeras.detection.coco_metrics import coco_metrics
+from effkeras.detection.confusion import Pairs, confusion
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.precision_recall import ScoreCurve
 from effkeras.inference.task import (
@@ -20,7 +21,9 @@ from effkeras.inference.task import (
     Breakdown,
     ClassValue,
     Describe,
+    Details,
     Drawing,
+    Example,
     Judge,
     Outcomes,
     Outputs,
@@ -99,6 +102,27 @@ class DetectionJudge:
         """The detections of all images, matched with the true boxes."""
         return Matches.of(self.data, self.found)
 
+    def details(self, score: float | None = None) -> Details:
+        """See `Judge`. The last row and column of the confusion matrix are the background."""
+        matches = self.matches()
+        everything = ScoreCurve.of(matches.classes.values())
+        score = everything.best() if score is None else score
+        threshold = float("inf") if score is None else score
+        names = names_of(self.data.labels)
+        counts = np.zeros((len(names) + 1, len(names) + 1), np.int64)
+        examples = []
+        for record in self.data.records:
+            if record.image_id not in self.found:
+                continue
+            record = record.with_unknown_as_crowds(len(names))
+            found = self.found[record.image_id].above(threshold)
+            counts += confusion(record, found, len(names))
+            examples.append(_example(record, found))
+        curves = {"": everything.arrays()} | {
+            names[label]: ScoreCurve.of([one]).arrays() for label, one in matches.classes.items()
+        }
+        return Details((*names, "background"), counts, curves, tuple(examples))
+
     def breakdown(self, score: float | None = None) -> Breakdown:
         """See `Judge`. A class without true boxes has no AP, and its detections are wrong."""
         matches = self.matches()
@@ -121,6 +145,22 @@ def _by_class(matches: Matches) -> dict[int, ClassValue]:
         label: ClassValue(float(values[0]), int(matches.classes[label].truths.sum()))
         for label, values in precisions.items()
     }
+
+
+def _example(record: DetectionRecord, found: Detections) -> Example:
+    pairs = Pairs.of(record, found)
+    own = np.append(record.classes, -1)[np.maximum(pairs.truth_of, -1)]
+    right = int((own == found.classes).sum())
+    wrong, missed = int((pairs.truth_of >= -1).sum()) - right, int(pairs.is_missed.sum())
+    lost = np.flatnonzero(pairs.is_missed)
+    return Example(
+        record.path,
+        2 * right / (2 * right + wrong + missed) if right + wrong + missed else 1.0,
+        f"{right} right, {wrong} wrong, {missed} missed",
+        np.concatenate([found.boxes, record.boxes[lost]]),
+        np.concatenate([found.classes, record.classes[lost]]),
+        np.concatenate([np.zeros(len(found), bool), np.ones(len(lost), bool)]),
+    )
 
 
 def _in_image(found: Detections, placement: Placement) -> Detections:

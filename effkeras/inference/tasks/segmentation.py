@@ -19,6 +19,7 @@ from effkeras.inference.task import (
     TASKS,
     Breakdown,
     Describe,
+    Details,
     Drawing,
     Judge,
     Outputs,
@@ -82,6 +83,9 @@ class _Judge:
 
     def outcomes(self) -> None:
         """None: the metric is computed from the pixels of all images together."""
+
+    def details(self, score: float | None = None) -> Details:
+        return Details(self.names, self.confusion.counts)
 
     def breakdown(self, score: float | None = None) -> Breakdown:
         pairs = zip(self.names, self.confusion.ious().tolist(), strict=True)

@@ -60,7 +60,7 @@ def drawn(name: str, about: str, draw: Callable[[Theme], bytes]) -> Chart:
 class Section:
     """Sentences, warnings, facts, charts, tables, commands and PNG files under one title.
 
-    Empty parts are not shown.
+    `samples` are small images side by side, `sheets` pages of images. Empty parts are not shown.
     """
 
     title: str
@@ -71,6 +71,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     commands: tuple[str, ...] = ()
     samples: tuple[Path, ...] = ()
+    sheets: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
