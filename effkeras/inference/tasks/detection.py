@@ -119,7 +119,9 @@ class DetectionJudge:
             counts += confusion(record, found, len(names))
             examples.append(_example(record, found))
         curves = {"": everything.arrays()} | {
-            names[label]: ScoreCurve.of([one]).arrays() for label, one in matches.classes.items()
+            names[label]: ScoreCurve.of([one]).arrays()
+            for label, one in matches.classes.items()
+            if one.truths.any()
         }
         return Details((*names, "background"), counts, curves, tuple(examples))
 
@@ -133,6 +135,8 @@ class DetectionJudge:
         classes: dict[str, dict[str, float]] = {}
         for label, one in matches.classes.items():
             found = ScoreCurve.of([one]).at(threshold)
+            if not found.truths and not found.found:
+                continue
             of_iou = precisions.get(label)
             areas = {} if of_iou is None else {"AP": float(of_iou.mean()), "AP50": float(of_iou[0])}
             classes[names[label]] = {"boxes": found.truths, **areas, **found.metrics()}
