@@ -13,7 +13,7 @@ from support.tiny import tiny_classifier
 
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import compare, measure
-from effkeras.inference.evaluate import evaluate
+from effkeras.inference.evaluate import evaluate, evaluate_in_detail
 from effkeras.inference.tasks.classification import ClassRanks, calibration_error
 
 CLASSES = 10
@@ -92,3 +92,17 @@ def test_calibration_error_is_that_of_a_loop_over_the_bins():
     assert calibration_error(confidences, right) == pytest.approx(sum(gaps) / len(confidences), abs=0.01)
     assert calibration_error(np.array([0.9, 0.9]), np.array([1.0, 0.5])) == pytest.approx(0.15)
     assert calibration_error(np.array([np.nan]), np.array([0.0])) == 0
+
+
+def test_classes_that_tie_share_an_image_in_the_confusion_matrix(digit_classes):
+    data = open_data(digit_classes, "test")
+    scores = np.array([0, 0.4, 0, 0.4] + [0.0] * 6, np.float32)
+    judge = evaluate_in_detail(Fixed(scores), data).judges["classification"]
+    found = judge.details()
+    wanted = np.zeros((CLASSES, CLASSES))
+    for record in data.records:
+        wanted[record.label, [1, 3]] += 0.5
+    np.testing.assert_array_equal(found.confusion, wanted)
+    lines = {one.path: one.line for one in found.examples}
+    first = next(record for record in data.records if record.label not in (1, 3))
+    assert lines[first.path] == f"1 or 3, not {first.label}"
