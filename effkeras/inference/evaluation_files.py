@@ -79,10 +79,10 @@ def _thinned(curve: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
 
 
 def _chosen(examples: Sequence[Example]) -> dict[str, list[Example]]:
-    """The images with the highest score and most boxes, and those with the lowest, each at most once."""
+    """The images with the highest score and most boxes, and the faulty ones with the lowest."""
     order = sorted(examples, key=lambda one: (one.score, len(one.boxes) if one.score else -len(one.boxes)))
     each = min(_TILES, len(order) // 2)
-    return {"best": order[::-1][:each], "worst": order[:each]}
+    return {"best": order[::-1][:each], "worst": [one for one in order[:each] if one.score < 1]}
 
 
 def _tile(one: Example) -> Tile:
