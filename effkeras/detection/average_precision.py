@@ -146,10 +146,13 @@ def _match_image(place: int, record: DetectionRecord, found: Detections, label: 
     true = np.flatnonzero(record.classes == label)
     true = true[np.argsort(record.crowd[true], kind="stable")]  # crowds last
     crowd = record.crowd[true]
-    shares = overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)
     right = np.zeros((len(IOUS), len(own)), bool)
     counts = np.ones_like(right)
-    for index, threshold in enumerate(IOUS):
+    if not len(true):  # most classes that a detector names in an image are not there
+        return _Part(place, found.scores[own], right, counts, 0)
+    shares = overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)
+    best = shares.max(initial=0)
+    for index, threshold in enumerate(IOUS[best >= IOUS]):
         for position, taken in greedy_pairs(shares, crowd, min(threshold, 1 - 1e-10)):
             right[index, position], counts[index, position] = not crowd[taken], not crowd[taken]
     return _Part(place, found.scores[own], right, counts, int((~crowd).sum()))
