@@ -132,12 +132,12 @@ train-digits: $(READY)
 	$(BIN)/effkeras data digits data/digits-classes --classify --train 8000
 	for model in digits digits-d0; do \
 	  $(BIN)/effkeras train efficientdet-$$model --data data/digits-train --out runs/efficientdet-$$model \
-	    --config models/efficientdet/$$model.train.toml && \
+	    --config $$model && \
 	  $(BIN)/effkeras eval runs/efficientdet-$$model --data data/digits-train && \
 	  cp runs/efficientdet-$$model/model.keras models/efficientdet/$$model.keras || exit 1; done
 	for model in digits digits-b0; do \
 	  $(BIN)/effkeras train efficientnet-$$model --data data/digits-classes --out runs/efficientnet-$$model \
-	    --config models/efficientnet/$$model.train.toml && \
+	    --config $$model && \
 	  $(BIN)/effkeras eval runs/efficientnet-$$model --data data/digits-classes && \
 	  cp runs/efficientnet-$$model/model.keras models/efficientnet/$$model.keras || exit 1; done
 

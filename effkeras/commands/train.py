@@ -27,7 +27,8 @@ from effkeras.support.options import (
     parser,
 )
 from effkeras.training.defaults import Facts, finetune
-from effkeras.training.run import LENGTHS, Run, TrainSettings, kept_options, read_settings
+from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_of
+from effkeras.training.run import LENGTHS, Run, TrainSettings, kept_options, settings_over
 from effkeras.weights.cards import backbone_with, is_here
 
 _SETTINGS = (
@@ -68,10 +69,14 @@ def _run(argv: Sequence[str] | None) -> None:
         spec = with_size(spec, chosen.input)
     backbone = _backbone_file(chosen)
     weights = _weights(chosen, spec) if backbone is None else None
-    read_settings(chosen.config, _overrides(chosen))  # a mistake in them is told before the data are read
+    recipe = recipe_of(chosen.config, spec)
+    settings_over(recipe.table, recipe.where, _overrides(chosen))  # mistakes are told before data are read
+    recipe, scaled = for_batch(recipe, _overrides(chosen))
+    if scaled:
+        note(scaled)
     options = _reading(chosen, spec)
     data = read_split(chosen.data, find_split(chosen.data, "train") or "train", options)
-    settings = _settings(chosen, Facts(len(data.records), spec.is_detector))
+    settings = _settings(chosen, recipe, Facts(len(data.records), spec.is_detector))
     validation = _validation(chosen.data, options)
     note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
@@ -157,11 +162,16 @@ def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
         return None
 
 
-def _settings(chosen: argparse.Namespace, facts: Facts) -> TrainSettings:
+def _settings(chosen: argparse.Namespace, recipe: Recipe, facts: Facts) -> TrainSettings:
     """The settings of options and --config, on top of those of a run that goes on, or of the defaults."""
     kept = Run(chosen.out).kept_settings()
-    settings = read_settings(chosen.config, _overrides(chosen), kept.to_table() if kept else finetune(facts))
+    base = {} if recipe.is_whole else finetune(facts)
+    settings = settings_over(
+        recipe.table, recipe.where, _overrides(chosen), kept.to_table() if kept else base
+    )
     preset = preset_for(facts.images)
+    if recipe.is_whole:
+        return settings
     if settings.augment == AugmentSpec.from_table({PRESET: preset}, "") and not (kept or chosen.augment):
         note(f"augmentation {preset!r}, for a set of {facts.images:,} images (--augment: another)")
     return settings
@@ -199,7 +209,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--weights", help="start from: a name of `effkeras weights`, a file, or none")
     options.add_argument(
-        "--config", type=Path, metavar="TOML", help="settings; the options below override it"
+        "--config",
+        metavar="NAME|TOML",
+        help=f"a recipe of the model's family (paper: its authors'; default: {FINETUNE}), or a file of "
+        "settings; the options below override it",
     )
     _add_lengths(options)
     options.add_argument("--batch", type=above_zero, help="images a step (default: 8; 16 to classify)")

@@ -26,7 +26,16 @@ from effkeras.layers.batch_norm import use_fused_kernels
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.training.freezing import rules_for
-from effkeras.training.optimizers import OptimizerOptions, Rules, TimedCosine, WarmupCosine, optimizer_for
+from effkeras.training.optimizers import (
+    OptimizerOptions,
+    Rules,
+    Schedule,
+    TimedCosine,
+    TimedExponential,
+    WarmupCosine,
+    WarmupExponential,
+    optimizer_for,
+)
 from effkeras.training.pipeline import without_autograph
 from effkeras.training.run import TrainSettings
 
@@ -166,7 +175,7 @@ def compile_for(
     settings: TrainSettings,
     steps: int,
     class_weights: Sequence[float] = (),
-    schedule: WarmupCosine | TimedCosine | None = None,
+    schedule: Schedule | None = None,
 ) -> None:
     """Compiles a model with the losses of its family and the optimizer of the settings.
 
@@ -188,23 +197,37 @@ def compile_for(
         model.compile(optimizer, loss=classifier_loss(settings.label_smoothing, class_weights, soft))
 
 
-def schedule_of(settings: TrainSettings, steps: int) -> WarmupCosine | TimedCosine:
+def schedule_of(settings: TrainSettings, steps: int) -> Schedule:
     """The learning rate schedule of a training with `steps` steps per epoch.
 
     Unless the length is given in epochs, the rate rises over a tenth of the training at most.
     """
-    warmup = int(settings.warmup_epochs * steps)
+    warmup, peak = int(settings.warmup_epochs * steps), settings.learning_rate
+    falls = settings.decay_factor, settings.decays if settings.schedule == "exponential" else 0.0
     if settings.minutes is not None:
-        return TimedCosine(settings.learning_rate, warmup)
+        return (
+            TimedCosine(peak, warmup)
+            if settings.schedule == "cosine"
+            else TimedExponential(peak, warmup, *falls)
+        )
     total = settings.total_steps(steps)
-    return WarmupCosine(
-        settings.learning_rate, warmup if settings.epochs is not None else min(warmup, total // 10), total
-    )
+    if settings.epochs is None:
+        warmup = min(warmup, total // 10)
+    if settings.schedule == "cosine":
+        return WarmupCosine(peak, warmup, total)
+    return WarmupExponential(peak, warmup, total, *falls)
 
 
 def _optimizer(
-    model: keras.Model, settings: TrainSettings, schedule: WarmupCosine | TimedCosine, rules: Rules
+    model: keras.Model, settings: TrainSettings, schedule: Schedule, rules: Rules
 ) -> keras.optimizers.Optimizer:
     is_half = any(layer.compute_dtype == "float16" for layer in model.layers)
-    options = OptimizerOptions(settings.weight_decay, settings.clip_norm, settings.accumulate, is_half)
+    options = OptimizerOptions(
+        settings.weight_decay,
+        settings.clip_norm or None,
+        settings.accumulate,
+        is_half,
+        settings.l2,
+        settings.rmsprop_epsilon,
+    )
     return optimizer_for(settings.optimizer, schedule, options, rules)

@@ -42,6 +42,39 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
+class WarmupExponential(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to `peak` over `warmup` steps, then falls by `factor` again and again.
+
+    The `decays` falls are spread evenly over all of `total` steps, also those of the rise, as in the authors'
+    code of EfficientNet and NASNet: the rate starts to fall from the peak, not from where the rise ends.
+    """
+
+    def __init__(self, peak: float, warmup: int, total: int, factor: float, decays: float):
+        self.peak = peak
+        self.warmup = warmup
+        self.total = total
+        self.factor = factor
+        self.decays = decays
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate at a step."""
+        step = ops.cast(step, "float32")
+        rising = (step + 1) / max(self.warmup, 1)
+        falling = _decayed(ops.minimum(step / max(self.total, 1), 1.0), self.factor, self.decays)
+        return self.peak * ops.where(step < self.warmup, rising, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        """The schedule's constants."""
+        own = {"factor": self.factor, "decays": self.decays}
+        return {"peak": self.peak, "warmup": self.warmup, "total": self.total, **own}
+
+
+def _decayed(share: Any, factor: float, decays: float) -> Any:
+    """The share of the peak after a share of the training."""
+    return factor ** ops.floor(share * decays)
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
 class TimedCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Falls from `peak` to 0 with the share of the time that is used, which `set_share` sets before a step.
 
@@ -61,11 +94,35 @@ class TimedCosine(keras.optimizers.schedules.LearningRateSchedule):
         """The learning rate at a step."""
         share = tf.convert_to_tensor(self._share)
         rising = ops.maximum((ops.cast(step, "float32") + 1) / max(self.warmup, 1), share * 10)
-        return self.peak * ops.minimum(rising, 1.0) * 0.5 * (1 + ops.cos(math.pi * share))
+        return self.peak * ops.minimum(rising, 1.0) * self._falling(share)
+
+    def _falling(self, share: Any) -> Any:
+        """The share of the peak after a share of the time."""
+        return 0.5 * (1 + ops.cos(math.pi * share))
 
     def get_config(self) -> dict[str, Any]:
         """The schedule's constants."""
         return {"peak": self.peak, "warmup": self.warmup}
+
+
+@keras.saving.register_keras_serializable(package="effkeras")
+class TimedExponential(TimedCosine):
+    """`WarmupExponential` by the share of the time that is used, see `TimedCosine`."""
+
+    def __init__(self, peak: float, warmup: int, factor: float, decays: float):
+        super().__init__(peak, warmup)
+        self.factor = factor
+        self.decays = decays
+
+    def _falling(self, share: Any) -> Any:
+        return _decayed(share, self.factor, self.decays)
+
+    def get_config(self) -> dict[str, Any]:
+        """The schedule's constants."""
+        return {**super().get_config(), "factor": self.factor, "decays": self.decays}
+
+
+Schedule = WarmupCosine | WarmupExponential | TimedCosine
 
 
 # Most values in a vector of several variables: longer ones would double the memory of large models.
@@ -324,6 +381,7 @@ class _ByRule:
 
     rules: Rules
     decay: float
+    l2: float
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's step: decayed first, as Keras does."""
@@ -331,13 +389,15 @@ class _ByRule:
         rate = ops.cast(learning_rate, variable.dtype) * _rule(self.rules, known).rate
         if self.decay and is_decayed(known):
             variable.assign_sub(variable * self.decay * rate)
+        if self.l2 and is_decayed(known):
+            gradient = gradient + self.l2 * ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, rate)  # type: ignore[misc]
 
 
 # Keras's classes and their arguments; RMSprop's are those of the MnasNet and EfficientNet papers.
 _KERAS: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "sgd": ("SGD", {"momentum": 0.9}),
-    "rmsprop": ("RMSprop", {"rho": 0.9, "momentum": 0.9, "epsilon": 0.001}),
+    "rmsprop": ("RMSprop", {"rho": 0.9, "momentum": 0.9}),
     "lion": ("Lion", {}),
     "adam": ("Adam", {}),
     "nadam": ("Nadam", {}),
@@ -354,12 +414,18 @@ OPTIMIZERS = (FLAT, *_KERAS)
 
 @dataclass(frozen=True, slots=True)
 class OptimizerOptions:
-    """What all optimizers have in common; see `FlatAdamW`. `loss_scaling` is for float16."""
+    """What optimizers have in common; see `FlatAdamW`. `loss_scaling` is for float16.
+
+    `l2` times each decayed weight is added to its gradient, after clipping; `FlatAdamW` does not have it.
+    `rmsprop_epsilon` is added to the mean square of gradients before its root.
+    """
 
     weight_decay: float = 0.0
     global_clipnorm: float | None = None
     accumulate: int = 1
     loss_scaling: bool = False
+    l2: float = 0.0
+    rmsprop_epsilon: float = 1e-3
 
 
 def optimizer_for(
@@ -383,6 +449,8 @@ def _keras_optimizer(
 ) -> keras.optimizers.Optimizer:
     own, arguments = _KERAS[name]
     kind = type(own, (_ByRule, getattr(keras.optimizers, own)), {})
+    if name == "rmsprop":
+        arguments = {**arguments, "epsilon": options.rmsprop_epsilon}
     made = kind(
         schedule,
         global_clipnorm=options.global_clipnorm,
@@ -390,6 +458,7 @@ def _keras_optimizer(
         **arguments,
     )
     made.rules, made.decay = MappingProxyType(dict(rules)), options.weight_decay
+    made.l2 = options.l2
     return made
 
 

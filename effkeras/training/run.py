@@ -50,7 +50,12 @@ class TrainSettings:
     The length is that of `epochs`, `steps` or `minutes`, of which at most one is given; without one,
     `effkeras.training.defaults` chooses it by the data. `accumulate` is the number of steps whose gradients
     make one update, as of a batch so many times as large. `learning_rate` is the peak, for the given batch
-    size. `ema` is the decay of the averaged weights. `label_smoothing` is the share of a target that is
+    size. After `warmup_epochs` the rate falls by `schedule`: along half a cosine to 0, by `decay_factor` as
+    many times in the whole training as `decays` says, or not at all. `weight_decay` shrinks the weights
+    beside the optimizer's steps, relative to the rate; `l2` times the weights is added to the gradients, as
+    papers before AdamW do it. `clip_norm` of 0 clips nothing.
+
+    `ema` is the decay of the averaged weights. `label_smoothing` is the share of a target that is
     spread over all classes. `focal_alpha`, `focal_gamma` and `box_weight` are those of
     `effkeras.detection.losses`; each box loss has its own default `box_weight`. `class_weights` and
     `sampling` are those of `effkeras.training.balance`. `freeze` is none, backbone or stages:N, the first N
@@ -66,9 +71,14 @@ class TrainSettings:
     batch: int = 16
     accumulate: int = 1
     optimizer: OptimizerName = "adamw"
+    rmsprop_epsilon: float = 1e-3
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    decay_factor: float = 0.97
+    decays: float = 146.0
     warmup_epochs: float = 1.0
     weight_decay: float = 1e-4
+    l2: float = 0.0
     clip_norm: float = 10.0
     ema: float = 0.998
     label_smoothing: float = 0.0
@@ -116,8 +126,14 @@ class TrainSettings:
 
 def read_settings(path: Path | None, overrides: Table, base: Table | None = None) -> TrainSettings:
     """Settings from a TOML file, overridden by the given options, on top of those of `base`."""
-    where = str(path) if path else "training options"
-    given = _over(read_toml(path) if path else {}, overrides)
+    return settings_over(
+        read_toml(path) if path else {}, str(path) if path else "training options", overrides, base
+    )
+
+
+def settings_over(table: Table, where: str, overrides: Table, base: Table | None = None) -> TrainSettings:
+    """`read_settings` for a table that is read already; errors name `where`."""
+    given = _over(table, overrides)
     base = base or {}
     if PRESET in given.get("augment", {}):  # replaces all amounts
         base = {name: value for name, value in base.items() if name != "augment"}
@@ -148,7 +164,8 @@ def checked_settings(settings: TrainSettings, where: str) -> TrainSettings:
             "batch",
             "accumulate",
             "learning_rate",
-            "clip_norm",
+            "rmsprop_epsilon",
+            "decay_factor",
             "patience",
             "validation_images",
         )
@@ -175,6 +192,11 @@ def _check_rates(settings: TrainSettings, where: str) -> None:
     for name in ("backbone_rate", "layer_decay"):
         if getattr(settings, name) <= 0:
             raise EffkerasError(f"{where}: {name} must be above 0, not {getattr(settings, name)}")
+    for name in ("clip_norm", "l2", "decays"):
+        if getattr(settings, name) < 0:
+            raise EffkerasError(f"{where}: {name} must be 0 or above, not {getattr(settings, name)}")
+    if settings.l2 and settings.optimizer == "adamw":
+        raise EffkerasError(f"{where}: l2 is for other optimizers than adamw, which has weight_decay")
     if not re.fullmatch(r"none|backbone|stages:[1-9]", settings.freeze):
         close = closest(settings.freeze, ("none", "backbone", "stages:2"))
         hint = f"; did you mean {close!r}?" if close else ""

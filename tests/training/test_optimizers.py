@@ -150,3 +150,24 @@ def test_float16_trains_with_the_fused_kernel_and_accumulation():
     losses = model.fit(pixels, numbers, batch_size=4, epochs=5, shuffle=False, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     assert 10 <= int(steps_of(model.optimizer)) <= 20  # those that overflowed do not count
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_l2_is_part_of_the_gradient_of_decayed_weights(name):
+    """As if the loss had half the squares of the kernel: against gradients with it added by hand."""
+    made = optimizer_for(name, 0.1, OptimizerOptions(l2=0.3))
+    by_hand = optimizer_for(name, 0.1, OptimizerOptions())
+    ours, theirs = variables(), variables()
+    for seed in range(3):
+        kernel, bias = gradients(seed)
+        made.apply([kernel, bias], ours)
+        by_hand.apply([kernel + 0.3 * theirs[0], bias], theirs)
+    np.testing.assert_allclose(values(ours), values(theirs), rtol=1e-6)
+
+
+def test_the_epsilon_of_rmsprop():
+    """In plain numbers: the first step with a gradient of 2, a decay of 0.9 and epsilon 1."""
+    weight = keras.Variable([5.0], name="kernel")
+    made = optimizer_for("rmsprop", 0.1, OptimizerOptions(rmsprop_epsilon=1.0))
+    made.apply([tf.constant([2.0])], [weight])
+    assert float(weight[0]) == pytest.approx(5 - 0.1 * 2 / (0.1 * 4 + 1) ** 0.5)
