@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from effkeras.layers.batch_norm import use_fused_kernels
+from effkeras.training.compiling import schedule_of
 from effkeras.training.optimizers import (
     OPTIMIZERS,
     UNDECAYED,
@@ -171,3 +172,20 @@ def test_the_epsilon_of_rmsprop():
     made = optimizer_for("rmsprop", 0.1, OptimizerOptions(rmsprop_epsilon=1.0))
     made.apply([tf.constant([2.0])], [weight])
     assert float(weight[0]) == pytest.approx(5 - 0.1 * 2 / (0.1 * 4 + 1) ** 0.5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_resumed_with_the_settings_of_a_paper(name):
+    """The optimizer's variables hold all that the rate and the decay inside the gradient depend on."""
+    settings = TrainSettings(epochs=2, schedule="exponential", decays=6.0, warmup_epochs=0.5)
+    options = OptimizerOptions(l2=0.3, rmsprop_epsilon=1.0)
+    whole, begun, resumed = (optimizer_for(name, schedule_of(settings, 4), options) for _ in range(3))
+    wanted, ours = variables(), variables()
+    for step in range(8):
+        whole.apply(gradients(step), wanted)
+        (begun if step < 5 else resumed).apply(gradients(step), ours)
+        if step == 4:
+            resumed.build(ours)
+            for new, old in zip(resumed.variables, begun.variables, strict=True):
+                new.assign(old)
+    np.testing.assert_array_equal(values(ours), values(wanted))

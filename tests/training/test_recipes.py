@@ -77,6 +77,8 @@ def test_figures_of_the_papers(model, wanted):
 def test_augmentation_differs_within_a_family():
     assert settings("paper", "v2-b0").augment["auto_augment"] == "classification-v0"
     assert settings("paper", "v2-m").augment["mixup"] == (0.5, 0.2)
+    levels = [settings("paper", f"v2-{size}").augment["rand_augment"] for size in ("b3", "s", "m", "l")]
+    assert levels == [(0, 0), (2, 10), (2, 15), (2, 20)]
     assert settings("paper", "v2-xl").augment["mixup"] == (0.5, 0.5)
     assert settings("paper", "efficientnet-lite0").augment["auto_augment"] == ""
 

@@ -1,4 +1,4 @@
-"""Augmentations that move an image with its boxes and label map: scale, flip, vertical_flip, rotate90."""
+"""Augmentations that move an image with its boxes and label map: scale, crop, flips and quarter turns."""
 
 from __future__ import annotations
 
@@ -75,6 +75,37 @@ class VerticalFlip(Augmentation):
         is_mirrored = draws < 0.5
         sign = tf.where(is_mirrored, [[-1.0, 1.0]], [[1.0, 1.0]])
         return Move(sign, tf.where(is_mirrored, [[float(size[0]), 0.0]], 0.0))
+
+
+@AUGMENTATIONS.register("crop")
+@dataclass(frozen=True)
+class Crop(Augmentation):
+    """Enlarges a random part of the image to the whole (Szegedy et al. 2015): the usual one for ImageNet.
+
+    The amount is the part's least and largest share of the area. Its width is 3/4 to 4/3 of its height
+    (log-uniform), relative to the image's proportions and as far as the image reaches.
+    """
+
+    draws = 4
+    rank = 4
+
+    amount: tuple[float, float] = (1.0, 1.0)
+
+    def problem(self) -> str:
+        """See `Augmentation.problem`."""
+        low, high = self.amount
+        return "" if 0 < low <= high <= 1 else "must be two shares of the area above 0 and up to 1"
+
+    def move(self, draws: tf.Tensor, size: tuple[int, int]) -> Move:
+        """See `Augmentation.move`."""
+        import tensorflow as tf
+
+        low, high = self.amount
+        area = low + (high - low) * draws[:, 0]
+        proportion = (4 / 3) ** (2 * draws[:, 1] - 1)
+        sides = tf.sqrt(tf.stack([area / proportion, area * proportion], axis=1))
+        zoom = 1 / tf.minimum(sides, 1.0)
+        return Move(zoom, tf.constant([size], tf.float32) * (1 - zoom) * draws[:, 2:])
 
 
 @AUGMENTATIONS.register("rotate90")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _RAND = "rand"  # the table of RandAugment
+_MOST = 30  # the highest level of RandAugment's
 _DRAWS = 4  # random numbers for an operation: whether, the sign, the place
 
 # An operation with its probability and its level from 0 to 10.
@@ -74,8 +75,9 @@ class AutoAugment(Augmentation):
 @AUGMENTATIONS.register("rand_augment")
 @dataclass(frozen=True)
 class RandAugment(Augmentation):
-    """Random operations for each image (Cubuk et al. 2020): how many, and their level from 0 to 10.
+    """Random operations for each image (Cubuk et al. 2020): how many, and their level.
 
+    Levels go on beyond the 10 of AutoAugment, as the authors of EfficientNetV2 use them for large models.
     Boxes and label maps move with the pixels. Keras's RandAugment draws the operations once for a whole
     batch, from a seed with a state, and computes all of them.
     """
@@ -89,8 +91,8 @@ class RandAugment(Augmentation):
         count, level = self.amount
         return (
             ""
-            if count >= 0 and 0 <= level <= 10
-            else "must be a number of operations and a level from 0 to 10"
+            if count >= 0 and 0 <= level <= _MOST
+            else f"must be a number of operations and a level from 0 to {_MOST}"
         )
 
     def mix(self, batch: Batch, seeds: tf.Tensor) -> Batch:

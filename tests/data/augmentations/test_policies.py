@@ -36,7 +36,7 @@ def test_an_unknown_policy_or_level_is_refused():
     with pytest.raises(EffkerasError, match="auto_augment must be one of classification-v0, detection-v0"):
         only(auto_augment="v9")
     with pytest.raises(EffkerasError, match="rand_augment must be a number of operations and a level"):
-        only(rand_augment=[2, 11.0])
+        only(rand_augment=[2, 31.0])
 
 
 def photo() -> np.ndarray:
