@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from effkeras.cli import main
 from effkeras.definitions import zoo
 from effkeras.support.errors import EffkerasError
+from effkeras.training import loop
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_names, recipe_of
 from effkeras.training.run import TrainSettings, settings_over
 
@@ -142,3 +144,29 @@ def test_the_command_names_recipes(capsys):
         main(["train", "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert "a recipe of the model's family (paper: its authors'; default: finetune)" in said
+
+
+def trained_with(monkeypatch, data, out, *words: str) -> TrainSettings:
+    """The settings that the command trains with."""
+    made: list[loop.Job] = []
+    monkeypatch.setattr(loop, "train", made.append)
+    assert main(["train", "efficientnet-digits", "--data", str(data), "--out", str(out), *words]) == 0
+    return made[0].settings
+
+
+def test_the_command_trains_by_name(monkeypatch, digit_classes, tmp_path, capsys):
+    """A named recipe stands for all settings; the default is finetune, which has its own augmentation."""
+    made = trained_with(
+        monkeypatch, digit_classes, tmp_path, "--config", "paper", "--batch", "8", "--minutes", "1"
+    )
+    assert (
+        "0.0005: that of the recipe, 0.256 for 4,096 images an update, scaled to 8" in capsys.readouterr().err
+    )
+    whole = dataclasses.replace(
+        settings("paper", "b0"), epochs=None, minutes=1.0, batch=8, learning_rate=0.0005
+    )
+    assert made == whole
+    usual = trained_with(monkeypatch, digit_classes, tmp_path)
+    assert usual == trained_with(monkeypatch, digit_classes, tmp_path, "--config", FINETUNE)
+    assert (usual.learning_rate, usual.schedule, usual.l2) == (1e-3, "cosine", 0.0)
+    assert usual.augment["mosaic"] > 0
