@@ -32,7 +32,7 @@ def test_a_given_length_stays(given):
 
 
 @pytest.mark.parametrize("is_detector", [True, False])
-@pytest.mark.parametrize(("images", "preset"), [(20, "strong"), (100_000, "light")])
+@pytest.mark.parametrize(("images", "preset"), [(20, "medium"), (100_000, "light")])
 def test_the_data_choose_the_rest(images, preset, is_detector):
     settings = read_settings(None, {}, finetune(Facts(images, is_detector)))
     assert settings.augment == read_settings(None, {"augment": {"preset": preset}}).augment
@@ -45,6 +45,6 @@ def test_what_is_given_goes_over_the_defaults(tmp_path):
     base = finetune(Facts(20, is_detector=True))
     settings = read_settings(file, {"batch": 5}, base)
     assert (settings.batch, settings.steps, settings.warmup_epochs) == (5, 7, 2.0)
-    assert (settings.augment["flip"], settings.augment["mosaic"]) == (False, 0.5)
+    assert (settings.augment["flip"], settings.augment["mosaic"]) == (False, 0.25)
     light = read_settings(file, {"augment": {"preset": "light"}, "minutes": 2}, settings.to_table())
     assert (light.steps, light.minutes, light.augment["mosaic"]) == (None, 2, 0.0)

@@ -24,8 +24,8 @@ def test_keys_beside_a_preset_override_it_and_an_option_names_it(tmp_path):
     assert (chosen["flip"], chosen["mosaic"]) == (False, 0.5)
 
 
-def test_few_images_get_the_strong_one():
-    assert [preset_for(images) for images in (10, 205, 118_000)] == ["strong", "medium", "light"]
+def test_few_images_get_a_stronger_one():
+    assert [preset_for(images) for images in (10, 205, 118_000)] == ["medium", "light", "light"]
 
 
 @pytest.mark.parametrize(
