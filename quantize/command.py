@@ -14,7 +14,8 @@ from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.files import safe_name
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
-from effkeras.training.run import TrainSettings, kept_options, read_settings
+from effkeras.training.run import kept_options
+from effkeras.training.settings import TrainSettings, read_settings
 from quantize import formats, recipes
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.support.files import safe_name, write_text
 from effkeras.support.measurements import Delegation
-from effkeras.training.run import Run, TrainSettings
+from effkeras.training.run import Run
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import recipes
 from quantize.attempts import Attempt, Budget

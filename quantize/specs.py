@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 Scope = Literal["layer", "global"]
 Importance = Literal["bn-scale", "l1", "taylor"]

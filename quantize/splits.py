@@ -11,7 +11,7 @@ from effkeras.data.splits import check_exists, find_split, read_split, spread
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from quantize.specs import TuneSpec
 
 

@@ -18,7 +18,8 @@ from effkeras.training.defaults import steps_of_epoch
 from effkeras.training.loop import TuneJob, class_weights, copy_of
 from effkeras.training.pace import VALIDATION_SHARE
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.run import Run, TrainSettings
+from effkeras.training.run import Run
+from effkeras.training.settings import TrainSettings
 
 # The share of the minutes for what follows the trainings: conversion, calibration, measurement.
 FOR_THE_REST = 0.2

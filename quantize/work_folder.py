@@ -22,7 +22,7 @@ from effkeras.support.phases import begin_phase, skip_phase
 from effkeras.support.tables import read_toml, to_table
 from effkeras.training.defaults import steps_of_epoch
 from effkeras.training.loop import TuneJob, tune
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import load, save
 from quantize.accuracy import contents, fingerprint
 from quantize.formats import IoType

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from effkeras.data.augmentations import AUGMENTATIONS, PRESET
 from effkeras.data.formats import FORMATS, writable
-from effkeras.training.run import TrainSettings, read_settings
+from effkeras.training.settings import TrainSettings, read_settings
 
 YOUR_DATA = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text("utf-8")
 

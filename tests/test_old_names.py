@@ -10,7 +10,7 @@ from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import add_old_name
 from effkeras.support.tables import current_names
-from effkeras.training.run import read_settings
+from effkeras.training.settings import read_settings
 
 
 def test_training_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.errors import EffkerasError
 from effkeras.training.loop import Job, train
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 from quantize.accuracy import Accuracy
 from quantize.post_training.quantization import ptq

@@ -28,7 +28,8 @@ from effkeras.support.options import (
 )
 from effkeras.training.defaults import Facts, finetune
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_of
-from effkeras.training.run import LENGTHS, Run, TrainSettings, kept_options, settings_over
+from effkeras.training.run import Run, kept_options
+from effkeras.training.settings import LENGTHS, TrainSettings, settings_over
 from effkeras.weights.cards import backbone_with, is_here
 
 _SETTINGS = (

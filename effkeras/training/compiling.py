@@ -37,7 +37,7 @@ from effkeras.training.optimizers import (
     optimizer_for,
 )
 from effkeras.training.pipeline import without_autograph
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 def auxiliary_weight(spec: ModelSpec) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from effkeras.data.augmentations import PRESET, preset_for
 from effkeras.support.tables import Table, read_toml
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 # A large set is seen this many times.
 EPOCHS = 30

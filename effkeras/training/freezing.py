@@ -16,7 +16,7 @@ from effkeras.building.external import is_in_backbone
 from effkeras.definitions.definition import ModelSpec
 from effkeras.support.errors import EffkerasError
 from effkeras.training.optimizers import Rules, UpdateRule
-from effkeras.training.run import TrainSettings, frozen_stages
+from effkeras.training.settings import TrainSettings, frozen_stages
 
 _WITHOUT_SIZE = (1, None)
 

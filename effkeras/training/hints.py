@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import LENGTHS, TrainSettings
+from effkeras.training.settings import LENGTHS, TrainSettings
 
 # A detector without a score above this finds nothing that a user would see.
 VISIBLE = 0.3

@@ -32,8 +32,9 @@ from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.defaults import Facts, completed, steps_of_epoch
 from effkeras.training.freezing import frozen_layers
-from effkeras.training.run import Run, TrainSettings
+from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import load
 from effkeras.weights.loading import load_weights, open_weights
 

@@ -7,7 +7,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from effkeras.training.run import Progress, TrainSettings
+from effkeras.training.checkpoint import Progress
+from effkeras.training.settings import TrainSettings
 
 # Validation takes at most this share of the time ...
 VALIDATION_SHARE = 0.15

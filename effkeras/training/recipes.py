@@ -15,7 +15,7 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import zoo_folder
 from effkeras.support.errors import EffkerasError, closest
 from effkeras.support.tables import Table, merge, read_toml
-from effkeras.training.run import checked_settings, settings_of
+from effkeras.training.settings import checked_settings, settings_of
 
 FINETUNE = "finetune"  # what a training starts from where no recipe is chosen
 _SUFFIX = ".train.toml"

@@ -25,20 +25,15 @@ from effkeras.support import results
 from effkeras.support.console import note, progress
 from effkeras.training.balance import repeat_factors
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
+from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from effkeras.training.compiling import compile_for, schedule_of
 from effkeras.training.freezing import Unfreeze
 from effkeras.training.hints import check_loss, rising, unseen
 from effkeras.training.optimizers import TimedCosine
 from effkeras.training.pace import TimedPace, pace_of
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.run import (
-    LENGTHS,
-    Progress,
-    Run,
-    TrainSettings,
-    load_checkpoint,
-    save_checkpoint,
-)
+from effkeras.training.run import Run
+from effkeras.training.settings import LENGTHS, TrainSettings
 from effkeras.weights.keras_files import load_weights_of, save
 
 

@@ -20,7 +20,8 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.support.console import note, run_command, table
 from effkeras.support.files import make_folder, output_files
 from effkeras.support.options import add_data, parser
-from effkeras.training.run import LENGTHS, kept_options
+from effkeras.training.run import kept_options
+from effkeras.training.settings import LENGTHS
 from export.reporting.data import Artifact, RunData, Setting
 from export.reporting.reading import read_run
 

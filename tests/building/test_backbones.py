@@ -23,7 +23,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.training.freezing import frozen_layers
 from effkeras.training.loop import Job, train
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import load, save
 
 L = keras.layers

@@ -300,7 +300,7 @@ class CaughtError(Exception):
 
 def test_compression_trains_towards_the_models_classes(digits, tmp_path, monkeypatch):
     from effkeras.training import loop
-    from effkeras.training.run import TrainSettings
+    from effkeras.training.settings import TrainSettings
 
     seen = []
 
@@ -335,7 +335,7 @@ def test_importance_is_of_the_models_classes(digit_classes, tmp_path):
 
 def test_validation_is_matched_with_the_classes_that_are_trained(digits, tmp_path, monkeypatch):
     from effkeras.training import loop
-    from effkeras.training.run import TrainSettings
+    from effkeras.training.settings import TrainSettings
 
     root = renamed_ids(digits, "val", tmp_path / "d", numberings(digits, "val")["own"])
     jobs = []

@@ -14,7 +14,7 @@ from effkeras import cli
 from effkeras.data.augment import augment_images
 from effkeras.data.augmentations import AUGMENTATIONS, AugmentSpec
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import read_settings
+from effkeras.training.settings import read_settings
 
 FADE = """
 from dataclasses import dataclass

@@ -134,7 +134,7 @@ def test_losses_of_overlap_of_right_and_of_far_boxes(kind):
 def test_box_losses_are_the_settings_names():
     import typing
 
-    from effkeras.training.run import TrainSettings
+    from effkeras.training.settings import TrainSettings
 
     assert set(BOX_LOSSES) == set(typing.get_args(typing.get_type_hints(TrainSettings)["box_loss"]))
 

@@ -31,7 +31,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.training import session
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import accuracy, attempts, compress, recipes
 from quantize.command import main

@@ -18,7 +18,7 @@ from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import TuneJob, copy_of, tune
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from quantize.distillation import DistilledModel, distill, teaching, terms_for
 from quantize.specs import DistillSpec, TuneSpec
 from quantize.splits import StepTraining

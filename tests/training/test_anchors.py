@@ -12,7 +12,8 @@ from support.tiny import tiny_classifier
 from effkeras.data.records import Category, DetectionData, DetectionRecord
 from effkeras.definitions import zoo
 from effkeras.training.anchors import with_fitted_anchors
-from effkeras.training.run import Run, TrainSettings
+from effkeras.training.run import Run
+from effkeras.training.settings import TrainSettings
 
 
 def data_of(side: int) -> DetectionData:

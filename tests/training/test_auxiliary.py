@@ -22,7 +22,7 @@ from effkeras.litert.runner import LiteRTModel
 from effkeras.support.errors import EffkerasError
 from effkeras.training.compiling import auxiliary_losses, auxiliary_weight, with_auxiliary
 from effkeras.training.loop import Job, train
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from quantize import ptq
 
 QUICK = TrainSettings(epochs=3, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=8)

@@ -16,7 +16,7 @@ from effkeras.definitions.definition import HeadSpec, ModelSpec
 from effkeras.definitions.networks import BatchNormSpec
 from effkeras.layers.normalize import spec_of
 from effkeras.training.loop import Job, train
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 
 SIDE = 96

@@ -10,7 +10,7 @@ import pytest
 
 from effkeras.layers import DropBlock, DropPath
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import Progress, load_checkpoint, save_checkpoint
+from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 
 def variables(fill: float) -> list[keras.Variable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from effkeras.training.defaults import Facts, completed, finetune
-from effkeras.training.run import TrainSettings, read_settings
+from effkeras.training.settings import TrainSettings, read_settings
 
 
 @pytest.mark.parametrize(

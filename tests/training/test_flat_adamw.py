@@ -12,7 +12,7 @@ from effkeras.building.models import build_spec
 from effkeras.training import optimizers
 from effkeras.training.compiling import schedule_of
 from effkeras.training.optimizers import UNDECAYED, FlatAdamW
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(epochs=3, learning_rate=0.05)
 

@@ -15,7 +15,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.training.compiling import compile_for
 from effkeras.training.freezing import Unfreeze, frozen_layers, rules_for, stages_of
 from effkeras.training.optimizers import FlatAdamW, OptimizerOptions, UpdateRule, optimizer_for
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from effkeras.support.errors import EffkerasError
 from effkeras.training.hints import check_loss, rising, unseen
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 def test_a_nan_names_the_step_and_what_to_try():

@@ -28,11 +28,12 @@ from effkeras.data.splits import open_data, spread
 from effkeras.definitions.networks import BatchNormSpec
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
+from effkeras.training.checkpoint import load_checkpoint
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import Job, train
 from effkeras.training.optimizers import FlatAdamW
 from effkeras.training.pace import TimedPace
-from effkeras.training.run import TrainSettings, load_checkpoint
+from effkeras.training.settings import TrainSettings
 
 QUICK = TrainSettings(epochs=2, batch=8, learning_rate=3e-3, warmup_epochs=0.5, validation_images=8)
 

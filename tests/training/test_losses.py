@@ -11,7 +11,7 @@ import effkeras
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.detection.losses import CiouLoss
 from effkeras.training.compiling import SmoothedCrossentropy, classifier_loss, compile_for, losses_for
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 NUMBERS = np.array([2, 0, 1, 2])
 

@@ -20,7 +20,7 @@ from effkeras.training.optimizers import (
     optimizer_for,
     steps_of,
 )
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 def variables() -> list[keras.Variable]:

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from effkeras.training import pace
+from effkeras.training.checkpoint import Progress
 from effkeras.training.pace import StepPace, TimedPace, first_interval
-from effkeras.training.run import Progress, TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 class Clock:

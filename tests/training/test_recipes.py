@@ -12,7 +12,7 @@ from effkeras.definitions import zoo
 from effkeras.support.errors import EffkerasError
 from effkeras.training import loop
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_names, recipe_of
-from effkeras.training.run import TrainSettings, settings_over
+from effkeras.training.settings import TrainSettings, settings_over
 
 FILES = sorted(zoo.zoo_folder().glob("*/*.train.toml"))
 

@@ -8,7 +8,8 @@ from support.tiny import tiny_classifier
 from effkeras.data.records import ReadOptions
 from effkeras.data.splits import open_data
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import Run, TrainSettings, kept_options
+from effkeras.training.run import Run, kept_options
+from effkeras.training.settings import TrainSettings
 
 
 @pytest.fixture

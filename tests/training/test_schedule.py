@@ -6,7 +6,7 @@ import pytest
 
 from effkeras.training.compiling import schedule_of
 from effkeras.training.optimizers import TimedCosine, WarmupCosine
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

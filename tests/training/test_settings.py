@@ -8,7 +8,7 @@ import pytest
 import tomli_w
 
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import TrainSettings, changed_setting, read_settings
+from effkeras.training.settings import TrainSettings, changed_setting, read_settings
 
 
 def test_options_override_the_file(tmp_path):

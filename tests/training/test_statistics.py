@@ -24,7 +24,7 @@ from effkeras.layers.batch_norm import norms_of
 from effkeras.layers.normalize import spec_of
 from effkeras.training.loop import Job, TuneJob, train, tune
 from effkeras.training.pipeline import BatchSpec, training_batches
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import prune_channels
 from quantize.specs import ChannelSpec

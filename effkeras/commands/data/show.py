@@ -31,7 +31,7 @@ from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import whole_file
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_one_based, parser
-from effkeras.training.run import TrainSettings, read_settings
+from effkeras.training.settings import TrainSettings, read_settings
 
 if TYPE_CHECKING:
     from effkeras.data.augmentations.batches import Batch

@@ -11,7 +11,7 @@ from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.records import ReadOptions
 from effkeras.search.genomes import Genome
 from effkeras.support.errors import EffkerasError, did_you_mean
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 PROXY = "proxy:"
 PROXIES = ("synflow", "parameters", "macs")

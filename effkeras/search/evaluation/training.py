@@ -32,7 +32,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.training.callbacks import RisingMomentum
 from effkeras.training.compiling import compile_for
 from effkeras.training.pipeline import BatchSpec, targets_of
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from effkeras.data.augmentations import AugmentSpec, preset_for, preset_names
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import read_settings
+from effkeras.training.settings import read_settings
 
 
 def test_they_are_valid_and_the_light_one_is_the_default():

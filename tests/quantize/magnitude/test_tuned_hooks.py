@@ -15,7 +15,7 @@ from effkeras.data.splits import open_data
 from effkeras.training import session
 from effkeras.training.callbacks import Hook
 from effkeras.training.loop import TuneJob, spec_for_data, tune
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 from quantize import cluster, prune
 from quantize.magnitude.clustering import ClusterHook, finish_clustering
 from quantize.magnitude.pruning import PruneHook, finish_pruning

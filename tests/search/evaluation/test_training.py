@@ -16,7 +16,7 @@ from effkeras.search.evaluation.images import SearchImages, open_splits
 from effkeras.search.evaluation.settings import Candidate, EvaluationSettings, Pruned
 from effkeras.search.evaluation.training import FitPlan, GraphPredictor, ShortFit, ShortTraining, accuracy
 from effkeras.support.errors import EffkerasError
-from effkeras.training.run import TrainSettings
+from effkeras.training.settings import TrainSettings
 
 SETTINGS = EvaluationSettings(epochs=2, batch=8)
 CANDIDATE = Candidate((0,) * 6, seed=3)
