@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from effkeras.inference.compare import Drop, Measured, compare, measure
 from effkeras.inference.evaluate import headlines
 from effkeras.inference.task import Outcomes, label_of
 from effkeras.inference.tasks.classification import agreement
+from effkeras.inference.threshold import ENTRY, Threshold
 from effkeras.layers.normalize import spec_of
+from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support.console import note
 from effkeras.support.phases import begin_phase
@@ -61,10 +63,14 @@ class Finishing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AsQuantized:
-    """The finishing for no particular consumer: the artifact is the quantized network."""
+    """The finishing for no particular consumer: the artifact is the quantized network.
 
-    takes_mixed = True
-    decoder = None
+    `threshold` is the model's, for the metadata; None if none is known.
+    """
+
+    threshold: Threshold | None = None
+    takes_mixed: ClassVar[bool] = True
+    decoder: ClassVar[None] = None
 
     def network(self, flatbuffer: bytes) -> bytes:
         """The network as it is."""
@@ -75,8 +81,8 @@ class AsQuantized:
         return ()
 
     def __call__(self, network: bytes) -> bytes:
-        """The network as it is."""
-        return network
+        """The network with the threshold in its metadata."""
+        return network if self.threshold is None else attach(network, ENTRY, self.threshold.to_bytes())
 
 
 @dataclass(frozen=True, slots=True)

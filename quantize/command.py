@@ -41,6 +41,7 @@ def _run(argv: Sequence[str] | None) -> int:
     with quiet():
         from effkeras.building.external import adopted
         from effkeras.data.records import ReadOptions
+        from effkeras.inference.threshold import kept_threshold
         from effkeras.layers.normalize import spec_of
         from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
@@ -62,6 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
         force=chosen.force,
         beside=True,
         limit=TimeLimit(chosen.minutes, begun) if chosen.minutes else None,
+        threshold=kept_threshold(chosen.model),
     )
     made = compress(model, recipe, splits, options)
     show(made)

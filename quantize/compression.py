@@ -14,6 +14,7 @@ import keras
 
 from effkeras.building.external import adopted
 from effkeras.inference.compare import Drop
+from effkeras.inference.threshold import Threshold
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import integer_share, operators
 from effkeras.litert.runner import LiteRTModel
@@ -24,7 +25,7 @@ from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import recipes
-from quantize.attempts import Attempt, Budget
+from quantize.attempts import AsQuantized, Attempt, Budget
 from quantize.beside import Beside
 from quantize.checks import Checked
 from quantize.driver import Job, Made, make, write
@@ -51,7 +52,7 @@ class CompressOptions:
     cannot be quantized is an error. With `backend` "tfmot", tensorflow-model-optimization runs the steps that
     it supports. With `force`, an artifact that lost more than a fifth of the metric is written nevertheless.
     With `beside`, plain int8 of the same model is made and measured too. `limit` bounds the time that the
-    trainings take.
+    trainings take. `threshold` is a detector's, for the artifact's metadata.
     """
 
     max_drop: float | None = None
@@ -64,6 +65,7 @@ class CompressOptions:
     force: bool = False
     beside: bool = False
     limit: TimeLimit | None = None
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -174,6 +176,7 @@ def _compress(
         splits,
         Budget(options.max_drop, options.force, work=folder / "mixed"),
         Work(folder, options.settings, options.strict, options.backend, options.io, options.limit),
+        lambda _: AsQuantized(options.threshold),
         beside=options.beside,
     )
     made = make(job)

@@ -56,11 +56,6 @@ if TYPE_CHECKING:
 CONVERTING, PLAIN_CONVERTING, CONVERSION = "converting", "converting the model", 200
 
 
-def as_quantized(_: ModelSpec) -> Finishing:
-    """The finishing of `--for raw`."""
-    return AsQuantized()
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Job:
     """The input of the driver.
@@ -76,7 +71,7 @@ class Job:
     splits: Splits
     budget: Budget
     work: Work | None = None
-    finishing: Callable[[ModelSpec], Finishing] = as_quantized
+    finishing: Callable[[ModelSpec], Finishing] = lambda _: AsQuantized()
     beside: bool = False
 
 
