@@ -340,7 +340,7 @@ def test_validation_is_matched_with_the_classes_that_are_trained(digits, tmp_pat
     root = renamed_ids(digits, "val", tmp_path / "d", numberings(digits, "val")["own"])
     jobs = []
 
-    def session(job, **_):
+    def session(job, *_):
         jobs.append(job)
         raise CaughtError
 

@@ -26,7 +26,7 @@ def main(file: Path) -> None:
     for name, made in gpu.outputs.items():
         ours, theirs = (one.buffer.read(one.size, one.dtype) for one in (made, cpu.outputs[name]))
         differences[name] = float(np.abs(ours - theirs).max() / theirs.std())
-    print(json.dumps({"whole": gpu.share().whole, "differences": differences}))
+    print(json.dumps({"whole": gpu.delegation().whole, "differences": differences}))
 
 
 if __name__ == "__main__":
