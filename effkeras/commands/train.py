@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--optimizer", metavar="NAME", help="adamw (default), sgd, rmsprop, lion or another of Keras's"
     )
-    options.add_argument("--learning-rate", type=float, help="the peak (default: 0.001)")
+    options.add_argument("--learning-rate", type=float, help="the peak (default: 0.003; 0.001 to classify)")
     options.add_argument(
         "--augment", choices=preset_names(), help="a preset; [augment] of --config overrides"
     )
