@@ -117,8 +117,8 @@ def slow_int4(recipe: Recipe, convolves: bool) -> str:
     if recipe.format.weights != "int4" or not convolves:
         return ""
     return (
-        f"{recipe.format.name} is slow on CPUs: XNNPACK unpacks the int4 weights of convolutions; "
-        "EfficientNet-Lite0 took 13.7 ms in int4 and 24 ms in dynamic-int4, 4.5 ms in int8, on one thread"
+        f"{recipe.format.name} is slow on CPUs, several times the latency of int8: XNNPACK unpacks the int4 "
+        "weights of convolutions; `effkeras export bench` measures it"
     )
 
 

@@ -12,6 +12,7 @@ from effkeras.data.splits import VALIDATION, default_split, read_split
 from effkeras.inference.threshold import Threshold, threshold_for, threshold_of
 from effkeras.support import results
 from effkeras.support.console import note, run_command, table
+from effkeras.support.files import folder_with
 from effkeras.support.options import ANY_HELP, Verb, above_zero, add_data, add_split, add_weights, parser
 from effkeras.training.run import kept_options
 
@@ -44,8 +45,7 @@ class _Model:
         path = Path(source)
         if (path / "model.toml").is_file():
             return cls(path, "model.keras", True)
-        folders = path.resolve().parents[:2] if path.exists() else ()
-        run = next((one for one in folders if (one / "model.toml").is_file()), None)
+        run = folder_with(path, "model.toml")
         return cls(run, path.name, run is not None and path.resolve() == (run / "model.keras").resolve())
 
 

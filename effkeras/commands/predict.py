@@ -27,6 +27,7 @@ from effkeras.support.options import (
     explained,
     parser,
 )
+from effkeras.training.run import kept_options
 
 if TYPE_CHECKING:
     from effkeras.inference.coco_results import ResultIds
@@ -104,7 +105,8 @@ def _data(chosen: argparse.Namespace) -> DetectionData | None:
     if chosen.data is None:
         return None
     split = chosen.split or default_split(chosen.data)
-    data = read_split(chosen.data, split, ReadOptions(chosen.skip_bad, False, chosen.one_based))
+    given = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
+    data = read_split(chosen.data, split, kept_options(chosen.model, chosen.data, given))
     if not isinstance(data, DetectionData):
         raise EffkerasError(f"{chosen.data} has no boxes, whose ids --json takes")
     return data

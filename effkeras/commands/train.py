@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         "settings; the options below override it",
     )
     _add_lengths(options)
-    options.add_argument("--batch", type=above_zero, help="images a step (default: 8; 16 to classify)")
+    options.add_argument("--batch", type=above_zero, help=f"images a step ({_default('batch')})")
     options.add_argument(
         "--accumulate",
         type=above_zero,
@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--optimizer", metavar="NAME", help="adamw (default), sgd, rmsprop, lion or another of Keras's"
     )
-    options.add_argument("--learning-rate", type=float, help="the peak (default: 0.003; 0.001 to classify)")
+    options.add_argument("--learning-rate", type=float, help=f"the peak ({_default('learning_rate')})")
     options.add_argument(
         "--augment", choices=preset_names(), help="a preset; [augment] of --config overrides"
     )
@@ -255,6 +255,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, help="default: 0")
     _add_regularizers(options)
     return options
+
+
+def _default(name: str) -> str:
+    """The default of a setting, for help."""
+    detector, classifier = (finetune(Facts(0, is_detector))[name] for is_detector in (True, False))
+    return f"default: {detector:g}; {classifier:g} to classify"
 
 
 def _add_lengths(options: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import write_text
+from effkeras.support.files import folder_with, write_text
 from effkeras.support.tables import read_toml, to_record, to_table
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FILE = "threshold.toml"
 ENTRY = "effkeras.threshold"  # of a .tflite file's metadata
 DEFAULT = 0.3  # the score where no threshold is known
-_LEVELS = 4  # RUN/compressed/RECIPE/artifacts/FILE lies as deep below RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +102,5 @@ def kept_threshold(source: str | Path) -> Threshold | None:
 
     Raises EffkerasError if the run's file is invalid.
     """
-    path = Path(source)
-    if not path.exists():
-        return None
-    path = path.resolve()
-    files = (folder / FILE for folder in (path, *path.parents[:_LEVELS]))
-    file = next((one for one in files if one.is_file() and one.with_name("model.toml").is_file()), None)
-    return None if file is None else to_record(Threshold, read_toml(file), str(file))
+    folder = folder_with(Path(source), FILE, "model.toml")
+    return None if folder is None else to_record(Threshold, read_toml(folder / FILE), str(folder / FILE))

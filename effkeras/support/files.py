@@ -16,6 +16,8 @@ from effkeras.support.errors import EffkerasError
 MOST_BYTES = 200
 _SHOWN = 60  # characters of a rejected name in the error
 
+_LEVELS = 4  # see `folder_with`
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -35,6 +37,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def folder_with(path: Path, *names: str) -> Path | None:
+    """The nearest folder, from `path` itself up to four levels above it, that holds files of these names.
+
+    None if there is none, or no such path. RUN/compressed/RECIPE/artifacts/FILE lies four levels below RUN.
+    """
+    if not path.exists():
+        return None
+    path = path.resolve()
+    folders = (path, *path.parents[:_LEVELS])
+    return next((one for one in folders if all((one / name).is_file() for name in names)), None)
 
 
 def remove_strays(folder: Path) -> None:

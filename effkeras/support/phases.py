@@ -104,14 +104,13 @@ class Phases:
 @contextlib.contextmanager
 def phases(planned: Iterable[tuple[str, float]]) -> Iterator[Phases]:
     """Inside, progress bars show the phase and the time left over all phases; within other phases nothing."""
+    running = Phases(planned)
     if _active.get() is not None:
-        yield Phases(planned)
+        yield running
         return
-    token = _active.set(Phases(planned))
+    token = _active.set(running)
     try:
-        found = _active.get()
-        assert found is not None
-        yield found
+        yield running
     finally:
         _active.reset(token)
 

@@ -13,7 +13,7 @@ from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.threshold import FILE
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import check_can_make, make_folder, remove_strays, write_text
+from effkeras.support.files import check_can_make, folder_with, make_folder, remove_strays, write_text
 from effkeras.support.tables import read_toml, to_record
 from effkeras.training.settings import TrainSettings, changed_setting, settings_of
 
@@ -148,8 +148,6 @@ def kept_options(source: str | Path, root: Path, given: ReadOptions) -> ReadOpti
 
 def _run_of(path: Path) -> Run | None:
     """The run that holds a path such as RUN/model.keras, RUN/artifacts/F or RUN/compressed/R/model.keras."""
-    if not path.exists():
-        return None
-    path = path.resolve()
-    runs = (Run(folder) for folder in (path, *path.parents[:3]))
-    return next((run for run in runs if run.definition.is_file() and run.data.is_file()), None)
+    any_run = Run(Path())
+    folder = folder_with(path, any_run.definition.name, any_run.data.name)
+    return None if folder is None else Run(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from rich.progress import Progress as Bar
 
@@ -18,8 +16,9 @@ from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
-from effkeras.inference.evaluate import evaluate, headlines
-from effkeras.inference.predictor import KerasPredictor, Predictor
+from effkeras.inference.evaluate import evaluate_in_detail, headlines
+from effkeras.inference.predictor import KerasPredictor
+from effkeras.inference.tasks.detection import DetectionJudge
 from effkeras.layers.drop import set_progress
 from effkeras.support import results
 from effkeras.support.console import note, progress
@@ -265,28 +264,12 @@ class Session:
     def _validate(self) -> dict[str, float]:
         if self.plan.validation is None:
             return {}
-        predictor = _WithScores(KerasPredictor(self.final, self.plan.spec))
+        predictor = KerasPredictor(self.final, self.plan.spec)
         images = spread(self.plan.validation, self.plan.settings.validation_images)
-        metrics = evaluate(predictor, images, title="validating")
-        self._highest = predictor.highest
-        return metrics
-
-
-class _WithScores:
-    """A predictor that notes the highest score of a detector."""
-
-    def __init__(self, predictor: Predictor):
-        self.spec = predictor.spec
-        self.highest: float | None = None
-        self._predictor = predictor
-
-    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """See `Predictor`."""
-        outputs = self._predictor(pixels)
-        if (logits := outputs.get("class_logits")) is not None:
-            score = 1 / (1 + math.exp(-float(logits.max())))
-            self.highest = max(score, self.highest or 0.0)
-        return outputs
+        evaluation = evaluate_in_detail(predictor, images, title="validating")
+        judges = [judge for judge in evaluation.judges.values() if isinstance(judge, DetectionJudge)]
+        self._highest = judges[0].highest() if judges else None
+        return evaluation.metrics
 
 
 def _try_losses(model: keras.Model, data: tf.data.Dataset) -> None:

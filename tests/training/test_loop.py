@@ -26,6 +26,7 @@ from effkeras.data.images import read_image
 from effkeras.data.preprocess import network_input
 from effkeras.data.splits import open_data, spread
 from effkeras.definitions.networks import BatchNormSpec
+from effkeras.inference.evaluate import Evaluation
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
 from effkeras.training.checkpoint import load_checkpoint
@@ -252,7 +253,7 @@ def test_the_learning_rate_falls_with_the_time(digit_classes, tmp_path, monkeypa
         return made[0]
 
     monkeypatch.setattr(session, "pace_of", timed)
-    monkeypatch.setattr(session, "evaluate", lambda *a, **k: {"top1": 0.5})
+    monkeypatch.setattr(session, "evaluate_in_detail", lambda *a, **k: Evaluation({"top1": 0.5}, {}))
     rates = []
     monkeypatch.setattr(session.TimedCosine, "set_share", lambda self, share: rates.append(share))
     train(job(digit_classes, tmp_path / "run", dataclasses.replace(QUICK, epochs=None, minutes=0.15)))

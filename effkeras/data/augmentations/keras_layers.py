@@ -1,4 +1,4 @@
-"""Keras's own augmentation layers: they change images as told, with transformations drawn from our seeds."""
+"""Keras's own augmentation layers: they change images by transformations that are drawn from our seeds."""
 
 from __future__ import annotations
 

@@ -67,9 +67,9 @@ class AutoAugment(Augmentation):
         names = sorted({name for one in policies for name, _, _ in one})
         # Shorter sub-policies are filled up by a step that never happens.
         filled = [(*one, *[(names[0], 0.0, 0.0)] * (most - len(one))) for one in policies]
-        steps = [[(names.index(name), chance, level) for name, chance, level in one] for one in filled]
-        told = tf.gather(tf.constant(steps, tf.float32), which)
-        return _applied(batch, seeds, told, names, _tables()[self.amount])
+        table = [[(names.index(name), chance, level) for name, chance, level in one] for one in filled]
+        steps = tf.gather(tf.constant(table, tf.float32), which)
+        return _applied(batch, seeds, steps, names, _tables()[self.amount])
 
 
 @AUGMENTATIONS.register("rand_augment")
@@ -104,12 +104,12 @@ class RandAugment(Augmentation):
             return batch
         names = _tables()[_RAND]["operations"]
         which = tf.minimum(tf.floor(uniform(seeds, count) * len(names)), len(names) - 1.0)
-        told = tf.stack([which, tf.ones_like(which), tf.fill(tf.shape(which), level)], axis=-1)
-        return _applied(batch, seeds, told, names, _tables()[_RAND])
+        steps = tf.stack([which, tf.ones_like(which), tf.fill(tf.shape(which), level)], axis=-1)
+        return _applied(batch, seeds, steps, names, _tables()[_RAND])
 
 
-def _applied(batch: Batch, seeds: tf.Tensor, told: tf.Tensor, names: Sequence[str], table: Table) -> Batch:
-    """The batch after `told`, float32 (B, steps, 3): the number of each operation, its chance and level."""
+def _applied(batch: Batch, seeds: tf.Tensor, steps: tf.Tensor, names: Sequence[str], table: Table) -> Batch:
+    """The batch after `steps`, float32 (B, n, 3): the number of each operation, its chance and level."""
     import tensorflow as tf
 
     from effkeras.data.augmentations.policy.operations import Draw, Limits, One, draws_boxes_itself, operation
@@ -118,19 +118,19 @@ def _applied(batch: Batch, seeds: tf.Tensor, told: tf.Tensor, names: Sequence[st
     sides = tuple(batch.pixels.shape[1:3])
     operations = [operation(name, Limits(**limits), sides) for name in names]
     own_chance = tf.constant([draws_boxes_itself(name) for name in names])
-    count = told.shape[1]
+    count = steps.shape[1]
 
     def one_image(of: tuple[Any, ...]) -> Any:
-        told, seed = of[4:]
+        own_steps, seed = of[4:]
         draws = tf.random.stateless_uniform(
             (count, _DRAWS), tf.random.experimental.stateless_fold_in(seed, 1)
         )
 
         def step(number: tf.Tensor, one: Any) -> tuple[tf.Tensor, Any]:
-            which = tf.cast(told[number, 0], tf.int32)
+            which = tf.cast(own_steps[number, 0], tf.int32)
             own = tf.random.experimental.stateless_fold_in(seed, 2 + number)
             sign = tf.where(draws[number, 1] < 0.5, -1.0, 1.0)
-            draw = Draw(told[number, 2], told[number, 1], sign, draws[number, 2:], own)
+            draw = Draw(own_steps[number, 2], own_steps[number, 1], sign, draws[number, 2:], own)
             happens = (draws[number, 0] < draw.probability) | own_chance[which]
             after = _perhaps(one, draw, happens, which, operations)
             kept = [tf.ensure_shape(new, old.shape) for new, old in zip(after, of[:4], strict=True)]
@@ -141,7 +141,7 @@ def _applied(batch: Batch, seeds: tf.Tensor, told: tf.Tensor, names: Sequence[st
 
     pixels, boxes, visible, labels = tf.map_fn(
         one_image,
-        (batch.pixels, batch.boxes, batch.visible, batch.labels, told, seeds),
+        (batch.pixels, batch.boxes, batch.visible, batch.labels, steps, seeds),
         fn_output_signature=(tf.float32, tf.float32, tf.float32, tf.uint8),
     )
     return batch._replace(pixels=pixels, boxes=boxes, visible=visible, labels=labels)

@@ -121,8 +121,6 @@ def _is_record_file(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
     if not any(word in name for word in _WORDS):  # spares most files of other formats what follows
         return False
-    if "rec" not in name:  # quick, for folders of 100,000 images
-        return False
     shard = _SHARD.fullmatch(name)
     # A shard's number stands before or behind the suffix.
     bases = (shard["base"],) if shard else (name, re.sub(r"-\d{5}-of-\d{5}(?=\.)", "", name))

@@ -84,10 +84,12 @@ class DetectionJudge:
     decoder: Decoder
     data: DetectionData
     found: dict[int, Detections] = field(default_factory=dict)
+    _matches: Matches | None = None
 
     def add(self, record: Record, placement: Placement, outputs: Outputs) -> None:
         """See `Judge`."""
         assert isinstance(record, DetectionRecord)
+        self._matches = None
         self.found[record.image_id] = _in_image(self.decoder.found(outputs), placement)
 
     def metrics(self) -> dict[str, float]:
@@ -100,7 +102,13 @@ class DetectionJudge:
 
     def matches(self) -> Matches:
         """The detections of all images, matched with the true boxes."""
-        return Matches.of(self.data, self.found)
+        if self._matches is None:
+            self._matches = Matches.of(self.data, self.found)
+        return self._matches
+
+    def highest(self) -> float:
+        """The highest score of all detections; 0 without any."""
+        return max((float(one.scores.max()) for one in self.found.values() if len(one)), default=0.0)
 
     def details(self, score: float | None = None) -> Details:
         """See `Judge`. The last row and column of the confusion matrix are the background."""

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from effkeras import cli
 from export.benchmarks import bccd
+from quantize import recipes
 
 EVAL = {"kind": "eval", "artifact": "model.keras", "images": 72, "metrics": {"AP": 0.6, "AP50": 0.9}}
 
@@ -25,6 +27,23 @@ def test_names_are_unique_and_bases_come_before():
     for runs in bccd.parts().values():
         for run in runs:
             assert bool(run.train) != bool(run.quantize and run.base in names[: names.index(run.name)])
+
+
+@pytest.mark.parametrize(
+    "run", [run for runs in bccd.parts().values() for run in runs], ids=lambda run: run.name
+)
+def test_what_a_run_asks_for_exists(run, tmp_path, capsys):
+    """`train` checks options and settings before it looks for the data, which are not there."""
+    if run.quantize:
+        assert recipes.find(run.quantize[run.quantize.index("--recipe") + 1]).trains
+        return
+    settings = ["--config", str(tmp_path / "settings.toml")] if run.settings else []
+    (tmp_path / "settings.toml").write_text(run.settings)
+    data = str(tmp_path / "gone")
+    assert cli.main(["train", *run.train, *settings, "--data", data, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert data in error
 
 
 def test_few_images_are_spread_over_the_split(tmp_path):
