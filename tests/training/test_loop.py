@@ -342,7 +342,7 @@ def test_early_stopping_keeps_the_best(digit_classes, tmp_path, monkeypatch):
     from effkeras.training import session
 
     scores = iter([0.5, 0.9, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(session, "evaluate", lambda *a, **k: {"top1": next(scores)})
+    monkeypatch.setattr(session, "evaluate_in_detail", lambda *a, **k: Evaluation({"top1": next(scores)}, {}))
     settings = dataclasses.replace(QUICK, epochs=5, early_stop=True, patience=2)
     out = tmp_path / "run"
     made = job(digit_classes, out, settings)

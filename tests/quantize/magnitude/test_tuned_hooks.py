@@ -12,6 +12,7 @@ from support.tiny import tiny_classifier
 import effkeras
 from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
+from effkeras.inference.evaluate import Evaluation
 from effkeras.training import session
 from effkeras.training.callbacks import Hook
 from effkeras.training.loop import TuneJob, spec_for_data, tune
@@ -86,7 +87,9 @@ def test_a_killed_training_ends_with_the_same_masks_and_weights(job, pruned, tmp
 def test_the_best_is_one_that_is_wholly_pruned(job, tmp_path, monkeypatch):
     """The first validation is better, but has not all zeros yet."""
     scores = iter([0.9, 0.5])
-    monkeypatch.setattr(session, "evaluate", lambda *_, **__: {"top1": next(scores)})
+    monkeypatch.setattr(
+        session, "evaluate_in_detail", lambda *_, **__: Evaluation({"top1": next(scores)}, {})
+    )
     made = job(tmp_path, PruneHook(PRUNING))
     found = tune(dataclasses.replace(made, settings=dataclasses.replace(SETTINGS, early_stop=True)))
     report = finish_pruning(made.model, found, PRUNING).report
