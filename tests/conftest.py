@@ -6,6 +6,7 @@ import os
 from collections import Counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["EFFKERAS_FSYNC"] = "0"  # waiting for the disk at each of ten thousand files takes minutes
 
 import hypothesis
 import pytest

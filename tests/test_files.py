@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from effkeras.support.files import (
     inside,
     make_folder,
     output_files,
-    remove_strays,
     safe_name,
     whole_file,
     whole_folder,
@@ -251,19 +249,3 @@ def test_a_name_that_is_taken_stays_in_its_folder(name):
         return
     assert Path(os.path.normpath(folder / f"{name}.tflite")).parent == folder
     assert Path(os.path.normpath(folder / name)).parent == folder
-
-
-def test_files_of_killed_processes_are_removed(tmp_path):
-    """Not those of another process that still runs, or of anything else."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    kept = [f".{os.getppid()}-a.npz", ".hidden-a.npz", "1-a.npz", ".npz"]
-    for name in (f".{ended.pid}-a.npz", f".{os.getpid()}-b.keras", *kept):
-        (tmp_path / name).touch()
-    remove_strays(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-
-
-def test_a_file_that_is_not_finished_is_known_by_its_process(tmp_path):
-    with whole_file(tmp_path / "a.npz") as temporary:
-        assert temporary.name.startswith(f".{os.getpid()}-")

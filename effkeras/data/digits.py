@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,19 +72,8 @@ def write_digits(out: Path, options: DigitsOptions) -> None:
         console.note(f"{out}: already there")
         return
     sources = load_sources()
-    files.make_folder(out.parent)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as temporary:
-            made = Path(temporary) / out.name
-            made.mkdir()
-            _write(made, sources, options)
-            if out.is_dir():
-                out.rmdir()
-            made.rename(out)
-    except OSError as error:
-        raise EffkerasError(
-            f"cannot write {out}: {error.strerror or error}; choose another folder"
-        ) from error
+    with files.whole_folder(out) as made:
+        _write(made, sources, options)
 
 
 class Sources(NamedTuple):

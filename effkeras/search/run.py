@@ -17,12 +17,13 @@ from effkeras.search.folder import Publisher, identify
 from effkeras.search.reporting.tables import duration
 from effkeras.search.trials.job import SearchJob, check_job, create_store, locks_of, open_ledger
 from effkeras.search.trials.ledger import Limits, ending, failures
-from effkeras.search.trials.locks import remove_stale, try_lock
+from effkeras.search.trials.locks import remove_stale
 from effkeras.search.trials.records import Result, Trial, best_of
 from effkeras.search.trials.workers import Assignment, WorkerPool
 from effkeras.support.console import note, progress
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
+from effkeras.support.locks import try_lock
 
 # Seconds to wait until the processes of a killed search have ended.
 _PATIENCE = 5.0

@@ -5,12 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from effkeras.support.errors import EffkerasError
+from effkeras.support.replacing import (
+    NEW,
+    PREFIX,
+    put_file,
+    put_folder,
+    remove_strays_once,
+    temporary_file,
+    temporary_folder,
+)
 
 # The longest name for files: with prefixes and suffixes it must fit into a file name's 255 bytes.
 MOST_BYTES = 200
@@ -21,22 +30,24 @@ _LEVELS = 4  # see `folder_with`
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` and renames it to `path` on success.
+    """Yields a temporary path beside `path` and renames it to `path` on success, when it is on the disk.
 
     Raises EffkerasError when the folder cannot be written. The temporary file keeps the suffix of
     `path`, because some writers choose their format by it.
     """
     path = Path(path)
-    temporary = _reserve(path)
+    make_folder(path.parent)
+    if path.is_dir():
+        raise EffkerasError(f"cannot write {path}: it is a folder; give a file name")
+    remove_strays_once(path.parent.absolute())
     try:
-        yield temporary
-        with contextlib.suppress(OSError):
-            temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        with temporary_file(path) as temporary:
+            yield temporary
+            with contextlib.suppress(OSError):
+                temporary.chmod(0o666 & ~_umask())
+            put_file(temporary, path)
     except OSError as error:
-        raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        _raise_of(error, path)
 
 
 def folder_with(path: Path, *names: str) -> Path | None:
@@ -51,47 +62,33 @@ def folder_with(path: Path, *names: str) -> Path | None:
     return next((one for one in folders if all((one / name).is_file() for name in names)), None)
 
 
-def remove_strays(folder: Path) -> None:
-    """Removes the unfinished files of `whole_file` that processes left in a folder when they were killed.
-
-    A process that still runs keeps its files; this one must not write in the folder meanwhile.
-    """
-    for path in folder.glob(".*-*"):
-        owner = path.name[1:].split("-")[0]
-        if path.is_file() and owner.isdecimal() and not _runs(int(owner)):
-            path.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether another process of this number runs."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a new folder beside `path`, which replaces `path` on success.
+    """Yields a new folder beside `path`, which takes the place of `path` on success, when it is on the disk.
 
     Success removes what was at `path` before, file or folder; a failure leaves it in place. Raises
     EffkerasError when the folder cannot be written.
     """
     path = Path(path)
     make_folder(path.parent)
+    remove_strays_once(path.parent.absolute())
     try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as aside:
-            fresh = Path(aside, "new")
-            fresh.mkdir()
+        with temporary_folder(path) as aside:
+            fresh = aside / NEW / path.name
+            fresh.mkdir(parents=True)
             yield fresh
-            _swap(fresh, path, Path(aside, "old"))
+            put_folder(aside, path)
     except OSError as error:
-        raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
+        _raise_of(error, path)
+
+
+def _raise_of(error: OSError, path: Path) -> NoReturn:
+    """Raises the error of a writer as one about `path`, unless it is of the terminal or of another file."""
+    name = error.filename if isinstance(error.filename, str) else ""
+    is_other = name not in ("", str(path)) and PREFIX not in name
+    if isinstance(error, BrokenPipeError) or is_other:
+        raise error
+    raise EffkerasError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_bytes(path: Path, content: bytes | bytearray) -> None:
@@ -201,31 +198,6 @@ def _names(name: str, suffix: str) -> Iterator[str]:
     yield f"{name}{suffix}"
     for number in itertools.count(2):
         yield f"{name}-{number}{suffix}"
-
-
-def _reserve(path: Path) -> Path:
-    make_folder(path.parent)
-    if path.is_dir():
-        raise EffkerasError(f"cannot write {path}: it is a folder; give a file name")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{os.getpid()}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise EffkerasError(f"cannot write {path}: {error.strerror}") from error
-    os.close(handle)
-    return Path(name)
-
-
-def _swap(fresh: Path, path: Path, old: Path) -> None:
-    """Moves `path` to `old` and `fresh` to `path`; restores `path` when that fails."""
-    if not path.exists():
-        fresh.rename(path)
-        return
-    path.rename(old)
-    try:
-        fresh.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
 
 
 def _umask() -> int:

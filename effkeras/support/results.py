@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import write_text
+from effkeras.support.files import make_folder, write_bytes
+from effkeras.support.locks import appending_to
 from effkeras.support.tables import current_names
 
 _TOOLS = ("tensorflow", "keras", "numpy", "ai-edge-litert", "ai-edge-quantizer", "effkeras")
@@ -98,10 +99,18 @@ def stamped(row: Mapping[str, Any]) -> Row:
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows to a file of JSON lines; the file stays whole if writing fails."""
-    lines = [json.dumps(row) for row in rows]
-    old = path.read_text(encoding="utf-8") if path.is_file() else ""
-    write_text(path, old + "".join(f"{line}\n" for line in lines))
+    """Appends rows to a file of JSON lines; the file stays whole if writing fails.
+
+    Processes that append to one file wait for each other.
+    """
+    added = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    make_folder(path.parent)
+    try:
+        with appending_to(path):
+            old = path.read_bytes() if path.is_file() else b""
+            write_bytes(path, old + (b"\n" if old and not old.endswith(b"\n") else b"") + added)
+    except OSError as error:
+        raise EffkerasError(f"cannot add to {path}: {error.strerror or error}") from error
 
 
 def read(path: Path) -> list[Row]:

@@ -13,7 +13,8 @@ from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.threshold import FILE
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import check_can_make, folder_with, make_folder, remove_strays, write_text
+from effkeras.support.files import check_can_make, folder_with, make_folder, write_text
+from effkeras.support.replacing import remove_strays
 from effkeras.support.tables import read_toml, to_record
 from effkeras.training.settings import TrainSettings, changed_setting, settings_of
 

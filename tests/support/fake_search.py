@@ -19,7 +19,7 @@ import numpy as np
 from effkeras.search.evaluation.settings import Outcome
 from effkeras.search.genomes import Gene, sample
 from effkeras.search.trials.job import SearchJob
-from effkeras.search.trials.locks import locked
+from effkeras.support.locks import locked
 
 
 @dataclass(frozen=True)

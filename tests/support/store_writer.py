@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from effkeras.search.trials.locks import locked
 from effkeras.search.trials.records import Ask, Result, StudySpec
 from effkeras.search.trials.store import Log
+from effkeras.support.locks import locked
 from support.fake_search import FakeSpace
 
 GENES, CHOICES = 20, 6

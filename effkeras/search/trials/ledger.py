@@ -18,10 +18,11 @@ import numpy as np
 from effkeras.search.evaluation.settings import Candidate, Pruned
 from effkeras.search.genomes import Genome, key
 from effkeras.search.strategies.strategy import Strategy
-from effkeras.search.trials.locks import is_alive, locked, session_of
+from effkeras.search.trials.locks import is_alive, session_of
 from effkeras.search.trials.records import Ask, Result, Trial, feedback_of
 from effkeras.search.trials.store import Log
 from effkeras.support.errors import EffkerasError
+from effkeras.support.locks import locked
 
 
 class Replica:

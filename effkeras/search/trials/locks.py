@@ -1,7 +1,4 @@
-"""File locks that the system releases when their process ends, even by kill -9.
-
-They use flock: an open file holds the lock, so child processes that inherit the file hold it too.
-"""
+"""The names of a search's processes, and the locks that show which of them are alive."""
 
 from __future__ import annotations
 
@@ -10,38 +7,8 @@ import platform
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from effkeras.support.errors import EffkerasError
-from effkeras.support.files import make_folder
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock `path`; waits until no other process holds it."""
-    with path.open("a") as handle:
-        _flock(handle, wait=True)
-        yield
-
-
-def try_lock(path: Path) -> IO[str] | None:
-    """The open file that holds the lock until it is closed; None when another process has the lock."""
-    make_folder(path.parent)
-    handle = path.open("a")
-    if _flock(handle, wait=False):
-        return handle
-    handle.close()
-    return None
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process has the lock."""
-    if not path.exists():
-        return False
-    handle = try_lock(path)
-    if handle is not None:
-        handle.close()
-    return handle is None
+from effkeras.support.locks import is_held, try_lock
 
 
 def new_name(session: str, host: str = "") -> str:
@@ -87,15 +54,3 @@ def _path(folder: Path, owner: str) -> Path:
 
 def _host() -> str:
     return platform.node() or "localhost"
-
-
-def _flock(handle: IO[str], *, wait: bool) -> bool:
-    try:
-        import fcntl
-    except ImportError as error:
-        raise EffkerasError("a search needs file locks (flock): run it on Linux, macOS or WSL") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -14,8 +14,8 @@ from effkeras.search.run import search
 from effkeras.search.trials.cluster import Cluster
 from effkeras.search.trials.job import open_ledger, replica
 from effkeras.search.trials.ledger import Limits
-from effkeras.search.trials.locks import is_held
 from effkeras.support.errors import EffkerasError
+from effkeras.support.locks import is_held
 
 pytestmark = [
     pytest.mark.slow,
