@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from effkeras.support.locks import flock_or_nothing
 
@@ -90,7 +91,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Lets two files or folders change places in one step; False where the system cannot."""
     import ctypes
 
-    library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    library: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     first, second = os.fsencode(one), os.fsencode(other)
     if sys.platform == "darwin" and hasattr(library, "renamex_np"):
         failed = library.renamex_np(first, second, _SWAP)
@@ -195,12 +196,12 @@ def _sync_file_system(folder: Path) -> bool:
     """Waits until the file system of a folder is on the disk; False where the system cannot do just that."""
     import ctypes
 
-    library = ctypes.CDLL(None) if os.name == "posix" else None
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
     if not hasattr(library, "syncfs"):
         return False
     handle = os.open(folder, os.O_RDONLY)
     try:
-        return library.syncfs(handle) == 0
+        return bool(library.syncfs(handle) == 0)
     finally:
         os.close(handle)
 
