@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effkeras.support.console import BAD_INPUT
+from effkeras.support.ending import BAD_INPUT, ended
 from effkeras.support.errors import did_you_mean
 
 # Packages with modules of verbs. quantize and export depend on effkeras; only this module refers to them.
@@ -45,6 +45,10 @@ def commands() -> dict[str, Command]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code (0 done, 1 a check failed, 2 bad input)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return ended(lambda: _main(words))
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0

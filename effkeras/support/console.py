@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Literal, TypeVar
 
-from effkeras.support.backend import import_problem
+from effkeras.support.ending import ended
 from effkeras.support.errors import EffkerasError
 from effkeras.support.phases import Phases, active_phases
 
@@ -24,40 +24,17 @@ if TYPE_CHECKING:
 
 
 Item = TypeVar("Item")
-BAD_INPUT = 2
-INTERRUPTED = 130
 _noted: set[str] = set()
-_AFTER_INTERRUPTION = {
-    True: "run the same command again to continue",
-    False: "no unfinished file is left",
-}
 
 
 def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> int:
-    """Runs a command's body; its errors become one line on stderr and an exit code.
+    """Runs a command's body; its errors become one line on stderr and an exit code, see `support.ending`.
 
     `resumes` is True for a command that continues interrupted work when it is run again.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _noted.clear()
-    try:
-        return command() or 0
-    except EffkerasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"interrupted; {_AFTER_INTERRUPTION[resumes]}", file=sys.stderr)
-        return INTERRUPTED
-    except (ImportError, ValueError) as error:
-        problem = import_problem(error)
-        if not problem:
-            raise
-        print(f"error: {problem}", file=sys.stderr)
-        return BAD_INPUT
-    except BrokenPipeError:
-        # The reader has closed the pipe: print nothing more, and flush nothing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return ended(command, resumes=resumes)
 
 
 def note(text: str) -> None:

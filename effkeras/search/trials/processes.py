@@ -20,7 +20,7 @@ from effkeras.search.trials.job import SearchJob, locks_of, open_ledger
 from effkeras.search.trials.ledger import Limits
 from effkeras.search.trials.locks import claimed
 from effkeras.search.trials.workers import Assignment, DeathCount, work
-from effkeras.support.console import BAD_INPUT
+from effkeras.support.ending import BAD_INPUT
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
 
