@@ -7,8 +7,7 @@ With equal weights, this is the AP of `coco_metrics`.
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -74,12 +73,10 @@ class Matches:
             for record in data.records
             if record.image_id in found
         ]
-        parts: dict[int, list[_Part]] = defaultdict(list)
-        for place, record in enumerate(records):
-            one = found[record.image_id]
-            for label in sorted({*record.classes.tolist(), *one.classes.tolist()}):
-                parts[label].append(_match_image(place, record, one, label))
-        return cls({label: _joined(parts[label], len(records)) for label in sorted(parts)}, len(records))
+        if not records:
+            return cls({}, 0)
+        parts = [_match_image(record, found[record.image_id]) for record in records]
+        return cls(_by_class(parts, records), len(records))
 
     def to_arrays(self) -> dict[str, Array]:
         """All matches as arrays by name, such as "0/right" for class 0, for `from_arrays`."""
@@ -118,58 +115,89 @@ class Matches:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Part:
-    """The matches of one class in the image at `place`; see `ClassMatches`."""
+    """The matches of all classes in an image, by descending score; see `ClassMatches`."""
 
-    place: int
     scores: Array
+    classes: Array
     right: Array
     counts: Array
-    truths: int
 
 
-def _joined(parts: list[_Part], images: int) -> ClassMatches:
-    """The matches of one class in all images."""
-    scores = np.concatenate([one.scores for one in parts])
-    order = np.argsort(-scores, kind="stable")
-    places = np.repeat([one.place for one in parts], [len(one.scores) for one in parts])
-    right = np.concatenate([one.right for one in parts], axis=1)[:, order]
-    counts = np.concatenate([one.counts for one in parts], axis=1)[:, order]
-    truths = np.zeros(images, np.int64)
-    truths[[one.place for one in parts]] = [one.truths for one in parts]
-    return ClassMatches(scores[order], places[order], right, counts, truths)
+def _by_class(parts: Sequence[_Part], records: Sequence[DetectionRecord]) -> dict[int, ClassMatches]:
+    """The matches of each class in all images."""
+    scores, found = (np.concatenate([getattr(one, name) for one in parts]) for name in ("scores", "classes"))
+    right, counts = (
+        np.concatenate([getattr(one, name) for one in parts], axis=1) for name in ("right", "counts")
+    )
+    places = np.repeat(np.arange(len(parts)), [len(one.scores) for one in parts])
+    true = np.concatenate([one.classes for one in records])
+    holders = np.repeat(np.arange(len(records)), [len(one.classes) for one in records])
+    is_counted = ~np.concatenate([one.crowd for one in records])
+    order = np.lexsort((-scores, found))
+    labels = np.unique(np.concatenate([true, found]))
+    ends = np.searchsorted(found[order], labels, side="right")
+    matches = {}
+    for label, own in zip(labels.tolist(), np.split(order, ends[:-1]), strict=True):
+        truths = np.bincount(holders[is_counted & (true == label)], minlength=len(records))
+        matches[label] = ClassMatches(scores[own], places[own], right[:, own], counts[:, own], truths)
+    return matches
 
 
-def _match_image(place: int, record: DetectionRecord, found: Detections, label: int) -> _Part:
-    """Matches one class in one image."""
-    own = np.flatnonzero(found.classes == label)
-    own = own[np.argsort(-found.scores[own], kind="stable")][:MOST]
-    true = np.flatnonzero(record.classes == label)
-    true = true[np.argsort(record.crowd[true], kind="stable")]  # crowds last
-    crowd = record.crowd[true]
-    right = np.zeros((len(IOUS), len(own)), bool)
+def _match_image(record: DetectionRecord, found: Detections) -> _Part:
+    """Matches the detections of an image with the true boxes of their classes."""
+    order = np.argsort(-found.scores, kind="stable")
+    if len(order) > MOST:
+        order = order[_ranks(found.classes[order]) < MOST]
+    classes, crowd = found.classes[order], record.crowd
+    right = np.zeros((len(IOUS), len(order)), bool)
     counts = np.ones_like(right)
-    if not len(true):  # most classes that a detector names in an image are not there
-        return _Part(place, found.scores[own], right, counts, 0)
-    shares = overlaps(found.boxes[own].astype(float), record.boxes[true].astype(float), crowd)
-    best = shares.max(initial=0)
-    for index, threshold in enumerate(IOUS[best >= IOUS]):
-        for position, taken in greedy_pairs(shares, crowd, min(threshold, 1 - 1e-10)):
-            right[index, position], counts[index, position] = not crowd[taken], not crowd[taken]
-    return _Part(place, found.scores[own], right, counts, int((~crowd).sum()))
+    if len(order) and len(crowd):
+        shares = overlaps(found.boxes[order].astype(float), record.boxes.astype(float), crowd)
+        shares[classes[:, None] != record.classes] = -1
+        candidates, is_crowd = _candidates(shares, crowd, IOUS[0]), crowd.tolist()
+        best = max((share for *_, share in candidates), default=0)
+        for index, threshold in enumerate(IOUS[best >= IOUS].tolist()):
+            for position, taken in _greedy(candidates, is_crowd, threshold):
+                right[index, position] = counts[index, position] = not is_crowd[taken]
+    return _Part(found.scores[order], classes, right, counts)
+
+
+def _ranks(classes: Array) -> Array:
+    """How many elements before each are of the same class, (n,)."""
+    order = np.argsort(classes, kind="stable")
+    ordered = classes[order]
+    ranks = np.empty(len(classes), np.int64)
+    ranks[order] = np.arange(len(classes)) - np.searchsorted(ordered, ordered)
+    return ranks
+
+
+# A detection, a true box and their IoU.
+_Candidate = tuple[int, int, float]
 
 
 def greedy_pairs(shares: Array, crowd: Array, threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs of a detection and its true box, given their IoU (n, m): the best free box, else a crowd."""
-    free = np.ones(len(crowd), bool)
-    for position in np.flatnonzero((shares >= threshold).any(axis=1)):
-        row = shares[position]
-        for kind in (free & ~crowd, crowd):
-            fits = np.flatnonzero(kind & (row >= threshold))
-            if len(fits):
-                best = fits[np.flatnonzero(row[fits] == row[fits].max())[-1]]  # the last of equals, as COCO
-                free[best] = crowd[best]
-                yield int(position), int(best)
-                break
+    return _greedy(_candidates(shares, crowd, threshold), crowd.tolist(), threshold)
+
+
+def _candidates(shares: Array, crowd: Array, threshold: float) -> list[_Candidate]:
+    """What may be paired, in the order in which it is tried: of equals the last box first, as COCO does."""
+    rows, columns = np.nonzero(shares >= threshold)
+    values = shares[rows, columns]
+    order = np.lexsort((-columns, -values, crowd[columns], rows))
+    return list(zip(rows[order].tolist(), columns[order].tolist(), values[order].tolist(), strict=True))
+
+
+def _greedy(
+    candidates: Sequence[_Candidate], is_crowd: Sequence[bool], threshold: float
+) -> Iterator[tuple[int, int]]:
+    done, taken = -1, set()
+    for row, column, share in candidates:
+        if row != done and share >= threshold and column not in taken:
+            done = row
+            if not is_crowd[column]:
+                taken.add(column)
+            yield row, column
 
 
 def overlaps(found: Array, true: Array, crowd: Array) -> Array:

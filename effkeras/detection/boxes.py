@@ -35,13 +35,16 @@ def areas(boxes: np.ndarray) -> np.ndarray:
     return height * np.maximum(boxes[..., 3] - boxes[..., 1], 0)
 
 
-def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box (4,) with each of (N, 4); 0 where both are empty."""
-    ymin, xmin, ymax, xmax = boxes.T
-    height = np.minimum(box[2], ymax) - np.maximum(box[0], ymin)
-    width = np.minimum(box[3], xmax) - np.maximum(box[1], xmin)
+def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4), broadcast against each other; 0 where both are empty.
+
+    Equal pairs have equal bits, whatever the shapes and the order.
+    """
+    first, second = (np.ascontiguousarray(np.moveaxis(one, -1, 0)) for one in (boxes, others))
+    height = np.minimum(first[2], second[2]) - np.maximum(first[0], second[0])
+    width = np.minimum(first[3], second[3]) - np.maximum(first[1], second[1])
     overlap = np.maximum(height, 0) * np.maximum(width, 0)
-    union = areas(box) + areas(boxes) - overlap
+    union = areas(boxes) + areas(others) - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from effkeras.data.records import DetectionData, DetectionRecord
 from effkeras.detection.nms import Detections
 from effkeras.support.errors import EffkerasError
@@ -39,14 +41,16 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
     records = [
         record.with_unknown_as_crowds(len(data.labels)) for record in data.records if record.image_id in found
     ]
-    truth = _truth(data, records)
-    if all(one["iscrowd"] for one in truth["annotations"]):
+    if all(record.crowd.all() for record in records):
         raise EffkerasError(f"{data.root}: the split {data.split!r} has no ground-truth boxes")
-    detections = _detections(found)
-    if not detections:
+    if not any(len(one) for one in found.values()):
         return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)
-    coco = COCO(truth)
-    judge = COCOeval_faster(coco, coco.loadRes(detections), "bbox", print_function=_silent)
+    head = _head(data, records)
+    truth, detections = COCO({**head, "annotations": _truths(records)}), COCO()
+    # Not by `loadRes`, which adds an outline to each box.
+    detections.dataset = {**head, "annotations": _detections(found)}
+    detections.createIndex()
+    judge = COCOeval_faster(truth, detections, "bbox", print_function=_silent)
     judge.evaluate()
     judge.accumulate()
     judge.summarize()
@@ -54,43 +58,51 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
     return {ours: float(stats[theirs]) for ours, theirs in _NAMES.items() if stats[theirs] >= 0}
 
 
-def _truth(data: DetectionData, records: Sequence[DetectionRecord]) -> dict[str, Any]:
-    annotations: list[dict[str, Any]] = []
-    for record in records:
-        for box, label, crowd, area in zip(
-            record.boxes, record.classes, record.crowd, record.areas, strict=True
-        ):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record.image_id,
-                    "category_id": int(label),
-                    "bbox": _xywh(box),
-                    "area": float(area),
-                    "iscrowd": int(crowd),
-                }
-            )
+def _head(data: DetectionData, records: Sequence[DetectionRecord]) -> dict[str, Any]:
     images = [{"id": r.image_id, "height": r.size[0], "width": r.size[1]} for r in records]
     categories = [{"id": label, "name": name} for label, name in enumerate(data.labels)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": images, "categories": categories}
 
 
-def _detections(found: Mapping[int, Detections]) -> list[dict[str, Any]]:
+def _truths(records: Sequence[DetectionRecord]) -> list[dict[str, Any]]:
+    columns = _columns([one.image_id for one in records], [one.boxes for one in records])
+    labels, areas, crowds = (
+        np.concatenate([getattr(one, name) for one in records]) for name in ("classes", "areas", "crowd")
+    )
+    rows = zip(*columns, labels.tolist(), areas.tolist(), crowds.astype(int).tolist(), strict=True)
     return [
-        {
-            "image_id": image_id,
-            "category_id": int(label),
-            "bbox": _xywh(box),
-            "score": float(score),
-        }
-        for image_id, one in found.items()
-        for box, score, label in zip(one.boxes, one.scores, one.classes, strict=True)
+        {"id": number, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": crowd}
+        for number, (image, box, label, area, crowd) in enumerate(rows, start=1)
     ]
 
 
-def _xywh(box: Any) -> list[float]:
-    ymin, xmin, ymax, xmax = (float(value) for value in box)
-    return [xmin, ymin, xmax - xmin, ymax - ymin]
+def _detections(found: Mapping[int, Detections]) -> list[dict[str, Any]]:
+    images, boxes = _columns(list(found), [one.boxes for one in found.values()])
+    labels, scores = (
+        np.concatenate([getattr(one, name) for one in found.values()]).tolist()
+        for name in ("classes", "scores")
+    )
+    return [
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": label,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+            "score": score,
+        }
+        for number, (image, box, label, score) in enumerate(
+            zip(images, boxes, labels, scores, strict=True), start=1
+        )
+    ]
+
+
+def _columns(ids: Sequence[int], boxes: Sequence[np.ndarray]) -> tuple[list[int], list[list[float]]]:
+    """The image id of each box, and its xmin, ymin, width and height."""
+    ymin, xmin, ymax, xmax = np.concatenate(boxes).astype(np.float64).T
+    sides = np.stack([xmin, ymin, xmax - xmin, ymax - ymin], axis=1)
+    return np.repeat(ids, [len(one) for one in boxes]).tolist(), sides.tolist()
 
 
 def _silent(*_: object) -> None:

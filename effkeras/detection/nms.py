@@ -18,6 +18,11 @@ from effkeras.detection.boxes import clip, decode, iou
 # The reference uses at most this many anchors of an image (`MAX_DETECTION_POINTS`).
 MAX_CANDIDATES = 5000
 
+# Suppression begins with so many boxes, and with so many times as many where they do not suffice.
+POOL = 256
+GROWTH = 4
+_AT_ONCE = 2**13  # pairs of boxes that are computed together
+
 # The detector outputs that NMS needs.
 HEADS = ("class_logits", "box_deltas")
 
@@ -105,33 +110,99 @@ def _candidates(class_logits: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.
     if nms.max_inputs:
         return np.divmod(_strongest(class_logits.ravel(), nms.max_inputs), class_logits.shape[1])
     classes = class_logits.argmax(axis=-1)
-    rows = _strongest(class_logits.max(axis=-1), MAX_CANDIDATES)
+    rows = _strongest(class_logits[np.arange(len(classes)), classes], MAX_CANDIDATES)
     return rows, classes[rows]
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the kept boxes by descending score, and their scores, which soft NMS lowers."""
+    """Indices of the kept boxes by descending score, and their scores, which soft NMS lowers.
+
+    Each round takes the box with the highest score, of equals the first, and lowers the scores of all others.
+    Only the `POOL` boxes with the highest first scores take part until others could matter. The result is
+    the same: a score never rises, because suppression multiplies it by exp(-IoU^2 / sigma), which is at most
+    1, or removes it. So the score of a box outside of the pool is now at most its first score, and that is at
+    most the highest first score outside, the bound. While the highest score in the pool is above the bound,
+    it is the highest of all, and no box outside equals it. Otherwise the pool grows, and the new boxes catch
+    up: their scores are lowered by the same factors in the same order, hence to the same bits.
+    """
     threshold = nms.score_threshold if nms.method == "gaussian" else -np.inf
     alive = np.flatnonzero(scores > threshold)
     boxes, scores = boxes[alive], scores[alive].astype(np.float32)
+    order = np.argsort(-scores)
+    size = min(POOL, len(order))
+    pool = _Pool.of(np.sort(order[:size]), boxes, scores)
     chosen: list[int] = []
     kept: list[np.float32] = []
-    while len(chosen) < nms.max_detections and len(scores):
-        best = int(scores.argmax())
-        chosen.append(int(alive[best]))
-        kept.append(scores[best])
-        scores = _lower(scores, iou(boxes[best], boxes), nms)
-        scores[best] = -np.inf
-        # Scores only decrease, so boxes below the threshold can be removed now.
-        left = scores > threshold
-        alive, boxes, scores = alive[left], boxes[left], scores[left]
-    return np.array(chosen, np.int64), np.array(kept, np.float32)
+    while size and len(chosen) < nms.max_detections:
+        best = int(pool.scores.argmax())
+        score = pool.scores[best]
+        if size < len(order) and score <= scores[order[size]]:
+            pool = pool.grown(order[size : size * GROWTH], boxes, scores, chosen, nms)
+            size = len(pool.places)
+            continue
+        if not score > threshold:
+            break
+        chosen.append(int(pool.places[best]))
+        kept.append(score)
+        _lower(pool.scores, pool.effect(best, nms), nms)
+        pool.scores[best] = -np.inf
+    return alive[np.array(chosen, np.int64)], np.array(kept, np.float32)
 
 
-def _lower(scores: np.ndarray, overlaps: np.ndarray, nms: NmsSpec) -> np.ndarray:
+@dataclass(frozen=True, eq=False, slots=True)
+class _Pool:
+    """Boxes in suppression, (n, 4): their places among all, and their scores as lowered so far.
+
+    `effects` holds what a box does to the scores of all, by its position in the pool, as far as computed.
+    """
+
+    places: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    effects: dict[int, np.ndarray]
+
+    @classmethod
+    def of(cls, places: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> _Pool:
+        """The boxes at ascending `places` of all, with their first scores."""
+        return cls(places, boxes[places], scores[places], {})
+
+    def effect(self, best: int, nms: NmsSpec) -> np.ndarray:
+        """What a box does to the scores; computed together with those of the boxes that seem to come next."""
+        if best not in self.effects:
+            is_open = np.ones(len(self.places), bool)
+            is_open[list(self.effects)] = False
+            rows = np.flatnonzero(is_open)
+            count = max(1, _AT_ONCE // len(self.places))
+            rows = np.append(best, rows[np.argsort(-self.scores[rows])[:count]])
+            self.effects.update(zip(rows.tolist(), _effects(self.boxes[rows], self.boxes, nms), strict=True))
+        return self.effects[best]
+
+    def grown(
+        self, more: np.ndarray, boxes: np.ndarray, scores: np.ndarray, chosen: list[int], nms: NmsSpec
+    ) -> _Pool:
+        """With the boxes at `more` too, whose scores the boxes at `chosen` lower as they did the others."""
+        late = scores[more]
+        for effect in _effects(boxes[chosen], boxes[more], nms):
+            _lower(late, effect, nms)
+        now = scores.copy()
+        now[self.places], now[more] = self.scores, late
+        return _Pool.of(np.sort(np.concatenate([self.places, more])), boxes, now)
+
+
+def _effects(chosen: np.ndarray, boxes: np.ndarray, nms: NmsSpec) -> np.ndarray:
+    """What `chosen` boxes (m, 4) do to the scores of others (n, 4): factors, or whether they go, (m, n)."""
+    overlaps = iou(chosen[:, None], boxes)
     if nms.method == "gaussian":
-        return scores * np.exp(overlaps * overlaps * np.float32(-1 / nms.sigma))
-    return np.where(overlaps > nms.iou_threshold, np.float32(-np.inf), scores)
+        return np.exp(overlaps * overlaps * np.float32(-1 / nms.sigma))
+    return overlaps > nms.iou_threshold
+
+
+def _lower(scores: np.ndarray, effect: np.ndarray, nms: NmsSpec) -> None:
+    """Lowers scores (n,) by the effect (n,) of a box."""
+    if nms.method == "gaussian":
+        scores *= effect
+    else:
+        scores[effect > 0] = -np.inf
 
 
 def _strongest(scores: np.ndarray, count: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from effkeras.definitions.changes import with_classes, with_size
 from effkeras.definitions.definition import NmsSpec
 from effkeras.detection import nms as nms_module
 from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import iou
 from effkeras.detection.nms import Decoder, Detections, detect, suppress
 
 ANCHORS = np.array([[0, 0, 10, 10], [0, 1, 10, 11], [40, 40, 60, 60], [-5, -5, 5, 70]], np.float32)
@@ -67,6 +68,57 @@ def test_hard_suppression_is_tensorflows(seed, count, iou, most):
     wanted = tf.image.non_max_suppression(boxes, scores, most, iou).numpy()
     np.testing.assert_array_equal(chosen, wanted)
     np.testing.assert_array_equal(kept, scores[wanted])
+
+
+def suppress_all(boxes: np.ndarray, scores: np.ndarray, nms: NmsSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The full form of `suppress`: in every round all boxes take part."""
+    threshold = nms.score_threshold if nms.method == "gaussian" else -np.inf
+    alive = np.flatnonzero(scores > threshold)
+    boxes, scores = boxes[alive], scores[alive]
+    chosen, kept = [], []
+    while len(chosen) < nms.max_detections and len(scores):
+        best = int(scores.argmax())
+        chosen.append(alive[best])
+        kept.append(scores[best])
+        overlaps = iou(boxes[best], boxes)
+        if nms.method == "gaussian":
+            scores = scores * np.exp(overlaps * overlaps * np.float32(-1 / nms.sigma))
+        else:
+            scores = np.where(overlaps > nms.iou_threshold, np.float32(-np.inf), scores)
+        scores[best] = -np.inf
+        left = scores > threshold
+        alive, boxes, scores = alive[left], boxes[left], scores[left]
+    return np.array(chosen, np.int64), np.array(kept, np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(0, 80),
+    pool=st.integers(1, 20),
+    method=st.sampled_from(["gaussian", "hard"]),
+    steps=st.sampled_from([5, 1000]),  # few different scores tie often
+    extreme=st.sampled_from([None, np.inf, np.nan, 1e30]),
+)
+def test_the_best_boxes_alone_give_the_same_bits(seed, count, pool, method, steps, extreme):
+    boxes, scores = random_boxes(seed, count)
+    scores = np.round(scores * steps) / np.float32(steps)
+    if extreme is not None and count:
+        boxes[seed % count, seed % 4] = extreme
+        scores[-1] = np.nan
+    nms = NmsSpec(method=method, score_threshold=0.05, max_detections=30)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        patch.setattr(nms_module, "POOL", pool)
+        chosen, kept = suppress(boxes, scores, nms)
+        wanted, wanted_scores = suppress_all(boxes, scores, nms)
+    np.testing.assert_array_equal(chosen, wanted)
+    np.testing.assert_array_equal(kept, wanted_scores)
+
+
+def test_no_factor_of_soft_suppression_raises_a_score():
+    """The bound in `suppress` rests on it: numpy's exp of no negative number is above 1."""
+    bits = np.arange(0, 0x3F800000, 1009, dtype=np.uint32)  # from 0 to 1, of all magnitudes
+    assert (np.exp(-bits.view(np.float32)) <= 1).all()
 
 
 @pytest.mark.parametrize("method", ["gaussian", "hard"])
