@@ -22,7 +22,7 @@ OPTIONS ?=
 # For `make nightly`: one part of it.
 PART ?=
 
-.PHONY: demo test test-all test-once nightly lint format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
+.PHONY: demo test test-all test-once nightly lint docs format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
 	bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
@@ -48,6 +48,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
+# The site, in site/; it opens from disk.
+docs: $(READY)
+	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -60,7 +65,7 @@ fuzz: $(READY)
 # MediaPipe, which judges our files, in an environment of its own: it wants another absl-py than ours.
 mediapipe-env: $(MEDIAPIPE)/.ready
 
-# Figures that README and models/ quote; appended to models/results.jsonl.
+# Figures that docs/ and models/ quote; appended to models/results.jsonl.
 bench: $(READY)
 	$(BIN)/python -m export.benchmarks.convert --model efficientdet-lite0 --out models/results.jsonl
 	$(BIN)/python -m export.benchmarks.digits --out models/results.jsonl
@@ -144,10 +149,10 @@ train-digits: $(READY)
 $(READY): pyproject.toml
 ifdef UV
 	uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	VIRTUAL_ENV=$(VENV) uv pip install --quiet --editable ".[test,lint]"
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --editable ".[test,lint,docs]"
 else
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[test,lint]"
+	$(BIN)/pip install --quiet --editable ".[test,lint,docs]"
 endif
 	touch $@
 

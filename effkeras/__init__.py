@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from effkeras.definitions.zoo import list_models, spec
     from effkeras.weights.keras_files import load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["EffkerasError", "Regularization", "build", "compound", "list_models", "load", "spec"]
 
 _HOMES = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.pages import complete_file
 from support.tiny import tiny_classifier, tiny_detector
 
 import effkeras
@@ -57,16 +58,7 @@ def test_light_commands_load_nothing_heavy():
 
 
 def test_a_verb_is_one_file(tmp_path, monkeypatch, capsys):
-    source = """
-from effkeras.support.options import Verb
-
-VERB = Verb("greet", "greet somebody")
-
-
-def main(argv=None):
-    print("hello", *argv)
-    return 0
-"""
+    source = complete_file("verb.md")
     (tmp_path / "greet.py").write_text(source)
     folders = [*importlib.import_module("effkeras.commands").__path__, str(tmp_path)]
     monkeypatch.setattr("effkeras.commands.__path__", folders)

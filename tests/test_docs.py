@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import typing
-from pathlib import Path
+
+from support.pages import text_of
 
 from effkeras.data.augmentations import AUGMENTATIONS, PRESET
 from effkeras.data.formats import FORMATS, writable
 from effkeras.training.settings import TrainSettings, read_settings
 
-YOUR_DATA = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text("utf-8")
+YOUR_DATA = text_of("docs/your-data.md")
 
 
 def test_every_format_has_its_row():
@@ -21,7 +22,7 @@ def test_every_format_has_its_row():
 
 def test_the_settings_of_a_training_are_as_the_page_shows_them(tmp_path):
     """All keys are known, and those that are not of the example's freezing have their defaults."""
-    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text("utf-8")
+    page = text_of("docs/training.md")
     block, _ = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.toml").write_text(block, "utf-8")
     freezing = {"freeze": "stages:2", "unfreeze_at": 0.3, "backbone_rate": 0.5, "layer_decay": 0.8}
@@ -31,7 +32,7 @@ def test_the_settings_of_a_training_are_as_the_page_shows_them(tmp_path):
 
 
 def test_the_page_shows_every_augmentation(tmp_path):
-    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text("utf-8")
+    page = text_of("docs/training.md")
     _, block = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.toml").write_text(block, "utf-8")
     assert read_settings(tmp_path / "mine.toml", {}).augment["mosaic"] == 0.25

@@ -1,7 +1,7 @@
-"""`python -m export.benchmarks.digits`: the README's figures of the shipped models.
+"""`python -m export.benchmarks.digits`: the figures of the shipped models in docs/compression.md.
 
 Exports both digits models with every recipe, measures the accuracy of each file on the 1,000 test images and
-its latency, and appends the rows to `models/results.jsonl`. `markdown` turns them into the README's table.
+its latency, and appends the rows to `models/results.jsonl`. `markdown` turns them into that page's table.
 """
 
 from __future__ import annotations

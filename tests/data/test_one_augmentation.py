@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.one_file import add_module
+from support.pages import complete_file
 from support.tiny import tiny_classifier
 
 from effkeras import cli
@@ -16,30 +17,7 @@ from effkeras.data.augmentations import AUGMENTATIONS, AugmentSpec
 from effkeras.support.errors import EffkerasError
 from effkeras.training.settings import read_settings
 
-FADE = """
-from dataclasses import dataclass
-
-from effkeras.data.augmentations import AUGMENTATIONS, Augmentation, Recolor
-
-
-@AUGMENTATIONS.register("fade")
-@dataclass(frozen=True)
-class Fade(Augmentation):
-    amount: float = 0.0
-
-    def recolor(self, draws):
-        return Recolor(factor=1 - self.amount * draws[:, None, None, 0:1])
-
-    def change(self, pixels, seeds):
-        import tensorflow as tf
-
-        noise = tf.map_fn(
-            lambda seed: tf.random.stateless_uniform(pixels.shape[1:], seed),
-            seeds,
-            fn_output_signature=tf.float32,
-        )
-        return pixels + self.amount * (noise - 0.5)
-"""
+FADE = complete_file("augmentation.md")
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 from support.fake_adb import FakePhones, benchmark
+from support.pages import text_of
 from support.tiny_models import quantized
 
 from effkeras.support import results
@@ -126,7 +126,6 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, tmp_path, capsys):
     assert message in said[0]
 
 
-def test_the_readme_names_every_delegate():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (names,) = re.findall(r"export\.bench F\.tflite --delegate ([\w,-]+)", readme)
+def test_the_docs_name_every_delegate():
+    (names,) = re.findall(r"export bench F\.tflite --delegate ([\w,-]+)`", text_of("docs/performance.md"))
     assert sorted(names.split(",")) == sorted(known_names())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.pages import complete_file
 
 import effkeras
 from effkeras.commands import info
@@ -21,47 +22,7 @@ from effkeras.graph.counting import count
 from effkeras.graph.keras_counting import count_layers
 from effkeras.support.errors import EffkerasError
 
-KIND = '''
-"""Plain convolutions, each of which halves the resolution."""
-
-from __future__ import annotations
-
-import dataclasses
-from dataclasses import dataclass
-from typing import Literal
-
-from effkeras.graph.vocabulary import Conv
-from effkeras.definitions.networks import NETWORKS, Network
-
-
-@NETWORKS.register("plain")
-@dataclass(frozen=True, slots=True)
-class PlainNetwork(Network):
-    filters: tuple[int, ...]
-    kind: Literal["plain"] = "plain"
-    dropout: float = 0.0
-
-    def checks(self):
-        return {"filters must name five widths": len(self.filters) == 5}
-
-    def features(self, net, x):
-        maps = {}
-        for level, filters in enumerate(self.filters, start=1):
-            x = net.conv(x, f"conv{level}", Conv(filters, kernel=3, stride=2, bias=True))
-            x = maps[level] = net.activation(x, f"act{level}", "relu")
-        return maps
-
-    def logits(self, net, x, classes):
-        x = net.flatten(net.mean(x, "head_mean"), "head_flatten")
-        x = net.dropout(x, "head_dropout", self.dropout, whole_sample=False)
-        return net.dense(x, "logits", classes)
-
-    def scaled(self, width, depth):
-        return dataclasses.replace(self, filters=tuple(round(width * one) for one in self.filters))
-
-    def description(self):
-        return [("filters", " ".join(map(str, self.filters)))]
-'''
+KIND = complete_file("network.md")
 MODEL = """
 family = "application"
 classes = 3

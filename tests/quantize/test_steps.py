@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from support.pages import complete_file
 from support.tiny import tiny_classifier
 
 from effkeras import EffkerasError
@@ -18,43 +19,7 @@ from quantize import recipes
 from quantize.command import main
 from quantize.steps.step import STEPS, steps_in_order
 
-FILE = '''
-"""The step `round`: kernels keep few binary digits."""
-
-import dataclasses
-
-import numpy as np
-
-from quantize.report import Compressed, LayerReport, StepReport
-from quantize.steps.step import STEPS, RecipeStep, Stage, Word
-
-
-@dataclasses.dataclass(frozen=True)
-class RoundSpec:
-    digits: int = 4
-
-
-@STEPS.register("round")
-class Round(RecipeStep[RoundSpec]):
-    spec_class = RoundSpec
-    order = 35
-    words = (Word("roundN", "N digits a weight", lambda digits: {"digits": int(digits)}, r"round(\\d+)"),)
-
-    def problems(self, format_, ptq):
-        if self.spec.digits < 1:
-            yield "round needs a digit"
-
-    def stages(self, context):
-        yield Stage(self.name, self._unchanged, finish=self._finish)
-
-    def _unchanged(self, model):
-        return Compressed(model, StepReport(self.name, ()))
-
-    def _finish(self, begun, trained):
-        kernel, scale = trained.get_layer("head_conv").kernel, 2.0**self.spec.digits
-        kernel.assign(np.rint(np.asarray(kernel) * scale) / scale)
-        return Compressed(trained, StepReport(self.name, (LayerReport("head_conv", "Conv2D", "done"),)))
-'''
+FILE = complete_file("step.md")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.one_file import add_module
+from support.pages import complete_file
 from support.tiny import tiny_detector
 
 import effkeras
@@ -13,37 +14,7 @@ from effkeras.data.splits import find_split, open_data
 from effkeras.support.errors import EffkerasError
 from effkeras.weights.keras_files import save
 
-LINES = """
-import numpy as np
-
-from effkeras.data.formats import FORMATS, DataFormat, Evidence
-from effkeras.data.records import Category, DetectionData, DetectionRecord
-
-
-@FORMATS.register("lines")
-class Lines(DataFormat):
-    title = "a file of lines"
-    layout = "*.lines: split, image, ymin, xmin, ymax, xmax"
-    evidence = Evidence.LABEL_FILE
-
-    def splits(self, root):
-        return sorted({row[0] for row in self._rows(root)})
-
-    def read(self, root, split, options):
-        rows = [row for row in self._rows(root) if row[0] == split]
-        if not rows:
-            raise self.missing_split(root, split)
-        records = tuple(self._record(root, place, row) for place, row in enumerate(rows))
-        return DetectionData(root, split, (Category(1, "digit"),), records)
-
-    def _rows(self, root):
-        return [line.split() for line in root.read_text().splitlines()] if root.suffix == ".lines" else []
-
-    def _record(self, root, place, row):
-        box = np.array([row[2:]], np.float32)
-        one = np.zeros(1, np.int64)
-        return DetectionRecord(root.parent / row[1], place, (64, 64), box, one, one > 0, box[:, 2])
-"""
+LINES = complete_file("format.md")
 
 
 @pytest.fixture

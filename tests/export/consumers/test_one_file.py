@@ -6,6 +6,7 @@ import importlib.util
 import sys
 
 import pytest
+from support.pages import complete_file
 from support.tiny_models import tiny_model
 
 from effkeras.litert.flatbuffer import interface
@@ -17,38 +18,7 @@ from export.tflite import main
 
 DETECTOR = "efficientdet-lite0"
 
-FILE = '''
-"""The consumer `kiosk`: a screen that runs small files."""
-
-from effkeras.litert.rewriting import attach
-from export.consumers.consumer import Consumer, Output, add_consumer
-
-
-def problems(network):
-    if len(network) > 600_000:
-        yield f"a kiosk takes no file of {len(network):,} bytes"
-
-
-KIOSK = add_consumer(
-    Consumer(
-        name="kiosk",
-        summary="screens in museums",
-        models=("classifier", "detector"),
-        formats=("dynamic", "float32"),
-        io=("float32",),
-        nms=("hard",),
-        outputs=(
-            Output("detection_boxes", "where", "where"),
-            Output("detection_scores", "how_sure", "how_sure"),
-            Output("detection_classes", "what", "what"),
-            Output("num_detections", "how_many", "how_many"),
-        ),
-        metadata=False,
-        rewrite=lambda network: attach(network, "kiosk", b"seen"),
-        problems=problems,
-    )
-)
-'''
+FILE = complete_file("consumer.md")
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.pages import complete_file
 from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
@@ -189,29 +190,7 @@ def test_a_distribution_is_numpys():
     assert p95 == pytest.approx(95.05)
 
 
-OWN_DELEGATE = """
-from dataclasses import dataclass
-
-from export.delegates.delegate import DELEGATES
-from export.delegates.host.interpreter_cpu import PLAIN
-
-
-@dataclass(frozen=True)
-class Own:
-    name: str = "own"
-    title: str = "own accelerator"
-    how_to_get: str = ""
-    takes_threads: bool = False
-
-    def missing(self):
-        return None
-
-    def open(self, flatbuffer, threads):
-        return PLAIN.open(flatbuffer, threads)
-
-
-DELEGATES.register("own")(Own())
-"""
+OWN_DELEGATE = complete_file("delegate.md")
 
 
 def test_a_delegate_of_one_file_is_timed_by_the_command(tmp_path, monkeypatch, capsys):

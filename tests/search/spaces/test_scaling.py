@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from support.fake_search import Accuracy, fake_job, value
+from support.pages import text_of
 from support.space_files import operations, raw_genomes, shipped, space_from
 
 import effkeras
@@ -16,8 +16,6 @@ from effkeras.search import genomes
 from effkeras.search.run import search
 from effkeras.search.trials.job import NamedStrategy
 from effkeras.search.trials.workers import InProcess
-
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 SPACE = shipped("compound-scaling")
 VALID = [genome for genome in raw_genomes(SPACE) if not SPACE.problem(genome)]
@@ -81,9 +79,9 @@ def test_choices_and_steps_of_one_s_own(tmp_path):
     assert networks == {(8, 224), (4, 320)}
 
 
-def test_the_readme_s_grid_of_the_digits_network(tmp_path):
+def test_the_docs_grid_of_the_digits_network(tmp_path):
     """What it says of how many there are, and of what they cost."""
-    (text,) = re.findall(r'```toml\n(kind = "scaling".*?)```', README, re.DOTALL)
+    (text,) = re.findall(r'```toml\n(kind = "scaling".*?)```', text_of("docs/search.md"), re.DOTALL)
     space = space_from(tmp_path, text)
     base = count(space.base).macs
     shares = sorted(count(space.spec(genome)).macs / base for genome in genomes.all_genomes(space))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.pages import complete_file
 from support.toy_space import NETWORKS, ToySpace
 
 from effkeras.search.benchmarks.problems import Landscape
@@ -225,33 +226,7 @@ def test_a_grid_is_in_order_and_begins_again():
     assert asked == 2 * list(all_genomes(SPACE))
 
 
-ONE_FILE = '''
-"""Tries the genome of the last choices first, then the first choices."""
-
-from dataclasses import dataclass
-
-from effkeras.search.strategies.strategy import register
-
-
-@dataclass(frozen=True)
-class LastFirstOptions:
-    """`turns` proposals of the last choices."""
-
-    turns: int = 1
-
-
-@register("last-first", "the last choices first", LastFirstOptions)
-class LastFirst:
-    def __init__(self, space, seed, options):
-        self.space, self.left = space, options.turns
-
-    def ask(self):
-        self.left -= 1
-        return tuple(len(gene.choices) - 1 if self.left >= 0 else 0 for gene in self.space.genes)
-
-    def tell(self, told):
-        pass
-'''
+ONE_FILE = complete_file("strategy.md")
 
 
 def test_a_strategy_is_one_file(tmp_path, monkeypatch, capsys):
