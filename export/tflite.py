@@ -8,9 +8,10 @@ metric, if its consumer cannot run it, or if its outputs do not agree with the m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import quiet, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name, write_text
+from effkeras.support.locks import working_in, working_on
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
@@ -119,13 +121,24 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     run = run_folder(str(source))
     file = _out(str(source), options, target)
     target = target.fitting(spec_of(model))
-    made = make(_job(model, str(source), options, target, file))
-    report = _report(made, file, options, target)
-    if report.passed:
-        report = _with_labels(_written(made, report), target.consumer)
-    if run is not None:
-        results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+    job = _job(model, str(source), options, target, file)
+    with _held(file, job):
+        made = make(job)
+        report = _report(made, file, options, target)
+        if report.passed:
+            report = _with_labels(_written(made, report), target.consumer)
+        if run is not None:
+            results.append(run / "results.jsonl", [results.stamped(report.to_row())])
     return report
+
+
+@contextlib.contextmanager
+def _held(file: Path, job: Job) -> Iterator[None]:
+    """Keeps other commands from the artifact and from the work folder of its recipe."""
+    work = f"effkeras {VERB.name}"
+    steps = contextlib.nullcontext() if job.work is None else working_in(job.work.folder, work)
+    with working_on(file, work), steps:
+        yield
 
 
 def _check(options: ExportOptions) -> Target:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +18,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from effkeras.data.records import (
-    ClassificationRecord,
-    DetectionData,
-    DetectionRecord,
-    LabelledData,
-    Mask,
-    Polygons,
-)
+from effkeras.data.contents import contents
 from effkeras.inference.compare import Measured, measure
 from effkeras.inference.evaluate import headlines
 from effkeras.inference.predictor import KerasPredictor
@@ -157,39 +149,3 @@ def fingerprint(model: keras.Model) -> str:
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
-
-
-def contents(data: LabelledData) -> str:
-    """A digest of a split's image names and labels; it does not depend on where the folder is."""
-    digest = hashlib.sha256(repr(data.labels).encode())
-    if isinstance(data, DetectionData) and data.map_classes is not None:
-        digest.update(repr(data.map_classes).encode())
-    for record in data.records:
-        digest.update(_name(record.path, data.root))
-        for part in _labels(record, data.root):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _name(path: Path, root: Path) -> bytes:
-    return repr(Path(os.path.relpath(path, root)).as_posix()).encode()
-
-
-def _labels(record: ClassificationRecord | DetectionRecord, root: Path) -> Iterator[bytes]:
-    if isinstance(record, ClassificationRecord):
-        yield str(record.label).encode()
-        return
-    yield from (values.tobytes() for values in (record.classes, record.boxes, record.crowd))
-    if isinstance(record.masks, Path):
-        yield _name(record.masks, root)
-        return
-    for mask in record.masks:
-        lines = _lines(mask)
-        yield repr([len(line) for line in lines]).encode()
-        yield from (line.tobytes() for line in lines)
-
-
-def _lines(mask: Mask | None) -> tuple[np.ndarray, ...]:
-    if mask is None:
-        return ()
-    return mask.points if isinstance(mask, Polygons) else (mask.counts,)

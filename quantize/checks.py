@@ -89,6 +89,8 @@ def write_checked(
             if checked.problems:
                 raise _RefusedError
             text.write_text(beside(checked), encoding="utf-8")
+            # A kill between the two renames leaves an artifact without a .json, never with that of another.
+            file.with_suffix(".json").unlink(missing_ok=True)
     except _RefusedError:
         pass
     return checked

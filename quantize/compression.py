@@ -19,7 +19,8 @@ from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import integer_share, operators
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
-from effkeras.support.files import safe_name, write_text
+from effkeras.support.files import check_can_make, safe_name, write_text
+from effkeras.support.locks import working_in
 from effkeras.support.measurements import Delegation
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
@@ -154,7 +155,9 @@ def compress(
     splits = data if isinstance(data, Splits) else Splits.open(Path(data), spec_of(model))
     _check(recipe, options, splits)
     if options.folder is not None:
-        return _compress(model, recipe, splits, options, options.folder)
+        check_can_make(options.folder)
+        with working_in(options.folder, "effkeras quantize"):
+            return _compress(model, recipe, splits, options, options.folder)
     with tempfile.TemporaryDirectory() as folder:
         return _compress(model, recipe, splits, options, Path(folder))
 

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import keras
 import tomli_w
 
+from effkeras.data.contents import contents
 from effkeras.data.records import LabelledData
 from effkeras.graph.rewrite import check_finite
 from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, reading_work
 from effkeras.support.files import check_can_make, make_folder, write_bytes, write_text
 from effkeras.support.phases import begin_phase, skip_phase
 from effkeras.support.tables import read_toml, to_table
@@ -24,7 +25,7 @@ from effkeras.training.defaults import steps_of_epoch
 from effkeras.training.loop import TuneJob, tune
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import load, save
-from quantize.accuracy import contents, fingerprint
+from quantize.accuracy import fingerprint
 from quantize.formats import IoType
 from quantize.recipes import Recipe
 from quantize.report import Compressed, LayerReport, StepReport
@@ -194,7 +195,7 @@ def _begun(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
     """The result of `begin`, before training; read from the folder if an earlier run made it."""
     file, report = folder / BEGUN, folder / "begun.json"
     if file.is_file() and report.is_file():
-        return Compressed(load(file), _read_report(report))
+        return _read(file, report, f"the step {stage.name} begins again")
     begun = stage.begin(before)
     make_folder(folder)
     save(begun.model, file)
@@ -203,13 +204,13 @@ def _begun(stage: Stage, before: keras.Model, folder: Path) -> Compressed:
 
 
 def _finished(stage: Stage, folder: Path) -> Compressed | None:
-    report = folder / REPORT
-    if not report.is_file():
+    report, model = folder / REPORT, folder / "model.keras"
+    if not (report.is_file() and model.is_file()):
         return None
     skip_phase(_step_title(stage))
     skip_phase(_tuning_title(stage))
     note(f"step {folder.name}: done before, in {folder}")
-    return Compressed(load(folder / "model.keras"), _read_report(report))
+    return _read(model, report, f"the step {stage.name} is finished again from its checkpoint")
 
 
 def _wrapper(recipe: Recipe, original: keras.Model) -> Wrap:
@@ -224,9 +225,13 @@ def _claim(work: Work, recipe: Recipe, model: keras.Model, training: StepTrainin
     check_can_make(folder)
     table, source = recipe.to_table(), _source(work, recipe, model, training)
     kept, origin = folder / RECIPE, folder / SOURCE
-    if kept.is_file() and read_toml(kept) != table:
+    anew = "it is written anew, as if the folder held the work of this command"
+    with reading_work(kept, anew):
+        before = read_toml(kept) if kept.is_file() else table
+    if before != table:
         raise EffkerasError(f"{folder} holds the work of another recipe; give another --out, or delete it")
-    known = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {}
+    with reading_work(origin, anew):
+        known = dict(json.loads(origin.read_text(encoding="utf-8"))) if origin.is_file() else {}
     for what, value in source.items():
         if known.get(what, value) != value:
             raise EffkerasError(f"{folder} holds work of other {what}; give another --out, or delete it")
@@ -249,7 +254,11 @@ def _write_report(file: Path, report: StepReport) -> None:
     write_text(file, json.dumps(report.to_row(), indent=1) + "\n")
 
 
-def _read_report(file: Path) -> StepReport:
-    row = json.loads(file.read_text(encoding="utf-8"))
-    layers = tuple(LayerReport(**layer) for layer in row["layers"])
-    return StepReport(row["step"], layers, row["error_is"], row["figures"])
+def _read(model: Path, report: Path, cost: str) -> Compressed:
+    """The model and the report of a step that an earlier run wrote."""
+    with reading_work(report, cost):
+        row = json.loads(report.read_text(encoding="utf-8"))
+        layers = tuple(LayerReport(**layer) for layer in row["layers"])
+        read = StepReport(row["step"], layers, row["error_is"], row["figures"])
+    with reading_work(model, cost):
+        return Compressed(load(model), read)

@@ -17,6 +17,8 @@ from effkeras.definitions.zoo import saved_weights
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
+from effkeras.support.files import check_can_make
+from effkeras.support.locks import working_in
 from effkeras.support.options import (
     MODEL_HELP,
     Verb,
@@ -84,18 +86,20 @@ def _run(argv: Sequence[str] | None) -> None:
     with quiet():
         from effkeras.training.loop import Job, train
 
-    train(
-        Job(
-            spec,
-            data,
-            validation,
-            settings,
-            chosen.out,
-            weights,
-            anchors=chosen.anchors,
-            backbone=backbone,
-        )
+    job = Job(
+        spec,
+        data,
+        validation,
+        settings,
+        chosen.out,
+        weights,
+        anchors=chosen.anchors,
+        backbone=backbone,
+        accept_data=chosen.accept_data,
     )
+    check_can_make(chosen.out)
+    with working_in(chosen.out, f"effkeras {VERB.name}"):
+        train(job)
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
 
 
@@ -253,6 +257,9 @@ def _parser() -> argparse.ArgumentParser:
         "--class-weights", metavar="HOW", help="balanced: rare classes weigh more; none (default)"
     )
     options.add_argument("--seed", type=int, help="default: 0")
+    options.add_argument(
+        "--accept-data", action="store_true", help="go on with images or labels that have changed"
+    )
     _add_regularizers(options)
     return options
 

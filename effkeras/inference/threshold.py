@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.support.console import note
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, reading_work
 from effkeras.support.files import folder_with, write_text
 from effkeras.support.tables import read_toml, to_record, to_table
 
@@ -103,4 +103,7 @@ def kept_threshold(source: str | Path) -> Threshold | None:
     Raises EffkerasError if the run's file is invalid.
     """
     folder = folder_with(Path(source), FILE, "model.toml")
-    return None if folder is None else to_record(Threshold, read_toml(folder / FILE), str(folder / FILE))
+    if folder is None:
+        return None
+    with reading_work(folder / FILE, f"boxes count from score {DEFAULT} until `effkeras eval` on val"):
+        return to_record(Threshold, read_toml(folder / FILE), str(folder / FILE))

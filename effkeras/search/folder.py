@@ -8,23 +8,26 @@ of the best candidates. These are derived from the store: the next run writes wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from effkeras.data.contents import Contents
 from effkeras.definitions.definition import ModelSpec
 from effkeras.search.evaluation.settings import REMOVED_KEYS
 from effkeras.search.genomes import Genome, chosen, key
 from effkeras.search.trials.job import SearchJob, space_digest, space_name
 from effkeras.search.trials.records import Result, Trial, best_of, front_of
+from effkeras.search.trials.store import FILE as STORE
 from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
-from effkeras.support.tables import Table, current_names, read_toml
+from effkeras.support.tables import Table, current_names, read_toml, to_record
 
 FILE = "search.toml"
 # Further facts about the space; only its digest decides whether two spaces are equal.
 _SPACE_FACTS = ("source", "definition")
+_CONTENTS = "contents"  # of the split train
 # Keys that earlier versions did not write, and what they meant without them.
 _ADDED: Table = {"evaluation.data.one_based": False}
 
@@ -37,9 +40,12 @@ def identify(job: SearchJob) -> None:
     path = job.out / FILE
     if path.exists():
         _compare(path, description(job))
+        _compare_data(path, job.data)
+        _check_store(job.out)
     else:
         _check_unused(job.out)
-        write_text(path, _toml(description(job) | _space_facts(job)))
+        contents = {_CONTENTS: dataclasses.asdict(job.data)} if job.data else {}
+        write_text(path, _toml(description(job) | _space_facts(job) | contents))
 
 
 def description(job: SearchJob) -> Table:
@@ -56,7 +62,7 @@ def description(job: SearchJob) -> Table:
 
 
 def _compare(path: Path, ours: Table) -> None:
-    table = {key: value for key, value in read_toml(path).items() if key not in _SPACE_FACTS}
+    table = {key: value for key, value in read_toml(path).items() if key not in (*_SPACE_FACTS, _CONTENTS)}
     mine = flat(_plain(ours))
     added = {name: value for name, value in _ADDED.items() if name in mine}
     theirs = added | current_names(_without_removed(flat(table)), str(path))
@@ -66,6 +72,18 @@ def _compare(path: Path, ours: Table) -> None:
                 f"{path.parent} holds another search: {_difference(name, theirs, mine)}; "
                 "give the same options to go on with it, or another --out"
             )
+
+
+def _compare_data(path: Path, data: Contents | None) -> None:
+    """Raises EffkerasError if the data are not those of the search so far; earlier versions kept nothing."""
+    kept = read_toml(path).get(_CONTENTS)
+    if kept is None or data is None:
+        return
+    changes = data.changes(to_record(Contents, kept, str(path)))
+    if changes:
+        raise EffkerasError(
+            f"the data of {path.parent} have changed: train has {changes}; give another --out"
+        )
 
 
 def _without_removed(table: Table) -> Table:
@@ -83,10 +101,32 @@ def _difference(name: str, theirs: Table, mine: Table) -> str:
 
 def _check_unused(out: Path) -> None:
     """Raises EffkerasError for a store without its `search.toml`."""
-    if (out / "search.db").exists():
+    if (out / STORE).exists():
         raise EffkerasError(
-            f"{out} has a search.db but no {FILE}, so nothing says which search it is of; give another --out"
+            f"{out} has a {STORE} but no {FILE}, so nothing says which search it is of; give another --out"
         )
+
+
+def _check_store(out: Path) -> None:
+    """Raises EffkerasError for rows without their store: a new one would start again beside them."""
+    rows = len(trial_rows(out))
+    if rows and not (out / STORE).exists():
+        raise EffkerasError(
+            f"{out} has the rows of {rows} trials, but its {STORE} is gone; put that back, give another "
+            f"--out, or delete {out / ROWS} too, and the search starts anew"
+        )
+
+
+def check_rows(out: Path, trials: Sequence[Trial]) -> None:
+    """Raises EffkerasError for rows of trials that the store does not hold, as an older copy of it."""
+    finished = {str(trial.number): key(trial.genome) for trial in trials if trial.is_finished}
+    for row in trial_rows(out):
+        number = str(row.get("trial"))
+        if finished.get(number, "") != row.get("genome"):
+            raise EffkerasError(
+                f"{out / ROWS} has a row of trial {number} that {out / STORE} does not have; put the "
+                f"store of this search back, or delete {ROWS}, which is then written anew from the store"
+            )
 
 
 def _space_facts(job: SearchJob) -> Table:

@@ -13,6 +13,7 @@ from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
     from effkeras.data.classes import Classes
+    from effkeras.data.records import LabelledData
     from effkeras.search.evaluation.evaluators import Evaluation
     from effkeras.search.evaluation.settings import EvaluationData
     from effkeras.search.objectives import Objective
@@ -28,12 +29,15 @@ _DRAWS = 2000
 
 def job_of(chosen: argparse.Namespace) -> SearchJob:
     """The search that the options describe; EffkerasError for invalid options or data."""
+    from effkeras.data.classes import classes_for
+    from effkeras.data.contents import Contents
     from effkeras.search.spaces.reading import read_space
     from effkeras.search.trials.job import NamedStrategy, SearchJob, check_job
 
     objective = _objective(chosen)
     space = read_space(chosen.space)
-    classes = classes_in(chosen, space)
+    data = _train(chosen, space)
+    classes = classes_for(space.base, data)
     evaluation = _evaluation(chosen, objective, space)
     _check_tables(evaluation, classes)
     job = SearchJob(
@@ -46,6 +50,7 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
         seed=chosen.seed,
         pruner=chosen.pruner,
         classes=classes,
+        data=Contents.of(data),
     )
     _note_target(objective, evaluation, classes)
     job = _once_each(_limited(job, objective, evaluation))
@@ -57,11 +62,15 @@ def job_of(chosen: argparse.Namespace) -> SearchJob:
 def classes_in(chosen: argparse.Namespace, space: ModelSpace) -> Classes:
     """The classes of the data that the options name; EffkerasError if they do not fit the space."""
     from effkeras.data.classes import classes_for
+
+    return classes_for(space.base, _train(chosen, space))
+
+
+def _train(chosen: argparse.Namespace, space: ModelSpace) -> LabelledData:
     from effkeras.data.splits import find_split, read_split
 
     split = find_split(chosen.data, "train") or "train"
-    data = read_split(chosen.data, split, _data(chosen).options(masks=space.base.segments))
-    return classes_for(space.base, data)
+    return read_split(chosen.data, split, _data(chosen).options(masks=space.base.segments))
 
 
 def _objective(chosen: argparse.Namespace) -> Objective:

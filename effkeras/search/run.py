@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any
 
-from effkeras.search.folder import Publisher, identify
+from effkeras.search.folder import Publisher, check_rows, identify
 from effkeras.search.reporting.tables import duration
 from effkeras.search.trials.job import SearchJob, check_job, create_store, locks_of, open_ledger
 from effkeras.search.trials.ledger import Limits, ending, failures
@@ -99,6 +99,7 @@ def status_of(trials: list[Trial], limits: Limits) -> Status:
 
 
 def _run_workers(assignment: Assignment, pool: WorkerPool, watch: Callable[[Status], None]) -> None:
+    check_rows(assignment.job.out, assignment.ledger.trials())
     publisher = Publisher(assignment.job)
     pool.start(assignment)
     goes_on = True

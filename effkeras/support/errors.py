@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 _LISTED = 12
+# What readers raise for a file that is cut off, overwritten or of another kind.
+_OF_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+_LONGEST = 120  # characters of another library's message
 
 
 class EffkerasError(ValueError):
@@ -18,6 +29,24 @@ class EffkerasError(ValueError):
 def first_line(error: BaseException) -> str:
     """The first line of another library's exception; the exception's class when it has no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def reading_work(path: Path, cost: str) -> Iterator[None]:
+    """Turns what goes wrong while a work file is read into one line that names it.
+
+    `cost` completes "delete it, and ...": what is lost, or done again, without the file.
+    """
+    try:
+        yield
+    except _OF_DAMAGE as error:
+        raise _damaged(path, cost, error) from error
+
+
+def _damaged(path: Path, cost: str, error: BaseException) -> EffkerasError:
+    why = first_line(error).removeprefix(f"{path}: ")
+    shown = why[:_LONGEST] + ("..." if len(why) > _LONGEST else "")
+    return EffkerasError(f"{path} is damaged ({shown}); delete it, and {cost}")
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

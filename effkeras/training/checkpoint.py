@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, reading_work
 from effkeras.support.files import whole_file
 from effkeras.support.tables import Table
 
@@ -21,6 +20,7 @@ class Progress:
     `step` counts the finished steps, `best` is the best validation score so far, `best_step` its step, and
     `waited` the number of validations since. `interval` is the number of steps between validations, which
     grows where they take long; the next is at the step `validate_at`. `seconds` is the time used so far.
+    `row` is that of the last validation, which results.jsonl gets after the checkpoint.
     """
 
     step: int = 0
@@ -31,6 +31,7 @@ class Progress:
     interval: int = 0
     validate_at: int = 0
     seconds: float = 0.0
+    row: Table = field(default_factory=dict)
 
 
 def _progress(table: Table, steps_per_epoch: int) -> Progress:
@@ -64,12 +65,10 @@ def load_checkpoint(path: Path, variables: Sequence[Any], steps_per_epoch: int =
     """
     import numpy as np  # not at the top: `--help` of most commands reads this module
 
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            values = [stored[f"v{index}"] for index in range(len(stored.files) - 1)]
-            progress = _progress(json.loads(bytes(stored["progress"])), steps_per_epoch)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise EffkerasError(f"{path} is corrupt; delete it to train from the start ({error})") from error
+    again = "the training starts again"
+    with reading_work(path, again), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        values = [stored[f"v{index}"] for index in range(len(stored.files) - 1)]
+        progress = _progress(json.loads(bytes(stored["progress"])), steps_per_epoch)
     shapes = [tuple(value.shape) for value in values]
     if shapes != [tuple(variable.shape) for variable in variables]:
         raise EffkerasError(f"{path} is from another model; give another --out")

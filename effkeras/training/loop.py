@@ -46,7 +46,7 @@ class Job:
     `model` is only for a detector on a custom Keras model, which its definition alone cannot build: training
     starts from that model's weights, in a copy. `backbone` is a run folder or a .keras file that gives a
     detector the weights of its backbone. `anchors` "auto" fits a detector's anchors to the data where
-    its heads start from random weights.
+    its heads start from random weights. With `accept_data`, a training goes on with data that have changed.
     """
 
     spec: ModelSpec
@@ -58,6 +58,7 @@ class Job:
     model: keras.Model | None = None
     anchors: Anchors = "own"
     backbone: Path | None = None
+    accept_data: bool = False
 
 
 def train(job: Job) -> keras.Model:
@@ -71,6 +72,8 @@ def train(job: Job) -> keras.Model:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
     """
     need_tensorflow("training")
+    Run(job.out).check_data(job.train, job.validation, accept=job.accept_data)
+    given = job
     job = replace(job, spec=spec_for_data(job.spec, job.train))
     are_heads_new = job.model is None
     if job.weights:  # the weights determine the preprocessing
@@ -92,7 +95,7 @@ def train(job: Job) -> keras.Model:
     session = session_of(job, steps_of_epoch(len(store), job.settings.batch))
     session.go_on(before)
     run.start(job.spec, job.settings)  # after all checks of the input
-    run.keep_data(job.train)
+    run.keep_data(given.train, given.validation)
     was_finished = session.is_finished()
     if was_finished:
         note(f"{run.folder} is already trained; a larger --epochs, --steps or --minutes trains it further")

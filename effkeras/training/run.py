@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import tomli_w
 
+from effkeras.data.contents import Contents
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.threshold import FILE
-from effkeras.support.console import note_once
-from effkeras.support.errors import EffkerasError
+from effkeras.support import results
+from effkeras.support.console import note, note_once
+from effkeras.support.errors import EffkerasError, reading_work
 from effkeras.support.files import check_can_make, folder_with, make_folder, write_text
 from effkeras.support.replacing import remove_strays
+from effkeras.support.results import Row
 from effkeras.support.tables import read_toml, to_record
 from effkeras.training.settings import TrainSettings, changed_setting, settings_of
 
@@ -73,16 +76,50 @@ class Run:
         """The data set of the training, and how it was read."""
         return self.folder / "data.toml"
 
-    def keep_data(self, data: LabelledData) -> None:
-        """Writes down the data set and how it was read; `kept_options` then reads it alike."""
-        kept = _Kept(str(data.root.resolve()), data.options.skip_bad, data.options.one_based)
+    def keep_data(self, data: LabelledData, validation: LabelledData | None = None) -> None:
+        """Writes down the data set, what it holds, and how it was read; `kept_options` reads it alike."""
+        splits = {one.split: Contents.of(one) for one in (data, validation) if one is not None}
+        kept = _Kept(str(data.root.resolve()), data.options.skip_bad, data.options.one_based, splits)
         write_text(self.data, tomli_w.dumps(asdict(kept)))
+
+    def check_data(self, data: LabelledData, validation: LabelledData | None, *, accept: bool) -> None:
+        """Compares the data with those of the training that goes on here, if there is one.
+
+        Raises EffkerasError, which says what has changed, unless that is accepted: then it is only noted.
+        """
+        if not (self.checkpoint.is_file() and self.data.is_file()):
+            return
+        before = _kept(self).splits  # none in folders of earlier versions
+        now = {one.split: Contents.of(one) for one in (data, validation) if one is not None}
+        changes = [
+            f"{split} has {change}"
+            for split, contents in now.items()
+            if split in before and (change := contents.changes(before[split]))
+        ]
+        changes += [f"there is no {split} any more" for split in before if split not in now]
+        changes += [f"there is a {split} now" for split in now if before and split not in before]
+        if not changes:
+            return
+        what = f"the data are not those that {self.folder} was trained on so far: {'; '.join(changes)}"
+        if not accept:
+            raise EffkerasError(f"{what}; give --accept-data to go on with them, or another --out")
+        note(what)
+
+    def keep_row(self, row: Row) -> None:
+        """Adds the row of a validation to the results, unless it is the last there, or is empty.
+
+        The checkpoint holds it first: after a kill between the two, the next run adds it.
+        """
+        rows = [one for one in results.read(self.results) if one.get("kind") == row.get("kind")]
+        if row and (not rows or rows[-1].get("step") != row["step"]):
+            results.append(self.results, [row])
 
     def kept_settings(self) -> TrainSettings | None:
         """The settings of the training in this folder; None if there is none."""
         if not self.settings.is_file():
             return None
-        return settings_of(read_toml(self.settings), str(self.settings))
+        with reading_work(self.settings, f"give {self.folder} its settings again, as options"):
+            return settings_of(read_toml(self.settings), str(self.settings))
 
     def start(self, spec: ModelSpec, settings: TrainSettings) -> None:
         """Creates the folder and writes the definition, labels and settings before the training.
@@ -100,7 +137,9 @@ class Run:
         before = self.kept_settings()
         if before is None or not self.definition.is_file():
             return
-        if spec_from_table(read_toml(self.definition), str(self.definition)) != spec:
+        with reading_work(self.definition, "it is written anew from the model that you give"):
+            definition = spec_from_table(read_toml(self.definition), str(self.definition))
+        if definition != spec:
             raise EffkerasError(
                 f"{self.folder} holds a run of another model, or with other regularisers; give another --out"
             )
@@ -118,6 +157,12 @@ class _Kept:
     data: str
     skip_bad: bool = False
     one_based: bool = False
+    splits: dict[str, Contents] = dataclasses.field(default_factory=dict)
+
+
+def _kept(run: Run) -> _Kept:
+    with reading_work(run.data, "say again how the data are read (--skip-bad, --voc-one-based)"):
+        return to_record(_Kept, read_toml(run.data), str(run.data))
 
 
 def kept_options(source: str | Path, root: Path, given: ReadOptions) -> ReadOptions:
@@ -134,7 +179,7 @@ def kept_options(source: str | Path, root: Path, given: ReadOptions) -> ReadOpti
     run = _run_of(Path(source))
     if run is None:
         return given
-    kept = to_record(_Kept, read_toml(run.data), str(run.data))
+    kept = _kept(run)
     if kept.data != str(Path(root).resolve()):
         return given
     added = {

@@ -122,6 +122,7 @@ class Session:
         step, settings = self.progress.step, self.plan.settings
         if step == 0:
             return
+        self.run.keep_row(self.progress.row)  # unless a kill came before it
         changed = [name for name in LENGTHS if getattr(settings, name) != getattr(before, name)]
         if changed:
             self.progress = replace(self.progress, stopped=False, interval=0, validate_at=0)
@@ -191,9 +192,9 @@ class Session:
         if self.plan.keeps_best and score >= self.progress.best:  # of equal ones, the longer trained
             save(self.final, self.run.model)
         row = {"kind": "epoch", "epoch": self._epoch(step), "step": step, "loss": logs.get("loss")}
-        results.append(self.run.results, [{**row, "metrics": metrics}])
         self.pace.validated(step, self.pace.used() - start)
-        self._save(self._scored(step, score))
+        self._save(replace(self._scored(step, score), row={**row, "metrics": metrics}))
+        self.run.keep_row(self.progress.row)
         note(self._line(logs, metrics))
 
     def _scored(self, step: int, score: float) -> Progress:

@@ -27,6 +27,7 @@ from effkeras.support import results
 from effkeras.support.console import note, note_once, quiet, track
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_folder, write_text
+from effkeras.support.locks import working_on
 from effkeras.training.run import kept_options
 from export.savedmodel.check import Agreement, CheckFailedError, agreement
 from export.savedmodel.signatures import Answering, assets, described
@@ -106,7 +107,8 @@ def export_savedmodel(source: str | Path, options: SavedModelOptions) -> SavedMo
         kept = kept_options(source, options.data, given)
         options = replace(options, skip_bad=kept.skip_bad, one_based=kept.one_based)
     model = open_model(str(source), options.weights)
-    report = _made(model, out, options, trained=_has_weights(Path(source), options))
+    with working_on(out, "effkeras export savedmodel"):
+        report = _made(model, out, options, trained=_has_weights(Path(source), options))
     run = run_folder(str(source))
     if run is not None:
         results.append(run / "results.jsonl", [results.stamped(report.to_row())])

@@ -118,7 +118,7 @@ def test_a_damaged_threshold_is_named(run, loaded, scenes, tmp_path, capsys):
     (tmp_path / "run" / "threshold.toml").write_text("score = 3")
     image = str(next((scenes / "test" / "images").iterdir()))
     assert main(["predict", str(tmp_path / "run"), image]) == 2
-    assert "threshold.toml: the key 'f1' is missing" in capsys.readouterr().err
+    assert "threshold.toml is damaged (the key 'f1' is missing); delete it" in capsys.readouterr().err
 
 
 def test_a_classifier_names_its_worst_classes(digit_classes, capsys):

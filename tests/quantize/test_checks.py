@@ -18,6 +18,7 @@ from effkeras.data.splits import open_data
 from effkeras.detection.nms import BOXES, Decoder
 from effkeras.litert.flatbuffer import operators, real_constants
 from effkeras.litert.rewriting import with_constants
+from effkeras.support import files, replacing
 from export.consumers.consumer import target_for
 from export.finishing import with_nms
 from quantize.checks import Checked, Reference, check_file, write_checked
@@ -251,3 +252,20 @@ def test_what_an_untrained_network_whispers_is_no_disagreement():
     assert one.error < 1e-10
     (other,) = agreements({"box_deltas": whispered * 1e20}, {"box_deltas": -whispered * 1e20}, None)
     assert other.error > 1
+
+
+def test_an_artifact_never_has_the_record_of_another(tmp_path, monkeypatch):
+    """A kill between the two renames left the new artifact beside the old .json."""
+    file = tmp_path / "net.tflite"
+    made = quantized(CLASSIFIER, "float32").flatbuffer
+    write_checked(file, made, reference(CLASSIFIER), lambda checked: "old")
+    whole = replacing.put_file
+
+    def killed_after_the_first(fresh, path):
+        whole(fresh, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "put_file", killed_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        write_checked(file, made, reference(CLASSIFIER), lambda checked: "new")
+    assert [one.name for one in tmp_path.iterdir()] == ["net.tflite"]

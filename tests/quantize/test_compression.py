@@ -23,6 +23,7 @@ from effkeras import EffkerasError
 from effkeras.building.external import adopt
 from effkeras.building.models import build_spec
 from effkeras.data.augmentations import AugmentSpec
+from effkeras.data.contents import contents
 from effkeras.data.records import Polygons, RunLengths
 from effkeras.data.splits import open_data
 from effkeras.inference.compare import measure as measured
@@ -30,6 +31,7 @@ from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
+from effkeras.support.locks import working_in
 from effkeras.training import session
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
@@ -40,7 +42,6 @@ from quantize.magnitude.sparsity import sparsity_of
 from quantize.post_training.quantization import quantize_parts
 from quantize.specs import PruneSpec, PtqSpec, TuneSpec
 from quantize.splits import Splits
-from quantize.work_folder import contents
 
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 
@@ -131,6 +132,35 @@ def test_other_work_in_the_folder_is_refused(pruned, model, digit_classes):
     options = CompressOptions(folder=folder, settings=TrainSettings(augment=AugmentSpec({"flip": False})))
     with pytest.raises(EffkerasError, match="holds work of other training settings"):
         compress(model, tuned("prune50-int8"), digit_classes, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "cost"),
+    [
+        ("recipe.toml", "it is written anew"),
+        ("source.json", "it is written anew"),
+        ("steps/1-prune/report.json", "the step prune is finished again from its checkpoint"),
+        ("steps/1-prune/model.keras", "the step prune is finished again from its checkpoint"),
+        ("steps/1-prune/begun.json", "the step prune begins again"),
+        ("steps/1-prune/begun.keras", "the step prune begins again"),
+    ],
+)
+def test_a_damaged_work_file_is_one_line(name, cost, pruned, model, digit_classes, tmp_path):
+    folder = shutil.copytree(pruned[0], tmp_path / "work")
+    if "begun" in name:
+        (folder / "steps" / "1-prune" / "report.json").unlink()
+    (folder / name).write_bytes((folder / name).read_bytes()[:-40] + b"\n]")
+    with pytest.raises(EffkerasError, match=rf"{name} is damaged \(.*\); delete it, and {cost}") as caught:
+        compress(model, tuned("prune50-int8"), digit_classes, CompressOptions(folder=folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_compressed_into_once_at_a_time(pruned, model, digit_classes):
+    with (
+        working_in(pruned[0], "effkeras quantize"),
+        pytest.raises(EffkerasError, match=r"quantize .* works on"),
+    ):
+        compress(model, tuned("prune50-int8"), digit_classes, CompressOptions(folder=pruned[0]))
 
 
 def test_data_that_was_moved_is_the_same(digit_classes, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from effkeras.data.classes import Classes
+from effkeras.data.contents import Contents
 from effkeras.search.evaluation.settings import Evaluator
 from effkeras.search.genomes import Choice, Space
 from effkeras.search.strategies.strategy import STRATEGIES, Strategy, make_strategy
@@ -88,6 +89,7 @@ class SearchJob:
         pruner: ends evaluations early, by the rewards reported so far. With several workers its decisions
             depend on their speed, so only a search with one worker is reproducible.
         classes: the classes of the data, for the best definition.
+        data: the contents of the split train; a search goes on only with the same.
     """
 
     space: Space
@@ -99,6 +101,7 @@ class SearchJob:
     seed: int = 0
     pruner: Pruner = "none"
     classes: Classes | None = None
+    data: Contents | None = None
 
     @property
     def is_front(self) -> bool:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.search.genomes import Genome, Space, genome_of
 from effkeras.search.trials.records import Ask, Result, StudySpec, Trial, result_of
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, reading_work
 
 if TYPE_CHECKING:
     import optuna
@@ -48,7 +48,10 @@ def create(path: Path, name: str, directions: Sequence[str]) -> None:
         _create_study(path, name, directions)
         _check_schema(path)
     except sqlite3.DatabaseError as error:
-        raise EffkerasError(f"cannot use {path} as the store of a search: {error}") from error
+        raise EffkerasError(
+            f"cannot use {path} as the store of a search: {error}; put a good copy back, or give "
+            "another --out"
+        ) from error
 
 
 def load_study(
@@ -160,7 +163,8 @@ class Log:
         """All trials in the order of their asks."""
         known = next((i for i, trial in enumerate(self._trials) if not trial.is_finished), len(self._trials))
         rows = self._connection.execute(_READ, (self._study_id, known)).fetchall()
-        self._trials[known:] = _trials_of(rows, self._study_spec.space)
+        with reading_work(self._path, "the search starts anew"):
+            self._trials[known:] = _trials_of(rows, self._study_spec.space)
         return list(self._trials)
 
     def add(self, ask: Ask, number: int) -> None:

@@ -17,6 +17,7 @@ from support import fake_search
 from support.fake_search import Accuracy, Climbing, Fake, FakeSpace, fake_job
 from support.space_files import shipped, space_from
 
+from effkeras.data.contents import Contents
 from effkeras.search.evaluation.costs import LimitedSpace
 from effkeras.search.evaluation.evaluators import Evaluation
 from effkeras.search.evaluation.settings import EvaluationData, EvaluationSettings
@@ -501,6 +502,61 @@ def test_rows_are_written_once_each(tmp_path):
     search(job, InProcess())
     again = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["genome"] for row in again] == [row["genome"] for row in whole]
+
+
+def test_rows_without_their_store_are_not_mixed_with_new_ones(tmp_path):
+    """A store that was deleted began anew, and its trials were written beside the rows of the old one."""
+    job = fake_job(tmp_path, trials=3)
+    search(job, InProcess())
+    kept = (tmp_path / "search.db").read_bytes()
+    (tmp_path / "search.db").unlink()
+    with pytest.raises(EffkerasError, match=r"rows of 3 trials, but its search\.db is gone; put that back"):
+        search(job, InProcess())
+    (tmp_path / "search.db").write_bytes(kept)
+    assert search(job, InProcess()).finished == 3
+
+
+def test_rows_that_the_store_does_not_hold_are_refused(tmp_path):
+    job = fake_job(tmp_path, trials=3)
+    search(job, InProcess())
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    for other in ({"trial": 7}, {"genome": "9-9"}):
+        row = {**rows[-1], **other}
+        (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+        with pytest.raises(EffkerasError, match=r"has a row of trial \d+ that .*search\.db does not have"):
+            search(job, InProcess())
+    (tmp_path / "results.jsonl").unlink()
+    search(job, InProcess())
+    again = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [row["genome"] for row in again] == [row["genome"] for row in rows]
+
+
+def test_a_search_goes_on_with_the_same_data_only(tmp_path):
+    data = Contents(24, 24, "files", "classes", "labels")
+    search(fake_job(tmp_path, trials=2, data=data), InProcess())
+    search(fake_job(tmp_path, trials=3, data=data), InProcess())
+    other = dataclasses.replace(data, images=23)
+    with pytest.raises(EffkerasError, match="have changed: train has 23 images, where there were 24; give"):
+        search(fake_job(tmp_path, trials=3, data=other), InProcess())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE trial_user_attributes SET value_json = '[1' WHERE key = 'result'",
+        "UPDATE trial_user_attributes SET value_json = '7' WHERE key = 'genome'",
+        "DELETE FROM trial_user_attributes WHERE key = 'seed'",
+    ],
+)
+def test_a_damaged_trial_is_one_line(damage, tmp_path):
+    job = fake_job(tmp_path, trials=2)
+    search(job, InProcess())
+    with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as connection, connection:
+        connection.execute(damage)
+    with pytest.raises(
+        EffkerasError, match=r"search\.db is damaged \(.*\); delete it, and the search starts anew"
+    ):
+        search(job, InProcess())
 
 
 def test_optuna_dashboard_opens_the_store(tmp_path):
