@@ -19,7 +19,7 @@ from effkeras.data.augmentations.batches import Batch
 from effkeras.data.masks import IGNORED
 from effkeras.data.store import PADDING, ImageStore, Sample, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.anchors import anchor_boxes, level_sizes
 from effkeras.detection.matching import Matcher, Truth
 from effkeras.graph.heads import MASK_STRIDE, mask_size
 
@@ -163,14 +163,8 @@ def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tupl
 
 
 def _matched(spec: ModelSpec) -> Callable[[Batch], dict[str, tf.Tensor]]:
-    matcher = Matcher(tf.constant(anchor_boxes(spec)))
-    signature = {"class_logits": tf.int32, "box_deltas": tf.float32}
-
-    def match(batch: Batch) -> dict[str, tf.Tensor]:
-        truths = (batch.boxes, batch.classes, batch.crowd)
-        return tf.map_fn(lambda t: matcher(Truth(*t)), truths, fn_output_signature=signature)
-
-    return match
+    matcher = Matcher.of(anchor_boxes(spec), level_sizes(spec))
+    return lambda batch: matcher(Truth(batch.boxes, batch.classes, batch.crowd))
 
 
 def mask_targets(labels: tf.Tensor) -> tf.Tensor:

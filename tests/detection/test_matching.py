@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import effkeras
 from effkeras.detection import boxes as box_tools
 from effkeras.detection import matching
+from effkeras.detection.anchors import anchor_boxes, level_sizes
 from effkeras.detection.matching import Matcher, Truth
 
 ANCHORS = np.array(
@@ -17,15 +21,22 @@ ANCHORS = np.array(
 )
 
 
+GRIDS = ((3, 3), (3, 3))
+ANY_BOXES = Truth(
+    tf.TensorSpec((1, None, 4)), tf.TensorSpec((1, None), tf.int32), tf.TensorSpec((1, None), tf.bool)
+)
+ON_GRIDS = tf.function(Matcher.of(ANCHORS, GRIDS).__call__, (ANY_BOXES,), autograph=False)
+
+
 def match(boxes, classes, crowd=None, anchors=ANCHORS) -> tuple[np.ndarray, np.ndarray]:
     crowd = np.zeros(len(classes), bool) if crowd is None else np.array(crowd, bool)
     truth = Truth(
-        tf.constant(np.array(boxes, np.float32).reshape(-1, 4)),
-        tf.constant(np.array(classes, np.int32)),
-        tf.constant(crowd),
+        tf.constant(np.array(boxes, np.float32).reshape(1, -1, 4)),
+        tf.constant(np.array([classes], np.int32)),
+        tf.constant(crowd[None]),
     )
-    targets = Matcher(tf.constant(anchors))(truth)
-    return targets["class_logits"].numpy(), targets["box_deltas"].numpy()
+    targets = ON_GRIDS(truth) if anchors is ANCHORS else Matcher.of(anchors)(truth)
+    return targets["class_logits"].numpy()[0], targets["box_deltas"].numpy()[0]
 
 
 def overlap(a, b) -> float:
@@ -153,22 +164,49 @@ def test_targets_have_the_types_of_the_losses():
 def test_matching_runs_inside_a_data_set():
     boxes = tf.constant([[[0, 0, 8, 8], [0, 0, 0, 0]], [[8, 8, 16, 16], [0, 0, 16, 16]]], tf.float32)
     classes = tf.constant([[1, -1], [0, 2]])
-    matcher = Matcher(tf.constant(ANCHORS))
-    data = tf.data.Dataset.from_tensor_slices(Truth(boxes, classes, tf.zeros((2, 2), tf.bool)))
-    for index, targets in enumerate(data.map(lambda truth: matcher(truth))):
+    matcher = Matcher.of(ANCHORS, GRIDS)
+    data = tf.data.Dataset.from_tensor_slices(Truth(boxes, classes, tf.zeros((2, 2), tf.bool))).batch(2)
+    (targets,) = data.map(tf.autograph.experimental.do_not_convert(lambda truth: matcher(truth)))
+    for index, labels in enumerate(targets["class_logits"]):
         wanted, _ = match(boxes[index].numpy(), classes[index].numpy())
-        np.testing.assert_array_equal(targets["class_logits"], wanted)
+        np.testing.assert_array_equal(labels, wanted)
 
 
-@settings(max_examples=20, deadline=None)
-@given(truths())
-def test_boxes_in_chunks_match_as_all_at_once(truth):
-    boxes, classes, crowd = truth
-    whole = match(boxes, classes, crowd)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "_PAIRS", 2 * len(ANCHORS))  # two boxes at a time
-        for ours, theirs in zip(match(boxes, classes, crowd), whole, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+def test_a_grid_spares_only_comparisons_that_decide_nothing():
+    """The anchors of a model, at an odd size, with boxes of all sizes, some of them between two anchors."""
+    spec = effkeras.spec("efficientdet-lite0")
+    spec = spec.replace(input=dataclasses.replace(spec.input, size=(104, 136)))
+    random, anchors = np.random.default_rng(0), anchor_boxes(spec)
+    sides = np.exp(random.uniform(0, 5, (3, 12, 2)))
+    low = random.uniform(-10, 100, (3, 12, 2))
+    boxes = np.concatenate([low, low + sides], axis=2)
+    boxes[1] = np.rint(boxes[1] / 8) * 8
+    truth = Truth(
+        tf.constant(boxes, tf.float32),
+        tf.constant(random.integers(-1, 3, (3, 12)), tf.int32),
+        tf.constant(random.uniform(size=(3, 12)) < 0.2),
+    )
+    ours, all_pairs = Matcher.of(anchors, level_sizes(spec))(truth), Matcher.of(anchors)(truth)
+    assert (ours["class_logits"].numpy() >= 0).sum() > 20
+    for name, targets in all_pairs.items():
+        np.testing.assert_array_equal(ours[name], targets)
+
+
+def test_anchors_beside_a_grid_are_refused():
+    with pytest.raises(ValueError, match="no grid"):
+        Matcher.of(ANCHORS[::-1], ((9, 2),))
+
+
+def test_crowds_in_chunks_match_as_all_at_once(monkeypatch):
+    boxes = [[[0, 0, 8, 12], [8, 8, 16, 16], [0, 16, 24, 24], [16, 0, 24, 8], [2, 2, 14, 14]]]
+    crowd = [[True, True, True, True, False]]
+    truth = Truth(tf.constant(boxes, tf.float32), tf.ones((1, 5), tf.int32), tf.constant(crowd))
+    matcher = Matcher.of(ANCHORS, GRIDS)
+    whole = matcher(truth)
+    monkeypatch.setattr(matching, "_PAIRS", 2 * len(ANCHORS))  # two crowds at a time
+    for name, targets in matcher(truth).items():
+        np.testing.assert_array_equal(targets, whole[name])
+    assert (whole["class_logits"].numpy() == -2).sum() > 3
 
 
 def test_an_image_without_any_box_matches_nothing():
