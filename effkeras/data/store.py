@@ -28,7 +28,7 @@ Record = DetectionRecord | ClassificationRecord
 class Sample:
     """One image in the network's input.
 
-    `pixels` is uint8 (H, W, 3), unused outside `content` (height, width). `boxes` is float32 (M, 4) in input
+    `pixels` is uint8 (H, W, 3), 0 outside `content` (height, width). `boxes` is float32 (M, 4) in input
     pixels, all boxes of the image; `classes` int32 (M,); `crowd` bool (M,). A classifier's sample has one
     class in `classes` and no boxes. `labels` is the label map, uint8 (H, W) with 255 outside the image, or
     (0, 0) for models without a mask.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from effkeras.data.augment import augment, without_boxes
+from effkeras.data.augment import augment, filled, without_boxes
 from effkeras.data.augmentations import AugmentSpec
 from effkeras.data.augmentations.batches import Batch
 from effkeras.data.masks import IGNORED
@@ -128,24 +128,10 @@ def training_images(
     """
     pixels, content, *truths = map(tf.constant, padded(samples))
     seeds = tf.map_fn(lambda index: _seed(index, seed), tf.range(len(samples)))
-    batch = Batch(_filled(pixels, content, spec), *truths)._replace(frames=_frames(content))
+    batch = Batch(pixels, *truths)
     if classes is not None:
-        batch = without_boxes(batch.pixels, tf.one_hot(batch.classes[:, 0], classes))
-    return augment(batch, seeds, augment_by, spec.mean)
-
-
-def _filled(pixels: tf.Tensor, content: tf.Tensor, spec: InputSpec) -> tf.Tensor:
-    """Float pixels with the mean colour outside the content, like `preprocess.fill`."""
-    height, width = spec.size
-    rows = tf.range(height)[None, :, None] < content[:, 0, None, None]
-    columns = tf.range(width)[None, None, :] < content[:, 1, None, None]
-    return tf.where((rows & columns)[..., None], tf.cast(pixels, tf.float32), list(spec.mean))
-
-
-def _frames(content: tf.Tensor) -> tf.Tensor:
-    """The boxes that images of height and width `content`, int32 (B, 2), fill: float32 (B, 4)."""
-    sides = tf.cast(content, tf.float32)
-    return tf.concat([tf.zeros_like(sides), sides], axis=1)
+        batch = without_boxes(pixels, tf.one_hot(batch.classes[:, 0], classes))
+    return augment(batch, seeds, augment_by, spec.mean, content)
 
 
 def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
@@ -153,9 +139,11 @@ def _detector_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tupl
 
     def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
         *truths, seeds = rest
-        batch = Batch(_filled(pixels, content, spec.input), *truths)._replace(frames=_frames(content))
-        if batches.augment is not None:
-            batch = augment(batch, seeds, batches.augment, spec.input.mean)
+        batch = Batch(pixels, *truths)
+        if batches.augment is None:
+            batch = batch._replace(pixels=filled(pixels, content, spec.input.mean))
+        else:
+            batch = augment(batch, seeds, batches.augment, spec.input.mean, content)
         targets = match(batch) if match else {}
         return batch.pixels, targets | ({"mask_logits": mask_targets(batch.labels)} if spec.segments else {})
 
@@ -182,11 +170,10 @@ def mask_targets(labels: tf.Tensor) -> tf.Tensor:
 def _classifier_targets(spec: ModelSpec, batches: BatchSpec) -> Callable[..., tuple[Any, Any]]:
     def make(pixels: Any, content: Any, *rest: Any) -> tuple[Any, Any]:
         _, classes, _, _, seeds = rest
-        filled = _filled(pixels, content, spec.input)
         if batches.augment is None:
-            return filled, classes[:, 0]
-        batch = without_boxes(filled, tf.one_hot(classes[:, 0], spec.classes))
-        batch = augment(batch, seeds, batches.augment, spec.input.mean)
+            return filled(pixels, content, spec.input.mean), classes[:, 0]
+        batch = without_boxes(pixels, tf.one_hot(classes[:, 0], spec.classes))
+        batch = augment(batch, seeds, batches.augment, spec.input.mean, content)
         return batch.pixels, batch.targets if batches.augment.softens else classes[:, 0]
 
     return make

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from effkeras.data.augment import Batch, augment, augment_images
+from effkeras.data.augment import (
+    Batch,
+    _draw,
+    _move,
+    _recolor,
+    augment,
+    augment_images,
+    filled,
+    without_boxes,
+)
 from effkeras.data.augmentations import AugmentSpec
 
 STILL = AugmentSpec({"flip": False, "scale": (1.0, 1.0), "brightness": 0, "contrast": 0, "color": 0})
@@ -84,6 +94,36 @@ def test_a_mirrored_mask_is_the_mirror_image():
     kept = [(one == two).all() for one, two in zip(after, draw, strict=True)]
     assert all(a != b for a, b in zip(mirrored, kept, strict=True))
     assert 0 < sum(mirrored) < 16
+
+
+def test_pixels_are_those_of_keras_and_padding_gets_the_fill_colour():
+    """An image that fills a part of its input, with noise for its finest detail."""
+    size, content = (40, 56), (30, 56)
+    pixels = np.zeros((6, *size, 3), np.uint8)
+    pixels[:, : content[0]] = np.random.default_rng(0).integers(60, 190, (6, *content, 3))
+    spec = AugmentSpec({"scale": (0.5, 2.0), "brightness": 0.05, "contrast": 0.1, "color": 0.1})
+    given = without_boxes(tf.constant(pixels))
+    ours = augment(given, seeds(6), spec, FILL, tf.constant([content] * 6)).pixels.numpy()
+    drawn = _draw(seeds(6), spec)
+    whole = filled(given.pixels, tf.constant([content] * 6), FILL)
+    np.testing.assert_array_equal(whole[:, content[0] :], np.broadcast_to(FILL, (6, 10, 56, 3)))
+    np.testing.assert_array_equal(whole[:, : content[0]], pixels[:, : content[0]])
+    for theirs in (by_keras(whole, drawn), augment_images(whole, seeds(6), spec, FILL)):
+        np.testing.assert_allclose(ours, theirs, atol=0.02)
+
+
+def by_keras(pixels: tf.Tensor, drawn) -> np.ndarray:
+    """The pixels after all moves and recolourings, one after the other."""
+    move, recolor = _move(drawn, tuple(pixels.shape[1:3])), _recolor(drawn)
+    scale = 1.0 / move.scale
+    offset, zero = -move.offset / move.scale + 0.5 * scale - 0.5, tf.zeros_like(scale[:, 0])
+    rows = [scale[:, 1], zero, offset[:, 1], zero, scale[:, 0], offset[:, 0], zero, zero]
+    moved = keras.ops.image.affine_transform(
+        pixels - list(FILL), tf.stack(rows, axis=-1), interpolation="bilinear", fill_mode="constant"
+    )
+    moved = (moved + list(FILL)).numpy()
+    mean = moved.mean(axis=(1, 2), keepdims=True)
+    return np.clip((moved - mean) * recolor.factor.numpy() + mean + recolor.shift.numpy(), 0, 255)
 
 
 def test_both_directions_and_zooms_occur():
