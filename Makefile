@@ -22,7 +22,7 @@ OPTIONS ?=
 # For `make nightly`: one part of it.
 PART ?=
 
-.PHONY: demo test test-all test-once nightly lint docs format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
+.PHONY: demo test test-all test-once nightly lint docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
 	bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
@@ -57,6 +57,11 @@ docs: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What happens to files, runs and readers when something goes wrong: PART is a module of tests/faults/parts, such as
+# mutations; all without it. A part goes on where it was stopped; the table is over all that ran.
+faults: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m faults $(PART) $(OPTIONS)
 
 # Damaged copies of a .tflite through everything that reads one; about ten minutes.
 fuzz: $(READY)

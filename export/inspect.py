@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from effkeras.support.console import facts, printable, run_command, table
+from effkeras.support.console import facts, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
 from effkeras.support.tables import Table
+from effkeras.support.texts import printable
 
 LONGEST = 160  # characters of a text from the file
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
+from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec
@@ -123,7 +124,7 @@ def announce(verdict: Verdict, written: str, refused: str) -> int:
         print(written)
         return 0
     for reason in verdict.reasons:
-        print(f"failed: {reason}")
+        print(f"failed: {printable(reason)}")
     print(refused)
     if not verdict.reasons:
         refuse_ruined(verdict.ruined, verdict.advice)

@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from effkeras.support.console import facts, printable, quiet, run_command, table
+from effkeras.support.console import facts, note, quiet, run_command, table
+from effkeras.support.errors import EffkerasError
+from effkeras.support.texts import printable
 
 CODE = "from effkeras.support.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
 
@@ -50,6 +52,22 @@ def test_texts_of_files_are_short_and_without_control_codes():
     assert printable("a\x1b[2J\nb\udc80") == "a?[2J?b?"
     assert printable("Möwe 海鷗", 7) == "Möwe 海鷗"
     assert printable("Möwe 海鷗", 6) == "Möwe 海..."
+
+
+def test_no_control_code_of_a_file_reaches_the_terminal(capsys):
+    evil = "a\x1b]0;owned\x07\x9b2J\u202eb\rc"
+
+    def fail():
+        raise EffkerasError(f"{evil}\nd")
+
+    assert run_command(fail) == 2
+    note(f"{evil}\n\tmore")
+    table(evil, [evil], [[evil]])
+    facts(evil, [(evil, evil)])
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[0] == "error: a?]0;owned??2J?b c d"
+    assert shown.err.splitlines()[1:] == ["a?]0;owned??2J?b?c", "\tmore"]
+    assert not set(shown.out + shown.err) & set("\x1b\x07\x9b\u202e\r")
 
 
 def test_what_effkeras_warns_of_is_seen_after_all(capsys):

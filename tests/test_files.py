@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import (
+    below,
     distinct_names,
     inside,
     make_folder,
@@ -124,6 +125,21 @@ def test_a_name_that_leads_out_is_refused(name, tmp_path):
     folder.mkdir()
     with pytest.raises(EffkerasError, match="leads out of"):
         inside(folder, name)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "n" * 300])
+def test_what_is_no_file_name_is_refused(name, tmp_path):
+    for find in (inside, below):
+        with pytest.raises(EffkerasError, match="leads out of"):
+            find(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "", "b/../../a", ".."])
+def test_a_name_below_is_told_by_the_name_alone(name, tmp_path):
+    (tmp_path / "link").symlink_to("/")
+    assert below(tmp_path, "link/a") == tmp_path / "link" / "a"
+    with pytest.raises(EffkerasError, match="leads out of"):
+        below(tmp_path, name)
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path):

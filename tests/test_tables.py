@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from effkeras.support.errors import EffkerasError
-from effkeras.support.tables import merge, read_toml, to_record, to_table
+from effkeras.support.tables import LARGEST_TOML, merge, parse_toml, read_toml, to_record, to_table
 
 
 @dataclass(frozen=True)
@@ -160,3 +160,47 @@ def test_missing_toml_is_named(tmp_path):
         read_toml(tmp_path / "none.toml")
     with pytest.raises(EffkerasError, match="cannot read"):
         read_toml(tmp_path)
+
+
+BOMBS = {
+    "dotted key": "a." * 100_000 + "a = 1",
+    "header": "[" + "a." * 100_000 + "a]",
+    "lists": "a = " + "[" * 100_000,
+    "tables": "a = " + "{a = " * 100_000,
+    "lists and tables": "a = " + "[{a.b.c = " * 20,
+    "decimal": "a = " + "9" * 100_000,
+    "hexadecimal": "a = 0x" + "f" * 100_000,
+    "beyond 64 bits": "a = 9223372036854775808",
+    "large": "#" * (LARGEST_TOML + 1),
+    "open strings": 'a = """' + '\\"""\n' * 100_000,
+    "quotes": '"' + '\\"' * 100_000 + "\n",
+    "not UTF-8": b"a = '\xff'",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_file_of_a_few_kilobytes_takes_neither_minutes_nor_gigabytes(name, tmp_path):
+    """With tomllib alone, 200 kB took 27 s and 6 GB, or ended in RecursionError."""
+    path, content = tmp_path / "a.toml", BOMBS[name]
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(EffkerasError, match=r"a\.toml.* (deep|bits|valid TOML|kB)") as caught:
+        read_toml(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def test_marks_in_texts_and_comments_are_no_depth():
+    mark = "[{." * 50
+    text = f"# {mark}\na = '{mark}'\nd = '''{mark}'''\n"
+    text += f'b = "{mark}\\"{mark}"\nc = """{mark}\n""{mark}"""\n'
+    assert set(parse_toml(text, "a")) == set("abcd")
+    assert parse_toml("a.b.c = 1.5\n[x.y]\nz = [[1, 2], [{w = -1}]]\n" * 1, "a")["x"]["y"]["z"][1] == [
+        {"w": -1}
+    ]
+
+
+def test_a_long_value_is_cut_in_the_message():
+    with pytest.raises(EffkerasError) as caught:
+        to_record(Outer, {"name": ["x" * 1000] * 1000}, "f")
+    assert str(caught.value).startswith("f: name must be a text, not ['xxx")
+    assert len(str(caught.value)) < 2000

@@ -10,6 +10,7 @@ from effkeras.graph.counting import count
 from effkeras.graph.heads import mask_size
 from effkeras.support.console import facts, run_command
 from effkeras.support.options import MODEL_HELP, Verb, add_backbone, parser
+from effkeras.support.texts import printable_lines
 
 VERB = Verb("info", "what one model is made of")
 
@@ -27,7 +28,7 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = options.parse_args(argv)
     spec = spec_with_backbone(chosen.model, chosen.backbone)
     if chosen.toml:
-        print(spec.to_toml(), end="")
+        print(printable_lines(spec.to_toml()), end="")
         return
     facts(spec.name, _rows(spec))
 

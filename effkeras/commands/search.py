@@ -13,6 +13,7 @@ from effkeras.search.options import job_of, size_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, note, run_command
 from effkeras.support.options import Verb, above_zero, add_data, add_old_name, explained, parser
+from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from effkeras.search.run import Status
@@ -78,7 +79,7 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> int:
 
     print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
     if status.best is None:
-        print(f"no candidate succeeded, most often for: {status.reason}; see {job.out / 'logs'}")
+        print(f"no candidate succeeded, most often for: {printable(status.reason)}; see {job.out / 'logs'}")
         return 1
     result = status.best.result or Result()
     rows = [("reward", f"{result.reward:.4f}"), ("accuracy", f"{result.accuracy:.4f}")]

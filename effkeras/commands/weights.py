@@ -47,6 +47,7 @@ def _rows(spec: ModelSpec, name: str, card: WeightsSpec) -> list[tuple[str, str]
     file = cached_file(spec, name)
     state = "on this machine" if file.is_file() else "not on this machine"
     digest = [(kind, value) for kind, value in (("sha256", card.sha256), ("md5", card.md5)) if value]
+    digest = digest or [("sha256", "not published: that of the first download is kept, and compared")]
     package = [("package", _package(card))] if card.package else []
     return [("url", card.url), *rows, *digest, ("cached at", f"{file} ({state})"), *package]
 

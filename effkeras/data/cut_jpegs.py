@@ -36,7 +36,7 @@ def decode_cut_jpeg(content: bytes) -> Image.Image | None:
 
 
 def _opened(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content + _END))
+    image = Image.open(io.BytesIO(content + _END), formats=["JPEG", "MPO"])
     image.load()
     return image
 

@@ -19,6 +19,11 @@ HEIF_SUFFIXES = frozenset({".heic", ".heif"})  # photos of iPhones; Pillow reads
 SUFFIXES = HEIF_SUFFIXES | frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .webp .gif .tif .tiff .avif".split()  # noqa: SIM905
 )
+# The formats that are read, whatever a file is called. Pillow knows more: it hands EPS to Ghostscript, which
+# runs what the file says.
+_FORMATS = (
+    "PNG JPEG MPO BMP DIB GIF WEBP TIFF AVIF HEIF JPEG2000 PPM ICO TGA PCX SGI".split()  # noqa: SIM905
+)
 _HEIF_HINT = "pip install pillow-heif"
 _WAY_OUT = "replace the file, or take it out of the data set"
 _TWELVE_BITS = 4096
@@ -71,6 +76,14 @@ def decode_image(path: Path) -> Decoded:
         raise EffkerasError(f"{path}: the image is cut short or damaged ({error}); {_WAY_OUT}") from error
 
 
+@functools.cache
+def readable_formats() -> list[str]:
+    """The names in Pillow of the formats that are read."""
+    _reads_heif()  # which adds its format
+    Image.init()
+    return [one for one in _FORMATS if one in Image.OPEN]
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """The height and width of the image in `path` after its EXIF turn, from the file's header alone.
 
@@ -78,7 +91,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     _can_open(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             return (image.width, image.height) if _is_turned(image) else (image.height, image.width)
     except FileNotFoundError as error:
         raise EffkerasError(f"{path}: there is no such image file; correct the path or the labels") from error
@@ -197,7 +210,7 @@ def _can_open(path: Path) -> None:
 
 
 def _decode(path: Path) -> Decoded:
-    with Image.open(path) as image:
+    with Image.open(path, formats=readable_formats()) as image:
         _refuse_bomb(image)
         remarks = [Remark.FRAMES] if _has_frames(image) else []
         raw = _raw_mode(image)

@@ -12,7 +12,9 @@ from effkeras.data.records import Category
 from effkeras.definitions.class_names import checked_class_names
 from effkeras.support.errors import EffkerasError
 
-_LARGEST = 2**24  # bytes
+_LARGEST = 2**22  # bytes; a map of 20,000 classes has 1.3 MB
+# An item of at most 1,000 characters: the search for an open text starts at each key, and ends with the item.
+_ENTRY = r"item\s*(?::\s*)?\{([^{}]{0,1000})\}"
 _ITEM = r"""\b(id|name|display_name)\s*:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(\d{1,9}))"""
 
 
@@ -35,9 +37,9 @@ def read_label_map(path: Path) -> LabelMap:
     `display_name` is preferred to `name`. Raises EffkerasError for a file without items, and for numbers or
     names that occur twice.
     """
-    text = re.sub(r"(?m)^\s*#.*$", "", _text(path))
+    text = re.sub(r"(?m)^[^\S\n]*#.*$", "", _text(path))
     names: dict[int, str] = {}
-    for item in re.findall(r"item\s*:?\s*\{([^{}]*)\}", text):
+    for item in re.findall(_ENTRY, text):
         values = {key: a or b or c for key, a, b, c in re.findall(_ITEM, item)}
         name = values.get("display_name") or values.get("name")
         if name is None or not values.get("id", "").isdigit() or int(values["id"]) in names:

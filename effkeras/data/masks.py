@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from effkeras.data.images import readable_formats
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import DetectionData, DetectionRecord, LabelledData, Mask
 from effkeras.data.segmentations import pixels_of
@@ -89,7 +90,7 @@ def read_label_map(path: Path) -> np.ndarray:
     damaged, coloured, or holds values above 255.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             values = np.asarray(image)
     except FileNotFoundError as error:
         raise EffkerasError(f"{path}: there is no such label map; write it, or take its image out") from error

@@ -19,6 +19,8 @@ import numpy as np
 
 from effkeras.support.errors import EffkerasError
 
+# A gzipped file that expands beyond both limits is an attack: images hardly compress.
+_LARGEST_UNZIPPED, _EXPANSION = 2**28, 100  # bytes; times the file
 LARGEST_RECORD = 2**28  # bytes; an image with its masks has far fewer
 
 Feature = list[bytes] | np.ndarray
@@ -41,7 +43,17 @@ def read_records(path: Path) -> Iterator[bytes]:
         with path.open("rb") as plain:
             is_zipped = plain.read(2) == _GZIP
             plain.seek(0)
-            yield from _records(cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if is_zipped else plain, path)
+            if not is_zipped:
+                yield from _records(plain, path)
+                return
+            most, size = max(_LARGEST_UNZIPPED, _EXPANSION * path.stat().st_size), 0
+            for content in _records(cast(IO[bytes], gzip.GzipFile(fileobj=plain)), path):
+                size += len(content)
+                if size > most:
+                    raise EffkerasError(
+                        f"{path} expands to more than {most:,} bytes; it is no file of images"
+                    )
+                yield content
     except (OSError, EOFError, zlib.error) as error:
         raise EffkerasError(f"cannot read {path}: {error}; write or download it again") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from effkeras.support.errors import EffkerasError
+from effkeras.support.files import below
 from effkeras.support.tables import Table, merge, read_toml
 
 _ONLY_IN_FILES = ("base", "abstract")
@@ -59,6 +60,17 @@ class Resolution:
         self.files[path.absolute()] = stamp_of(path)
         return path.is_file()
 
+    def _found(self, path: Path, name: str, file: str) -> Path:
+        """The file of a name in the definition `path`: `file` in its folder or below, else in the zoo.
+
+        Raises EffkerasError for a name that leads elsewhere: a definition may come from anyone.
+        """
+        try:
+            beside = below(path.parent, file)
+        except EffkerasError as error:
+            raise EffkerasError(f"{path}: {error}") from error
+        return beside if self._is_file(beside) else self._locate(name)
+
     def _read(self, path: Path) -> Table:
         if path in self._given:
             return dict(self._given[path])
@@ -75,8 +87,7 @@ class Resolution:
             return table
         if not isinstance(base, str):
             raise EffkerasError(f"{path}: base must be the name of a definition, not {base!r}")
-        sibling = path.parent / f"{base}.toml"
-        parent = self._with_bases(sibling if self._is_file(sibling) else self._locate(base), (*seen, path))
+        parent = self._with_bases(self._found(path, base, f"{base}.toml"), (*seen, path))
         parent.pop("abstract", None)
         for key in ("published", "weights", "summary"):
             parent.pop(key, None)  # figures and weights belong to one model, not to models derived from it
@@ -94,9 +105,7 @@ class Resolution:
             return table  # reading the record reports the error
         if "kind" in own:
             return table  # a resolved definition, as models carry it, already holds the whole network
-        beside = path.parent / backbone
-        source = beside if self._is_file(beside) else self._locate(backbone)
-        theirs = self._with_bases(source, (path,))
+        theirs = self._with_bases(self._found(path, backbone, backbone), (path,))
         if "network" not in theirs:
             raise EffkerasError(f"{path}: the backbone {backbone!r} has no network of its own")
         # Normalisation belongs to the backbone's weights, unless the detector states its own.

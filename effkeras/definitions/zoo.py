@@ -9,9 +9,7 @@ modification time, size or inode has changed, so an edit or a new file takes eff
 from __future__ import annotations
 
 import functools
-import json
 import os
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +18,13 @@ from pathlib import Path
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.definitions.inheritance import Resolution, Stamp, stamp_of
+from effkeras.support.archives import read_json
 from effkeras.support.errors import EffkerasError, did_you_mean, first_line
-from effkeras.support.tables import Table, read_toml, to_record
+from effkeras.support.tables import Table, parse_toml, read_toml, to_record
 
 _NOT_MODELS = ("-base", ".train")
 _SAVED = "model.keras"
 _CONFIG = "config.json"
-_LARGEST_CONFIG = 64 * 2**20  # bytes; the zoo's largest is 2 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +102,14 @@ def _spec_in(file: Path) -> ModelSpec:
     if not file.is_file():
         raise EffkerasError(f"there is no model {file}; give a .keras file or a run folder")
     try:
-        with zipfile.ZipFile(file) as archive, archive.open(_CONFIG) as stream:
-            content = json.loads(stream.read(_LARGEST_CONFIG + 1)[:_LARGEST_CONFIG])
+        with zipfile.ZipFile(file) as archive:
+            content = read_json(archive, _CONFIG, file)
         layers = content["config"]["layers"]
         texts = [layer["config"].get("definition") for layer in layers if layer["class_name"] == "Normalize"]
-        table = tomllib.loads(next(filter(None, texts), ""))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        zipfile.BadZipFile,
-    ) as error:
+        table = parse_toml(next(filter(None, texts), ""), str(file))
+    except EffkerasError:
+        raise
+    except Exception as error:  # zlib, zipfile and json have many for a damaged file
         raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {first_line(error)}") from error
     if not table:
         raise EffkerasError(f"{file} carries no definition; give a model that effkeras built")

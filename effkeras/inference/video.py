@@ -20,6 +20,11 @@ from effkeras.support.files import whole_file
 SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp", ".ogv"}
 )
+# FFmpeg goes by the content: a file called .mp4 may be a playlist that leads to other files and addresses.
+_FILES_ALONE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,ogg,m4v,3gp",
+}
 _WAY_OUT = "replace the file"
 _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", re.ASCII)
 _MISSED = 1  # a container may state this many frames too many
@@ -79,7 +84,7 @@ def open_video(path: Path) -> Iterator[Video]:
     if not path.is_file():
         raise EffkerasError(f"there is no video {path}")
     with _explained(path, lambda: f"no video, or damaged at its start; {_WAY_OUT}"):
-        container = av.open(str(path))
+        container = av.open(str(path), options=_FILES_ALONE)
     with container:
         if not container.streams.video:
             raise EffkerasError(f"{path}: no video: sound or text alone, or damaged at its start; {_WAY_OUT}")

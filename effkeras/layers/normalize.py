@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.definitions.definition import LARGEST, ModelSpec, spec_from_table
 from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import parse_toml
 
 
 @keras.saving.register_keras_serializable(package="effkeras")
@@ -51,11 +51,12 @@ class Normalize(keras.layers.Layer):
 
 
 def _row(channels: list[float], width: int | None) -> np.ndarray:
-    """The channels' values repeated for a row of pixels, (1, 1, width, 3); width 1 where it is unknown.
+    """The channels' values repeated for a row of pixels, (1, 1, width, 3).
 
+    The width is 1 where it is unknown, or larger than any image's, as a file may declare.
     XNNPACK broadcasts a constant slowly in runs of 3 values: that would take 5 % of EfficientNet-B0's time.
     """
-    return np.tile(np.asarray(channels, np.float32), (1, 1, width or 1, 1))
+    return np.tile(np.asarray(channels, np.float32), (1, 1, width if width and width <= LARGEST else 1, 1))
 
 
 def spec_of(model: keras.Model) -> ModelSpec:
@@ -73,5 +74,5 @@ def definition_in(model: keras.Model) -> ModelSpec | None:
     """The definition that a model built by effkeras carries; None for any other model."""
     for layer in model.layers:
         if isinstance(layer, Normalize) and layer.definition:
-            return spec_from_table(tomllib.loads(layer.definition), model.name)
+            return spec_from_table(parse_toml(layer.definition, model.name), model.name)
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from effkeras.litert.verify import verified
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.measurements import Delegation
+from effkeras.support.tables import parse_toml
 
 DEFINITION = "effkeras.definition"
 # Metadata entry: which output holds what, as JSON, where other tools require fixed output names.
@@ -95,9 +95,12 @@ def definition_of(flatbuffer: bytes) -> ModelSpec:
             "make it with `python -m export.tflite`"
         )
     try:
-        return spec_from_table(tomllib.loads(text.decode()), DEFINITION)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EffkerasError("the definition in the .tflite is damaged; export the model again") from error
+        table = parse_toml(text, DEFINITION)
+    except EffkerasError as error:
+        raise EffkerasError(
+            f"the definition in the .tflite is damaged ({error}); export the model again"
+        ) from error
+    return spec_from_table(table, DEFINITION)
 
 
 def roles_of(flatbuffer: bytes) -> dict[str, str]:

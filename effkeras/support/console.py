@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Literal, TypeVar
 from effkeras.support.ending import ended
 from effkeras.support.errors import EffkerasError
 from effkeras.support.phases import Phases, active_phases
+from effkeras.support.texts import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +39,8 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
 
 
 def note(text: str) -> None:
-    """Prints a line on stderr for the user; stdout stays free for results."""
-    print(text, file=sys.stderr)
+    """Prints a text on stderr for the user, without control codes; stdout stays free for results."""
+    print(printable_lines(text), file=sys.stderr)
 
 
 def note_once(text: str) -> None:
@@ -49,15 +50,11 @@ def note_once(text: str) -> None:
         note(text)
 
 
-def printable(text: str, longest: int | None = None) -> str:
-    """A text from a file, safe for the terminal: no control codes, and cut after `longest` characters."""
-    cut = text[:longest]
-    shown = "".join(char if char.isprintable() else "?" for char in cut)
-    return shown if cut == text else f"{shown}..."
-
-
 def console() -> Console:
-    """The console for results. It prints text literally: a "[/x]" in a name is not markup."""
+    """The console for results. It prints text literally: a "[/x]" in a name is not markup.
+
+    `table` and `facts` take control codes out of their texts; others go through `printable_lines` first.
+    """
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
@@ -121,7 +118,7 @@ def _left_of_all(running: Phases) -> ProgressColumn:
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:
     """Yields `items` and shows a progress bar named `what`."""
     with progress() as bar:
-        yield from bar.track(items, total=total, description=what)
+        yield from bar.track(items, total=total, description=printable(what))
 
 
 def table(
@@ -138,11 +135,11 @@ def table(
     for position, column in enumerate(columns):
         is_whole = position > 0 and not fold_figures
         side: Literal["left", "right"] = "right" if position else "left"
-        grid.add_column(column, justify=side, overflow="fold", no_wrap=is_whole)
+        grid.add_column(printable_lines(column), justify=side, overflow="fold", no_wrap=is_whole)
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(printable_lines, row))
     if title:  # above the grid, not wrapped to its width
-        console().print(title)
+        console().print(printable_lines(title))
     console().print(grid)
 
 
@@ -154,8 +151,8 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     grid.add_column()
     grid.add_column(overflow="fold")
     for row in rows:
-        grid.add_row(*row)
-    console().print(title, style="bold")
+        grid.add_row(*map(printable_lines, row))
+    console().print(printable_lines(title), style="bold")
     console().print(grid)
 
 

@@ -19,6 +19,7 @@ from types import FrameType
 
 from effkeras.support.backend import import_problem
 from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.texts import in_one_line
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -57,7 +58,7 @@ def ended(command: Callable[[], int | None], *, resumes: bool = False) -> int:
             raise
         line, code = said
         with contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.stderr)
+            print(in_one_line(line), file=sys.stderr)
         try:
             _flush()
         except (OSError, ValueError):

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NoReturn
 
 from effkeras.support.errors import EffkerasError
@@ -24,6 +24,7 @@ from effkeras.support.replacing import (
 # The longest name for files: with prefixes and suffixes it must fit into a file name's 255 bytes.
 MOST_BYTES = 200
 _SHOWN = 60  # characters of a rejected name in the error
+_LONGEST_PART = 255  # bytes of a name in a folder
 
 _LEVELS = 4  # see `folder_with`
 
@@ -126,10 +127,27 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "effkeras"
 
 
+def below(folder: Path, name: str) -> Path:
+    """`folder / name`, as the name alone tells: links in the folder may lead anywhere.
+
+    Raises EffkerasError when `name` is absolute, has a ".." or is the name of no file.
+    """
+    parts = PurePath(name).parts
+    if not _is_file_name(name) or not parts or PurePath(name).is_absolute() or ".." in parts:
+        raise EffkerasError(f"the file name {name[:_SHOWN]!r} leads out of {folder}; use names inside it")
+    return folder / name
+
+
+def _is_file_name(name: str) -> bool:
+    parts = name.split("/")
+    return "\0" not in name and max(len(part.encode(errors="replace")) for part in parts) <= _LONGEST_PART
+
+
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`. Raises EffkerasError when `name` leads out of `folder`."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    """`folder / name`. Raises EffkerasError when `name` leads out of `folder`, or is the name of no file."""
+    is_name = _is_file_name(name)
+    path = (folder / name).resolve() if is_name else folder
+    if not is_name or not path.is_relative_to(folder.resolve()):
         raise EffkerasError(f"the file name {name!r} leads out of {folder}; use names inside it")
     return path
 

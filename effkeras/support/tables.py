@@ -1,10 +1,12 @@
-"""Strict conversion between plain tables (TOML, JSON) and frozen dataclasses."""
+"""TOML within limits, and strict conversion between plain tables (TOML, JSON) and frozen dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
+import re
+import reprlib
 import tomllib
 import types
 import typing
@@ -14,10 +16,27 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from effkeras.support.console import note
-from effkeras.support.errors import EffkerasError, closest, did_you_mean
+from effkeras.support.errors import EffkerasError, closest, did_you_mean, first_line
 
 Record = TypeVar("Record")
 Table = dict[str, Any]
+
+# Limits of a TOML file. tomllib takes time and memory by the square of a key's parts, and recurses for each
+# bracket; our own files have 17 kB, four brackets and three parts at most.
+LARGEST_TOML = 2**20  # bytes
+_DEEPEST = 32  # brackets inside each other, or parts of a dotted key
+# Strings, comments and marks. An open string reaches to the end, so that no second attempt starts inside it.
+_TOKEN = re.compile(
+    r"""
+    \"{3} (?: \\. | \\\Z | [^\\] )*? (?: "{3,5} | \Z )
+    | '{3} .*? (?: '{3,5} | \Z )
+    | " (?: \\. | [^"\\\n] )* "?
+    | ' [^'\n]* '?
+    | \# [^\n]*
+    | [][{}.=,\n]
+    """,
+    re.DOTALL | re.VERBOSE,
+)
 
 # The word that keys of the previous version contain, and its replacement.
 _RENAMED = ("picture", "image")
@@ -39,13 +58,63 @@ class TableValue(ABC):
 
 
 def read_toml(path: Path) -> Table:
-    """The table in a TOML file; EffkerasError when it is missing or broken."""
+    """The table in a TOML file; EffkerasError when it is missing, or as of `parse_toml`."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TOML + 1)
     except OSError as error:
         raise EffkerasError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EffkerasError(f"{path} is not valid TOML: {error}") from error
+    return parse_toml(content, str(path))
+
+
+def parse_toml(content: bytes | str, where: str) -> Table:
+    """The table in a TOML text; `where` names its place in errors.
+
+    Raises EffkerasError for a text that is not valid TOML, has more than 1 MiB, brackets or parts of a key
+    more than 32 deep, or whole numbers beyond 64 bits.
+    """
+    if len(content) > LARGEST_TOML:
+        raise EffkerasError(
+            f"{where} has more than {LARGEST_TOML // 1024} kB, too much for a file of settings"
+        )
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        _check_depth(text, where)
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, int's own limit
+        if isinstance(error, EffkerasError):
+            raise
+        raise EffkerasError(f"{where} is not valid TOML: {first_line(error)}") from error
+    _check_values(table, where)
+    return table
+
+
+def _check_depth(text: str, where: str) -> None:
+    depth = parts = 0
+    for token in _TOKEN.finditer(text.replace("\r\n", "\n")):
+        mark = token[0]
+        if mark in "[{":
+            depth += 1
+        elif mark in "]}":
+            depth = max(0, depth - 1)
+        if mark == ".":
+            parts += 1
+        elif mark in "[]{}=,\n":
+            parts = 0
+        if max(depth, parts) > _DEEPEST:
+            line = text.count("\n", 0, token.start()) + 1
+            raise EffkerasError(f"{where}, line {line}: tables more than {_DEEPEST} deep; flatten them")
+
+
+def _check_values(value: Any, where: str, depth: int = 0) -> None:
+    """Raises EffkerasError for whole numbers beyond 64 bits and for deep tables."""
+    if depth > _DEEPEST:
+        raise EffkerasError(f"{where} has tables more than {_DEEPEST} deep; flatten them")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_values(item, where, depth + 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise EffkerasError(f"{where} has a whole number of {value.bit_length()} bits; TOML has 64")
 
 
 def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Table:
@@ -69,7 +138,7 @@ def to_record(kind: type[Record], table: Mapping[str, Any], where: str) -> Recor
     for key in table:
         if key not in fields:
             hint = did_you_mean(key, fields)
-            raise EffkerasError(f"{where}: unknown key {key!r}; {hint}")
+            raise EffkerasError(f"{where}: unknown key {_shown(key)}; {hint}")
     for key, field in fields.items():
         if key not in table and _is_required(field):
             raise EffkerasError(f"{where}: the key {key!r} is missing")
@@ -146,7 +215,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
             close = closest(value, map(str, choices)) if isinstance(value, str) else None
             hint = f"; did you mean {close!r}?" if close else ""
             names = ", ".join(map(str, choices))
-            raise EffkerasError(f"{where} must be one of {names}, not {value!r}{hint}")
+            raise EffkerasError(f"{where} must be one of {names}, not {_shown(value)}{hint}")
         return value
     return _convert_scalar(kind, value, where)
 
@@ -172,4 +241,14 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
 
 def _expect(is_right: bool, where: str, wanted: str, value: Any) -> None:
     if not is_right:
-        raise EffkerasError(f"{where} must be {wanted}, not {value!r}")
+        raise EffkerasError(f"{where} must be {wanted}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value of a file for a message, cut where it is long."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 12

@@ -14,6 +14,7 @@ from pathlib import Path
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import zoo_folder
 from effkeras.support.errors import EffkerasError, closest
+from effkeras.support.files import below
 from effkeras.support.tables import Table, merge, read_toml
 from effkeras.training.settings import checked_settings, settings_of
 
@@ -59,14 +60,18 @@ def recipe_of(name_or_path: str | None, spec: ModelSpec) -> Recipe:
     return Recipe(str(path), _table(path, spec.name))
 
 
-def _table(path: Path, model: str) -> Table:
+def _table(path: Path, model: str, seen: tuple[Path, ...] = ()) -> Table:
     """The settings of a recipe for a model."""
+    if path in seen:
+        raise EffkerasError(f"recipes name each other as base: {' -> '.join(map(str, (*seen, path)))}")
     table = read_toml(path)
     base, only = table.pop(_BASE, None), table.pop(_ONLY, {})
     if not isinstance(only, dict) or not all(isinstance(one, dict) for one in only.values()):
         raise EffkerasError(f'{path}: [only] takes tables by a pattern of names, as in [only."nasnet-*"]')
     if base is not None:
-        table = merge(_table(zoo_folder() / f"{base}{_SUFFIX}", model), table)
+        if not isinstance(base, str):
+            raise EffkerasError(f'{path}: base must be the name of a recipe, such as "nasnet/paper"')
+        table = merge(_table(below(zoo_folder(), f"{base}{_SUFFIX}"), model, (*seen, path)), table)
     for pattern, changes in only.items():
         if fnmatchcase(model, pattern):
             table = merge(table, changes)

@@ -13,7 +13,7 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.graph.counting import backbone_layers, weight_shapes
 from effkeras.support.errors import EffkerasError, did_you_mean
-from effkeras.support.files import cache_folder, inside, safe_name
+from effkeras.support.files import cache_folder, inside, safe_name, write_text
 from effkeras.weights.download import download, is_archive, unpack
 
 
@@ -110,7 +110,7 @@ def fetch(spec: ModelSpec, name: str) -> Path:
         return _beside(spec, card, None)
     file = cached_file(spec, name)
     if not file.is_file():
-        download(card.url, file, lambda part: check(part, card))
+        download(card.url, file, lambda part: _check_kept(part, file, card))
     return file
 
 
@@ -141,6 +141,37 @@ def check(file: Path, card: WeightsSpec) -> None:
             raise EffkerasError(
                 f"{file} is not what was published at {card.url}: its {kind} is {found}, not {wanted}"
             )
+
+
+def _check_kept(part: Path, file: Path, card: WeightsSpec) -> None:
+    """Like `check`. Where nothing is published, the digest of the first file counts, and is kept beside it.
+
+    Args:
+        part: the file to check.
+        file: the file's place in the cache.
+        card: the published weights.
+    """
+    if card.sha256 or card.md5:
+        check(part, card)
+        return
+    kept, found = file.with_name(f"{file.name}.sha256"), _digest(part, "sha256")
+    first = _first_word(kept)
+    if first and first != found:
+        raise EffkerasError(
+            f"{part} is not what {card.url} was at first: its sha256 is {found}, not {first}; if you "
+            f"trust it, delete {kept}"
+        )
+    if not first:
+        write_text(kept, f"{found}  {file.name}\n")
+
+
+def _first_word(file: Path) -> str:
+    """The digest in a file as sha256sum writes it; "" without one."""
+    try:
+        words = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return words[0].lower() if words else ""
 
 
 def _digest(file: Path, kind: str) -> str:
@@ -180,11 +211,11 @@ def _beside(spec: ModelSpec, card: WeightsSpec, folder: Path | None) -> Path:
 def _ready(file: Path, card: WeightsSpec) -> Path:
     """The path to load: the file itself, or the checkpoint in the archive, which is unpacked once."""
     if not is_archive(file):
-        check(file, card)
+        _check_kept(file, file, card)
         return file
     content = file.with_name("unpacked")
     if not content.is_dir():
-        check(file, card)
+        _check_kept(file, file, card)
         unpack(file, content)
     return inside(content, card.inside) if card.inside else _checkpoint_in(content)
 

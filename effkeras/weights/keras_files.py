@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,51 @@ def save(model: keras.Model, path: Path) -> None:
         model.save(temporary)
 
 
+_MOST_PER_BYTE = 4  # bytes of variables for each byte of weights: they may be stored as float16 or int8
+_SLACK = 2**24
+
+
+@contextlib.contextmanager
+def limited_variables(most: int, where: str) -> Iterator[None]:
+    """Refuses to create more than `most` bytes of variables, before Keras has allocated them.
+
+    Raises EffkerasError, naming `where`. Keras has no such limit, and creates each variable in one method.
+    """
+    create = keras.Variable._initialize_with_initializer
+    size = 0
+
+    def checked(self: keras.Variable, initializer: Any) -> None:
+        nonlocal size
+        size += math.prod(self.shape) * 4
+        if size > most:
+            raise EffkerasError(
+                f"{where} is not safe to read: its model has more weights than the file holds"
+            )
+        create(self, initializer)
+
+    keras.Variable._initialize_with_initializer = checked
+    try:
+        yield
+    finally:
+        keras.Variable._initialize_with_initializer = create
+
+
 @contextlib.contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Wraps all of Keras's reading from a file: checks the file first, and explains errors."""
+    """Wraps all of Keras's reading from a file: checks the file first, and explains errors.
+
+    Keras builds the model of the file before it reads the weights: that must not take more memory than they.
+    """
     try:
-        check_file(file)
-        with deep_graphs():
+        most = _MOST_PER_BYTE * check_file(file) + _SLACK
+        with deep_graphs(), limited_variables(most, str(file)):
             yield
     except EffkerasError:
         raise
     except Exception as error:
+        own = error.__cause__ or error.__context__  # Keras wraps some exceptions of a layer's building
+        if isinstance(own, EffkerasError):
+            raise own from error
         reason = first_line(error)
         raise EffkerasError(f"{file} is corrupt or not a Keras 3 model: {reason}") from error
 

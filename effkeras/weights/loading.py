@@ -16,6 +16,7 @@ from effkeras.graph.counting import backbone_layers
 from effkeras.graph.heads import MASK_PREFIX
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
+from effkeras.support.texts import printable
 from effkeras.weights.cards import locate
 from effkeras.weights.formats import ModelWeight, Padding, Requirements, Source, adapted
 from effkeras.weights.keras_files import weights_of
@@ -237,4 +238,4 @@ def _new_head(weights: Iterable[tuple[ModelWeight, Any]], source: Source, missin
 
 def _some(names: list[str]) -> str:
     more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return printable(", ".join(names[:_LISTED])) + more

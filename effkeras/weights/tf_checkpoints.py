@@ -17,6 +17,7 @@ from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
 from effkeras.support.errors import EffkerasError
+from effkeras.weights.bundle_safety import check_checkpoint
 from effkeras.weights.formats import Entry, NamedSource, Padding, reading
 
 EMA_SUFFIX = "/ExponentialMovingAverage"
@@ -43,7 +44,9 @@ class TfArrays:
         with reading(path, _WHAT):
             import tensorflow as tf
 
-            self._reader = tf.train.load_checkpoint(_prefix(path))
+            prefix = _prefix(path)
+            check_checkpoint(prefix)
+            self._reader = tf.train.load_checkpoint(prefix)
             stored = set(self._reader.get_variable_to_shape_map())
             is_graph = OBJECT_GRAPH in stored
             self._keys = _by_object(self._reader, stored) if is_graph else _by_name(stored)
@@ -127,14 +130,17 @@ def _prefix(path: Path) -> str:
 
 
 def _latest(folder: Path) -> str | None:
-    """The checkpoint that the file `checkpoint` names; an absolute path is also tried in this folder."""
+    """The checkpoint in this folder that the file `checkpoint` names.
+
+    Only the last part of the name counts: the file may come from elsewhere, with a path of that machine.
+    """
     import tensorflow as tf
 
     state = tf.train.get_checkpoint_state(str(folder))
     if state is None:
         return None
-    candidates = [Path(state.model_checkpoint_path), folder / Path(state.model_checkpoint_path).name]
-    return next((str(one) for one in candidates if Path(f"{one}.index").is_file()), None)
+    name = Path(state.model_checkpoint_path).name
+    return str(folder / name) if (folder / f"{name}.index").is_file() else None
 
 
 def _only_one(folder: Path) -> str | None:

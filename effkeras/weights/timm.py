@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,8 @@ from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.graph.bifpn import cell_nodes
 from effkeras.graph.mbconv import Block
 from effkeras.graph.networks.blocks import BlockNetwork, blocks_of
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.results import is_number
 from effkeras.weights.formats import (
     Arrays,
     Entry,
@@ -33,6 +35,7 @@ from effkeras.weights.formats import (
 from effkeras.weights.torch_files import read_tensors
 
 _WHAT = "safetensors file"
+_LARGEST_CONFIG = 2**20  # bytes; timm's have some kilobytes
 _COUNTER = "num_batches_tracked"
 _OWN = ("efficientnet_", "efficientnetv2_", "mixnet_", "mnasnet_", "semnasnet_", "mobilenetv")
 _EPSILON: Mapping[Padding, float] = {"same": 1e-3, "symmetric": 1e-5}
@@ -187,9 +190,13 @@ def _config(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise EffkerasError(f"{file} has more than {_LARGEST_CONFIG // 1024} kB, too much for timm's")
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EffkerasError(f"cannot read {file}: {error}") from error
+    except EffkerasError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise EffkerasError(f"cannot read {file}: {first_line(error)}") from error
     if not isinstance(config, dict):
         raise EffkerasError(f"{file} is not a timm configuration: it holds no JSON object")
     return config
@@ -206,6 +213,8 @@ def _requirements(config: Mapping[str, Any], padding: Padding) -> Requirements:
 def _pixels(values: Any) -> Triple | None:
     if not isinstance(values, list) or len(values) != 3:
         return None
+    if not all(map(is_number, values)):
+        raise EffkerasError(f"config.json: mean and std must be three numbers, not {reprlib.repr(values)}")
     red, green, blue = (round(float(value) * 255, 6) for value in values)
     return red, green, blue
 

@@ -11,7 +11,7 @@ import io
 import math
 import pickletools
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -19,11 +19,15 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from effkeras.support.errors import EffkerasError
+from effkeras.weights.formats import reading
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_INSTRUCTIONS = 5_000_000
 _MOST_AXES = 8
 _LARGEST_PICKLE = 2**26  # bytes; that of a state dict takes some kilobytes
+_LARGEST_NUMBER = 2**48  # of a shape, a stride and the like
+# Tensors may share a storage, and EMA weights do; more than this many copies of the file are an attack.
+_MOST_COPIES = 4
 # The kind of numbers in each storage; bfloat16 is read as its bits.
 _STORAGES = {
     "FloatStorage": "<f4",
@@ -47,21 +51,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     dropped. Raises EffkerasError for a file that holds anything but tensors, such as a whole model, and for a
     damaged one.
     """
-    try:
+    with reading(path, "PyTorch file"):
         content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
         return _state_dict(path, content)
-    except EffkerasError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        OverflowError,
-        zipfile.BadZipFile,
-        EOFError,
-    ) as error:
-        raise EffkerasError(f"{path} is not a readable PyTorch file: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +96,27 @@ def _read_zip(path: Path) -> tuple[Any, Mapping[str, _Storage], _Storages]:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(names) != 1:
             raise EffkerasError(f"{path} is not a file of PyTorch tensors: it has no data.pkl")
+        _check_members(archive, path)
         if archive.getinfo(names[0]).file_size > _LARGEST_PICKLE:
             raise EffkerasError(f"{path}: its data.pkl is too large for a state dict")
         base = names[0].removesuffix("data.pkl")
-        if f"{base}byteorder" in archive.namelist() and archive.read(f"{base}byteorder") != b"little":
+        if f"{base}byteorder" in archive.namelist() and _order(archive, f"{base}byteorder") != b"little":
             raise EffkerasError(f"{path} was written on a big-endian machine; save it again on another")
         machine = _Machine(path)
         content = machine.run(io.BytesIO(archive.read(names[0])))
     return content, machine.storages, _ZipStorages(path, f"{base}data/")
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raises EffkerasError for members that expand, or share their bytes, as PyTorch's never do."""
+    total, size = sum(one.file_size for one in archive.infolist()), path.stat().st_size
+    if total > _MOST_COPIES * size + _LARGEST_PICKLE:
+        raise EffkerasError(f"{path} is not safe to read: it expands from {size:,} to {total:,} bytes")
+
+
+def _order(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        return file.read(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ def _read_legacy(path: Path) -> tuple[Any, Mapping[str, _Storage], _Storages]:
         size = path.stat().st_size
         found: dict[str, bytes] = {}
         for key in keys:
-            storage = machine.storages[str(key)]
+            storage = machine.storages[_text(key)]
             count = int.from_bytes(file.read(8), "little")
             length = count * np.dtype(storage.dtype).itemsize
             if count != storage.count or length > size:
@@ -231,11 +236,11 @@ class _Machine:
 
     def _set_item(self, _: Any) -> None:
         value, key = self._stack.pop(), self._stack.pop()
-        self._dict()[key] = value
+        self._dict()[_key(key)] = value
 
     def _set_items(self, _: Any) -> None:
         items = self._after_mark()
-        self._dict().update(zip(items[::2], items[1::2], strict=True))
+        self._dict().update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
     def _dict(self) -> dict[Any, Any]:
         if not isinstance(self._stack[-1], dict):
@@ -251,7 +256,7 @@ class _Machine:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
-        self._stack.append(self._known(str(module), str(name)))
+        self._stack.append(self._known(_text(module), _text(name)))
 
     def _known(self, module: str, name: str) -> _Name:
         is_storage = module in ("torch", "torch.storage") and name in _STORAGES
@@ -270,10 +275,11 @@ class _Machine:
     def _persistent(self, _: Any) -> None:
         kind, storage, key, _place, count, *view = self._stack.pop()
         is_known = kind == "storage" and isinstance(storage, _Name) and storage.name in _STORAGES
-        if not is_known or type(count) is not int or any(one is not None for one in view):
+        if not is_known or not _is_size(count) or any(one is not None for one in view):
             raise TypeError("a reference to what is no storage")
-        self.storages[str(key)] = _Storage(str(key), _STORAGES[storage.name], count)
-        self._stack.append(self.storages[str(key)])
+        name = _text(key)
+        self.storages[name] = _Storage(name, _STORAGES[storage.name], count)
+        self._stack.append(self.storages[name])
 
     def _pop(self, _: Any) -> None:
         self._stack.pop()
@@ -324,7 +330,7 @@ def _rebuilt_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     numbers = (offset, *shape, *strides) if is_place else ()
     if not numbers or len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise TypeError("a tensor without storage, shape and strides")
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(map(_is_size, numbers)):
         raise TypeError("a tensor with a shape that is no shape")
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if math.prod(shape) and (last >= storage.count or math.prod(shape) > storage.count):
@@ -332,8 +338,23 @@ def _rebuilt_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     return _Tensor(storage.key, storage.dtype, offset, shape, strides)
 
 
-def _ordered_dict(*items: Any) -> dict[Any, Any]:
-    return dict(*items)
+def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
+    return {_key(key): value for key, value in items}
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number <= _LARGEST_NUMBER
+
+
+def _key(key: Any) -> str | int:
+    """A key of a dict. A pickle builds nested tuples in few bytes whose hash or text takes hours."""
+    if not isinstance(key, str | int):
+        raise TypeError(f"a key is a {type(key).__name__}")
+    return key
+
+
+def _text(value: Any) -> str:
+    return str(_key(value))
 
 
 _FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
@@ -350,15 +371,31 @@ def _state_dict(path: Path, content: tuple[Any, Mapping[str, _Storage], _Storage
             top = top[key]
             break
     items = top.items() if isinstance(top, dict) else ()
-    tensors = {str(name): one for name, one in items if isinstance(one, _Tensor)}
+    tensors = {_text(name): one for name, one in items if isinstance(one, _Tensor)}
     if not tensors:
         raise EffkerasError(f"{path} holds no tensors by name; save model.state_dict() and give that")
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
-    return {name.removeprefix(prefix): _array(one, storages) for name, one in tensors.items()}
+    _check_size(path, tensors.values())
+    by_storage: dict[str, dict[str, _Tensor]] = {}
+    for name, one in tensors.items():
+        by_storage.setdefault(one.storage, {})[name.removeprefix(prefix)] = one
+    arrays: dict[str, np.ndarray] = {}
+    for storage, own in by_storage.items():  # each is read once
+        stored = storages.read(storage)
+        arrays |= {name: _array(one, stored) for name, one in own.items()}
+    return {name: arrays[name] for name in (name.removeprefix(prefix) for name in tensors)}
 
 
-def _array(tensor: _Tensor, storages: _Storages) -> np.ndarray:
-    values = np.frombuffer(storages.read(tensor.storage), tensor.dtype)
+def _check_size(path: Path, tensors: Iterable[_Tensor]) -> None:
+    """Raises EffkerasError for tensors that together are far larger than the file."""
+    total = sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in tensors)
+    size = path.stat().st_size
+    if total > _MOST_COPIES * size:
+        raise EffkerasError(f"{path} is not safe to read: its tensors have {total:,} bytes, it has {size:,}")
+
+
+def _array(tensor: _Tensor, content: bytes) -> np.ndarray:
+    values = np.frombuffer(content, tensor.dtype)
     used = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
     if math.prod(tensor.shape) and used >= len(values):
         raise ValueError("a storage is cut short")

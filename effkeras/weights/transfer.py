@@ -154,7 +154,8 @@ def by_class_name(
     theirs, ours = map(class_keys, names)
     if theirs == ours and value.shape == start.shape:
         return value
-    known = [(ours.index(name), place) for place, name in enumerate(theirs) if name in ours]
+    places = {name: place for place, name in reversed(list(enumerate(ours)))}
+    known = [(places[name], place) for place, name in enumerate(theirs) if name in places]
     if wanted.layer == _MASKS or not known:
         return None
     old, new = (_apart(array, len(each)) for array, each in zip((value, start), names, strict=True))

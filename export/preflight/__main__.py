@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from effkeras.support.console import console, facts, printable, run_command
+from effkeras.support.console import console, facts, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, parser
+from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from export.preflight.verdicts import Memory, Preflight, Verdict

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, quiet, run_command
 from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
+from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from export.savedmodel.exporting import SavedModelReport
@@ -47,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         report = export_savedmodel(source, SavedModelOptions(**chosen))
     except CheckFailedError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {printable(str(error))}", file=sys.stderr)
         return FAILED
     facts(f"{report.spec.name} as a SavedModel", _lines(report))
     print(f"{report.folder}: written, with labels.txt and model.toml in assets/")

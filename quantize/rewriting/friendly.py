@@ -8,7 +8,6 @@ model (`quantize.distill`) restores them.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,7 @@ from effkeras.graph.rewrite import (
 )
 from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError, did_you_mean
+from effkeras.support.tables import parse_toml
 from quantize.report import Compressed, LayerReport, StepReport
 from quantize.rewriting.recognition import (
     SIGMOID,
@@ -238,7 +238,7 @@ def _entry(change: Change, error: float | None) -> LayerReport:
 
 
 def _definition(layer: Normalize) -> ModelSpec:
-    return spec_from_table(tomllib.loads(layer.definition), layer.name)
+    return spec_from_table(parse_toml(layer.definition, layer.name), layer.name)
 
 
 def _undescribed(before: keras.Model, after: keras.Model) -> Iterator[LayerReport]:

@@ -181,6 +181,15 @@ def test_bombs_are_refused(tmp_path, monkeypatch, limit):
         read_image(path)
 
 
+def test_no_other_program_reads_an_image(tmp_path):
+    """Pillow hands EPS to Ghostscript, which runs what the file says, whatever the file is called."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nquit\n%%EOF\n")
+    for read in (image_size, decode_image):
+        with pytest.raises(EffkerasError, match="not an image that Pillow can read"):
+            read(path)
+
+
 def test_floating_point_is_refused(tmp_path):
     path = stored(tmp_path / "a.tif", Image.fromarray(np.zeros((2, 2), np.float32)))
     with pytest.raises(EffkerasError, match="floating-point"):

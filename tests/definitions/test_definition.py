@@ -147,6 +147,23 @@ def test_a_name_that_files_cannot_have_is_refused(name, tmp_path):
         effkeras.spec(file)
 
 
+@pytest.mark.parametrize("key", ["base", "backbone"])
+@pytest.mark.parametrize("name", ["../other", "{folder}/other", "x/../../other", "a\0b", "n" * 300])
+def test_a_base_elsewhere_is_not_read(key, name, tmp_path):
+    """A definition may come from anyone; only the zoo and its own folder hold what it builds on."""
+    for suffix in ("", ".toml"):
+        (tmp_path / f"other{suffix}").write_text('base = "efficientnet-lite0"\nname = "other"\n')
+    folder = tmp_path / "given"
+    (folder / "x").mkdir(parents=True)
+    own = {key: name.format(folder=tmp_path)} | ({"base": "efficientdet-lite0"} if key == "backbone" else {})
+    (folder / "mine.toml").write_text(tomli_w.dumps(own))
+    with pytest.raises(EffkerasError, match=r"mine\.toml: the file name .* leads out of"):
+        effkeras.spec(folder / "mine.toml")
+    (folder / "other.toml").write_text('base = "efficientnet-lite0"\n')
+    (folder / "mine.toml").write_text('base = "other"\n')
+    assert effkeras.spec(folder / "mine.toml").name == "mine"
+
+
 def test_a_file_that_no_model_can_be_called_after_needs_a_name(tmp_path):
     file = tmp_path / ".hidden.toml"
     file.write_text('base = "efficientnet-lite0"\n')

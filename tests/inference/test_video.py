@@ -187,3 +187,14 @@ def test_videos_are_known_by_their_names():
 def test_importing_loads_neither_the_library_nor_tensorflow():
     code = "import sys, effkeras.inference.video; assert not {'av', 'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_playlist_leads_to_no_other_file(tmp_path):
+    """FFmpeg goes by the content, whatever the file is called."""
+    make(tmp_path / "secret.mkv")
+    path = tmp_path / "a.mp4"
+    path.write_text("ffconcat version 1.0\nfile secret.mkv\n")
+    with av.open(str(path)) as container:  # as FFmpeg does by itself
+        assert next(container.decode(video=0)).width == SIZE[1]
+    with pytest.raises(EffkerasError, match="no video, or damaged at its start"), open_video(path):
+        pass

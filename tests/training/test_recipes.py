@@ -10,7 +10,7 @@ import pytest
 from effkeras.cli import main
 from effkeras.definitions import zoo
 from effkeras.support.errors import EffkerasError
-from effkeras.training import loop
+from effkeras.training import loop, recipes
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_names, recipe_of
 from effkeras.training.settings import TrainSettings, settings_over
 
@@ -170,3 +170,26 @@ def test_the_command_trains_by_name(monkeypatch, digit_classes, tmp_path, capsys
     assert usual == trained_with(monkeypatch, digit_classes, tmp_path, "--config", FINETUNE)
     assert (usual.learning_rate, usual.schedule, usual.l2) == (1e-3, "cosine", 0.0)
     assert usual.augment["mosaic"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "../../mine"\n', "leads out of"),
+        ('base = "/tmp/mine"\n', "leads out of"),
+        ("base = 5\n", "base must be the name of a recipe"),
+        ("base = []\n", "base must be the name of a recipe"),
+    ],
+)
+def test_a_recipe_builds_on_those_of_the_zoo_alone(text, message, tmp_path):
+    (tmp_path / "mine.train.toml").write_text(text)
+    with pytest.raises(EffkerasError, match=message):
+        recipe_of(str(tmp_path / "mine.train.toml"), zoo.spec("efficientnet-digits"))
+
+
+def test_recipes_that_name_each_other_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "zoo_folder", lambda: tmp_path)
+    (tmp_path / "a.train.toml").write_text('base = "b"\n')
+    (tmp_path / "b.train.toml").write_text('base = "a"\n')
+    with pytest.raises(EffkerasError, match="name each other as base"):
+        recipe_of(str(tmp_path / "a.train.toml"), zoo.spec("efficientnet-digits"))

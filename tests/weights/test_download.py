@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import hashlib
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -17,8 +20,9 @@ import pytest
 
 from effkeras.definitions.definition import WeightsSpec
 from effkeras.support.errors import EffkerasError
+from effkeras.weights import download as download_module
 from effkeras.weights.cards import check
-from effkeras.weights.download import download, unpack
+from effkeras.weights.download import _Part, download, unpack
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -33,6 +37,8 @@ class Site:
     ranges: list[str | None] = field(default_factory=list)
     knows_ranges: bool = True
     url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)  # in place of those that the server would send
+    leads_to: str = ""  # a redirection from /redirect
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,6 +50,11 @@ class Handler(BaseHTTPRequestHandler):
         site = self.site
         asked = self.headers.get("Range")
         site.ranges.append(asked)
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("Location", site.leads_to)
+            self.end_headers()
+            return
         if self.path == "/missing":
             self.send_error(404)
             return
@@ -54,8 +65,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(site.content) - start))
-        self.send_header("ETag", site.tag)
+        headers = {"Content-Length": str(len(site.content) - start), "ETag": site.tag}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(site.content) - 1}/{len(site.content)}"
+        for name, value in {**headers, **site.headers}.items():
+            self.send_header(name, value)
         self.end_headers()
         budget = site.budgets.pop(0) if site.budgets else len(site.content)
         self.wfile.write(site.content[start : start + budget])
@@ -65,7 +79,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(monkeypatch) -> Iterator[Site]:
+    """A server on this machine, which a download otherwise refuses, as it does http."""
+    monkeypatch.setattr(download_module, "_SCHEMES", ("http", "https"))
+    monkeypatch.setattr(download_module, "_is_local", lambda host: False)
     site = Site()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, site))
     site.url = f"http://127.0.0.1:{server.server_port}/weights.h5"
@@ -101,7 +118,7 @@ def test_a_later_command_goes_on_too(site, tmp_path):
     site.budgets = [90_000, 0, 0]
     with pytest.raises(EffkerasError, match=r"broke off .* run the same command again to resume"):
         download(site.url, tmp_path / "w.h5")
-    assert files(tmp_path) == ["w.h5.part", "w.h5.part.etag"]
+    assert [Path(name).suffix for name in files(tmp_path)] == [".part", ".etag"]
     download(site.url, tmp_path / "w.h5")
     assert (tmp_path / "w.h5").read_bytes() == CONTENT
     assert site.ranges[-1] == "bytes=90000-"
@@ -124,10 +141,129 @@ def test_a_server_without_ranges_sends_all_again(site, tmp_path):
 
 
 def test_a_part_that_is_complete_already_is_fetched_anew(site, tmp_path):
-    (tmp_path / "w.h5.part").write_bytes(CONTENT)
-    (tmp_path / "w.h5.part.etag").write_text('"one"')
+    part = _Part(tmp_path / "w.h5", site.url)
+    part.begin('"one"').write_bytes(CONTENT)
     download(site.url, tmp_path / "w.h5")
     assert (tmp_path / "w.h5").read_bytes() == CONTENT
+    assert files(tmp_path) == ["w.h5"]
+
+
+def test_bytes_of_one_version_are_never_continued_with_those_of_another(site, tmp_path):
+    """A kill between the tag of a version and its first byte leaves the old bytes beside the new tag."""
+    site.budgets = [90_000, 0, 0]
+    with pytest.raises(EffkerasError):
+        download(site.url, tmp_path / "w.h5")
+    site.content, site.tag = CONTENT[::-1], '"two"'
+    (tmp_path / "w.h5.etag").write_text(site.tag)
+    download(site.url, tmp_path / "w.h5")
+    assert (tmp_path / "w.h5").read_bytes() == site.content
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Range": "bytes 0-299999/300000"},
+        {"Content-Range": "bytes 90000-299999/400000"},
+        {"Content-Range": "bytes */300000"},
+        {"Content-Range": ""},
+        {"Content-Length": "7"},
+    ],
+)
+def test_another_part_than_the_one_asked_for_is_refused(headers, site, tmp_path):
+    site.budgets = [90_000, 0, 0]
+    with pytest.raises(EffkerasError):
+        download(site.url, tmp_path / "w.h5")
+    site.headers = headers
+    with pytest.raises(EffkerasError, match="the server sends the part"):
+        download(site.url, tmp_path / "w.h5")
+    assert not (tmp_path / "w.h5").exists()
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "1e3", "9" * 30])
+def test_a_length_that_is_none_is_one_line(length, site, tmp_path):
+    site.headers = {"Content-Length": length}
+    with pytest.raises(EffkerasError) as caught:
+        download(site.url, tmp_path / "w.h5")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "w.h5").exists()
+
+
+@pytest.mark.parametrize("tag", ['W/"one"', '"a b"', "none", "", '"' + "a" * 300 + '"'])
+def test_a_version_without_a_strong_tag_is_fetched_from_the_start(tag, site, tmp_path):
+    site.budgets, site.tag = [90_000, 0, 0], tag
+    with pytest.raises(EffkerasError):
+        download(site.url, tmp_path / "w.h5")
+    download(site.url, tmp_path / "w.h5")
+    assert (tmp_path / "w.h5").read_bytes() == CONTENT
+    assert set(site.ranges) == {None}
+    assert files(tmp_path) == ["w.h5"]
+
+
+@pytest.mark.parametrize("to", ["ftp://example.org/w.h5", "file:///etc/passwd", "gopher://x.org/"])
+def test_a_server_leads_to_no_other_protocol(to, site, tmp_path):
+    site.leads_to = to
+    with pytest.raises(EffkerasError, match=r"leads on to|the server says 302"):
+        download(site.url.replace("weights.h5", "redirect"), tmp_path / "w.h5")
+    assert files(tmp_path) == []
+
+
+def test_a_server_may_lead_to_another_one(site, tmp_path):
+    site.leads_to = site.url
+    download(site.url.replace("weights.h5", "redirect"), tmp_path / "w.h5")
+    assert (tmp_path / "w.h5").read_bytes() == CONTENT
+
+
+def test_every_hop_is_checked(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(download_module, "_SCHEMES", ("http",))
+    monkeypatch.setattr(download_module, "_is_local", lambda host: host == "10.0.0.1")
+    site.leads_to = "http://10.0.0.1/w.h5"
+    with pytest.raises(EffkerasError, match=r"leads on to http://10\.0\.0\.1/w\.h5: it is on this machine"):
+        download(site.url.replace("weights.h5", "redirect"), tmp_path / "w.h5")
+    site.leads_to = site.url.replace("http", "https", 1)
+    with pytest.raises(EffkerasError, match=r"leads on to .*: not an https address"):
+        download(site.url.replace("weights.h5", "redirect"), tmp_path / "w.h5")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "[::1]", "10.1.2.3", "169.254.169.254", "[::ffff:127.0.0.1]"),
+        *("localhost", "a.localhost.", "printer.local", "wiki"),
+        *("2130706433", "0x7f.1", "127.1", "0"),
+    ],
+)
+def test_nothing_of_this_machine_or_its_network_is_fetched(host, tmp_path):
+    with pytest.raises(EffkerasError, match="is on this machine or its network"):
+        download(f"https://{host}/w.h5", tmp_path / "w.h5")
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user@example.org/w", "https:///w", "https://[::1/w", "https://a.org:x/w"]
+)
+def test_an_address_without_a_plain_host_is_refused(url, tmp_path):
+    with pytest.raises(EffkerasError, match="cannot download"):
+        download(url, tmp_path / "w.h5")
+
+
+def test_the_digest_that_a_server_sends_along_is_compared(site, tmp_path):
+    """Google's storage, which has most published weights, does."""
+    right = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
+    site.headers = {"x-goog-hash": f"crc32c=AAAAAA==,md5={right}"}
+    download(site.url, tmp_path / "right.h5")
+    site.content = CONTENT[::-1]
+    with pytest.raises(EffkerasError, match="the file is damaged: the server states its md5"):
+        download(site.url, tmp_path / "wrong.h5")
+    assert files(tmp_path) == ["right.h5"]
+
+
+def test_two_downloads_to_one_folder_do_not_mix(site, tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(EffkerasError, match="another process is downloading"):
+        download(site.url, tmp_path / "w.h5")
+    os.close(folder)
+    download(site.url, tmp_path / "w.h5")
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
@@ -146,14 +282,14 @@ def test_no_such_file(site, tmp_path):
     assert files(tmp_path) == []
 
 
-def test_without_network_it_says_where_to_put_the_file(tmp_path):
+def test_without_network_it_says_where_to_put_the_file(site, tmp_path):
     with pytest.raises(EffkerasError, match=r"cannot reach http://127\.0\.0\.1:9/w\.h5 .* put it at .*h5$"):
         download("http://127.0.0.1:9/w.h5", tmp_path / "w.h5")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/w", "w.h5", ""])
-def test_only_http_is_fetched(url, tmp_path):
-    with pytest.raises(EffkerasError, match="not an http or https address"):
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://a.org/w", "http://a.org/w", "w.h5", ""])
+def test_only_https_is_fetched(url, tmp_path):
+    with pytest.raises(EffkerasError, match="not an https address"):
         download(url, tmp_path / "w.h5")
 
 
@@ -190,6 +326,33 @@ def test_hostile_members_are_refused_and_nothing_is_unpacked(name, kind, why, tm
     with pytest.raises(EffkerasError, match=f"not safe to unpack.*{why}"):
         unpack(path, tmp_path / "out")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tgz"]
+
+
+def unsafe(path: Path, why: str) -> None:
+    with pytest.raises(EffkerasError, match=f"not safe to unpack.*{why}"):
+        unpack(path, path.with_name("out"))
+    assert sorted(one.name for one in path.parent.iterdir()) == ["a.tgz"]
+
+
+def test_an_archive_that_expands_beyond_all_measure_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(download_module, "_EXPANSION", 10)
+    monkeypatch.setattr(download_module, "_FLOOR", 2**20)
+    path = tmp_path / "a.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name in ("a", "b"):
+            member = tarfile.TarInfo(name)
+            member.size = 2**20
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    unsafe(path, "expands to over")
+
+
+def test_a_name_of_megabytes_and_too_many_members_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a" * 2**21))
+    unsafe(path, "a name of")
+    monkeypatch.setattr(download_module, "_MOST_MEMBERS", 3)
+    unsafe(archive(path, *((f"f{index}", tarfile.REGTYPE) for index in range(4))), "more than 3 members")
 
 
 @pytest.mark.parametrize("keep", [0, 20, 0.3, 0.6])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import io
+import re
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,11 +186,132 @@ def test_every_hdf5_file_in_the_archive_is_looked_at(good, secret, tmp_path):
 
 
 def test_weights_that_expand_beyond_all_measure_are_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(hdf5_safety, "_LARGEST", 2**20)
+    monkeypatch.setattr(hdf5_safety, "LARGEST_MEMBER", 2**20)
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MEMBER, bytes(2**20 + 1))
     assert "expands from" in refused(lambda: load(path))
+
+
+@pytest.mark.parametrize("member", ["config.json", "metadata.json", "assets/words.txt"])
+def test_text_that_expands_beyond_all_measure_is_refused_unread(member, good, tmp_path):
+    """2 GiB of JSON in a small file took 4.8 GB."""
+    path = rewritten(good[".keras"], tmp_path / "bomb.keras", lambda file, secret: None, tmp_path)
+    with (
+        zipfile.ZipFile(path) as source,
+        zipfile.ZipFile(tmp_path / "b.keras", "w", zipfile.ZIP_DEFLATED) as out,
+    ):
+        for name in source.namelist():
+            if name != member:
+                out.writestr(name, source.read(name))
+        out.writestr(member, b" " * (2**24 + 1))
+    assert "expands from" in refused(lambda: load(tmp_path / "b.keras"))
+
+
+def test_deep_json_is_one_line(good, tmp_path):
+    """Keras reads it with a stack for deep networks, which 20,000 brackets would overflow."""
+    with zipfile.ZipFile(tmp_path / "deep.keras", "w") as out:
+        out.writestr("config.json", "[" * 15_000)
+    with pytest.raises(EffkerasError, match="corrupt or not a Keras 3 model"):
+        load(tmp_path / "deep.keras")
+
+
+def test_weights_that_numpy_would_read_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as out:
+        out.writestr("config.json", "{}")
+        out.writestr("model.weights.npz", b"PK")
+    assert "model.weights.npz" in refused(lambda: load(tmp_path / "a.keras"))
+
+
+def declared(file: h5py.File, secret: Path) -> None:
+    """A shape of 40 GB without a value."""
+    name = first_array(file).name
+    del file[name]
+    file.create_dataset(name, (100_000, 100_000), np.float32)
+
+
+def declared_in_chunks(file: h5py.File, secret: Path) -> None:
+    name = first_array(file).name
+    del file[name]
+    file.create_dataset(name, (100_000, 100_000), np.float32, chunks=(10, 10), compression="gzip")
+
+
+def expanding_chunk(file: h5py.File, secret: Path) -> None:
+    """A chunk of 400 bytes that unpacks to 100 MB; HDF5 unpacks all of it."""
+    name = first_array(file).name
+    del file[name]
+    made = file.create_dataset(name, (10, 10), np.float32, chunks=(10, 10), compression="gzip")
+    made.id.write_direct_chunk((0, 0), zlib.compress(bytes(10**8), 9))
+
+
+def foreign_filter(file: h5py.File, secret: Path) -> None:
+    """HDF5 would look for a library of that filter in a folder of the system."""
+    name = first_array(file).name
+    del file[name]
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk((10, 10))
+    made.set_filter(32000, h5py.h5z.FLAG_OPTIONAL, ())
+    space = h5py.h5s.create_simple((10, 10))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_FLOAT, space, made)
+
+
+def objects(file: h5py.File, secret: Path) -> None:
+    name = first_array(file).name
+    del file[name]
+    file.create_dataset(name, (3,), h5py.string_dtype())
+
+
+@pytest.mark.parametrize("craft", [declared, declared_in_chunks, expanding_chunk, foreign_filter, objects])
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_arrays_that_declare_more_than_the_file_holds_are_refused(suffix, craft, good, tmp_path):
+    path = rewritten(good[suffix], tmp_path / f"bad{suffix}", craft, tmp_path)
+    words = r"declares 40,000,000,000 bytes|expands beyond|never writes|holds no numbers"
+    assert re.search(words, refused(lambda: load_weights(classifier(), path)))
+
+
+def test_compressed_arrays_are_read(good, tmp_path):
+    def packed(file: h5py.File, secret: Path) -> None:
+        old = first_array(file)
+        name, values = old.name, old[()]
+        del file[name]
+        file.create_dataset(name, data=values, compression="gzip", shuffle=True, fletcher32=True)
+
+    model = classifier()
+    load_weights(model, rewritten(good[".weights.h5"], tmp_path / "packed.weights.h5", packed, tmp_path))
+
+
+def test_a_model_larger_than_its_weights_is_refused_before_it_takes_memory(tmp_path):
+    """The configuration declares 40 GB of weights, of which the file holds none."""
+    model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(5, use_bias=False)])
+    model.save(tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as source, zipfile.ZipFile(tmp_path / "b.keras", "w") as out:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                content = content.replace(b'"units": 5', b'"units": 10000000000')
+            out.writestr(name, content)
+    assert "more weights than the file holds" in refused(lambda: load(tmp_path / "b.keras"))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
+@pytest.mark.parametrize("craft", CRAFTS)
+def test_keras_itself_refuses_references_too(craft, good, secret, tmp_path):
+    """We ask for a version that does: a reader that we forgot would then be safe."""
+    path = rewritten(good[".weights.h5"], tmp_path / "bad.weights.h5", craft, secret)
+    with pytest.raises(ValueError, match=r"Not allowed|Layer"):
+        classifier().load_weights(path)
+    assert not any((weight == SECRET).any() for weight in classifier().get_weights())
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_no_code_of_a_file_runs(suffix, tmp_path):
+    """A Lambda layer is code."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(tmp_path / f"a{suffix}")
+    with pytest.raises(EffkerasError, match=r"is corrupt or not a Keras 3 model: .*([Ll]ambda|code)"):
+        load(tmp_path / f"a{suffix}")
 
 
 def test_links_within_the_file_are_fine_and_cycles_end(good, secret, tmp_path):
@@ -241,6 +365,6 @@ def test_the_command_says_so_in_a_line(good, secret, tmp_path, capsys):
     out = tmp_path / "made.keras"
     assert main(["import", str(path), "efficientnet-digits", "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {path} is not safe to read: the values of /layers/")
+    assert error.startswith(f"error: {path} is not safe to read: /layers/")
     assert error.count("\n") == 1
     assert not out.exists()

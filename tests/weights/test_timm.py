@@ -262,3 +262,23 @@ def test_a_broken_config_is_refused(text, tmp_path):
     (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(EffkerasError, match=r"config\.json"):
         open_weights(effkeras.spec("mobilenet-v3-small"), path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"mean": ["x", 0, 0], "std": [1, 1, 1]}',
+        '{"mean": [[], 0, 0], "std": [1, 1, 1]}',
+        '{"mean": [1e999, 0, 0], "std": [1, 1, 1]}',
+        "[" * 100_000,
+        " " * (2**20 + 1),
+    ],
+)
+def test_a_broken_configuration_is_one_line(content, tmp_path):
+    from effkeras.weights.timm import _config, _requirements
+
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(EffkerasError) as caught:
+        _requirements(_config(tmp_path / "config.json"), "same")
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import tempfile
@@ -94,7 +95,68 @@ def test_a_storage_that_unpacks_to_more_than_the_file_is_refused(tmp_path):
     with zipfile.ZipFile(path) as source, packed:
         for name in source.namelist():
             packed.writestr(name, source.read(name))
-    with pytest.raises(EffkerasError, match="a storage is larger than the file"):
+    with pytest.raises(EffkerasError, match="not safe to read: its tensors have 4,000,000 bytes"):
+        read_tensors(tmp_path / "b.pth")
+
+
+class Shared:
+    """A tuple that holds the tuple before twice, and so on: 60 short instructions, 2 ** 60 leaves."""
+
+    def __init__(self) -> None:
+        self.value: tuple = (1,)
+        for _ in range(60):
+            self.value = (self.value, self.value)
+
+
+@pytest.mark.parametrize("as_value", [False, True])
+def test_keys_whose_hash_takes_for_ever_are_refused(as_value, tmp_path):
+    buffer = io.BytesIO()
+    pickled = pickle.dumps(Shared().value, 2)[:-1]  # without STOP
+    body = pickled[2:]
+    pairs = b"K\x01" + body if as_value else body + b"K\x01"
+    buffer.write(b"\x80\x02}(" + pairs + b"u.")
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("model/data.pkl", buffer.getvalue())
+    message = "no tensors by name" if as_value else "a key is a tuple"
+    with pytest.raises(EffkerasError, match=message):
+        read_tensors(tmp_path / "a.pth")
+
+
+def test_many_tensors_over_one_storage_are_refused(tmp_path):
+    value = np.zeros(1000, np.float32)
+    path = write_pth(
+        tmp_path / "a.pth",
+        {"a": value},
+        wrap=lambda found: {f"b{number}": found["a"] for number in range(100)},
+    )
+    with pytest.raises(EffkerasError, match="not safe to read: its tensors have 400,000 bytes"):
+        read_tensors(path)
+
+
+def test_a_shape_of_huge_numbers_is_refused_at_once(tmp_path):
+    path = write_pth(tmp_path / "a.pth", {"a": np.zeros(3, np.float32)})
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("model/data.pkl")
+    huge = b"\x8b" + (2**20).to_bytes(4, "little") + b"\x7f" * 2**20  # LONG4
+    with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
+        archive.writestr("model/data.pkl", content.replace(b"K\x03\x85", huge + b"\x85", 1))
+    with pytest.raises(EffkerasError, match=r"a tensor with a shape that is no shape|is no storage"):
+        read_tensors(tmp_path / "b.pth")
+
+
+def test_a_member_with_a_broken_compression_is_one_line(tmp_path):
+    path = write_pth(tmp_path / "a.pth", {"a": np.zeros(1000, np.float32)})
+    with (
+        zipfile.ZipFile(path) as source,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as out,
+    ):
+        for name in source.namelist():
+            out.writestr(name, source.read(name))
+    content = bytearray((tmp_path / "b.pth").read_bytes())
+    place = content.index(b"data.pkl") + len(b"data.pkl")
+    content[place : place + 8] = b"\xff" * 8
+    (tmp_path / "b.pth").write_bytes(content)
+    with pytest.raises(EffkerasError, match="not a readable PyTorch file"):
         read_tensors(tmp_path / "b.pth")
 
 

@@ -16,8 +16,9 @@ from effkeras.data.splits import TRAIN
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import SCHEMA, ModelSpec, detector_parts
 from effkeras.detection.anchor_fit import Fit, fit, input_boxes, is_better, kmeans, suggest
-from effkeras.support.console import printable, table
+from effkeras.support.console import table
 from effkeras.support.errors import EffkerasError
+from effkeras.support.texts import printable, printable_lines
 
 _SHOWN_CLASSES = 30
 
@@ -89,7 +90,7 @@ def print_anchors(report: AnchorReport) -> None:
         print("the anchors and the input size fit these boxes\n")
         return
     print("better anchors; save this as mine.toml, and train mine.toml instead:\n")
-    print(report.toml)
+    print(printable_lines(report.toml))
 
 
 def as_json(report: AnchorReport) -> dict[str, Any]:

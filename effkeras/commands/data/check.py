@@ -14,8 +14,9 @@ from effkeras.data.checking import Finding, Kind, Report, check, repaired
 from effkeras.data.records import DetectionData, ReadOptions
 from effkeras.data.rewriting import check_target, format_to_write, write_whole
 from effkeras.data.statistics import ClassRow, class_rows
-from effkeras.support.console import printable, run_command, table
+from effkeras.support.console import run_command, table
 from effkeras.support.options import MODEL_HELP, Verb, add_one_based, parser
+from effkeras.support.texts import printable, printable_lines
 
 VERB = Verb("data check", "list all problems of a data set; write a repaired copy")
 FOUND = 1  # the exit code when there are problems
@@ -132,6 +133,7 @@ def _text(one: Finding) -> str:
 
 
 def _wrapped(text: str, indent: str = "  ") -> str:
+    text = printable_lines(text)
     start = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
         text.strip(), _COLUMNS, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False

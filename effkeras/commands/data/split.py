@@ -20,9 +20,10 @@ from effkeras.data.rewriting import (
 from effkeras.data.scanning import scan
 from effkeras.data.splits import TEST, TRAIN, VALIDATION
 from effkeras.data.splitting import class_counts, divide
-from effkeras.support.console import note, printable, run_command, table
+from effkeras.support.console import note, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, add_reading, parser
+from effkeras.support.texts import printable
 
 VERB = Verb("data split", "split a data set anew, stratified over its classes")
 _MOST_CLASSES = 40  # rows of the printed table; the rarest classes

@@ -234,6 +234,7 @@ class _Reader:
 
     def _annotation(self, position: int, size: tuple[int, int]) -> Annotation:
         entry = self._content.annotations[position]
+        self._content.annotations[position] = None  # read once: its memory is free for the records
         corners, label, area, mask, problem = None, "", None, None, ""
         try:
             corners = entry.corners()

@@ -2,7 +2,7 @@
 
 msgspec decodes these fields alone. json, which builds every value of the file, needs five times as long and
 three times the memory for the labels of 118,000 images; it decodes the files that msgspec refuses: those with
-NaN, a byte order mark or entries that are not objects, and those that are not JSON, for the reason.
+entries that are not objects, and those that are not JSON, for the reason.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -88,7 +89,8 @@ class AnnotationEntry(Entry, gc=False):
             return None
         area = self.area if type(self.area) is float else _number(self.area)
         if not 0 < area <= LARGEST_SIDE**2:
-            raise EffkerasError(f"its area is {reprlib.repr(self.area)}, not a positive number of pixels")
+            shown = reprlib.repr(self.area or math.nan)  # "" stands for NaN, see `_without_nan`
+            raise EffkerasError(f"its area is {shown}, not a positive number of pixels")
         return area
 
     def mask(self, size: tuple[int, int]) -> Mask | None:
@@ -148,15 +150,46 @@ def load(path: Path, *, masks: bool) -> CocoFile[Any]:
         content = path.read_bytes()
     except OSError as error:
         raise EffkerasError(f"cannot read {path}: {error.strerror}; check the file") from error
-    wanted = CocoFile[RawMaskedEntry] if masks else CocoFile[AnnotationEntry]
-    try:
-        found: CocoFile[Any] = msgspec.json.decode(content, type=wanted)
-    except (msgspec.MsgspecError, RecursionError):
+    found = _by_msgspec(content, masks=masks)
+    if found is None:
+        numbered = _without_nan(content)
+        found = None if numbered is None else _by_msgspec(numbered, masks=masks)
+    if found is None:
         found = _by_json(path, content, masks=masks)
     for key in _LISTS:
         if not getattr(found, key):
             raise EffkerasError(f"{path}: there are no {key} at all; write the labels again")
     return found
+
+
+def _by_msgspec(content: bytes | bytearray, *, masks: bool) -> CocoFile[Any] | None:
+    """The file; None if msgspec refuses it."""
+    wanted = CocoFile[RawMaskedEntry] if masks else CocoFile[AnnotationEntry]
+    try:
+        found: CocoFile[Any] = msgspec.json.decode(content, type=wanted)
+        return found
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _without_nan(content: bytes) -> bytearray | None:
+    """A copy without a byte order mark, NaN and Infinity, which JSON lacks; None if there are none.
+
+    Empty texts stand for them: no number either.
+    """
+    spans = [found.span(1) for found in _TEXT_OR_NAN.finditer(content) if found[1]]
+    if not spans and not content.startswith(_MARK):
+        return None
+    copy = bytearray(content)
+    for start, end in spans:
+        copy[start:end] = b'""'.ljust(end - start)
+    if copy.startswith(_MARK):
+        copy[: len(_MARK)] = b" " * len(_MARK)
+    return copy
+
+
+_MARK = b"\xef\xbb\xbf"
+_TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*"?|(-?Infinity|NaN)', re.DOTALL)
 
 
 def whole(value: object) -> int | None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from effkeras.data.formats import FORMATS, DataFormat, Evidence, ReadOptions
 from effkeras.data.formats.class_folders import LABELS, read_labels
-from effkeras.data.images import is_image, list_folder, subfolders
+from effkeras.data.images import is_image, list_folder, readable_formats, subfolders
 from effkeras.data.records import Category, DetectionData, DetectionRecord
 from effkeras.support import files
 from effkeras.support.errors import EffkerasError
@@ -91,7 +91,7 @@ def _record(path: Path, identity: int, label_map: Path) -> DetectionRecord:
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             return image.height, image.width
     except Exception as error:  # Pillow's readers raise many kinds of exceptions for damaged files
         raise EffkerasError(f"{path}: not a label map that Pillow can read ({error}); replace it") from error

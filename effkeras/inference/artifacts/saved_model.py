@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.predictor import ARTIFACTS, ArtifactFormat
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import read_toml
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,4 @@ def definition_of(folder: Path) -> ModelSpec:
             f"{folder} carries no model definition: it was not exported by effkeras; "
             "make it with `python -m export.savedmodel`"
         )
-    try:
-        return spec_from_table(tomllib.loads(file.read_text(encoding="utf-8")), str(file))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise EffkerasError(f"{file} is damaged; export the model again") from error
+    return spec_from_table(read_toml(file), str(file))

@@ -23,6 +23,7 @@ from effkeras.search.trials.workers import Assignment, DeathCount, work
 from effkeras.support.ending import BAD_INPUT
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
+from effkeras.support.texts import in_one_line
 
 # Seconds between two checks of the processes.
 _PAUSE = 0.2
@@ -171,7 +172,7 @@ def main() -> int:
     try:
         carry_out(order)
     except EffkerasError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
     return 0
 

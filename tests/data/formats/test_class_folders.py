@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support.data_sets import data_set
 
-from effkeras.data.formats.class_folders import ClassFolders, read_folder, write_folder
+from effkeras.data.formats.class_folders import ClassFolders, read_folder, read_labels, write_folder
 from effkeras.data.images import read_image
 from effkeras.data.splits import open_data
 from effkeras.support.errors import EffkerasError
@@ -202,3 +202,10 @@ def test_a_failed_write_leaves_no_half_image(tmp_path, monkeypatch):
     with pytest.raises(EffkerasError, match="No space left"):
         write_folder(tmp_path, "train", ("cat",), [("cat", np.zeros((2, 2, 3), np.uint8))])
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_hundred_thousand_names_are_read_at_once(tmp_path):
+    """A reader that compares each name with all others would need a minute."""
+    path = tmp_path / "labels.txt"
+    path.write_text("".join(f"class {number}\n" for number in range(100_000)))
+    assert len(read_labels(path)) == 100_000

@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from effkeras.data.formats import coco_json
 from effkeras.data.formats.coco import Coco, read_coco, write_coco
 from effkeras.data.records import Category, DetectionRecord
 from effkeras.data.segmentations import encode_rle, trace_polygons
@@ -504,3 +505,15 @@ def test_a_polygon_of_a_rectangle_has_four_corners():
     mask[1:4, 2:7] = True
     (polygon,) = trace_polygons(mask)
     assert set(zip(polygon[::2], polygon[1::2], strict=True)) == {(2, 1), (7, 1), (7, 4), (2, 4)}
+
+
+def test_a_file_with_nan_is_not_read_by_json(tmp_path, monkeypatch):
+    """json takes three times the memory: 2.8 GB for 300 MB."""
+    monkeypatch.setattr(coco_json, "_by_json", lambda *_, **__: pytest.fail("read by json"))
+    content = document()
+    content["annotations"].append({**document(id=6)["annotations"][0], "area": float("nan")})
+    content["images"][1]["file_name"] = 'a "NaN, b\\.jpg'
+    (tmp_path / "labels.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    found = coco_json.load(tmp_path / "labels.json", masks=False)
+    assert [one.file_name for one in found.images] == ["a.jpg", 'a "NaN, b\\.jpg']
+    assert [one.area for one in found.annotations] == [150, ""]

@@ -202,6 +202,10 @@ def rows(*lines: str, header: str = HEADER) -> str:
         (rows("a.jpg,200,100,cat,.1,.1,.9,1"), "all values of its 1 boxes lie within 0 and 1"),
         ("TRAIN,a.jpg,cat,10,10,,,50,50,,", "1 of 1 boxes have values above 1.*divide by"),
         ("filename,class,x,y,w,h\na.jpg,cat,1,1,2,2", "a box needs xmin, ymin, xmax, ymax"),
+        (
+            'filename,class,xmin,"a\nb"\na.jpg,cat,1,1',
+            "its columns are filename, class, xmin, a b; a box needs",
+        ),
         ("filename,xmin,ymin,xmax,ymax\na.jpg,1,1,2,2", "no column 'class'"),
         (rows(CAT, "\xff").encode("latin-1"), "not UTF-8; save it as UTF-8"),
         (rows(CAT, '"a.jpg,1'), r"after line 2: not valid CSV \(unexpected end"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from support.data_sets import (
     data_set,
 )
 
+from effkeras.data import tf_examples
 from effkeras.data.formats.tfrecord import TFRecord
 from effkeras.data.label_maps import read_label_map
 from effkeras.data.records import (
@@ -238,3 +241,25 @@ def test_damaged_messages_are_refused(content, place, byte):
         parse_example(bytes(message))
     except EffkerasError as error:
         assert "not a valid tf.train.Example" in str(error)  # noqa: PT017
+
+
+def test_a_zipped_file_that_expands_beyond_all_measure_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_examples, "_LARGEST_UNZIPPED", 10_000)
+    path = tmp_path / "a.tfrecord.gz"
+    path.write_bytes(gzip.compress(framed(bytes(1000)) * 1000))
+    assert len(list(itertools.islice(read_records(path), 5))) == 5
+    with pytest.raises(EffkerasError, match="expands to more than"):
+        list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 300_000, "item " + " " * 300_000, "item {" + 'id: "' * 100_000 + "}"]
+)
+def test_a_label_map_takes_no_time_by_the_square_of_its_length(text, tmp_path):
+    """300,000 empty lines took ten minutes."""
+    path = tmp_path / "label_map.pbtxt"
+    path.write_text(text)
+    with pytest.raises(EffkerasError, match="there are no items"):
+        read_label_map(path)
+    path.write_text(text + "\nitem { id: 1 name: 'cat' }")
+    assert read_label_map(path).names == {1: "cat"}

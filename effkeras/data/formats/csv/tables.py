@@ -21,11 +21,13 @@ from effkeras.data.images import SUFFIXES
 from effkeras.definitions.class_names import class_key
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
+from effkeras.support.texts import in_one_line
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS = ("filename", "width", "height", "class", *CORNERS)  # as the tutorials of TensorFlow name them
 LABEL_FOLDERS = ("annotations", "labels", "data")
+_SHOWN_HEADER = 300  # characters of a header in an error
 _IN_SPLIT = (  # the tables in the folder of a split, {} being its name: Roboflow's first, FiftyOne's last
     *("_annotations.csv", "annotations.csv", "labels.csv", "{}.csv", "{}_labels.csv"),
     "labels/detections.csv",
@@ -186,7 +188,8 @@ def _with_header(header: Sequence[str]) -> Layout | None:
     is_open_images = detects and {"imageid", "labelname"} <= set(names)
     problem = ""
     if detects and len(corners) < len(CORNERS):
-        problem = f"its columns are {', '.join(header)}; a box needs {', '.join(CORNERS)}"
+        found = in_one_line(", ".join(header))[:_SHOWN_HEADER]
+        problem = f"its columns are {found}; a box needs {', '.join(CORNERS)}"
     elif "label" not in columns:
         problem = "it has no column 'class'; add one with the class name of each box"
     return Layout(
