@@ -38,7 +38,7 @@ test-all: $(READY)
 test-once: $(READY)
 	$(PYTEST) -m "not nightly"
 
-# What only full size or full length can show: PART is demo, large-models, mediapipe, search, training or zoo; all without
+# What only full size or full length can show: PART is demo, devices, large-models, mediapipe, search, training or zoo; all without
 # it. Each part adds a row to models/results.jsonl.
 nightly: $(READY)
 	$(BIN)/python tests/nightly.py $(PART)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,12 @@ from effkeras.support.options import (
     parser,
 )
 from effkeras.training.defaults import Facts, finetune
+from effkeras.training.launching import Launch, start_workers
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_of
 from effkeras.training.run import Run, kept_options
 from effkeras.training.settings import LENGTHS, TrainSettings, settings_over
+from effkeras.training.strategies import DEVICES_HELP, open_strategy, request_of
+from effkeras.training.strategies.cluster import cluster_of, is_worker
 from effkeras.weights.cards import backbone_with, is_here
 
 _SETTINGS = (
@@ -61,9 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(argv), resumes=True)
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
+    if (chosen.workers is not None or chosen.ray is not None) and not is_worker():
+        words = (VERB.name, *(sys.argv[1:] if argv is None else argv))
+        return start_workers(Launch(words, chosen.out), chosen.workers, chosen.ray)
     need_tensorflow("training")
+    cluster = cluster_of()
+    request = request_of(chosen.devices, cluster)
+    if cluster:
+        note(f"worker {cluster.number} at {cluster.workers[cluster.number]} of {len(cluster.workers)} in all")
     given = {name: getattr(chosen, name) for name in _REGULARIZERS}
     spec = regularized(spec_with_backbone(chosen.model, chosen.backbone), Regularization(**given))
     if chosen.heads:
@@ -84,6 +95,7 @@ def _run(argv: Sequence[str] | None) -> None:
     note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
     with quiet():
+        strategy = open_strategy(request)
         from effkeras.training.loop import Job, train
 
     job = Job(
@@ -96,11 +108,16 @@ def _run(argv: Sequence[str] | None) -> None:
         anchors=chosen.anchors,
         backbone=backbone,
         accept_data=chosen.accept_data,
+        strategy=strategy,
     )
+    if not strategy.is_chief:
+        train(job)
+        return 0
     check_can_make(chosen.out)
     with working_in(chosen.out, f"effkeras {VERB.name}"):
         train(job)
     print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
+    return 0
 
 
 def _weights(chosen: argparse.Namespace, spec: ModelSpec) -> str | None:
@@ -239,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--early-stop", action="store_true", help="end when validation stops improving")
     options.add_argument("--patience", type=above_zero, help="validations to wait for that")
+    _add_devices(options)
     options.add_argument(
         "--mixed-precision",
         nargs="?",
@@ -262,6 +280,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_regularizers(options)
     return options
+
+
+def _add_devices(options: argparse.ArgumentParser) -> None:
+    group = options.add_argument_group("devices", "How they share a training: docs/devices.md.")
+    group.add_argument("--devices", metavar="KIND", help=DEVICES_HELP)
+    group.add_argument(
+        "--workers",
+        metavar="HOSTFILE|N",
+        help="start a process on each host of a file, a HOST or HOST:PORT a line, this machine's first; with "
+        "--ray, their number",
+    )
+    group.add_argument(
+        "--ray", metavar="ADDRESS", help="start --workers N on a Ray cluster: auto or HOST:PORT of its head"
+    )
 
 
 def _default(name: str) -> str:

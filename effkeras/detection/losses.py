@@ -2,7 +2,8 @@
 
 `effkeras.detection.matching` makes the targets: `class_logits` is int (B, N): the class, -1 for
 background, -2 for ignored anchors; `box_deltas` is (B, N, 5): the four deltas and 1 for positive anchors.
-Each loss is a sum over anchors divided by the number of positives in the whole batch plus one.
+Each loss is a sum over anchors divided by the number of positives in the whole batch plus one. Where several
+devices share a batch, that is the batch of all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from keras import ops
 
 from effkeras.data.masks import IGNORED as IGNORED_PIXEL
+from effkeras.support.replicas import replicas, sum_over_replicas
 
 IGNORED = -2
 # Larger deltas of a size count as this one, so that their exponential stays finite (Detectron's limit).
@@ -53,7 +55,7 @@ class FocalLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """(B, N) targets and (B, N, C) logits to one loss per image, (B,)."""
         labels = ops.cast(y_true, "int32")
-        positives = ops.sum(ops.cast(labels >= 0, "float32")) + 1.0
+        positives = sum_over_replicas(ops.sum(ops.cast(labels >= 0, "float32"))) + 1.0
         # Background and ignored anchors become rows of zeros.
         targets = ops.one_hot(labels, y_pred.shape[-1], dtype="float32")
         logits = ops.cast(y_pred, "float32")
@@ -97,7 +99,7 @@ class BoxLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """(B, N, 5) targets and (B, N, 4) deltas to one loss per image, (B,)."""
         positive = y_true[..., 4]
-        positives = ops.sum(positive) + 1.0
+        positives = sum_over_replicas(ops.sum(positive)) + 1.0
         error = ops.abs(y_true[..., :4] - ops.cast(y_pred, "float32"))
         inner = ops.minimum(error, self.delta)
         losses = ops.sum(inner * (error - 0.5 * inner), axis=-1)
@@ -167,7 +169,7 @@ class IouLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """(B, N, 5) targets and (B, N, 4) deltas to one loss per image, (B,)."""
         positive = y_true[..., 4]
-        positives = ops.sum(positive) + 1.0
+        positives = sum_over_replicas(ops.sum(positive)) + 1.0
         # Only deltas of positive anchors: far ones of others would have gradients that are not finite.
         found = ops.where(positive[..., None] > 0, ops.cast(y_pred, "float32"), 0.0)
         losses = self.distance(_sides(y_true[..., :4]), _sides(found))
@@ -275,11 +277,23 @@ def _sigmoid_cross_entropy(targets: Any, logits: Any) -> Any:
     return ops.relu(logits) - logits * targets + ops.softplus(-ops.abs(logits))
 
 
+@keras.saving.register_keras_serializable(package="effkeras")
+class MaskLoss(keras.losses.SparseCategoricalCrossentropy):
+    """Keras's cross-entropy, which several replicas divide by the pixels of all of them."""
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """(B, h, w) classes and (B, h, w, C) logits to one number."""
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        if replicas() == 1:
+            return loss
+        # Keras's mean is over the pixels of this replica, and the sum of its losses over all replicas counts.
+        known = ops.sum(ops.cast(ops.not_equal(y_true, IGNORED_PIXEL), "float32"))
+        return loss * replicas() * known / ops.maximum(sum_over_replicas(known), 1.0)
+
+
 def mask_loss() -> keras.losses.Loss:
     """Mean cross-entropy of (B, h, w) classes and (B, h, w, C) logits over all pixels that are not ignored.
 
     It is added to the box losses without a factor, as in the reference code.
     """
-    return keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, ignore_class=IGNORED_PIXEL, name="mask", dtype="float32"
-    )
+    return MaskLoss(from_logits=True, ignore_class=IGNORED_PIXEL, name="mask", dtype="float32")

@@ -30,7 +30,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Updates the averages once, if the weights have changed."""
-        steps = steps_of(self.model.optimizer).value
+        steps = tf.convert_to_tensor(steps_of(self.model.optimizer).value)
         if self._every == 1 or int(steps) % self._every == 0:
             self._update(tf.cast(steps // self._every, tf.float32))
 

@@ -5,6 +5,8 @@ Both resume an interrupted training.
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +21,7 @@ from effkeras.data.masks import classes_of
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
-from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.graph.functional import deep_graphs
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.inference.threshold import best_threshold
@@ -34,7 +36,9 @@ from effkeras.training.defaults import Facts, completed, steps_of_epoch
 from effkeras.training.freezing import frozen_layers
 from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
-from effkeras.training.settings import TrainSettings
+from effkeras.training.settings import TrainSettings, settings_of
+from effkeras.training.strategies import Request, Strategy, check_same_data
+from effkeras.training.strategies.single import Single
 from effkeras.weights.keras_files import load
 from effkeras.weights.loading import load_weights, open_weights
 
@@ -47,6 +51,7 @@ class Job:
     starts from that model's weights, in a copy. `backbone` is a run folder or a .keras file that gives a
     detector the weights of its backbone. `anchors` "auto" fits a detector's anchors to the data where
     its heads start from random weights. With `accept_data`, a training goes on with data that have changed.
+    `strategy` are the devices, see `open_strategy`.
     """
 
     spec: ModelSpec
@@ -59,6 +64,7 @@ class Job:
     anchors: Anchors = "own"
     backbone: Path | None = None
     accept_data: bool = False
+    strategy: Strategy = field(default_factory=lambda: Single(Request()))
 
 
 def train(job: Job) -> keras.Model:
@@ -72,8 +78,33 @@ def train(job: Job) -> keras.Model:
         EffkerasError: data or weights that do not fit, another run in the folder, an unwritable folder.
     """
     need_tensorflow("training")
-    Run(job.out).check_data(job.train, job.validation, accept=job.accept_data)
     given = job
+    job, before = job.strategy.from_chief(lambda: _checked(job), _written, partial(_read, job))
+    check_same_data(job.train, job.strategy)
+    run, is_chief = Run(job.out), job.strategy.is_chief
+    keras.utils.set_random_seed(job.settings.seed)
+    store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
+    job = replace(job, settings=_with_defaults(job.settings, job.spec, store))
+    session = session_of(job, steps_of_epoch(len(store), job.settings.batch))
+    session.go_on(before)
+    if is_chief:
+        run.start(job.spec, job.settings)  # after all checks of the input
+        run.keep_data(given.train, given.validation)
+    was_finished = session.is_finished()
+    if was_finished:
+        note(f"{run.folder} is already trained; a larger --epochs, --steps or --minutes trains it further")
+    else:
+        session.fit(store)
+    model = session.finish()
+    if is_chief and not (was_finished and run.threshold.is_file()):
+        _keep_threshold(model, job)
+    job.strategy.gathered(0)  # the processes end together
+    return model
+
+
+def _checked(job: Job) -> tuple[Job, TrainSettings]:
+    """The job with what fits its data, weights and run, and the settings of the run before."""
+    Run(job.out).check_data(job.train, job.validation, accept=job.accept_data)
     job = replace(job, spec=spec_for_data(job.spec, job.train))
     are_heads_new = job.model is None
     if job.weights:  # the weights determine the preprocessing
@@ -89,22 +120,21 @@ def train(job: Job) -> keras.Model:
     job = replace(job, settings=job.settings.like(before))
     _check(job)
     run.check(job.spec, job.settings)
-    keras.utils.set_random_seed(job.settings.seed)
-    store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
-    job = replace(job, settings=_with_defaults(job.settings, job.spec, store))
-    session = session_of(job, steps_of_epoch(len(store), job.settings.batch))
-    session.go_on(before)
-    run.start(job.spec, job.settings)  # after all checks of the input
-    run.keep_data(given.train, given.validation)
-    was_finished = session.is_finished()
-    if was_finished:
-        note(f"{run.folder} is already trained; a larger --epochs, --steps or --minutes trains it further")
-    else:
-        session.fit(store)
-    model = session.finish()
-    if not was_finished or not run.threshold.is_file():
-        _keep_threshold(model, job)
-    return model
+    return job, before
+
+
+def _written(checked: tuple[Job, TrainSettings]) -> str:
+    """What the chief has found, as text for the other processes."""
+    job, before = checked
+    return json.dumps([job.spec.to_toml(), job.settings.to_table(), before.to_table()])
+
+
+def _read(job: Job, text: str) -> tuple[Job, TrainSettings]:
+    """The job of another process than the chief, which alone validates."""
+    spec, settings, before = json.loads(text)
+    where = "the chief's training"
+    job = replace(job, spec=spec_from_table(tomllib.loads(spec), where), validation=None)
+    return replace(job, settings=settings_of(settings, where)), settings_of(before, where)
 
 
 def _keep_threshold(model: keras.Model, job: Job) -> None:
@@ -134,7 +164,8 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     precision = job.settings.mixed_precision
     dtype = "float32" if precision == "none" else f"mixed_{precision}"
     part = own_part(job.model, job.spec) if job.model is not None else None
-    plain = build_spec(job.spec, dtype=dtype, part=part)
+    with job.strategy.scope():
+        plain = build_spec(job.spec, dtype=dtype, part=part)
     if job.weights and not Run(job.out).checkpoint.is_file():
         load_weights(plain, job.weights)
     elif job.backbone and not Run(job.out).checkpoint.is_file():
@@ -142,14 +173,15 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     final = build_spec(job.spec, part=part)  # always float32, whatever the training precision
     frozen = frozen_layers(plain, job.spec, job.settings.freeze)
     if auxiliary_weight(job.spec):
-        model = with_auxiliary(plain)
+        with job.strategy.scope():
+            model = with_auxiliary(plain)
         models = TrainingModels(plain, model, final, partial(auxiliary_targets, model), frozen)
     else:
         models = TrainingModels(plain, plain, final, frozen=frozen)
     if not job.settings.unfreeze_at:  # else the session freezes them for a while
         for layer in frozen:
             layer.trainable = False
-    return Session(plan, models)
+    return job.strategy.session(plan, models)
 
 
 def class_weights(data: LabelledData, spec: ModelSpec, settings: TrainSettings) -> tuple[float, ...]:

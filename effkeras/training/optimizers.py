@@ -18,6 +18,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from effkeras.support.replicas import replicas, sum_over_replicas
+
 
 @keras.saving.register_keras_serializable(package="effkeras")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
@@ -269,6 +271,7 @@ class FlatAdamW(keras.optimizers.Optimizer):
             self.build(trainable_variables)
             grads, parts = self._matched(grads, trainable_variables)
         gradients = [part.vector.flat([grads[place] for place in part.vector.places]) for part in parts]
+        gradients = sum_over_replicas(gradients)
         if self.accumulate == 1:
             self._update(parts, gradients)
         else:
@@ -377,11 +380,38 @@ def _constrain(variables: Sequence[Any]) -> None:
 
 
 class _ByRule:
-    """Adds to one of Keras's optimizers rules for variables, and `FlatAdamW`'s choice of decayed ones."""
+    """Adds to one of Keras's optimizers rules for variables, and `FlatAdamW`'s choice of decayed ones.
+
+    Where several devices train, each updates its own copy of the variables by the sum of all gradients. Keras
+    would clip the gradients before they are summed.
+    """
 
     rules: Rules
     decay: float
     l2: float
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """One step, with the sum of the gradients over all replicas."""
+        if replicas() > 1:
+            there = [gradient for gradient in grads if gradient is not None]
+            summed = iter(sum_over_replicas(there))
+            grads = [gradient if gradient is None else next(summed) for gradient in grads]
+        super().apply(grads, trainable_variables)  # type: ignore[misc]
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        if replicas() == 1:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)  # type: ignore[misc]
+            return
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            own = variable.value if isinstance(variable, keras.Variable) else variable
+            self.update_step(gradient, own, learning_rate)
+
+    def _backend_increment_gradient_accumulators(self, grads: Any, acc_grads: Any) -> None:
+        if replicas() == 1:
+            super()._backend_increment_gradient_accumulators(grads, acc_grads)  # type: ignore[misc]
+            return
+        for gradient, total in zip(grads, acc_grads, strict=True):
+            total.assign_add(gradient)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's step: decayed first, as Keras does."""

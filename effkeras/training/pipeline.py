@@ -25,16 +25,30 @@ from effkeras.graph.heads import MASK_STRIDE, mask_size
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The part of each batch that one process of several takes: `rows` images from number `first` on.
+
+    It comes in pieces of `piece` images, one for each of the devices of the process.
+    """
+
+    first: int
+    rows: int
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSpec:
     """Images per step, the seed, and the augmentation (None for none).
 
-    `repeats` says how often each image is drawn, relative to the others; () for all alike.
+    `repeats` says how often each image is drawn, relative to the others; () for all alike. `part` is the part
+    of each batch to make; None for all of it.
     """
 
     size: int
     seed: int
     augment: AugmentSpec | None
     repeats: tuple[float, ...] = ()
+    part: Part | None = None
 
 
 def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, steps: range) -> tf.data.Dataset:
@@ -44,19 +58,39 @@ def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, ste
     `mask_logits`, int32 (B, h, w): each pixel's class, 255 for pixels to ignore; a classifier's are
     int32 (B,), or float32 (B, C) where augmentations mix classes. Each epoch visits every image once, in a
     different order. With `repeats`, it visits as many images, some several times and some not at all.
+
+    With `part`, each batch is a piece of that part: together they are the same images, with the same changes.
+    Where an augmentation mixes images of a batch, each process has to make all of it.
     """
+    part = batches.part or Part(0, batches.size, batches.size)
     to_targets = targets_of(spec, batches)
     read, chosen = _reader(store, spec), _order(len(store), batches)
 
     def sample(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return *read(chosen(index)), _seed(index, batches.seed)
 
-    indices = tf.data.Dataset.range(steps.start * batches.size, steps.stop * batches.size)
-    return (
+    is_mixed = batches.augment is not None and batches.augment.mixes
+    made = Part(0, batches.size, batches.size) if is_mixed else part
+    indices = tf.data.Dataset.range(steps.start * made.rows, steps.stop * made.rows)
+    if made.rows < batches.size:
+        indices = indices.map(lambda n: n // made.rows * batches.size + made.first + n % made.rows)
+    data = (
         indices.map(without_autograph(sample), num_parallel_calls=2, deterministic=True)
-        .padded_batch(batches.size, padding_values=(*PADDING, 0), drop_remainder=True)
+        .padded_batch(made.piece, padding_values=(*PADDING, 0), drop_remainder=True)
         .map(without_autograph(to_targets), num_parallel_calls=2, deterministic=True)
-        .prefetch(2)
+    )
+    return (data if made == part else data.flat_map(_pieces(part))).prefetch(2)
+
+
+def _pieces(part: Part) -> Callable[..., tf.data.Dataset]:
+    """The function that cuts a part out of a whole batch, into pieces."""
+
+    def cut(rows: tf.Tensor) -> tf.Tensor:
+        chosen = rows[part.first : part.first + part.rows]
+        return tf.reshape(chosen, (part.rows // part.piece, part.piece, *rows.shape[1:]))
+
+    return without_autograph(
+        lambda *batch: tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(cut, batch))
     )
 
 

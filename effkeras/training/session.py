@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ from effkeras.training.compiling import compile_for, schedule_of
 from effkeras.training.freezing import Unfreeze
 from effkeras.training.hints import check_loss, rising, unseen
 from effkeras.training.optimizers import TimedCosine
-from effkeras.training.pace import TimedPace, pace_of
-from effkeras.training.pipeline import BatchSpec, training_batches
+from effkeras.training.pace import Pace, TimedPace, pace_of
+from effkeras.training.pipeline import BatchSpec, Part, training_batches
 from effkeras.training.run import Run
 from effkeras.training.settings import LENGTHS, TrainSettings
 from effkeras.weights.keras_files import load_weights_of, save
@@ -100,16 +101,33 @@ class Session:
         """Compiles the model and restores the checkpoint in the run folder."""
         plan, settings = self.plan, self.plan.settings
         self.schedule = schedule_of(settings, plan.steps_per_epoch)
-        compile_for(self.model, plan.spec, settings, plan.steps_per_epoch, plan.class_weights, self.schedule)
-        self.model.optimizer.build(self.model.trainable_variables)
+        with self._scope():
+            compile_for(
+                self.model, plan.spec, settings, plan.steps_per_epoch, plan.class_weights, self.schedule
+            )
+            self.model.optimizer.build(self.model.trainable_variables)
         for hook in self.hooks:
             hook.attach(self.plain, settings.total_steps(plan.steps_per_epoch))
         self.average = AveragedWeights(self.plain, settings.ema, settings.accumulate)
-        if self.run.checkpoint.is_file():
-            self.progress = load_checkpoint(self.run.checkpoint, self.state(), plan.steps_per_epoch)
-            if plan.keeps_best and not self.run.model.is_file():  # as older versions left it
-                self.progress = replace(self.progress, best=Progress().best)
-        self.pace = pace_of(settings, plan.steps_per_epoch, self.progress, plan.begun)
+        self.progress = self._restored()
+        self.pace = self._new_pace()
+
+    def _scope(self) -> AbstractContextManager[object]:
+        """Where the variables of the training are created."""
+        return nullcontext()
+
+    def _restored(self) -> Progress:
+        """Restores the checkpoint, if there is one, and returns the progress."""
+        if not self.run.checkpoint.is_file():
+            return Progress()
+        progress = load_checkpoint(self.run.checkpoint, self.state(), self.plan.steps_per_epoch)
+        if self.plan.keeps_best and not self.run.model.is_file():  # as older versions left it
+            return replace(progress, best=Progress().best)
+        return progress
+
+    def _new_pace(self) -> Pace:
+        """The pace from the progress on."""
+        return pace_of(self.plan.settings, self.plan.steps_per_epoch, self.progress, self.plan.begun)
 
     def state(self) -> list[Any]:
         """All variables that the rest of the training depends on."""
@@ -126,7 +144,7 @@ class Session:
         changed = [name for name in LENGTHS if getattr(settings, name) != getattr(before, name)]
         if changed:
             self.progress = replace(self.progress, stopped=False, interval=0, validate_at=0)
-            self.pace = pace_of(settings, self.plan.steps_per_epoch, self.progress, self.plan.begun)
+            self.pace = self._new_pace()
         if not self.is_finished():
             note(
                 f"{self.run.folder} goes on after step {step:,}"
@@ -142,16 +160,17 @@ class Session:
         """Trains from the last checkpoint to the end."""
         settings, first = self.plan.settings, self.progress.step
         repeats = repeat_factors(store.classes()) if settings.sampling == "balanced" else ()
-        batches = BatchSpec(settings.batch, settings.seed, settings.augment, repeats)
+        batches = BatchSpec(settings.batch, settings.seed, settings.augment, repeats, self._part())
         count = ENDLESS if settings.minutes else self.pace.total(first) - first
         data = self._targets(training_batches(store, self.plan.spec, batches, range(first, first + count)))
-        _try_losses(self.model, data)
+        with self._scope():
+            _try_losses(self.model, data)
         with progress() as bar:
             try:
-                self.model.fit(
+                self._train(
                     data,
-                    steps_per_epoch=count,
-                    callbacks=[
+                    count,
+                    [
                         Unfreeze(self._late, settings.unfreeze_at, first, self.pace.share),
                         _FollowPace(self),
                         RisingMomentum(self.plain),
@@ -160,14 +179,22 @@ class Session:
                         _Bar(bar, self),
                         _StepEnd(self),
                     ],
-                    shuffle=False,
-                    verbose=0,
                 )
             except tf.errors.OpError:
                 store.check()  # an error inside tf.data arrives as a TensorFlow error
                 raise
         for line in self._advice():
             note(line)
+
+    def _part(self) -> Part | None:
+        """The part of each batch that this process takes; None for all of it."""
+        return None
+
+    def _train(
+        self, data: tf.data.Dataset, count: int, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> None:
+        """Trains `count` steps, or until a callback stops the training."""
+        self.model.fit(data, steps_per_epoch=count, callbacks=list(callbacks), shuffle=False, verbose=0)
 
     def end_step(self, step: int, logs: dict[str, float]) -> None:
         """Validates, writes a checkpoint or ends the training, as due after `step` steps.

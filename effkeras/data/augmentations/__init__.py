@@ -74,13 +74,15 @@ class Augmentation:
     Each image gets `draws` random numbers in 0..1. They come from the augmentation's own stream, seeded by
     the image's seed and the augmentation's name, or, where `shared` is set, from that slice of the stream
     that the first augmentations share. Moves, mixtures and other changes are each in the order of `rank`.
-    With `share` set, the amount must lie between 0 and 1.
+    With `share` set, the amount must lie between 0 and 1. `per_image` says of one with a method `mix` that
+    each image depends on itself alone.
     """
 
     draws: ClassVar[int] = 1
     shared: ClassVar[slice | None] = None
     rank: ClassVar[int] = 100
     share: ClassVar[bool] = False
+    per_image: ClassVar[bool] = False
 
     amount: Any
 
@@ -93,6 +95,11 @@ class Augmentation:
     def softens(self) -> bool:
         """Whether it mixes classes, so that a classifier's targets are shares of them."""
         return False
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an image depends on the others of its batch."""
+        return type(self).mix is not Augmentation.mix and not self.per_image and not self.is_off
 
     def problem(self) -> str:
         """What is wrong with the amount, as in "must lie between 0 and 1"; empty if nothing is."""
@@ -142,6 +149,11 @@ class AugmentSpec(TableValue):
     def softens(self) -> bool:
         """Whether a classifier's targets become shares of classes, float32 (B, C)."""
         return any(one.softens for _, one in self.by_name)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images depend on the others of their batch."""
+        return any(one.mixes for _, one in self.by_name)
 
     def without_softening(self) -> AugmentSpec:
         """These augmentations without those that mix classes."""

@@ -114,6 +114,7 @@ class Rotate90(Augmentation):
     """Turns images by 0, 90, 180 or 270 degrees, if not square only by 0 or 180: for images without an up."""
 
     rank = 205
+    per_image = True
 
     amount: bool = False
 

@@ -32,6 +32,7 @@ class Erase(Augmentation):
     """
 
     rank = 230
+    per_image = True
     share = True
 
     amount: float = 0.0

@@ -48,6 +48,7 @@ class AutoAugment(Augmentation):
     """
 
     rank = 206
+    per_image = True
 
     amount: str = ""
 
@@ -83,6 +84,7 @@ class RandAugment(Augmentation):
     """
 
     rank = 207
+    per_image = True
 
     amount: tuple[int, float] = (0, 0.0)
 

@@ -6,11 +6,6 @@ the actor for candidates. When a machine dies, other workers evaluate its candid
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import socket
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,11 +17,10 @@ from effkeras.search.trials.processes import WorkerOrder, pickle_order
 from effkeras.search.trials.records import Result
 from effkeras.search.trials.workers import Assignment, DeathCount, work
 from effkeras.support.errors import EffkerasError
+from effkeras.support.ray_cluster import answer, connect, last_line, load_ray, this_machine
 
 # Seconds between two checks of the workers.
 _PAUSE = 0.2
-# Seconds to wait for a connection to the cluster.
-_CONNECT = 10.0
 # The host name of all owners on the cluster; no machine has it, so only heartbeats show who is alive.
 _HOST = "ray"
 
@@ -70,12 +64,12 @@ class RemoteLedger:
 
     def take(self, owner: str) -> Task | None:
         """A candidate, or None when none is left."""
-        task: Task | None = _answer(self.counter.take.remote(owner))
+        task: Task | None = answer(self.counter.take.remote(owner))
         return task
 
     def report(self, task: Task, step: int, reward: float) -> None:
         """Writes the current reward of a task; raises `Pruned` when the pruner ends it."""
-        if _answer(self.counter.report.remote(task, step, reward)):
+        if answer(self.counter.report.remote(task, step, reward)):
             raise Pruned
 
     def heartbeat(self, task: Task) -> None:
@@ -84,7 +78,7 @@ class RemoteLedger:
 
     def finish(self, task: Task, result: Result) -> bool:
         """Writes a task's result; False when the task has another owner now."""
-        return bool(_answer(self.counter.finish.remote(task, result)))
+        return bool(answer(self.counter.finish.remote(task, result)))
 
 
 def work_remotely(counter: Any, order: WorkerOrder, owner: str) -> None:
@@ -106,15 +100,15 @@ class Cluster:
 
     def start(self, assignment: Assignment) -> None:
         """Connects and starts the workers; raises EffkerasError when no cluster answers."""
-        ray = _ray()
+        ray = load_ray()
         pickle_order(WorkerOrder(assignment.job, assignment.limits))
         self._assignment = assignment
-        _connect(self.address, self.threads)
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
+        shares = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(self.threads))
+        connect(self.address, shares)
         keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter)
-        self._counter = keeper.options(scheduling_strategy=here).remote(assignment.job, assignment.limits)
+        self._counter = keeper.options(scheduling_strategy=this_machine()).remote(
+            assignment.job, assignment.limits
+        )
         cores = int(ray.cluster_resources().get("CPU", 1))
         workers = self.count or max(1, cores // self.threads)
         self._death_count = DeathCount(self._finished(), workers)
@@ -123,21 +117,21 @@ class Cluster:
 
     def step(self) -> bool:
         """Waits a moment and replaces workers that have died; False when all work is done."""
-        ended, _ = _ray().wait(list(self._owners), num_returns=1, timeout=_PAUSE)
+        ended, _ = load_ray().wait(list(self._owners), num_returns=1, timeout=_PAUSE)
         for task in ended:
             self._ended(task, self._owners.pop(task))
         return not self._is_over()
 
     def close(self) -> None:
         """Ends the workers and disconnects from the cluster."""
-        ray = _ray()
+        ray = load_ray()
         for task in self._owners:
             ray.cancel(task, force=True)
         self._owners.clear()
         ray.shutdown()
 
     def _launch(self) -> None:
-        ray = _ray()
+        ray = load_ray()
         owner = new_name(self._assignment.limits.session, host=_HOST)
         worker = ray.remote(num_cpus=self.threads, max_retries=0, scheduling_strategy="SPREAD")(work_remotely)
         order = WorkerOrder(self._assignment.job, self._assignment.limits)
@@ -147,13 +141,13 @@ class Cluster:
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            _answer(task)
+            answer(task)
         except RayTaskError as error:  # the worker raised it: a new worker would raise it too
-            raise EffkerasError(f"the workers cannot work: {_last_line(error)}") from error
+            raise EffkerasError(f"the workers cannot work: {last_line(error)}") from error
         except RayError as error:  # its process or its machine died
-            _answer(self._counter.release_dead_worker.remote(owner))
+            answer(self._counter.release_dead_worker.remote(owner))
             if self._death_count.are_too_many(self._finished()):
-                raise EffkerasError(f"the workers keep dying: {_last_line(error)}") from error
+                raise EffkerasError(f"the workers keep dying: {last_line(error)}") from error
         if not self._is_over():
             self._launch()
 
@@ -164,54 +158,3 @@ class Cluster:
         trials = self._assignment.ledger.trials()
         done = all(trial.is_finished for trial in trials) and bool(self._assignment.ledger.ending())
         return done or self._assignment.ledger.gives_up(trials)
-
-
-def _check_address(address: str) -> None:
-    """Raises EffkerasError for an address where nothing listens; Ray would wait for minutes."""
-    if address == "auto":
-        return
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or "/" in host:
-        raise EffkerasError(
-            f"{address!r} is no address of a Ray cluster: start the search on one of its machines with "
-            "--ray auto, or give HOST:PORT of its head"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
-    except OSError as error:
-        raise EffkerasError(f"no Ray cluster answers at {address}: {error.strerror or error}") from error
-
-
-def _connect(address: str, threads: int) -> None:
-    ray = _ray()
-    _check_address(address)
-    shares = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
-    path = os.pathsep.join(filter(None, sys.path))
-    variables = {**shares, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": path}
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            ray.init(
-                address=address,
-                runtime_env={"env_vars": variables},
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise EffkerasError(f"cannot connect to the Ray cluster {address}: {_last_line(error)}") from error
-
-
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.util.scheduling_strategies
-    except ImportError as error:
-        raise EffkerasError("--ray needs Ray: pip install 'effkeras[distributed]'") from error
-    return ray
-
-
-def _answer(reference: Any) -> Any:
-    return _ray().get(reference)
-
-
-def _last_line(error: Exception) -> str:
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), repr(error))
