@@ -6,9 +6,10 @@ chief decides for all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import astuple, fields
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import keras
@@ -22,6 +23,7 @@ from effkeras.training.checkpoint import Progress
 from effkeras.training.pace import Pace, TimedPace
 from effkeras.training.pipeline import Part
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
+from effkeras.training.strategies import Made
 
 
 class Team(Protocol):
@@ -43,6 +45,12 @@ class Team(Protocol):
 
     def agreed(self, make: Callable[[], Sequence[float]], count: int) -> list[float]:
         """The `count` numbers that `make` returns on the chief, in every process; only there it is called."""
+        ...
+
+    def from_chief(
+        self, make: Callable[[], Made], write: Callable[[Made], str], read: Callable[[str], Made]
+    ) -> Made:
+        """What `make` returns on the chief, see `Strategy`."""
         ...
 
     def share(self, variables: Sequence[Any]) -> None:
@@ -167,11 +175,9 @@ class ReplicatedSession(Session):
 
     def _agreed(self, make: Callable[[], Progress]) -> Progress:
         """The progress of the chief, where alone `make` is called."""
-        whole = self.strategy.agreed(
-            lambda: [float(value) for value in astuple(make())], len(fields(Progress))
+        return self.strategy.from_chief(
+            make, lambda now: json.dumps(asdict(now)), lambda text: Progress(**json.loads(text))
         )
-        kinds = (type(value) for value in astuple(Progress()))
-        return Progress(*(kind(value) for kind, value in zip(kinds, whole, strict=True)))
 
 
 class _Copies:
