@@ -164,6 +164,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if found.timed:
         names = distinct_names([one.file for one in found.timed])
         table(title, COLUMNS, [_cells(names[one.file], one) for one in found.timed], fold_figures=False)
+        for versions in dict.fromkeys(filter(None, map(_browser, found.timed))):
+            note(versions)
     if found.absent:
         facts("Absent", [(one.delegate, one.advice) for one in found.absent])
     if options.blocks is not None and found.timed:
@@ -198,6 +200,12 @@ def _cells(name: str, timed: Timed) -> list[str]:
         latency.delegation.short(),
         _figure(None if latency.peak_bytes is None else latency.peak_bytes / 1e6, 1),
     ]
+
+
+def _browser(timed: Timed) -> str:
+    """The versions of the browser and of the runtime in it; "" where none ran the file."""
+    details = timed.latency.details
+    return f"LiteRT.js {details['litert_js']} in {details['browser']}" if "litert_js" in details else ""
 
 
 def _figure(value: float | None, places: int) -> str:

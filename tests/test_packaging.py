@@ -37,6 +37,8 @@ def test_wheel_holds_packages_and_zoo(wheel):
         "export/metadata/schema.toml",
         "export/reporting/templates/report.html.j2",
         "export/tflite.py",
+        "export/web/assets/index.html",
+        "export/web/runtime.toml",
         "quantize/formats.toml",
     ):
         assert name in names

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.measurements import Latency
@@ -44,7 +44,8 @@ class Absent:
 class BenchmarkCase:
     """A file's content to time on a delegate, given by name, with a number of threads.
 
-    If `probed`, a separate process runs it first: to measure memory, and because a driver may crash.
+    If `probed`, a separate process runs it first: to measure memory, and because a driver may crash. A
+    delegate that has a process of its own needs none.
     """
 
     flatbuffer: bytes
@@ -54,6 +55,14 @@ class BenchmarkCase:
 
 
 TimingResult = Latency | Absent
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A session that knows more about what runs it than its delegate does."""
+
+    def details(self) -> Mapping[str, Any]:
+        """Values for the `details` of a `Latency`, such as versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,10 @@ class Delegate(Protocol):
     @property
     def takes_threads(self) -> bool:
         """Whether the number of threads makes a difference."""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it runs in the process that opens it, whose memory then tells what it takes."""
 
     def missing(self) -> str | None:
         """Why it cannot run here, if that is visible without running anything; else None."""

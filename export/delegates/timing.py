@@ -17,6 +17,7 @@ from export.delegates.delegate import (
     DEFAULT,
     Absent,
     BenchmarkCase,
+    Described,
     PhoneOptions,
     TimingResult,
     UnusableError,
@@ -37,7 +38,7 @@ class Selection:
         """One case for each selected delegate of this machine; for `probed` see `BenchmarkCase`."""
         known = host_delegates()
         return [
-            BenchmarkCase(flatbuffer, name, threads, probed)
+            BenchmarkCase(flatbuffer, name, threads, probed and known[name].in_process)
             for name in self.delegates
             if name != ANDROID
             for threads in self._threads(known[name].takes_threads)
@@ -153,4 +154,5 @@ def _latency(
         *distribution(times),
         session.delegation(),
         probe.peak_bytes if isinstance(probe, Probe) else None,
+        session.details() if isinstance(session, Described) else {},
     )

@@ -122,6 +122,7 @@ class CompiledCpu:
     title: str = "compiled CPU"
     how_to_get: str = "pip install -U 'ai-edge-litert>=2.1'"
     takes_threads: bool = True
+    in_process: bool = True
 
     def missing(self) -> str | None:
         """The reason if ai-edge-litert is too old to have CompiledModel, else None."""
@@ -151,6 +152,7 @@ class CompiledGpu:
         "export VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json"
     )
     takes_threads: bool = False
+    in_process: bool = True
 
     def missing(self) -> str | None:
         """Why it cannot run (no CompiledModel or Vulkan loader), else None; only a probe can find a GPU."""

@@ -47,6 +47,7 @@ class EdgeTpu:
         "(https://coral.ai/docs/accelerator/get-started/)"
     )
     takes_threads: bool = False
+    in_process: bool = True
 
     def missing(self) -> str | None:
         """The reason if the delegate library is not installed, else None."""

@@ -20,6 +20,7 @@ class InterpreterCpu:
     xnnpack: bool
     how_to_get: str = ""  # always present
     takes_threads: bool = True
+    in_process: bool = True
 
     def missing(self) -> str | None:
         """None: these kernels are part of LiteRT."""
