@@ -14,6 +14,9 @@ MEDIAPIPE := .venv-mediapipe
 # MediaPipe's library is linked to these two, though it computes on the CPU here.
 HAS_GL := "import ctypes; [ctypes.CDLL(one) for one in ('libEGL.so.1', 'libGLESv2.so.2')]"
 INSTALL_GL := apt-get update && apt-get install --yes --no-install-recommends libegl1 libgles2
+# Tests of the web page drive a Chromium, and skip without one.
+HAS_BROWSER := command -v chromium || command -v google-chrome
+INSTALL_BROWSER := apt-get update && apt-get install --yes --no-install-recommends chromium
 
 # For `make demo`: one's own data set and model, and options such as --skip-bad and --minutes 10.
 DATA ?=
@@ -22,7 +25,7 @@ OPTIONS ?=
 # For `make nightly`: one part of it.
 PART ?=
 
-.PHONY: demo test test-all test-once nightly lint docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
+.PHONY: browser demo test test-all test-once nightly lint docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
 	bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
@@ -42,6 +45,11 @@ test-once: $(READY)
 # it. Each part adds a row to models/results.jsonl.
 nightly: $(READY)
 	$(BIN)/python tests/nightly.py $(PART)
+
+# A browser for the tests of the web page, where Debian's packages can be installed; CI runs this.
+browser:
+	@{ $(HAS_BROWSER); } >/dev/null || { $(INSTALL_BROWSER); } >/dev/null 2>&1 || \
+	  echo "no Chromium here: the tests that need a browser will skip"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -25,6 +25,8 @@ export async function openModel({ accelerator = "wasm", threads } = {}) {
     accelerator,
     cpuOptions: { numThreads: used },
   });
+  // What a GPU leaves over would need another build of the runtime, and be slower than the CPU alone.
+  if (accelerator === "webgpu" && !compiled.isFullyAccelerated) throw new Error("it does not take the whole network");
   if (about.anchors) about.anchors = new Float32Array(await (await fetched(about.anchors)).arrayBuffer());
   return new Model(about, litert, compiled, accelerator === "wasm" ? used : 0);
 }

@@ -7,6 +7,7 @@ const LISTED = 12; // rows of the result
 const RUNS = 20;
 const KEPT = 0.01; // boxes below are not kept for the slider, whose least value it is
 const ACCELERATOR = "accelerator"; // in the page's address
+const REFUSED = "refused"; // why the GPU did not run the model, for the page that is loaded next
 
 const part = Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
 const state = { model: null, image: null, name: "", found: null, pointed: null, stream: null, asked: 0 };
@@ -19,10 +20,8 @@ async function start() {
   try {
     state.model = await openModel({ accelerator: wanted });
   } catch (error) {
-    part.status.textContent =
-      wanted === "webgpu"
-        ? `This model does not run on the GPU here (${error.message}). Remove "?accelerator=webgpu" from the address.`
-        : `The model cannot be loaded: ${error.message}`;
+    if (wanted === "webgpu") return backToCpu(error);
+    part.status.textContent = `The model cannot be loaded: ${error.message}`;
     throw error;
   }
   describe(state.model.about);
@@ -30,7 +29,17 @@ async function start() {
   part.status.hidden = true;
   part.main.hidden = false;
   part.frame.classList.add("waiting");
+  const refused = sessionStorage.getItem(REFUSED);
+  if (refused) warn(`The GPU does not run this model here (${refused}), so the CPU does.`);
+  sessionStorage.removeItem(REFUSED);
   return state.model;
+}
+
+/** Loads the page again, as LiteRT.js loads only once in a page. */
+function backToCpu(error) {
+  sessionStorage.setItem(REFUSED, error.message);
+  location.search = "";
+  return new Promise(() => {});
 }
 
 function describe(about) {
@@ -341,7 +350,10 @@ function save() {
   });
   const pen = canvas.getContext("2d");
   pen.drawImage(part.image, 0, 0, canvas.width, canvas.height);
-  drawBoxes(pen, shown(), canvas.width / width, Math.max(1, Math.max(canvas.width, canvas.height) / 900));
+  const unit = Math.max(1, Math.max(canvas.width, canvas.height) / 900);
+  // The likeliest class stands in the corner.
+  const rows = shown().map((one) => (one.box ? one : { ...one, box: [0, 0, 0, 0] }));
+  drawBoxes(pen, state.model.detects ? rows : rows.slice(0, 1), canvas.width / width, unit);
   canvas.toBlob((blob) => {
     const link = element("a", { href: URL.createObjectURL(blob) });
     link.download = `${state.name.replace(/\.[^.]*$/, "")}-result.png`;

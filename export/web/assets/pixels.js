@@ -7,7 +7,8 @@ const float = Math.fround;
 /** The RGBA pixels of an image file, turned as its Exif data say and on white where it is transparent. */
 export async function pixelsOf(blob) {
   const plain = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
-  const bitmap = await createImageBitmap(blob, plain);
+  // Browsers that do not know one of these words take none of them.
+  const bitmap = await createImageBitmap(blob, plain).catch(() => createImageBitmap(blob));
   try {
     return drawnPixels(bitmap, bitmap.width, bitmap.height);
   } finally {

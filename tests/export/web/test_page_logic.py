@@ -20,6 +20,7 @@ from effkeras.inference.threshold import ENTRY, Threshold
 from effkeras.litert.convert import to_flatbuffer
 from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import DEFINITION, definition_of
+from export.web.browser import BrowserError
 from export.web.page import write_page
 from export.web.runtime import find_runtime
 from export.web.server import serving
@@ -179,6 +180,19 @@ def test_threads_need_the_two_headers_and_the_page_says_so(folder, browser):
     with opened(browser, folder, isolated=False) as page:
         assert page.evaluate("[loaded.threads ?? false, compiled.cpuOptions.numThreads]") == [False, 1]
         assert "Cross-Origin-Opener-Policy" in page.evaluate("document.getElementById('threads').textContent")
+
+
+def test_what_the_gpu_refuses_the_cpu_runs(folder, browser):
+    with serving(folder) as address:
+        page = browser.new_page()
+        page.go(address)
+        page.evaluate("void (location.search = '?accelerator=webgpu')")
+        alert = "document.getElementById('alert').hidden ? '' : document.getElementById('alert').textContent"
+        text = ""
+        while not text:
+            with contextlib.suppress(BrowserError):  # while the page is loaded again
+                text = page.evaluate(alert)
+        assert "so the CPU does" in text
 
 
 def test_a_file_that_is_no_image_gets_a_line(folder, browser):
