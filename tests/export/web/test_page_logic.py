@@ -36,7 +36,8 @@ def runtime(tmp_path_factory):
 @pytest.fixture(scope="module")
 def detector() -> bytes:
     """A detector with a threshold; its network never runs."""
-    flatbuffer = to_flatbuffer(build_spec(tiny_detector()))
+    spec = tiny_detector()
+    flatbuffer = attach(to_flatbuffer(build_spec(spec)), DEFINITION, spec.to_toml().encode())
     return attach(flatbuffer, ENTRY, THRESHOLD.to_bytes())
 
 
