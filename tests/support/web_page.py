@@ -27,7 +27,7 @@ export class Tensor {
 export async function loadAndCompile(url, options) {
   globalThis.compiled = options;
   const run = async (given) => {
-    globalThis.fed = Object.values(given)[0];
+    globalThis.fed = Object.values(given)[0].values;
     const tensor = (values) => new Tensor(Float32Array.from(values));
     return Object.fromEntries(Object.entries(answers).map(([name, values]) => [name, tensor(values)]));
   };
