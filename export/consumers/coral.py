@@ -46,7 +46,7 @@ CORAL = add_consumer(
         models=("classifier", "detector"),
         formats=("int8",),
         io=("uint8", "int8"),
-        nms=("postprocess", "soft", "hard"),
+        nms=("soft", "postprocess", "hard"),
         outputs=(
             Output("detection_boxes", "output_3", _TENSOR),
             Output("detection_classes", "output_2", f"{_TENSOR}:1"),

@@ -18,7 +18,7 @@ MEDIAPIPE = add_consumer(
         summary="MediaPipe Tasks: ObjectDetector, ImageClassifier",
         models=("classifier", "detector"),
         io=("uint8", "float32"),
-        nms=("postprocess", "soft", "hard"),
+        nms=("soft", "postprocess", "hard"),
         outputs=(
             Output("detection_boxes", "location", "location"),
             Output("detection_classes", "category", "category"),

@@ -29,7 +29,13 @@ from quantize.formats import find as recipe
 DETECTOR = "efficientdet-lite0"
 CLASSIFIER = "efficientnet-lite0"
 KINDS: tuple[Nms, ...] = ("postprocess", "soft", "hard")
-CONSUMERS = {"raw": "soft", "mediapipe": "postprocess", "coral": "postprocess"}
+CONSUMERS = [
+    ("raw", "soft"),
+    ("mediapipe", "soft"),
+    ("mediapipe", "postprocess"),
+    ("coral", "soft"),
+    ("coral", "postprocess"),
+]
 
 
 def finish(name: str, consumer: str, made_as: str = "int8", io: str | None = None) -> Finish:
@@ -90,6 +96,13 @@ def same(got: Detections, wanted: Detections) -> None:
         there = (wanted.classes == label) & (np.abs(wanted.scores - score) < 1e-5)
         found = np.abs(wanted.boxes[there] - box).max(axis=-1, initial=0) < 1e-3
         assert found.any() or score < wanted.scores[-1] + 1e-5
+
+
+@pytest.mark.parametrize("consumer", ["mediapipe", "coral"])
+def test_unless_asked_otherwise_boxes_are_suppressed_as_the_model_is_measured(consumer):
+    own = Decoder.of(tiny_spec(DETECTOR))
+    assert own.nms.method == "gaussian"
+    assert finish(DETECTOR, consumer).decoder.nms == own.nms
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,7 +207,7 @@ def test_heads_go_to_float_by_one_conversion_each(io):
     )
 
 
-@pytest.mark.parametrize(("consumer", "kind"), CONSUMERS.items())
+@pytest.mark.parametrize(("consumer", "kind"), CONSUMERS)
 def test_outputs_have_the_consumers_order_and_names(consumer, kind):
     spec = spec_with()
     artifact = with_nms(fed_heads(spec), spec, target(consumer, kind))

@@ -406,7 +406,7 @@ def test_labels_for_pycoral_are_numbered(tmp_path):
         (["--for", "corral"], "did you mean 'coral'"),
         (
             ["--for", "mediapipe", "--recipe", "fp16", "--nms", "none"],
-            "goes with --nms postprocess, soft",
+            "goes with --nms soft, postprocess",
         ),
         (["--for", "mediapipe", "--recipe", "int8", "--io", "int8"], "takes uint8 or float32, not int8"),
     ],

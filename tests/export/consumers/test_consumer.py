@@ -29,9 +29,9 @@ def test_every_consumer_is_whole(name):
     [
         ("raw", "int8", "float32", "none"),
         ("raw", "fp16", "float32", "none"),
-        ("mediapipe", "int8", "uint8", "postprocess"),
-        ("mediapipe", "float32", "float32", "postprocess"),
-        ("coral", "int8", "uint8", "postprocess"),
+        ("mediapipe", "int8", "uint8", "soft"),
+        ("mediapipe", "float32", "float32", "soft"),
+        ("coral", "int8", "uint8", "soft"),
         ("xnnpack", "dynamic", "float32", "none"),
     ],
 )
@@ -41,8 +41,8 @@ def test_what_is_not_said_is_the_consumers_own(name, recipe, io, nms):
 
 
 def test_what_is_said_holds():
-    target = target_for("mediapipe", formats.find("int8"), "float32", "soft")
-    assert (target.io, target.nms, target.words()) == ("float32", "soft", ("mediapipe", "float32", "soft"))
+    target = target_for("mediapipe", formats.find("int8"), "float32", "hard")
+    assert (target.io, target.nms, target.words()) == ("float32", "hard", ("mediapipe", "float32", "hard"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_is_said_holds():
         (("raw", "dynamic", "uint8"), "computes activations in float32"),
         (("raw", "int8", None, "sof"), "did you mean 'soft'"),
         (("raw", "int8", None, "postprocess"), "raw goes with --nms none, soft, hard"),
-        (("mediapipe", "int8", None, "none"), "mediapipe goes with --nms postprocess"),
+        (("mediapipe", "int8", None, "none"), "mediapipe goes with --nms soft, postprocess"),
     ],
 )
 def test_what_a_consumer_does_not_take_is_one_clear_error(arguments, message):

@@ -71,10 +71,10 @@ def test_labels_that_begin_with_numbers_keep_their_places():
     assert read_label_file(CONSUMERS.get("coral").label_file(labels)) == wanted
 
 
-@pytest.fixture(scope="module")
-def artifact():
-    target = target_for("coral", recipe("int8"))
-    assert (target.io, target.nms) == ("uint8", "postprocess")
+@pytest.fixture(scope="module", params=[None, "postprocess"])
+def artifact(request):
+    target = target_for("coral", recipe("int8"), nms=request.param)
+    assert (target.io, target.nms) == ("uint8", request.param or "soft")
     return with_nms(quantized(NAME, "int8", target.io).flatbuffer, tiny_spec(NAME), target)
 
 
