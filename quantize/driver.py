@@ -119,7 +119,7 @@ def make(job: Job) -> Made:
 
 def _make(job: Job) -> Made:
     _say_before(job)
-    steps = run_steps(job.model, job.recipe, job.splits, job.work) if job.work else []
+    steps = run_steps(job.model, job.recipe, job.splits, limited(job.work, job)) if job.work else []
     model = steps[-1].model if steps else job.model
     source = _source(model, job)
     finishing = job.finishing(spec_of(model))
@@ -158,12 +158,16 @@ def write(made: Made, file: Path, record: Callable[[Checked], dict[str, Any]]) -
 def _planned(job: Job) -> list[tuple[str, float]]:
     """The phases of `make`, each with its work in images through the network."""
     splits, recipe = job.splits, job.recipe
+    steps = phases_of_steps(recipe, job.model, splits, job.work) if job.work and recipe.trains else []
+    return [*steps, *_after_steps(job)]
+
+
+def _after_steps(job: Job) -> list[tuple[str, float]]:
+    splits, recipe = job.splits, job.recipe
     val, test = (_measured_images(data, job.budget) for data in (splits.validation, splits.test))
     on_val, on_test = ((data.split if data is not None else "") for data in (splits.validation, splits.test))
     measure_again = splits.test is not splits.validation
-    steps = phases_of_steps(recipe, job.model, splits, job.work) if job.work and recipe.trains else []
     return [
-        *steps,
         (CONVERTING, CONVERSION),
         (QUANTIZING, CONVERSION + job.ptq.samples),
         (MEASURING.format("model", on_val), val),
@@ -173,6 +177,14 @@ def _planned(job: Job) -> list[tuple[str, float]]:
         *([(MEASURING.format("model", on_val), val)] if recipe.trains else []),
         *(_plain_phases(job, on_test, test) if job.beside else []),
     ]
+
+
+def limited(work: Work, job: Job) -> Work:
+    """The work, whose time limit knows what follows the steps."""
+    if work.limit is None:
+        return work
+    images = sum(amount for _, amount in _after_steps(job))
+    return replace(work, limit=replace(work.limit, images=images))
 
 
 def _plain_phases(job: Job, split: str, images: int) -> list[tuple[str, float]]:

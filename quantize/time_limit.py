@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 import keras
 
 from effkeras.data.classes import matched
-from effkeras.data.masks import classes_of
-from effkeras.data.store import ImageStore
 from effkeras.support.console import note
 from effkeras.training.compiling import compile_for
 from effkeras.training.defaults import steps_of_epoch
@@ -21,7 +19,7 @@ from effkeras.training.pipeline import BatchSpec, training_batches
 from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 
-# The share of the minutes for what follows the trainings: conversion, calibration, measurement.
+# The least share of the minutes for what follows the trainings: conversion, calibration, measurement.
 FOR_THE_REST = 0.2
 LEAST_STEPS, FEW_STEPS = 10, 50
 TIMED_STEPS, UNTIMED_STEPS = 6, 3  # the first ones trace, and fill the input pipeline
@@ -29,18 +27,24 @@ TIMED_STEPS, UNTIMED_STEPS = 6, 3  # the first ones trace, and fill the input pi
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TimeLimit:
-    """The minutes of a whole command, which has `begun` at a time of `clock`, in seconds."""
+    """The minutes of a whole command, which has `begun` at a time of `clock`, in seconds.
+
+    `images` go through the network after the trainings, to quantize and to measure.
+    """
 
     minutes: float
     begun: float
     clock: Callable[[], float] = field(default=time.monotonic)
+    images: float = 0
 
-    def seconds(self, trainings: int, start: float) -> float:
+    def seconds(self, trainings: int, start: float, an_image: float = 0.0) -> float:
         """The seconds for the steps of the next of `trainings` that are left.
 
-        Timing and starting a training take `start` seconds each; this one is timed already.
+        Timing and starting a training take `start` seconds each; this one is timed already. Each of the
+        `images` after the trainings takes `an_image` seconds.
         """
-        end = self.begun + 60 * self.minutes * (1 - FOR_THE_REST)
+        rest = max(60 * self.minutes * FOR_THE_REST, self.images * an_image)
+        end = self.begun + 60 * self.minutes - rest
         return max(0.0, end - self.clock() - (2 * trainings - 1) * start) / trainings
 
 
@@ -57,7 +61,8 @@ def within(limit: TimeLimit | None, trainings: int, job: TuneJob) -> TuneJob:
     most = job.settings.total_steps(steps_of_epoch(len(job.train.records), job.settings.batch))
     before_timing = limit.clock()
     a_step = step_seconds(job)
-    seconds = limit.seconds(trainings, limit.clock() - before_timing)
+    # Reading and judging an image takes at most as long as the backward pass that it is spared.
+    seconds = limit.seconds(trainings, limit.clock() - before_timing, a_step / job.settings.batch)
     allowed = int(seconds * (1 - VALIDATION_SHARE) / a_step)
     steps = max(LEAST_STEPS, min(most, allowed))
     few = "" if steps >= min(most, FEW_STEPS) else ", too few to win back what was lost: give more minutes"
@@ -68,8 +73,9 @@ def within(limit: TimeLimit | None, trainings: int, job: TuneJob) -> TuneJob:
 
 def step_seconds(job: TuneJob) -> float:
     """The seconds of a training step of a fine-tuning, timed on a copy; no files are written."""
-    train = matched(job.train, job.spec)
-    store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
+    job = job.with_store()
+    train, store = matched(job.train, job.spec), job.store
+    assert store is not None
     count = UNTIMED_STEPS + TIMED_STEPS
     settings = _with_steps(job.settings, count)
     per_epoch = steps_of_epoch(len(store), settings.batch)

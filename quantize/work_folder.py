@@ -14,6 +14,7 @@ import tomli_w
 
 from effkeras.data.contents import contents
 from effkeras.data.records import LabelledData
+from effkeras.data.store import ImageStore
 from effkeras.graph.rewrite import check_finite
 from effkeras.layers.normalize import spec_of
 from effkeras.support.console import note
@@ -135,7 +136,10 @@ def _carried_out(
 
 
 def _by_ourselves(wrap: Wrap, training: StepTraining, limit: TimeLimit | None) -> CarryOut:
+    opened: ImageStore | None = None  # the training images, opened once for all stages and their timing
+
     def carry_out(stage: Stage, before: keras.Model, folder: Path, left: int) -> Compressed:
+        nonlocal opened
         begun = _begun(stage, before, folder)
         job = TuneJob(
             model=begun.model,
@@ -146,7 +150,9 @@ def _by_ourselves(wrap: Wrap, training: StepTraining, limit: TimeLimit | None) -
             out=folder,
             hooks=stage.hooks(),
             wrap=wrap,
-        )
+            store=opened,
+        ).with_store()
+        opened = job.store
         job = within(limit, left, job)
         begin_phase(_tuning_title(stage))
         return stage.finish(begun, tune(job))

@@ -220,7 +220,8 @@ class TuneJob:
     """A fine-tuning: the model, the data, the settings and the output folder.
 
     `model` may be any Keras model with the outputs of `spec`. `hooks` take part in the training. `wrap`
-    returns a model around its argument, with the same weights; `fit` then trains that model.
+    returns a model around its argument, with the same weights; `fit` then trains that model. `store` holds
+    the training images in the classes of `spec`; None if they are not opened yet.
     """
 
     model: keras.Model
@@ -231,6 +232,14 @@ class TuneJob:
     out: Path
     hooks: tuple[Hook, ...] = ()
     wrap: Callable[[keras.Model], keras.Model] = field(default=_itself)
+    store: ImageStore | None = None
+
+    def with_store(self) -> TuneJob:
+        """The fine-tuning with its training images opened."""
+        if self.store is not None:
+            return self
+        train = matched(self.train, self.spec)
+        return replace(self, store=ImageStore(train, self.spec.input, classes_of(self.spec, train)))
 
 
 def tune(job: TuneJob) -> keras.Model:
@@ -244,8 +253,8 @@ def tune(job: TuneJob) -> keras.Model:
     """
     need_tensorflow("training")
     keras.utils.set_random_seed(job.settings.seed)
-    train = matched(job.train, job.spec)
-    store = ImageStore(train, job.spec.input, classes_of(job.spec, train))
+    train, store = matched(job.train, job.spec), job.with_store().store
+    assert store is not None
     settings = _with_defaults(job.settings, job.spec, store)
     plan = TrainingPlan(
         job.spec,
