@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from effkeras.support import results
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import make_folder, write_bytes
+from effkeras.support.files import make_folder, write_bytes, write_text
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_old_name, add_weights, parser
 from effkeras.training.run import kept_options
 
@@ -80,8 +81,8 @@ def _metric(chosen: argparse.Namespace, parts: FloatParts, reading: ReadOptions)
 
 def _write(found: Sensitivity, out: Path) -> None:
     table_file, image = out / "sensitivity.jsonl", out / "sensitivity.png"
-    table_file.unlink(missing_ok=True)
-    results.append(table_file, [results.stamped(row) for row in found.to_rows()])
+    rows = [json.dumps(results.stamped(row)) for row in found.to_rows()]
+    write_text(table_file, "".join(f"{row}\n" for row in rows))  # in place of an earlier table, at once
     write_bytes(image, chart(found))
     print(f"{image}: written, with {table_file.name} beside it")
 
