@@ -27,6 +27,7 @@ from effkeras.support.options import (
     add_backbone,
     add_data,
     height_and_width,
+    not_negative,
     parser,
 )
 from effkeras.training.defaults import Facts, finetune
@@ -275,6 +276,12 @@ def _parser() -> argparse.ArgumentParser:
         "--class-weights", metavar="HOW", help="balanced: rare classes weigh more; none (default)"
     )
     options.add_argument("--seed", type=int, help="default: 0")
+    options.add_argument(
+        "--memory",
+        type=not_negative,
+        metavar="GIB",
+        help="for decoded training images (default: 2); more images are decoded anew in each epoch",
+    )
     options.add_argument(
         "--accept-data", action="store_true", help="go on with images or labels that have changed"
     )

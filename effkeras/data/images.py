@@ -228,7 +228,9 @@ def _decode(path: Path) -> Decoded:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    return np.array(_as_rgb(ImageOps.exif_transpose(image)), np.uint8)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else Pillow copies the image
+        image = ImageOps.exif_transpose(image)
+    return np.array(_as_rgb(image), np.uint8)
 
 
 def _has_frames(image: Image.Image) -> bool:
@@ -266,7 +268,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         return _from_16_bits(np.asarray(image)).convert("RGB")
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_16_bits(values: np.ndarray) -> Image.Image:

@@ -105,9 +105,26 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image
     tops, bottoms, down = _neighbours(image.shape[0], size[0])
     lefts, rights, across = _neighbours(image.shape[1], size[1])
-    rows = image[tops] * (1 - down)[:, None, None] + image[bottoms] * down[:, None, None]
-    pixels = rows[:, lefts] * (1 - across)[:, None] + rows[:, rights] * across[:, None]
-    return np.rint(pixels).astype(np.uint8)
+    lines = image.reshape(image.shape[0], -1)
+    rows = _blended(lines.take(tops, axis=0), lines.take(bottoms, axis=0), down[:, None])
+    rows = rows.reshape(size[0], -1, 3)
+    left, right = (rows.take(places, axis=1).reshape(size[0], -1) for places in (lefts, rights))
+    pixels = _blended(left, right, np.repeat(across, 3))
+    return np.rint(pixels, out=pixels).astype(np.uint8).reshape(*size, 3)
+
+
+def _blended(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """first * (1 - weight) + second * weight in float32; changes float arguments, to touch memory less."""
+    first, second = (one.astype(np.float32, copy=False) for one in (first, second))
+    first *= 1 - weight
+    second *= weight
+    first += second
+    return first
+
+
+def content_size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
+    """Height and width of what `place` makes of an image of (height, width)."""
+    return _letterbox_size(size, spec.size) if spec.resize == "letterbox" else spec.size
 
 
 def _letterbox_size(image: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

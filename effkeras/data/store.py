@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.data.masks import MaskClasses, label_map, to_input
-from effkeras.data.preprocess import Placement
+from effkeras.data.preprocess import Placement, content_size
 from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
@@ -22,6 +23,8 @@ NO_CLASS = -1  # the class of padding
 PADDING = (np.uint8(0), 0, 0.0, NO_CLASS, False, np.uint8(0))
 
 Record = DetectionRecord | ClassificationRecord
+# A box with its class and whether it is a crowd; a sample's seven Python objects.
+_BOX_BYTES, _SAMPLE_BYTES = 16 + 4 + 1, 1024
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,28 +48,43 @@ class Sample:
 class ImageStore:
     """Random access to the samples of a split.
 
-    Decodes all images at the start if they fit into 2 GiB, else on each access. Images that cannot be used
-    are left out (on access, the next usable image replaces them), noted and counted; more than 1 in 100 are
-    an error, unless bad items are skipped.
+    Decodes all images at the start if they fit into `memory` bytes (2 GiB by default), else on each access;
+    then the memory does not grow with the number of images. Images that cannot be used are left out (on
+    access, the next usable image replaces them), noted and counted; more than 1 in 100 are an error, unless
+    bad items are skipped.
     """
 
-    def __init__(self, data: LabelledData, spec: InputSpec, masks: MaskClasses | None = None):
+    def __init__(
+        self,
+        data: LabelledData,
+        spec: InputSpec,
+        masks: MaskClasses | None = None,
+        memory: int | None = None,
+    ):
         self._spec = spec
         self._reader = RecordReader(spec)
         self._masks = masks
         self._unusable = UnusableImages(data)
         self._cache: list[Sample] | None = None
         self._records: Sequence[Record] = data.records
-        bytes_per_pixel = 4 if masks else 3
-        if len(data.records) * spec.size[0] * spec.size[1] * bytes_per_pixel <= MEMORY_BUDGET:
+        memory = MEMORY_BUDGET if memory is None else memory
+        needed = sum(map(self._bytes_of, data.records))
+        if needed <= memory:
             self._cache = self._decode_all()
+        else:
+            note_once(
+                f"{len(data.records):,} images take {_gibibytes(needed)} decoded, above the limit of "
+                f"{_gibibytes(memory)}: they are decoded again in each epoch"
+            )
 
     def __len__(self) -> int:
         return len(self._cache if self._cache is not None else self._records)
 
     def __getitem__(self, index: int) -> Sample:
-        if self._cache is not None:
-            return self._cache[index]
+        held = self._cache[index] if self._cache is not None else self._next_usable(index)
+        return dataclasses.replace(held, pixels=self._framed(held.pixels))
+
+    def _next_usable(self, index: int) -> Sample:
         while True:
             self.check()
             record = self._records[index]
@@ -77,6 +95,24 @@ class ImageStore:
             self._unusable.add(record.path, result)
             note_once(f"skipped: {result}")
             index = (index + 1) % len(self._records)
+
+    def _framed(self, content: np.ndarray) -> np.ndarray:
+        """The content, uint8 (h, w, 3), in the network's input, with 0 for the padding."""
+        height, width = content.shape[:2]
+        if (height, width) == self._spec.size:
+            return content
+        pixels = np.zeros((*self._spec.size, 3), np.uint8)
+        pixels[:height, :width] = content
+        return pixels
+
+    def _bytes_of(self, record: Record) -> int:
+        """The memory that a decoded image takes; at most, where the labels do not state its size."""
+        height, width = self._spec.size
+        objects, labels = 1, height * width if self._masks else 0
+        if isinstance(record, DetectionRecord):
+            height, width = content_size(record.size, self._spec)
+            objects = len(record.boxes) + len(record.unknown)
+        return _SAMPLE_BYTES + 3 * height * width + labels + _BOX_BYTES * objects
 
     def classes(self) -> list[np.ndarray]:
         """The class indices of each sample's objects, without crowds."""
@@ -109,10 +145,10 @@ class ImageStore:
             return error
 
     def _sample(self, record: Record) -> Sample:
+        """An image as it is held: its `pixels` are uint8 (h, w, 3), without the padding."""
         placed = self._reader.read(record)
-        content = np.array(placed.content.shape[:2], np.int32)
-        pixels = np.zeros((*self._spec.size, 3), np.uint8)
-        pixels[: content[0], : content[1]] = placed.content
+        pixels = _owned(placed.content)
+        content = np.array(pixels.shape[:2], np.int32)
         labels = self._labels(record, placed.placement)
         if isinstance(record, ClassificationRecord):
             own = np.array([record.label], np.int32)
@@ -127,6 +163,15 @@ class ImageStore:
             return np.zeros((0, 0), np.uint8)
         labels = label_map(record, self._masks, placement.size)
         return to_input(labels, placement, self._spec.size)
+
+
+def _owned(pixels: np.ndarray) -> np.ndarray:
+    """The pixels, copied if they are a part of a larger image, which they would keep in memory."""
+    return pixels if pixels.base is None or pixels.base.nbytes == pixels.nbytes else pixels.copy()
+
+
+def _gibibytes(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB"
 
 
 def padded(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:

@@ -107,6 +107,14 @@ def above_zero(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> float:
+    """An argparse type: a finite number that is 0 or above."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or above")
+    return number
+
+
 def height_and_width(text: str) -> tuple[int, int]:
     """An argparse type: a height and a width in pixels, such as 320x416; one number is a square."""
     sides = text.lower().split("x")

@@ -52,6 +52,7 @@ class Job:
     detector the weights of its backbone. `anchors` "auto" fits a detector's anchors to the data where
     its heads start from random weights. With `accept_data`, a training goes on with data that have changed.
     `strategy` are the devices, see `open_strategy`.
+    `memory` bounds the bytes of decoded images that are held; None is 2 GiB.
     """
 
     spec: ModelSpec
@@ -65,6 +66,7 @@ class Job:
     backbone: Path | None = None
     accept_data: bool = False
     strategy: Strategy = field(default_factory=lambda: Single(Request()))
+    memory: int | None = None
 
 
 def train(job: Job) -> keras.Model:
@@ -83,7 +85,7 @@ def train(job: Job) -> keras.Model:
     check_same_data(job.train, job.strategy)
     run, is_chief = Run(job.out), job.strategy.is_chief
     keras.utils.set_random_seed(job.settings.seed)
-    store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train))
+    store = ImageStore(job.train, job.spec.input, classes_of(job.spec, job.train), job.memory)
     job = replace(job, settings=_with_defaults(job.settings, job.spec, store))
     session = session_of(job, steps_of_epoch(len(store), job.settings.batch))
     session.go_on(before)

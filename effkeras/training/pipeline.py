@@ -74,12 +74,17 @@ def training_batches(store: ImageStore, spec: ModelSpec, batches: BatchSpec, ste
     indices = tf.data.Dataset.range(steps.start * made.rows, steps.stop * made.rows)
     if made.rows < batches.size:
         indices = indices.map(lambda n: n // made.rows * batches.size + made.first + n % made.rows)
+    workers = tf.data.AUTOTUNE
     data = (
-        indices.map(without_autograph(sample), num_parallel_calls=2, deterministic=True)
+        indices.map(without_autograph(sample), num_parallel_calls=workers, deterministic=True)
         .padded_batch(made.piece, padding_values=(*PADDING, 0), drop_remainder=True)
-        .map(without_autograph(to_targets), num_parallel_calls=2, deterministic=True)
+        .map(without_autograph(to_targets), num_parallel_calls=workers, deterministic=True)
     )
-    return (data if made == part else data.flat_map(_pieces(part))).prefetch(2)
+    # Batches take the cores, not the operations within one: none waits for another thread, and how many there
+    # are cannot change how a sum is rounded.
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    return (data if made == part else data.flat_map(_pieces(part))).prefetch(2).with_options(options)
 
 
 def _pieces(part: Part) -> Callable[..., tf.data.Dataset]:

@@ -92,6 +92,33 @@ def test_without_memory_images_are_read_on_demand(many, monkeypatch, capsys):
     assert capsys.readouterr().err.count("first.jpg") == 1
 
 
+def held_bytes(held) -> int:
+    return sum(getattr(held, one.name).nbytes for one in dataclasses.fields(held))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 128)])
+def test_the_memory_that_is_counted_is_what_is_held(digits, size, capsys):
+    """Images that fill half of their input take half of its bytes."""
+    data, spec = open_data(digits, "train"), dataclasses.replace(SPEC, size=size)
+    whole = ImageStore(data, spec)
+    held = sum(map(held_bytes, whole._cache))
+    assert held == pytest.approx(24 * 64 * 64 * 3, rel=0.1)
+    counted = held + 24 * 1024  # and the objects around the arrays
+    assert ImageStore(data, spec, memory=counted)._cache is not None
+    assert "decoded again" not in capsys.readouterr().err
+    lazy = ImageStore(data, spec, memory=held)
+    assert lazy._cache is None
+    assert "24 images take" in capsys.readouterr().err
+    for field in dataclasses.fields(lazy[3]):
+        np.testing.assert_array_equal(getattr(lazy[3], field.name), getattr(whole[3], field.name))
+
+
+def test_a_crop_does_not_keep_its_image(digits):
+    cropped = dataclasses.replace(SPEC, size=(32, 32), resize="center-crop", crop=0.5)
+    pixels = ImageStore(open_data(digits, "train"), cropped)._cache[0].pixels
+    assert pixels.base is None or pixels.base.nbytes == pixels.nbytes
+
+
 def test_many_bad_images_are_an_error_on_demand_too(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "MEMORY_BUDGET", 0)
     data = open_data(digits, "train")

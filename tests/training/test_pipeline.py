@@ -34,6 +34,15 @@ def test_any_stretch_of_steps_is_the_same(store, augment):
     np.testing.assert_array_equal(whole[5:], images(store, batches, range(5, 8)))
 
 
+@pytest.mark.parametrize("workers", [1, 5])
+def test_a_batch_is_the_same_for_any_number_of_workers_and_any_memory(digits, store, monkeypatch, workers):
+    batches = BatchSpec(4, 1, AugmentSpec({"mosaic": 0.5, "hsv": (0.1, 0.2, 0.1)}))
+    whole = images(store, batches, range(3))
+    monkeypatch.setattr(tf.data, "AUTOTUNE", workers)
+    streamed = ImageStore(open_data(digits, "train"), tiny_detector().input, memory=0)
+    np.testing.assert_array_equal(images(streamed, batches, range(3)), whole)
+
+
 def test_an_epoch_shows_every_image_once(store):
     shown = images(store, PLAIN, range(6)).reshape(24, -1)
     own = np.stack([store[index].pixels.astype(np.float32).ravel() for index in range(24)])
