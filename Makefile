@@ -98,9 +98,10 @@ bench-bccd: $(READY)
 bench-imagenet: $(READY)
 	$(BIN)/python -m export.benchmarks.imagenet --data $(DATA) --out models/results.jsonl
 
-# CPU time of training steps.
+# CPU time of training steps and of their batches.
 bench-training: $(READY)
 	$(BIN)/python -m export.benchmarks.training --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.pipeline --out models/results.jsonl
 
 # What compression costs the shipped models; hours on 2 cores, and the same again goes on.
 bench-compression: $(READY)
