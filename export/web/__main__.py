@@ -133,7 +133,8 @@ def _serve(folder: Path, port: int) -> int:
         if _has_screen():
             webbrowser.open(address)
         try:
-            threading.Event().wait()
+            while not threading.Event().wait(3600):  # Windows interrupts no wait without an end
+                pass
         except KeyboardInterrupt:
             note("stopped")
     return 0

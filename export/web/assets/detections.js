@@ -15,9 +15,12 @@ export function classesOf(outputs) {
  * the network's input, clipped to it.
  * @param outputs  float arrays by what they hold: class_logits and box_deltas, or those of an artifact with NMS
  * @param model  the content of model.json, with `anchors` as a Float32Array (N, 4)
+ * @param {number} floor  the least score that is asked for. Suppression takes boxes by falling score, so those below
+ *   it would lower none of the others.
  */
-export function detectionsOf(outputs, model) {
-  const found = "detection_boxes" in outputs ? suppressed(outputs, model.input.size) : detect(outputs, model);
+export function detectionsOf(outputs, model, floor) {
+  const all = "detection_boxes" in outputs ? suppressed(outputs, model.input.size) : detect(outputs, model, floor);
+  const found = all.filter((one) => one.score >= floor);
   const [height, width] = model.input.size;
   for (const one of found) {
     one.box = one.box.map((value, i) => Math.min(Math.max(value, 0), i % 2 ? width : height));
@@ -34,49 +37,47 @@ function suppressed(outputs, [height, width]) {
   }));
 }
 
-function detect(outputs, { anchors, nms }) {
+function detect(outputs, { anchors, nms }, floor) {
   const logits = outputs.class_logits;
-  const count = anchors.length / 4;
-  const { anchor, kind } = candidates(logits, count, logits.length / count, nms);
-  const scores = Float32Array.from(anchor, (a, i) => sigmoid(logits[a * (logits.length / count) + kind[i]]));
+  const classes = logits.length / (anchors.length / 4);
+  const least = floor > 0 ? Math.log(floor / (1 - floor)) - 1e-3 : -Infinity; // a little below, for rounding
+  const { anchor, kind } = candidates(logits, classes, nms, least);
+  const scores = Float32Array.from(anchor, (a, i) => sigmoid(logits[a * classes + kind[i]]));
   const boxes = new Float32Array(anchor.length * 4);
   anchor.forEach((a, i) => boxes.set(decoded(outputs.box_deltas, anchors, a * 4), i * 4));
-  return suppress(boxes, scores, nms).map(({ index, score }) => ({
+  return suppress(boxes, scores, nms, floor).map(({ index, score }) => ({
     class: kind[index],
     score,
     box: Array.from(boxes.subarray(4 * index, 4 * index + 4)),
   }));
 }
 
-/** Pairs of anchor and class: each anchor's best class, or, with max_inputs, the strongest pairs of all. */
-function candidates(logits, count, classes, nms) {
+/**
+ * Pairs of anchor and class with a logit of at least `least`: each anchor's best class, or, with max_inputs, the
+ * strongest pairs of all.
+ */
+function candidates(logits, classes, nms, least) {
+  let chosen = [];
   if (nms.max_inputs) {
-    const chosen = strongest(logits, nms.max_inputs);
-    return { anchor: chosen.map((i) => Math.floor(i / classes)), kind: chosen.map((i) => i % classes) };
+    for (let i = 0; i < logits.length; i++) if (logits[i] >= least) chosen.push(i);
+    chosen = strongest(logits, chosen, nms.max_inputs);
+  } else {
+    for (let start = 0; start < logits.length; start += classes) {
+      let best = start;
+      for (let i = start + 1; i < start + classes; i++) if (logits[i] > logits[best]) best = i;
+      if (logits[best] >= least) chosen.push(best);
+    }
+    chosen = strongest(logits, chosen, MOST_CANDIDATES);
   }
-  const best = new Int32Array(count);
-  const highest = new Float32Array(count);
-  for (let a = 0; a < count; a++) {
-    let k = 0;
-    for (let c = 1; c < classes; c++) if (logits[a * classes + c] > logits[a * classes + k]) k = c;
-    best[a] = k;
-    highest[a] = logits[a * classes + k];
-  }
-  const anchor = strongest(highest, MOST_CANDIDATES);
-  return { anchor, kind: anchor.map((a) => best[a]) };
+  return { anchor: chosen.map((i) => Math.floor(i / classes)), kind: chosen.map((i) => i % classes) };
 }
 
-/** The indices of the `count` highest values, in rising order. */
-function strongest(values, count) {
-  if (values.length <= count) return Array.from(values, (_, i) => i);
-  const least = Float32Array.from(values).sort()[values.length - count];
-  const chosen = [];
-  let ties = count;
-  for (const value of values) if (value > least) ties--;
-  for (let i = 0; i < values.length; i++) {
-    if (values[i] > least || (values[i] === least && ties-- > 0)) chosen.push(i);
-  }
-  return chosen;
+/** Those of the places, which rise, with the `count` highest values. */
+function strongest(values, places, count) {
+  if (places.length <= count) return places;
+  const least = Float32Array.from(places, (i) => values[i]).sort()[places.length - count];
+  let ties = count - places.filter((i) => values[i] > least).length;
+  return places.filter((i) => values[i] > least || (values[i] === least && ties-- > 0));
 }
 
 function sigmoid(x) {
@@ -93,10 +94,10 @@ function decoded(deltas, anchors, at) {
 }
 
 /** Non-maximum suppression regardless of class; the soft, Gaussian kind lowers scores. */
-function suppress(boxes, scores, nms) {
+function suppress(boxes, scores, nms, floor) {
   const soft = nms.method === "gaussian";
-  const least = soft ? nms.score_threshold : -Infinity;
-  let alive = Array.from(scores, (_, i) => i).filter((i) => scores[i] > least);
+  const lives = (i) => scores[i] >= floor && (!soft || scores[i] > nms.score_threshold);
+  let alive = Array.from(scores, (_, i) => i).filter(lives);
   const kept = [];
   while (kept.length < nms.max_detections && alive.length) {
     let best = alive[0];
@@ -108,7 +109,7 @@ function suppress(boxes, scores, nms) {
       const overlap = iou(boxes, best * 4, i * 4);
       if (soft) scores[i] *= Math.exp((-overlap * overlap) / nms.sigma);
       else if (overlap > nms.iou_threshold) continue;
-      if (scores[i] > least) left.push(i);
+      if (lives(i)) left.push(i);
     }
     alive = left;
   }

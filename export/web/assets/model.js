@@ -62,7 +62,7 @@ export class Model {
     const outputs = await this.run(pixels);
     const ran = performance.now();
     const found = this.detects
-      ? { detections: this.#inImage(detectionsOf(outputs, this.about), placement, minScore) }
+      ? { detections: this.#inImage(detectionsOf(outputs, this.about, minScore), placement) }
       : { classes: classesOf(outputs).map((one) => this.#labelled(one)) };
     const milliseconds = { prepare: placed - begun, network: ran - placed, read: performance.now() - ran };
     return { ...found, milliseconds };
@@ -82,9 +82,8 @@ export class Model {
     }
   }
 
-  #inImage(found, placement, minScore) {
-    const kept = found.filter((one) => one.score >= minScore);
-    return kept.map((one) => ({ ...this.#labelled(one), box: toImage(one.box, placement) }));
+  #inImage(found, placement) {
+    return found.map((one) => ({ ...this.#labelled(one), box: toImage(one.box, placement) }));
   }
 
   #labelled(one) {

@@ -166,7 +166,7 @@ function take(image, found, name) {
   part.empty.hidden = true;
   part.view.hidden = false;
   part.frame.classList.remove("waiting");
-  part.save.disabled = part.measure.disabled = false;
+  part.save.disabled = part.measure.disabled = false; // a measurement of the image before ends now
   fit();
   show();
   showTimes(found.milliseconds);
@@ -318,27 +318,43 @@ function draw(rows) {
   drawBoxes(pen, rows, part.overlay.width / state.image.width, devicePixelRatio);
 }
 
-/** Draws boxes, weakest first; `scale` is canvas pixels per image pixel, `unit` canvas pixels per pixel on screen. */
+/** Draws boxes; `scale` is canvas pixels per image pixel, `unit` canvas pixels per pixel on screen. */
 function drawBoxes(pen, rows, scale, unit) {
-  const boxes = rows.filter((one) => one.box).reverse();
+  const boxes = rows.filter((one) => one.box).map((one) => ({ ...one, at: one.box.map((value) => value * scale), one }));
+  const line = (one) => (state.pointed === one ? 4 : 2.25) * unit;
+  for (const { at, one } of boxes.slice().reverse()) {
+    const [top, left, bottom, right] = at;
+    pen.globalAlpha = state.pointed && state.pointed !== one ? 0.3 : 1;
+    pen.lineWidth = line(one);
+    pen.strokeStyle = colour(one.class);
+    pen.strokeRect(left, top, right - left, bottom - top);
+  }
   pen.font = `600 ${12.5 * unit}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
-  for (const one of boxes) {
-    const [top, left, bottom, right] = one.box.map((value) => value * scale);
-    pen.globalAlpha = state.pointed && state.pointed !== one ? 0.3 : 1;
-    pen.lineWidth = (state.pointed === one ? 4 : 2.25) * unit;
-    pen.strokeStyle = pen.fillStyle = colour(one.class);
-    pen.strokeRect(left, top, right - left, bottom - top);
+  const taken = [];
+  // The label of a box that is pointed at comes before all others, then the surest.
+  for (const { at, one } of boxes.slice().sort((a, b) => (b.one === state.pointed) - (a.one === state.pointed))) {
     const text = `${one.label} ${score(one.score)}`;
-    const width = pen.measureText(text).width + 8 * unit;
-    const height = 17 * unit;
-    const x = Math.max(0, Math.min(left - pen.lineWidth / 2, pen.canvas.width - width));
-    const y = top >= height ? top - height : top;
-    pen.fillRect(x, y, width, height);
+    const size = [pen.measureText(text).width + 8 * unit, 17 * unit];
+    const place = freePlace(at, size, line(one) / 2, pen.canvas.width, taken);
+    if (!place) continue; // the colour still says the class, and the list the score
+    taken.push(place);
+    pen.globalAlpha = state.pointed && state.pointed !== one ? 0.3 : 1;
+    pen.fillStyle = colour(one.class);
+    pen.fillRect(...place);
     pen.fillStyle = isDark(colour(one.class)) ? "#fff" : "#000";
-    pen.fillText(text, x + 4 * unit, y + height / 2);
+    pen.fillText(text, place[0] + 4 * unit, place[1] + place[3] / 2);
   }
   pen.globalAlpha = 1;
+}
+
+/** Where a label covers no other: [x, y, width, height] above the box, inside it, or below; null without room. */
+function freePlace([top, left, bottom], [width, height], edge, widest, taken) {
+  const x = Math.max(0, Math.min(left - edge, widest - width));
+  const rows = [top - height, top, bottom].filter((y) => y >= 0);
+  const isFree = (y) => !taken.some(([u, v, w, h]) => x < u + w && u < x + width && y < v + h && v < y + height);
+  const y = rows.find(isFree);
+  return y === undefined ? null : [x, y, width, height];
 }
 
 function save() {
@@ -364,12 +380,15 @@ function save() {
 
 // Speed
 
+/** Runs the model many times; another image that is opened meanwhile ends it. */
 async function measure() {
-  part.measure.disabled = true;
+  const { image } = state;
   const times = [];
+  part.measure.disabled = true;
   try {
     for (let i = 0; i < RUNS + 3; i++) {
-      const { milliseconds } = await state.model.predict(state.image, KEPT);
+      const { milliseconds } = await state.model.predict(image, KEPT);
+      if (state.image !== image) return;
       if (i >= 3) times.push(milliseconds);
       part["network-unit"].textContent = `ms, run ${Math.max(i - 2, 0)} of ${RUNS}`;
       await new Promise(requestAnimationFrame);
@@ -377,7 +396,7 @@ async function measure() {
     const middle = (key) => times.map((one) => one[key]).sort((a, b) => a - b)[RUNS / 2];
     showTimes(
       { network: middle("network"), prepare: middle("prepare"), read: middle("read") },
-      `ms for the network, median of ${RUNS}`,
+      `ms, median of ${RUNS} runs`,
     );
   } finally {
     part.measure.disabled = false;

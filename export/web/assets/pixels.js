@@ -75,21 +75,20 @@ function resizeInto(target, stride, image, part, [height, width]) {
   const rows = neighbours(part.height, height);
   const columns = neighbours(part.width, width);
   const { data } = image;
-  const at = (row, column) => ((part.top + row) * image.width + part.left + column) * 4;
-  const between = (first, last, share) => float(float(first * float(1 - share)) + float(last * share));
   for (let y = 0; y < height; y++) {
     const down = rows.shares[y];
+    const up = float(1 - down);
+    const top = (part.top + rows.first[y]) * image.width + part.left;
+    const bottom = (part.top + rows.last[y]) * image.width + part.left;
     for (let x = 0; x < width; x++) {
       const across = columns.shares[x];
-      const topLeft = at(rows.first[y], columns.first[x]);
-      const topRight = at(rows.first[y], columns.last[x]);
-      const bottomLeft = at(rows.last[y], columns.first[x]);
-      const bottomRight = at(rows.last[y], columns.last[x]);
-      const place = (y * stride + x) * 3;
+      const back = float(1 - across);
+      const first = columns.first[x];
+      const last = columns.last[x];
       for (let c = 0; c < 3; c++) {
-        const left = between(data[topLeft + c], data[bottomLeft + c], down);
-        const right = between(data[topRight + c], data[bottomRight + c], down);
-        target[place + c] = evenRound(between(left, right, across));
+        const left = float(float(data[(top + first) * 4 + c] * up) + float(data[(bottom + first) * 4 + c] * down));
+        const right = float(float(data[(top + last) * 4 + c] * up) + float(data[(bottom + last) * 4 + c] * down));
+        target[(y * stride + x) * 3 + c] = evenRound(float(float(left * back) + float(right * across)));
       }
     }
   }

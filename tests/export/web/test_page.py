@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -111,6 +115,18 @@ def test_the_command_makes_a_page_of_a_file(tmp_path, image, monkeypatch, capsys
     assert "--serve serves it" in capsys.readouterr().err
     assert main(["export", "web", "cells.tflite", "--recipe", "int8", *given]) == 2
     assert "--recipe goes with a model" in capsys.readouterr().err
+
+
+def test_a_page_is_served_until_it_is_interrupted(tmp_path, runtime):
+    write_page(small_tflite("float32"), tmp_path / "page", runtime)
+    command = [sys.executable, "-m", "export.web", str(tmp_path / "page"), "--serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().split()[0]
+        with urllib.request.urlopen(f"{address}model.json") as answer:
+            assert json.load(answer)["file"] == "model.tflite"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == "stopped\n"
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ def test_the_network_gets_the_same_pixels(crop, detector, runtime, browser, tmp_
             np.testing.assert_array_equal(fed.reshape(wanted.shape), wanted, str(path))
 
 
-@pytest.mark.parametrize("changes", [{}, {"method": "hard"}, {"max_inputs": 500, "max_detections": 20}])
+@pytest.mark.parametrize("changes", [{}, {"method": "hard"}, {"max_inputs": 20}])
 def test_boxes_are_the_decoders(changes, detector, runtime, browser, tmp_path):
     spec = definition_of(detector).replace(nms=NmsSpec(**changes))
     file, outputs = attach(detector, DEFINITION, spec.to_toml().encode()), heads_of(detector)
