@@ -13,7 +13,7 @@ import pytest
 from support.tiny import digits_folder
 
 # The same examples in every run, as everything else here.
-hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
 
 

@@ -23,6 +23,7 @@ class Operand:
 
     `is_static` is False if a dimension is dynamic. `scales` counts its quantization scales, more than 1 for
     per-channel quantization. `zero_point` is its first zero point. `data` holds the bytes of a constant.
+    `is_variable` marks a state that the operator keeps between runs.
     """
 
     info: TensorInfo
@@ -30,6 +31,7 @@ class Operand:
     scales: int
     zero_point: int
     data: np.ndarray | None
+    is_variable: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -141,6 +143,7 @@ def _operand(index: int, tensor: Any, buffers: Sequence[Any]) -> Operand:
         scales=len(scales),
         zero_point=int(zeros[0]) if len(zeros) else 0,
         data=buffers[tensor.buffer].data,
+        is_variable=bool(tensor.isVariable),
     )
 
 

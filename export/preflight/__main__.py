@@ -56,7 +56,7 @@ def _run(argv: Sequence[str] | None) -> int:
         found = check_for(content, chosen.target)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
-    extra = _second_opinion(content, chosen)
+    extra = _second_opinion(found, content, chosen)
     _show(found, extra, chosen)
     return 0 if found.passed and (extra is None or extra.passed) else FAILED
 
@@ -70,13 +70,13 @@ def _check(chosen: argparse.Namespace) -> None:
         raise EffkerasError(f"--compile {chosen.compile}: the file name must end in .tflite")
 
 
-def _second_opinion(content: bytes, chosen: argparse.Namespace) -> SecondOpinion | None:
+def _second_opinion(found: Preflight, content: bytes, chosen: argparse.Namespace) -> SecondOpinion | None:
     """The findings of the vendor's own tool, if it is requested or enabled by default."""
     if chosen.analyzer:
         from export.preflight.analyzer import analyzed
 
         return analyzed(content, chosen.analyzer, chosen.timeout)
-    if chosen.target == "edgetpu" and not chosen.no_compiler:
+    if chosen.target == "edgetpu" and not chosen.no_compiler and not found.is_compiled:
         from export.preflight.compiler import compiled
 
         return compiled(content, chosen.file.stem, chosen.compile, chosen.timeout)
@@ -149,6 +149,10 @@ def show(name: str, found: Preflight, extra: SecondOpinion | None = None, *, eve
 
 def _lines(found: Preflight, extra: SecondOpinion | None) -> Iterator[tuple[str, str]]:
     taken = sum(one.on_device for one in found.verdicts)
+    if found.is_compiled:
+        yield "compiled", f"already, by the {found.table.device.name}'s compiler"
+        yield "on the CPU", f"{len(found.verdicts) - taken} operators that it left there"
+        return
     macs = sum(one.macs for one in found.verdicts)
     yield "operators", f"{taken} of {len(found.verdicts)} ({found.op_share:.1%})"
     yield "multiply-adds", f"{found.mac_share:.1%} of {macs / 1e6:,.0f} M"

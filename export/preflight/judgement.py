@@ -13,6 +13,7 @@ from export.preflight.tables import OpTable, Rule, table_of
 from export.preflight.verdicts import Memory, Preflight, Reason, Status, Verdict
 
 NOT_LISTED = "operator not supported"
+LEFT_TO_THE_CPU = "the compiler left it to the CPU"
 LIST = "list"  # every table has this source, the list of supported operators
 
 
@@ -23,6 +24,8 @@ def check_for(flatbuffer: bytes, target: str) -> Preflight:
     """
     table = table_of(target)
     graph = nodes(flatbuffer)
+    if table.device.compiled and any(_is_compiled(node, table) for node in graph):
+        return _of_compiled(graph, table, target)
     findings = [_findings(node, table) for node in graph]
     pieces = partitions(graph, [not found.refused for found in findings])
     kept = _kept(pieces, graph, table.device.partition)
@@ -31,6 +34,28 @@ def check_for(flatbuffer: bytes, target: str) -> Preflight:
     )
     memory = Memory(_weights(graph, kept), table.device.weights) if table.device.weights else None
     return Preflight(target, table, verdicts, sum(piece.taken for piece in pieces), memory)
+
+
+def _is_compiled(node: Node, table: OpTable) -> bool:
+    return node.is_custom and node.name == table.device.compiled
+
+
+def _of_compiled(graph: Sequence[Node], table: OpTable, target: str) -> Preflight:
+    """What the vendor's compiler has decided: its own operator runs on the device, all others on the CPU."""
+    left = Reason(LEFT_TO_THE_CPU, LIST)
+    verdicts = tuple(
+        Verdict(
+            node.op.index,
+            node.name,
+            node.is_custom,
+            layer_of(node.outputs[0].info.name) if node.outputs else "",
+            "maps" if _is_compiled(node, table) else "does not map",
+            () if _is_compiled(node, table) else (left,),
+            0 if node.is_custom else _macs(node),
+        )
+        for node in graph
+    )
+    return Preflight(target, table, verdicts, sum(one.on_device for one in verdicts), None, is_compiled=True)
 
 
 @dataclass(frozen=True, slots=True)

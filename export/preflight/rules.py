@@ -19,10 +19,10 @@ _PLAIN = ("NONE", "")
 
 
 def dtypes(node: Node, limits: Limits) -> str | None:
-    """Activations and constants have one of the types in `activations` and `constants`."""
+    """Activations and constants have one of the types in `activations` and `constants`; states have any."""
     for verb, tensors in (("takes", node.activations), ("gives", node.outputs)):
         for tensor in tensors:
-            if tensor.info.dtype not in limits["activations"]:
+            if tensor.info.dtype not in limits["activations"] and not tensor.is_variable:
                 return f"{verb} {tensor.info.dtype}"
     for tensor in node.constants:
         if tensor.info.dtype not in limits["constants"]:
@@ -162,6 +162,15 @@ def traffic(node: Node, limits: Limits) -> str | None:
     return f"holds {total / 1e6:.1f} MB of activations at once, more than {limits['most'] / 1e6:.1f} MB"
 
 
+def enlarges(node: Node, limits: Limits) -> str | None:
+    """No side grows by more than `most` times."""
+    pairs = zip(node.given[0].shape, node.outputs[0].shape, strict=True)
+    if all(after <= limits["most"] * before for before, after in pairs):
+        return None
+    grows = f"{_shape(node.given[0])} becomes {_shape(node.outputs[0])}"
+    return f"{grows}, more than {limits['most']} times as large"
+
+
 def zero_constant(node: Node, limits: Limits) -> str | None:
     """If an input is a constant, there are two inputs and the constant is all zero."""
     if not node.constants:
@@ -298,6 +307,7 @@ RULES: Mapping[str, Check] = {
         depthwise_shapes,
         dtypes,
         elements,
+        enlarges,
         flat_constant,
         flat_input,
         flat_output,

@@ -45,7 +45,8 @@ class Device:
 
     `partition` says which of several partitions the device runs: the "first" or the "largest". `weights` is
     the on-chip memory for weights in bytes, 0 where this does not apply. `advice` tells what to do about
-    operators that are not in the table.
+    operators that are not in the table. `compiled` is the custom operator of files that the device's compiler
+    made; "" where it makes none.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Device:
     partition: str
     advice: str
     weights: int = 0
+    compiled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

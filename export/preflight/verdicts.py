@@ -72,7 +72,8 @@ class Preflight:
     """The pre-flight of a file for one device.
 
     `verdicts` are in the order of execution. `pieces` is the number of partitions that the device could run.
-    `memory` is None where on-chip memory does not apply.
+    `memory` is None where on-chip memory does not apply. `is_compiled` marks a file that the compiler
+    of the device made: what the device runs is one operator, whose content is not known.
     """
 
     target: str
@@ -80,6 +81,7 @@ class Preflight:
     verdicts: tuple[Verdict, ...]
     pieces: int
     memory: Memory | None
+    is_compiled: bool = False
 
     @property
     def passed(self) -> bool:
@@ -110,12 +112,18 @@ class Preflight:
 
     @property
     def end(self) -> Verdict | None:
-        """The first operator that does not map; None when all do."""
-        return next((one for one in self.verdicts if one.status == "does not map"), None)
+        """The first operator behind the device's first that does not map; None when all do.
+
+        Where the device runs none, it is the first of all.
+        """
+        start = next((place for place, one in enumerate(self.verdicts) if one.on_device), 0)
+        return next((one for one in self.verdicts[start:] if one.status == "does not map"), None)
 
     def summary(self) -> str:
         """One line for a report."""
         mapped = sum(one.on_device for one in self.verdicts)
+        if self.is_compiled:
+            return f"compiled already; {len(self.verdicts) - mapped} operators are left to the CPU"
         ops = f"{mapped} of {len(self.verdicts)} ops, {self.mac_share:.0%} of MACs"
         parts = [ops, *self._trouble()]
         return "; ".join(parts)
@@ -133,6 +141,7 @@ class Preflight:
         return {
             "target": self.target,
             "judged_by": self.table.device.judged_by,
+            "compiled": self.is_compiled,
             "passed": self.passed,
             "operators": len(self.verdicts),
             "on_device": sum(one.on_device for one in self.verdicts),

@@ -107,6 +107,12 @@ def resize(name: str, dtype: str = "int8", size: Tensor | None = None, *shape: i
     return Op(name, given, [image(*shape, dtype=dtype)], kind, options)
 
 
+def enlarged(*sides: int) -> Op:
+    """A map of 1 x 2 that becomes one of these sides."""
+    op = resize("RESIZE_BILINEAR")
+    return Op(op.name, [image(1, 1, 2, 4), op.inputs[1]], [image(1, *sides, 4)], "ResizeBilinearOptions", {})
+
+
 def reshape(dtype: str = "int8", shape: Tensor | None = None) -> Op:
     return Op(
         "RESHAPE",
@@ -317,6 +323,7 @@ EDGETPU = [
         resize("RESIZE_BILINEAR", "int8", RUNTIME),
         "no constant",
     ),
+    Case("edgetpu", "RESIZE_BILINEAR", "enlarges", enlarged(32, 64), enlarged(33, 64), "becomes 1 x 33 x 64"),
     Case(
         "edgetpu",
         "RESIZE_NEAREST_NEIGHBOR",

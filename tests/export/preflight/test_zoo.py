@@ -54,7 +54,8 @@ def test_lite_models_map(name):
 def test_float_edges_are_left_to_the_cpu(name):
     found = check_for(quantized(name, "int8").flatbuffer, "edgetpu")
     assert not found.passed
-    assert "takes float32" in found.end.why
+    assert "takes float32" in found.verdicts[0].why
+    assert "gives float32" in found.end.why
     assert "--io uint8" in found.advice[0]
 
 
