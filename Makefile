@@ -24,9 +24,11 @@ MODEL ?= efficientdet-digits
 OPTIONS ?=
 # For `make nightly`: one part of it.
 PART ?=
+# For `make bench-eval`: an earlier checkout.
+BEFORE ?=
 
 .PHONY: browser demo test test-all test-once nightly lint docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
-	bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
+	bench-eval bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) $(OPTIONS) --out runs/demo
@@ -97,6 +99,11 @@ bench-bccd: $(READY)
 # their names or folders. Needs `pip install '.[imagenet]'`; half an hour on 2 cores, most of it w8a16.
 bench-imagenet: $(READY)
 	$(BIN)/python -m export.benchmarks.imagenet --data $(DATA) --out models/results.jsonl
+
+# What evaluation and calibration cost beside the network itself; BEFORE is a checkout of an earlier commit, whose
+# export is timed too.
+bench-eval: $(READY)
+	$(BIN)/python -m export.benchmarks.evaluation $(if $(BEFORE),--before $(BEFORE)) --out models/results.jsonl
 
 # CPU time of training steps and of their batches.
 bench-training: $(READY)

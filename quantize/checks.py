@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, HEADS, Decoder
-from effkeras.inference.predictor import named_outputs
+from effkeras.inference.predictor import KerasPredictor
+from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import IOTensor, interface, operators
 from effkeras.litert.rewriting import with_outputs
 from effkeras.litert.runner import LiteRTModel, make_interpreter, quantized_pixels
@@ -32,9 +33,6 @@ _LIMITS = {"float32": 0.01, "fp16": 0.05}
 # Quantization steps by which the model's outputs may vary while the artifact's stay constant: one for
 # rounding, one for arithmetic.
 _LOST = 2
-
-# The number of values of an image from which the model runs traced: RGB of one megapixel.
-_LARGE = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +134,9 @@ def _read(interpreter: Any, places: dict[str, int], image: np.ndarray) -> dict[s
 
 def _outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     """The model's outputs, one image at a time: a batch of large images would not fit into memory."""
-    rows = [_one(model, image) for image in track(images, "comparing with the model")]
+    predictor = KerasPredictor(model, spec_of(model))
+    rows = [predictor.once(image[None]) for image in track(images, "comparing with the model")]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-
-def _one(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Large images run traced, which frees activations (D7x has 33 GB); for small ones tracing is slower."""
-    if image.size >= _LARGE:
-        return named_outputs(model, model.predict_on_batch(image[None]))
-    return named_outputs(model, model(image[None], training=False))
 
 
 def _not_numbers(got: Outputs) -> Iterator[str]:

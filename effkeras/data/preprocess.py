@@ -8,6 +8,7 @@ model and an 8-bit artifact get the same image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,12 +86,17 @@ def placement(size: tuple[int, int], spec: InputSpec) -> Placement:
 
 def fill(content: np.ndarray, spec: InputSpec) -> np.ndarray:
     """The whole input, float32 (H, W, 3): the content, padded with the mean colour."""
-    height, width = content.shape[:2]
-    if (height, width) == spec.size:
-        return content.astype(np.float32)
-    pixels = np.empty((*spec.size, 3), np.float32)
-    pixels[:] = spec.mean
-    pixels[:height, :width] = content
+    return filled([content], spec)[0]
+
+
+def filled(contents: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
+    """The whole inputs of several images, float32 (n, H, W, 3), as `fill`."""
+    pixels = np.empty((len(contents), *spec.size, 3), np.float32)
+    for whole, content in zip(pixels, contents, strict=True):
+        height, width = content.shape[:2]
+        whole[:height, :width] = content
+        whole[height:] = spec.mean
+        whole[:height, width:] = spec.mean
     return pixels
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effkeras.data.images import Remark, decode_image, tolerated
+from effkeras.data.images import Decoded, Remark, decode_image, tolerated
 from effkeras.data.preprocess import Placed, place
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
@@ -25,16 +25,19 @@ class ImageReader:
     def read(self, path: Path) -> np.ndarray:
         """See `read_image`."""
         decoded = decode_image(path)
+        self.saw(path, decoded)
+        return decoded.pixels
+
+    def saw(self, path: Path, decoded: Decoded) -> None:
+        """Takes in the remarks on an image that was read elsewhere."""
         for remark in decoded.remarks:
             self._remarks[remark][path] = None
-        return decoded.pixels
 
     def note_remarks(self, total: int) -> None:
         """Notes once how many of `total` images each remark is about, and the first of them."""
         for remark, paths in self._remarks.items():
             if paths:
-                first = next(iter(paths))
-                note_once(f"{len(paths)} of {total} images {remark.value} (the first: {first})")
+                note_once(f"{len(paths)} of {total} images {remark.value} (the first: {min(paths)})")
 
     def note_first(self) -> None:
         """Notes once that a remark occurs, and on which image first; for images that are read as needed."""
@@ -82,7 +85,7 @@ class RecordReader:
         """Notes once how many of `total` images are unusual, and how many were scaled after labelling."""
         self._images.note_remarks(total)
         if self.rescaled:
-            first = next(iter(self.rescaled.values()))
+            first = self.rescaled[min(self.rescaled)]
             note_once(f"scaled the boxes of {len(self.rescaled)} of {total} images; the first: {first}")
 
 

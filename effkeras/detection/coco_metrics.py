@@ -10,6 +10,7 @@ import numpy as np
 from effkeras.data.records import DetectionData, DetectionRecord
 from effkeras.detection.nms import Detections
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import without_garbage_collection
 
 _NAMES = {
     "AP": "AP_all",
@@ -46,14 +47,15 @@ def coco_metrics(data: DetectionData, found: Mapping[int, Detections]) -> dict[s
     if not any(len(one) for one in found.values()):
         return dict.fromkeys(("AP", "AP50", "AP75", "AR"), 0.0)
     head = _head(data, records)
-    truth, detections = COCO({**head, "annotations": _truths(records)}), COCO()
-    # Not by `loadRes`, which adds an outline to each box.
-    detections.dataset = {**head, "annotations": _detections(found)}
-    detections.createIndex()
-    judge = COCOeval_faster(truth, detections, "bbox", print_function=_silent)
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
+    with without_garbage_collection():
+        # Not by `loadRes`, which adds an outline to each box.
+        truth, detections = (
+            COCO({**head, "annotations": one}) for one in (_truths(records), _detections(found))
+        )
+        judge = COCOeval_faster(truth, detections, "bbox", print_function=_silent)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
     stats = judge.stats_as_dict
     return {ours: float(stats[theirs]) for ours, theirs in _NAMES.items() if stats[theirs] >= 0}
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from effkeras.data.classes import matched
-from effkeras.data.preprocess import Placement, fill
+from effkeras.data.preprocess import Placed, Placement, filled
 from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import LabelledData
-from effkeras.definitions.definition import ModelSpec
+from effkeras.definitions.definition import ModelSpec, detector_parts
+from effkeras.detection.anchors import level_sizes
+from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.inference.predictor import Predictor
-from effkeras.inference.task import Breakdown, Judge, Record, tasks_of
+from effkeras.inference.task import Breakdown, Judge, Outputs, Record, tasks_of
+from effkeras.support.ahead import cores, mapped_ahead
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
 
 BATCH = 32
+READERS = 8  # threads at most that read images
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,43 +98,65 @@ def evaluate_batches(predictor: Predictor, data: LabelledData, batches: Iterable
 
 
 def _evaluated(predictor: Predictor, data: LabelledData, batches: Iterable[Batch]) -> Evaluation:
+    """Judges each batch while the predictor runs on the next one, and while that after it is read."""
     spec = predictor.spec
     judges = {name: task.judge(spec, data) for name, task in tasks_of(spec).items()}
-    for batch in batches:
-        outputs = predictor(batch.pixels)
-        for position, (record, placement) in enumerate(zip(batch.records, batch.placements, strict=True)):
-            one = {name: values[position] for name, values in outputs.items()}
-            for judge in judges.values():
-                judge.add(record, placement, one)
+
+    def outputs_of(batch: Batch) -> tuple[Sequence[Record], list[Placement], Outputs]:
+        return batch.records, batch.placements, predictor(batch.pixels)
+
+    with closing(mapped_ahead(outputs_of, batches, ahead=1)) as found:
+        for records, placements, outputs in found:
+            for position, (record, placement) in enumerate(zip(records, placements, strict=True)):
+                one = {name: values[position] for name, values in outputs.items()}
+                for judge in judges.values():
+                    judge.add(record, placement, one)
     metrics = {name: value for judge in judges.values() for name, value in judge.metrics().items()}
     return Evaluation(metrics, judges)
 
 
 def _batches(spec: ModelSpec, data: LabelledData, limit: int | None, title: str) -> Iterator[Batch]:
-    records = data.records[:limit]
+    records: Sequence[Record] = data.records[:limit]
     unusable = UnusableImages(data, len(records))
     reader = RecordReader(spec.input)
-    chunks = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
-    for chunk in track(chunks, title):
-        batch = _read(reader, spec, chunk, unusable)
-        unusable.check()
-        if batch.records:
-            yield batch
+
+    def read(record: Record) -> Placed | EffkerasError:
+        try:
+            return reader.read(record)
+        except EffkerasError as error:
+            return error
+
+    size = _batch_size(spec)
+    chunks = [records[start : start + size] for start in range(0, len(records), size)]
+    with closing(mapped_ahead(read, records, ahead=size, threads=min(READERS, cores()))) as read_images:
+        for chunk in track(chunks, title):
+            batch = _batch(spec, zip(chunk, read_images, strict=False), unusable)
+            unusable.check()
+            if batch.records:
+                yield batch
     unusable.note()
     reader.note_remarks(len(records))
 
 
-def _read(
-    reader: RecordReader, spec: ModelSpec, records: Sequence[Record], unusable: UnusableImages
+def _batch(
+    spec: ModelSpec, read_images: Iterable[tuple[Record, Placed | EffkerasError]], unusable: UnusableImages
 ) -> Batch:
-    kept, pixels, placements = [], [], []
-    for record in records:
-        try:
-            placed = reader.read(record)
-        except EffkerasError as error:
-            unusable.add(record.path, error)
+    kept, placed = [], []
+    for record, found in read_images:
+        if isinstance(found, EffkerasError):
+            unusable.add(record.path, found)
             continue
         kept.append(record)
-        pixels.append(fill(placed.content, spec.input))
-        placements.append(placed.placement)
-    return Batch(kept, np.array(pixels, np.float32), placements)
+        placed.append(found)
+    return Batch(kept, filled([one.content for one in placed], spec.input), [one.placement for one in placed])
+
+
+def _batch_size(spec: ModelSpec) -> int:
+    """`BATCH`, or fewer images where two batches with their outputs would need too much memory."""
+    height, width = spec.input.size
+    values = 3 * height * width
+    if spec.detects:
+        anchors = detector_parts(spec).anchors
+        places = sum(rows * columns for rows, columns in level_sizes(spec))
+        values += places * anchors.octaves * len(anchors.aspect_ratios) * (spec.classes + 4)
+    return max(1, min(BATCH, MEMORY_BUDGET // (2 * 4 * values)))

@@ -13,13 +13,15 @@ from PIL import Image
 from effkeras.data.images import images_below, read_image
 from effkeras.data.preprocess import fill, place
 from effkeras.data.reading import ImageReader
-from effkeras.inference.predictor import Predictor
+from effkeras.definitions.definition import ModelSpec
+from effkeras.inference.predictor import KerasPredictor, Predictor
 from effkeras.inference.task import TASKS, Drawing, tasks_of
 from effkeras.inference.video import Frame, Video
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import whole_file
 
+_FEW = 4  # images
 _DECIMALS = {"score": 4, "box": 1}  # in lines of JSON
 
 
@@ -50,7 +52,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
     lengths at the image's size). A classifier's has the five most likely `classes`. An unreadable image is
     reported and skipped; if it is the only one, it raises EffkerasError. Notes at the end count such images.
     """
-    describe = _describe_with(predictor, min_score)
+    describe = _describe_with(predictor.spec, _run_of(predictor, len(paths)), min_score)
     reader, bad = ImageReader(), 0
     for path in paths:
         try:
@@ -76,7 +78,7 @@ def predict_video(
     A record is like an image's, with `video`, `frame` (its number, from 0) and `time` (seconds) instead of
     `image`. The predictor runs on every `every`-th frame; other frames repeat the last record.
     """
-    describe = _describe_with(predictor, min_score)
+    describe = _describe_with(predictor.spec, predictor, min_score)
     record: dict[str, Any] = {}
     for frame in video:
         if frame.number % every == 0:
@@ -85,18 +87,25 @@ def predict_video(
         yield frame, record
 
 
-def _describe_with(predictor: Predictor, min_score: float) -> Callable[[np.ndarray], dict[str, Any]]:
-    """A function from an image, uint8 (h, w, 3), to its record."""
-    spec = predictor.spec
+_Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def _run_of(predictor: Predictor, images: int) -> _Run:
+    """How the predictor runs so many images one by one: a few of them are not worth tracing a Keras model."""
+    return predictor.once if isinstance(predictor, KerasPredictor) and images <= _FEW else predictor
+
+
+def _describe_with(spec: ModelSpec, run: _Run, min_score: float) -> Callable[[np.ndarray], dict[str, Any]]:
+    """A function from an image, uint8 (h, w, 3), to its record; `run` as a `Predictor` of that definition."""
     parts = [task.describe(spec, min_score) for task in tasks_of(spec).values()]
 
-    def run(image: np.ndarray) -> dict[str, Any]:
+    def describe(image: np.ndarray) -> dict[str, Any]:
         placed = place(image, spec.input)
-        outputs = predictor(fill(placed.content, spec.input)[None])
+        outputs = run(fill(placed.content, spec.input)[None])
         one = {name: values[0] for name, values in outputs.items()}
         return {key: value for part in parts for key, value in part(one, placed.placement).items()}
 
-    return run
+    return describe
 
 
 def json_line(record: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,9 @@ from effkeras.support.registry import Registry
 
 if TYPE_CHECKING:
     import keras
+
+# The number of values of an image from which the model runs traced: RGB of one megapixel.
+_LARGE = 3 * 1024 * 1024
 
 
 class Predictor(Protocol):
@@ -41,7 +45,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class KerasPredictor:
-    """Runs a Keras model."""
+    """Runs a Keras model: one graph, traced at the first call, for batches of any size."""
 
     model: keras.Model
     spec: ModelSpec
@@ -55,7 +59,28 @@ class KerasPredictor:
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """See `Predictor`."""
-        return named_outputs(self.model, self.model.predict_on_batch(pixels))
+        return named_outputs(self.model, self._graph(pixels))
+
+    @cached_property
+    def _graph(self) -> Callable[[np.ndarray], Any]:
+        import tensorflow as tf
+
+        (entry,) = self.model.inputs
+        signature = [tf.TensorSpec((None, *entry.shape[1:]), entry.dtype)]
+
+        def run(pixels: tf.Tensor) -> Any:
+            return self.model(pixels, training=False)
+
+        return tf.function(run, input_signature=signature, autograph=False)  # type: ignore[no-any-return]
+
+    def once(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs for a few images that no others follow: without tracing, which takes seconds.
+
+        Large images run traced nevertheless, which frees activations (those of D7x take 33 GB).
+        """
+        if pixels[0].size >= _LARGE:
+            return self(pixels)
+        return named_outputs(self.model, self.model(pixels, training=False))
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:

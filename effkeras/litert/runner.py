@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import SIGNATURE, operators
 from effkeras.litert.rewriting import attached
 from effkeras.litert.verify import verified
+from effkeras.support.ahead import cores
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.measurements import Delegation
@@ -24,6 +29,11 @@ DEFINITION = "effkeras.definition"
 # Metadata entry: which output holds what, as JSON, where other tools require fixed output names.
 OUTPUTS = "effkeras.outputs"
 RECIPE = "effkeras.recipe"
+
+# Interpreters side by side: at most so many; the memory of one is guessed from its file and its input. The
+# largest tensors of EfficientNets hold some 24 values a pixel, and two of them are needed at once.
+_MOST_RUNS = 16
+_BYTES_A_PIXEL = 256
 
 TOO_LARGE = "the network does not fit into memory; use a smaller input size, or a machine with more memory"
 
@@ -35,12 +45,18 @@ class LiteRTModel:
     A float32 input takes pixels 0..255 unchanged, a uint8 input the rounded pixel, an int8 input the rounded
     pixel minus 128, whatever scale the tensor states. `roles` gives the content of an output, such as
     "detection_boxes", if the signature uses another name for it.
+
+    Of several images, each core runs one at a time, in an interpreter with one thread: so no core waits for
+    another in the middle of an image. The outputs are the same. `threads` are those of `interpreter`, which
+    runs single images; with 1, and for very large networks, it runs all of them.
     """
 
     spec: ModelSpec
     interpreter: Any
     flatbuffer: bytes
     roles: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 2
+    xnnpack: bool = True
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 2, xnnpack: bool = True) -> LiteRTModel:
@@ -55,12 +71,21 @@ class LiteRTModel:
         """Like `open`, from a file's content."""
         spec, roles = definition_of(flatbuffer), roles_of(flatbuffer)
         interpreter = make_interpreter(flatbuffer, threads=threads, xnnpack=xnnpack)
-        return cls(spec, interpreter, flatbuffer, roles)
+        return cls(spec, interpreter, flatbuffer, roles, threads, xnnpack)
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, float32, for float32 (B, H, W, 3) pixels 0..255, image by image."""
-        rows = [self._one(image) for image in pixels]
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        runs = self._side_by_side if len(pixels) > 1 and self.threads > 1 else (self._run,)
+        if len(runs) == 1:
+            rows = [runs[0](image) for image in pixels]
+        else:
+            with ThreadPoolExecutor(len(runs)) as pool:
+                shares = pool.map(_each, runs, [pixels[start :: len(runs)] for start in range(len(runs))])
+                rows = [row for turn in zip_longest(*shares) for row in turn if row is not None]
+        return {
+            self.roles.get(name, name): dequantized(np.concatenate([row[name] for row in rows]), details)
+            for name, details in runs[0].outputs.items()
+        }
 
     def delegated(self) -> Delegation:
         """How much of the graph XNNPACK runs in this interpreter."""
@@ -68,14 +93,46 @@ class LiteRTModel:
 
     def raw(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs of one image (H, W, 3) in the artifact's own number format."""
-        run = self.interpreter.get_signature_runner(SIGNATURE)
-        ((name, details),) = run.get_input_details().items()
-        return run(**{name: quantized_pixels(pixels[None], details["dtype"])})
+        return self._run(pixels)
 
-    def _one(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        details = self.interpreter.get_signature_runner(SIGNATURE).get_output_details()
-        values = self.raw(image)
-        return {self.roles.get(name, name): dequantized(values[name], details[name]) for name in values}
+    @cached_property
+    def _run(self) -> _Run:
+        return _Run.of(self.interpreter)
+
+    @cached_property
+    def _side_by_side(self) -> tuple[_Run, ...]:
+        """A run for each core, as far as memory allows; `interpreter` alone if it allows only one."""
+        height, width = self.spec.input.size
+        need = 2 * len(self.flatbuffer) + _BYTES_A_PIXEL * height * width
+        count = min(cores(), _MOST_RUNS, MEMORY_BUDGET // need)
+        if count < 2:
+            return (self._run,)
+        return tuple(
+            _Run.of(_allocated(self.flatbuffer, threads=1, xnnpack=self.xnnpack)) for _ in range(count)
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Run:
+    """The signature of an interpreter, ready to run: from one image to its outputs in their own formats."""
+
+    signature: Any
+    entry: str
+    dtype: type
+    outputs: Mapping[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, interpreter: Any) -> _Run:
+        signature = interpreter.get_signature_runner(SIGNATURE)
+        ((name, details),) = signature.get_input_details().items()
+        return cls(signature, name, details["dtype"], signature.get_output_details())
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        return self.signature(**{self.entry: quantized_pixels(image[None], self.dtype)})  # type: ignore[no-any-return]
+
+
+def _each(run: _Run, images: np.ndarray) -> list[dict[str, np.ndarray]]:
+    return [run(image) for image in images]
 
 
 def read_flatbuffer(path: Path) -> bytes:
@@ -121,7 +178,12 @@ def dequantized(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
     if values.dtype.kind == "f":
         return values
     scale, zero_point = details["quantization"]
-    return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)
+    if values.dtype.itemsize > 1:
+        return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)
+    limits = np.iinfo(values.dtype)
+    codes = np.arange(limits.min, limits.max + 1, dtype=np.int32)  # few, beside the values
+    reals = ((codes - zero_point) * np.float32(scale)).astype(np.float32)
+    return reals[values.astype(np.int16) - limits.min]
 
 
 def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = True) -> Any:
@@ -132,17 +194,28 @@ def make_interpreter(flatbuffer: bytes, *, threads: int = 2, xnnpack: bool = Tru
         threads: threads that the kernels may use.
         xnnpack: let XNNPACK run the operators it supports; otherwise the plain kernels run everything.
     """
+    (made,) = make_interpreters(flatbuffer, 1, threads=threads, xnnpack=xnnpack)
+    return made
+
+
+def make_interpreters(flatbuffer: bytes, count: int, *, threads: int, xnnpack: bool = True) -> list[Any]:
+    """Several interpreters of one file, to run at the same time; see `make_interpreter`."""
     verified(flatbuffer)  # a damaged file could crash the process
+    with quiet():
+        return [_allocated(flatbuffer, threads, xnnpack) for _ in range(count)]
+
+
+def _allocated(flatbuffer: bytes, threads: int, xnnpack: bool) -> Any:
+    """An interpreter for a verified file."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     resolver = OpResolverType.AUTO if xnnpack else plain
     try:
-        with quiet():
-            interpreter = Interpreter(
-                model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=resolver
-            )
-            interpreter.allocate_tensors()
+        interpreter = Interpreter(
+            model_content=flatbuffer, num_threads=threads, experimental_op_resolver_type=resolver
+        )
+        interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         if is_compiled(flatbuffer):
             raise EffkerasError(

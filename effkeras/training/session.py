@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -289,12 +290,15 @@ class Session:
         for hook in self.hooks:
             hook.finalize(self.final)
 
+    @cached_property
+    def _predictor(self) -> KerasPredictor:
+        return KerasPredictor(self.final, self.plan.spec)
+
     def _validate(self) -> dict[str, float]:
         if self.plan.validation is None:
             return {}
-        predictor = KerasPredictor(self.final, self.plan.spec)
         images = spread(self.plan.validation, self.plan.settings.validation_images)
-        evaluation = evaluate_in_detail(predictor, images, title="validating")
+        evaluation = evaluate_in_detail(self._predictor, images, title="validating")
         judges = [judge for judge in evaluation.judges.values() if isinstance(judge, DetectionJudge)]
         self._highest = judges[0].highest() if judges else None
         return evaluation.metrics

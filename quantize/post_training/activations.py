@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
 
 from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators
 from effkeras.litert.rewriting import with_outputs
-from effkeras.litert.runner import dequantized, make_interpreter
+from effkeras.litert.runner import dequantized, make_interpreter, make_interpreters
+from effkeras.support.ahead import cores, mapped_ahead
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +38,32 @@ def observe(
     names: Collection[str] | None = None,
     at_once: int = MEMORY_BUDGET,
 ) -> Iterator[Activation]:
-    """Runs a float model on `inputs` and yields its activations, including the input.
+    """Runs a float model on `inputs` and yields its activations, including the input; see `measured`."""
 
-    Activations larger than `at_once` bytes are read in parts, with another run of all inputs for each part.
+    def copied(seen: Activation) -> Activation:
+        return replace(seen, values=seen.values.copy())
+
+    yield from measured(flatbuffer, inputs, copied, names, at_once)
+
+
+def measured(
+    flatbuffer: bytes,
+    inputs: Iterable[np.ndarray],
+    measure: Callable[[Activation], Found],
+    names: Collection[str] | None = None,
+    at_once: int = MEMORY_BUDGET,
+) -> Iterator[Found]:
+    """Runs a float model on `inputs` and yields what `measure` finds in each activation, image by image.
+
+    Each core runs one image at a time, as far as memory allows. Activations larger than `at_once` bytes are
+    read in parts, with another run of all inputs for each part.
 
     Args:
         flatbuffer: a float .tflite.
         inputs: its inputs, float32 (1, H, W, C) each; iterated more than once.
+        measure: what is read of an activation, whose values are only valid meanwhile; called by threads.
         names: the tensors to read; default: all.
-        at_once: the most bytes that one image's activations may take at a time.
+        at_once: the most bytes that the activations of images may take at a time.
 
     Raises:
         EffkerasError: an activation is NaN or infinite.
@@ -52,7 +74,8 @@ def observe(
         size = sum(map(bytes_of, watched)) / 1e9
         note(f"an image's activations are {size:.1f} GB: they are read in {len(parts)} parts")
     for part in parts:
-        yield from _observe(flatbuffer, part, inputs)
+        count = max(1, min(cores(), at_once // max(sum(map(bytes_of, part)), 1)))
+        yield from _measured(Observer.several(flatbuffer, part, count), part, inputs, measure)
 
 
 class Observer:
@@ -62,10 +85,20 @@ class Observer:
     """
 
     def __init__(self, flatbuffer: bytes, watched: Sequence[TensorInfo]) -> None:
+        self._open(make_interpreter(_with_watched(flatbuffer, watched)), watched)
+
+    @classmethod
+    def several(cls, flatbuffer: bytes, watched: Sequence[TensorInfo], count: int) -> list[Observer]:
+        """Observers for as many threads."""
+        threads, found = 1 if count > 1 else 2, [cls.__new__(cls) for _ in range(count)]
+        opened = make_interpreters(_with_watched(flatbuffer, watched), count, threads=threads)
+        for one, interpreter in zip(found, opened, strict=True):
+            one._open(interpreter, watched)
+        return found
+
+    def _open(self, interpreter: Any, watched: Sequence[TensorInfo]) -> None:
         self._places = {tensor.name: tensor.index for tensor in watched}
-        made = {tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
-        outputs = [index for index in self._places.values() if index in made]
-        self._interpreter = make_interpreter(with_outputs(flatbuffer, outputs))
+        self._interpreter = interpreter
         (self._entry,) = self._interpreter.get_input_details()
         self._details = {one["index"]: one for one in self._interpreter.get_output_details()}
 
@@ -82,6 +115,18 @@ class Observer:
             return dequantized(self._shown, self._entry)
         # A copy: no view into the interpreter may exist when it is invoked again.
         return dequantized(self._interpreter.get_tensor(index), self._details[index])
+
+    def view(self, name: str) -> np.ndarray:
+        """The values of a float tensor in the last run, valid until the next."""
+        index = self._places[name]
+        is_input = index == self._entry["index"]
+        return self._shown if is_input else self._interpreter.tensor(index)()  # type: ignore[no-any-return]
+
+
+def _with_watched(flatbuffer: bytes, watched: Sequence[TensorInfo]) -> bytes:
+    """The model with the watched tensors as outputs."""
+    made = {tensor.index for op in operators(flatbuffer) for tensor in op.outputs}
+    return with_outputs(flatbuffer, [tensor.index for tensor in watched if tensor.index in made])
 
 
 def tensors_of(flatbuffer: bytes) -> list[TensorInfo]:
@@ -109,14 +154,28 @@ def bytes_of(tensor: TensorInfo) -> int:
     return 4 * math.prod(tensor.shape)
 
 
-def _observe(
-    flatbuffer: bytes, watched: Sequence[TensorInfo], inputs: Iterable[np.ndarray]
-) -> Iterator[Activation]:
-    observer = Observer(flatbuffer, watched)
-    for pixels in inputs:
-        observer.show(pixels)
-        for tensor in watched:
-            yield _activation(tensor.name, observer.read(tensor.name))
+def _measured(
+    observers: Sequence[Observer],
+    watched: Sequence[TensorInfo],
+    inputs: Iterable[np.ndarray],
+    measure: Callable[[Activation], Found],
+) -> Iterator[Found]:
+    free: SimpleQueue[Observer] = SimpleQueue()
+    for one in observers:
+        free.put(one)
+
+    def run(pixels: np.ndarray) -> list[Found]:
+        observer = free.get()
+        try:
+            observer.show(pixels)
+            return [measure(_activation(one.name, observer.view(one.name))) for one in watched]
+        finally:
+            free.put(observer)
+
+    count = len(observers)
+    with closing(mapped_ahead(run, inputs, ahead=2 * count - 1, threads=count)) as images:
+        for found in images:
+            yield from found
 
 
 def _activation(name: str, values: np.ndarray) -> Activation:

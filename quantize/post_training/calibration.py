@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from effkeras.data.images import read_image, tolerated
-from effkeras.data.preprocess import network_input
+from effkeras.data.images import Decoded, decode_image, tolerated
+from effkeras.data.preprocess import filled, network_input, place
 from effkeras.data.reading import ImageReader, UnusableImages
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
+from effkeras.support.ahead import cores, mapped_ahead
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
+
+_READERS = 8  # threads at most that read images
+_KEPT = 2**28  # bytes of images that are kept between iterations
 
 Record = DetectionRecord | ClassificationRecord
 # Labelled images, prepared by the model's definition; or arrays as the model takes them: float32
@@ -56,34 +61,54 @@ def calibration_inputs(
             "the model does not say how its images are prepared: give them as it takes them, "
             f"as float32 arrays of {shape}, instead of labelled data"
         )
-    return CalibrationInputs(_readable(data, sampling), spec, data.options.skip_bad)
+    return CalibrationInputs(_readable(data, spec, sampling), spec, data.options.skip_bad)
 
 
-def _readable(data: LabelledData, sampling: Sampling) -> tuple[Record, ...]:
-    """Chosen records whose images can be read; others are noted, and replaced by the next ones."""
+def _readable(data: LabelledData, spec: InputSpec, sampling: Sampling) -> tuple[Any, ...]:
+    """Chosen images that can be read; others are noted, and replaced by the next ones.
+
+    The images are placed, uint8 (h, w, 3), if they fit into memory, else their records.
+    """
     if sampling.samples < 1 or not data.records:
         return tuple(representative(data, sampling.samples, sampling.seed))  # raises
-    unusable = UnusableImages(data)
-    chosen: list[Record] = []
-    for record in representative(data, len(data.records), sampling.seed):
-        try:
-            read_image(record.path)
-        except EffkerasError as error:
-            unusable.add(record.path, error)
-            continue
-        chosen.append(record)
-        if len(chosen) == sampling.samples:
-            break
+    unusable, reader = UnusableImages(data), ImageReader()
+    chosen: list[Any] = []
+    height, width = spec.size
+    keeps = 3 * height * width * sampling.samples <= _KEPT
+    records = representative(data, len(data.records), sampling.seed)
+    with closing(_read_ahead(records)) as images:
+        for record, found in zip(records, images, strict=True):
+            if isinstance(found, EffkerasError):
+                unusable.add(record.path, found)
+                continue
+            reader.saw(record.path, found)
+            chosen.append(place(found.pixels, spec).content if keeps else record)
+            if len(chosen) == sampling.samples:
+                break
     unusable.note()
+    reader.note_remarks(len(chosen))
     return tuple(chosen)
+
+
+def _read_ahead(records: Iterable[Record]) -> Generator[Decoded | EffkerasError, None, None]:
+    """The image of each record, or why it cannot be read; threads read ahead."""
+
+    def read(record: Record) -> Decoded | EffkerasError:
+        try:
+            return decode_image(record.path)
+        except EffkerasError as error:
+            return error
+
+    threads = min(_READERS, cores())
+    return mapped_ahead(read, records, ahead=2 * threads, threads=threads)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationInputs:
     """Images as the network takes them: float32 (1, H, W, C), pixels 0..255 if there is a definition.
 
-    Labelled images are read again in each iteration, which bounds memory. `skip_bad` leaves out any number
-    of unreadable ones.
+    Labelled images are `items` as they lie in the input, uint8 (h, w, 3), or records: these are read again in
+    each iteration, which bounds memory. `skip_bad` leaves out any number of unreadable ones.
     """
 
     items: tuple[Any, ...]
@@ -96,6 +121,8 @@ class CalibrationInputs:
     def __iter__(self) -> Iterator[np.ndarray]:
         if self.spec is None:
             return iter(self.items)
+        if self.items and isinstance(self.items[0], np.ndarray):
+            return (filled([one], self.spec) for one in self.items)
         return calibration_pixels(self.items, self.spec, skip_bad=self.skip_bad)
 
     def first(self, count: int) -> CalibrationInputs:
@@ -121,6 +148,9 @@ def checked_variety(inputs: Iterable[np.ndarray], ground: np.ndarray | None = No
     low: Any = np.inf
     high: Any = -np.inf
     for pixels in inputs:
+        if np.ndim(low) and np.any(low < high):
+            yield pixels
+            continue
         shown = pixels if ground is None else pixels[np.any(pixels != ground, axis=-1)]
         shown = shown.reshape(-1, pixels.shape[-1])
         low = np.minimum(low, shown.min(axis=0, initial=np.inf))
@@ -169,20 +199,20 @@ def calibration_pixels(
     without `skip_bad`, when more than one in a hundred are (one is always tolerated if others remain).
     """
     listed = list(records)
-    images = ImageReader()
+    reader = ImageReader()
     bad = 0
-    for record in listed:
-        try:
-            image = images.read(record.path)
-        except EffkerasError as error:
-            bad += 1
-            may_skip = skip_bad or bad == 1 or tolerated(bad, len(listed))
-            if bad == len(listed) or not may_skip:
-                raise
-            note_once(f"calibration skipped: {error}")
-            continue
-        yield network_input(image, spec)[None]
-    images.note_remarks(len(listed))
+    with closing(_read_ahead(listed)) as images:
+        for record, found in zip(listed, images, strict=True):
+            if isinstance(found, EffkerasError):
+                bad += 1
+                may_skip = skip_bad or bad == 1 or tolerated(bad, len(listed))
+                if bad == len(listed) or not may_skip:
+                    raise found
+                note_once(f"calibration skipped: {found}")
+                continue
+            reader.saw(record.path, found)
+            yield network_input(found.pixels, spec)[None]
+    reader.note_remarks(len(listed))
 
 
 def _queues(data: LabelledData, order: list[int]) -> list[list[int]]:

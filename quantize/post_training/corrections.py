@@ -16,7 +16,7 @@ import numpy as np
 from effkeras.litert.fake_quants import SAME_RANGE
 from effkeras.litert.flatbuffer import Operator, TensorInfo, interface, operators, real_constants
 from effkeras.litert.rewriting import with_constants
-from quantize.post_training.activations import observe
+from quantize.post_training.activations import Activation, measured
 from quantize.post_training.ranges import Ranges, as_range, scale_of
 
 _DEPTHWISE = "DEPTHWISE_CONV_2D"
@@ -81,10 +81,14 @@ def channel_means(exact: bytes, inputs: Iterable[np.ndarray]) -> dict[str, np.nd
     names = {op.inputs[0].name for op in operators(exact) if op.name in _WITH_WEIGHTS}
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
-    for seen in observe(exact, inputs, names):
-        means = seen.values.reshape(-1, seen.values.shape[-1]).mean(axis=0, dtype=np.float64)
-        sums[seen.name] = sums.get(seen.name, 0) + means
-        counts[seen.name] = counts.get(seen.name, 0) + 1
+
+    def measure(seen: Activation) -> tuple[str, np.ndarray]:
+        channels = seen.values.reshape(-1, seen.values.shape[-1])
+        return seen.name, channels.mean(axis=0, dtype=np.float64)
+
+    for name, means in measured(exact, inputs, measure, names):
+        sums[name] = sums.get(name, 0) + means
+        counts[name] = counts.get(name, 0) + 1
     return {name: total / counts[name] for name, total in sums.items()}
 
 

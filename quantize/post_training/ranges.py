@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
 from effkeras.litert.flatbuffer import Operator, interface, operators
 from effkeras.support.errors import EffkerasError, did_you_mean
-from quantize.post_training.activations import Activation, observe
+from quantize.post_training.activations import Activation, measured, tensors_of
 from quantize.specs import RangeMethod
 
 Ranges = dict[str, dict[str, np.ndarray]]
@@ -74,10 +75,19 @@ def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeR
     """
     rule = rule or RangeRule()
     clipped = set() if rule.method == "minmax" else _clippable(flatbuffer)
-    found: dict[str, Extremes | Histogram] = {}
-    for seen in observe(flatbuffer, inputs):
-        found.setdefault(seen.name, Histogram() if seen.name in clipped else Extremes())
-        _add(found[seen.name], seen)
+    extremes: dict[str, Extremes] = {}
+    histograms: dict[str, Histogram] = {}
+    held = {tensor.name: Lock() for tensor in tensors_of(flatbuffer)}
+
+    def measure(seen: Activation) -> None:
+        with held[seen.name]:  # threads measure different images
+            if seen.name in clipped:
+                histograms.setdefault(seen.name, Histogram()).add(_sample(seen.values))
+            else:
+                extremes.setdefault(seen.name, Extremes()).add(seen.low, seen.high)
+
+    deque(measured(flatbuffer, inputs, measure), maxlen=0)
+    found: dict[str, Extremes | Histogram] = {**extremes, **histograms}
     if not found:
         raise EffkerasError(NOTHING_SHOWN)
     ranges = {name: _range(values, rule) for name, values in found.items()}
@@ -87,7 +97,7 @@ def measure_ranges(flatbuffer: bytes, inputs: Iterable[np.ndarray], rule: RangeR
 
 def check_shown(flatbuffer: bytes, inputs: Iterable[np.ndarray]) -> None:
     """Raises EffkerasError, as `measure_ranges` does, if there are no inputs, or NaN or infinite values."""
-    if not sum(1 for _ in observe(flatbuffer, inputs)):
+    if not sum(1 for _ in measured(flatbuffer, inputs, lambda seen: None)):
         raise EffkerasError(NOTHING_SHOWN)
 
 
@@ -131,13 +141,6 @@ def _pass_on(ranges: dict[str, tuple[float, float]], graph: Sequence[Operator], 
         if op.name in _PASSES_ON:
             own = (tensor for tensor in op.inputs if tensor.index in made and readers[tensor.index] == 1)
             ranges |= {tensor.name: ranges[op.outputs[0].name] for tensor in own if tensor.name in ranges}
-
-
-def _add(found: Extremes | Histogram, seen: Activation) -> None:
-    if isinstance(found, Histogram):
-        found.add(_sample(seen.values))
-    else:
-        found.add(seen.low, seen.high)
 
 
 def _sample(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from support.tiny_models import quantized, random_images, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.inference.predictor import open_predictor
+from effkeras.litert import runner
 from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import (
     DEFINITION,
@@ -30,6 +31,16 @@ def test_a_file_is_a_predictor_with_its_definition(tmp_path):
     outputs = predictor(random_images(3))
     assert {name: values.shape[0] for name, values in outputs.items()} == {"class_logits": 3, "box_deltas": 3}
     assert {values.dtype for values in outputs.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("io", ["float32", "int8"])
+def test_images_side_by_side_have_the_bits_of_images_alone(monkeypatch, io):
+    monkeypatch.setattr(runner, "cores", lambda: 3)
+    model, images = LiteRTModel.of_bytes(quantized(NAME, "int8", io).flatbuffer), random_images(7)
+    assert len(model._side_by_side) == 3
+    together, alone = model(images), [model(image[None]) for image in images]
+    for name, values in together.items():
+        np.testing.assert_array_equal(values, np.concatenate([one[name] for one in alone]))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

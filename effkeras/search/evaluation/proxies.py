@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +25,25 @@ from effkeras.graph.counting import cost
 from effkeras.layers import Normalize
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import SearchImages
-from effkeras.search.evaluation.settings import PROXY, Candidate, EvaluationSettings, Outcome, Report
+from effkeras.search.evaluation.settings import (
+    PROXIES,
+    PROXY,
+    Candidate,
+    EvaluationSettings,
+    Outcome,
+    Report,
+)
 from effkeras.search.evaluation.training import Definitions
 from effkeras.support.errors import EffkerasError
+
+COUNTED = ("parameters", "macs")  # proxies for which no network is built
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ProxyEvaluator:
-    """Computes all proxies of a candidate; the proxy in the settings replaces its accuracy.
+    """Computes the proxy in the settings, and what costs next to nothing beside it: parameters and MACs.
 
-    That proxy is mapped to 0..1 in the same order; the metrics hold the original values.
+    The proxy replaces the accuracy, mapped to 0..1 in the same order; the metrics hold the original values.
     """
 
     space: Definitions
@@ -43,12 +52,11 @@ class ProxyEvaluator:
 
     def __call__(self, candidate: Candidate, report: Report) -> Outcome:
         """Evaluates one candidate. Raises EffkerasError for one that cannot be built."""
-        spec = self._definition(candidate)
+        spec, name = self._definition(candidate), self.settings.kind.removeprefix(PROXY)
         try:
-            found = proxies_of(spec, candidate.seed)
+            found = proxies_of(spec, candidate.seed, {name, *COUNTED})
         finally:
             keras.backend.clear_session()
-        name = self.settings.kind.removeprefix(PROXY)
         accuracy = as_accuracy(found[name])
         report(1, accuracy)
         return Outcome(accuracy, found)
@@ -61,19 +69,30 @@ class ProxyEvaluator:
         return spec_for_data(self.space.spec(candidate.genome), self.images.splits.train)
 
 
-def proxies_of(spec: ModelSpec, seed: int = 0) -> dict[str, float]:
-    """All proxies of one network with random weights drawn from `seed`; needs no data.
+def proxies_of(spec: ModelSpec, seed: int = 0, names: Collection[str] = PROXIES) -> dict[str, float]:
+    """Proxies of one network; none needs data.
+
+    Args:
+        spec: the definition.
+        seed: draws the random weights of which "synflow" is computed.
+        names: what to compute: "synflow", which builds the network, "parameters" and "macs", which are
+            counted in the definition.
 
     Returns:
-        "synflow", "parameters" and "macs"; larger values predict better networks.
+        The proxies by name; larger values predict better networks.
 
     Raises:
         EffkerasError: a definition that cannot be built, or a value that is not finite.
     """
-    keras.utils.set_random_seed(seed)
-    linear = build_spec(_unbounded(_undisturbed(spec)), activation=None, dtype="float64")
-    parameters, macs = cost(spec)
-    found = {"synflow": synflow(linear), "parameters": float(parameters), "macs": float(macs)}
+    found: dict[str, float] = {}
+    if "synflow" in names:
+        keras.utils.set_random_seed(seed)
+        found["synflow"] = synflow(
+            build_spec(_unbounded(_undisturbed(spec)), activation=None, dtype="float64")
+        )
+    if not {*COUNTED}.isdisjoint(names):
+        counted = dict(zip(COUNTED, map(float, cost(spec)), strict=True))
+        found |= {name: value for name, value in counted.items() if name in names}
     for name, value in found.items():
         if not math.isfinite(value):
             raise EffkerasError(f"{name} of the network {spec.name} is {value}")

@@ -22,7 +22,7 @@ from effkeras.building.models import build_spec
 from effkeras.data.classes import spec_for_data
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import evaluate_batches, headlines
-from effkeras.inference.predictor import Predictor, named_outputs
+from effkeras.inference.predictor import KerasPredictor, Predictor
 from effkeras.layers.drop import set_progress
 from effkeras.search.evaluation.costs import cost_of
 from effkeras.search.evaluation.images import Samples, SearchImages
@@ -99,23 +99,6 @@ class ShortFit:
         return tf.cast(loss, tf.float32)
 
 
-class GraphPredictor:
-    """A Keras model as a `Predictor` for `effkeras.inference.evaluate`: one graph for any batch size."""
-
-    def __init__(self, model: keras.Model, spec: ModelSpec):
-        self.spec = spec
-        self._model = model
-        shape = tf.TensorSpec((None, *spec.input.size, 3), tf.float32)
-        self._graph = tf.function(self._run, input_signature=[shape], autograph=False)
-
-    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """See `effkeras.inference.predictor.Predictor`."""
-        return named_outputs(self._model, self._graph(tf.constant(pixels)))
-
-    def _run(self, pixels: tf.Tensor) -> Any:
-        return self._model(pixels, training=False)
-
-
 class Definitions(Protocol):
     """The part of a space that an evaluator uses: the definition of each candidate."""
 
@@ -163,7 +146,7 @@ class ShortTraining:
         model = build_spec(spec)
         course = FitPlan(spec, self.settings.training(seed), self.settings.augment is not None)
         fitting = ShortFit(model, course, self.images.training(spec))
-        predictor = GraphPredictor(model, spec)
+        predictor = KerasPredictor(model, spec)
         found: list[float] = []
         for number in range(self.settings.epochs):
             fitting.epoch(number)

@@ -10,6 +10,7 @@ from support.tiny import tiny_cells, tiny_detector
 
 from effkeras.building.models import build_spec
 from effkeras.layers import Normalize
+from effkeras.search.evaluation import proxies
 from effkeras.search.evaluation.proxies import as_accuracy, proxies_of, synflow
 from effkeras.search.evaluation.settings import PROXIES
 
@@ -50,6 +51,13 @@ def test_all_proxies_are_given_together(spec):
     assert proxies_of(spec) == pytest.approx(found, rel=1e-3)
     trained = sum(int(np.prod(weight.shape)) for weight in build_spec(spec).trainable_weights)
     assert found["parameters"] == trained
+
+
+def test_no_network_is_built_to_count(monkeypatch):
+    monkeypatch.setattr(proxies, "build_spec", None)
+    found = proxies_of(tiny_detector(), names=["macs"])
+    assert found.keys() == {"macs"}
+    assert found["macs"] > 0
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ from support.eager import outputs_of_model
 from support.short_trials import BlockSpace, block_net
 from support.tiny import digits_folder, tiny_classifier, tiny_detector
 
+from effkeras.inference.predictor import KerasPredictor
 from effkeras.search.evaluation import training
 from effkeras.search.evaluation.images import SearchImages, open_splits
 from effkeras.search.evaluation.settings import Candidate, EvaluationSettings, Pruned
-from effkeras.search.evaluation.training import FitPlan, GraphPredictor, ShortFit, ShortTraining, accuracy
+from effkeras.search.evaluation.training import FitPlan, ShortFit, ShortTraining, accuracy
 from effkeras.support.errors import EffkerasError
 from effkeras.training.settings import TrainSettings
 
@@ -151,19 +152,18 @@ def test_a_model_that_says_nan_is_never_right(images):
     spec = spec_for_data(BlockSpace().base, images.splits.train)
     model = build_spec(spec)
     model.get_layer("logits").bias.assign(np.full(10, np.nan))
-    assert accuracy(GraphPredictor(model, spec), images) == 0
+    assert accuracy(KerasPredictor(model, spec), images) == 0
 
 
 def test_the_measure_is_that_of_evaluate(images):
     from effkeras.building.models import build_spec
     from effkeras.data.classes import spec_for_data
     from effkeras.inference.evaluate import evaluate
-    from effkeras.inference.predictor import KerasPredictor
 
     spec = spec_for_data(tiny_classifier(), images.splits.train)
     model = build_spec(spec)
     wanted = evaluate(KerasPredictor(model, spec), images.splits.validation)
-    assert accuracy(GraphPredictor(model, spec), images) == wanted["top1"]
+    assert accuracy(KerasPredictor(model, spec), images) == wanted["top1"]
 
 
 @pytest.mark.slow
