@@ -104,23 +104,29 @@ class _Level:
         )
         return _Shared(tf.maximum(heights, 0.0), tf.maximum(widths, 0.0))
 
-    def pairs(self, rows: tf.Tensor, columns: tf.Tensor) -> _Pairs:
-        """The anchors in chosen rows, bool (T, R, K), and from the first to the last chosen column.
 
-        Columns are bool (T, C, K). Those whose overlap can reach a limit lie side by side.
-        """
-        count, kinds = self.columns.shape[:2]
-        first = tf.argmax(columns, axis=1, output_type=tf.int32)
-        after = count - tf.argmax(columns[:, ::-1], axis=1, output_type=tf.int32)
-        widths = tf.where(tf.reduce_any(columns, axis=1), after - first, 0)
-        box, row, kind = tf.unstack(tf.where(rows), axis=1)
-        width = tf.gather(tf.reshape(widths, [-1]), box * kinds + kind)
-        start = tf.gather(tf.reshape(first, [-1]), box * kinds + kind)
-        # One entry for each chosen column of each chosen row.
-        line = tf.repeat(tf.range(tf.size(width)), width)
-        column = tf.range(tf.size(line)) + tf.gather(start - tf.cumsum(width, exclusive=True), line)
-        begin = self.first + tf.cast(row * (count * kinds) + kind, tf.int32)
-        return _Pairs(tf.gather(begin, line) + column * kinds, tf.gather(tf.cast(box, tf.int32), line))
+_CHOSEN = tf.TensorSpec((None, None, None), tf.bool)
+
+
+# A function of TensorFlow's, so that it is traced once and not for each level.
+@tf.function(input_signature=(_CHOSEN, _CHOSEN, tf.TensorSpec((), tf.int32)), autograph=False)
+def _pairs(rows: tf.Tensor, columns: tf.Tensor, begin: tf.Tensor) -> _Pairs:
+    """The anchors of a level in chosen rows, (T, R, K), from the first to the last chosen column, (T, C, K).
+
+    The level begins with the anchor `begin`. Columns whose overlap can reach a limit lie side by side.
+    """
+    count, kinds = tf.unstack(tf.shape(columns)[1:])
+    first = tf.argmax(columns, axis=1, output_type=tf.int32)
+    after = count - tf.argmax(columns[:, ::-1], axis=1, output_type=tf.int32)
+    widths = tf.where(tf.reduce_any(columns, axis=1), after - first, 0)
+    box, row, kind = tf.unstack(tf.cast(tf.where(rows), tf.int32), axis=1)
+    width = tf.gather(tf.reshape(widths, [-1]), box * kinds + kind)
+    start = tf.gather(tf.reshape(first, [-1]), box * kinds + kind)
+    # One entry for each chosen column of each chosen row.
+    line = tf.repeat(tf.range(tf.size(width)), width)
+    column = tf.range(tf.size(line)) + tf.gather(start - tf.cumsum(width, exclusive=True), line)
+    own = begin + row * (count * kinds) + kind
+    return _Pairs(tf.gather(own, line) + column * kinds, tf.gather(box, line))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -202,7 +208,7 @@ class Matcher:
         for one, level in zip(shared, self.levels, strict=True):
             height, width = one.most
             rows = bound(one.heights * width, level) >= needed
-            found.append(level.pairs(rows, bound(height * one.widths, level) >= needed))
+            found.append(_pairs(rows, bound(height * one.widths, level) >= needed, level.first))
         return _joined(found)
 
     def _is_crowded(self, crowds: tf.Tensor, images: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -232,7 +238,7 @@ class Matcher:
             shared, least = level.shared(crowds), _SLACK * THRESHOLD
             rows = shared.heights >= least * (level.rows[..., 1] - level.rows[..., 0])
             columns = shared.widths >= least * (level.columns[..., 1] - level.columns[..., 0])
-            found.append(level.pairs(rows, columns))
+            found.append(_pairs(rows, columns, level.first))
         return _joined(found)
 
 
