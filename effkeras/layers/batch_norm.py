@@ -28,12 +28,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalises (B, H, W, C) by the statistics of the batch in training, else by the moving ones."""
-        if training and self.trainable and mask is None and self._has_own_way(inputs):
-            is_shared = self.synchronized and replicas() > 1
-            return self._synchronized(inputs) if is_shared else self._normalized(inputs)
+        if training and self.trainable and mask is None:
+            if self._is_fused(inputs):
+                return self._normalized(inputs)
+            if self.synchronized and replicas() > 1 and self._are_images(inputs):
+                return self._synchronized(inputs)
         return super().call(inputs, training=training, mask=mask)
 
-    def _has_own_way(self, inputs: Any) -> bool:
+    def _is_fused(self, inputs: Any) -> bool:
+        return not self.synchronized and self._are_images(inputs)
+
+    def _are_images(self, inputs: Any) -> bool:
         is_last = self.axis in (-1, 3) and len(inputs.shape) == 4
         kinds = ("float32", "float16", "bfloat16")
         is_known = keras.backend.standardize_dtype(inputs.dtype) in kinds
