@@ -100,7 +100,7 @@ def read_label_map(path: Path) -> np.ndarray:
         values = values[..., 0]  # a greyscale image saved in colour
     if values.ndim != 2:
         raise EffkerasError(f"{path}: the label map is a colour image; {_WAY_OUT}")
-    if values.min() < 0 or values.max() > IGNORED:
+    if not (values.min() >= 0 and values.max() <= IGNORED):  # so that NaN is none either
         raise EffkerasError(
             f"{path}: the label map has values from {values.min()} to {values.max()}; {_WAY_OUT}"
         )

@@ -270,6 +270,63 @@ def _label_file(to: str, pattern: str, *, classes: bool = False) -> Callable[[Pa
     return make
 
 
+def _make_tfds(name: str) -> Callable[[Path], Path]:
+    """A file of a folder as TensorFlow Datasets prepares it."""
+
+    def make(folder: Path) -> Path:
+        from effkeras.data.tf_examples import encode_example, write_records
+
+        root = folder / "set"
+        root.mkdir()
+        objects = {
+            "bbox": {"boundingBox": {"bboxFormat": "REL_YXYX"}},
+            "label": {"classLabel": {"numClasses": "2"}},
+        }
+        sequence = {"sequence": {"feature": {"featuresDict": {"features": objects}}}}
+        features = {"featuresDict": {"features": {"image": {"image": {}}, "objects": sequence}}}
+        info = {"name": "mine", "fileFormat": "tfrecord", "splits": [{"name": "train"}]}
+        (root / "features.json").write_text(json.dumps(features))
+        (root / "dataset_info.json").write_text(json.dumps(info))
+        (root / "label.labels.txt").write_text("cat\ndog\n")
+        example = {
+            "image": [_make_image("a.png")(folder).read_bytes()],
+            "image/filename": [b"a.png"],
+            "objects/bbox": [0.1, 0.2, 0.5, 0.6],
+            "objects/label": [1],
+        }
+        write_records(root / "mine-train.tfrecord-00000-of-00001", [encode_example(example)])
+        return root / name
+
+    return make
+
+
+def _make_map(name: str) -> Callable[[Path], Path]:
+    """A file of a set of images with label maps."""
+
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        root = folder / "set"
+        for part in ("images", "masks"):
+            (root / "train" / part).mkdir(parents=True)
+        _make_image("a.png")(root / "train" / "images")
+        Image.fromarray(np.ones((20, 24), np.uint8)).save(root / "train" / "masks" / "a.png")
+        (root / "labels.txt").write_text("background\ncat\n")
+        return root / name
+
+    return make
+
+
+def _read_map(path: Path) -> None:
+    from effkeras.data.masks import read_label_map
+    from effkeras.data.splits import open_data
+
+    root = next(one for one in path.parents if one.name == "set")
+    data = open_data(root, "train")
+    for record in data.records:
+        read_label_map(record.masks)
+
+
 def _read_data(path: Path) -> None:
     """Opens the data set that the file belongs to, strictly and with bad items left out."""
     from effkeras.data.records import ReadOptions
@@ -462,6 +519,8 @@ READERS: dict[str, Reader] = {
     ),
     "Keras model": Reader(_make_keras, _read_keras, [in_zip]),
     "label map": Reader(_text("label_map.pbtxt", _MAP), _read_label_map),
+    "label map of pixels": Reader(_make_map("train/masks/a.png"), _read_map, [in_png]),
+    "label map's classes": Reader(_make_map("labels.txt"), _read_map),
     "LabelMe": Reader(_label_file("labelme", "*.json"), _read_data),
     "labels": Reader(_text("labels.txt", "cat\ndog\nStraße\n"), _read_labels),
     "PNG": Reader(_make_image("a.png"), _read_image, [in_png]),
@@ -471,6 +530,10 @@ READERS: dict[str, Reader] = {
     "safetensors": Reader(_make_safetensors, _read_weights),
     "search space": Reader(_make_space, _read_space),
     "tar archive": Reader(_make_archive, _unpack, [in_tar]),
+    "TFDS features": Reader(_make_tfds("features.json"), _read_data),
+    "TFDS information": Reader(_make_tfds("dataset_info.json"), _read_data),
+    "TFDS labels": Reader(_make_tfds("label.labels.txt"), _read_data),
+    "TFDS records": Reader(_make_tfds("mine-train.tfrecord-00000-of-00001"), _read_data, [in_records]),
     "TFLite": Reader(_make_tflite, _read_tflite, [_damage_flatbuffer]),
     "TFRecord": Reader(_label_file("tfrecord", "*.tfrecord*"), _read_data, [in_records, in_gzip]),
     "timm's configuration": Reader(_text("config.json", _TIMM), _read_timm_config),
