@@ -76,3 +76,11 @@ def test_what_effkeras_warns_of_is_seen_after_all(capsys):
         logging.getLogger("effkeras").warning("the head is %s", "random")
         logging.getLogger("elsewhere").warning("noise")
     assert capsys.readouterr().err == "the head is random\n"
+
+
+def test_a_message_that_a_file_made_long_keeps_its_beginning_and_end():
+    message = str(EffkerasError(f"a.toml: there is no {'x' * 10_000}; did you mean y?"))
+    assert len(message) == 4000
+    assert message.startswith("a.toml: there is no xxx")
+    assert message.endswith("xxx; did you mean y?")
+    assert str(EffkerasError("short")) == "short"

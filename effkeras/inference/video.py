@@ -25,6 +25,7 @@ _FILES_ALONE = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,ogg,m4v,3gp",
 }
+_MOST_PIXELS = 2**27  # of a frame; 16K has 133 million
 _WAY_OUT = "replace the file"
 _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d*)?)", re.ASCII)
 _MISSED = 1  # a container may state this many frames too many
@@ -67,6 +68,7 @@ class Video:
         number, end = 0, 0.0
         with _explained(self.path, lambda: f"damaged at frame {number}; {_WAY_OUT}"):
             for decoded in self.container.decode(self.stream):
+                _check_size(self.path, decoded)
                 time = float(number / self.rate) if decoded.time is None else decoded.time
                 yield Frame(number, time, _upright(decoded))
                 lasts = (decoded.duration or 0) * (decoded.time_base or 0)
@@ -84,11 +86,13 @@ def open_video(path: Path) -> Iterator[Video]:
     if not path.is_file():
         raise EffkerasError(f"there is no video {path}")
     with _explained(path, lambda: f"no video, or damaged at its start; {_WAY_OUT}"):
-        container = av.open(str(path), options=_FILES_ALONE)
+        # Titles in other encodings than UTF-8 are common, and of no use here.
+        container = av.open(str(path), options=_FILES_ALONE, metadata_errors="replace")
     with container:
         if not container.streams.video:
             raise EffkerasError(f"{path}: no video: sound or text alone, or damaged at its start; {_WAY_OUT}")
         stream = container.streams.video[0]
+        _check_size(path, stream)
         stream.thread_type = "AUTO"
         yield Video(path, container, stream)
 
@@ -167,6 +171,13 @@ def _explained(path: Path, what: Callable[[], str]) -> Iterator[None]:
     except _pyav().error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
         raise EffkerasError(f"{path}: {what()} ({reason})") from error
+
+
+def _check_size(path: Path, image: Any) -> None:
+    if image.width * image.height > _MOST_PIXELS:
+        raise EffkerasError(
+            f"{path}: frames of {image.width} x {image.height} pixels are too large; scale it"
+        )
 
 
 def _refuse_short(video: Video, frames: int, end: float) -> None:

@@ -22,8 +22,21 @@ _LONGEST = 120  # characters of another library's message
 class EffkerasError(ValueError):
     """Bad input: one line that says what is wrong, where, and what to do next.
 
-    Commands print the line and exit with code 2; a script sees an ordinary exception.
+    Commands print the line and exit with code 2; a script sees an ordinary exception. The middle of a message
+    that a file has made long is left out.
     """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_shortened(one) if isinstance(one, str) else one for one in args))
+
+
+_LONGEST, _KEPT = 4000, 500  # characters of a message; of the end of a longer one, which says what to do
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= _LONGEST:
+        return message
+    return f"{message[: _LONGEST - _KEPT - 5]} ... {message[-_KEPT:]}"
 
 
 def first_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from effkeras.inference import video as video_module
 from effkeras.inference.video import Frame, Video, is_video, open_video, write_video
 from effkeras.support.errors import EffkerasError
 
@@ -197,4 +198,26 @@ def test_a_playlist_leads_to_no_other_file(tmp_path):
     with av.open(str(path)) as container:  # as FFmpeg does by itself
         assert next(container.decode(video=0)).width == SIZE[1]
     with pytest.raises(EffkerasError, match="no video, or damaged at its start"), open_video(path):
+        pass
+
+
+def test_a_title_in_another_encoding_is_no_matter(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "xxxx"
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(0)[:32, :48], format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"xxxx", b"gr\xfcn"))
+    with open_video(path) as video:
+        assert len(list(video)) == 1
+
+
+def test_frames_of_gigabytes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_module, "_MOST_PIXELS", SIZE[0] * SIZE[1] - 1)
+    with (
+        pytest.raises(EffkerasError, match="frames of 96 x 64 pixels are too large"),
+        open_video(make(tmp_path / "a.mp4")),
+    ):
         pass
