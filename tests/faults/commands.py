@@ -84,10 +84,11 @@ class Ended:
 class Lab:
     """Where a command is tried: its inputs, the result of a whole run, and processes that load quickly."""
 
-    def __init__(self, command: Command, inputs: Path, work: Path) -> None:
+    def __init__(self, command: Command, inputs: Path, work: Path, *, timed: bool = True) -> None:
         self.command, self.inputs, self.work = command, inputs, work
         self._context = forks(command.preload)
-        self.finish(self.new(work / "first"))  # which also starts the server
+        if timed:
+            self.finish(self.new(work / "first"))  # which also starts the server
         self.whole = self.new(work / "whole")
         begun = time.monotonic()
         self.finish(self.whole)
@@ -286,7 +287,7 @@ def try_commands(out: Out, commands: Sequence[Command], inputs: Path, kills: int
     each = len(commands)
     for command in commands:
         with tempfile.TemporaryDirectory() as work:
-            lab = Lab(command, inputs, Path(work))
+            lab = Lab(command, inputs, Path(work), timed=not out.count)
             at_random = max(20, kills // each - len(lab.points))
             cases = list(tries(lab, at_random, signals // each))
             if out.count:
