@@ -116,7 +116,8 @@ class PtqSpec:
     """Post-training quantization: the range method, and corrections.
 
     `ranges` "auto" clips the outermost values if activations are int8 and the backend supports it, because a
-    wide range then costs more accuracy than a few clipped values; otherwise ranges hold all values.
+    wide range then costs more accuracy than a few clipped values: a classifier's by percentile, a detector's
+    by mse, which keeps the strong values of small objects. Otherwise ranges hold all values.
     `percentile` is the share of values in a range of that method. `equalize` equalizes the ranges of
     neighbouring layers (Nagel et al. 2019); `correct_bias` removes the mean error of each channel.
     `precision` is the precision of layers that a budget keeps out of int8. `backend` is the tool that

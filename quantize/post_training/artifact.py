@@ -125,7 +125,7 @@ def read_quantized(flatbuffer: bytes, options: PtqOptions) -> Quantized:
 
 def _metadata(parts: FloatParts, options: PtqOptions) -> dict[str, bytes]:
     is_measured = options.format.needs_data and parts.trained is None
-    method = options.range_rule().method if is_measured else ""
+    method = options.range_rule(parts.spec).method if is_measured else ""
     used: dict[str, Any] = {
         **options.format.to_table(),
         "io": options.io,

@@ -11,12 +11,14 @@ from quantize.post_training.backends import (
     check_tensorflow_can,
 )
 from quantize.post_training.ranges import RangeRule
-from quantize.specs import PtqSpec
+from quantize.specs import PtqSpec, RangeMethod
 
 if TYPE_CHECKING:
-    pass
+    from effkeras.definitions.definition import ModelSpec
 
-
+# The method that clips a classifier's and a detector's activations. A small object activates so few pixels
+# that a percentile would cut off what tells it from the background.
+_CLIPPING: tuple[RangeMethod, RangeMethod] = ("percentile", "mse")
 SAMPLES = 128
 BACKENDS = ("ai-edge-quantizer", "tensorflow")
 
@@ -31,12 +33,15 @@ class PtqOptions:
     seed: int = 0
     spec: PtqSpec = field(default_factory=PtqSpec)
 
-    def range_rule(self) -> RangeRule:
-        """The rule for ranges. Raises EffkerasError for an unknown method or a percentile out of range."""
+    def range_rule(self, model: ModelSpec | None = None) -> RangeRule:
+        """The rule for ranges of a model with this definition, if it has one.
+
+        Raises EffkerasError for an unknown method or a percentile out of range.
+        """
         chosen = self.spec.ranges
         if chosen == "auto":
             clips = self.format.activations == "int8" and self.spec.backend == "ai-edge-quantizer"
-            chosen = "percentile" if clips else "minmax"
+            chosen = _CLIPPING[model is not None and model.is_detector] if clips else "minmax"
         steps = 2**16 - 1 if self.format.activations == "int16" else 2**8 - 1
         return RangeRule(chosen, self.spec.percentile, steps)
 

@@ -170,7 +170,7 @@ def ranges_of(parts: FloatParts, options: PtqOptions, pixels: Iterable[np.ndarra
     """The ranges of all activations on some images."""
     if parts.trained is not None:
         return dict(parts.trained.ranges)
-    ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), options.range_rule())
+    ranges = measure_ranges(parts.flatbuffer, _varied(parts, pixels), options.range_rule(parts.spec))
     # The input's range is known and not measured: only then is the quantized input the pixel itself.
     return ranges if parts.spec is None else {**ranges, INPUT: as_range(*_extent(parts, parts.spec.input))}
 

@@ -40,6 +40,7 @@ from quantize.specs import PtqSpec, RangeMethod
 if TYPE_CHECKING:
     import keras
 
+    from effkeras.definitions.definition import ModelSpec
     from quantize.post_training.calibration import Calibration, CalibrationInputs
 
 STEP = "mixed precision"
@@ -167,7 +168,7 @@ class _Measure:
             made = partial.all_but(names)
             self.cache[name] = dict(self.tune(made.flatbuffer))
             drop = worst_drop(self.reference, self.cache[name])
-            method = partial.options.range_rule().method
+            method = partial.options.range_rule(partial.parts.spec).method
             note(f"  {len(names)} layers kept, ranges by {method}: drop {drop:.4f}")
         return worst_drop(self.reference, self.cache[name])
 
@@ -187,7 +188,7 @@ def _best_ranges(
 ) -> tuple[Partial, KeptLayers]:
     """The range method with the smallest drop with all layers in int8; the first within the budget."""
     best: tuple[Partial, KeptLayers] | None = None
-    for spec in _specs(options.ptq):
+    for spec in _specs(options.ptq, parts.spec):
         ptq = dataclasses.replace(options.ptq, spec=spec)
         partial = Partial.of(parts, ptq, inputs, options.images)
         choice = KeptLayers((), measure(partial, ()))
@@ -199,9 +200,9 @@ def _best_ranges(
     return best
 
 
-def _specs(first: PtqOptions) -> list[PtqSpec]:
+def _specs(first: PtqOptions, model: ModelSpec | None) -> list[PtqSpec]:
     """The specs to try: the given one, then other range methods, then corrected biases."""
-    methods: tuple[RangeMethod, ...] = (first.range_rule().method, "percentile", "mse", "minmax")
+    methods: tuple[RangeMethod, ...] = (first.range_rule(model).method, "percentile", "mse", "minmax")
     plain = dataclasses.replace(first.spec, errors=False)
     specs = [dataclasses.replace(plain, ranges=method) for method in methods]
     specs.append(dataclasses.replace(plain, ranges="percentile", correct_bias=True))

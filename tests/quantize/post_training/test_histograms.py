@@ -50,6 +50,13 @@ def test_a_percentile_holds_its_share_and_zero(values, share):
     assert high <= max(array.max(), 0)
 
 
+def test_strong_values_of_few_pixels_are_kept_by_mse_only():
+    values = np.concatenate([np.linspace(0, 1, 999_980), np.full(20, 10.0)])
+    histogram = histogram_of(values)
+    assert percentile_range(histogram, 0.9999)[1] < 2
+    assert mse_range(histogram)[1] > 9
+
+
 def test_a_percentile_cuts_the_longer_tail():
     values = np.concatenate([np.linspace(0, 1, 9999), [1000]])
     low, high = percentile_range(histogram_of(values), 0.999)

@@ -8,7 +8,7 @@ import pytest
 from support.eager import outputs_of_model
 from support.in_bits import in_8_bits
 from support.own_networks import SIDE, outputs_of, own_images, own_network
-from support.tiny_models import decibels
+from support.tiny_models import decibels, quantized
 
 from effkeras import EffkerasError
 from effkeras.data.records import ClassificationData
@@ -146,6 +146,13 @@ def test_ranges_that_nobody_chose_clip_where_there_are_few_bits(recipe, backend,
     made = ptq(own_network(), recipe, shown, spec=PtqSpec(backend=backend))
     chosen = ptq(own_network(), recipe, shown, spec=PtqSpec(method, backend=backend))
     assert made.flatbuffer == chosen.flatbuffer
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("efficientdet-lite0", "mse"), ("efficientnet-lite0", "percentile")]
+)
+def test_only_a_detectors_ranges_keep_the_strong_values_of_small_objects(name, method):
+    assert quantized(name, "int8", "uint8").ranges == method
 
 
 def test_a_method_that_does_not_exist_gets_a_hint():
