@@ -299,7 +299,9 @@ def _add_devices(options: argparse.ArgumentParser) -> None:
         "--ray, their number",
     )
     group.add_argument(
-        "--ray", metavar="ADDRESS", help="start --workers N on a Ray cluster: auto or HOST:PORT of its head"
+        "--ray",
+        metavar="ADDRESS",
+        help="start --workers N on a Ray cluster: auto or HOST:PORT of its head (untested)",
     )
 
 

@@ -1,5 +1,7 @@
 """`--ray ADDRESS --workers N`: workers on a Ray cluster, all started anew when one dies.
 
+Untested: no training was run on Ray yet.
+
 Each worker is an actor that runs the command as a process of its machine. The chief runs where the command
 was given, and has the run folder there. The others need the data at the same path.
 """
