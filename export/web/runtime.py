@@ -25,6 +25,9 @@ from effkeras.weights.download import unpack
 
 MODULE, WASM = "litert/index.js", "litert/wasm/"  # in the folder of a page
 PATIENCE = 600  # seconds that npm may take
+_NOTICE = """LiteRT.js ({package} {version}), Copyright Google LLC, {licence}: https://spdx.org/licenses/{licence}.html
+The files of this folder are those of the package on npm, unchanged.
+"""
 _INSIDE = "package"  # where npm's archives hold the package
 
 
@@ -61,6 +64,8 @@ class Runtime:
         """Copies what a page needs to its folder."""
         wanted = pinned()
         (page / WASM).mkdir(parents=True)
+        notice = _NOTICE.format(package=wanted.package, version=self.version, licence=wanted.licence)
+        (page / WASM).with_name("NOTICE.txt").write_text(notice, "utf-8")
         shutil.copyfile(self.folder / wanted.module, page / MODULE)
         for name in wanted.files[1:]:
             shutil.copyfile(self.folder / name, page / WASM / Path(name).name)

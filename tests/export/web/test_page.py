@@ -56,6 +56,7 @@ def test_a_page_holds_model_runtime_samples_and_what_it_needs_to_know(tmp_path, 
     assert (tmp_path / "page" / "model.tflite").read_bytes() == file
     names = {path.name for path in (tmp_path / "page" / "litert" / "wasm").iterdir()}
     assert names == {name.split("/")[-1] for name in pinned().files[1:]}
+    assert pinned().version in (tmp_path / "page" / "litert" / "NOTICE.txt").read_text()
     assert f"<title>{spec.name}</title>" in (tmp_path / "page" / "index.html").read_text()
 
 
