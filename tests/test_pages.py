@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.pages import ROOT, commands, console_calls, pages, python_blocks, text_of
+from support.pages import ROOT, commands, console_calls, pages, prose, python_blocks, text_of
 
 from effkeras import cli
 from effkeras.support import results
@@ -104,7 +104,7 @@ def _module_of(words: list[str]) -> str:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         path, _, heading = target.partition("#")
         if re.match(r"\w+:", path):
             continue

@@ -48,8 +48,12 @@ def python_blocks(page: Path | str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
 
 
+def prose(page: Path | str) -> str:
+    """The page without its fenced blocks."""
+    return re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+
+
 def commands(page: Path | str) -> list[str]:
     """The commands of indented blocks, which are shown without their output."""
-    blocks = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
-    lines = re.findall(r"^ {4}((?:effkeras|python -m) .*)$", blocks, re.MULTILINE)
+    lines = re.findall(r"^ {4}((?:effkeras|python -m) .*)$", prose(page), re.MULTILINE)
     return [re.sub(r"\s+#.*", "", line) for line in lines]
