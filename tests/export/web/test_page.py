@@ -121,13 +121,22 @@ def test_the_command_makes_a_page_of_a_file(tmp_path, image, monkeypatch, capsys
 def test_a_page_is_served_until_it_is_interrupted(tmp_path, runtime):
     write_page(small_tflite("float32"), tmp_path / "page", runtime)
     command = [sys.executable, "-m", "export.web", str(tmp_path / "page"), "--serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        address = process.stdout.readline().split()[0]
-        with urllib.request.urlopen(f"{address}model.json") as answer:
-            assert json.load(answer)["file"] == "model.tflite"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stderr.read() == "stopped\n"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=_heed_interrupts, **pipes) as process:
+        try:
+            address = process.stdout.readline().split()[0]
+            with urllib.request.urlopen(f"{address}model.json") as answer:
+                assert json.load(answer)["file"] == "model.tflite"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stderr.read() == "stopped\n"
+        finally:
+            process.kill()
+
+
+def _heed_interrupts() -> None:
+    """A shell's background job ignores SIGINT, and so would the command that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.slow
