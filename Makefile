@@ -105,10 +105,11 @@ bench-imagenet: $(READY)
 bench-eval: $(READY)
 	$(BIN)/python -m export.benchmarks.evaluation $(if $(BEFORE),--before $(BEFORE)) --out models/results.jsonl
 
-# CPU time of training steps and of their batches.
+# CPU time of training steps and of their batches, and the time to the first step (DATA: images with boxes).
 bench-training: $(READY)
 	$(BIN)/python -m export.benchmarks.training --out models/results.jsonl
 	$(BIN)/python -m export.benchmarks.pipeline --out models/results.jsonl
+	$(BIN)/python -m export.benchmarks.first_step $(if $(DATA),--data $(DATA)) --out models/results.jsonl
 
 # What compression costs the shipped models; hours on 2 cores, and the same again goes on.
 bench-compression: $(READY)

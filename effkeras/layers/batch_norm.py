@@ -49,21 +49,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         channels = (inputs.shape[-1],)
-        ones, zeros = tf.ones(channels), tf.zeros(channels)
+        none = tf.zeros((0,))  # in training the kernel takes no statistics
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma.value if self.scale else ones,
-            offset=self.beta.value if self.center else zeros,
-            mean=zeros,
-            variance=ones,
+            scale=self.gamma.value if self.scale else tf.ones(channels),
+            offset=self.beta.value if self.center else tf.zeros(channels),
+            mean=none,
+            variance=none,
             epsilon=self.epsilon,
             exponential_avg_factor=1.0,
             is_training=True,
         )
-        count = tf.cast(tf.size(inputs) // channels[0], tf.float32)
-        variance = outputs.batch_variance * (tf.maximum(count - 1.0, 1.0) / count)
-        self._move(self.moving_mean, outputs.batch_mean)
-        self._move(self.moving_variance, variance)
+        rate = _rate(self.momentum)
+        _move(self.moving_mean, outputs.batch_mean, rate)
+        _move(self.moving_variance, outputs.batch_variance * _biased(inputs), rate)
         return outputs.y
 
     def _synchronized(self, inputs: Any) -> Any:
@@ -76,16 +75,44 @@ class BatchNormalization(keras.layers.BatchNormalization):
         count = tf.cast(replicas() * tf.size(inputs) // inputs.shape[-1], tf.float32)
         mean, squares = tf.unstack(sum_over_replicas(local) / count)
         variance = tf.maximum(squares - tf.square(mean), 0.0)
-        self._move(self.moving_mean, origin + mean)
-        self._move(self.moving_variance, variance)
+        rate = _rate(self.momentum)
+        _move(self.moving_mean, origin + mean, rate)
+        _move(self.moving_variance, variance, rate)
         factor = tf.math.rsqrt(variance + self.epsilon)
         if self.scale:
             factor *= self.gamma.value
         offset = self.beta.value if self.center else 0.0
         return tf.cast((values - mean) * factor + offset, inputs.dtype)
 
-    def _move(self, average: Any, value: Any) -> None:
-        average.assign(average.value * self.momentum + value * (1.0 - self.momentum))
+
+def _biased(inputs: Any) -> Any:
+    """The factor that turns a variance of (B, H, W, C) divided by n - 1 into one divided by n."""
+    import tensorflow as tf
+
+    known = inputs.shape[:-1].num_elements()
+    if known is not None:  # as in training: a number takes no operators, of which there would be six a layer
+        return max(known - 1.0, 1.0) / known
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+    return tf.maximum(count - 1.0, 1.0) / count
+
+
+def _rate(momentum: Any) -> Any:
+    """1 - momentum. In a graph, layers whose momentum is the same variable share the operators."""
+    import tensorflow as tf
+
+    if tf.executing_eagerly() or not isinstance(momentum, tf.Variable):
+        return 1.0 - momentum
+    known = tf.compat.v1.get_default_graph().get_collection_ref(f"rate of {id(momentum)}")
+    if not known:
+        known.append(1.0 - momentum)
+    return known[0]
+
+
+def _move(average: Any, value: Any, rate: Any) -> None:
+    import tensorflow as tf
+
+    before = tf.convert_to_tensor(average.value)
+    average.assign(before - (before - value) * rate)
 
 
 # Keras writes the class's module and name into files: with these it opens them with its own layer.

@@ -23,8 +23,9 @@ from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.graph.functional import deep_graphs
+from effkeras.inference.evaluate import Evaluation
 from effkeras.inference.predictor import KerasPredictor
-from effkeras.inference.threshold import best_threshold
+from effkeras.inference.threshold import best_threshold, threshold_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
@@ -99,7 +100,7 @@ def train(job: Job) -> keras.Model:
         session.fit(store)
     model = session.finish()
     if is_chief and not (was_finished and run.threshold.is_file()):
-        _keep_threshold(model, job)
+        _keep_threshold(model, session.best, job)
     job.strategy.gathered(0)  # the processes end together
     return model
 
@@ -139,13 +140,19 @@ def _read(job: Job, text: str) -> tuple[Job, TrainSettings]:
     return replace(job, settings=settings_of(settings, where)), settings_of(before, where)
 
 
-def _keep_threshold(model: keras.Model, job: Job) -> None:
-    """Writes a detector's best threshold on the images of the validation into the run folder."""
+def _keep_threshold(model: keras.Model, best: Evaluation | None, job: Job) -> None:
+    """Writes a detector's best threshold on the images of the validation into the run folder.
+
+    `best` is what the validation of this model found, if it was validated in this process.
+    """
     Run(job.out).threshold.unlink(missing_ok=True)  # of an earlier part of the training
     if job.validation is None:
         return
     images = spread(job.validation, job.settings.validation_images)
-    found = best_threshold(KerasPredictor(model, job.spec), images)
+    if best is None:
+        found = best_threshold(KerasPredictor(model, job.spec), images)
+    else:
+        found = threshold_of(best.breakdowns(), images.split, len(images.records))
     if found is not None:
         found.save(job.out)
         note(f"the best threshold on {found.split} is {found.score:.4g}, with F1 {found.f1:.3f}")
@@ -172,7 +179,7 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
         load_weights(plain, job.weights)
     elif job.backbone and not Run(job.out).checkpoint.is_file():
         copy_backbone(load(job.backbone), plain, job.spec)
-    final = build_spec(job.spec, part=part)  # always float32, whatever the training precision
+    final = partial(build_spec, job.spec, part=part)  # always float32, whatever the training precision
     frozen = frozen_layers(plain, job.spec, job.settings.freeze)
     if auxiliary_weight(job.spec):
         with job.strategy.scope():
@@ -268,7 +275,7 @@ def tune(job: TuneJob) -> keras.Model:
         keeps_best=settings.early_stop,  # steps such as pruning are complete only at the end
     )
     plain = copy_of(job.model)
-    session = Session(plan, TrainingModels(plain, job.wrap(plain), copy_of(job.model)), job.hooks)
+    session = Session(plan, TrainingModels(plain, job.wrap(plain), partial(copy_of, job.model)), job.hooks)
     session.run.check(job.spec, settings)
     session.go_on(session.run.kept_settings() or settings)
     session.run.start(job.spec, settings)

@@ -145,12 +145,13 @@ class Vector:
 
     def values(self) -> tf.Tensor:
         """All values (n,)."""
-        return self.flat([tf.convert_to_tensor(variable) for variable in self.variables])
+        return self.flat([tf.convert_to_tensor(_stored(variable)) for variable in self.variables])
 
     def flat(self, tensors: Sequence[Any]) -> tf.Tensor:
         """Concatenates one tensor per variable into one vector (n,); None stands for zeros."""
+        whole = tf.constant([-1])
         rows = [
-            tf.zeros(size) if tensor is None else tf.cast(tf.reshape(tensor, (size,)), tf.float32)
+            tf.zeros(size) if tensor is None else tf.cast(_shaped(tensor, whole, 1), tf.float32)
             for tensor, size in zip(tensors, self.sizes, strict=True)
         ]
         return tf.concat(rows, axis=0)
@@ -158,7 +159,19 @@ class Vector:
     def assign(self, values: tf.Tensor) -> None:
         """Assigns the values (n,) to the variables."""
         for variable, row in zip(self.variables, tf.split(values, self.sizes), strict=True):
-            variable.assign(tf.cast(tf.reshape(row, variable.shape), variable.dtype))
+            stored = _stored(variable)
+            value = _shaped(row, variable.shape, len(variable.shape))
+            stored.assign(tf.cast(value, stored.dtype), read_value=False)
+
+
+def _stored(variable: Any) -> Any:
+    """TensorFlow's variable in one of Keras, whose own methods cost a trace twice the time."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _shaped(tensor: Any, shape: Any, rank: int) -> tf.Tensor:
+    """Reshapes a tensor unless it has the rank of `shape`: most weights are vectors already."""
+    return tensor if tensor.shape.rank == rank else tf.reshape(tensor, shape)
 
 
 def vectors_of(variables: Sequence[Any], alike: Callable[[Any], Any] = lambda _: True) -> Iterator[Vector]:

@@ -18,7 +18,7 @@ from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
 from effkeras.definitions.definition import ModelSpec
-from effkeras.inference.evaluate import evaluate_in_detail, headlines
+from effkeras.inference.evaluate import Evaluation, evaluate_in_detail, headlines
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.inference.tasks.detection import DetectionJudge
 from effkeras.layers.drop import set_progress
@@ -47,13 +47,14 @@ class TrainingModels:
     """The models of one training.
 
     `model` is the model that `fit` trains: `plain` itself, or a model around it that shares its weights and
-    needs `targets`. `final` gets the averages of `plain`'s weights; it is validated and saved. The layers
-    `frozen` keep their weights, until `settings.unfreeze_at` if that is set.
+    needs `targets`. `final` makes the model that gets the averages of `plain`'s weights and is validated and
+    saved; it is called before the first validation, so that training starts without it. The layers `frozen`
+    keep their weights, until `settings.unfreeze_at` if that is set.
     """
 
     plain: keras.Model
     model: keras.Model
-    final: keras.Model
+    final: Callable[[], keras.Model]
     targets: Callable[[tf.data.Dataset], tf.data.Dataset] = _unchanged
     frozen: tuple[Any, ...] = ()
 
@@ -89,14 +90,22 @@ class Session:
     def __init__(self, plan: TrainingPlan, models: TrainingModels, hooks: Sequence[Hook] = ()):
         self.plan = plan
         self.run = Run(plan.out)
-        self.plain, self.model, self.final = models.plain, models.model, models.final
+        self.plain, self.model, self._make_final = models.plain, models.model, models.final
         self.hooks = tuple(hooks)
         self._targets = models.targets
         self._late = models.frozen if plan.settings.unfreeze_at else ()
         self.progress = Progress()
         self._saved = 0.0
         self._highest: float | None = None  # score of the last validation
+        self._is_best = False  # whether `final` holds the weights of the saved model
+        # Of the saved model, if that was validated in this process.
+        self.best: Evaluation | None = None
         self._start()
+
+    @cached_property
+    def final(self) -> keras.Model:
+        """The model of averaged weights, see `TrainingModels`."""
+        return self._make_final()
 
     def _start(self) -> None:
         """Compiles the model and restores the checkpoint in the run folder."""
@@ -215,10 +224,14 @@ class Session:
         """Validates the averaged weights, keeps the best, and decides whether to stop."""
         start = self.pace.used()
         self._finalize()
-        metrics = self._validate()
+        evaluation = self._validate()
+        metrics = evaluation.metrics if evaluation else {}
         score = _score(self.plan.spec, metrics, step) if self._is_complete(step) else float("-inf")
-        if self.plan.keeps_best and score >= self.progress.best:  # of equal ones, the longer trained
+        # Of equal ones, the longer trained.
+        self._is_best = self.plan.keeps_best and score >= self.progress.best
+        if self._is_best:
             save(self.final, self.run.model)
+            self.best = evaluation
         row = {"kind": "epoch", "epoch": self._epoch(step), "step": step, "loss": logs.get("loss")}
         self.pace.validated(step, self.pace.used() - start)
         self._save(replace(self._scored(step, score), row={**row, "metrics": metrics}))
@@ -251,7 +264,8 @@ class Session:
     def finish(self) -> keras.Model:
         """Saves and returns the model: the best validated one if the plan keeps it, else the last."""
         if self.plan.keeps_best and self.run.model.is_file():
-            load_weights_of(self.final, self.run.model)
+            if not self._is_best:
+                load_weights_of(self.final, self.run.model)
             return self.final
         self._finalize()
         save(self.final, self.run.model)
@@ -294,14 +308,14 @@ class Session:
     def _predictor(self) -> KerasPredictor:
         return KerasPredictor(self.final, self.plan.spec)
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> Evaluation | None:
         if self.plan.validation is None:
-            return {}
+            return None
         images = spread(self.plan.validation, self.plan.settings.validation_images)
         evaluation = evaluate_in_detail(self._predictor, images, title="validating")
         judges = [judge for judge in evaluation.judges.values() if isinstance(judge, DetectionJudge)]
         self._highest = judges[0].highest() if judges else None
-        return evaluation.metrics
+        return evaluation
 
 
 def _try_losses(model: keras.Model, data: tf.data.Dataset) -> None:

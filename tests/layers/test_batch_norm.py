@@ -61,6 +61,16 @@ def test_one_value_per_channel_has_no_variance():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_the_number_of_images_may_be_unknown_in_a_graph():
+    known, unknown = BatchNormalization(momentum=0.9), BatchNormalization(momentum=0.9)
+    unknown.build(PIXELS.shape)
+    known(PIXELS, training=True)
+    signature = [tf.TensorSpec((None, *PIXELS.shape[1:]))]
+    tf.function(lambda x: unknown(x, training=True), input_signature=signature)(PIXELS)
+    for one, other in zip(known.weights, unknown.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "shape"), [({"axis": 1}, (4, 5, 6, 7)), ({}, (4, 7)), ({"synchronized": True}, (4, 5, 6, 7))]
 )

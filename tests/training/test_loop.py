@@ -27,8 +27,11 @@ from effkeras.data.preprocess import network_input
 from effkeras.data.splits import open_data, spread
 from effkeras.definitions.networks import BatchNormSpec
 from effkeras.inference.evaluate import Evaluation
+from effkeras.inference.predictor import KerasPredictor
+from effkeras.inference.threshold import best_threshold, kept_threshold
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError
+from effkeras.training import loop
 from effkeras.training.checkpoint import load_checkpoint
 from effkeras.training.compiling import compile_for
 from effkeras.training.loop import Job, train
@@ -55,7 +58,13 @@ def traced():
 
 
 @pytest.fixture(scope="module")
-def detector_run(digits, tmp_path_factory, traced):
+def measured_again():
+    """An entry for each evaluation besides the validations."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def detector_run(digits, tmp_path_factory, traced, measured_again):
     out = tmp_path_factory.mktemp("runs") / "detector"
     apply = FlatAdamW.apply
 
@@ -65,6 +74,7 @@ def detector_run(digits, tmp_path_factory, traced):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FlatAdamW, "apply", counted)
+        patch.setattr(loop, "best_threshold", lambda *given: measured_again.append(given))
         train(job(digits, out, classify=False))
     return out
 
@@ -114,7 +124,6 @@ def test_training_starts_from_the_weights_that_are_there(
 def test_a_saved_backbone_is_the_start(detector_run, digits, tmp_path, capsys, monkeypatch):
     """`--backbone RUN` brings the weights too; the pyramid's width differs."""
     from effkeras.cli import main
-    from effkeras.training import loop
 
     spec = tiny_detector()
     (tmp_path / "wide.toml").write_text(
@@ -126,7 +135,9 @@ def test_a_saved_backbone_is_the_start(detector_run, digits, tmp_path, capsys, m
     assert main(["train", str(tmp_path / "wide.toml"), *words, "--epochs", "1"]) == 0
     said = f"the backbone starts from the weights in {detector_run / 'model.keras'}"
     assert said in capsys.readouterr().err
-    start = loop.session_of(made[0], steps_per_epoch=3).plain
+    session = loop.session_of(made[0], steps_per_epoch=3)
+    assert "final" not in vars(session)  # which would take seconds before the first step
+    start = session.plain
     donor = effkeras.load(detector_run)
     for name in ("stem_conv", "stem_bn"):
         for ours, theirs in zip(start.get_layer(name).weights, donor.get_layer(name).weights, strict=True):
@@ -173,6 +184,13 @@ def test_run_folder_is_complete(detector_run):
 def test_a_step_is_traced_once(traced):
     """Which takes most of the time of a short training."""
     assert len(traced) == 1
+
+
+def test_the_threshold_is_that_of_the_best_validation(detector_run, digits, measured_again):
+    assert not measured_again
+    predictor = KerasPredictor.of(effkeras.load(detector_run))
+    found = best_threshold(predictor, spread(open_data(digits, "val"), QUICK.validation_images))
+    assert kept_threshold(detector_run / "model.keras") == found
 
 
 def test_averaged_weights_are_the_result(classifier_run, digit_classes):
