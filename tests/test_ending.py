@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from support.signals import heed_signals
 
 from effkeras.support.ending import ended
 
@@ -83,7 +84,7 @@ def run(work, folder, **options):
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         text=True,
-        **options,
+        **{"preexec_fn": heed_signals, **options},
     )
 
 
@@ -161,5 +162,7 @@ def test_an_interruption_while_a_verb_is_imported_is_one_line(tmp_path):
         "cli.commands = lambda: {'list': cli.Command('x', '')}\n"
         "raise SystemExit(cli.main(['list']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=heed_signals
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted; no unfinished file is left\n")

@@ -89,9 +89,10 @@ def open_video(path: Path) -> Iterator[Video]:
         # Titles in other encodings than UTF-8 are common, and of no use here.
         container = av.open(str(path), options=_FILES_ALONE, metadata_errors="replace")
     with container:
-        if not container.streams.video:
+        found = container.streams.video
+        if not found or found[0].codec_context is None:  # the header names no known codec
             raise EffkerasError(f"{path}: no video: sound or text alone, or damaged at its start; {_WAY_OUT}")
-        stream = container.streams.video[0]
+        stream = found[0]
         _check_size(path, stream)
         stream.thread_type = "AUTO"
         yield Video(path, container, stream)

@@ -11,6 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 from PIL import Image
+from support.signals import heed_signals
 from support.small_tflite import small_tflite
 from support.web_page import fake_runtime
 
@@ -122,7 +123,7 @@ def test_a_page_is_served_until_it_is_interrupted(tmp_path, runtime):
     write_page(small_tflite("float32"), tmp_path / "page", runtime)
     command = [sys.executable, "-m", "export.web", str(tmp_path / "page"), "--serve", "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, preexec_fn=_heed_interrupts, **pipes) as process:
+    with subprocess.Popen(command, preexec_fn=heed_signals, **pipes) as process:
         try:
             address = process.stdout.readline().split()[0]
             with urllib.request.urlopen(f"{address}model.json") as answer:
@@ -132,11 +133,6 @@ def test_a_page_is_served_until_it_is_interrupted(tmp_path, runtime):
             assert process.stderr.read() == "stopped\n"
         finally:
             process.kill()
-
-
-def _heed_interrupts() -> None:
-    """A shell's background job ignores SIGINT, and so would the command that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.slow
