@@ -8,7 +8,7 @@ import pytest
 from faults.campaign import Out
 
 
-@pytest.mark.parametrize(("part", "count"), [("data", 4), pytest.param("train", 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("part", "count"), [("data", 4), pytest.param("train", 1, marks=pytest.mark.slow)])
 def test_a_command_that_is_stopped_loses_nothing(part, count, tmp_path):
     out = Out(part, tmp_path, count)
     importlib.import_module(f"faults.parts.{part}").run(out)
