@@ -27,7 +27,7 @@ PART ?=
 # For `make bench-eval`: an earlier checkout.
 BEFORE ?=
 
-.PHONY: browser demo test test-all test-once nightly lint docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
+.PHONY: browser demo test test-all test-once nightly lint lock release docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
 	bench-eval bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
 
 demo: $(READY)
@@ -43,8 +43,8 @@ test-all: $(READY)
 test-once: $(READY)
 	$(PYTEST) -m "not nightly"
 
-# What only full size or full length can show: PART is demo, devices, large-models, mediapipe, search, training or zoo; all without
-# it. Each part adds a row to models/results.jsonl.
+# What only full size or full length can show: PART is demo, devices, large-models, mediapipe, packages, search, training
+# or zoo; all without it. Each part adds a row to models/results.jsonl.
 nightly: $(READY)
 	$(BIN)/python tests/nightly.py $(PART)
 
@@ -58,7 +58,17 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python tests/lock.py
 	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
+# requirements.lock, of the newest versions that pyproject.toml allows.
+lock: $(READY)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/python tests/lock.py --write
+
+# Wheel and sdist of the last commit in dist/, the same bytes whoever builds it.
+release: $(READY)
+	$(BIN)/python tests/release.py
 
 # The site, in site/; it opens from disk.
 docs: $(READY)
