@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+from pathlib import Path
 
 import pytest
 from faults import campaign, damage
 from faults.__main__ import names
 from faults.campaign import FAULTS, Out, faults_in, table
+from faults.child import _written
 from faults.parts.mutations import outcome
 from faults.readers import READERS, Reader
 
 SEED = 0
 FEW = 12  # damaged copies of each kind of file; `make faults PART=mutations` has 10,000 in all
 # These load TensorFlow's or Keras's whole machinery for each copy.
-SLOW = {"Keras model": 2, "TFLite": 2, "search space": 2}
+SLOW = {"Keras model": 2, "TFLite": 2, "search space": 2, "work: search": 6}
 
 
 @pytest.mark.parametrize("name", sorted(READERS))
@@ -74,11 +77,43 @@ def test_a_part_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     assert not again.is_clean
     assert faults_in(out.file) == ["two: hung: it waits"]
     rows = table([out.file]).splitlines()
-    assert rows[-2].startswith(f"| some | {campaign.commit()} | 2 |")
-    assert rows[-1].split("|")[4:-1] == [f" {int(fault == 'hung')} " for fault in FAULTS]
+    assert rows[-2].startswith(f"| some | {campaign.commit()} | in part | 2 |")
+    assert rows[-1].split("|")[5:-1] == [f" {int(fault == 'hung')} " for fault in FAULTS]
     monkeypatch.setattr(campaign, "commit", lambda: "another")
     assert not Out("some", tmp_path).has("one")
     assert json.loads(out.file.read_text()) == {"part": "some", "commit": "another"}
+
+
+def test_cases_run_at_once_until_the_time_is_over(tmp_path):
+    def ends(how):
+        if how == "read":
+            late.until = 0
+        return how, ""
+
+    out = Out("some", tmp_path, jobs=2)
+    out.run("x", lambda how: (how, ""), {how: (how,) for how in ("passed", "refused", "lost")})
+    assert set(out.ends) == {"passed", "refused", "lost"}
+    late = Out("late", tmp_path)
+    late.run("x", ends, {"one": ("read",), "two": ("passed",)})
+    assert late.ends == {"one": "read"}
+    for part in (out, late):
+        part.end()
+    rows = table(tmp_path.glob("*.jsonl"), ("some", "third")).splitlines()[2:]
+    assert [row.split("|")[3].strip() for row in rows] == ["in part", "whole", "not yet", ""]
+
+
+def test_what_is_written_is_heard():
+    here = Path.cwd()
+    assert _written("open", ("a", "w", os.O_WRONLY)) == [here / "a"]
+    assert _written("open", (b"a/../b", None, os.O_CREAT | os.O_RDWR)) == [here / "b"]
+    assert _written("os.rename", (Path("/a"), "b", -1, -1)) == [Path("/a"), here / "b"]
+    for event, arguments in (
+        ("open", ("a", "r", os.O_RDONLY)),
+        ("open", (3, "w", os.O_WRONLY)),
+        ("os.remove", ("a", 7)),
+        ("import", ("a", None)),
+    ):
+        assert _written(event, arguments) == []
 
 
 def test_every_part_runs_at_night():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,9 +15,9 @@ _LISTED = 12
 # What readers raise for a file that is cut off, overwritten or of another kind.
 _OF_DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
-_LONGEST = 120  # characters of another library's message
+_OF_OTHERS = 120  # characters of another library's message
 
 
 class EffkerasError(ValueError):
@@ -58,7 +59,7 @@ def reading_work(path: Path, cost: str) -> Iterator[None]:
 
 def _damaged(path: Path, cost: str, error: BaseException) -> EffkerasError:
     why = first_line(error).removeprefix(f"{path}: ")
-    shown = why[:_LONGEST] + ("..." if len(why) > _LONGEST else "")
+    shown = why[:_OF_OTHERS] + ("..." if len(why) > _OF_OTHERS else "")
     return EffkerasError(f"{path} is damaged ({shown}); delete it, and {cost}")
 
 

@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, variables: Sequence[Any], steps_per_epoch: int =
 
     again = "the training starts again"
     with reading_work(path, again), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        values = [stored[f"v{index}"] for index in range(len(stored.files) - 1)]
+        values = [np.asarray(stored[f"v{index}"]) for index in range(len(stored.files) - 1)]
         progress = _progress(json.loads(bytes(stored["progress"])), steps_per_epoch)
     shapes = [tuple(value.shape) for value in values]
     if shapes != [tuple(variable.shape) for variable in variables]:

@@ -11,9 +11,7 @@ import http.client
 import ipaddress
 import os
 import re
-import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -26,7 +24,7 @@ from urllib.parse import urlsplit
 
 from effkeras.support import console
 from effkeras.support.errors import EffkerasError, first_line
-from effkeras.support.files import make_folder, write_text
+from effkeras.support.files import make_folder, whole_folder, write_text
 from effkeras.support.texts import printable
 
 _ATTEMPTS = 5
@@ -362,21 +360,16 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises EffkerasError for a damaged archive, or one with links, devices, or paths outside the folder, with
     more than 10,000 members, or that expands to more than a hundred times its size.
     """
-    make_folder(folder.parent)
-    aside = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
-    try:
-        with _opened(archive) as tar:
-            members = _members(tar, archive)
-            tar.extractall(aside, members, filter="data")
-        aside.rename(folder)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-        if isinstance(error, EffkerasError):
+    with whole_folder(folder) as aside:
+        try:
+            with _opened(archive) as tar:
+                tar.extractall(aside, _members(tar, archive), filter="data")
+        except EffkerasError:
             raise
-        raise EffkerasError(
-            f"cannot unpack {archive}: {first_line(error)}; delete it and fetch it again"
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+            raise EffkerasError(
+                f"cannot unpack {archive}: {first_line(error)}; delete it and fetch it again"
+            ) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
-from effkeras.support.files import cache_folder, make_folder
+from effkeras.support.files import cache_folder, whole_folder
 from effkeras.support.tables import read_toml, to_record
 from effkeras.weights.download import unpack
 
@@ -178,16 +178,12 @@ def _unpacked(archive: Path) -> Runtime:
     """The pinned runtime, unpacked to the cache."""
     target = _cached()
     if not target.is_dir():
-        make_folder(target.parent)
-        with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as aside:
-            unpack(archive, Path(aside, "new"))
-            inner = Path(aside, "new", _INSIDE)
+        with whole_folder(target) as fresh:
+            unpack(archive, fresh.with_name("unpacked"))
+            inner = fresh.with_name("unpacked") / _INSIDE
             _opened(inner)
-            try:
-                inner.rename(target)
-            except OSError as error:
-                if not target.is_dir():  # another process was faster
-                    raise EffkerasError(f"cannot write {target}: {error.strerror}") from error
+            fresh.rmdir()
+            inner.rename(fresh)
     return _opened(target)
 
 

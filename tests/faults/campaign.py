@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+from effkeras.support.console import track
 from effkeras.support.files import make_folder, write_text
 
 ROOT = Path(__file__).parents[2]
@@ -24,16 +28,21 @@ class Out:
         part: the part's name.
         folder: where the rows are.
         count: how many cases to run; 0 for all of the part.
+        minutes: how long to begin cases; what is left is for the next time.
+        jobs: how many cases to run at once.
     """
 
-    def __init__(self, part: str, folder: Path, count: int = 0) -> None:
-        self.part, self.count = part, count
+    def __init__(
+        self, part: str, folder: Path, count: int = 0, minutes: float = math.inf, jobs: int = 1
+    ) -> None:
+        self.part, self.count, self.jobs = part, count, jobs
+        self.until = time.monotonic() + 60 * minutes
         self.file = make_folder(folder) / f"{part}.jsonl"
         rows = read_rows(self.file)
         if not rows or rows[0].get("commit") != commit():
             rows = [{"part": part, "commit": commit()}]
-        write_text(self.file, "".join(f"{json.dumps(row)}\n" for row in rows))  # without a line cut short
         self.ends: dict[str, str] = {row["case"]: row["end"] for row in rows[1:]}
+        write_text(self.file, _lines(rows))  # without a line cut short
 
     def has(self, case: str) -> bool:
         """Whether the case has been run."""
@@ -45,12 +54,45 @@ class Out:
         self.ends[case] = end
         row = {"case": case, "end": end, **({"why": why[:500]} if why else {})}
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(_lines([row]))
+
+    def run(
+        self, what: str, try_case: Callable[..., tuple[str, str]], cases: Mapping[str, tuple[Any, ...]]
+    ) -> None:
+        """Adds the rows of cases, by name with the arguments of `try_case`, until the time is over."""
+        with futures.ThreadPoolExecutor(self.jobs) as pool:
+            doing = {pool.submit(self._in_time, try_case, given): name for name, given in cases.items()}
+            try:
+                for done in track(futures.as_completed(doing), what, total=len(doing)):
+                    if (ended := done.result()) is not None:
+                        self.add(doing[done], *ended)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _in_time(
+        self, try_case: Callable[..., tuple[str, str]], given: tuple[Any, ...]
+    ) -> tuple[str, str] | None:
+        return None if self.is_over else try_case(*given)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.until
+
+    def end(self) -> None:
+        """Notes that the part is whole, if it is."""
+        if not self.count and not self.is_over:
+            head, *rows = read_rows(self.file)
+            write_text(self.file, _lines([{**head, "whole": True}, *rows]))
 
     @property
     def is_clean(self) -> bool:
         """Whether no case ended in a fault."""
         return not set(self.ends.values()) & set(FAULTS)
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -70,24 +112,29 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def table(files: Iterable[Path]) -> str:
-    """The table over parts in Markdown: how many cases, and how many of them ended in each fault."""
+def table(files: Iterable[Path], names: Iterable[str] = ()) -> str:
+    """The table over parts in Markdown: how many cases, and how many of them ended in each fault.
+
+    `names` are of all parts; those without a file are listed too.
+    """
     lines = [
-        f"| part | commit | cases | {' | '.join(FAULTS)} |",
-        f"|---|---|---:|{'---:|' * len(FAULTS)}",
+        f"| part | commit | run | cases | {' | '.join(FAULTS)} |",
+        f"|---|---|---|---:|{'---:|' * len(FAULTS)}",
     ]
     total: Counter[str] = Counter()
-    for file in sorted(files):
-        head, *rows = read_rows(file)
+    found = {file.stem: file for file in files}
+    for name in sorted({*found, *names}):
+        head, *rows = read_rows(found[name]) if name in found else [{}]
         ends = Counter(row["end"] for row in rows)
         total += ends
-        lines.append(_line(head["part"], head["commit"], ends))
-    return "\n".join([*lines, _line("all", "", total), ""])
+        how = "whole" if head.get("whole") else "in part" if rows else "not yet"
+        lines.append(_line(name, head.get("commit", ""), how, ends))
+    return "\n".join([*lines, _line("all", "", "", total), ""])
 
 
-def _line(part: str, commit: str, ends: Counter[str]) -> str:
+def _line(part: str, commit: str, how: str, ends: Counter[str]) -> str:
     faults = " | ".join(str(ends[fault]) for fault in FAULTS)
-    return f"| {part} | {commit} | {ends.total():,} | {faults} |"
+    return f"| {part} | {commit} | {how} | {ends.total():,} | {faults} |"
 
 
 def faults_in(file: Path) -> list[str]:

@@ -10,16 +10,16 @@ import random
 import shutil
 import signal
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 
-from effkeras.support.console import track
 from faults.campaign import Out
-from faults.child import Fault, run
+from faults.child import Fault, run, temporary_of
 
 SEED = 0
 STUCK = 300  # seconds until a command counts as hung
@@ -30,6 +30,9 @@ SIGNALS = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
 WELL = Fault()
 LOADED = ("faults.loaded",)
 _preloaded: list[tuple[str, ...]] = [()]
+_ONE = (
+    threading.Lock()
+)  # for what multiprocessing lets one thread do at a time: start and ask after processes
 
 
 class FaultError(Exception):
@@ -99,26 +102,33 @@ class Lab:
     def new(self, folder: Path) -> Path:
         """A folder to try the command in."""
         folder.mkdir(parents=True)
+        temporary_of(folder).mkdir()
         self.command.begin(self.inputs, folder / "out")
         return folder
 
     def start(self, folder: Path, fault: Fault = WELL, inputs: Path | None = None, log: str = "log", more=()):
         """Starts the command."""
         arguments = [*self.command.arguments(inputs or self.inputs, folder / "out"), *more]
-        process = self._context.Process(target=run, args=(arguments, fault, folder / log))
-        process.start()
+        process = self._context.Process(target=run, args=(arguments, fault, folder / log, self.work / "home"))
+        with _ONE:
+            process.start()
         return process
 
     def end(self, process, folder: Path, log: str = "log") -> Ended:
         """Waits for a command."""
-        process.join(STUCK)
-        if process.exitcode is None:
+        code = _code(process, STUCK)
+        if code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.join()
+            _code(process, STUCK)
             raise FaultError("hung", f"no end within {STUCK} s")
-        file = (folder / log).with_suffix(".err")
-        return Ended(process.exitcode, file.read_text(errors="replace") if file.is_file() else "")
+        outside, error = (
+            file.read_text(errors="replace") if file.is_file() else ""
+            for file in ((folder / log).with_suffix(f".{kind}") for kind in ("outside", "err"))
+        )
+        if outside:
+            raise FaultError("outside", outside)
+        return Ended(code, error)
 
     def finish(self, folder: Path, inputs: Path | None = None, more=()) -> None:
         """Runs the whole command."""
@@ -131,20 +141,22 @@ class Lab:
         self.end(self.start(folder, Fault("kill", number)), folder).check(-signal.SIGKILL, 0)
 
     def refused_at(self, folder: Path, number: int, kind: str) -> None:
-        """An error of the system at a write point."""
+        """A disk that is full or read-only from a write point on."""
         self.end(self.start(folder, Fault(kind, number)), folder).check(2, 0)
-        self._check_clean(folder)
+        if kind != "read-only":  # where nothing can be removed
+            self._check_clean(folder)
+            self._check_temporary(folder)
 
     def limited(self, folder: Path, limit: int) -> None:
         """Files that cannot grow beyond so many bytes, as on a full disk."""
         self.end(self.start(folder, Fault(limit=limit)), folder).check(2, 0, 1)
         self._check_clean(folder)
+        self._check_temporary(folder)
 
     def signalled(self, folder: Path, number: int, moment: float) -> None:
         """A signal at a moment, in seconds."""
         process = self.start(folder)
-        process.join(moment)
-        if process.exitcode is None:
+        if _code(process, moment) is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
         ended = self.end(process, folder)
@@ -155,6 +167,7 @@ class Lab:
         ended.check(SIGNALS[number], 0, *early)  # before the command has begun, the signal kills
         if not early:
             self._check_clean(folder)
+            self._check_temporary(folder)
 
     def twice(self, folder: Path) -> None:
         """Two at once: one ends well, and the other too, or is told who works."""
@@ -202,6 +215,18 @@ class Lab:
         left = [name for name in hidden if name.startswith(".effkeras") or name.endswith(".lock")]
         if left:
             raise FaultError("corrupted", f"left behind: {', '.join(left)}")
+
+    def _check_temporary(self, folder: Path) -> None:
+        left = [path.name for path in temporary_of(folder).iterdir()]
+        if left:
+            raise FaultError("corrupted", f"temporary files left behind: {', '.join(left)}")
+
+
+def _code(process, seconds: float) -> int | None:
+    """The exit code of a process that ends within so many seconds; else None."""
+    connection.wait([process.sentinel], seconds)
+    with _ONE:
+        return process.exitcode
 
 
 def forks(preload: tuple[str, ...]):
@@ -253,7 +278,10 @@ def tries(lab: Lab, kills: int, signals: int) -> Iterator[Case]:
     for number, point in enumerate(lab.points, 1):
         yield f"kill {point} ({number})", lambda folder, n=number: lab.killed_at(folder, n), True
     for kind in ("full", "read-only"):
-        for number in _few([n for n, name in enumerate(lab.points, 1) if not name.startswith("after")], 6):
+        for number in (
+            0,
+            *_few([n for n, name in enumerate(lab.points, 1) if not name.startswith("after")], 6),
+        ):
             yield f"{kind} at {number}", lambda folder, n=number, k=kind: lab.refused_at(folder, n, k), True
     for limit in (1_000, 10_000, 100_000, 1_000_000):
         yield f"files below {limit}", lambda folder, most=limit: lab.limited(folder, most), True
@@ -286,6 +314,8 @@ def try_commands(out: Out, commands: Sequence[Command], inputs: Path, kills: int
     """
     each = len(commands)
     for command in commands:
+        if out.is_over:
+            return
         with tempfile.TemporaryDirectory() as work:
             lab = Lab(command, inputs, Path(work), timed=not out.count)
             at_random = max(20, kills // each - len(lab.points))
@@ -296,17 +326,21 @@ def try_commands(out: Out, commands: Sequence[Command], inputs: Path, kills: int
 
 
 def _try_cases(out: Out, lab: Lab, cases: Sequence[Case]) -> None:
-    for name, fault, goes_on in track(cases, lab.command.name, len(cases)):
-        case = f"{lab.command.name}: {name}"
-        with tempfile.TemporaryDirectory(dir=lab.work, ignore_cleanup_errors=True) as work:
-            folder = lab.new(Path(work, "case"))
-            try:
-                fault(folder)
-                if goes_on:
-                    lab.after(folder)
-                out.add(case, "passed")
-            except FaultError as error:
-                out.add(case, error.end, str(error))
+    tasks = {f"{lab.command.name}: {name}": (lab, fault, goes_on) for name, fault, goes_on in cases}
+    out.run(lab.command.name, _tried, tasks)
+
+
+def _tried(lab: Lab, fault: Callable[[Path], None], goes_on: bool) -> tuple[str, str]:
+    """How a case ended, and why if in a fault."""
+    with tempfile.TemporaryDirectory(dir=lab.work, ignore_cleanup_errors=True) as work:
+        folder = lab.new(Path(work, "case"))
+        try:
+            fault(folder)
+            if goes_on:
+                lab.after(folder)
+        except FaultError as error:
+            return error.end, str(error)
+    return "passed", ""
 
 
 def same_files(one: Path, other: Path) -> None:
@@ -338,7 +372,7 @@ def change_label(data: Path) -> None:
 
 def prepare(arguments: list[str], folder: Path) -> None:
     """Runs a command that makes inputs."""
-    process = forks(LOADED).Process(target=run, args=(arguments, WELL, folder / "log"))
+    process = forks(LOADED).Process(target=run, args=(arguments, WELL, folder / "log", folder / "home"))
     process.start()
     process.join()
     assert process.exitcode == 0, (folder / "log.err").read_text()

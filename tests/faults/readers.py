@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -421,6 +422,100 @@ def _read_json_rows(path: Path) -> None:
     read(path)
 
 
+def _make_checkpoint_of_training(folder: Path) -> Path:
+    from effkeras.training.checkpoint import Progress, save_checkpoint
+
+    save_checkpoint(folder / "checkpoint.npz", _variables(), Progress(step=3))
+    return folder / "checkpoint.npz"
+
+
+def _variables() -> list[Any]:
+    class Variable:
+        shape = (3, 4)
+
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            return np.arange(12, dtype=np.float32).reshape(self.shape)
+
+        def assign(self, value: np.ndarray) -> None:
+            assert value.shape == self.shape
+
+    return [Variable(), Variable()]
+
+
+def _read_checkpoint_of_training(path: Path) -> None:
+    from effkeras.training.checkpoint import load_checkpoint
+
+    load_checkpoint(path, _variables())
+
+
+def _make_run(name: str) -> Callable[[Path], Path]:
+    """A file of a run folder: a property of the run, or a path below."""
+
+    def make(folder: Path) -> Path:
+        from effkeras.data.splits import open_data
+        from effkeras.inference.threshold import Threshold
+        from effkeras.training.run import Run
+        from effkeras.training.settings import TrainSettings
+
+        run = Run(folder / "run")
+        run.start(_spec(), TrainSettings())
+        run.keep_data(open_data(_data(folder, "coco"), "train", skip_bad=True))
+        Threshold(0.3, 0.5, "val", 4).save(run.folder)
+        details = {"labels": ["a"], "confusion": [[3]], "curves": {"a": {"recall": [0.5]}}}
+        (run.folder / "evaluation").mkdir()
+        (run.folder / "evaluation" / "evaluation.json").write_text(json.dumps(details))
+        return Path(getattr(run, name, run.folder / name))
+
+    return make
+
+
+def _read_run(path: Path) -> None:
+    """Reads what the run folder of a file keeps."""
+    from effkeras.data.records import ReadOptions
+    from effkeras.inference.evaluation_files import read_details
+    from effkeras.inference.threshold import kept_threshold
+    from effkeras.training.run import Run, kept_options
+    from effkeras.training.settings import TrainSettings
+
+    run = Run(next(one for one in path.parents if one.name == "run"))
+    run.check(_spec(), TrainSettings())
+    kept_options(run.folder, run.folder.parent / "set", ReadOptions())
+    kept_threshold(run.folder)
+    read_details(run.folder)
+
+
+def _make_store(folder: Path) -> Path:
+    from support.fake_search import fake_job
+
+    from effkeras.search.run import search
+    from effkeras.search.trials.workers import InProcess
+
+    search(fake_job(folder, trials=2), InProcess())
+    return folder / "search.db"
+
+
+def _read_store(path: Path) -> None:
+    import shutil
+
+    from support.fake_search import fake_job
+
+    from effkeras.search.trials.job import create_store, open_ledger
+    from effkeras.search.trials.ledger import Limits
+    from effkeras.support.errors import EffkerasError
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as aside:  # as reading a store writes into it
+        for name in (path.name, "search.toml"):
+            shutil.copy(path.with_name(name), aside)
+        job = fake_job(Path(aside), trials=2)
+        try:
+            create_store(job)
+            open_ledger(job, Limits(2)).trials()
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in ("sqlite3", "sqlalchemy", "optuna"):
+                raise
+            raise EffkerasError("the store") from error  # as every command says
+
+
 def _read_timm_config(path: Path) -> None:
     from effkeras.weights.timm import _config, _requirements
 
@@ -494,6 +589,16 @@ _TIMM = (
 _MAP = "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n  id: 2\n  display_name: \"dog\"\n}\n"
 
 READERS: dict[str, Reader] = {
+    "TIFF": Reader(_make_image("a.tif"), _read_image),
+    "TGA": Reader(_make_image("a.tga"), _read_image),
+    "SGI": Reader(_make_image("a.sgi"), _read_image),
+    "PPM": Reader(_make_image("a.ppm"), _read_image),
+    "PCX": Reader(_make_image("a.pcx"), _read_image),
+    "JPEG 2000": Reader(_make_image("a.jp2"), _read_image),
+    "ICO": Reader(_make_image("a.ico"), _read_image),
+    "GIF": Reader(_make_image("a.gif"), _read_image),
+    "BMP": Reader(_make_image("a.bmp"), _read_image),
+    "AVIF": Reader(_make_image("a.avif"), _read_image),
     "benchmark log": Reader(
         _test_file("export/delegates/logs/2.17-xnnpack-profile.txt"), _read_benchmark_log
     ),
@@ -541,6 +646,13 @@ READERS: dict[str, Reader] = {
     "video": Reader(_make_video, _read_video),
     "VOC": Reader(_label_file("voc", "*.xml"), _read_data),
     "WebP": Reader(_make_image("a.webp"), _read_image),
+    "work: checkpoint": Reader(_make_checkpoint_of_training, _read_checkpoint_of_training, [in_zip]),
+    "work: data": Reader(_make_run("data"), _read_run),
+    "work: definition": Reader(_make_run("definition"), _read_run),
+    "work: evaluation": Reader(_make_run("evaluation/evaluation.json"), _read_run),
+    "work: search": Reader(_make_store, _read_store),
+    "work: settings": Reader(_make_run("settings"), _read_run),
+    "work: threshold": Reader(_make_run("threshold"), _read_run),
     "YOLO": Reader(_label_file("yolo", "*.yaml"), _read_data),
     "YOLO boxes": Reader(_label_file("yolo", "train*1*.txt"), _read_data),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -54,6 +55,21 @@ def test_pickles_are_never_read(tmp_path):
     np.savez(path, v0=np.array([{}], dtype=object), progress=np.zeros(2, np.uint8))
     with pytest.raises(EffkerasError, match="damaged"):
         load_checkpoint(path, variables(0)[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("v0", b"no array"), ("v0.npy", b"\x93NUMPY\x01\x00\x0e\x00{'descr': ((((")],
+)
+def test_what_is_no_array_is_refused(name, content, tmp_path):
+    """The second ended in a TokenError of numpy's reader, the first in an AttributeError."""
+    path = tmp_path / "c.npz"
+    np.savez(path, progress=np.frombuffer(b"{}", np.uint8))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, content)
+    with pytest.raises(EffkerasError, match=r"is damaged|from another model") as caught:
+        load_checkpoint(path, variables(0)[:1])
+    assert len(str(caught.value).replace(str(path), "")) < 300
 
 
 def test_random_layers_go_on_where_they_were(tmp_path):

@@ -7,6 +7,9 @@ import fcntl
 import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ import pytest
 
 from effkeras.definitions.definition import WeightsSpec
 from effkeras.support.errors import EffkerasError
+from effkeras.support.replacing import remove_strays_once
 from effkeras.weights import download as download_module
 from effkeras.weights.cards import check
 from effkeras.weights.download import _Part, download, unpack
@@ -307,6 +311,32 @@ def test_files_and_folders(tmp_path):
     path = archive(tmp_path / "a.tgz", ("d0", tarfile.DIRTYPE), ("d0/model.index", tarfile.REGTYPE))
     unpack(path, tmp_path / "out")
     assert (tmp_path / "out" / "d0" / "model.index").read_bytes() == b"abc"
+
+
+# Kills itself when the content is there, and has not its name yet.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from effkeras.weights import download
+class Members(list):
+    def __iter__(self):
+        yield from list.__iter__(self)
+        os.kill(os.getpid(), signal.SIGKILL)
+members = download._members
+download._members = lambda *given: Members(members(*given))
+download.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_process_unpacked_is_removed_by_the_next(tmp_path):
+    """It stayed for ever, and archives have gigabytes."""
+    path = archive(tmp_path / "a.tgz", ("a", tarfile.REGTYPE))
+    done = subprocess.run([sys.executable, "-c", KILLED, path, tmp_path / "out"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_strays_once.cache_clear()
+    unpack(path, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.tgz", "out"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from effkeras.search.genomes import Genome, Space, genome_of
 from effkeras.search.trials.records import Ask, Result, StudySpec, Trial, result_of
-from effkeras.support.errors import EffkerasError, reading_work
+from effkeras.support.errors import EffkerasError, first_line, reading_work
 
 if TYPE_CHECKING:
     import optuna
@@ -86,6 +86,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
 def _create_study(path: Path, name: str, directions: Sequence[str]) -> None:
     try:
         import optuna
+        from sqlalchemy.exc import DatabaseError, OperationalError
     except ImportError as error:
         raise EffkerasError(_MISSING) from error
     before = optuna.logging.get_verbosity()
@@ -95,6 +96,10 @@ def _create_study(path: Path, name: str, directions: Sequence[str]) -> None:
     storage: Any = _storage(path)
     try:
         optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+    except DatabaseError as error:
+        if isinstance(error, OperationalError):  # of the disk or a lock
+            raise
+        raise sqlite3.DatabaseError(first_line(error)) from error
     finally:
         storage.remove_session()
         storage.engine.dispose()

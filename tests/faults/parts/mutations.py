@@ -13,7 +13,9 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent import futures
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -32,20 +34,25 @@ SPARE = 2 << 30  # bytes of memory beyond what is in use before the first copy
 
 
 def run(out: Out) -> None:
-    """Damages files of each reader in turn."""
+    """Damages files of each reader, several readers at once."""
     names = sorted(READERS)
     cases = [(names[number % len(names)], number // len(names)) for number in range(out.count or COUNT)]
     left = [case for case in cases if not out.has(_name(case))]
-    with tempfile.TemporaryDirectory() as folder:
-        before = set(_below(Path(folder)))
-        for name in names:
-            own = [case for case in left if case[0] == name]
-            for case, end, why in track(_outcomes(own, Path(folder)), name, total=len(own)):
-                out.add(_name(case), end, why)
-            strays = set(_below(Path(folder))) - before
-            if strays:
-                out.add(f"{name} writes", "outside", ", ".join(sorted(strays)))
-                before |= strays
+    adding = threading.Lock()
+    with tempfile.TemporaryDirectory() as folder, futures.ThreadPoolExecutor(out.jobs) as pool:
+
+        def read_all(name: str) -> None:
+            for case, end, why in _outcomes([case for case in left if case[0] == name], Path(folder)):
+                with adding:
+                    out.add(_name(case), end, why)
+                if out.is_over:
+                    break
+
+        for _ in track(pool.map(read_all, names), "damaged files", total=len(names)):
+            pass
+        strays = sorted(_below(Path(folder)))
+        if strays:
+            out.add(f"{SEED} writes", "outside", ", ".join(strays))
 
 
 def _name(case: tuple[str, int]) -> str:
