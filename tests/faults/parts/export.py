@@ -15,15 +15,16 @@ SUMMARY = "export tflite and export savedmodel over older ones"
 
 
 def tflite(inputs: Path, out: Path) -> list[str]:
-    words = ["export", "tflite", str(inputs / "run"), "--data", str(inputs / "classes"), "--force"]
+    words = ["export", "tflite", str(out / "run"), "--data", str(inputs / "classes"), "--force"]
     return [*words, "--recipe", "int8", "--samples", "8", "--out", str(out / "a.tflite")]
 
 
 def savedmodel(inputs: Path, out: Path) -> list[str]:
-    return ["export", "savedmodel", str(inputs / "run"), "--out", str(out / "saved")]
+    return ["export", "savedmodel", str(out / "run"), "--out", str(out / "saved")]
 
 
 def with_older(inputs: Path, out: Path) -> None:
+    """A run, whose rows both commands add to, and earlier exports."""
     shutil.copytree(inputs / "older", out)
 
 
@@ -48,6 +49,7 @@ def run(out: Out) -> None:
     """Exports with faults."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = inputs_in(Path(folder))
+        shutil.copytree(inputs / "run", inputs / "older" / "run")
         for command in COMMANDS:
             prepare(command.arguments(inputs, inputs / "older"), inputs)
         try_commands(out, COMMANDS, inputs, kills=200)
