@@ -61,7 +61,7 @@ class ImageStore:
         masks: MaskClasses | None = None,
         memory: int | None = None,
     ):
-        self._spec = spec
+        self._spec, self._data, self._memory = spec, data, memory
         self._reader = RecordReader(spec)
         self._masks = masks
         self._unusable = UnusableImages(data)
@@ -113,6 +113,10 @@ class ImageStore:
             height, width = content_size(record.size, self._spec)
             objects = len(record.boxes) + len(record.unknown)
         return _SAMPLE_BYTES + 3 * height * width + labels + _BOX_BYTES * objects
+
+    def resized(self, spec: InputSpec) -> ImageStore:
+        """The same images for another input."""
+        return ImageStore(self._data, spec, self._masks, self._memory)
 
     def classes(self) -> list[np.ndarray]:
         """The class indices of each sample's objects, without crowds."""

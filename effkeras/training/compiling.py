@@ -187,6 +187,17 @@ def compile_for(
     optimizer = _optimizer(
         model, settings, schedule or schedule_of(settings, steps), rules_for(model, spec, settings)
     )
+    compile_with(optimizer, model, spec, settings, class_weights)
+
+
+def compile_with(
+    optimizer: keras.optimizers.Optimizer,
+    model: keras.Model,
+    spec: ModelSpec,
+    settings: TrainSettings,
+    class_weights: Sequence[float] = (),
+) -> None:
+    """`compile_for` with an optimizer that is there already, as that of an earlier stage of a training."""
     if spec.is_detector:
         model.compile(optimizer, loss=losses_for(spec, settings, class_weights))
     elif isinstance(getattr(model, "output", None), dict):  # a classifier with its auxiliary head

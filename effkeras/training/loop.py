@@ -35,6 +35,7 @@ from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.defaults import Facts, completed, steps_of_epoch
 from effkeras.training.freezing import frozen_layers
+from effkeras.training.progressive import stages_of
 from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.training.settings import TrainSettings, settings_of
@@ -184,9 +185,9 @@ def session_of(job: Job, steps_per_epoch: int) -> Session:
     if auxiliary_weight(job.spec):
         with job.strategy.scope():
             model = with_auxiliary(plain)
-        models = TrainingModels(plain, model, final, partial(auxiliary_targets, model), frozen)
+        models = TrainingModels(plain, model, final, targets=partial(auxiliary_targets, model), frozen=frozen)
     else:
-        models = TrainingModels(plain, plain, final, frozen=frozen)
+        models = TrainingModels(plain, plain, final, partial(build_spec, dtype=dtype), frozen=frozen)
     if not job.settings.unfreeze_at:  # else the session freezes them for a while
         for layer in frozen:
             layer.trainable = False
@@ -201,6 +202,9 @@ def class_weights(data: LabelledData, spec: ModelSpec, settings: TrainSettings) 
 
 
 def _check(job: Job) -> None:
+    stages_of(job.settings.progressive, job.spec, job.settings.augment)
+    if job.settings.progressive and not isinstance(job.strategy, Single):
+        raise EffkerasError("[progressive] trains on one device; leave out --devices and --workers")
     if job.validation is not None:
         classes_of(job.spec, job.validation)
     if job.settings.early_stop and job.validation is None:
@@ -264,7 +268,8 @@ def tune(job: TuneJob) -> keras.Model:
     keras.utils.set_random_seed(job.settings.seed)
     train, store = matched(job.train, job.spec), job.with_store().store
     assert store is not None
-    settings = _with_defaults(job.settings, job.spec, store)
+    at_own_size = replace(job.settings, progressive=None)  # which is where the model is used
+    settings = _with_defaults(at_own_size, job.spec, store)
     plan = TrainingPlan(
         job.spec,
         job.validation,

@@ -17,8 +17,8 @@ PATIENCE_SECONDS = 30.0
 # Validations of a training by steps, at least and at most; by time there are TIMED.
 LEAST, MOST = 10, 30
 TIMED = 20
-# What follows the last step, in validations: the last one, and a detector's threshold on the same images.
-ENDING = 2.3
+# What follows the last step, in validations: the last one, and the files.
+ENDING = 1.3
 
 Clock = Callable[[], float]
 

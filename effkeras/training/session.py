@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 from rich.progress import Progress as Bar
 
+from effkeras.building.models import build_spec
 from effkeras.data.records import LabelledData
 from effkeras.data.splits import spread
 from effkeras.data.store import ImageStore
@@ -27,12 +28,13 @@ from effkeras.support.console import note, progress
 from effkeras.training.balance import repeat_factors
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from effkeras.training.compiling import compile_for, schedule_of
+from effkeras.training.compiling import compile_for, compile_with, schedule_of
 from effkeras.training.freezing import Unfreeze
 from effkeras.training.hints import check_loss, rising, unseen
 from effkeras.training.optimizers import TimedCosine
 from effkeras.training.pace import Pace, TimedPace, pace_of
 from effkeras.training.pipeline import BatchSpec, Part, training_batches
+from effkeras.training.progressive import Stage, set_dropout, sized, stages_of
 from effkeras.training.run import Run
 from effkeras.training.settings import LENGTHS, TrainSettings
 from effkeras.weights.keras_files import load_weights_of, save
@@ -49,12 +51,13 @@ class TrainingModels:
     `model` is the model that `fit` trains: `plain` itself, or a model around it that shares its weights and
     needs `targets`. `final` makes the model that gets the averages of `plain`'s weights and is validated and
     saved; it is called before the first validation, so that training starts without it. The layers `frozen`
-    keep their weights, until `settings.unfreeze_at` if that is set.
+    keep their weights, until `settings.unfreeze_at` if that is set. `sized` builds `plain` for another size.
     """
 
     plain: keras.Model
     model: keras.Model
     final: Callable[[], keras.Model]
+    sized: Callable[[ModelSpec], keras.Model] = build_spec
     targets: Callable[[tf.data.Dataset], tf.data.Dataset] = _unchanged
     frozen: tuple[Any, ...] = ()
 
@@ -97,6 +100,9 @@ class Session:
         self.progress = Progress()
         self._saved = 0.0
         self._highest: float | None = None  # score of the last validation
+        self._fitted = self.model  # the model of this stage
+        self._sized = models.sized
+        self._stage = 0
         self._is_best = False  # whether `final` holds the weights of the saved model
         # Of the saved model, if that was validated in this process.
         self.best: Evaluation | None = None
@@ -110,6 +116,7 @@ class Session:
     def _start(self) -> None:
         """Compiles the model and restores the checkpoint in the run folder."""
         plan, settings = self.plan, self.plan.settings
+        self.stages = stages_of(settings.progressive, plan.spec, settings.augment)
         self.schedule = schedule_of(settings, plan.steps_per_epoch)
         with self._scope():
             compile_for(
@@ -120,6 +127,7 @@ class Session:
             hook.attach(self.plain, settings.total_steps(plan.steps_per_epoch))
         self.average = AveragedWeights(self.plain, settings.ema, settings.accumulate)
         self.progress = self._restored()
+        self.step = self.progress.step
         self.pace = self._new_pace()
 
     def _scope(self) -> AbstractContextManager[object]:
@@ -168,33 +176,62 @@ class Session:
 
     def fit(self, store: ImageStore) -> None:
         """Trains from the last checkpoint to the end."""
-        settings, first = self.plan.settings, self.progress.step
-        repeats = repeat_factors(store.classes()) if settings.sampling == "balanced" else ()
-        batches = BatchSpec(settings.batch, settings.seed, settings.augment, repeats, self._part())
-        count = ENDLESS if settings.minutes else self.pace.total(first) - first
-        data = self._targets(training_batches(store, self.plan.spec, batches, range(first, first + count)))
-        with self._scope():
-            _try_losses(self.model, data)
         with progress() as bar:
-            try:
-                self._train(
-                    data,
-                    count,
-                    [
-                        Unfreeze(self._late, settings.unfreeze_at, first, self.pace.share),
-                        _FollowPace(self),
-                        RisingMomentum(self.plain),
-                        *self.hooks,  # before the averages, which then include the hooks' changes
-                        self.average,
-                        _Bar(bar, self),
-                        _StepEnd(self),
-                    ],
-                )
-            except tf.errors.OpError:
-                store.check()  # an error inside tf.data arrives as a TensorFlow error
-                raise
+            callbacks = [
+                _FollowPace(self),
+                RisingMomentum(self.plain),
+                *self.hooks,  # before the averages, which then include the hooks' changes
+                self.average,
+                _Bar(bar, self),
+                _StepEnd(self),
+            ]
+            self._fit_stage(store, callbacks)
+            while not self._is_over() and self._stage_after(self.step) != self._stage:
+                self._fit_stage(store, callbacks)
         for line in self._advice():
             note(line)
+
+    def _fit_stage(self, store: ImageStore, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Trains to the end of the stage; a training that is not progressive has only one."""
+        settings, first = self.plan.settings, self.step
+        self._stage = self._stage_after(first)
+        stage = self.stages[self._stage]
+        if len(self.stages) > 1:
+            self._resize(stage)
+            height, width = stage.spec.input.size
+            note(f"stage {self._stage + 1} of {len(self.stages)}: images of {height}x{width}")
+        if stage.spec != self.plan.spec:
+            store = store.resized(stage.spec.input)
+        repeats = repeat_factors(store.classes()) if settings.sampling == "balanced" else ()
+        batches = BatchSpec(settings.batch, settings.seed, stage.augment, repeats, self._part())
+        count = ENDLESS if settings.minutes else self.pace.total(first) - first
+        data = self._targets(training_batches(store, stage.spec, batches, range(first, first + count)))
+        with self._scope():
+            _try_losses(self._fitted, data)
+        unfreeze = Unfreeze(self._late, settings.unfreeze_at, first, self.pace.share)
+        try:
+            self._train(data, count, [unfreeze, *callbacks])
+        except tf.errors.OpError:
+            store.check()  # an error inside tf.data arrives as a TensorFlow error
+            raise
+
+    def _is_over(self) -> bool:
+        return self.progress.stopped or self.pace.is_over(self.step)
+
+    def _stage_after(self, step: int) -> int:
+        """The number of the stage, from 0, after `step` steps."""
+        progressive = self.plan.settings.progressive
+        return progressive.stage_after(self.pace.share(step)) if progressive else 0
+
+    def _resize(self, stage: Stage) -> None:
+        """Makes the model for the images of a stage, which shares layers and optimizer with the whole one."""
+        if stage.dropout is not None:
+            set_dropout(self.model, stage.dropout)
+        self._fitted = self.model
+        if stage.spec != self.plan.spec:
+            self._fitted = sized(self.model, self._sized(stage.spec))
+        settings = replace(self.plan.settings, augment=stage.augment)
+        compile_with(self.model.optimizer, self._fitted, stage.spec, settings, self.plan.class_weights)
 
     def _part(self) -> Part | None:
         """The part of each batch that this process takes; None for all of it."""
@@ -204,21 +241,24 @@ class Session:
         self, data: tf.data.Dataset, count: int, callbacks: Sequence[keras.callbacks.Callback]
     ) -> None:
         """Trains `count` steps, or until a callback stops the training."""
-        self.model.fit(data, steps_per_epoch=count, callbacks=list(callbacks), shuffle=False, verbose=0)
+        self._fitted.fit(data, steps_per_epoch=count, callbacks=list(callbacks), shuffle=False, verbose=0)
 
     def end_step(self, step: int, logs: dict[str, float]) -> None:
-        """Validates, writes a checkpoint or ends the training, as due after `step` steps.
+        """Validates, writes a checkpoint or ends the training or its stage, as due after `step` steps.
 
         Raises EffkerasError if the loss is NaN.
         """
+        self.step = step
         check_loss(logs.get("loss", 0.0), step, self.plan.settings)
         if self.pace.is_over(step) or self.pace.is_due(step):
             self.validate(step, logs)
-            self.model.reset_metrics()
-            if self.progress.stopped or self.pace.is_over(step):
-                self.model.stop_training = True
+            self._fitted.reset_metrics()
+            if self._is_over():
+                self._fitted.stop_training = True
         elif self.pace.used() - self._saved > CHECKPOINT_SECONDS:
             self._save(replace(self.progress, step=step))
+        if self._stage_after(step) != self._stage:
+            self._fitted.stop_training = True
 
     def validate(self, step: int, logs: dict[str, float]) -> None:
         """Validates the averaged weights, keeps the best, and decides whether to stop."""
@@ -338,25 +378,21 @@ class _FollowPace(keras.callbacks.Callback):
     def __init__(self, session: Session):
         super().__init__()
         self._session = session
-        self._step = session.progress.step
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        share = self._session.pace.share(self._step)
+        share = self._session.pace.share(self._session.step)
         set_progress(self.model, share)
         if isinstance(self._session.schedule, TimedCosine):
             self._session.schedule.set_share(share)
-        self._step += 1
 
 
 class _StepEnd(keras.callbacks.Callback):
     def __init__(self, session: Session):
         super().__init__()
         self._session = session
-        self._step = session.progress.step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._step += 1
-        self._session.end_step(self._step, logs or {})
+        self._session.end_step(self._session.step + 1, logs or {})
 
 
 class _Bar(keras.callbacks.Callback):

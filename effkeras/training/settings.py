@@ -11,6 +11,7 @@ from typing import Any, Literal
 from effkeras.data.augmentations import PRESET, AugmentSpec
 from effkeras.support.errors import EffkerasError, closest
 from effkeras.support.tables import Table, merge, read_toml, to_record, to_table
+from effkeras.training.progressive import Progressive
 
 OptimizerName = Literal[
     "adamw",
@@ -49,7 +50,8 @@ class TrainSettings:
     stages of `effkeras.training.freezing`; they train from `unfreeze_at` on: a step or, below 1, a share of
     the training, 0 for never. `backbone_rate` and `layer_decay` are factors of the rate for the backbone, and
     for each stage beside the next. `early_stop` ends the training after `patience` validations without
-    improvement; without `patience`, after a fifth of the training.
+    improvement; without `patience`, after a fifth of the training. `progressive` are
+    stages whose images grow.
     """
 
     epochs: int | None = None
@@ -84,6 +86,7 @@ class TrainSettings:
     patience: int | None = None
     mixed_precision: Precision = "none"
     validation_images: int = 300
+    progressive: Progressive | None = None
     augment: AugmentSpec = field(default_factory=AugmentSpec)
 
     def to_table(self) -> Table:

@@ -88,7 +88,7 @@ def test_a_training_by_time_ends_with_it(step_seconds, validation):
     clock = Clock()
     made = TimedPace(10.0, Progress(), 0.0, clock)
     found = course(made, clock, step_seconds, validation)
-    assert 585 <= clock.now + validation <= 601  # measuring the threshold takes as long
+    assert 585 <= clock.now <= 601
     assert 10 <= len(found) <= 21
     assert made.share(found[-1]) == pytest.approx(1, abs=0.01)
 
@@ -105,7 +105,7 @@ def test_a_training_by_time_goes_on_with_what_is_left():
     clock = Clock()
     progress = Progress(step=700, seconds=400.0)
     course(TimedPace(10.0, progress, 0.0, clock), clock, 1.0, 5.0, first=700)
-    assert 190 <= clock.now + 5.0 <= 201
+    assert 190 <= clock.now <= 201
     done = dataclasses.replace(progress, seconds=599.0)
     assert TimedPace(10.0, done, 0.0, Clock()).is_over(900)
     assert not TimedPace(20.0, done, 0.0, Clock()).is_over(900)
