@@ -10,14 +10,14 @@ from typing import Any
 
 from effkeras.litert.archive import read_files
 from effkeras.litert.flatbuffer import IOTensor, Operator, interface, multiply_adds, operators
+from effkeras.litert.metadata.coding import DETECTOR_ENTRY, anchors_in, parser_version_in
+from effkeras.litert.metadata.reading import TABLE
 from effkeras.litert.rewriting import attached
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import Table
 from export.metadata import Metadata, TensorMetadata, read
-from export.metadata.attaching import TABLE
-from export.metadata.coding import DETECTOR_ENTRY, anchors_in, parser_version_in
 
 OWN = (TABLE, DEFINITION, RECIPE)
 

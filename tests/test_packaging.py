@@ -43,7 +43,7 @@ def test_wheel_holds_packages_and_zoo(wheel):
         "effkeras/litert/model_schema.toml",
         "effkeras/search/reporting/templates/search.html.j2",
         "effkeras/search/spaces/digits-blocks.toml",
-        "export/metadata/schema.toml",
+        "effkeras/litert/metadata/schema.toml",
         "export/reporting/templates/report.html.j2",
         "export/tflite.py",
         "export/web/assets/index.html",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effkeras.commands.foreign_options import add_foreign, foreign_options
 from effkeras.data.records import ReadOptions
 from effkeras.data.splits import VALIDATION, default_split, read_split
 from effkeras.inference.threshold import Threshold, threshold_for, threshold_of
@@ -61,6 +62,7 @@ def _run(argv: Sequence[str] | None) -> None:
     add_data(options)
     add_split(options)
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT images only")
+    add_foreign(options)
     chosen = options.parse_args(argv)
     reading = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
     reading = kept_options(chosen.model, chosen.data, reading)
@@ -71,7 +73,8 @@ def _run(argv: Sequence[str] | None) -> None:
     from effkeras.inference.evaluation_files import Measured, keep_details
     from effkeras.inference.predictor import open_predictor
 
-    predictor = open_predictor(chosen.model, chosen.weights)
+    described = replace(foreign_options(chosen), data_labels=tuple(data.labels))
+    predictor = open_predictor(chosen.model, chosen.weights, described)
     if predictor.spec.segments:
         data = read_split(chosen.data, split, replace(reading, masks=True))
     evaluation = evaluate_in_detail(predictor, data, limit=chosen.limit)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effkeras.commands.foreign_options import add_foreign, foreign_options
 from effkeras.data.records import DetectionData, ReadOptions
 from effkeras.data.splits import default_split, read_split
 from effkeras.inference.threshold import DEFAULT, score_for
@@ -73,7 +74,7 @@ def _run(argv: Sequence[str] | None) -> None:
     for path in videos:  # before the model is loaded
         with open_video(path):
             pass
-    predictor = open_predictor(chosen.model, chosen.weights)
+    predictor = open_predictor(chosen.model, chosen.weights, foreign_options(chosen))
     ids = _ids(predictor, images, data) if chosen.json else None
     score = score_for(chosen.model, predictor) if chosen.min_score is None else chosen.min_score
     if images:
@@ -193,4 +194,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_data(options, required=False)
     add_split(options)
+    add_foreign(options)
     return options

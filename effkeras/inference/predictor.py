@@ -16,6 +16,7 @@ import numpy as np
 from effkeras.building.sources import open_model
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.networks import AUXILIARY
+from effkeras.litert.foreign.options import NOTHING, ForeignOptions
 from effkeras.support.errors import EffkerasError
 from effkeras.support.registry import Registry
 
@@ -94,25 +95,36 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
 class ArtifactFormat:
     """A file format of artifacts: `is_one` recognises a path, and `open` returns its predictor.
 
-    `open` raises EffkerasError for a file that is missing, corrupt or not exported by effkeras.
+    `open` raises EffkerasError for a file that is missing or corrupt, or whose meaning is unknown, and for
+    options that it does not need.
     """
 
     is_one: Callable[[Path], bool]
-    open: Callable[[Path], Predictor]
+    open: Callable[[Path, ForeignOptions], Predictor]
 
 
 ARTIFACTS: Registry[ArtifactFormat] = Registry("artifact format", "effkeras.inference.artifacts")
 
 
-def open_predictor(source: str | Path, weights: str | None = None) -> Predictor:
-    """The predictor for an artifact exported by effkeras, or for any source that `open_model` accepts.
+def open_predictor(
+    source: str | Path, weights: str | None = None, options: ForeignOptions = NOTHING
+) -> Predictor:
+    """The predictor for an artifact, or for any source that `open_model` accepts.
 
-    Raises EffkerasError if the source is missing or corrupt, or if `weights` are given for an artifact.
+    Args:
+        source: a .tflite file, which may be another tool's, a SavedModel exported by effkeras, or a model.
+        weights: by name or file, for a zoo name or a TOML file.
+        options: what the numbers of another tool's .tflite mean.
+
+    Raises:
+        EffkerasError: the source is missing or corrupt, its meaning is unknown, or weights or options do not
+            go with it.
     """
     path = Path(source)
     artifact = next((one for one in ARTIFACTS.entries().values() if one.is_one(path)), None)
     if artifact is None:
+        options.refuse_for(str(source))
         return KerasPredictor.of(open_model(str(source), weights))
     if weights is not None:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
-    return artifact.open(path)
+    return artifact.open(path, options)

@@ -193,6 +193,14 @@ def integer_share(graph: Iterable[Operator]) -> float:
     return sum(cost for op, cost in costs if op.outputs[0].dtype == "int8") / max(total, 1)
 
 
+def gives_probabilities(model: bytes) -> bool:
+    """Whether the last operator, apart from conversions and changes of shape, is a softmax or sigmoid."""
+    names = [op.name for op in operators(model) if op.arithmetic != "conversion"]
+    while names and names[-1] in ("RESHAPE", "SQUEEZE"):
+        names.pop()
+    return bool(names) and names[-1] in ("SOFTMAX", "LOGISTIC")
+
+
 @dataclass(frozen=True, slots=True)
 class IOTensor:
     """An input or output of the main graph.

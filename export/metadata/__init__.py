@@ -4,9 +4,8 @@ MediaPipe, ML Kit and Android Studio read the description of a model's inputs an
 normalisation, and the meaning of boxes and scores.
 """
 
-from export.metadata.attaching import attach, read, restore
-from export.metadata.builders import of_classifier, of_detector, of_model
-from export.metadata.records import (
+from effkeras.litert.metadata.reading import read
+from effkeras.litert.metadata.records import (
     AssociatedFile,
     Boxes,
     Content,
@@ -19,6 +18,8 @@ from export.metadata.records import (
     ScoreThreshold,
     TensorMetadata,
 )
+from export.metadata.attaching import attach, restore
+from export.metadata.builders import of_classifier, of_detector, of_model
 
 __all__ = [
     "AssociatedFile",

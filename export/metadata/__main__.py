@@ -14,7 +14,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
 
 if TYPE_CHECKING:
-    from export.metadata.records import ScoreTransformation
+    from effkeras.litert.metadata.records import ScoreTransformation
 
 TRANSFORMATIONS: dict[str, ScoreTransformation] = {
     "identity": "IDENTITY",
@@ -63,10 +63,10 @@ def _check(chosen: argparse.Namespace) -> None:
 
 
 def _amended(flatbuffer: bytes, chosen: argparse.Namespace) -> bytes:
+    from effkeras.litert.metadata.associated_files import read_calibration, read_labels
+    from effkeras.litert.metadata.records import ScoreCalibration
     from effkeras.litert.runner import definition_of
-    from export.metadata.associated_files import read_calibration, read_labels
     from export.metadata.attaching import with_calibration, with_labels
-    from export.metadata.records import ScoreCalibration
 
     classes = definition_of(flatbuffer).classes
     if chosen.labels is not None:

@@ -13,17 +13,16 @@ from effkeras.litert.archive import append_files, read_files, without_files
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import Interface, interface
 from effkeras.litert.latency import InterpreterSession
+from effkeras.litert.metadata.associated_files import check_labels, labels_in
+from effkeras.litert.metadata.coding import to_bytes
+from effkeras.litert.metadata.reading import TABLE, read
+from effkeras.litert.metadata.records import Metadata, Normalization, ScoreCalibration, TensorMetadata
 from effkeras.litert.rewriting import attach_all, attached
 from effkeras.litert.runner import DEFINITION, definition_of, make_interpreter, read_flatbuffer
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import whole_file
-from export.metadata.associated_files import check_labels, labels_in
 from export.metadata.builders import CALIBRATION_FILE, IDENTITY, LABELS, Extras, of_model
-from export.metadata.coding import from_bytes, to_bytes
-from export.metadata.records import Metadata, Normalization, ScoreCalibration, TensorMetadata
-
-TABLE = "TFLITE_METADATA"
 
 
 def attach(flatbuffer: bytes, metadata: Metadata) -> bytes:
@@ -44,15 +43,6 @@ def attach(flatbuffer: bytes, metadata: Metadata) -> bytes:
     _check_tensors(interface(flatbuffer), metadata)
     table = attach_all(without_files(flatbuffer), {TABLE: to_bytes(metadata)})
     return append_files(table, metadata.files)
-
-
-def read(flatbuffer: bytes) -> Metadata | None:
-    """The TFLite Metadata of a file, whichever tool wrote it; None if the file has none.
-
-    Raises EffkerasError when the .tflite, its metadata or its associated files are damaged.
-    """
-    table = attached(flatbuffer, TABLE)
-    return from_bytes(table, read_files(flatbuffer)) if table else None
 
 
 def restore(compiled: bytes, original: bytes) -> bytes:
@@ -181,7 +171,7 @@ def with_calibration(flatbuffer: bytes, how: ScoreCalibration, parameters: bytes
     Args:
         flatbuffer: the content of the file.
         how: the transformation before calibration, and the score of classes without parameters.
-        parameters: one line for each class; see `export.metadata.associated_files`.
+        parameters: one line for each class; see `effkeras.litert.metadata.associated_files`.
 
     Raises:
         EffkerasError: the number of lines is not that of classes, a line is malformed, the model has no class

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.litert.flatbuffer import IOTensor, interface, operators
-from effkeras.support.errors import EffkerasError
-from effkeras.support.tables import Table, read_toml
-from export.metadata.associated_files import calibration_file, check_labels, label_file
-from export.metadata.coding import DETECTOR_ENTRY, detector_options
-from export.metadata.records import (
+from effkeras.litert.flatbuffer import IOTensor, gives_probabilities, interface, operators
+from effkeras.litert.metadata.associated_files import calibration_file, check_labels, label_file
+from effkeras.litert.metadata.coding import DETECTOR_ENTRY, detector_options
+from effkeras.litert.metadata.records import (
     AssociatedFile,
     Boxes,
     Content,
@@ -27,6 +25,8 @@ from export.metadata.records import (
     TensorMetadata,
     Unit,
 )
+from effkeras.support.errors import EffkerasError
+from effkeras.support.tables import Table, read_toml
 
 OUTPUTS = Path(__file__).with_name("outputs.toml")
 LABELS = "labels.txt"
@@ -82,7 +82,7 @@ def of_classifier(
         raise EffkerasError(f"a classifier has one output, and this .tflite has {len(found.outputs)}")
     files = _files(spec, labels, extras)
     note = _named("class", found.outputs[0])
-    low, high = _PROBABILITY if _gives_probabilities(flatbuffer) else ((), ())
+    low, high = _PROBABILITY if gives_probabilities(flatbuffer) else ((), ())
     note = replace(note, low=low, high=high, files=_label_notes(files, "TENSOR_AXIS_LABELS"))
     return _model(spec, found.inputs, (_calibrated(note, extras),), files, extras)
 
@@ -93,7 +93,7 @@ def of_detector(
     """The metadata of a detector's .tflite, with or without NMS in its graph.
 
     Without NMS, the anchors and the decoding of boxes go into the entry DETECTOR_METADATA, which MediaPipe
-    and `export.metadata.coding.anchors_in` read.
+    and `effkeras.litert.metadata.coding.anchors_in` read.
 
     Args:
         spec: the model's definition.
@@ -231,12 +231,6 @@ def _files(spec: ModelSpec, labels: Sequence[str], extras: Extras) -> dict[str, 
 def _label_notes(files: Mapping[str, bytes], kind: str) -> tuple[AssociatedFile, ...]:
     note = AssociatedFile(LABELS, kind, "Names of the classes, one a line")  # type: ignore[arg-type]
     return (note,) if LABELS in files else ()
-
-
-def _gives_probabilities(flatbuffer: bytes) -> bool:
-    """Whether the last operator, apart from conversions, is a softmax or sigmoid."""
-    names = [op.name for op in operators(flatbuffer) if op.arithmetic != "conversion"]
-    return bool(names) and names[-1] in ("SOFTMAX", "LOGISTIC")
 
 
 def _note_table(role: str) -> Table:

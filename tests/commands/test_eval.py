@@ -41,7 +41,7 @@ def detector(run):
 @pytest.fixture
 def loaded(detector, monkeypatch):
     """The commands use a model that is loaded once."""
-    monkeypatch.setattr(predictor, "open_predictor", lambda source, weights=None: detector)
+    monkeypatch.setattr(predictor, "open_predictor", lambda *_: detector)
     monkeypatch.setenv("COLUMNS", "200")  # a title with a long path stays one line
 
 

@@ -23,6 +23,7 @@ from effkeras.detection.anchors import anchor_boxes
 from effkeras.inference.compare import Measured
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import interface, operators
+from effkeras.litert.metadata.coding import anchors_in
 from effkeras.litert.runner import LiteRTModel
 from effkeras.support import results
 from effkeras.weights.keras_files import save
@@ -30,7 +31,6 @@ from export import tflite
 from export.consumers.consumer import CONSUMERS
 from export.export_report import ExportReport
 from export.metadata import Boxes, read
-from export.metadata.coding import anchors_in
 from export.tflite import ExportOptions, export_tflite, main
 from quantize.report import Compressed, StepReport
 

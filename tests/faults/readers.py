@@ -535,7 +535,7 @@ def _read_labels(path: Path) -> None:
 
 
 def _read_calibration(path: Path) -> None:
-    from export.metadata.associated_files import read_calibration
+    from effkeras.litert.metadata.associated_files import read_calibration
 
     read_calibration(path, 3)
 

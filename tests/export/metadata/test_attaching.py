@@ -15,6 +15,8 @@ from support.tiny_models import quantized, random_images
 from effkeras import EffkerasError
 from effkeras.litert.archive import read_files
 from effkeras.litert.flatbuffer import operators
+from effkeras.litert.metadata.coding import from_bytes, parser_version_in, to_bytes
+from effkeras.litert.metadata.reading import TABLE
 from effkeras.litert.rewriting import attach as attach_entry
 from effkeras.litert.rewriting import attach_all, attached
 from effkeras.litert.runner import DEFINITION, RECIPE, LiteRTModel, definition_of
@@ -32,8 +34,6 @@ from export.metadata import (
     ScoreThreshold,
     TensorMetadata,
 )
-from export.metadata.attaching import TABLE
-from export.metadata.coding import from_bytes, parser_version_in, to_bytes
 
 texts = some.text(max_size=20)
 numbers = some.lists(some.floats(-1e6, 1e6, width=32), max_size=3).map(tuple)

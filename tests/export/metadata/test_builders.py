@@ -8,11 +8,11 @@ from effkeras import EffkerasError
 from effkeras.definitions.changes import with_heads
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.flatbuffer import interface
+from effkeras.litert.metadata.coding import DETECTOR_ENTRY, anchors_in
 from effkeras.litert.rewriting import name_interface
 from effkeras.litert.runner import LiteRTModel, definition_of
 from export.metadata import Boxes, Image, Normalization, ScoreCalibration, of_classifier, of_detector
 from export.metadata.builders import Extras
-from export.metadata.coding import DETECTOR_ENTRY, anchors_in
 
 CLASSES = ("cat", "dog", "cow")
 DETECTOR, CLASSIFIER = "efficientdet-lite0", "efficientnet-lite0"

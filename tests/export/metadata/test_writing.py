@@ -10,9 +10,10 @@ from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators, real_constants
+from effkeras.litert.metadata.reading import TABLE
 from effkeras.litert.rewriting import attach, with_constants
 from effkeras.litert.runner import DEFINITION
-from export.metadata.attaching import TABLE, write_checked
+from export.metadata.attaching import write_checked
 
 
 def changed() -> bytes:

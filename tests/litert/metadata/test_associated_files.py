@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from effkeras import EffkerasError
-from export.metadata.associated_files import (
+from effkeras.litert.metadata.associated_files import (
     calibration_file,
     label_file,
     labels_in,

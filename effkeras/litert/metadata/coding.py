@@ -18,9 +18,8 @@ import numpy as np
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.anchors import anchor_boxes
 from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema, write_record
-from effkeras.support.errors import EffkerasError
-from export.metadata import records
-from export.metadata.records import (
+from effkeras.litert.metadata import records
+from effkeras.litert.metadata.records import (
     AssociatedFile,
     Boxes,
     Content,
@@ -35,6 +34,7 @@ from export.metadata.records import (
     Unit,
     parser_version,
 )
+from effkeras.support.errors import EffkerasError
 
 SCHEMA = Path(__file__).with_name("schema.toml")
 DETECTOR_SCHEMA = Path(__file__).with_name("detector_schema.toml")

@@ -1,0 +1,1 @@
+"""TFLite Metadata as records: read from its published schema, and written by it."""
