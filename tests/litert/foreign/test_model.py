@@ -11,7 +11,8 @@ from PIL import Image
 from support.handmade import Op, Tensor
 from support.handmade import flatbuffer as made_of
 from support.small_tflite import small_tflite
-from support.tiny_models import quantized, random_images, tiny_spec
+from support.tiny import random_images
+from support.tiny_models import SIDE, quantized, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.cli import main
@@ -58,7 +59,7 @@ def test_a_classifier_says_by_its_metadata_what_it_takes_and_gives():
 def test_a_detector_gives_what_its_four_outputs_say(detector):
     theirs = ForeignModel.of_bytes(without(detector, DEFINITION, TABLE), "theirs", AS_PIXELS)
     assert theirs.spec.detects
-    images = random_images(2)
+    images = random_images(2, SIDE)
     expected = LiteRTModel.of_bytes(detector)(images)
     assert {name: values.tolist() for name, values in theirs(images).items()} == {
         name: values.tolist() for name, values in expected.items()
