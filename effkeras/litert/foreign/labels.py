@@ -60,8 +60,9 @@ def labels_of(metadata: Metadata | None) -> tuple[str, ...] | None:
     files = [file for note in notes for file in note.files if file.kind in _KINDS]
     for file in sorted(files, key=lambda one: bool(one.locale)):  # first those of no language
         content = b"" if metadata is None else metadata.files.get(file.name, b"")
-        if content:
-            return _plain(labels_in(content, file.name))
+        labels = _plain(labels_in(content, file.name)) if content else ()
+        if labels:
+            return labels
     return None
 
 

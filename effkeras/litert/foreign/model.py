@@ -39,6 +39,7 @@ _KNOWN = (
     "known are classifiers, with one output [1, classes], and detectors, with the four outputs of "
     f"{POST_PROCESS}"
 )
+_SCORES = ("float32", "float16", "int8", "uint8", "int16")  # number formats of a classifier's output
 _MOST_CLASSES = 1_000_000
 
 
@@ -94,6 +95,8 @@ class ForeignModel:
             role: np.concatenate([row[place] for row in rows]) for place, role in enumerate(self.roles)
         }
         if CLASSES in outputs:
+            self._check_shapes(outputs, len(pixels))
+            outputs[COUNT] = np.nan_to_num(outputs[COUNT])
             self._check_classes(outputs)
             return outputs
         return {name: values.reshape(len(pixels), -1) for name, values in outputs.items()}
@@ -106,7 +109,16 @@ class ForeignModel:
         except (RuntimeError, ValueError) as error:
             raise EffkerasError(f"LiteRT cannot run {self.spec.name} ({first_line(error)})") from error
         details = self.interpreter.get_output_details()
-        return [dequantized(self.interpreter.get_tensor(one["index"]), one) for one in details]
+        return [np.atleast_1d(_real(self.interpreter.get_tensor(one["index"]), one)) for one in details]
+
+    def _check_shapes(self, outputs: Mapping[str, np.ndarray], images: int) -> None:
+        most = outputs[SCORES].shape[-1]
+        wanted = {BOXES: (images, most, 4), CLASSES: (images, most), SCORES: (images, most), COUNT: (images,)}
+        found = {role: values.shape for role, values in outputs.items()}
+        if found != wanted:
+            raise EffkerasError(
+                f"{self.spec.name} gives {found}, which are no boxes of one image each; {_KNOWN}"
+            )
 
     def _check_classes(self, outputs: Mapping[str, np.ndarray]) -> None:
         for row, count in zip(outputs[CLASSES], outputs[COUNT], strict=True):
@@ -118,6 +130,13 @@ class ForeignModel:
                 )
 
 
+def _real(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """The real values of an output; codes that no scale explains are taken as they are."""
+    if values.dtype.kind != "f" and not details["quantization"][0]:
+        return values.astype(np.float32)
+    return dequantized(values, details)
+
+
 def _roles(
     flatbuffer: bytes, outputs: Sequence[IOTensor], metadata: Metadata | None
 ) -> tuple[tuple[str, ...], int]:
@@ -125,7 +144,7 @@ def _roles(
     if len(outputs) == 1:
         shape = outputs[0].shape
         classes = shape[-1] if shape else 0
-        if classes < 2 or any(side != 1 for side in shape[:-1]) or outputs[0].dtype.startswith("int64"):
+        if classes < 2 or any(side != 1 for side in shape[:-1]) or outputs[0].dtype not in _SCORES:
             raise EffkerasError(f"its output is {outputs[0].dtype} {list(shape)}; {_KNOWN}")
         return (("probabilities" if gives_probabilities(flatbuffer) else "logits"),), classes
     graph = operators(flatbuffer)
