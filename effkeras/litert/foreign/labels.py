@@ -72,7 +72,7 @@ def names_for(
     """A name for each class of the model; () where nothing names them.
 
     Args:
-        classes: the number of classes; of a detector at least the number that it can answer.
+        classes: the number of classes; 0 for a detector that does not tell it.
         options: what the user says.
         stated: the labels in the file's metadata.
         is_detector: its classes come without the background.
@@ -96,7 +96,7 @@ def names_for(
 def _offset(classes: int, labels: Sequence[str], is_detector: bool) -> int:
     starts_without = class_key(labels[0]).casefold() in _NO_CLASS
     if is_detector:
-        if len(labels) > classes + starts_without:
+        if classes and len(labels) > classes + starts_without:
             raise _unclear(classes, labels)
         return -1 if starts_without else 0
     if len(labels) == classes:

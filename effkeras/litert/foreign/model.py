@@ -85,7 +85,7 @@ class ForeignModel:
             )
         entry = pixel_input(found.inputs[0], metadata, options)
         _resize(interpreter, entry)
-        spec = _spec(name, entry, max(classes, len(names)), names, is_detector)
+        spec = _spec(name, entry, max(classes, len(names), 1), names, is_detector)
         return cls(spec, interpreter, entry, roles)
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,7 +123,7 @@ class ForeignModel:
     def _check_classes(self, outputs: Mapping[str, np.ndarray]) -> None:
         for row, count in zip(outputs[CLASSES], outputs[COUNT], strict=True):
             found = row[: int(count)]
-            if len(found) and not 0 <= found.min() <= found.max() < self.spec.classes:
+            if self.spec.labels and len(found) and not 0 <= found.min() <= found.max() < self.spec.classes:
                 raise EffkerasError(
                     f"{self.spec.name} finds class {found.max():.0f}, and its labels name "
                     f"{self.spec.classes}; give --labels with all, or another --classes-offset"
@@ -140,31 +140,28 @@ def _real(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 def _roles(
     flatbuffer: bytes, outputs: Sequence[IOTensor], metadata: Metadata | None
 ) -> tuple[tuple[str, ...], int]:
-    """What each output holds, and the number of classes (of a detector: as far as the file tells)."""
+    """What each output holds, and the number of classes; 0 for a detector that does not tell it."""
     if len(outputs) == 1:
         shape = outputs[0].shape
         classes = shape[-1] if shape else 0
         if classes < 2 or any(side != 1 for side in shape[:-1]) or outputs[0].dtype not in _SCORES:
             raise EffkerasError(f"its output is {outputs[0].dtype} {list(shape)}; {_KNOWN}")
         return (("probabilities" if gives_probabilities(flatbuffer) else "logits"),), classes
-    graph = operators(flatbuffer)
-    if graph and graph[-1].name == POST_PROCESS:
-        made = dict(zip((tensor.index for tensor in graph[-1].outputs), _OF_POST_PROCESS, strict=False))
-        roles = tuple(made.get(tensor.tensor, "") for tensor in outputs)
-        scores = graph[-1].inputs[1].shape if len(graph[-1].inputs) > 1 else ()
-        classes = scores[-1] if scores else 1
-    else:
-        notes = () if metadata is None else metadata.outputs
-        named = [note.name for note in notes] if len(notes) == len(outputs) else [""] * len(outputs)
-        roles = tuple(
-            _NAMES.get(tensor.name, "") or _NAMES.get(name.casefold(), "")
-            for tensor, name in zip(outputs, named, strict=True)
-        )
-        classes = 1
+    notes = () if metadata is None else metadata.outputs
+    described = [note.name for note in notes] if len(notes) == len(outputs) else [""] * len(outputs)
+    suppresses = next((op for op in operators(flatbuffer) if op.name == POST_PROCESS), None)
+    made = [] if suppresses is None else [tensor.index for tensor in suppresses.outputs]
+    of_operator = dict(zip(made, _OF_POST_PROCESS, strict=False))
+    roles = tuple(
+        of_operator.get(tensor.tensor) or _NAMES.get(tensor.name) or _NAMES.get(name.casefold(), "")
+        for tensor, name in zip(outputs, described, strict=True)
+    )
+    given = () if suppresses is None else suppresses.inputs[1:2]  # the scores, (1, anchors, classes)
+    classes = next((tensor.shape[-1] for tensor in given if tensor.shape), 0)
     if sorted(roles) != sorted(_OF_POST_PROCESS):
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in outputs)
         raise EffkerasError(f"its outputs are {shapes}; {_KNOWN}")
-    return roles, min(max(classes, 1), _MOST_CLASSES)
+    return roles, min(max(classes, 0), _MOST_CLASSES)
 
 
 def _resize(interpreter: Any, entry: PixelInput) -> None:

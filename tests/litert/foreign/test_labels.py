@@ -43,6 +43,10 @@ def test_a_detector_s(labels, offset, names):
     assert names_for(4, options, labels, is_detector=True) == names
 
 
+def test_a_detector_that_does_not_tell_its_classes_has_those_of_its_labels():
+    assert names_for(0, ForeignOptions(), ABC, is_detector=True) == ABC
+
+
 def test_what_the_data_name_counts_last():
     data = ForeignOptions(data_labels=ABC)
     assert names_for(4, data, None, is_detector=False) == ("background", *ABC)
