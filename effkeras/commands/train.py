@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from effkeras.building.backbones import spec_with_backbone
-from effkeras.data.augmentations import PRESET, AugmentSpec, preset_for, preset_names
+from effkeras.data.augmentations import PRESET, AugmentSpec, preset_names
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import TooFewImagesError, find_split, read_split
 from effkeras.definitions.changes import Regularization, regularized, with_heads, with_size
@@ -30,7 +31,7 @@ from effkeras.support.options import (
     not_negative,
     parser,
 )
-from effkeras.training.defaults import Facts, finetune
+from effkeras.training.defaults import Facts, finetune, passes_of, preset_for
 from effkeras.training.launching import Launch, start_workers
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_of
 from effkeras.training.run import Run, kept_options
@@ -188,15 +189,15 @@ def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
 def _settings(chosen: argparse.Namespace, recipe: Recipe, facts: Facts) -> TrainSettings:
     """The settings of options and --config, on top of those of a run that goes on, or of the defaults."""
     kept = Run(chosen.out).kept_settings()
-    base = {} if recipe.is_whole else finetune(facts)
-    settings = settings_over(
-        recipe.table, recipe.where, _overrides(chosen), kept.to_table() if kept else base
-    )
-    preset = preset_for(facts.images)
-    if recipe.is_whole:
-        return settings
-    if settings.augment == AugmentSpec.from_table({PRESET: preset}, "") and not (kept or chosen.augment):
-        note(f"augmentation {preset!r}, for a set of {facts.images:,} images (--augment: another)")
+    read = partial(settings_over, recipe.table, recipe.where, _overrides(chosen))
+    if kept or recipe.is_whole:
+        return read(kept.to_table() if kept else {})
+    passes = passes_of(read(finetune(facts)), facts)
+    settings = read(finetune(facts, passes))
+    preset = preset_for(facts, passes)
+    if settings.augment == AugmentSpec.from_table({PRESET: preset}, "") and not chosen.augment:
+        often = f", seen {passes:,.0f} times each" if passes else ""
+        note(f"augmentation {preset!r}, for {facts.images:,} images{often} (--augment: another)")
     return settings
 
 

@@ -58,6 +58,14 @@ def save_checkpoint(path: Path, variables: Sequence[Any], progress: Progress) ->
         np.savez(temporary, progress=about, **arrays)  # type: ignore[arg-type]
 
 
+def read_progress(path: Path) -> Progress:
+    """The progress alone. Raises EffkerasError if the file is corrupt."""
+    import numpy as np  # not at the top: `--help` of most commands reads this module
+
+    with reading_work(path, "the training starts again"), np.load(path, allow_pickle=False) as stored:
+        return _progress(json.loads(bytes(stored["progress"])), 1)
+
+
 def load_checkpoint(path: Path, variables: Sequence[Any], steps_per_epoch: int = 1) -> Progress:
     """Restores the variables and returns the progress.
 

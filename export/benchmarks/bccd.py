@@ -22,6 +22,8 @@ from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.files import write_text
 from effkeras.support.options import parser
 from effkeras.support.tables import read_toml, to_record
+from effkeras.training.checkpoint import read_progress
+from effkeras.training.run import Run
 
 BCCD = Path("../shared/real/bccd")
 _PARTS = Path(__file__).with_name("bccd_parts.toml")
@@ -72,13 +74,13 @@ def perform(run: BccdRun, data: Path, runs: Path) -> list[results.Row]:
     else:
         command(*_on("train", data), *run.train, *_settings(run, folder), "--out", folder)
         measured = {"model.keras": folder}
-    minutes = (time.monotonic() - start) / 60
+    used = time.monotonic() - start if run.quantize else read_progress(Run(folder).checkpoint).seconds
     for consumer in run.consumers:
         out = folder / "artifacts" / f"{consumer}.tflite"
         command(*_on("export tflite", data), folder, "--for", consumer, "--out", out)
         measured[out.name] = out
     return [
-        {"kind": "bccd", "run": run.name, "command": _words(run), "minutes": round(minutes, 1)}
+        {"kind": "bccd", "run": run.name, "command": _words(run), "minutes": round(used / 60, 1)}
         | _measured(path, name, data)
         for name, path in measured.items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras.training.defaults import Facts, completed, finetune
+from effkeras.training.defaults import Facts, completed, finetune, passes_of, preset_for
 from effkeras.training.settings import TrainSettings, read_settings
 
 
@@ -37,6 +37,22 @@ def test_the_data_choose_the_rest(images, preset, is_detector):
     settings = read_settings(None, {}, finetune(Facts(images, is_detector)))
     assert settings.augment == read_settings(None, {"augment": {"preset": preset}}).augment
     assert not settings.has_length
+
+
+@pytest.mark.parametrize(
+    ("images", "is_detector", "length", "preset"),
+    [
+        (205, True, {}, "medium"),
+        (205, True, {"steps": 500}, "light"),
+        (205, True, {"minutes": 10.0}, "light"),
+        (118_000, True, {}, "light"),
+        (205, False, {}, "light"),
+        (20, False, {"minutes": 10.0}, "medium"),
+    ],
+)
+def test_images_that_are_seen_often_change_more(images, is_detector, length, preset):
+    facts = Facts(images, is_detector)
+    assert preset_for(facts, passes_of(TrainSettings(batch=8, **length), facts)) == preset
 
 
 def test_what_is_given_goes_over_the_defaults(tmp_path):

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 AUGMENTATIONS: Registry[type[Augmentation]] = Registry("augmentation", "effkeras.data.augmentations")
 
 PRESET = "preset"  # the key of [augment] that names a preset
-# With fewer training images the preset is "medium", else "light". A stronger one is slower to learn from: of
-# 205 images, 300 steps with "light" gave AP 0.42, with "medium" 0.26. Fewer images were not measured.
-_FEW_IMAGES = 100
 
 
 class Move(NamedTuple):
@@ -196,11 +193,6 @@ def preset(name: str, where: str) -> Table:
         known = ", ".join(_presets())
         raise EffkerasError(f"{where}: there is no preset {name!r} of augmentations; there are {known}")
     return dict(_presets()[name])
-
-
-def preset_for(images: int) -> str:
-    """The preset for a training set of that many images: the fewer they are, the stronger."""
-    return "medium" if images < _FEW_IMAGES else "light"
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effkeras.data.augmentations import AugmentSpec, preset_for, preset_names
+from effkeras.data.augmentations import AugmentSpec, preset_names
 from effkeras.support.errors import EffkerasError
 from effkeras.training.settings import read_settings
 
@@ -22,10 +22,6 @@ def test_keys_beside_a_preset_override_it_and_an_option_names_it(tmp_path):
     assert read_settings(file, {}).augment == AugmentSpec({"flip": False})
     chosen = read_settings(file, {"augment": {"preset": "strong"}}).augment
     assert (chosen["flip"], chosen["mosaic"]) == (False, 0.5)
-
-
-def test_few_images_get_a_stronger_one():
-    assert [preset_for(images) for images in (10, 205, 118_000)] == ["medium", "light", "light"]
 
 
 @pytest.mark.parametrize(

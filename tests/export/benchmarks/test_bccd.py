@@ -7,6 +7,7 @@ import json
 import pytest
 
 from effkeras import cli
+from effkeras.training.checkpoint import Progress, save_checkpoint
 from export.benchmarks import bccd
 from quantize import recipes
 
@@ -66,6 +67,7 @@ def test_rows_are_those_of_eval(tmp_path, monkeypatch):
         if words[0] == "train":
             (folder / "artifacts").mkdir(parents=True)
             (folder / "model.keras").write_bytes(b"12345")
+            save_checkpoint(folder / "checkpoint.npz", [], Progress(seconds=90))
         elif words[0] == "export":
             (folder / "artifacts" / "coral.tflite").write_bytes(b"123")
         else:
@@ -75,9 +77,9 @@ def test_rows_are_those_of_eval(tmp_path, monkeypatch):
     monkeypatch.setattr(bccd.cli, "main", command)
     run = bccd.BccdRun("mine", ("efficientdet-lite0",), settings="ema = 0.0", images=2, consumers=("coral",))
     rows = bccd.perform(run, voc(tmp_path / "all", 5), tmp_path / "runs")
-    assert [(row["artifact"], row["bytes"], row["metrics"]["AP"]) for row in rows] == [
-        ("model.keras", 5, 0.6),
-        ("coral.tflite", 3, 0.6),
+    assert [(row["artifact"], row["bytes"], row["metrics"]["AP"], row["minutes"]) for row in rows] == [
+        ("model.keras", 5, 0.6, 1.5),
+        ("coral.tflite", 3, 0.6, 1.5),
     ]
     assert [words[0] for words in ran] == ["train", "export", "eval", "eval"]
     assert (tmp_path / "runs" / "mine.toml").read_text() == "ema = 0.0"
