@@ -1,18 +1,28 @@
-"""`python -m export.report RUN...`: accuracy against size and latency, as Markdown, HTML and PNG charts."""
+"""`python -m export.report RUN...`: accuracy against size and latency, as HTML, Markdown, CSV and PNG."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from effkeras.support.console import run_command
+from effkeras.support.console import note, quiet, run_command
 from effkeras.support.errors import EffkerasError
+from effkeras.support.files import write_text
 from effkeras.support.options import Verb, parser
-from effkeras.support.pages import write_page
+from effkeras.support.pages import Section, write_page
+from export.reporting.limits import Limits
+
+if TYPE_CHECKING:
+    from export.reporting.against import Move
+    from export.reporting.data import RunData
 
 SAMPLES = 8
+_ABOUT = """Accuracy against size, latency and more, as report.html, report.md, report.csv and PNG. Beside
+every artifact of the runs it writes a model card of the same figures."""
 
 
 VERB = Verb("export report", "accuracy against size and latency, as a page")
@@ -23,35 +33,101 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(argv))
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None, samples: int = SAMPLES) -> Path:
-    """Writes report.md, report.html and the charts, and returns the path of report.html.
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """What a report shows.
+
+    `samples` is the maximum number of drawn images of each run (RUN/samples/*.png). With `pictures`, the
+    model and its smallest artifact run on a few images of the data set, if that is there. `against` is an
+    earlier run, which the only run is compared with.
+    """
+
+    samples: int = SAMPLES
+    pictures: bool = True
+    against: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The path of a written report.html, and a line for each figure that moved past its limit."""
+
+    file: Path
+    past: tuple[str, ...] = ()
+
+
+def write_report(
+    runs: Sequence[Path], out: Path | None = None, options: ReportOptions = ReportOptions()
+) -> Report:
+    """Writes report.html, report.md, report.csv and the charts, and a model card beside every artifact.
 
     Args:
         runs: run folders; charts show them together.
         out: the folder to write to (default: `report` in the first run).
-        samples: the maximum number of drawn images to show of each run (RUN/samples/*.png).
+        options: what to show.
 
     Raises:
         EffkerasError: no run is given, a folder is no run folder or has no results, the runs have different
-            metrics, or matplotlib or jinja2 is missing.
+            metrics, several runs are compared with one, or matplotlib or jinja2 is missing.
     """
+    from export.reporting.cards import write_cards
     from export.reporting.content import page_of
+    from export.reporting.csv_rows import csv_of
     from export.reporting.reading import read_run
 
     if not runs:
         raise EffkerasError("a report needs at least one run folder")
-    page = page_of([read_run(folder, samples) for folder in dict.fromkeys(runs)])
-    return write_page(page, out or runs[0] / "report", "export.reporting", "report")
+    found = [read_run(folder, options.samples) for folder in dict.fromkeys(runs)]
+    moved, first = _moved(found, options)
+    if options.pictures:
+        found = [_with_pictures(run) for run in found]
+    written = write_page(page_of(found, first), out or runs[0] / "report", "export.reporting", "report")
+    write_text(written.with_suffix(".csv"), csv_of(found))
+    for run in found:
+        write_cards(run)
+    return Report(written, tuple(str(one) for one in moved if one.is_past))
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _moved(runs: Sequence[RunData], options: ReportOptions) -> tuple[list[Move], list[Section]]:
+    """The moves against the earlier run, and their section; both empty without one."""
+    from export.reporting.against import moves, section_of
+    from export.reporting.reading import read_run
+
+    if options.against is None:
+        return [], []
+    if len(runs) > 1:
+        raise EffkerasError(f"--against compares one run with {options.against}; give a single RUN")
+    old = read_run(options.against, 0)
+    if old.metric != runs[0].metric:
+        raise EffkerasError(
+            f"{old.folder} is judged by {old.metric}, and {runs[0].folder} by {runs[0].metric}"
+        )
+    found = moves(old, runs[0], options.limits)
+    return found, [section_of(old, runs[0], found, options.limits)]
+
+
+def _with_pictures(run: RunData) -> RunData:
+    is_kept = (run.folder / "evaluation" / "compared.png").is_file()
+    if not run.trained.data or not (is_kept or Path(run.trained.data).exists()):
+        return run  # without loading what draws them
+    with quiet():  # this loads TensorFlow
+        from export.reporting.pictures import picture_sheets
+    return replace(run, pictures=picture_sheets(run))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
-    written = write_report(chosen.runs, chosen.out, chosen.samples)
-    print(f"{written}: written, with report.md and the charts beside it")
+    limits = Limits(chosen.max_drop, chosen.max_growth, chosen.max_slowdown)
+    options = ReportOptions(chosen.samples, not chosen.no_pictures, chosen.against, limits)
+    report = write_report(chosen.runs, chosen.out, options)
+    print(f"{report.file}: written, with report.md, report.csv and the charts beside it")
+    for line in report.past:
+        note(f"past the limit: {line}")
+    return 1 if report.past else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = parser(VERB.name, "Accuracy against size and latency, as report.html, report.md and PNG.")
+    options = parser(VERB.name, _ABOUT)
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders to show together")
     options.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: report in the first RUN)"
@@ -62,7 +138,34 @@ def _parser() -> argparse.ArgumentParser:
         default=SAMPLES,
         help=f"drawn images of each run (default: {SAMPLES})",
     )
+    options.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="do not run model and artifact on images, which takes a minute the first time",
+    )
+    options.add_argument(
+        "--against",
+        type=Path,
+        metavar="OLD",
+        help="an earlier run: shows what moved; exit code 1 past a limit",
+    )
+    limits = Limits()
+    for name, default, what in (
+        ("--max-drop", limits.drop, "how far the metric may fall"),
+        ("--max-growth", limits.growth, "by which share a file may grow"),
+        ("--max-slowdown", limits.slowdown, "by which share a latency may grow"),
+    ):
+        options.add_argument(
+            name, type=_share, default=default, metavar="X", help=f"{what} (default: {default:g})"
+        )
     return options
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return number
 
 
 def _at_least_zero(text: str) -> int:

@@ -95,8 +95,8 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     """Makes and measures an artifact, and writes it unless its drop is too large or a check finds problems.
 
     The drop is relative to the given model, before any step of the recipe. A .json with the recipe and the
-    report is written beside the file. If `source` is a run folder, the report is appended to its
-    results.jsonl.
+    report is written beside the file, and a model card. If `source` is a run folder, the report is appended
+    to its results.jsonl.
 
     Args:
         source: a run folder, a .keras file, a zoo name or a TOML file.
@@ -116,6 +116,7 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     _check_data(options)
     model = open_model(str(source), options.weights)
     from effkeras.layers.normalize import spec_of
+    from export.reporting.cards import write_card
     from quantize.driver import make
 
     run = run_folder(str(source))
@@ -127,8 +128,11 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
         report = _report(made, file, options, target)
         if report.passed:
             report = _with_labels(_written(made, report), target.consumer)
+        row = results.stamped(report.to_row())
         if run is not None:
-            results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+            results.append(run / "results.jsonl", [row])
+        if report.passed:
+            write_card(report.file, report.spec, row, run)
     return report
 
 
@@ -320,7 +324,8 @@ def _run(argv: Sequence[str] | None) -> int:
     show(report)
     reasons, advice = report.problems or _beyond(report, options), advice_for(recipes.find(options.recipe))
     verdict = Verdict(report.passed, reasons, report.ruined, report.lost, advice)
-    beside = [report.file.with_suffix(".json"), *([report.label_file] if report.label_file else [])]
+    beside = [report.file.with_suffix(end) for end in (".json", ".md")]
+    beside += [report.label_file] if report.label_file else []
     names = " and ".join(file.name for file in beside)
     written = f"{report.file}: written, with {names} beside it"
     return announce(verdict, written, f"nothing was written to {report.file}")

@@ -71,6 +71,11 @@ class Job:
     memory: int | None = None
 
 
+def _start(job: Job) -> str:
+    """The name of the weights that a training begins with; "" for those of a given model."""
+    return job.weights or str(job.backbone or ("" if job.model else "none"))
+
+
 def train(job: Job) -> keras.Model:
     """Starts or resumes a training, and returns the model with averaged weights.
 
@@ -93,7 +98,7 @@ def train(job: Job) -> keras.Model:
     session.go_on(before)
     if is_chief:
         run.start(job.spec, job.settings)  # after all checks of the input
-        run.keep_data(given.train, given.validation)
+        run.keep_data(given.train, given.validation, _start(job))
     was_finished = session.is_finished()
     if was_finished:
         note(f"{run.folder} is already trained; a larger --epochs, --steps or --minutes trains it further")

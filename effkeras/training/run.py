@@ -76,10 +76,15 @@ class Run:
         """The data set of the training, and how it was read."""
         return self.folder / "data.toml"
 
-    def keep_data(self, data: LabelledData, validation: LabelledData | None = None) -> None:
-        """Writes down the data set, what it holds, and how it was read; `kept_options` reads it alike."""
+    def keep_data(self, data: LabelledData, validation: LabelledData | None = None, start: str = "") -> None:
+        """Writes down the data set, what it holds, and how it was read; `kept_options` reads it alike.
+
+        `start` names the weights that the training begins with; one that goes on keeps the name.
+        """
         splits = {one.split: Contents.of(one) for one in (data, validation) if one is not None}
-        kept = _Kept(str(data.root.resolve()), data.options.skip_bad, data.options.one_based, splits)
+        if self.checkpoint.is_file() and self.data.is_file():
+            start = _kept(self).start
+        kept = _Kept(str(data.root.resolve()), data.options.skip_bad, data.options.one_based, splits, start)
         write_text(self.data, tomli_w.dumps(asdict(kept)))
 
     def check_data(self, data: LabelledData, validation: LabelledData | None, *, accept: bool) -> None:
@@ -158,6 +163,7 @@ class _Kept:
     skip_bad: bool = False
     one_based: bool = False
     splits: dict[str, Contents] = dataclasses.field(default_factory=dict)
+    start: str = ""
 
 
 def _kept(run: Run) -> _Kept:

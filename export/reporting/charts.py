@@ -177,7 +177,7 @@ def _scale(axes: Axes, panels: Sequence[Panel]) -> None:
     if min(costs) > 0 and max(costs) / min(costs) > _LOG_FROM:
         _logarithmic(axes, min(costs), max(costs))
     else:
-        axes.set_xlim(0, max(costs) * 1.12)
+        axes.set_xlim(0, max(costs) * 1.12 or 1)
 
 
 def _logarithmic(axes: Axes, low: float, high: float) -> None:

@@ -8,19 +8,22 @@ from effkeras.graph.counting import count
 from effkeras.graph.vocabulary import Counts
 from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
-from effkeras.support.pages import MISSING, Page, Section
-from export.reporting.data import Artifact, Environment, Epoch, RunData
+from effkeras.support.pages import MISSING, Page, Section, Sheet
+from export.reporting.data import Environment, Epoch, RunData
 from export.reporting.panels import draw_charts, draw_details, labels
 from export.reporting.tables import (
+    SETTINGS,
     artifact_table,
     class_table,
     confusion_table,
     latency_table,
+    layer_tables,
     metric_table,
     missing_commands,
     notes,
     phone_table,
     setup_table,
+    size,
 )
 
 METHOD = (
@@ -37,13 +40,17 @@ METHOD = (
     "one partition means that nothing goes back and forth. Ops delegated: the same of whatever ran the "
     "file. Peak memory is what file and delegate add to their process at most.",
     "Pareto: an artifact is marked when no other of the same run is at least as accurate and smaller, or as "
-    "small and more accurate; likewise for latency.",
+    "small and more accurate; likewise for the other costs.",
     "Precision, recall and F1 are at IoU 0.5. In the confusion matrix a row is a true class and a column "
     "what was found, at the threshold. Background is a detection where there is nothing, in its row, and an "
     "object that was not found, in its column. The best and worst images have the highest and lowest F1 of "
     "their boxes.",
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
+)
+_STOPPED = (
+    "The training stopped after {done} of {asked}; the figures are those of its best validation until then. "
+    "The same effkeras train goes on."
 )
 LIMITS = (
     "Latencies are those of the machine or phone that stands beside them, with all that ran on it meanwhile. "
@@ -53,8 +60,8 @@ LIMITS = (
 )
 
 
-def page_of(runs: Sequence[RunData]) -> Page:
-    """The content of a report on runs.
+def page_of(runs: Sequence[RunData], first: Sequence[Section] = ()) -> Page:
+    """The content of a report on runs, with the sections `first` before theirs.
 
     Raises EffkerasError when the runs have different metrics.
     """
@@ -64,10 +71,14 @@ def page_of(runs: Sequence[RunData]) -> Page:
     return Page(
         title=", ".join(dict.fromkeys(run.spec.name for run in runs)),
         intro=_intro(runs),
+        highlights=tuple(_highlights(runs[0])) if len(runs) == 1 else (),
         overview=draw_charts(runs),
-        sections=tuple(
-            _section(name, run, setups, place if len(runs) > 1 else 0)
-            for place, (name, run) in enumerate(zip(names, runs, strict=True), start=1)
+        sections=(
+            *first,
+            *(
+                _section(name, run, setups, place if len(runs) > 1 else 0)
+                for place, (name, run) in enumerate(zip(names, runs, strict=True), start=1)
+            ),
         ),
         reading=(_task(runs).meaning, *METHOD),
         limits=LIMITS,
@@ -97,20 +108,52 @@ def _intro(runs: Sequence[RunData]) -> str:
 
 
 def _section(name: str, run: RunData, setups: Sequence[Environment], place: int) -> Section:
-    latencies = (latency_table(run, setups), phone_table(run, setups))
     charts = draw_details(run, place)
     confusions = () if any(one.name.startswith("confusion") for one in charts) else (confusion_table(run),)
-    tables = (artifact_table(run), *latencies, metric_table(run), class_table(run), *confusions)
+    tables = (artifact_table(run), class_table(run), metric_table(run), *confusions)
+    folded = (*layer_tables(run), latency_table(run, setups), phone_table(run, setups))
     return Section(
         title=f"Run {name}",
         facts=tuple(_facts(run)),
-        warns=notes(run),
-        tables=tuple(table for table in tables if table.rows),
+        warns=(*_unfinished(run), *notes(run)),
+        tables=tuple(table for table in (*tables, *folded) if table.rows),
         commands=missing_commands(run),
         samples=run.samples,
         charts=charts,
-        sheets=run.sheets,
+        sheets=tuple(_sheets(run)),
     )
+
+
+def _sheets(run: RunData) -> Iterator[Sheet]:
+    yield from run.pictures
+    for path in run.sheets:
+        title = f"{path.stem.capitalize()} images"
+        yield Sheet(title, path, f"The {path.stem} images of the float model, with boxes and class names")
+
+
+def _unfinished(run: RunData) -> Iterator[str]:
+    """A warning where the training stopped before the length that it was given."""
+    last, asked = run.epochs[-1] if run.epochs else None, run.trained
+    if last and asked.steps and last.step is not None and last.step < asked.steps:
+        yield _STOPPED.format(done=f"{last.step:,}", asked=f"{asked.steps:,} steps")
+    elif last and asked.epochs and last.number < asked.epochs:
+        yield _STOPPED.format(done=str(last.number), asked=f"{asked.epochs} epochs")
+
+
+def _highlights(run: RunData) -> Iterator[tuple[str, str]]:
+    """The float model, and of the files on the front by size the smallest."""
+    score = run.score(run.keras)
+    if score is not None:
+        yield f"{run.metric} of the float model", f"{score:.3f}"
+    front = [one for one in run.artifacts if one.file in run.best_by_size()]
+    if not front:
+        return
+    one = min(front, key=lambda one: one.size or 0)
+    yield "smallest file", f"{one.name}, {size(one.size)}"
+    yield f"its {run.metric}", f"{run.score(one):.3f}"
+    latency = one.latency(SETTINGS[0])
+    if latency:
+        yield "its latency", f"{latency.typical_ms:.2f} ms"
 
 
 def _facts(run: RunData) -> Iterator[tuple[str, str]]:
@@ -121,6 +164,10 @@ def _facts(run: RunData) -> Iterator[tuple[str, str]]:
     yield "Parameters", f"{counts.trainable:,}"
     yield "Multiply-adds", f"{counts.macs / 1e6:,.1f} million"
     yield "Measured on", _images(run)
+    if run.trained.splits:
+        yield "Trained on", ", ".join(f"{images:,} of {name}" for name, images in run.trained.splits.items())
+    if run.trained.start:
+        yield "Started from", run.trained.start
     yield "Training", _trained(run.epochs[-1]) if run.epochs else "not recorded"
     yield "Folder", str(run.folder)
 
@@ -135,7 +182,7 @@ def _counts(run: RunData) -> Counts:
 
 
 def _images(run: RunData) -> str:
-    accuracies = [one.accuracy for one in _all(run) if one.accuracy]
+    accuracies = [one.accuracy for one in run.files if one.accuracy]
     splits = dict.fromkeys(f"{one.images} images of {one.split}" for one in accuracies)
     return "; ".join(splits) or MISSING
 
@@ -144,14 +191,10 @@ def _setups(runs: Sequence[RunData]) -> list[Environment]:
     """Every environment of a measurement, without duplicates."""
     found: dict[Environment, None] = {}
     for run in runs:
-        for one in _all(run):
+        for one in run.files:
             stamps = [one.environment, *(other.environment for other in one.measured)]
             found.update(dict.fromkeys(stamp for stamp in stamps if stamp))
     return list(found)
-
-
-def _all(run: RunData) -> tuple[Artifact, ...]:
-    return (run.keras, *run.artifacts)
 
 
 def _trained(last: Epoch) -> str:

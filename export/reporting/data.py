@@ -10,9 +10,10 @@ from typing import Any
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import headline
 from effkeras.support.measurements import Delegation, Latency
+from effkeras.support.pages import Sheet
 
 KERAS = "model.keras"
-USUAL = ("float32", "fp16", "dynamic", "int8")
+USUAL = ("float32", "int8")
 XNNPACK, PLAIN = "XNNPACK", "plain"
 
 
@@ -69,11 +70,22 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerError:
+    """The error of an operator's output as a share of its spread in float, as an export compared it."""
+
+    layer: str
+    op: str
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One file and its measurements; missing ones are None or ().
 
     `rejected` is the drop of the newest export if that export was refused, else None. `by_class` is AP50,
-    top1 or IoU of each class.
+    top1 or IoU of each class. `interval` is the 95 % interval of the drop, `layers` the quantization errors,
+    largest first, and `macs` the multiply-adds of one image. `lost` names classes that lost a fifth or more.
+    `float_size` is the size of the same network as float32, as the export measured it.
     """
 
     file: str
@@ -87,6 +99,18 @@ class Artifact:
     environment: Environment | None = None
     rejected: float | None = None
     by_class: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    consumer: str = ""
+    calibrated_on: int = 0
+    lost: tuple[str, ...] = ()
+    layers: tuple[LayerError, ...] = ()
+    macs: int | None = None
+    float_size: int | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is known of the file; else it only stands for a usual recipe."""
+        return self.size is not None or self.accuracy is not None or bool(self.measured)
 
     @property
     def name(self) -> str:
@@ -95,6 +119,12 @@ class Artifact:
             return "Keras float model"
         stem = self.file.removesuffix(".tflite")
         return stem if stem.startswith(self.recipe) else f"{stem} ({self.recipe})"
+
+    @property
+    def left_out(self) -> float | None:
+        """The percentage of operators that XNNPACK does not run; None where it is not known."""
+        known = self.delegation is not None and self.delegation.delegated_ops is not None
+        return 100 * (1 - self.delegation.share) if self.delegation and known else None
 
     def latency(self, setting: Setting) -> Latency | None:
         """The latency under a setting; None if it was not measured."""
@@ -112,10 +142,26 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """What a model was trained on and from: unknown values are "" or None.
+
+    `splits` has the number of images of each split. `steps` or `epochs` is the length that was asked for.
+    `start` names the weights that the training began with.
+    """
+
+    data: str = ""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    steps: int | None = None
+    epochs: int | None = None
+    start: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunData:
     """A run folder: its definition, the measured Keras model and artifacts, epochs and drawn samples.
 
     `details` and `sheets` are what `effkeras eval` kept of the Keras model: see `evaluation_files`.
+    `pictures` compare it with an artifact.
     """
 
     folder: Path
@@ -126,6 +172,13 @@ class RunData:
     samples: tuple[Path, ...] = ()
     details: Mapping[str, Any] | None = None
     sheets: tuple[Path, ...] = ()
+    trained: Trained = Trained()
+    pictures: tuple[Sheet, ...] = ()
+
+    @property
+    def files(self) -> tuple[Artifact, ...]:
+        """The Keras model, and the artifacts of which something is known."""
+        return (self.keras, *(one for one in self.artifacts if one.exists))
 
     @property
     def metric(self) -> str:
@@ -149,6 +202,14 @@ class RunData:
         """The Pareto-optimal files of the run in accuracy and median latency."""
         found = {one.file: one.latency(setting) for one in self.artifacts}
         return self._best({file: one.median_ms if one else None for file, one in found.items()})
+
+    def best_by_macs(self) -> frozenset[str]:
+        """The Pareto-optimal files of the run in accuracy and multiply-adds."""
+        return self._best({one.file: one.macs for one in self.artifacts})
+
+    def best_by_delegation(self) -> frozenset[str]:
+        """The Pareto-optimal files of the run in accuracy and operators that XNNPACK leaves out."""
+        return self._best({one.file: one.left_out for one in self.artifacts})
 
     def _best(self, costs: Mapping[str, float | None]) -> frozenset[str]:
         points = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from effkeras.support.drawing import Theme
@@ -27,6 +27,10 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
             titles = "; ".join(one.title for one in latencies)
             about = f"{metric} of every artifact against its latency: {titles}"
             charts.append(drawn(name, about, partial(trade_off, latencies, metric)))
+    for name, panel in (("accuracy-macs", _macs_panel(runs)), ("accuracy-delegated", _delegated_panel(runs))):
+        if len({point.cost for one in panel.series for point in one.points}) > 1:  # else it says nothing
+            about = f"{panel.title}: {metric} of every artifact against its {panel.cost}"
+            charts.append(drawn(name, about, partial(trade_off, [panel], metric)))
     if any(len(run.epochs) > 1 for run in runs):  # one epoch makes no curve
         about = f"{metric} on validation images and loss during training"
         charts.append(drawn("training", about, partial(_training, runs)))
@@ -60,16 +64,35 @@ def labels(runs: Sequence[RunData]) -> list[str]:
 def _size_panel(runs: Sequence[RunData]) -> Panel:
     largest = max((one.size or 0 for run in runs for one in run.artifacts), default=0)
     unit, scale = ("MB", 1e6) if largest >= 2e6 else ("kB", 1e3)
-    points = [_size_points(run, scale) for run in runs]
+    points = [
+        _points(run, {one.file: one.size and one.size / scale for one in run.artifacts}, run.best_by_size())
+        for run in runs
+    ]
     return Panel("Accuracy against size", "file size", unit, _series(runs, points))
 
 
-def _size_points(run: RunData, scale: float) -> list[Point]:
-    best = run.best_by_size()
+def _macs_panel(runs: Sequence[RunData]) -> Panel:
+    points = [
+        _points(run, {one.file: None if one.macs is None else one.macs / 1e6 for one in run.artifacts}, best)
+        for run, best in ((run, run.best_by_macs()) for run in runs)
+    ]
+    return Panel("Accuracy against multiply-adds", "multiply-adds", "million", _series(runs, points))
+
+
+def _delegated_panel(runs: Sequence[RunData]) -> Panel:
+    points = [
+        _points(run, {one.file: one.left_out for one in run.artifacts}, run.best_by_delegation())
+        for run in runs
+    ]
+    return Panel("Accuracy against delegated share", "operators outside XNNPACK", "%", _series(runs, points))
+
+
+def _points(run: RunData, costs: Mapping[str, float | None], best: frozenset[str]) -> list[Point]:
+    """A point for each measured artifact with a cost, which `costs` has by its file."""
     return [
-        Point(one.name, one.size / scale, score, one.file in best)
+        Point(one.name, cost, score, one.file in best)
         for one in run.artifacts
-        if one.size is not None and (score := run.score(one)) is not None
+        if (cost := costs[one.file]) is not None and (score := run.score(one)) is not None
     ]
 
 
@@ -132,7 +155,6 @@ def _training(runs: Sequence[RunData], theme: Theme) -> bytes:
     metric = runs[0].metric
     by_step = all(one.step is not None for run in runs for one in run.epochs)
     accuracy, loss = [], []
-    by_step = all(one.step is not None for run in runs for one in run.epochs)
     for name, run in zip(labels(runs), runs, strict=True):
         places = [one.step if by_step and one.step is not None else one.number for one in run.epochs]
         values = [one.metrics.get(metric) for one in run.epochs]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from effkeras.definitions.definition import spec_from_table
+from effkeras.definitions.definition import ModelSpec, spec_from_table
+from effkeras.graph.counting import count
 from effkeras.inference.evaluate import headline
 from effkeras.inference.evaluation_files import FOLDER, SHEETS, read_details
 from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 from effkeras.support.measurements import Delegation, Latency
-from effkeras.support.results import CheckedRow, is_number
+from effkeras.support.results import CheckedRow, Row, is_number
 from effkeras.support.tables import read_toml
 from effkeras.training.run import Run
 from export.reporting.data import (
@@ -25,9 +27,11 @@ from export.reporting.data import (
     Artifact,
     Environment,
     Epoch,
+    LayerError,
     Measured,
     RunData,
     Setting,
+    Trained,
 )
 from quantize.formats import names
 
@@ -46,9 +50,10 @@ def read_run(folder: Path, samples: int) -> RunData:
             f"{folder} is no run folder: it has no model.toml; give the --out of `effkeras train`"
         )
     spec = spec_from_table(read_toml(run.definition), str(run.definition))
-    rows = _rows(run.results)
+    rows = _rows(run)
     floats = _float_accuracies(rows)
     artifacts = [_with_drop(one, floats, headline(spec)) for one in _artifacts(rows)]
+    artifacts = [_with_file(one, run.artifacts) for one in artifacts]
     size = run.model.stat().st_size if run.model.is_file() else None
     return RunData(
         folder=folder,
@@ -59,19 +64,30 @@ def read_run(folder: Path, samples: int) -> RunData:
         samples=_samples(folder / "samples", samples),
         details=read_details(folder),
         sheets=_sheets(folder),
+        trained=_trained(run),
     )
 
 
-def _rows(file: Path) -> list[CheckedRow]:
-    """The rows of a file. Raises EffkerasError if it is missing, empty, or not one JSON object a line."""
-    if not file.is_file():
-        raise EffkerasError(
-            f"{file.parent} has no results yet; `effkeras eval {file.parent} --data DIR` makes some"
-        )
-    rows = results.read(file)
-    if not rows:
-        raise EffkerasError(f"{file} is empty; `effkeras eval {file.parent} --data DIR` makes results")
-    return [CheckedRow(row, str(file)) for row in rows]
+def read_export(row: Row, spec: ModelSpec, folder: Path) -> RunData:
+    """What the row of one export tells, as that of a run without anything else."""
+    rows = [CheckedRow(row, "the export")]
+    floats = _float_accuracies(rows)
+    artifacts = [_with_file(_with_drop(one, floats, headline(spec)), folder) for one in _artifacts(rows)]
+    return RunData(folder, spec, _float_model(floats, artifacts), tuple(artifacts))
+
+
+def _rows(run: Run) -> list[CheckedRow]:
+    """The rows of a run. Raises EffkerasError if there are none, or a line is not one JSON object."""
+    file = run.results
+    rows = results.read(file) if file.is_file() else []
+    if rows:
+        return [CheckedRow(row, str(file)) for row in rows]
+    what = f"{file} is empty" if file.is_file() else f"{run.folder} has no results yet"
+    if run.checkpoint.is_file() or run.model.is_file():
+        raise EffkerasError(f"{what}; `effkeras eval {run.folder} --data DIR` makes some")
+    raise EffkerasError(
+        f"{what}: its training ended before the first validation; the `effkeras train` that began it goes on"
+    )
 
 
 def _artifacts(rows: Iterable[CheckedRow]) -> list[Artifact]:
@@ -108,7 +124,28 @@ def _exported(before: Artifact, row: CheckedRow) -> Artifact:
         delegation=Delegation.from_row(row),
         environment=_environment(row),
         by_class=_class_values(row, "artifact_classes"),
+        interval=_interval(row),
+        consumer=row.text("for") if row.has("for") else "",
+        calibrated_on=row.whole_or_none("calibration_images") or 0,
+        lost=tuple(map(str, row.values.get("lost_classes") or ())),
+        float_size=_float_size(row),
     )
+
+
+def _float_size(row: CheckedRow) -> int | None:
+    """The bytes of float32 among the files that an export was compared with."""
+    for one in row.values.get("beside") or ():
+        if isinstance(one, dict) and one.get("artifact") == "float32" and is_number(one.get("bytes")):
+            return int(one["bytes"])
+    return None
+
+
+def _interval(row: CheckedRow) -> tuple[float, float] | None:
+    """The interval of the drop, of rows that have one."""
+    ends = row.values.get("interval")
+    if not (isinstance(ends, list) and len(ends) == 2 and all(map(is_number, ends))):
+        return None
+    return float(ends[0]), float(ends[1])
 
 
 def _saved(before: Artifact, row: CheckedRow) -> Artifact:
@@ -117,9 +154,12 @@ def _saved(before: Artifact, row: CheckedRow) -> Artifact:
 
 
 def _evaluated(before: Artifact, row: CheckedRow) -> Artifact:
+    accuracy = _accuracy(row, "metrics")
+    is_same = before.accuracy is not None and before.accuracy.measured_on == accuracy.measured_on
     return replace(
         before,
-        accuracy=_accuracy(row, "metrics"),
+        accuracy=accuracy,
+        interval=before.interval if is_same else None,
         environment=_environment(row),
         by_class=_class_values(row, "by_class"),
     )
@@ -203,6 +243,8 @@ def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Floa
         else:
             continue
         before = found.pop(accuracy.measured_on, None)
+        if before and accuracy.metrics.items() <= before.accuracy.metrics.items():
+            accuracy = before.accuracy  # an export measures less of the same model than eval
         classes = classes or (before.by_class if before else {})
         found[accuracy.measured_on] = _Float(accuracy, _environment(row), classes)
     return found
@@ -215,6 +257,47 @@ def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], met
     before = floats[artifact.accuracy.measured_on].accuracy.metrics.get(metric)
     after = artifact.accuracy.metrics.get(metric)
     return artifact if before is None or after is None else replace(artifact, drop=before - after)
+
+
+def _with_file(artifact: Artifact, folder: Path) -> Artifact:
+    """The artifact with what its own files tell, where they are still there and whole."""
+    file = folder / artifact.file
+    return replace(artifact, macs=_macs_in(file), layers=_layers_beside(file))
+
+
+def _macs_in(file: Path) -> int | None:
+    """The multiply-adds of the network in a .tflite; None if they cannot be told without building it."""
+    if file.suffix != ".tflite" or not file.is_file():
+        return None
+    from effkeras.litert.runner import definition_of
+
+    try:
+        spec = definition_of(file.read_bytes())
+    except (EffkerasError, OSError):
+        return None
+    return None if spec.network.needs_model else count(spec).macs
+
+
+def _layers_beside(file: Path) -> tuple[LayerError, ...]:
+    """The errors that `export tflite --compare-layers` left in the .json beside a file, largest first."""
+    try:
+        rows = json.loads(file.with_suffix(".json").read_text(encoding="utf-8")).get("layers", [])
+        found = [LayerError(str(one["layer"]), str(one["op"]), float(one["error"])) for one in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()
+    return tuple(sorted(found, key=lambda one: -one.error))
+
+
+def _trained(run: Run) -> Trained:
+    """What the run folder keeps of the training; parts that are missing or damaged are left out."""
+    try:
+        settings = run.kept_settings()
+        kept = read_toml(run.data) if run.data.is_file() else {}
+    except EffkerasError:
+        return Trained()
+    splits = {name: one["images"] for name, one in kept.get("splits", {}).items() if "images" in one}
+    steps, epochs = (settings.steps, settings.epochs) if settings else (None, None)
+    return Trained(str(kept.get("data", "")), splits, steps, epochs, str(kept.get("start", "")))
 
 
 def _float_model(floats: Mapping[tuple[str, int], _Float], artifacts: Sequence[Artifact]) -> Artifact:

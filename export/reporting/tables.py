@@ -21,24 +21,32 @@ from export.reporting.data import (
 NOT_APPLICABLE = "-"
 SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))
 _MOST_CLASSES = 30  # in the table of classes
+_MOST_LAYERS = 20  # in a table of quantization errors
 _FIGURES = ("min ms", "median ms", "p95 ms", "mean ms", "runs", "ops delegated", "peak memory")
 
 
 def artifact_table(run: RunData) -> Table:
-    """One row for each artifact: accuracy, size, latency and delegation."""
+    """One row for each artifact: accuracy, size, latency and delegation; without columns nobody measured."""
     times = (f"{setting_name(setting)} (ms)" for setting in SETTINGS)
-    columns = ("artifact", run.metric, "drop", "size", "ratio", *times)
+    columns = ("artifact", run.metric, "drop", "drop within", "size", "ratio", *times)
+    columns = (*columns, "multiply-adds", "ops in XNNPACK", "Pareto")
+    rows = [_artifact_row(run, one) for one in run.files]
+    kept = [
+        place
+        for place, name in enumerate(columns)
+        if name in ("artifact", run.metric, "size") or any(row[place] != MISSING for row in rows[1:])
+    ]
     return Table(
         caption="Artifacts",
-        columns=(*columns, "ops in XNNPACK", "Pareto"),
-        rows=tuple(_artifact_row(run, one) for one in (run.keras, *run.artifacts)),
+        columns=tuple(columns[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in rows),
         note=_latency_note(run),
     )
 
 
 def metric_table(run: RunData) -> Table:
     """Every metric of every artifact; for a detector this includes AP by object size."""
-    measured = [one for one in (run.keras, *run.artifacts) if one.accuracy]
+    measured = [one for one in run.files if one.accuracy]
     accuracies = [one.accuracy for one in measured if one.accuracy]
     columns = tuple(dict.fromkeys(name for accuracy in accuracies for name in accuracy.metrics))
     rows = tuple(
@@ -51,7 +59,7 @@ def metric_table(run: RunData) -> Table:
 
 def class_table(run: RunData) -> Table:
     """The metric of each class, of the Keras model beside each artifact; of many classes the worst drops."""
-    measured = [one for one in (run.keras, *run.artifacts) if one.by_class]
+    measured = [one for one in run.files if one.by_class]
     name = {"AP": "AP50"}.get(run.metric, run.metric)
     classes = list(dict.fromkeys(label for one in measured for label in one.by_class))
     note = ""
@@ -83,6 +91,23 @@ def confusion_table(run: RunData) -> Table:
     )
 
 
+def layer_tables(run: RunData) -> tuple[Table, ...]:
+    """The largest quantization errors of each artifact whose export compared its layers."""
+    note = "The error of an operator's output as a share of its spread in float, on calibration images."
+    return tuple(
+        Table(
+            f"Quantization error by layer: {one.name}",
+            ("layer", "operator", "error"),
+            tuple((layer.layer, layer.op, f"{layer.error:.4f}") for layer in one.layers[:_MOST_LAYERS]),
+            f"{note} The {min(_MOST_LAYERS, len(one.layers))} largest of {len(one.layers)}.",
+            words=frozenset({"operator"}),
+            folds=True,
+        )
+        for one in run.artifacts
+        if one.layers
+    )
+
+
 def setup_table(setups: Sequence[Environment]) -> Table:
     """Machine and tool versions of the measurements, one column for each setup."""
     tools = dict.fromkeys(tool for setup in setups for tool, _ in setup.versions)
@@ -104,7 +129,7 @@ def latency_table(run: RunData, setups: Sequence[Environment]) -> Table:
         for artifact, one in _measured(run)
         if not one.setting.phone
     )
-    return Table("Latencies", ("artifact", "kernels", "threads", *_FIGURES, "setup"), rows)
+    return Table("Latencies", ("artifact", "kernels", "threads", *_FIGURES, "setup"), rows, folds=True)
 
 
 def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
@@ -119,7 +144,7 @@ def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
         f"What the phone's benchmark_model does not print is {NOT_REPORTED}. Median and 95th percentile are "
         "the middle ones of several turns. The setup is the computer that the phone was connected to."
     )
-    return Table("Latencies on phones", columns, rows, note)
+    return Table("Latencies on phones", columns, rows, note, folds=True)
 
 
 def sorted_measured(artifact: Artifact) -> list[Measured]:
@@ -144,7 +169,10 @@ def notes(run: RunData) -> tuple[str, ...]:
         for one in run.artifacts
         if one.rejected is not None
     ]
-    images = {one.accuracy.measured_on for one in (run.keras, *run.artifacts) if one.accuracy}
+    found += [
+        f"{one.name} lost a fifth or more of {' and '.join(one.lost)}." for one in run.artifacts if one.lost
+    ]
+    images = {one.accuracy.measured_on for one in run.files if one.accuracy}
     if len(images) > 1:
         found.append("Not all accuracies come from the same images: compare within one set only.")
     return tuple(found)
@@ -178,10 +206,32 @@ def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
     score, bytes_ = metric(run.score(one)), size(one.size)
     if one is run.keras:
         bytes_ = bytes_ if one.size else NOT_APPLICABLE
-        return (one.name, score, NOT_APPLICABLE, bytes_, *[NOT_APPLICABLE] * (len(SETTINGS) + 3))
+        blank = [NOT_APPLICABLE] * (len(SETTINGS) + 4)
+        return (one.name, score, NOT_APPLICABLE, NOT_APPLICABLE, bytes_, *blank)
     times = (_median(one.latency(setting)) for setting in SETTINGS)
     taken = (one.delegation.percent() or NOT_REPORTED) if one.delegation else MISSING
-    return (one.name, score, metric(one.drop), bytes_, _ratio(run, one), *times, taken, _optimal(run, one))
+    return (
+        one.name,
+        score,
+        metric(one.drop),
+        within(one.interval),
+        bytes_,
+        _ratio(run, one),
+        *times,
+        millions(one.macs) if one.macs is not None and _differ(run, "macs") else MISSING,
+        taken,
+        _optimal(run, one),
+    )
+
+
+def within(interval: tuple[float, float] | None) -> str:
+    """The ends of an interval as text."""
+    return MISSING if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def millions(count: int) -> str:
+    """A number of multiply-adds as text, in millions."""
+    return f"{count / 1e6:,.1f} M"
 
 
 def _images(accuracy: Accuracy) -> str:
@@ -189,9 +239,8 @@ def _images(accuracy: Accuracy) -> str:
 
 
 def _ratio(run: RunData, one: Artifact) -> str:
-    reference = next(
-        (other.size for other in run.artifacts if other.recipe == "float32" and other.size), None
-    )
+    exported = (other.size for other in run.artifacts if other.recipe == "float32" and other.size)
+    reference = next(exported, one.float_size)
     return f"{reference / one.size:.2f}x" if reference and one.size else MISSING
 
 
@@ -202,16 +251,26 @@ def _median(latency: Latency | None) -> str:
 
 
 def _optimal(run: RunData, one: Artifact) -> str:
-    marks = ["size"] if one.file in run.best_by_size() else []
-    if one.file in run.best_by_latency(SETTINGS[0]):
-        marks.append("latency")
+    fronts = {
+        "size": run.best_by_size(),
+        "latency": run.best_by_latency(SETTINGS[0]),
+        "multiply-adds": run.best_by_macs() if _differ(run, "macs") else (),
+        "delegation": run.best_by_delegation() if _differ(run, "left_out") else (),
+    }
+    marks = [name for name, files in fronts.items() if one.file in files]
     return ", ".join(marks) if marks else ("no" if run.score(one) is not None else MISSING)
+
+
+def _differ(run: RunData, cost: str) -> bool:
+    """Whether two measured artifacts differ in a cost; else its front says nothing."""
+    return len({getattr(one, cost) for one in run.artifacts if run.score(one) is not None} - {None}) > 1
 
 
 def _latency_note(run: RunData) -> str:
     shown = (one.latency(setting) for one in run.artifacts for setting in SETTINGS)
     counts = sorted({latency.runs for latency in shown if latency})
-    best = f"Pareto: best by size, or by latency with {setting_name(SETTINGS[0])}."
+    setting = setting_name(SETTINGS[0])
+    best = f"Pareto: the costs by which it is on the front; latency is that with {setting}."
     if not counts:
         return f"Latencies: {MISSING}. {best}"
     runs = " or ".join(map(str, counts))
@@ -222,17 +281,18 @@ def _latency_note(run: RunData) -> str:
 
 
 def _missing_commands(run: RunData) -> Iterator[str]:
+    data = f"--data {_quoted([run.trained.data])}" if run.trained.data else "--data DIR"
     if run.score(run.keras) is None:
-        yield f"effkeras eval {_quoted([run.folder])} --data DIR"
+        yield f"effkeras eval {_quoted([run.folder])} {data}"
     for one in run.artifacts:
         file = run.folder / "artifacts" / one.file
         if one.size is None:
-            yield f"effkeras export tflite {_quoted([run.folder])} --recipe {one.recipe} --data DIR"
+            yield f"effkeras export tflite {_quoted([run.folder])} --recipe {one.recipe} {data}"
         elif run.score(one) is None:
-            yield f"effkeras eval {_quoted([file])} --data DIR"
+            yield f"effkeras eval {_quoted([file])} {data}"
         elif one.drop is None and one.accuracy:
             chosen = _quoted(["--split", one.accuracy.split, "--limit", one.accuracy.images])
-            yield f"effkeras eval {_quoted([run.folder])} --data DIR {chosen}"
+            yield f"effkeras eval {_quoted([run.folder])} {data} {chosen}"
     untimed = [one for one in run.artifacts if not all(map(one.latency, SETTINGS))]
     if untimed:
         yield f"effkeras export bench {_quoted(run.folder / 'artifacts' / one.file for one in untimed)}"

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 from support.fake_adb import FakePhones, benchmark
 from support.handmade import flatbuffer
 from support.op_cases import unary
+from support.report_runs import (
+    Row,
+    detector_metrics,
+    epoch_rows,
+    eval_row,
+    export_row,
+    full_rows,
+    latency_row,
+    write_run,
+)
 
 from effkeras.definitions import zoo
 from effkeras.litert.latency import Plan
@@ -28,107 +39,19 @@ from export.bench import Timed
 from export.delegates.android import time_on_phone
 from export.delegates.delegate import BenchmarkCase, PhoneOptions
 from export.export_report import ExportReport
-from export.report import main, write_report
+from export.report import ReportOptions, main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.data import Setting as Shown
 from export.reporting.panels import draw_charts
 from export.reporting.reading import read_run
 from quantize.accuracy import Accuracy
 
-Row = dict[str, Any]
 ONE_THREAD = Shown("XNNPACK", 1)
-
-
-def detector_metrics(ap: float) -> dict[str, float]:
-    return {"AP": ap, "AP50": 0.9712, "AP75": 0.9333, "APs": 0.7001, "APm": 0.8502, "AR": 0.8803}
-
-
-def export_row(recipe: str, size: int, ap: float, **changes: Any) -> Row:
-    row = {
-        "kind": "export",
-        "model": "efficientdet-digits",
-        "artifact": f"{recipe}.tflite",
-        "recipe": recipe,
-        "io": "float32",
-        "bytes": size,
-        "calibration_images": 0,
-        "metric": "AP",
-        "split": "test",
-        "images": 500,
-        "float_metrics": detector_metrics(0.8420),
-        "artifact_metrics": detector_metrics(ap),
-        "drop": 0.8420 - ap,
-        "total_ops": 182,
-        "delegated_ops": 180,
-        "partitions": 3,
-        "float_ops": [],
-        "remedies": [],
-        "passed": True,
-    }
-    return results.stamped(row | changes)
-
-
-def latency_row(recipe: str, median: float, kernels: str = "XNNPACK", threads: int = 1) -> Row:
-    taken = 182 if kernels == "XNNPACK" else 0
-    row = {
-        "kind": "latency",
-        "model": "efficientdet-digits",
-        "artifact": f"{recipe}.tflite",
-        "kernels": kernels,
-        "threads": threads,
-        "runs": 50,
-        "warmup": 10,
-        "min_ms": median - 0.11,
-        "median_ms": median,
-        "p95_ms": median + 0.22,
-        "mean_ms": median,
-        "total_ops": 182,
-        "delegated_ops": taken,
-        "partitions": 1 if taken else 0,
-    }
-    return results.stamped(row)
-
-
-def eval_row(artifact: str, ap: float, images: int = 500) -> Row:
-    row = {"kind": "eval", "artifact": artifact, "split": "test", "images": images}
-    return results.stamped(row | {"metrics": detector_metrics(ap)})
-
-
-def epoch_rows(count: int) -> list[Row]:
-    return [
-        {"kind": "epoch", "epoch": n + 1, "loss": 3 / (n + 1), "metrics": {"AP": 0.1 * n}}
-        for n in range(count)
-    ]
-
-
-def full_rows() -> list[Row]:
-    settings = [("XNNPACK", 1, 1.0), ("XNNPACK", 2, 0.6), ("plain", 1, 9.0)]
-    exports = [
-        export_row("float32", 1_654_320, 0.8420),
-        export_row("fp16", 842_112, 0.8421),
-        export_row("dynamic", 521_000, 0.8385),
-        export_row("int8", 498_765, 0.8391),
-    ]
-    medians = {"float32": 2.61, "fp16": 2.64, "dynamic": 2.13, "int8": 1.21}
-    latencies = [
-        latency_row(recipe, median * factor, kernels, threads)
-        for recipe, median in medians.items()
-        for kernels, threads, factor in settings
-    ]
-    return [*epoch_rows(4), *exports, *latencies]
-
-
-def write_run(folder: Path, rows: list[Row], model: str = "efficientdet-digits") -> Path:
-    folder.mkdir(parents=True)
-    (folder / "model.toml").write_text(zoo.spec(model).to_toml())
-    (folder / "model.keras").write_bytes(bytes(2_104_332))
-    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
 
 
 def written(run: Path) -> tuple[str, str]:
     """The report's Markdown and HTML."""
-    page = write_report([run])
+    page = write_report([run]).file
     return page.with_name("report.md").read_text(), page.read_text()
 
 
@@ -145,7 +68,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     (run / "samples").mkdir()
     for name in ("first", "second <b>", "third"):
         Image.new("RGB", (8, 6), "teal").save(run / "samples" / f"{name}.png")
-    write_report([run], samples=2)
+    write_report([run], options=ReportOptions(samples=2))
     folder = run / "report"
     return run, (folder / "report.md").read_text(), (folder / "report.html").read_text()
 
@@ -195,12 +118,12 @@ def test_full_run_lacks_nothing(full):
 
 def test_html_is_one_file(full):
     _, _, html = full
-    links = re.findall(r'(?:src|srcset|href|action|data)="([^"]*)"', html)
+    links = re.findall(r' (?:src|srcset|href|action|data)="([^"#]+)"', html)
     assert len(links) == 3 * 2 + 2  # three charts for light and dark pages, two samples
     assert all(link.startswith("data:image/png;base64,") for link in links)
-    assert html.count("<picture>") == html.count("</picture>") == 3  # HTML's element for both kinds of pages
+    assert html.count('class="on-light"') == html.count('class="on-dark"') == 3
     text = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
-    assert not re.search(r"https?:|url\(|@import|<script|<link", text)
+    assert not re.search(r"https?:|url\(|@import|<script[^>]* src|<link", text)
 
 
 def test_samples_are_shown_with_their_names(full):
@@ -227,14 +150,12 @@ def test_what_is_missing_is_named_with_its_command(tmp_path):
     rows = [export_row("int8", 498_765, 0.8391), latency_row("int8", 1.21)]
     run = write_run(tmp_path / "a run", rows)
     markdown, html = written(run)
-    assert cells(markdown, "int8")[8] == "100 %, 1 partition"
-    assert cells(markdown, "int8")[9] == "size, latency"
-    assert cells(markdown, "int8")[4:8] == ["not measured", "1.21 / 1.43", "not measured", "not measured"]
-    assert cells(markdown, "dynamic")[1:] == ["not measured"] * 9
-    assert f"    effkeras export tflite '{run}' --recipe dynamic --data DIR\n" in markdown
-    benched = " ".join(f"'{run}/artifacts/{name}.tflite'" for name in ("float32", "fp16", "dynamic", "int8"))
+    assert cells(markdown, "int8")[4:] == ["1.21 / 1.43", "100 %, 1 partition", "size, latency"]
+    assert "| float32 |" not in markdown
+    assert f"    effkeras export tflite '{run}' --recipe float32 --data DIR\n" in markdown
+    benched = " ".join(f"'{run}/artifacts/{name}.tflite'" for name in ("float32", "int8"))
     assert f"    effkeras export bench {benched}\n" in markdown
-    assert '<td class="missing">not measured</td>' in html
+    assert "What is not measured yet" in html
     assert "| 0.0000 |" not in markdown
 
 
@@ -244,7 +165,7 @@ def test_artifact_without_accuracy(tmp_path):
         del row[key]
     run = write_run(tmp_path / "run", [row])
     markdown, _ = written(run)
-    assert cells(markdown, "int8")[1:4] == ["not measured", "not measured", "498.8 kB"]
+    assert cells(markdown, "int8")[1:3] == ["not measured", "498.8 kB"]
     assert f"effkeras eval {run} --data DIR\n" in markdown
     assert f"effkeras eval {run}/artifacts/int8.tflite --data DIR\n" in markdown
     assert not (run / "report" / "accuracy-size.png").exists()
@@ -296,7 +217,7 @@ def test_a_drop_compares_the_same_images_only(tmp_path):
     rows = [export_row("int8", 498_765, 0.8391), eval_row("int8.tflite", 0.9, images=10)]
     run = write_run(tmp_path / "run", rows)
     markdown, _ = written(run)
-    assert cells(markdown, "int8")[1:3] == ["0.9000", "not measured"]
+    assert cells(markdown, "int8")[1:3] == ["0.9000", "498.8 kB"]
     assert "Not all accuracies come from the same images" in markdown
     assert f"effkeras eval {run} --data DIR --split test --limit 10\n" in markdown
 
@@ -322,9 +243,8 @@ def test_rows_of_the_other_commands_are_understood(tmp_path):
     own = {"kind": "latency", "artifact": "int8.tflite"}
     run = write_run(tmp_path / "run", [report.to_row(), own | timed.to_row()])
     markdown, _ = written(run)
-    expected = ["int8", "0.8391", "0.0029", "498.8 kB", "not measured", "1.21 / 1.43"]
+    expected = ["int8", "0.8391", "0.0029", "498.8 kB", "1.21 / 1.43", "99 %, 3 partitions"]
     assert cells(markdown, "int8")[:6] == expected
-    assert cells(markdown, "int8")[8] == "99 %, 3 partitions"
 
 
 def benched_row(latency: Latency, recipe: str, folder: Path) -> Row:
@@ -397,7 +317,7 @@ def test_a_phones_latencies_come_with_the_phone_and_what_is_not_told(tmp_path, o
     for page in (markdown, html):
         assert "Latencies on phones" in page
         assert PIXEL in page
-    assert cells(markdown, "int8")[5:8] == ["not measured"] * 3  # that is this machine's processor
+    assert "threads (ms)" not in markdown  # that would be this machine's processor
 
 
 def test_the_same_accelerator_on_two_phones_is_two_settings(tmp_path, on_phone):
@@ -445,18 +365,18 @@ def test_hostile_names_are_text(tmp_path):
         assert not re.search(r"<(script|img src=x|i|b)>", page)
     assert "\n# y" not in markdown
     assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|\`x\` # y" in markdown
-    assert "<h2>Run &lt;b&gt;run &amp;amp; $x$</h2>" in html
+    assert ">Run &lt;b&gt;run &amp;amp; $x$</h2>" in html
 
 
 def test_recipe_shows_when_the_file_name_does_not(tmp_path):
     rows = [export_row("int8", 1000, 0.8, artifact="phone.tflite"), export_row("int8", 900, 0.8, io="uint8")]
     names = [one.name for one in read_run(write_run(tmp_path / "run", rows), 0).artifacts]
-    assert names == ["float32", "fp16", "dynamic", "phone (int8)", "int8"]
+    assert names == ["float32", "phone (int8)", "int8"]
 
 
 def test_several_runs_share_the_charts(tmp_path, full):
     other = write_run(tmp_path / "digits", [export_row("int8", 12_345_678, 0.91)])
-    page = write_report([full[0], other, other], tmp_path / "out")
+    page = write_report([full[0], other, other], tmp_path / "out").file
     markdown = page.with_name("report.md").read_text()
     assert page == tmp_path / "out" / "report.html"
     assert markdown.count("## Run ") == 2
@@ -539,6 +459,9 @@ def test_folders_that_are_no_runs(tmp_path, capsys):
     (run / "results.jsonl").unlink()
     assert main([str(run)]) == 2
     assert "has no results yet; `effkeras eval" in capsys.readouterr().err
+    (run / "model.keras").unlink()
+    assert main([str(run)]) == 2
+    assert "ended before the first validation; the `effkeras train` that" in capsys.readouterr().err
 
 
 def test_detector_beside_classifier(tmp_path, full):
@@ -558,7 +481,7 @@ def test_sample_that_is_no_image(tmp_path):
     (run / "samples" / "broken.png").write_bytes(b"GIF89a")
     with pytest.raises(EffkerasError, match="is no PNG image"):
         write_report([run])
-    assert write_report([run], samples=0).is_file()
+    assert write_report([run], options=ReportOptions(samples=0)).file.is_file()
 
 
 @pytest.mark.parametrize(
@@ -606,3 +529,66 @@ def test_a_training_of_one_epoch():
     curves = [Curve("one", (1,), (0.5,)), Curve("two", (), ())]
     with Image.open(io.BytesIO(training([], curves, "AP"))) as image:
         assert image.width == 1160
+
+
+def test_csv_has_unrounded_figures(full):
+    run, _, _ = full
+    with (run / "report" / "report.csv").open() as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["model.keras", "float32.tflite", "fp16.tflite", "dynamic.tflite", "int8.tflite"]
+    int8 = rows["int8.tflite"]
+    assert (int8["bytes"], float(int8["AP"]), int8["xnnpack_ops"]) == ("498765", 0.8391, "182")
+    assert float(int8["median ms, XNNPACK, 1 thread"]) == 1.21
+    assert (int8["on_size_front"], rows["dynamic.tflite"]["on_size_front"]) == ("True", "False")
+
+
+def test_what_moved_against_an_earlier_run(tmp_path, full, capsys):
+    rows = [
+        export_row("int8", 498_765 + 100, 0.8400),
+        latency_row("int8", 1.21 * 1.5),
+        export_row("fp16", 842_112, 0.8211),
+        export_row("dynamic", 521_000, 0.7, images=10),
+    ]
+    new = write_run(tmp_path / "new", rows)
+    assert main([str(new), "--against", str(full[0])]) == 1
+    said = capsys.readouterr().err
+    assert "past the limit: fp16: AP 0.8421 -> 0.8211 (-0.0210)" in said
+    assert "past the limit: int8: latency, XNNPACK, 1 thread 1.21 ms -> 1.81 ms (+50.0%)" in said
+    assert "dynamic: AP" not in said  # other images
+    markdown = (new / "report" / "report.md").read_text()
+    assert "| int8 | AP | 0.8391 | 0.8400 | +0.0009 |  |" in markdown
+    assert "Gone: float32.tflite." in markdown
+    limits = ["--max-drop", "0.03", "--max-slowdown", "0.6", "--no-pictures"]
+    assert main([str(new), "--against", str(full[0]), *limits]) == 0
+    assert main([str(new), str(full[0]), "--against", str(full[0])]) == 2
+    assert "give a single RUN" in capsys.readouterr().err
+
+
+def test_a_training_that_was_stopped_says_so(tmp_path):
+    run = write_run(tmp_path / "run", [row | {"step": 10 * row["epoch"]} for row in epoch_rows(3)])
+    (run / "train.toml").write_text("steps = 1000\n")
+    markdown, html = written(run)
+    for page in (markdown, html):
+        assert "The training stopped after 30 of 1,000 steps" in page
+
+
+def test_layers_with_the_largest_errors(tmp_path):
+    run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391)])
+    (run / "artifacts").mkdir()
+    layers = [{"layer": f"block{n}", "op": "ADD", "error": n / 100} for n in range(30)]
+    (run / "artifacts" / "int8.json").write_text(json.dumps({"layers": layers}))
+    markdown, html = written(run)
+    assert "### Quantization error by layer: int8" in markdown
+    assert "| block29 | ADD | 0.2900 |\n| block28 |" in markdown
+    assert "block9 " not in markdown
+    assert "<summary><h3>Quantization error by layer: int8</h3></summary>" in html
+
+
+def test_multiply_adds_and_delegated_share_have_charts_where_they_differ(tmp_path):
+    rows = [export_row("float32", 1_654_320, 0.84), export_row("int8", 498_765, 0.83, delegated_ops=91)]
+    run = read_run(write_run(tmp_path / "run", rows), 0)
+    assert [one.name for one in draw_charts([run])] == ["accuracy-size", "accuracy-delegated"]
+    assert run.best_by_delegation() == {"float32.tflite"}
+    pruned = replace(run, artifacts=tuple(replace(one, macs=one.size) for one in run.artifacts if one.size))
+    assert "accuracy-macs" in [one.name for one in draw_charts([pruned])]
+    assert pruned.best_by_macs() == {"float32.tflite", "int8.tflite"}

@@ -31,7 +31,8 @@ MISSING, NOT_REPORTED = "not measured", "not reported"
 class Table:
     """Cells as text; the first column names the row. `note` explains how to read the table.
 
-    Columns hold figures, aligned right, except the first column and those in `words`.
+    Columns hold figures, aligned right, except the first column and those in `words`. A table that `folds`
+    opens closed.
     """
 
     caption: str
@@ -39,6 +40,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     words: frozenset[str] = frozenset()
+    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,16 @@ class Chart:
     dark: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A PNG with a title; `about` describes it for readers who cannot see it, `note` says how to read it."""
+
+    title: str
+    path: Path
+    about: str
+    note: str = ""
+
+
 def drawn(name: str, about: str, draw: Callable[[Theme], bytes]) -> Chart:
     """A chart, drawn in both themes."""
     return Chart(name, about, draw(LIGHT), draw(DARK))
@@ -60,7 +72,7 @@ def drawn(name: str, about: str, draw: Callable[[Theme], bytes]) -> Chart:
 class Section:
     """Sentences, warnings, facts, charts, tables, commands and PNG files under one title.
 
-    `samples` are small images side by side, `sheets` pages of images. Empty parts are not shown.
+    `samples` are small images side by side. Empty parts are not shown.
     """
 
     title: str
@@ -71,7 +83,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     commands: tuple[str, ...] = ()
     samples: tuple[Path, ...] = ()
-    sheets: tuple[Path, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +135,7 @@ def write_page(page: Page, out: Path, package: str, name: str) -> Path:
 
 
 def _html(page: Page, package: str, name: str) -> str:
-    """The page as one HTML file, without scripts or references to other files; every value is escaped."""
+    """The page as one HTML file, without references to other files; every value is escaped."""
     environment = _environment(package, escape=True)
     environment.filters["inline"] = _inline
     environment.filters["image"] = lambda path: _inline(_png(path))
