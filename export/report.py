@@ -107,7 +107,7 @@ def _moved(runs: Sequence[RunData], options: ReportOptions) -> tuple[list[Move],
 
 
 def _with_pictures(run: RunData) -> RunData:
-    is_kept = (run.folder / "evaluation" / "compared.png").is_file()
+    is_kept = any((run.folder / "evaluation").glob("compared-*.png"))
     if not run.trained.data or not (is_kept or Path(run.trained.data).exists()):
         return run  # without loading what draws them
     with quiet():  # this loads TensorFlow

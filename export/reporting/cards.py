@@ -31,8 +31,8 @@ def card_path(artifact: Path) -> Path:
 def write_cards(run: RunData) -> None:
     """Writes a card beside every artifact of a run whose file is there."""
     for one in run.artifacts:
-        file = run.folder / "artifacts" / one.file
-        if file.is_file() and one.exists:
+        file = one.path_in(run.folder)
+        if file is not None and one.exists:
             write_text(card_path(file), card_of(run, one))
 
 

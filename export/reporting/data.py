@@ -120,6 +120,11 @@ class Artifact:
         stem = self.file.removesuffix(".tflite")
         return stem if stem.startswith(self.recipe) else f"{stem} ({self.recipe})"
 
+    def path_in(self, run: Path) -> Path | None:
+        """Its path in a run folder; None where the file is not there, or its name leads elsewhere."""
+        file = run / "artifacts" / self.file
+        return file if file.name == self.file and file.is_file() else None
+
     @property
     def left_out(self) -> float | None:
         """The percentage of operators that XNNPACK does not run; None where it is not known."""

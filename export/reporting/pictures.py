@@ -31,7 +31,7 @@ from export.reporting.data import Artifact, RunData
 
 IMAGES = 24  # that both run on; of these the report shows
 _EACH = 2  # that lost most, and as many that gained most
-COMPARED, EXPLAINED = "compared.png", "explained.png"
+EXPLAINED = "explained.png"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,9 +54,10 @@ def picture_sheets(run: RunData) -> tuple[Sheet, ...]:
     artifact = _smallest(run)
     if artifact is None or not run.trained.data or not (run.folder / "model.keras").is_file():
         return ()
-    files = [run.folder / FOLDER / name for name in (COMPARED, EXPLAINED)]
+    compared = f"compared-{Path(artifact.file).stem}.png"  # the smallest may become another one
+    files = [run.folder / FOLDER / name for name in (compared, EXPLAINED)]
     sources = [run.folder / "model.keras", run.folder / "artifacts" / artifact.file]
-    if not all(_is_newer(file, sources) for file in files[:1]):
+    if not _is_newer(files[0], sources):
         if not Path(run.trained.data).exists():
             return ()
         try:
@@ -68,7 +69,7 @@ def picture_sheets(run: RunData) -> tuple[Sheet, ...]:
 
 
 def _described(file: Path, artifact: Artifact) -> Sheet:
-    if file.name == COMPARED:
+    if file.name != EXPLAINED:
         return Sheet(
             f"Before and after: {artifact.name}",
             file,
@@ -88,7 +89,7 @@ def _smallest(run: RunData) -> Artifact | None:
     """The smallest artifact on the front by size whose file is there."""
     best = run.best_by_size()
     there = [one for one in run.artifacts if one.file in best and one.file.endswith(".tflite")]
-    there = [one for one in there if (run.folder / "artifacts" / one.file).is_file()]
+    there = [one for one in there if one.path_in(run.folder)]
     return min(there, key=lambda one: one.size or 0, default=None)
 
 

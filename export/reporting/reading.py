@@ -262,6 +262,8 @@ def _with_drop(artifact: Artifact, floats: Mapping[tuple[str, int], _Float], met
 def _with_file(artifact: Artifact, folder: Path) -> Artifact:
     """The artifact with what its own files tell, where they are still there and whole."""
     file = folder / artifact.file
+    if file.name != artifact.file:  # it leads elsewhere
+        return artifact
     return replace(artifact, macs=_macs_in(file), layers=_layers_beside(file))
 
 
