@@ -10,6 +10,8 @@ from export.reporting.data import Artifact, Measured, RunData
 from export.reporting.limits import Limits
 from export.reporting.tables import metric, milliseconds, setting_name, size
 
+_NOTHING = "There is nothing to compare: the two runs measured no file of the same name."
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -36,21 +38,23 @@ def moves(old: RunData, new: RunData, limits: Limits) -> list[Move]:
 
 def section_of(old: RunData, new: RunData, found: Sequence[Move], limits: Limits) -> Section:
     """The part of the report that shows the moves."""
+    moved = [one for one in found if one.before != one.now]
     rows = [
-        (one.file, one.figure, one.before, one.now, one.by, "past the limit" if one.is_past else "")
-        for one in found
+        (one.file, one.figure, one.before, one.now, one.by, "past" if one.is_past else "within")
+        for one in moved
     ]
-    columns = ("file", "figure", "before", "now", "moved by", "")
-    past = [str(one) for one in found if one.is_past]
+    columns = ("file", "figure", "before", "now", "moved by", "limit")
     says = (
         f"Limits: {new.metric} may fall by {limits.drop:g}, a class by a fifth, files may grow by "
-        f"{limits.growth:.0%}, latencies by {limits.slowdown:.0%}. Metrics are compared where both runs "
-        "measured as many images of the same split; latencies with the same kernels, threads and processor."
+        f"{100 * limits.growth:g} %, latencies by {100 * limits.slowdown:g} %. Metrics are compared where "
+        "both runs measured as many images of the same split; latencies with the same kernels, threads and "
+        "processor.",
+        f"{len(moved)} of {len(found)} figures moved." if found else _NOTHING,
     )
     return Section(
         title=f"Against {old.folder}",
-        says=(says, *_only_in_one(old, new)),
-        warns=tuple(past) or (() if found else ("The two runs have no measured file of the same name.",)),
+        says=(*says, *_only_in_one(old, new)),
+        warns=tuple(f"Past the limit: {one}" for one in found if one.is_past),
         tables=(Table("What moved", columns, tuple(rows), words=frozenset({"figure"})),) if rows else (),
     )
 
@@ -90,4 +94,4 @@ def _processor(one: Measured) -> str:
 
 def _cost(file: str, title: str, costs: tuple[float, float], shown: tuple[str, str], limit: float) -> Move:
     share = costs[1] / costs[0] - 1 if costs[0] else 0.0
-    return Move(file, title, *shown, f"{share:+.1%}", share > limit)
+    return Move(file, title, *shown, f"{100 * share:+.1f} %", share > limit)

@@ -22,6 +22,7 @@ from export.reporting.tables import (
     missing_commands,
     notes,
     phone_table,
+    setting_name,
     setup_table,
     size,
 )
@@ -48,6 +49,7 @@ METHOD = (
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
 )
+_CLOSE = 0.01  # of the metric: what a file may lose to be named at the top
 _STOPPED = (
     "The training stopped after {done} of {asked}; the figures are those of its best validation until then. "
     "The same effkeras train goes on."
@@ -141,19 +143,27 @@ def _unfinished(run: RunData) -> Iterator[str]:
 
 
 def _highlights(run: RunData) -> Iterator[tuple[str, str]]:
-    """The float model, and of the files on the front by size the smallest."""
+    """The float model, and the smallest file that keeps its metric; without one, the best on the front."""
     score = run.score(run.keras)
     if score is not None:
         yield f"{run.metric} of the float model", f"{score:.3f}"
     front = [one for one in run.artifacts if one.file in run.best_by_size()]
+    close = [one for one in front if one.drop is not None and one.drop <= _CLOSE]
     if not front:
         return
-    one = min(front, key=lambda one: one.size or 0)
-    yield "smallest file", f"{one.name}, {size(one.size)}"
+    one = (
+        min(close, key=lambda one: one.size or 0)
+        if close
+        else max(front, key=lambda one: run.score(one) or 0)
+    )
+    yield (
+        (f"smallest file that lost at most {_CLOSE}" if close else "best file"),
+        f"{one.name}, {size(one.size)}",
+    )
     yield f"its {run.metric}", f"{run.score(one):.3f}"
     latency = one.latency(SETTINGS[0])
     if latency:
-        yield "its latency", f"{latency.typical_ms:.2f} ms"
+        yield f"its latency with {setting_name(SETTINGS[0])}", f"{latency.typical_ms:.2f} ms"
 
 
 def _facts(run: RunData) -> Iterator[tuple[str, str]]:
