@@ -28,7 +28,7 @@ _FIGURES = ("min ms", "median ms", "p95 ms", "mean ms", "runs", "ops delegated",
 def artifact_table(run: RunData) -> Table:
     """One row for each artifact: accuracy, size, latency and delegation; without columns nobody measured."""
     times = (f"{setting_name(setting)} (ms)" for setting in SETTINGS[:2])
-    columns = ("artifact", run.metric, "drop", "drop within", "size", "ratio", *times)
+    columns = ("artifact", run.metric, "drop", "size", "ratio", "drop within", *times)
     columns = (*columns, "multiply-adds", "ops in XNNPACK", "Pareto")
     rows = [_artifact_row(run, one) for one in run.files]
     kept = [
@@ -207,16 +207,16 @@ def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
     if one is run.keras:
         bytes_ = bytes_ if one.size else NOT_APPLICABLE
         blank = [NOT_APPLICABLE] * (len(SETTINGS[:2]) + 4)
-        return (one.name, score, NOT_APPLICABLE, NOT_APPLICABLE, bytes_, *blank)
+        return (one.name, score, NOT_APPLICABLE, bytes_, NOT_APPLICABLE, *blank)
     times = (_median(one.latency(setting)) for setting in SETTINGS[:2])
     taken = (one.delegation.percent() or NOT_REPORTED) if one.delegation else MISSING
     return (
         one.name,
         score,
         metric(one.drop),
-        within(one.interval),
         bytes_,
         _ratio(run, one),
+        within(one.interval),
         *times,
         millions(one.macs) if one.macs is not None and _differ(run, "macs") else MISSING,
         taken,

@@ -271,7 +271,7 @@ def test_hostile_names_are_text(tmp_path):
     markdown, html = written(write_search(tmp_path / "<em>mine $x$", rows, settings))
     shown = "".join(line for line in markdown.splitlines(True) if not line.startswith("    "))
     for page in (shown, html):
-        assert not re.search(r"<(script|img src=x|[bius]>|em>)", page)
+        assert not re.search(r"<(script>|img src=x|[bius]>|em>)", page)
     assert "\n# y" not in markdown
     assert "<h1>Search of &lt;script&gt;alert(1)&lt;/script&gt;|`x` &amp; $y$</h1>" in html
     assert "&lt;img src=x&gt;" in html
