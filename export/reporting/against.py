@@ -74,8 +74,8 @@ def _moves(old: Artifact, new: Artifact, name: str, limits: Limits) -> Iterator[
         for title, (before, now) in pairs.items():
             if before is not None and now is not None:
                 limit = limits.drop if title == name else before / 5
-                shown = metric(before), metric(now), f"{now - before:+.4f}"
-                yield Move(new.name, title, *shown, before - now > limit)
+                by = f"{now - before:+.4f}"
+                yield Move(new.name, title, metric(before), metric(now), by, before - now > limit)
     if old.size and new.size:
         yield _cost(new.name, "size", (old.size, new.size), (size(old.size), size(new.size)), limits.growth)
     for one in new.measured:
