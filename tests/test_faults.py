@@ -20,6 +20,8 @@ SEED = 0
 FEW = 12  # damaged copies of each kind of file; `make faults PART=mutations` has 10,000 in all
 # These load TensorFlow's or Keras's whole machinery for each copy.
 SLOW = {"Keras model": 2, "TFLite": 2, "search space": 2, "work: search": 6}
+# Too deep for JSON's reader, more digits than Python takes, and what is nothing.
+CRAFTED = (b"[" * 100_000, b'{"a": %s}\n' % (b"9" * 5000), b"", b"\0" * 1000, b"\xff" * 1000)
 
 
 @pytest.mark.parametrize("name", sorted(READERS))
@@ -35,6 +37,8 @@ def test_damaged_files_are_read_or_refused_in_a_line(name, tmp_path, monkeypatch
     for number in range(SLOW.get(name, FEW)):
         bad = damage.damaged(content, reader.layers, f"{SEED}-{name}-{number}")
         assert outcome(reader, file, bad)[0] in ("read", "refused"), number
+    for bad in CRAFTED:
+        assert outcome(reader, file, bad)[0] in ("read", "refused"), bad[:10]
     after = {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
     assert {path.name for path in after - before} <= {"unpacked", "model"} | {
         p.name for p in folder.rglob("*")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from support.tiny import tiny_classifier
 
+from effkeras import cli
 from effkeras.support import results
 from effkeras.support.errors import EffkerasError
 from effkeras.support.locks import appending_to, working_in, working_on
@@ -87,3 +89,20 @@ def test_rows_of_two_processes_are_all_there(tmp_path):
     rows = results.read(file)
     assert [[row["row"] for row in rows if row["from"] == name] for name in "ab"] == [[*range(40)]] * 2
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [
+        ("train {0}/tiny.toml --data {1} --out {0}/out --weights none --epochs 1", working_in),
+        ("export tflite {0}/tiny.toml --out {0}/out.tflite --recipe float32", working_on),
+        ("export savedmodel {0}/tiny.toml --out {0}/out", working_on),
+    ],
+)
+def test_a_second_command_is_told_who_works(words, held, digit_classes, tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(tiny_classifier().to_toml())
+    out = tmp_path / ("out.tflite" if "tflite" in words else "out")
+    with held(out, "effkeras first"):
+        assert cli.main(words.format(tmp_path, digit_classes).split()) == 2
+    assert "error: effkeras first (process " in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["tiny.toml"]

@@ -22,6 +22,7 @@ from effkeras.data.records import Category, DetectionRecord
 from effkeras.data.segmentations import Segmentation, encode_rle, trace_polygons
 from effkeras.support import console, files
 from effkeras.support.errors import EffkerasError
+from effkeras.support.replacing import remove_strays
 
 SPLITS = ("train", "val", "test")
 LABELS = tuple("0123456789")
@@ -69,6 +70,7 @@ def write_digits(out: Path, options: DigitsOptions) -> None:
     """
     out = Path(out)
     if _already_there(out, options):
+        remove_strays(out.absolute().parent)  # of a process that was killed when all was there
         console.note(f"{out}: already there")
         return
     sources = load_sources()
@@ -140,7 +142,7 @@ def _already_there(out: Path, options: DigitsOptions) -> bool:
     try:
         if json.loads((out / _ABOUT).read_text()) == _about(options):
             return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
     raise EffkerasError(f"{out} holds other files already; choose another folder, or remove it first")
 

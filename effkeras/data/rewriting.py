@@ -15,10 +15,15 @@ from effkeras.data.splits import format_of
 from effkeras.support import files
 from effkeras.support.console import note_once
 from effkeras.support.errors import EffkerasError
+from effkeras.support.replacing import remove_strays
 
 
 def check_target(folder: Path, source: Path) -> None:
-    """Raises EffkerasError unless `folder` can be written: it is new or empty, and not inside `source`."""
+    """Raises EffkerasError unless `folder` can be written: it is new or empty, and not inside `source`.
+
+    What killed processes left unfinished beside it is removed.
+    """
+    remove_strays(folder.absolute().parent)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise EffkerasError(f"{folder} exists already and is not an empty folder; choose another")
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):

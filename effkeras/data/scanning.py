@@ -108,7 +108,7 @@ def _read(file: Path) -> dict[str, tuple[Stamp, Scan]]:
         return {}
     found = {}
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             path, stamp, one = _parsed(json.loads(line))
             found[path] = (stamp, one)
     return found

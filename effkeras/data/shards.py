@@ -92,7 +92,7 @@ class Unpacked:
         try:
             index = json.loads((folder / _INDEX).read_bytes())
             return cls(folder, index["names"], index["has_boxes"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise EffkerasError(
                 f"{folder / _INDEX} is damaged; delete {folder}, and the images are unpacked again"
             ) from error

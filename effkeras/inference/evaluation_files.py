@@ -63,7 +63,7 @@ def read_details(run: Path) -> dict[str, Any] | None:
         table = json.loads(file.read_text(encoding="utf-8"))
         np.array(table["confusion"], float).reshape(len(table["labels"]), len(table["labels"]))
         return {**table, "curves": {name: dict(curve) for name, curve in table["curves"].items()}}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EffkerasError(f"{file} is damaged; `effkeras eval {run} --data DIR` writes it anew") from error
 
 

@@ -130,7 +130,7 @@ def read(path: Path) -> list[Row]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # too many digits are no decode error
             raise EffkerasError(f"{path}, line {number} is not JSON; remove the line ({error})") from error
         if not isinstance(row, dict):
             raise EffkerasError(f"{path}, line {number} is not a table; remove the line")

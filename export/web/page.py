@@ -151,7 +151,7 @@ def _recipe(artifact: bytes) -> str:
     text = attached(artifact, RECIPE)
     try:
         recipe = json.loads(text or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(recipe.get("name", "")) if isinstance(recipe, dict) else ""
 

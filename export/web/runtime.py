@@ -205,5 +205,5 @@ def _described(folder: Path) -> dict[str, str]:
     try:
         table = json.loads((folder / "package.json").read_text("utf-8"))
         return {"name": str(table["name"]), "version": str(table["version"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise EffkerasError(f"{folder / 'package.json'} is no package of npm; {how_to_get()}") from error

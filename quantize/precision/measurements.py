@@ -74,7 +74,7 @@ class MeasurementCache:
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
             return dict(kept["values"]) if kept["key"] == self._key else {}
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return {}  # an unreadable cache is measured again
 
 

@@ -17,6 +17,7 @@ from effkeras.data.formats.coco import read_coco
 from effkeras.data.images import read_image
 from effkeras.data.splits import open_data
 from effkeras.support.errors import EffkerasError
+from effkeras.support.replacing import PREFIX
 
 # pycocotools' arrays predate numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -37,7 +38,11 @@ def contents(folder):
 
 
 def test_the_same_options_give_the_same_bytes(small, tmp_path):
+    """And once more gives none, but removes what a killed process had not."""
     write_digits(tmp_path / "again", SMALL)
+    (tmp_path / f"{PREFIX}99999999-x").mkdir()
+    write_digits(tmp_path / "again", SMALL)
+    assert [one.name for one in tmp_path.iterdir()] == ["again"]
     assert contents(tmp_path / "again") == contents(small)
     write_digits(tmp_path / "other", dataclasses.replace(SMALL, seed=1))
     assert (

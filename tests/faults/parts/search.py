@@ -8,9 +8,9 @@ from pathlib import Path
 from support.tiny import digits_folder
 
 from faults.campaign import Out
-from faults.commands import Command, change_label, same_rows, try_commands
+from faults.commands import LOADED, Command, change_label, same_rows, try_commands
 
-SUMMARY = "search, with a worker"
+SUMMARY = "search, by the number of parameters"
 
 
 def arguments(inputs: Path, out: Path) -> list[str]:
@@ -24,7 +24,9 @@ def same_search(one: Path, other: Path) -> None:
     assert (one / "best.toml").read_text() == (other / "best.toml").read_text()
 
 
-COMMAND = Command("search", arguments, same_search, change_label)
+# The store is loaded before, so that its transactions are write points.
+STORE = (*LOADED, "optuna", "effkeras.search.trials.store", "effkeras.search.run")
+COMMAND = Command("search", arguments, same_search, change_label, preload=STORE)
 
 
 def run(out: Out) -> None:
