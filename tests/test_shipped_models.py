@@ -12,7 +12,7 @@ from effkeras.inference.evaluate import evaluate
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 
-# What each is at least worth on 1,000 test images.
+# What each is at least worth on 1,000 test images, and on the fewer of CI.
 DETECTORS = {"efficientdet-digits": (0.62, 0.93), "efficientdet-digits-d0": (0.62, 0.9)}
 CLASSIFIERS = {"efficientnet-digits": 0.94, "efficientnet-digits-b0": 0.94}
 SHIPPED = (*DETECTORS, *CLASSIFIERS)
@@ -33,24 +33,24 @@ def test_weights_are_small_and_belong_to_the_definition(name):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "count"),
     [
-        pytest.param("efficientdet-digits", marks=pytest.mark.slow),
-        pytest.param("efficientdet-digits-d0", marks=pytest.mark.nightly("training")),
+        pytest.param("efficientdet-digits", 200, marks=pytest.mark.slow),
+        *(pytest.param(name, 1000, marks=pytest.mark.nightly("training")) for name in DETECTORS),
     ],
 )
-def test_detectors_find_digits(name, tmp_path):
-    folder = digits_folder(tmp_path / "d", train=1, val=1, test=1000)
+def test_detectors_find_digits(name, count, tmp_path):
+    folder = digits_folder(tmp_path / "d", train=1, val=1, test=count)
     model = effkeras.build(name, weights="digits")
     metrics = evaluate(KerasPredictor.of(model), open_data(folder, "test"))
     assert metrics["AP"] >= DETECTORS[name][0]
     assert metrics["AP50"] >= DETECTORS[name][1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_classifiers_know_digits(name, tmp_path):
-    folder = digits_folder(tmp_path / "d", train=10, val=10, test=1000, classify=True)
+@pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.nightly("training"))])
+def test_classifiers_know_digits(name, count, tmp_path):
+    folder = digits_folder(tmp_path / "d", train=10, val=10, test=count, classify=True)
     model = effkeras.build(name, weights="digits")
     metrics = evaluate(KerasPredictor.of(model), open_data(folder, "test"))
     assert metrics["top1"] >= CLASSIFIERS[name]

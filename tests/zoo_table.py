@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from support.proofs import Proof
+from support.proofs import COLLECTED, Proof, Proofs
 
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
@@ -30,20 +29,14 @@ Parameters are trainable ones; MACs are multiply-adds of convolutions and dense 
 the model's own size; operations are what TensorFlow's profiler counts, two for each MAC.
 """
 
-Proofs = dict[str, set[Proof]]
-
 
 class Collector:
-    """Notes what each collected test says it proves."""
+    """Keeps what tests/conftest.py notes of the collected tests."""
 
-    def __init__(self) -> None:
-        self.proofs: Proofs = defaultdict(set)
+    proofs: Proofs
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            for mark in item.iter_markers("proves"):
-                model, proof = mark.args
-                self.proofs[model].add(proof)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.proofs = session.config.stash[COLLECTED].proofs
 
 
 def collect() -> Proofs:

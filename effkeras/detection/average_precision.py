@@ -17,6 +17,7 @@ from effkeras.detection.nms import Detections
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
+_NEXT_RECALLS = np.append(RECALLS[1:], np.inf)
 MOST = 100  # detections per class and image that count
 
 Array = np.ndarray
@@ -39,20 +40,44 @@ class ClassMatches:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Hits:
-    """The positions of right detections among all detections of a class, for each threshold.
+    """The right detections of a class at all thresholds, one threshold after the other.
 
-    Precision peaks only at these positions. `counts` is bool (n,) where some detections do not count, else
-    None.
+    Precision peaks only there. Of each right detection (m,): `rows` is the index of its threshold, `starts`
+    where that begins, `places` its place among all detections. Between `skipped` (m, 2) lie, in `uncounted`,
+    the images of the detections before it that do not count at its threshold.
     """
 
     of: ClassMatches
-    places: tuple[Array, ...]
-    counts: tuple[Array | None, ...]
+    rows: Array
+    starts: Array
+    places: Array
+    uncounted: Array
+    skipped: Array
 
     @classmethod
     def among(cls, one: ClassMatches) -> _Hits:
-        counts = tuple(None if row.all() else row for row in one.counts)
-        return cls(one, tuple(np.flatnonzero(row) for row in one.right), counts)
+        rows, places = np.nonzero(one.right)
+        rows_out, out = np.nonzero(~one.counts)
+        size = len(one.scores)
+        skipped = np.searchsorted(
+            rows_out * size + out, np.stack([rows * size, rows * size + places], axis=1)
+        )
+        return cls(one, rows, np.searchsorted(rows, rows), places, one.images[out], skipped)
+
+    def precisions(self, weights: Array, truths: float) -> Array:
+        """AP at each of `IOUS`, (10,): the mean over recalls of the best precision there or above."""
+        each = weights[self.of.images]
+        found = _sums(each[self.places])
+        right = found[1:] - found[self.starts]
+        counted = np.cumsum(each)[self.places]
+        if len(self.uncounted):
+            counted -= np.diff(_sums(weights[self.uncounted])[self.skipped], axis=1)[:, 0]
+        best = _best_from_here(right / np.maximum(counted, 1e-12), self.rows)
+        reached = _reached(right / truths)
+        new = np.diff(reached, prepend=0)
+        is_first = self.starts == np.arange(len(new))
+        new[is_first] = reached[is_first]
+        return np.bincount(self.rows, best * new, minlength=len(IOUS)) / len(RECALLS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +127,11 @@ class Matches:
     def average_precisions(self, weights: Array | None = None) -> dict[int, Array]:
         """AP at each of `IOUS`, (10,), of every class that has true boxes; weights as above."""
         weights = np.ones(self.images) if weights is None else weights
+        truths = {label: float(one.truths @ weights) for label, one in self.classes.items()}
         return {
-            label: _precisions(one, weights)
+            label: one.precisions(weights, truths[label])
             for label, one in self._hits.items()
-            if one.of.truths @ weights > 0
+            if truths[label] > 0
         }
 
     @functools.cached_property
@@ -210,21 +236,21 @@ def overlaps(found: Array, true: Array, crowd: Array) -> Array:
     return inside / np.maximum(union, 1e-12)
 
 
-def _precisions(hits: _Hits, weights: Array) -> Array:
-    """AP of one class at each IoU, (10,): the mean over recalls of the best precision there or above."""
-    each = weights[hits.of.images]
-    seen, truths = np.cumsum(each), hits.of.truths @ weights
-    values = []
-    for places, counts in zip(hits.places, hits.counts, strict=True):
-        counted = seen if counts is None else np.cumsum(each * counts)
-        right = np.cumsum(each[places])
-        precision = right / np.maximum(counted[places], 1e-12)
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        values.append(_at_recalls(right / truths, best))
-    return np.array(values)
+def _sums(values: Array) -> Array:
+    """The sums of the first 0, 1, 2, ... values."""
+    return np.concatenate([[0.0], np.cumsum(values)])
 
 
-def _at_recalls(recall: Array, best: Array) -> float:
-    places = np.searchsorted(recall, RECALLS, side="left")
-    padded = np.append(best, 0.0)
-    return float(padded[places].mean())
+def _reached(recall: Array) -> Array:
+    """How many of `RECALLS` are not above each value: about as many as it has hundredths."""
+    near = np.minimum(recall * (len(RECALLS) - 1), len(RECALLS) - 1).astype(np.intp)
+    return near + (recall >= RECALLS[near]) + (recall >= _NEXT_RECALLS[near])
+
+
+def _best_from_here(precision: Array, rows: Array) -> Array:
+    """The largest precision of each position and those after it in its row; rows ascend."""
+    # From the end, with 2 more for each row before: no value of a row reaches into the next.
+    ranked = (precision - 2.0 * rows)[::-1]
+    is_best = ranked >= np.maximum.accumulate(ranked)
+    best = np.maximum.accumulate(np.where(is_best, np.arange(len(rows)), 0))
+    return precision[::-1][best][::-1]

@@ -32,6 +32,7 @@ def images() -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(pixels), tf.constant([[7, index] for index in range(4)], tf.int32)
 
 
+@pytest.mark.slow
 def test_a_training_uses_it(fade, digit_classes, tmp_path):
     (tmp_path / "tiny.toml").write_text(tiny_classifier().to_toml())
     config = tmp_path / "train.toml"

@@ -35,7 +35,7 @@ from effkeras.support.locks import working_in
 from effkeras.training import session
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
-from quantize import accuracy, attempts, compress, recipes
+from quantize import accuracy, attempts, compress, prune, recipes
 from quantize.command import main
 from quantize.compression import CompressOptions
 from quantize.magnitude.sparsity import sparsity_of
@@ -46,9 +46,8 @@ from quantize.splits import Splits
 QUICK = TuneSpec(epochs=2, batch=8, learning_rate=1e-3)
 
 
-def tuned(name: str) -> recipes.Recipe:
-    found = recipes.find(name)
-    return dataclasses.replace(found, tune=QUICK)
+def tuned(name: str, tune: TuneSpec = QUICK) -> recipes.Recipe:
+    return dataclasses.replace(recipes.find(name), tune=tune)
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +229,9 @@ def zeros(monkeypatch):
     monkeypatch.setattr(attempts, "quantize_parts", broken)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("zeros")
-@pytest.mark.parametrize("recipe", ["int8", pytest.param("prune50-float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", ["int8", "prune50-float32"])
 def test_an_artifact_that_says_the_same_of_all_is_not_written(recipe, model, digit_classes, tmp_path, capsys):
     problem = "probabilities is the same for all of 4 images, and the model's is not"
     save(model, tmp_path / "tiny.keras")
@@ -246,6 +246,7 @@ def test_an_artifact_that_says_the_same_of_all_is_not_written(recipe, model, dig
     assert row["problems"] == [problem]
 
 
+@pytest.mark.slow
 def test_a_recipe_that_ruins_the_model_needs_force(tmp_path, capsys, monkeypatch):
     """What the original model makes of val is compared with the artifact: 0.9 with 0.2, of 20 images."""
     model = build_spec(tiny_classifier())
@@ -303,6 +304,7 @@ def own_classifier() -> keras.Model:
     return keras.Model(image, layers.Dense(10, name="logits")(x), name="own")
 
 
+@pytest.mark.slow
 def test_a_classifier_of_ones_own_is_taken(digit_classes):
     model = own_classifier()
     made = compress(model, tuned("prune50-int8"), digit_classes)
@@ -338,18 +340,35 @@ def test_only_classifiers_of_images_are_adopted():
     ],
 )
 def test_every_step_joins_with_the_others(recipe, digit_classes, tmp_path):
+    """On a network with a gate, a sum and swish."""
     spec = effkeras.spec("efficientnet-digits-b0")
-    short = dataclasses.replace(spec.network, blocks=spec.network.blocks[:3], head=64)
+    short = dataclasses.replace(spec.network, blocks=spec.network.blocks[:2], head=64)
     model = build_spec(spec.replace(network=short, weights={}))
-    made = compress(model, tuned(recipe), digit_classes, CompressOptions(folder=tmp_path / "work"))
+    once = tuned(recipe, dataclasses.replace(QUICK, epochs=1))
+    made = compress(model, once, digit_classes, CompressOptions(folder=tmp_path / "work"))
     assert (tmp_path / "work" / "artifacts" / f"{recipe}.tflite").is_file()
     assert made.figures["int8_macs"] == (1.0 if recipe.endswith("int8") else pytest.approx(0, abs=1))
     if "prune" in recipe:
         assert sparsity_of(made.model).share > 0.25
 
 
-@pytest.mark.slow
-def test_the_steps_can_be_tfmots(model, digit_classes, tmp_path, capsys):
+def our_own_instead(monkeypatch):
+    """Puts our own pruning in the place of the tool's process."""
+    from quantize.tfmot import backend
+
+    def run(model, step, training, io):
+        assert training.train.records
+        return backend.Made(prune(model, dataclasses.replace(step.spec, scope="layer")))
+
+    monkeypatch.setattr(backend, "run_tfmot", run)
+    monkeypatch.setattr(backend, "check_tfmot", lambda model, step: None)
+
+
+@pytest.mark.parametrize("tool", ["ours", pytest.param("tfmot", marks=pytest.mark.nightly("training"))])
+def test_the_steps_can_be_tfmots(tool, model, digit_classes, tmp_path, monkeypatch, capsys):
+    """In CI tests/quantize/tfmot shows the tool itself."""
+    if tool == "ours":
+        our_own_instead(monkeypatch)
     eager = dataclasses.replace(tuned("prune50-int8"), steps={"prune": PruneSpec(every=1)})  # of few steps
     options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
     made = compress(model, eager, digit_classes, options)
@@ -359,9 +378,15 @@ def test_the_steps_can_be_tfmots(model, digit_classes, tmp_path, capsys):
     assert "done before" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_what_tfmot_cannot_do_is_refused_before_any_work(digit_classes, tmp_path):
-    model = effkeras.build("efficientnet-digits-b0", weights="digits")
+def test_what_tfmot_cannot_do_is_refused_before_any_work(model, digit_classes, tmp_path, monkeypatch):
+    """The tool's own reasons are shown by tests/quantize/tfmot."""
+    from quantize.tfmot import backend
+
+    def refuse(checked, step):
+        assert (spec_of(checked), step.name) == (spec_of(model), "qat")
+        raise EffkerasError("tensorflow-model-optimization cannot quantize this model: Multiply")
+
+    monkeypatch.setattr(backend, "check_tfmot", refuse)
     options = CompressOptions(backend="tfmot", folder=tmp_path / "work")
     with pytest.raises(EffkerasError, match=r"tensorflow-model-optimization cannot .*Multiply"):
         compress(model, tuned("qat-int8"), digit_classes, options)
@@ -370,13 +395,14 @@ def test_what_tfmot_cannot_do_is_refused_before_any_work(digit_classes, tmp_path
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on(digit_classes, tmp_path):
-    """The process dies without warning in the middle of a step; the same command finishes the work."""
+    """Its process dies without warning in the middle of a step; the same command finishes the work."""
     save(build_spec(tiny_classifier()), tmp_path / "tiny.keras")
-    command = [sys.executable, "-m", "quantize", str(tmp_path / "tiny.keras"), "--recipe", "prune50-int8"]
-    command += ["--data", str(digit_classes), "--epochs", "6", "--batch", "8"]
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    words = [str(tmp_path / "tiny.keras"), "--recipe", "prune50-int8", "--data", str(digit_classes)]
+    words += ["--epochs", "12", "--batch", "8", "--out"]
     killed = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "quantize", *words, str(tmp_path / "killed")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     checkpoint = tmp_path / "killed" / "steps" / "1-prune" / "checkpoint.npz"
     deadline = time.monotonic() + 240
@@ -384,7 +410,8 @@ def test_a_killed_command_goes_on(digit_classes, tmp_path):
         time.sleep(0.02)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True)
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    assert main([*words, str(tmp_path / "killed")]) == 0
     assert _artifact(tmp_path / "killed") == _artifact(tmp_path / "whole")
 
 

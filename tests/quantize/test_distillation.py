@@ -191,15 +191,19 @@ def test_evaluation_knows_no_teacher():
 @pytest.mark.parametrize(
     ("student", "master", "message"),
     [
-        (dense("softmax", 3), dense("softmax", 4), "is 3 and the teacher's 4"),
-        (dense("softmax"), dense("sigmoid"), "softmax, of the other a sigmoid"),
-        (network("classifier"), network("detector"), "student's input|the student outputs"),
-        (dense(None), network("classifier"), "student's input is 4"),
+        (lambda: dense("softmax", 3), lambda: dense("softmax", 4), "is 3 and the teacher's 4"),
+        (lambda: dense("softmax"), lambda: dense("sigmoid"), "softmax, of the other a sigmoid"),
+        (
+            lambda: network("classifier"),
+            lambda: teacher("detector"),
+            "student's input|the student outputs",
+        ),
+        (lambda: dense(None), lambda: teacher("classifier"), "student's input is 4"),
     ],
 )
 def test_outputs_that_do_not_match(student, master, message):
     with pytest.raises(EffkerasError, match=message):
-        DistilledModel(student, master, ALL)
+        DistilledModel(student(), master(), ALL)
 
 
 @pytest.mark.parametrize("how", [DistillSpec(-0.1), DistillSpec(1.5), DistillSpec(0.5, 0.0)], ids=str)

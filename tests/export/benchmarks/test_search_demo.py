@@ -23,6 +23,8 @@ def test_it_ends_with_three_networks_in_one_table(tmp_path, monkeypatch, capsys)
     few = ["--train", "96", "--val", "32", "--test", "32", "--classify"]
     monkeypatch.setattr(search_demo, "_DIGITS", few)
     monkeypatch.setattr(search_demo, "_TRAINING", ["--epochs", "1"])
+    one = ["--workers", "1", "--epochs", "1", "--batch", "32", "--objective", "mnas-hard"]
+    monkeypatch.setattr(search_demo, "_SEARCH", one)
     page = show(SearchDemo(tmp_path, trials=2))
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed[printed.index("network") :].splitlines()]

@@ -10,15 +10,19 @@ from PIL import Image
 from support.tiny import digits_folder
 from support.tiny_models import quantized, random_images, tiny_spec
 
+import effkeras
 from effkeras.data.splits import open_data
 from effkeras.detection.nms import Decoder
 from effkeras.inference.evaluate import evaluate, evaluate_in_detail
 from effkeras.inference.predict import predict
 from effkeras.litert.runner import LiteRTModel
+from effkeras.weights.keras_files import save
 from export.consumers.consumer import target_for
 from export.finishing import with_nms
 from export.tflite import ExportOptions, export_tflite
+from quantize import attempts, driver
 from quantize.formats import find as recipe
+from quantize.post_training.quantization import float_parts, quantize_parts
 
 NAME = "efficientdet-lite0"
 
@@ -65,23 +69,36 @@ def _rows(outputs: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     return [{name: values[place] for name, values in outputs.items()} for place in range(count)]
 
 
+def once(function):
+    """The function, whose first answer is all later ones."""
+    answers = []
+
+    def answer(*given):
+        if not answers:
+            answers.append(function(*given))
+        return answers[0]
+
+    return answer
+
+
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """The shipped detector in int8: its data, its heads, and what is written for each consumer."""
-    root = digits_folder(tmp_path_factory.mktemp("digits"), size=128, train=32, val=8, test=40)
-    folder = tmp_path_factory.mktemp("artifacts")
+    """The shipped detector in int8: its data, its heads, and what is written for each consumer.
+
+    It is measured once, as in any run folder, and converted and quantized once, which takes the time.
+    """
+    root = digits_folder(tmp_path_factory.mktemp("digits"), size=128, train=16, val=8, test=40)
+    run = tmp_path_factory.mktemp("runs") / "digits"
+    run.mkdir()
+    save(effkeras.build("efficientdet-digits", weights="digits"), run / "model.keras")
     made = {}
-    for consumer, nms in (("raw", "none"), ("mediapipe", "postprocess"), ("coral", "postprocess")):
-        options = ExportOptions(
-            data=root,
-            samples=32,
-            weights="digits",
-            io="uint8",
-            out=folder / f"{consumer}.tflite",
-            consumer=consumer,
-            nms=nms,
-        )
-        made[consumer] = export_tflite("efficientdet-digits", options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "float_parts", once(float_parts))
+        patch.setattr(attempts, "quantize_parts", once(quantize_parts))
+        for consumer, nms in (("raw", "none"), ("mediapipe", "postprocess"), ("coral", "postprocess")):
+            out = run / f"{consumer}.tflite"
+            options = ExportOptions(data=root, io="uint8", out=out, consumer=consumer, nms=nms)
+            made[consumer] = export_tflite(run, options)
     return root, made
 
 

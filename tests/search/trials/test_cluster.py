@@ -29,9 +29,9 @@ def trials_in(job):
     return open_ledger(job, Limits(job.trials)).trials()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machines():
-    """A cluster of a head and one more machine, one core each."""
+    """A cluster of a head and one more machine, one core each; the last test kills that."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     import ray
 
@@ -67,6 +67,26 @@ class Killer:
                 self.gate.rename(self.gate.with_name("opened"))
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at"),
+        ("ray://head:10001", "--ray auto"),
+        ("head", "--ray auto"),
+    ],
+)
+def test_no_cluster_at_the_address(tmp_path, address, said):
+    with pytest.raises(EffkerasError, match=said):
+        search(fake_job(tmp_path), Cluster(address))
+
+
+def test_workers_that_cannot_start_say_why(tmp_path, machines):
+    cluster, _ = machines
+    job = fake_job(tmp_path, evaluation=Fake(broken="there is no such folder"))
+    with pytest.raises(EffkerasError, match="there is no such folder"):
+        search(job, Cluster(cluster.address))
+
+
 def test_a_search_outlives_one_of_two_machines(tmp_path, machines):
     cluster, second = machines
     evaluation = Fake(seconds=0.2, steps=2, gate=tmp_path / "gate")
@@ -83,23 +103,3 @@ def test_a_search_outlives_one_of_two_machines(tmp_path, machines):
     assert sum(trial.deaths for trial in trials) == 1, "the dead machine's candidate was not run again"
     assert len({trial.owner for trial in trials if trial.owner}) >= 2
     replica(job).follow(trials)
-
-
-def test_workers_that_cannot_start_say_why(tmp_path, machines):
-    cluster, _ = machines
-    job = fake_job(tmp_path, evaluation=Fake(broken="there is no such folder"))
-    with pytest.raises(EffkerasError, match="there is no such folder"):
-        search(job, Cluster(cluster.address))
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("127.0.0.1:1", "no Ray cluster answers at"),
-        ("ray://head:10001", "--ray auto"),
-        ("head", "--ray auto"),
-    ],
-)
-def test_no_cluster_at_the_address(tmp_path, address, said):
-    with pytest.raises(EffkerasError, match=said):
-        search(fake_job(tmp_path), Cluster(address))

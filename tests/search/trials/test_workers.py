@@ -46,13 +46,16 @@ class Killer:
             self.due = now + self.random.uniform(0.1, 0.9)
 
 
-@pytest.mark.slow
-def test_twenty_kills_lose_no_finished_trial(tmp_path):
+@pytest.mark.parametrize(
+    ("kills", "count"),
+    [pytest.param(6, 40, marks=pytest.mark.slow), pytest.param(20, 80, marks=pytest.mark.nightly("search"))],
+)
+def test_kills_lose_no_finished_trial(kills, count, tmp_path):
     started = tmp_path / "started"
     evaluation = Fake(seconds=0.3, log=started)
-    job = fake_job(tmp_path / "out", trials=80, space=FakeSpace(sizes=(6,) * 6), evaluation=evaluation)
+    job = fake_job(tmp_path / "out", trials=count, space=FakeSpace(sizes=(6,) * 6), evaluation=evaluation)
     pool = Processes(2)
-    killer = Killer(pool, 20, random.Random(0))
+    killer = Killer(pool, kills, random.Random(0))
     seen = {}
 
     def watch(status):
@@ -62,20 +65,20 @@ def test_twenty_kills_lose_no_finished_trial(tmp_path):
         killer(status)
 
     status = search(job, pool, watch)
-    assert killer.done == 20
-    assert status.finished == 80
+    assert killer.done == kills
+    assert status.finished == count
     trials = trials_in(job)
     assert [trials[number] for number in seen] == list(seen.values())
     assert all(trial.is_finished for trial in trials)
     candidates = [trial for trial in trials if trial.is_candidate]
-    assert len({trial.genome for trial in candidates}) == 80
+    assert len({trial.genome for trial in candidates}) == count
     for trial in candidates:
         if trial.state == "fail":
             assert trial.result.reason == DIED
         else:
             assert trial.result.accuracy == pytest.approx(value(trial.genome))
     evaluated = started.read_text().splitlines()
-    assert len(evaluated) > 80, "no orphan was run again"
+    assert len(evaluated) > count, "no orphan was run again"
     finished = {str(trial.genome) for trial in candidates if trial.deaths == 0}
     assert all(evaluated.count(genome) == 1 for genome in finished)
     replica(job).follow(trials)  # the log is that of one search
