@@ -1,10 +1,13 @@
-"""The batch that augmentations change, and what several of them need: random numbers by seed, cut boxes."""
+"""The batch that augmentations change, and what several need: random numbers, cut boxes, Keras's layers."""
 
 from __future__ import annotations
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 
@@ -86,3 +89,21 @@ def share_covered(boxes: tf.Tensor, rectangles: tf.Tensor) -> tf.Tensor:
     low = tf.maximum(boxes[..., :2], rectangles[:, None, :2])
     high = tf.minimum(boxes[..., 2:], rectangles[:, None, 2:])
     return tf.math.divide_no_nan(areas(tf.concat([low, high], axis=-1)), areas(boxes))
+
+
+@functools.cache
+def keras_layer(name: str) -> keras.Layer:
+    """The layer of that name in `keras.layers`, with its default arguments.
+
+    Only its `transform_images` and `transform_labels` are used, with transformations drawn from our seeds. A
+    layer holds a variable for seeds of its own, which cannot be made while TensorFlow traces a pipeline;
+    another thread traces nothing.
+    """
+
+    def make() -> Any:
+        import keras
+
+        return getattr(keras.layers, name)()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()

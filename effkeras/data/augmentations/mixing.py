@@ -14,11 +14,11 @@ from effkeras.data.augmentations.batches import (
     Batch,
     cut,
     inside,
+    keras_layer,
     random_rectangles,
     share_covered,
     uniform,
 )
-from effkeras.data.augmentations.keras_layers import keras_layer
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -16,8 +16,8 @@ from effkeras.data.formats import FORMATS, WHOLE, DataFormat, Evidence
 from effkeras.data.formats.labelme_shapes import CROWD, read_objects, stated_size
 from effkeras.data.image_files import ImageFinder
 from effkeras.data.images import SUFFIXES, is_image, list_folder, subfolders
-from effkeras.data.outlines import Outlines
 from effkeras.data.records import Category, DetectionData, DetectionRecord, LabelledData, ReadOptions
+from effkeras.data.segmentations import Outlines
 from effkeras.data.split_builder import SplitBuilder
 from effkeras.data.writing import copy_images, detection, short
 from effkeras.definitions.class_names import checked_class_names, class_key

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from effkeras.data.outlines import extent
 from effkeras.data.records import Mask, Polygons, RunLengths
-from effkeras.data.segmentations import encode_rle, polygon_area
+from effkeras.data.segmentations import encode_rle, extent, polygon_area
 from effkeras.data.split_builder import Annotation
 from effkeras.support.errors import EffkerasError, first_line
 

@@ -29,7 +29,6 @@ from effkeras.data.formats.yolo_layout import (
 )
 from effkeras.data.image_files import ImageFinder
 from effkeras.data.images import image_size
-from effkeras.data.outlines import Outlines, extent
 from effkeras.data.records import (
     Category,
     DetectionData,
@@ -38,7 +37,7 @@ from effkeras.data.records import (
     Polygons,
     ReadOptions,
 )
-from effkeras.data.segmentations import polygon_area
+from effkeras.data.segmentations import Outlines, extent, polygon_area
 from effkeras.data.split_builder import Annotation, Corners, SplitBuilder
 from effkeras.data.writing import copy_images, detection
 from effkeras.support import files
