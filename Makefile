@@ -28,7 +28,7 @@ PART ?=
 BEFORE ?=
 
 .PHONY: browser demo test test-all test-once nightly lint lint-code lint-site lock release docs faults format fuzz mediapipe-env bench bench-bccd bench-compression bench-data \
-	bench-eval bench-export bench-imagenet bench-search bench-training search-table zoo-table train-digits clean
+	bench-eval bench-export bench-imagenet bench-search bench-training search-table zoo-table report-zoo train-digits clean
 
 demo: $(READY)
 	$(BIN)/python -m export.benchmarks.demo --model $(MODEL) $(if $(DATA),--data $(DATA)) $(OPTIONS) --out runs/demo
@@ -43,8 +43,8 @@ test-all: $(READY)
 test-once: $(READY)
 	$(PYTEST) -m "not nightly"
 
-# What only full size or full length can show: PART is demo, devices, large-models, mediapipe, packages, search, training
-# or zoo; all without it. Each part adds a row to models/results.jsonl.
+# What only full size or full length can show: PART is demo, devices, large-models, mediapipe, packages, report-zoo (hours),
+# search, training or zoo; all without it. Each part adds a row to models/results.jsonl.
 nightly: $(READY)
 	$(BIN)/python tests/nightly.py $(PART)
 
@@ -167,6 +167,12 @@ $(PEERS)/.ready:
 # models/README.md: what the tests prove of each model.
 zoo-table: $(READY)
 	$(BIN)/python tests/zoo_table.py
+
+# docs/zoo.md: every model as float32 and int8 files, sized, checked and timed; at most HOURS, and the same again goes
+# on. DATA is a folder of photographs that calibrate int8; noise without one.
+HOURS ?= 6
+report-zoo: $(READY)
+	$(BIN)/python -m export.benchmarks.zoo --hours $(HOURS) $(if $(DATA),--data $(DATA)) --out models/results.jsonl
 
 # The recipe behind the weights that ship; about two hours on 2 cores.
 train-digits: $(READY)
