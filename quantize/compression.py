@@ -79,7 +79,8 @@ class Compression:
     whether the artifact was written: `validated` is within the budget, `ruined` is empty (or `force` is set),
     and the check of the file found no `problems`, such as NaN outputs. `lost` names classes that lost more
     than a fifth, `agreement` is the share of images with the model's best class, and `beside` compares the
-    artifact with float32 and plain int8.
+    artifact with float32 and plain int8. `artifact` is the name of its file, and `images` the number of those
+    that `drop` was measured on.
     """
 
     recipe: Recipe
@@ -99,6 +100,8 @@ class Compression:
     lost: tuple[str, ...] = ()
     agreement: float | None = None
     beside: Beside | None = None
+    artifact: str = ""
+    images: int = 0
 
     def to_row(self) -> dict[str, Any]:
         """The result as a plain record, kind "compression"."""
@@ -106,6 +109,9 @@ class Compression:
             "kind": "compression",
             "model": spec_of(self.model).name,
             "recipe": self.recipe.to_table() | {"name": self.recipe.name},
+            "artifact": self.artifact,
+            "split": self.reported_on,
+            "images": self.images,
             "metric": self.drop.metric,
             "before": self.drop.before,
             "after": self.drop.after,
@@ -230,6 +236,8 @@ def _compression(made: Made) -> Compression:
         lost=best.lost,
         agreement=reported.agreement,
         beside=made.beside,
+        artifact=_file_name(made.job.recipe, made.job.ptq.io),
+        images=reported.images,
     )
 
 
@@ -262,5 +270,8 @@ def _keep(made: Compression, folder: Path) -> None:
 
 def artifact_file(folder: Path, recipe: Recipe, io: IoType) -> Path:
     """The path of a recipe's artifact with inputs and outputs of this type."""
-    name = safe_name(recipe.name, "the recipe's name") + ("" if io == "float32" else f"-{io}")
-    return Run(folder).artifacts / f"{name}.tflite"
+    return Run(folder).artifacts / _file_name(recipe, io)
+
+
+def _file_name(recipe: Recipe, io: IoType) -> str:
+    return safe_name(recipe.name, "the recipe's name") + ("" if io == "float32" else f"-{io}") + ".tflite"

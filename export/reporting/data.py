@@ -123,7 +123,7 @@ class Artifact:
     def path_in(self, run: Path) -> Path | None:
         """Its path in a run folder; None where the file is not there, or its name leads elsewhere."""
         file = run / "artifacts" / self.file
-        return file if file.name == self.file and file.is_file() else None
+        return file if file.name == self.file and file.exists() else None
 
     @property
     def left_out(self) -> float | None:

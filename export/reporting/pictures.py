@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from effkeras.data.images import read_image
+from effkeras.data.preprocess import fill, place
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import default_split, read_split
 from effkeras.inference.contact_sheet import Sheet as Layout
 from effkeras.inference.contact_sheet import Tile, contact_sheet
 from effkeras.inference.evaluate import evaluate_in_detail
 from effkeras.inference.evaluation_files import FOLDER
-from effkeras.inference.explain import Explainer, network_pixels, overlay, share_inside
+from effkeras.inference.explain import Explainer, overlay, share_inside
 from effkeras.inference.predictor import KerasPredictor, Predictor, open_predictor
 from effkeras.inference.task import Example, label_of
 from effkeras.inference.threshold import DEFAULT, kept_threshold
@@ -146,16 +147,18 @@ def _beside(pair: _Pair, name: str) -> Iterator[Tile]:
 def _explained(model: KerasPredictor, pairs: Sequence[_Pair], score: float) -> Iterator[Tile]:
     explainer = Explainer.of(model)
     for pair in pairs:
-        pixels = network_pixels(read_image(pair.before.path), explainer.spec)
+        content = place(read_image(pair.before.path), explainer.spec.input).content
+        pixels, (height, width) = fill(content, explainer.spec.input), content.shape[:2]
         targets = explainer.targets(pixels, score, 1)
         for target, heat in zip(targets, explainer.grad_cam(pixels, targets), strict=True):
             boxes = np.zeros((0, 4), np.float32) if target.box is None else target.box[None]
             classes = np.full(len(boxes), target.label)
             none, line = np.zeros(len(boxes), bool), f"{target.name} {target.score:.2f}"
-            yield Tile(pixels.astype(np.uint8), boxes, classes, none, pair.before.path.name, line)
+            yield Tile(content, boxes, classes, none, pair.before.path.name, line)
             if target.box is not None:
                 line = f"{share_inside(heat, target.box):.0%} of the map in the box"
-            yield Tile(overlay(pixels, heat), boxes, classes, none, "what speaks for it", line, is_copy=True)
+            shown = overlay(pixels, heat)[:height, :width]
+            yield Tile(shown, boxes, classes, none, "what speaks for it", line, is_copy=True)
 
 
 def _save(tiles: Sequence[Tile], layout: Layout, file: Path) -> None:

@@ -93,11 +93,12 @@ def _rows(run: Run) -> list[CheckedRow]:
 def _artifacts(rows: Iterable[CheckedRow]) -> list[Artifact]:
     """Every artifact; later rows update the values of earlier ones."""
     readers = {"export": _exported, "savedmodel": _saved, "eval": _evaluated, "latency": _timed}
+    readers["compression"] = _compressed
     readers["delegate-latency"] = _timed  # the former name of rows of delegates
     known: dict[str, Artifact] = {}
     for row in rows:
-        if row.kind not in readers:
-            continue
+        if row.kind not in readers or (row.kind == "compression" and not row.has("artifact")):
+            continue  # older rows of compressions do not name the file
         file = row.text("artifact")
         if file != KERAS:
             known[file] = readers[row.kind](known.get(file, Artifact(file, _recipe_in(file))), row)
@@ -146,6 +147,27 @@ def _interval(row: CheckedRow) -> tuple[float, float] | None:
     if not (isinstance(ends, list) and len(ends) == 2 and all(map(is_number, ends))):
         return None
     return float(ends[0]), float(ends[1])
+
+
+def _compressed(before: Artifact, row: CheckedRow) -> Artifact:
+    """The artifact of `effkeras quantize`, which measures the main metric only."""
+    if row.values.get("passed") is False:
+        return replace(before, rejected=row.number_or_none("validated_drop"))
+    return Artifact(
+        file=before.file,
+        recipe=str(row.table("recipe").get("name", "")),
+        size=row.whole("bytes"),
+        accuracy=_of_compression(row, "after"),
+        delegation=Delegation.from_row(row),
+        environment=_environment(row),
+        interval=_interval(row),
+        lost=tuple(map(str, row.values.get("lost_classes") or ())),
+        float_size=_float_size(row),
+    )
+
+
+def _of_compression(row: CheckedRow, which: str) -> Accuracy:
+    return Accuracy({row.text("metric"): row.number(which)}, row.text("split"), row.whole("images"))
 
 
 def _saved(before: Artifact, row: CheckedRow) -> Artifact:
@@ -240,6 +262,8 @@ def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Floa
             classes: Mapping[str, float] = _class_values(row, "by_class")
         elif row.kind == "export" and row.has("float_metrics"):
             accuracy, classes = _accuracy(row, "float_metrics"), _class_values(row, "float_classes")
+        elif row.kind == "compression" and row.has("artifact"):
+            accuracy, classes = _of_compression(row, "before"), {}
         else:
             continue
         before = found.pop(accuracy.measured_on, None)

@@ -586,3 +586,28 @@ def test_multiply_adds_and_delegated_share_have_charts_where_they_differ(tmp_pat
     pruned = replace(run, artifacts=tuple(replace(one, macs=one.size) for one in run.artifacts if one.size))
     assert "accuracy-macs" in [one.name for one in draw_charts([pruned])]
     assert pruned.best_by_macs() == {"float32.tflite", "int8.tflite"}
+
+
+def test_what_quantize_leaves_is_an_artifact(tmp_path):
+    row = {
+        "kind": "compression",
+        "artifact": "prune50-int8.tflite",
+        "recipe": {"name": "prune50-int8"},
+        "split": "test",
+        "images": 500,
+        "metric": "AP",
+        "before": 0.842,
+        "after": 0.832,
+        "interval": [0.004, 0.016],
+        "bytes": 498_765,
+        "total_ops": 182,
+        "delegated_ops": 182,
+        "partitions": 1,
+        "passed": True,
+        "beside": [{"artifact": "float32", "bytes": 997_530}],
+    }
+    older = {name: value for name, value in row.items() if name != "artifact"}
+    markdown, _ = written(write_run(tmp_path / "run", [older, row]))
+    expected = ["prune50-int8", "0.8320", "0.0100", "498.8 kB", "2.00x", "0.0040 to 0.0160"]
+    assert cells(markdown, "prune50-int8")[:6] == expected
+    assert cells(markdown, "Keras float model")[1] == "0.8420"
