@@ -23,7 +23,7 @@ def test_every_format_has_its_row():
 def test_the_settings_of_a_training_are_as_the_page_shows_them(tmp_path):
     """All keys are known, and those that are not of the example's freezing have their defaults."""
     page = text_of("docs/training.md")
-    block, _ = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    block, *_ = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.toml").write_text(block, "utf-8")
     freezing = {"freeze": "stages:2", "unfreeze_at": 0.3, "backbone_rate": 0.5, "layer_decay": 0.8}
     assert read_settings(tmp_path / "mine.toml", {}) == TrainSettings(box_weight=50.0, **freezing)
@@ -33,7 +33,7 @@ def test_the_settings_of_a_training_are_as_the_page_shows_them(tmp_path):
 
 def test_the_page_shows_every_augmentation(tmp_path):
     page = text_of("docs/training.md")
-    _, block = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    *_, block = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.toml").write_text(block, "utf-8")
     assert read_settings(tmp_path / "mine.toml", {}).augment["mosaic"] == 0.25
     assert set(re.findall(r"(?m)^(\w+) = ", block)) == {PRESET, *AUGMENTATIONS.entries()}
