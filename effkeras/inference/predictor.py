@@ -95,12 +95,13 @@ def named_outputs(model: keras.Model, outputs: Any) -> dict[str, np.ndarray]:
 class ArtifactFormat:
     """A file format of artifacts: `is_one` recognises a path, and `open` returns its predictor.
 
-    `open` raises EffkerasError for a file that is missing or corrupt, or whose meaning is unknown, and for
-    options that it does not need.
+    `open_with`, of a format that other tools write too, is called instead, with what a user says of the file.
+    Both raise EffkerasError for a file that is missing or corrupt, or whose meaning is unknown.
     """
 
     is_one: Callable[[Path], bool]
-    open: Callable[[Path, ForeignOptions], Predictor]
+    open: Callable[[Path], Predictor]
+    open_with: Callable[[Path, ForeignOptions], Predictor] | None = None
 
 
 ARTIFACTS: Registry[ArtifactFormat] = Registry("artifact format", "effkeras.inference.artifacts")
@@ -127,4 +128,7 @@ def open_predictor(
         return KerasPredictor.of(open_model(str(source), weights))
     if weights is not None:
         raise EffkerasError(f"{source} has its own weights; --weights goes with a zoo name or a TOML file")
-    return artifact.open(path, options)
+    if artifact.open_with is not None:
+        return artifact.open_with(path, options)
+    options.refuse_for(str(source))
+    return artifact.open(path)

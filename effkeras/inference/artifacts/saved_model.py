@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from effkeras.building.sources import is_saved_model
 from effkeras.definitions.definition import ModelSpec, spec_from_table
 from effkeras.inference.predictor import ARTIFACTS, ArtifactFormat
-from effkeras.litert.foreign.options import ForeignOptions
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError
 from effkeras.support.tables import read_toml
@@ -63,12 +62,7 @@ class SavedModel:
         return {key: found.numpy() for key, found in call(**{name: tf.constant(value, kind.dtype)}).items()}
 
 
-def _open(folder: Path, options: ForeignOptions) -> SavedModel:
-    options.refuse_for(str(folder))
-    return SavedModel.open(folder)
-
-
-ARTIFACTS.register("saved_model")(ArtifactFormat(is_saved_model, _open))
+ARTIFACTS.register("saved_model")(ArtifactFormat(is_saved_model, SavedModel.open))
 
 
 def definition_of(folder: Path) -> ModelSpec:

@@ -27,4 +27,4 @@ def _open(path: Path, options: ForeignOptions) -> Predictor:
     return LiteRTModel.open(path)
 
 
-ARTIFACTS.register("tflite")(ArtifactFormat(_is_tflite, _open))
+ARTIFACTS.register("tflite")(ArtifactFormat(_is_tflite, LiteRTModel.open, _open))
