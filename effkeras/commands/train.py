@@ -302,7 +302,7 @@ def _add_devices(options: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="start --workers N on a Ray cluster: auto or HOST:PORT of its head (untested)",
+        help="start --workers N on a Ray cluster: auto or HOST:PORT of its head",
     )
 
 

@@ -51,9 +51,19 @@ def connect(address: str, variables: Mapping[str, str] = _NONE) -> None:
 
 def this_machine(*, soft: bool = False) -> Any:
     """The scheduling strategy for what shall run on this machine; with `soft`, elsewhere if it must."""
+    return _on(load_ray().get_runtime_context().get_node_id(), soft=soft)
+
+
+def all_machines() -> list[Any]:
+    """For each machine of the cluster, this one first, the strategy for what shall run there if it can."""
     ray = load_ray()
     here = ray.get_runtime_context().get_node_id()
-    return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=soft)
+    nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    return [_on(node, soft=True) for node in sorted(nodes, key=lambda node: node != here)]
+
+
+def _on(node: str, *, soft: bool) -> Any:
+    return load_ray().util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=soft)
 
 
 def answer(reference: Any) -> Any:

@@ -1,17 +1,17 @@
 """`--ray ADDRESS --workers N`: workers on a Ray cluster, all started anew when one dies.
 
-Untested: no training was run on Ray yet.
-
 Each worker is an actor that runs the command as a process of its machine. The chief runs where the command
 was given, and has the run folder there. The others need the data at the same path.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from effkeras.support.console import note
 from effkeras.support.ending import BAD_INPUT
 from effkeras.support.errors import EffkerasError
-from effkeras.support.ray_cluster import answer, connect, last_line, load_ray, this_machine
+from effkeras.support.ray_cluster import all_machines, answer, connect, last_line, load_ray, this_machine
 from effkeras.training.launching.worker import Launch, free_ports, how_it_ended, tail, variables
 from effkeras.training.launching.worker import last_line as last_line_of
 from effkeras.training.run import Run
@@ -27,6 +27,9 @@ from effkeras.training.strategies.cluster import LAUNCHER, Cluster
 
 _PAUSE = 0.5  # seconds between two looks at the workers
 _ROOM = 120.0  # seconds to wait until the cluster has room for all workers
+# Ray limits a worker to one thread; with it TensorFlow's collective operators wait for each other for ever.
+_THREADS = "OMP_NUM_THREADS"
+_SETTLING = 5.0  # seconds until a cluster has noticed that a machine died
 # Deaths with no checkpoint written in between, at which the training is given up.
 _MOST = 3
 
@@ -44,13 +47,14 @@ class RemoteWorker:
 
         An empty `log` is for a machine that has no run folder.
         """
+        own = {name: value for name, value in os.environ.items() if name != _THREADS}
         with tempfile.NamedTemporaryFile(suffix=".log") as aside:
             path = Path(log or aside.name)
             with path.open("ab") as output:
                 done = subprocess.run(
                     [sys.executable, "-m", "effkeras", *words],
                     cwd=folder if Path(folder).is_dir() else None,
-                    env=os.environ | variables(cluster) | {LAUNCHER: str(os.getpid())},
+                    env=own | variables(cluster) | {LAUNCHER: str(os.getpid())},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -97,8 +101,7 @@ class RayTraining:
     def _attempt(self) -> int | str:
         """Starts all workers and waits: the exit code of a training that is over, or how a worker died."""
         ray = load_ray()
-        self._start()
-        places = self._places()
+        places = self._start()
         chief_log = self.training.log(0)
         self._shown = chief_log.stat().st_size if chief_log.exists() else 0
         tasks = {}
@@ -119,17 +122,31 @@ class RayTraining:
             self._show()
             self._stop()
 
-    def _start(self) -> None:
+    def _start(self) -> tuple[str, ...]:
+        """Starts all workers; their addresses. Again, where one is given to a machine that has just died."""
+        from ray.exceptions import RayError
+
+        for _ in range(_MOST):
+            self._create()
+            try:
+                return self._places()
+            except RayError as error:
+                said = last_line(error)
+                self._stop()
+                time.sleep(_SETTLING)
+        raise EffkerasError(f"the workers cannot start: {said}")
+
+    def _create(self) -> None:
         ray = load_ray()
         kind = ray.remote(num_cpus=1, max_restarts=0)(RemoteWorker)
         if ray.cluster_resources().get("GPU", 0) >= self.count:
             kind = kind.options(num_gpus=1)
         chief = kind.options(scheduling_strategy=this_machine()).remote()
-        others = [kind.options(scheduling_strategy="SPREAD").remote() for _ in range(self.count - 1)]
-        self._actors = [chief, *others]
+        others = itertools.islice(itertools.cycle(all_machines()), 1, self.count)
+        self._actors = [chief, *(kind.options(scheduling_strategy=place).remote() for place in others)]
 
     def _places(self) -> tuple[str, ...]:
-        from ray.exceptions import GetTimeoutError, RayError
+        from ray.exceptions import GetTimeoutError
 
         asked = [actor.address.remote() for actor in self._actors]
         try:
@@ -138,8 +155,6 @@ class RayTraining:
             raise EffkerasError(
                 f"the Ray cluster has no room for {self.count} workers with a core each; give fewer --workers"
             ) from error
-        except RayError as error:
-            raise EffkerasError(f"the workers cannot start: {last_line(error)}") from error
 
     def _died(self, task: Any, who: str) -> str:
         """How a worker died, "" if it ended well. Raises EffkerasError for what would happen again."""
