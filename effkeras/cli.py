@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from effkeras.support.ending import BAD_INPUT, ended
 from effkeras.support.errors import did_you_mean
+from effkeras.support.verbs import Command, commands
 
-# Packages with modules of verbs. quantize and export depend on effkeras; only this module refers to them.
-_PACKAGES = ("effkeras.commands", "effkeras.search.reporting", "quantize", "export")
-_VERB = re.compile(r'^VERB = Verb\(\s*"([^"\n]+)",\s*"([^"\n]+)",?\s*\)$', re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """The module of a verb, with `main(argv) -> int` that parses its own options, and the verb's help."""
-
-    module: str
-    help: str
-
-
-def commands() -> dict[str, Command]:
-    """The commands by verb, in alphabetical order.
-
-    A module is a command if it has a line `VERB = Verb("train", "train a model on labelled images")`. The
-    line is read as text, so that only the module of the requested verb is imported.
-    """
-    found = {}
-    for name in _PACKAGES:
-        for folder in importlib.import_module(name).__path__:
-            for file in Path(folder).rglob("*.py"):
-                line = _VERB.search(file.read_text(encoding="utf-8"))
-                if line:
-                    module = ".".join((name, *file.relative_to(folder).with_suffix("").parts))
-                    found[line[1]] = Command(module, line[2])
-    return dict(sorted(found.items()))
+__all__ = ["Command", "commands", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +53,12 @@ def _usage(verbs: Iterable[str] = ()) -> str:
     known = commands()
     shown = {verb: known[verb] for verb in verbs or known}
     width = max(map(len, shown))
-    lines = [f"  {verb:<{width}}  {one.help}" for verb, one in shown.items()]
-    intro = "usage: effkeras COMMAND [options]     (COMMAND --help shows its options)\n"
-    return "\n".join([intro, *lines])
+    columns = max(20, min(80, shutil.get_terminal_size().columns))
+    indent = " " * (width + 4)
+    lines = [
+        textwrap.fill(f"  {verb:<{width}}  {one.help}", columns, subsequent_indent=indent)
+        for verb, one in shown.items()
+    ]
+    about = "(COMMAND --help shows its options)"
+    intro = f"usage: effkeras COMMAND [options]     {about}"
+    return "\n".join([*([intro] if columns >= len(intro) else [intro[:33], about]), "", *lines])

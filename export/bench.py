@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from effkeras.building.sources import run_of_artifact
 from effkeras.support import results
-from effkeras.support.console import facts, note, run_command, table
+from effkeras.support.console import facts, note, result, run_command, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import distinct_names
-from effkeras.support.options import Verb, above_zero, parser
+from effkeras.support.options import Verb, above_zero, add_json, parser
 from export.delegates.delegate import ANDROID, DEFAULT, Absent, PhoneOptions, checked_names, known_names
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def _run(argv: Sequence[str] | None) -> int:
         f"{environment['machine']['cpu']}, {environment['machine']['cores']} cores; "
         f"ai-edge-litert {environment['versions']['ai-edge-litert']}"
     )
+    result([one.to_row() | {"file": str(one.file)} for one in found.timed])
     if found.timed:
         names = distinct_names([one.file for one in found.timed])
         table(title, COLUMNS, [_cells(names[one.file], one) for one in found.timed], fold_figures=False)
@@ -226,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--threads", type=_threads, default=(1, 2), help="such as 1,2 (the default)")
     options.add_argument("--runs", type=above_zero, default=50, help="timed runs of each (default: 50)")
     options.add_argument("--warmup", type=int, default=10, help="untimed runs before them (default: 10)")
-    options.add_argument("--out", type=Path, metavar="JSONL", help="add the rows to this file")
+    options.add_argument("--out", type=Path, metavar="FILE", help="add the rows to this file")
     options.add_argument(
         "--delegate",
         type=_words,
@@ -236,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
         f"(default: {','.join(DEFAULT)}); what is absent is reported with how to get it",
     )
     options.add_argument("--blocks", type=Path, metavar="TOML", help="write the latency of each block too")
+    add_json(options)
     phone = options.add_argument_group("a phone, through adb")
     phone.add_argument(
         "--adb", nargs="?", const="", metavar="SERIAL", help="run on this phone, or on the only one"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from effkeras.support.console import facts, run_command, table
+from effkeras.support.console import facts, result, run_command, table
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import Verb, parser
+from effkeras.support.options import Verb, add_json, parser
 from effkeras.support.tables import Table
 from effkeras.support.texts import printable
 
@@ -38,9 +37,7 @@ def _run(argv: Sequence[str] | None) -> None:
         found = inspect(flatbuffer)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
-    if chosen.json:
-        print(json.dumps(plain(found), indent=2))
-        return
+    result(plain(found))
     show(str(chosen.file), found)
 
 
@@ -49,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         VERB.name, "Shows the inputs, outputs, operators, metadata and labels of a .tflite file."
     )
     options.add_argument("file", type=Path, metavar="F.tflite", help="made by whatever tool")
-    options.add_argument("--json", action="store_true", help="print everything that is known as JSON")
+    add_json(options)
     return options
 
 

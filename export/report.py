@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.support.console import note, quiet, run_command
+from effkeras.support.console import quiet, run_command, say, warn
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
-from effkeras.support.options import Verb, parser
+from effkeras.support.options import Verb, add_old_name, parser
 from effkeras.support.pages import Section, write_page
 from export.reporting.limits import Limits
 
@@ -118,11 +118,11 @@ def _with_pictures(run: RunData) -> RunData:
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
     limits = Limits(chosen.max_drop, chosen.max_growth, chosen.max_slowdown)
-    options = ReportOptions(chosen.samples, not chosen.no_pictures, chosen.against, limits)
+    options = ReportOptions(chosen.images, not chosen.no_pictures, chosen.against, limits)
     report = write_report(chosen.runs, chosen.out, options)
-    print(f"{report.file}: written, with report.md, report.csv and the charts beside it")
+    say(f"{report.file}: written, with report.md, report.csv and the charts beside it")
     for line in report.past:
-        note(f"past the limit: {line}")
+        warn(f"past the limit: {line}")
     return 1 if report.past else 0
 
 
@@ -130,14 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, _ABOUT)
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders to show together")
     options.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where to write (default: report in the first RUN)"
+        "--out", type=Path, metavar="DIR", help="where to write (default: report in the first RUN)"
     )
     options.add_argument(
-        "--samples",
+        "--images",
         type=_at_least_zero,
         default=SAMPLES,
         help=f"drawn images of each run (default: {SAMPLES})",
     )
+    add_old_name(options, "--samples", "--images")
     options.add_argument(
         "--no-pictures",
         action="store_true",

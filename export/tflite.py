@@ -19,11 +19,21 @@ from typing import TYPE_CHECKING, Any
 from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support import results
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import quiet, run_command
+from effkeras.support.console import quiet, result, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name, write_text
 from effkeras.support.locks import working_in, working_on
-from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
+from effkeras.support.options import (
+    MODEL_HELP,
+    Verb,
+    above_zero,
+    add_data,
+    add_json,
+    add_old_name,
+    add_weights,
+    explained,
+    parser,
+)
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Target, target_for
 from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
 from quantize import recipes
@@ -87,7 +97,7 @@ VERB = Verb("export tflite", "make a LiteRT .tflite file and check it")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 when the artifact was refused, 2 when it lost too much."""
+    """Runs the command; exit code 1 when the artifact was refused."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -318,10 +328,14 @@ def _run(argv: Sequence[str] | None) -> int:
     begun = time.monotonic()
     chosen = vars(_parser().parse_args(argv))
     source, minutes = chosen.pop("model"), chosen.pop("minutes")
-    how = PtqSpec(**{name: chosen.pop(name) for name in ("backend", "ranges", "equalize", "correct_bias")})
+    quantizer = chosen.pop("quantizer")
+    how = PtqSpec(
+        backend=quantizer, **{name: chosen.pop(name) for name in ("ranges", "equalize", "correct_bias")}
+    )
     options = ExportOptions(**chosen, ptq=how, beside=True, time_limit=_limit(minutes, begun))
     report = export_tflite(source, options)
     show(report)
+    result({**report.to_row(), "file": str(report.file)})
     reasons, advice = report.problems or _beyond(report, options), advice_for(recipes.find(options.recipe))
     verdict = Verdict(report.passed, reasons, report.ruined, report.lost, advice)
     beside = [report.file.with_suffix(end) for end in (".json", ".md")]
@@ -358,7 +372,7 @@ def _epilog() -> str:
 def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, "Makes a LiteRT .tflite and says what it costs in accuracy and bytes.")
     options.add_argument("model", help=MODEL_HELP)
-    options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _epilog()
+    options.epilog = _epilog()
     options.add_argument("--recipe", default="int8", help="such as prune50-int8, or a TOML (default: int8)")
     options.add_argument(
         "--for",
@@ -380,8 +394,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=0, help="which images calibrate (default: 0)")
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT images only")
     options.add_argument(
-        "--backend", default="ai-edge-quantizer", help="or tensorflow (default: ai-edge-quantizer)"
+        "--quantizer", default="ai-edge-quantizer", help="or tensorflow (default: ai-edge-quantizer)"
     )
+    add_old_name(options, "--backend", "--quantizer")
     options.add_argument(
         "--ranges", default="auto", help="of activations: auto, minmax, percentile, mse (default: auto)"
     )
@@ -392,6 +407,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--out", type=Path, metavar="F.tflite", help="default: RUN/artifacts/RECIPE.tflite, or in this folder"
     )
+    add_json(options)
     return options
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from effkeras.support.console import note
-from effkeras.support.errors import EffkerasError
+from effkeras.support.console import say, warn
 from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
@@ -112,28 +111,25 @@ def announce(verdict: Verdict, written: str, refused: str) -> int:
         verdict: the decision.
         written: the message if files were written.
         refused: the message if not.
-
-    Raises:
-        EffkerasError: more than a fifth of the metric was lost, and there is no other reason.
     """
     if verdict.lost:
-        note(f"warning: classes that lost more than a fifth: {', '.join(verdict.lost)}")
+        warn(f"warning: classes that lost more than a fifth: {', '.join(verdict.lost)}")
     if verdict.passed:
         if verdict.ruined:
-            note(f"warning: {verdict.ruined}: {LOST}; it was written because of --force")
-        print(written)
+            warn(f"warning: {verdict.ruined}: {LOST}; it was written because of --force")
+        say(written)
         return 0
     for reason in verdict.reasons:
-        print(f"failed: {printable(reason)}")
-    print(refused)
+        say(f"failed: {printable(reason)}")
+    say(refused)
     if not verdict.reasons:
-        refuse_ruined(verdict.ruined, verdict.advice)
+        warn(f"error: {refusal_of_ruined(verdict.ruined, verdict.advice)}")
     return FAILED
 
 
-def refuse_ruined(lost: str, advice: str) -> NoReturn:
-    """Raises EffkerasError for a ruined artifact; `lost` is the message of `ruined`."""
-    raise EffkerasError(f"{lost}: {LOST} and was not written; {advice}, or give --force to write it anyway")
+def refusal_of_ruined(lost: str, advice: str) -> str:
+    """Why a ruined artifact was not written, and what to do; `lost` is the message of `ruined`."""
+    return f"{lost}: {LOST} and was not written; {advice}, or give --force to write it anyway"
 
 
 def advice_for(recipe: Recipe) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effkeras.inference.compare import LEVEL, Drop
-from effkeras.support.console import note, table
+from effkeras.support.console import table, warn
 from effkeras.support.tables import to_table
 from quantize import formats
 from quantize.accuracy import Accuracy, Interval
@@ -65,7 +65,7 @@ class Beside:
         shown = [[row[position] for position in kept] for row in rows]
         table(f"on {self.measured_on}", [columns[position] for position in kept], shown, fold_figures=False)
         if self.worse:
-            note(f"warning: {self.worse}")
+            warn(f"warning: {self.worse}")
 
 
 def is_plain_int8(recipe: Recipe, ptq: PtqSpec) -> bool:

@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING
 
 from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import facts, quiet, run_command
+from effkeras.support.console import facts, quiet, result, run_command
+from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name
-from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_weights, explained, parser
+from effkeras.support.options import (
+    MODEL_HELP,
+    Verb,
+    above_zero,
+    add_data,
+    add_json,
+    add_weights,
+    explained,
+    parser,
+)
+from effkeras.training.recipes import recipe_of
 from effkeras.training.run import kept_options
-from effkeras.training.settings import TrainSettings, read_settings
+from effkeras.training.settings import TrainSettings, settings_over
 from quantize import formats, recipes
 
 if TYPE_CHECKING:
+    from effkeras.definitions.definition import ModelSpec
     from quantize.compression import Compression
 
 
@@ -26,7 +38,7 @@ VERB = Verb("quantize", "compress a model by a recipe: pruning, channels, QAT, i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit code 1 if the artifact was refused, 2 if it lost more than a fifth."""
+    """Runs the command; exit code 1 if the artifact was refused."""
     return run_command(lambda: _run(argv), resumes=True)
 
 
@@ -68,6 +80,7 @@ def _run(argv: Sequence[str] | None) -> int:
     made = compress(model, recipe, splits, options)
     show(made)
     artifact = artifact_file(folder, recipe, chosen.io)
+    result({**made.to_row(), "folder": str(folder), "artifact": str(artifact)})
     over = beyond_budget(made.decided_on, made.validated, chosen.max_drop)
     reasons, advice = made.problems or ((over,) if over else ()), advice_for(recipe)
     verdict = Verdict(made.passed, reasons, made.ruined, made.lost, advice)
@@ -98,12 +111,24 @@ def show(made: Compression) -> None:
         made.beside.show()
 
 
-def settings_of(source: str, config: Path | None) -> TrainSettings:
-    """The training settings of a model: from `config`, its run folder, or the file beside its definition."""
-    if config is not None:
-        return read_settings(config, {})
-    found = next((file for file in _settings_files(source) if file.is_file()), None)
-    return read_settings(found, {})
+def settings_of(source: str, config: str | None) -> TrainSettings:
+    """The training settings of a model: from `config`, its run folder, or the file beside its definition.
+
+    `config` is a file, or the name of a recipe of the model's family, as `effkeras train` reads it.
+    """
+    beside = next((str(file) for file in _settings_files(source) if file.is_file()), None)
+    recipe = recipe_of(config or beside, _definition(source))
+    return settings_over(recipe.table, recipe.where, {})
+
+
+def _definition(source: str) -> ModelSpec | None:
+    """The definition of a model; None for a Keras model of another origin."""
+    from effkeras.definitions import zoo
+
+    try:
+        return zoo.spec(source)
+    except EffkerasError:  # what is wrong with it is said when it is opened
+        return None
 
 
 def _settings_files(source: str) -> list[Path]:
@@ -167,7 +192,6 @@ def recipe_help() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, "Compresses a model by a recipe. The same command again resumes.")
-    options.formatter_class = argparse.RawDescriptionHelpFormatter
     options.epilog = recipe_help()
     options.add_argument("model", help=MODEL_HELP)
     options.add_argument(
@@ -176,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data(options)
     options.add_argument("--max-drop", type=float, metavar="D", help="what may be lost on val, such as 0.01")
     add_force(options)
-    options.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/compressed/RECIPE")
+    options.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/compressed/RECIPE")
     options.add_argument(
         "--io", choices=["float32", "uint8", "int8"], default="float32", help="inputs and outputs"
     )
@@ -185,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
     options.add_argument("--backend", choices=["effkeras", "tfmot"], default="effkeras", help="what trains")
-    options.add_argument("--config", type=Path, metavar="TOML", help="training settings, for augmentation")
+    options.add_argument("--config", metavar="NAME|TOML", help="training settings, for augmentation")
     options.add_argument(
         "--epochs",
         type=above_zero,
@@ -197,4 +221,5 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--learning-rate", type=float, metavar="R", help="the peak (default: 0.0005)")
     options.add_argument("--seed", type=int, metavar="N", help="default: 0")
     add_weights(options)
+    add_json(options)
     return options

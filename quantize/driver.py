@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from effkeras.layers.fake_quant import is_fake_quantized
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
-from effkeras.support.console import note
+from effkeras.support.console import note, warn
 from effkeras.support.errors import EffkerasError
 from effkeras.support.phases import begin_phase, phases
 from quantize.acceptance import MeasuredOn
@@ -238,7 +238,7 @@ def _plain_int8(job: Job, attempts: Attempts) -> tuple[Attempt | None, int]:
         parts = float_parts(job.model, ptq, job.splits.train)
         return attempts.beside(parts, job.finishing(spec_of(job.model)), ptq), len(parts.flatbuffer)
     except EffkerasError as error:
-        note(f"plain int8 cannot be made: {error}")
+        warn(f"plain int8 cannot be made: {error}")
         return None, 0
 
 

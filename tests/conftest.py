@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker has one core: more threads w
 
 import hypothesis
 import pytest
+from support.hints import check_hint
 from support.proofs import COLLECTED, Collected
 from support.tiny import digits_folder
 
@@ -47,6 +48,20 @@ def seeded():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def hints_can_be_run(monkeypatch):
+    """Every command that a hint prints, in whichever test, is read by our own parsers."""
+    from effkeras.support import console
+
+    plain = console._hint
+
+    def checked(command: str, what: str) -> str:
+        check_hint(command)
+        return plain(command, what)
+
+    monkeypatch.setattr(console, "_hint", checked)
 
 
 @pytest.fixture(scope="session")

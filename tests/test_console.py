@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -9,8 +10,21 @@ import sys
 
 import pytest
 
-from effkeras.support.console import facts, note, quiet, run_command, table
+from effkeras.support.console import (
+    facts,
+    hint,
+    note,
+    progress,
+    quiet,
+    result,
+    run_command,
+    say,
+    table,
+    track,
+    warn,
+)
 from effkeras.support.errors import EffkerasError
+from effkeras.support.options import add_json, parser
 from effkeras.support.texts import printable
 
 CODE = "from effkeras.support.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
@@ -84,3 +98,97 @@ def test_a_message_that_a_file_made_long_keeps_its_beginning_and_end():
     assert message.startswith("a.toml: there is no xxx")
     assert message.endswith("xxx; did you mean y?")
     assert str(EffkerasError("short")) == "short"
+
+
+WIDE = ("layer of the network", ["blocks_12_expand/conv2d", "Conv2D", "0.1234", "99.99", "12.5"])
+
+
+def shown(capsys, monkeypatch, columns: int, *, fold_figures: bool = False) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    names = [WIDE[0], "operator", "error", "% MACs", "drop in points"]
+    table("a title", names, [WIDE[1]], fold_figures=fold_figures)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fold_figures", [False, True])
+def test_tables_fit_40_columns_and_lose_no_figure(fold_figures, capsys, monkeypatch):
+    narrow = shown(capsys, monkeypatch, 40, fold_figures=fold_figures)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert {"Conv2D", "0.1234", "99.99", "12.5"} <= set(narrow.split())
+    assert "─" in shown(capsys, monkeypatch, 100)
+
+
+def test_facts_fit_40_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    facts("a model", [("trainable parameters", "3,880,067"), ("summary", "many words " * 12)])
+    assert max(len(line.rstrip()) for line in capsys.readouterr().out.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color_is_heeded(no_color, capsys, monkeypatch):
+    """The escape sequences of colours are ESC [ 3x m and 4x m; bold is none."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    with progress() as bar:
+        bar.add_task("x", total=2, completed=1)
+    has_colour = "\x1b[3" in capsys.readouterr().err
+    assert has_colour == (not no_color)
+
+
+def run_verb(words: list[str], body) -> int:
+    """A verb with --json and -q that runs a body."""
+
+    def verb() -> None:
+        made = parser("greet", "greets")
+        add_json(made)
+        assert vars(made.parse_args(words)) == {}
+        body()
+
+    return run_command(verb)
+
+
+def speak() -> None:
+    note("a note")
+    hint("effkeras list")
+    warn("warning: hot")
+    table("", ["name", "figure"], [["a", "1"]])
+    facts("facts", [("b", "2")])
+    say("a line")
+    result({"figure": 1.5, "none": float("nan"), "many": (1, {"x": float("inf")})})
+    for _ in track(range(2), "working"):
+        pass
+
+
+def test_json_is_all_of_stdout(capsys):
+    assert run_verb(["--json"], speak) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"figure": 1.5, "none": None, "many": [1, {"x": None}]}
+    assert said.err.splitlines() == ["a note", "next: effkeras list", "warning: hot"]
+
+
+def test_quiet_leaves_results_and_warnings(capsys, monkeypatch):
+    assert run_verb(["-q"], speak) == 0
+    said = capsys.readouterr()
+    assert said.err == "warning: hot\n"
+    assert {"name", "figure", "facts", "2", "line"} <= set(said.out.split())
+    assert run_verb([], speak) == 0  # nothing of it stays
+    assert "next: effkeras list" in capsys.readouterr().err
+
+
+def test_progress_without_a_terminal_is_lines_now_and_then(monkeypatch, capsys):
+    """40 images of 1.5 s: a line after 10 s, then at growing intervals, and one at the end."""
+    now = [0.0]
+    with progress() as bar:
+        monkeypatch.setattr(bar, "get_time", lambda: now[0])
+        task = bar.add_task("measuring", total=40)
+        for _ in range(40):
+            now[0] += 1.5
+            bar.advance(task)
+        quick = bar.add_task("reading", total=2)
+        bar.update(quick, completed=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "measuring: 7 of 40, 0:00:10, 0:00:50 left"
+    assert lines[-1] == "measuring: 40 of 40, 0:01:00"
+    assert 4 <= len(lines) <= 6
+    assert max(map(len, lines)) <= 48

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.support.console import note, quiet
+from effkeras.support.console import quiet, warn
 from effkeras.support.errors import EffkerasError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def open_model(source: str, weights: str | None = None) -> keras.Model:
             _seed()
         model = load(path) if is_saved else build(source, weights=weights)
     if is_random:
-        note(f"{source}: random weights; size and speed will be true, accuracy will not")
+        warn(f"{source}: random weights; size and speed will be true, accuracy will not")
     return model
 
 

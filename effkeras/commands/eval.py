@@ -12,9 +12,18 @@ from effkeras.data.records import ReadOptions
 from effkeras.data.splits import VALIDATION, default_split, read_split
 from effkeras.inference.threshold import Threshold, threshold_for, threshold_of
 from effkeras.support import results
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import note, result, run_command, table
 from effkeras.support.files import folder_with
-from effkeras.support.options import ANY_HELP, Verb, above_zero, add_data, add_split, add_weights, parser
+from effkeras.support.options import (
+    ANY_HELP,
+    Verb,
+    above_zero,
+    add_data,
+    add_json,
+    add_split,
+    add_weights,
+    parser,
+)
 from effkeras.training.run import kept_options
 
 if TYPE_CHECKING:
@@ -63,6 +72,7 @@ def _run(argv: Sequence[str] | None) -> None:
     add_split(options)
     options.add_argument("--limit", type=above_zero, help="measure on the first LIMIT images only")
     add_foreign(options)
+    add_json(options)
     chosen = options.parse_args(argv)
     reading = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
     reading = kept_options(chosen.model, chosen.data, reading)
@@ -100,10 +110,11 @@ def _run(argv: Sequence[str] | None) -> None:
             Measured(split, count, best.score if best else None),
             model.run,
         )
+    of_threshold = {} if best is None else {"threshold": asdict(kept or best)}
+    row = {"kind": "eval", "artifact": model.file, "split": split, "images": count, "metrics": metrics}
+    row |= {**of_threshold, "by_class": _by_class(breakdowns)}
+    result(row)
     if model.run:
-        of_threshold = {} if best is None else {"threshold": asdict(kept or best)}
-        row = {"kind": "eval", "artifact": model.file, "split": split, "images": count, "metrics": metrics}
-        row |= {**of_threshold, "by_class": _by_class(breakdowns)}
         results.append(model.run / "results.jsonl", [results.stamped(row)])
 
 

@@ -11,7 +11,7 @@ from effkeras.inference.threshold import DEFAULT, score_for
 from effkeras.support.console import note, run_command, track
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, output_files, whole_file
-from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_weights, parser
+from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_old_name, add_weights, parser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ def _tiles(explainer: Explainer, image: np.ndarray, score: float, chosen: argpar
     from effkeras.inference.explain import network_pixels, overlay
 
     pixels = network_pixels(image, explainer.spec)
-    targets = explainer.targets(pixels, score, chosen.most)
+    targets = explainer.targets(pixels, score, chosen.top)
     heats = explainer.grad_cam(pixels, targets)
     hidden = explainer.occlusion(pixels, targets) if chosen.occlusion and targets else []
 
@@ -120,8 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"leave out boxes with a lower score (default: the run's best threshold on val; {DEFAULT} else)",
     )
     options.add_argument(
-        "--most", type=above_zero, default=5, metavar="N", help="boxes or classes of an image (default: 5)"
+        "--top", type=above_zero, default=5, metavar="N", help="boxes or classes of an image (default: 5)"
     )
+    add_old_name(options, "--most", "--top")
     options.add_argument("--occlusion", action="store_true", help="also hide one square after another")
     options.add_argument(
         "--out", type=Path, default=Path("explained"), metavar="DIR", help="default: explained/"

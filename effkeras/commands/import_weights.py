@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from effkeras.data.label_maps import read_label_map
 from effkeras.definitions import zoo
 from effkeras.definitions.changes import with_classes
 from effkeras.definitions.definition import ModelSpec
-from effkeras.support.console import facts, note, quiet, run_command
+from effkeras.support.console import facts, hint, quiet, result, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import Verb, above_zero, parser
+from effkeras.support.options import Verb, above_zero, add_json, parser
 
 if TYPE_CHECKING:
     from effkeras.weights.loading import LoadReport, Opened
@@ -55,7 +56,9 @@ def _run(argv: Sequence[str] | None) -> None:
         report = opened.load_into(model)
         save(model, chosen.out)
     facts(str(chosen.out), _rows(spec, opened, report))
-    note(f"next: effkeras eval {chosen.out} --data DIR, or effkeras export tflite {chosen.out}")
+    found = {"weights": report.loaded, "format": report.kind, "skipped": list(report.skipped)}
+    result({"file": str(chosen.out), "model": spec.name, **found, "classes": spec.classes})
+    hint(shlex.join(["effkeras", "export", "tflite", str(chosen.out), "--recipe", "float32"]))
 
 
 def _read_names(file: Path) -> Classes:
@@ -101,9 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--labels",
         type=Path,
-        metavar="F",
+        metavar="FILE",
         help="names of the classes: a text file with one a line, or a label map (.pbtxt)",
     )
+    add_json(options)
     return options
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from effkeras.building.backbones import spec_with_backbone
 from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.graph.counting import count
 from effkeras.graph.heads import mask_size
-from effkeras.support.console import facts, run_command
-from effkeras.support.options import MODEL_HELP, Verb, add_backbone, parser
+from effkeras.support.console import facts, result, run_command
+from effkeras.support.options import MODEL_HELP, Verb, add_backbone, add_json, parser
 from effkeras.support.texts import printable_lines
 
 VERB = Verb("info", "what one model is made of")
@@ -25,12 +27,28 @@ def _run(argv: Sequence[str] | None) -> None:
     options.add_argument("model", help=MODEL_HELP)
     options.add_argument("--toml", action="store_true", help="print the resolved definition instead")
     add_backbone(options)
+    add_json(options)
     chosen = options.parse_args(argv)
     spec = spec_with_backbone(chosen.model, chosen.backbone)
     if chosen.toml:
         print(printable_lines(spec.to_toml()), end="")
         return
     facts(spec.name, _rows(spec))
+    result(_record(spec))
+
+
+def _record(spec: ModelSpec) -> dict[str, Any]:
+    """The facts under names that stay, and the definition as its TOML would read."""
+    counts = count(spec)
+    costs = {"trainable": counts.trainable, "parameters": counts.total, "macs": counts.macs}
+    return {
+        "model": spec.name,
+        "input_size": list(spec.input.size),
+        "classes": spec.classes,
+        **costs,
+        "operations": counts.operations,
+        "definition": tomllib.loads(spec.to_toml()),
+    }
 
 
 def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:

@@ -23,9 +23,11 @@ from effkeras.support.options import (
     Verb,
     above_zero,
     add_data,
+    add_old_name,
     add_split,
     add_weights,
     explained,
+    help_width,
     parser,
 )
 from effkeras.training.run import kept_options
@@ -42,8 +44,8 @@ _LINES = {
     "masks": "each with label, class, pixels and COCO's segmentation",
     "classes": "the five likeliest classes of a classifier, each with label, class and score",
 }
-_JSON = (
-    "--json writes all boxes with image_id, category_id, bbox ([xmin, ymin, width, height]) and score. "
+_COCO = (
+    "--coco writes all boxes with image_id, category_id, bbox ([xmin, ymin, width, height]) and score. "
     "Images are numbered from 1 in the order of the printed lines (folders by path), and categories have the "
     "definition's ids, else numbers from 1. With --data, both have the ids of that data set: images by file, "
     "classes by name. Give --min-score 0 to compute AP."
@@ -75,14 +77,14 @@ def _run(argv: Sequence[str] | None) -> None:
         with open_video(path):
             pass
     predictor = open_predictor(chosen.model, chosen.weights, foreign_options(chosen))
-    ids = _ids(predictor, images, data) if chosen.json else None
+    ids = _ids(predictor, images, data) if chosen.coco else None
     score = score_for(chosen.model, predictor) if chosen.min_score is None else chosen.min_score
     if images:
         records = _of_images(predictor, images, score, targets)
         if ids is None:
             deque(records, maxlen=0)
         else:
-            note(f"{chosen.json}: {write_results(records, ids, chosen.json)} boxes written")
+            note(f"{chosen.coco}: {write_results(records, ids, chosen.coco)} boxes written")
     for path in videos:
         _of_video(predictor, path, _Video(score, chosen.every or 1, drawn.get(path)))
     if chosen.save and images:
@@ -93,23 +95,23 @@ def _check(chosen: argparse.Namespace, videos: Sequence[Path]) -> None:
     """Raises EffkerasError for options that do not go together."""
     if chosen.every is not None and not videos:
         raise EffkerasError(f"--every goes with a video, which {chosen.images[0]} is not")
-    if chosen.json and videos:
-        raise EffkerasError(f"--json goes with images, and {videos[0]} is a video")
-    if chosen.data and not chosen.json:
-        raise EffkerasError("--data gives the ids of images to --json; give --json FILE too")
-    if chosen.json:
-        check_can_make(chosen.json.parent)
+    if chosen.coco and videos:
+        raise EffkerasError(f"--coco goes with images, and {videos[0]} is a video")
+    if chosen.data and not chosen.coco:
+        raise EffkerasError("--data gives the ids of images to --coco; give --coco FILE too")
+    if chosen.coco:
+        check_can_make(chosen.coco.parent)
 
 
 def _data(chosen: argparse.Namespace) -> DetectionData | None:
-    """The data set whose ids --json takes."""
+    """The data set whose ids --coco takes."""
     if chosen.data is None:
         return None
     split = chosen.split or default_split(chosen.data)
     given = ReadOptions(skip_bad=chosen.skip_bad, one_based=chosen.one_based)
     data = read_split(chosen.data, split, kept_options(chosen.model, chosen.data, given))
     if not isinstance(data, DetectionData):
-        raise EffkerasError(f"{chosen.data} has no boxes, whose ids --json takes")
+        raise EffkerasError(f"{chosen.data} has no boxes, whose ids --coco takes")
     return data
 
 
@@ -118,7 +120,7 @@ def _ids(predictor: Predictor, images: Sequence[Path], data: DetectionData | Non
 
     spec = predictor.spec
     if not spec.detects:
-        raise EffkerasError(f"--json writes boxes, and {spec.name} finds none")
+        raise EffkerasError(f"--coco writes boxes, and {spec.name} finds none")
     return ResultIds.numbered(spec, images) if data is None else ResultIds.of_data(spec, images, data)
 
 
@@ -164,9 +166,8 @@ def _of_video(predictor: Predictor, path: Path, how: _Video) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, "Finds objects (or classes) in images and videos; one JSON line an image.")
-    options.formatter_class = argparse.RawDescriptionHelpFormatter
     lines = [explained(word, meaning) for word, meaning in _LINES.items()]
-    options.epilog = "\n".join(["keys of a line:", *lines, "", textwrap.fill(_JSON, 80)])
+    options.epilog = "\n".join(["keys of a line:", *lines, "", textwrap.fill(_COCO, help_width())])
     options.add_argument("model", help=ANY_HELP)
     options.add_argument(
         "images", type=Path, nargs="+", help="images, folders with images at any depth, and videos"
@@ -190,8 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         help="also write the images or the video with boxes drawn (default: predictions/)",
     )
     options.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write all boxes as COCO results (see below)"
+        "--coco", type=Path, metavar="FILE", help="also write all boxes as COCO results (see below)"
     )
+    add_old_name(options, "--json", "--coco")
     add_data(options, required=False)
     add_split(options)
     add_foreign(options)

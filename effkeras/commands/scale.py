@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.scaling import PAPER, SIZE_MULTIPLE, TOLERANCE, Coefficients, finite, grid, with_phi
 from effkeras.graph.counting import count
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import hint, note, result, run_command, say, table
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import write_text
-from effkeras.support.options import Verb, above_zero, parser
+from effkeras.support.options import Verb, above_zero, add_json, add_old_name, parser
 
 _STEPS = tuple(map(float, range(8)))
 
@@ -39,9 +41,11 @@ def _run(argv: Sequence[str] | None) -> None:
     columns = ["phi", "depth", "width", "input", *(["BiFPN", "head"] if spec.is_detector else [])]
     rows = ([f"{phi:g}", *_shape(one), *_costs(one, spec)] for phi, one in scaled.items())
     table(_title(spec, _coefficients(chosen)), [*columns, "params", "MACs", "x base"], rows)
-    if chosen.toml:
-        write_text(chosen.toml, scaled[chosen.phi[0]].to_toml())
-        note(f"{chosen.toml} written; it is a model: effkeras info {chosen.toml}")
+    result([{"phi": phi, **_record(one)} for phi, one in scaled.items()])
+    if chosen.out:
+        write_text(chosen.out, scaled[chosen.phi[0]].to_toml())
+        note(f"{chosen.out} written; it is a model")
+        hint(f"effkeras info {shlex.quote(str(chosen.out))}")
 
 
 def _show_grid(spec: ModelSpec, tolerance: float, multiple: int) -> None:
@@ -55,8 +59,23 @@ def _show_grid(spec: ModelSpec, tolerance: float, multiple: int) -> None:
         f"{spec.name} at phi 1: {len(triples)} triples within {tolerance:g} of alpha * beta^2 * gamma^2 = 2"
     )
     table(title, ["alpha", "beta", "gamma", "product", "input", "params", "MACs", "x base"], rows)
-    print("* the paper's triple. What a model costs differs from the product, because its")
-    print("  channels, repeats and sides are rounded.")
+    result(
+        [
+            {
+                **dict(zip(("alpha", "beta", "gamma"), (one.alpha, one.beta, one.gamma), strict=True)),
+                "product": one.cost,
+                **_record(models[one]),
+            }
+            for one in triples
+        ]
+    )
+    say("* the paper's triple. What a model costs differs from the product, because its")
+    say("  channels, repeats and sides are rounded.")
+
+
+def _record(spec: ModelSpec) -> dict[str, Any]:
+    counts = count(spec)
+    return {"input_size": list(spec.input.size), "parameters": counts.trainable, "macs": counts.macs}
 
 
 def _figures(triple: Coefficients) -> Iterator[str]:
@@ -107,13 +126,13 @@ def _check(chosen: argparse.Namespace, spec: ModelSpec) -> None:
     if spec.is_detector and (chosen.grid or chosen.gamma is not None):
         option = "--grid" if chosen.grid else "--gamma"
         raise EffkerasError(f"{option} is for classifiers: a detector's input follows EfficientDet's law")
-    given = [name for name in ("phi", "alpha", "beta", "gamma", "toml") if getattr(chosen, name) is not None]
+    given = [name for name in ("phi", "alpha", "beta", "gamma", "out") if getattr(chosen, name) is not None]
     if chosen.grid and given:
         raise EffkerasError(f"--grid tries all triples at phi 1; leave --{given[0]} out")
-    if chosen.toml and chosen.toml.suffix != ".toml":
-        raise EffkerasError(f"--toml {chosen.toml} must end in .toml, by which a definition is known")
-    if chosen.toml and len(chosen.phi or ()) != 1:
-        raise EffkerasError("--toml writes one model; give one --phi beside it")
+    if chosen.out and chosen.out.suffix != ".toml":
+        raise EffkerasError(f"--out {chosen.out} must end in .toml, by which a definition is known")
+    if chosen.out and len(chosen.phi or ()) != 1:
+        raise EffkerasError("--out writes one model; give one --phi beside it")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -146,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how near (default: {TOLERANCE}; the paper's triple is 0.08 below 2)",
     )
     options.add_argument(
-        "--toml", type=Path, metavar="OUT", help="write the model of one --phi as a definition"
+        "--out", type=Path, metavar="FILE", help="write the model of one --phi as a definition (.toml)"
     )
+    add_old_name(options, "--toml", "--out")
+    add_json(options)
     return options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from effkeras.search.options import job_of, size_of
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import facts, note, run_command
-from effkeras.support.options import Verb, above_zero, add_data, add_old_name, explained, parser
+from effkeras.support.console import facts, hint, note, result, run_command, say
+from effkeras.support.options import Verb, above_zero, add_data, add_json, add_old_name, explained, parser
 from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
@@ -77,22 +78,27 @@ def _conclude(job: SearchJob, status: Status, data: Path) -> int:
     from effkeras.search.run import short_amount
     from effkeras.search.trials.records import Result
 
-    print(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
+    counts = {name: getattr(status, name) for name in ("finished", "failed", "repeats", "ending")}
+    say(f"{status.finished} candidates, {status.failed} failed, {status.repeats} repeats: {status.ending}")
     if status.best is None:
-        print(f"no candidate succeeded, most often for: {printable(status.reason)}; see {job.out / 'logs'}")
+        say(f"no candidate succeeded, most often for: {printable(status.reason)}; see {job.out / 'logs'}")
+        result({**counts, "best": None})
         return 1
-    result = status.best.result or Result()
-    rows = [("reward", f"{result.reward:.4f}"), ("accuracy", f"{result.accuracy:.4f}")]
-    rows += [(name, short_amount(value)) for name, value in result.costs.items()]
+    found = status.best.result or Result()
+    rows = [("reward", f"{found.reward:.4f}"), ("accuracy", f"{found.accuracy:.4f}")]
+    rows += [(name, short_amount(value)) for name, value in found.costs.items()]
     rows += [(name, str(choice)) for name, choice in chosen(job.space, status.best.genome).items()]
     facts(f"the best, trial {status.best.number}", rows)
     best = job.out / "best.toml"
     if job.is_front:
         count = len(list((job.out / "front").glob("*.toml")))
         what = f"definition{'' if count == 1 else 's'}, the front of accuracy and {job.objective.cost}"
-        print(f"{job.out / 'front'}: {count} {what}")
-    print(f"{best}: next: effkeras train {best} --data {data} --out RUN")
-    print(f"to look at the search: effkeras search report {job.out}")
+        say(f"{job.out / 'front'}: {count} {what}")
+    figures = {"reward": found.reward, "accuracy": found.accuracy, "costs": dict(found.costs)}
+    result({**counts, "best": {"trial": status.best.number, "definition": str(best), **figures}})
+    say(f"{best}: the best as a model")
+    hint(shlex.join(["effkeras", "train", str(best), "--data", str(data), "--out", f"{job.out}-best"]))
+    hint(shlex.join(["effkeras", "search", "report", str(job.out)]), "to look at the search")
     return 0
 
 
@@ -109,7 +115,7 @@ def _listed() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, "Searches a network for labelled images. The same command again resumes.")
-    options.formatter_class, options.epilog = argparse.RawDescriptionHelpFormatter, _listed()
+    options.epilog = _listed()
     options.add_argument("space", help="what to choose from: one of the spaces below, or a TOML file")
     add_data(options)
     options.add_argument("--trials", type=above_zero, required=True, metavar="N", help="candidates to try")
@@ -127,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_objective(options)
     _add_workers(options)
     _add_evaluation(options)
+    add_json(options)
     return options
 
 
@@ -145,8 +152,13 @@ def _add_objective(options: argparse.ArgumentParser) -> None:
     group.add_argument("--target", type=float, metavar="COST", help="the cost to aim for, such as 3e6")
     group.add_argument("--exponent", type=float, metavar="W", help="how much it weighs (mnas: -0.07)")
     group.add_argument(
-        "--limit", action="append", default=[], metavar="COST=MOST", help="as macs=3e6; may be repeated"
+        "--constraint",
+        action="append",
+        default=[],
+        metavar="COST=MOST",
+        help="as macs=3e6; may be repeated",
     )
+    add_old_name(group, "--limit", "--constraint")
 
 
 def _add_workers(options: argparse.ArgumentParser) -> None:

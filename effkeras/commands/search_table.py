@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.search.options import classes_in
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import facts, note, run_command
+from effkeras.support.console import facts, hint, note, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, above_zero, add_data, parser
 
@@ -52,10 +53,12 @@ def _run(argv: Sequence[str] | None) -> None:
     settings = ArtifactSettings(chosen.precision, chosen.threads, chosen.runs)
     table = write_table(chosen.out, specs, settings, space.name)
     whole = list(map(classes.given_to, _whole(chosen, space)))
-    _show(table, whole[:_SHOWN], chosen)
+    middle = _show(table, whole[:_SHOWN], chosen)
     if chosen.check:
         _compare(table, whole[: chosen.check], settings)
-    print(_next(chosen))
+    hint(_next(chosen, middle))
+    if chosen.threads != 1:
+        note(f"give it a --config with [artifact] threads = {chosen.threads}, too")
 
 
 def _covering(chosen: argparse.Namespace, space: ModelSpace) -> list[ModelSpec]:
@@ -101,7 +104,8 @@ def _made_of(chosen: argparse.Namespace, count: int) -> str:
     return f"all blocks, from {count} networks"
 
 
-def _show(table: BlockTable, whole: list[ModelSpec], chosen: argparse.Namespace) -> None:
+def _show(table: BlockTable, whole: list[ModelSpec], chosen: argparse.Namespace) -> float:
+    """Prints what the table holds; returns the median of the networks' latencies in milliseconds."""
     from effkeras.search.evaluation.block_tables import predicted_ms
 
     sums = sorted(predicted_ms(spec, table, chosen.threads) for spec in whole)
@@ -112,6 +116,7 @@ def _show(table: BlockTable, whole: list[ModelSpec], chosen: argparse.Namespace)
         ("a network", f"{sums[0]:.3g} to {sums[-1]:.3g} ms, the sums of {len(sums)} drawn at random"),
     ]
     facts(f"{chosen.out}: latencies of blocks of {table.model}", rows)
+    return sums[len(sums) // 2]
 
 
 def _compare(table: BlockTable, whole: list[ModelSpec], settings: ArtifactSettings) -> None:
@@ -127,12 +132,10 @@ def _compare(table: BlockTable, whole: list[ModelSpec], settings: ArtifactSettin
     facts(f"compared with the measured latency of {len(whole)} whole networks", rows)
 
 
-def _next(chosen: argparse.Namespace) -> str:
-    threads = "" if chosen.threads == 1 else f" --config FILE  # with [artifact] threads = {chosen.threads}"
-    return (
-        f"next: effkeras search {chosen.space} --data {chosen.data} --cost table:{chosen.out} --target MS "
-        f"--trials 100 --out DIR{threads}"
-    )
+def _next(chosen: argparse.Namespace, target: float) -> str:
+    table = ["--cost", f"table:{chosen.out}", "--target", f"{target:.3g}"]
+    words = ["effkeras", "search", str(chosen.space), "--data", str(chosen.data), *table]
+    return shlex.join([*words, "--trials", "100", "--out", f"runs/{chosen.out.stem}"])
 
 
 def _parser() -> argparse.ArgumentParser:

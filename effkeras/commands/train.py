@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -13,11 +14,13 @@ from effkeras.building.backbones import spec_with_backbone
 from effkeras.data.augmentations import PRESET, AugmentSpec, preset_names
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import TooFewImagesError, find_split, read_split
+from effkeras.definitions import zoo
 from effkeras.definitions.changes import Regularization, regularized, with_heads, with_size
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import saved_weights
+from effkeras.support import results
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import note, quiet, run_command
+from effkeras.support.console import hint, note, quiet, result, run_command, say, warn
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import check_can_make
 from effkeras.support.locks import working_in
@@ -27,6 +30,7 @@ from effkeras.support.options import (
     above_zero,
     add_backbone,
     add_data,
+    add_json,
     height_and_width,
     not_negative,
     parser,
@@ -118,8 +122,22 @@ def _run(argv: Sequence[str] | None) -> int:
     check_can_make(chosen.out)
     with working_in(chosen.out, f"effkeras {VERB.name}"):
         train(job)
-    print(f"{chosen.out}: trained; next: effkeras eval {chosen.out} --data {chosen.data}")
+    say(f"{chosen.out}: trained")
+    result(lambda: _record(Run(chosen.out)))
+    hint(shlex.join(["effkeras", "eval", str(chosen.out), "--data", str(chosen.data)]))
     return 0
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """The run, and the row of its best validation, of equal ones the last; None without one."""
+    from effkeras.inference.evaluate import headlines
+
+    names = headlines(zoo.spec(run.definition))
+    rows = [row for row in results.read(run.results) if row.get("kind") == "epoch" and row.get("metrics")]
+    best = max(
+        reversed(rows), key=lambda row: sum(row["metrics"].get(name, 0) for name in names), default=None
+    )
+    return {"run": str(run.folder), "model": str(run.model), "best": best}
 
 
 def _weights(chosen: argparse.Namespace, spec: ModelSpec) -> str | None:
@@ -177,12 +195,12 @@ def _reading(chosen: argparse.Namespace, spec: ModelSpec) -> ReadOptions:
 def _validation(root: Path, options: ReadOptions) -> LabelledData | None:
     split = find_split(root, "val")
     if split is None:
-        note(f"{root} has no split val: training without validation")
+        warn(f"{root} has no split val: training without validation")
         return None
     try:
         return read_split(root, split, options)
     except TooFewImagesError as error:
-        note(f"{error}: training without validation")
+        warn(f"{error}: training without validation")
         return None
 
 
@@ -287,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
         "--accept-data", action="store_true", help="go on with images or labels that have changed"
     )
     _add_regularizers(options)
+    add_json(options)
     return options
 
 

@@ -17,7 +17,7 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.predictor import KerasPredictor, Predictor
 from effkeras.inference.task import TASKS, Drawing, tasks_of
 from effkeras.inference.video import Frame, Video
-from effkeras.support.console import note
+from effkeras.support.console import warn
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import whole_file
 
@@ -39,7 +39,7 @@ def images_in(path: Path, without: Path | None = None) -> list[Path]:
         others = f"; it has {found.left_out}" if found.others else ""
         raise EffkerasError(f"the folder {path} holds no images{others}")
     if found.others:
-        note(f"{path}: left out {found.left_out}; the first: {found.others[0]}")
+        warn(f"{path}: left out {found.left_out}; the first: {found.others[0]}")
     return list(found.images)
 
 
@@ -61,13 +61,13 @@ def predict(predictor: Predictor, paths: Sequence[Path], min_score: float) -> It
             if len(paths) == 1:
                 raise
             bad += 1
-            note(f"skipped: {error}")
+            warn(f"skipped: {error}")
             continue
         # "picture" is the previous version's name of "image".
         yield {"image": str(path), "picture": str(path), **describe(image)}
     reader.note_remarks(len(paths))
     if bad:
-        note(f"skipped {bad} of {len(paths)} images that cannot be read")
+        warn(f"skipped {bad} of {len(paths)} images that cannot be read")
 
 
 def predict_video(

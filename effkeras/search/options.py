@@ -78,7 +78,7 @@ def _objective(chosen: argparse.Namespace) -> Objective:
     from effkeras.search.objectives import Objective
 
     kind: Any = chosen.objective or ("accuracy" if chosen.target is None else "mnas")
-    limits = {located(name, Path()): most for name, most in _pairs(chosen.limit, float).items()}
+    limits = {located(name, Path()): most for name, most in _pairs(chosen.constraint, float).items()}
     return Objective(kind, located(chosen.cost, Path()), chosen.target, chosen.exponent, limits)
 
 

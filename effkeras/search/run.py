@@ -20,7 +20,7 @@ from effkeras.search.trials.ledger import Limits, ending, failures
 from effkeras.search.trials.locks import remove_stale
 from effkeras.search.trials.records import Result, Trial, best_of
 from effkeras.search.trials.workers import Assignment, WorkerPool
-from effkeras.support.console import note, progress
+from effkeras.support.console import is_quiet, note, progress
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder
 from effkeras.support.locks import try_lock
@@ -177,7 +177,7 @@ class Display:
         self._task: Any = None
         self._best: int | None = None
         self._live = _live(self._bar, self._line)
-        self._is_live = self._live.console.is_terminal
+        self._is_live = self._live.console.is_terminal and not is_quiet()
 
     def __enter__(self) -> Display:
         if self._is_live:

@@ -1,5 +1,8 @@
 """What commands print: progress bars with time left, tables, notes, one-line errors.
 
+Results go to stdout, all else to stderr. The options -q and --json, which `effkeras.support.options` adds,
+change what is printed here, and nowhere else: `show_only`.
+
 `quiet` keeps native libraries off the terminal: they write to the file descriptors of the process from C++,
 which Python's own redirection does not reach.
 """
@@ -7,12 +10,16 @@ which Python's own redirection does not reach.
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import json
 import logging
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from effkeras.support.ending import ended
 from effkeras.support.errors import EffkerasError
@@ -22,10 +29,23 @@ from effkeras.support.texts import printable, printable_lines
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
+    from rich.table import Table
 
 
 Item = TypeVar("Item")
 _noted: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a command prints: with `is_quiet` no notes nor progress, with `is_json` its result as JSON."""
+
+    is_quiet: bool = False
+    is_json: bool = False
+
+
+_EVERYTHING = Shown()
+_shown: contextvars.ContextVar[Shown] = contextvars.ContextVar("shown", default=_EVERYTHING)
 
 
 def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> int:
@@ -35,33 +55,87 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _noted.clear()
-    return ended(command, resumes=resumes)
+    before = _shown.set(_EVERYTHING)
+    try:
+        return ended(command, resumes=resumes)
+    finally:
+        _shown.reset(before)
+
+
+def show_only(shown: Shown) -> None:
+    """From now on, the command that runs prints what is `shown` only."""
+    _shown.set(shown)
 
 
 def note(text: str) -> None:
-    """Prints a text on stderr for the user, without control codes; stdout stays free for results."""
+    """Prints a text on stderr for the user, without control codes, unless -q is given."""
+    if not is_quiet():
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Prints a text on stderr that the user must see, with -q too."""
     print(printable_lines(text), file=sys.stderr)
 
 
+def hint(command: str, what: str = "next") -> None:
+    """Prints a command, to be run as it is printed; `what` says what it does."""
+    note(_hint(command, what))
+
+
+def _hint(command: str, what: str) -> str:
+    return f"{what}: {command}"
+
+
+def say(text: str) -> None:
+    """Prints a line of the result, without control codes, unless the result is JSON."""
+    if not _shown.get().is_json:
+        print(printable_lines(text))
+
+
+def result(record: Mapping[str, Any] | Sequence[Any] | Callable[[], Mapping[str, Any]]) -> None:
+    """Prints the whole result of a command as JSON, if that is what --json asks for.
+
+    A function gives a result that is only made then. NaN and infinities, which JSON lacks, become null.
+    """
+    if _shown.get().is_json:
+        print(json.dumps(_finite(record() if callable(record) else record), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def note_once(text: str) -> None:
-    """Prints a note at most once per command."""
+    """Prints a text of `warn` at most once per command; what is left out of data, above all."""
     if text not in _noted:
         _noted.add(text)
-        note(text)
+        warn(text)
+
+
+def is_quiet() -> bool:
+    """Whether -q was given."""
+    return _shown.get().is_quiet
 
 
 def console() -> Console:
-    """The console for results. It prints text literally: a "[/x]" in a name is not markup.
+    """The console for results, silent if they are JSON.
 
+    It prints text literally: a "[/x]" in a name is not markup.
     `table` and `facts` take control codes out of their texts; others go through `printable_lines` first.
     """
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
+    is_quiet = _shown.get().is_json
+    return Console(highlight=False, soft_wrap=False, markup=False, emoji=False, quiet=is_quiet)
 
 
 def progress(left: ProgressColumn | None = None) -> Progress:
-    """A progress display with elapsed time and time left, on stderr.
+    """A progress display with elapsed time and time left, on stderr; without a terminal plain lines.
 
     `left` is the column that shows the time left. The default is rich's estimate from the last hour, which
     needs at least two finished items; inside `effkeras.support.phases` it is that over all phases, and the
@@ -77,18 +151,25 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         TimeRemainingColumn,
     )
 
+    screen = Console(stderr=True)
+    if not screen.is_terminal and not is_quiet():
+        from effkeras.support.progress_lines import ProgressLines
+
+        return ProgressLines(note)
     running = active_phases()
     if running is not None:
         left = left or _left_of_all(running)
     place = "" if running is None else f"{running.place} "
+    shown: list[ProgressColumn] = [TextColumn(place + "{task.description}", markup=False)]
+    if screen.width >= _WIDE:
+        shown += [BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left")]
+    else:
+        shown += [MofNCompleteColumn()]
     return Progress(
-        TextColumn(place + "{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
+        *shown,
         left or TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=screen,
+        disable=is_quiet(),
         speed_estimate_period=3600,  # rich's default of 30 s is too short for models that take minutes each
         # Otherwise text printed meanwhile would go to the terminal even if stdout is a file.
         redirect_stdout=sys.stdout.isatty(),
@@ -126,36 +207,72 @@ def table(
 ) -> None:
     """Prints a table; the first column holds text, the others figures.
 
-    Where the table is too wide, all columns are folded; without `fold_figures` only the first is.
+    Where the table is too wide, all columns are folded; without `fold_figures` only the first is. Where that
+    is too wide too, each row is printed as lines of names and values.
     """
+    from rich.padding import Padding
+
+    screen = console()
+    lines = [[printable_lines(cell) for cell in row] for row in (columns, *rows)]
+    grid = _grid(lines, fold_figures=fold_figures)
+    if title:  # above the grid, not wrapped to its width
+        screen.print(printable_lines(title))
+    if _least_width(lines, fold_figures=fold_figures) <= screen.width:
+        screen.print(grid)
+        return
+    names, *others = lines
+    for first, *figures in others:
+        screen.print(first, style="bold")
+        screen.print(Padding(_pairs(zip(names[1:], figures, strict=True)), (0, 0, 0, 2)))
+
+
+def _grid(lines: Sequence[Sequence[str]], *, fold_figures: bool) -> Table:
     from rich import box
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for position, column in enumerate(columns):
+    for position, column in enumerate(lines[0]):
         is_whole = position > 0 and not fold_figures
         side: Literal["left", "right"] = "right" if position else "left"
-        grid.add_column(printable_lines(column), justify=side, overflow="fold", no_wrap=is_whole)
-    for row in rows:
-        grid.add_row(*map(printable_lines, row))
-    if title:  # above the grid, not wrapped to its width
-        console().print(printable_lines(title))
-    console().print(grid)
+        grid.add_column(column, justify=side, overflow="fold", no_wrap=is_whole)
+    for row in lines[1:]:
+        grid.add_row(*row)
+    return grid
+
+
+def _least_width(lines: Sequence[Sequence[str]], *, fold_figures: bool) -> int:
+    """The columns of the screen that a table needs to be read: no figure is cut, and no name to pieces."""
+    from rich.cells import cell_len
+
+    def least(position: int, texts: Sequence[str]) -> int:
+        is_whole = position > 0 and not fold_figures
+        words = texts if is_whole else [word for text in texts for word in text.split()]
+        longest = max(map(cell_len, words), default=0)
+        return longest if position else min(longest, _LEAST_NAME)
+
+    widths = [least(position, texts) for position, texts in enumerate(zip(*lines, strict=True))]
+    return sum(widths) + 3 * (len(widths) - 1)
 
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and their values side by side."""
+    console().print(printable_lines(title), style="bold")
+    console().print(_pairs([(printable_lines(name), printable_lines(value)) for name, value in rows]))
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
-    grid.add_column()
+    grid.add_column(overflow="fold")
     grid.add_column(overflow="fold")
     for row in rows:
-        grid.add_row(*map(printable_lines, row))
-    console().print(printable_lines(title), style="bold")
-    console().print(grid)
+        grid.add_row(*row)
+    return grid
 
 
+_WIDE = 72  # columns of the screen that a progress bar with all its figures needs
+_LEAST_NAME = 12  # columns of the screen for the names of rows
 _CHANNELS = (1, 2)
 
 
@@ -178,7 +295,7 @@ def quiet() -> Iterator[None]:
             sys.stderr.write(held.read().decode(errors="replace"))
             raise
     for text in warnings:
-        note(text)
+        warn(text)
 
 
 @contextlib.contextmanager

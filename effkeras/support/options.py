@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextvars
+import shutil
 import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from effkeras.support.console import note
+from effkeras.support.console import Shown, show_only, warn
 from effkeras.support.errors import EffkerasError
 
 MODEL_HELP = "a run folder, a .keras file, a name of `effkeras list`, or a TOML file"
@@ -24,22 +27,96 @@ class Verb:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports bad options like all other bad input: one line, exit code 2."""
+    """An argument parser of a verb: bad options are one line and exit code 2, like all other bad input.
+
+    It acts on -q and --json itself; the options that it returns do not have them.
+    """
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """The options; from now on the command prints what -q and --json leave."""
+        if _is_looked_at.get():
+            raise _Built(self)
+        chosen = vars(super().parse_args(args, namespace))
+        show_only(Shown(is_quiet=chosen.pop(_QUIET, False), is_json=chosen.pop(_JSON, False)))
+        return argparse.Namespace(**chosen)
 
     def error(self, message: str) -> NoReturn:
         """Raises EffkerasError."""
         raise EffkerasError(f"{message} (see `{self.prog} --help`)")
 
 
+_NARROW = 60  # columns
+_QUIET, _JSON = "is_quiet", "is_json"
+_is_looked_at: contextvars.ContextVar[bool] = contextvars.ContextVar("is_looked_at", default=False)
+
+
+class _Built(BaseException):
+    """Carries a parser out of the `main` that made it."""
+
+    def __init__(self, made: Parser) -> None:
+        super().__init__()
+        self.made = made
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps texts, but not the indented lines of lists; on narrow screens the usage names no options."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines()
+        if not any(line.startswith("  ") for line in lines):
+            return super()._fill_text(text, width, indent)
+        return "\n".join(
+            line if line.startswith("  ") else textwrap.fill(line, help_width()) for line in lines
+        )
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        """Adds the usage; on narrow screens a short one."""
+        if usage is None and help_width() < _NARROW:
+            takes = [
+                self._format_args(one, one.metavar or one.dest) for one in actions if not one.option_strings
+            ]
+            words = " ".join([self._prog, "[options]", *takes])
+            usage = textwrap.fill(words, help_width() - len("usage: "), subsequent_indent="  ")
+        super().add_usage(usage, actions, groups, prefix)
+
+
+def parser_of(main: Callable[[Sequence[str]], object]) -> Parser:
+    """The parser that the `main` of a verb makes; nothing else of it runs."""
+    token = _is_looked_at.set(True)
+    try:
+        main([])
+    except _Built as built:
+        return built.made
+    finally:
+        _is_looked_at.reset(token)
+    raise TypeError(f"{main} parses no options")
+
+
 def parser(command: str, about: str) -> Parser:
-    """A parser for the verb `command`."""
-    return Parser(prog=f"effkeras {command}", description=about)
+    """A parser for the verb `command`, with -q."""
+    made = Parser(prog=f"effkeras {command}", description=about, formatter_class=_Help)
+    made.add_argument(
+        "-q", "--quiet", dest=_QUIET, action="store_true", help="print results, warnings and errors only"
+    )
+    return made
+
+
+def add_json(to: argparse.ArgumentParser) -> None:
+    """Adds --json; the command hands its result to `effkeras.support.console.result`."""
+    to.add_argument("--json", dest=_JSON, action="store_true", help="print the result as JSON")
 
 
 def explained(word: str, meaning: str, width: int = 13) -> str:
-    """A word and its meaning, for the end of a `--help`: at most 80 columns wide."""
+    """A word and its meaning, for the end of a `--help`: as wide as the screen, and at most 80 columns."""
     start = f"  {word:<{width}} "
-    return textwrap.fill(meaning, 80, initial_indent=start, subsequent_indent=" " * len(start))
+    if help_width() < 3 * len(start):
+        return f"  {word}\n" + textwrap.indent(textwrap.fill(meaning, help_width() - 4), "    ")
+    return textwrap.fill(meaning, help_width(), initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def help_width() -> int:
+    """The width of a `--help` in columns: that of the screen, at most 80."""
+    return max(20, min(80, shutil.get_terminal_size().columns))
 
 
 def add_data(to: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -83,19 +160,36 @@ def add_weights(to: argparse.ArgumentParser) -> None:
     to.add_argument("--weights", help="for a zoo name or TOML file: weights by name, or a file")
 
 
+class Renamed(argparse.Action):
+    """An option's name of the previous version: it says the new name, and does what that does."""
+
+    current: argparse.Action
+
+    @classmethod
+    def of(cls, current: argparse.Action) -> type[Renamed]:
+        """The action for an old name of `current`."""
+        return type("Renamed", (cls,), {"current": current})
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, name: str | None = None) -> None:
+        """Does what the new name does."""
+        old, new = self.option_strings[0], self.current.option_strings[0]
+        warn(f"{old} is now {new}; the next version will not read the old name")
+        self.current(parser, namespace, values, name)
+
+
 def add_old_name(to: argparse.ArgumentParser | argparse._ArgumentGroup, old: str, new: str) -> None:
     """Adds an option's name of the previous version, hidden; its use prints a note with the new name."""
-    new_option = next(action for action in to._actions if new in action.option_strings)
-
-    class Renamed(argparse.Action):
-        def __call__(
-            self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
-        ) -> None:
-            note(f"{old} is now {new}; the next version will not read the old name")
-            setattr(namespace, new_option.dest, values)
-
+    current = next(action for action in to._actions if new in action.option_strings)
     to.add_argument(
-        old, action=Renamed, dest=new_option.dest, type=new_option.type or str, help=argparse.SUPPRESS
+        old,
+        action=Renamed.of(current),
+        dest=current.dest,
+        nargs=current.nargs,
+        const=current.const,
+        type=current.type or str,
+        default=argparse.SUPPRESS,
+        choices=current.choices,
+        help=argparse.SUPPRESS,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from effkeras.support.console import note
+from effkeras.support.console import warn
 from effkeras.support.errors import EffkerasError, closest, did_you_mean, first_line
 
 Record = TypeVar("Record")
@@ -155,7 +155,7 @@ def current_names(table: Mapping[str, Any], where: str, known: Container[str] | 
     new = {old: now for old, now in new.items() if (known is None or now in known) and now not in table}
     if new:
         names = ", ".join(f"{old} is now {name}" for old, name in new.items())
-        note(f"{where}: {names}; the next version will not read the old name")
+        warn(f"{where}: {names}; the next version will not read the old name")
     return {new.get(key, key): value for key, value in table.items()}
 
 

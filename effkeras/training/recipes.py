@@ -38,15 +38,17 @@ def recipe_names(family: str) -> list[str]:
     return sorted(file.name.removesuffix(_SUFFIX) for file in found)
 
 
-def recipe_of(name_or_path: str | None, spec: ModelSpec) -> Recipe:
+def recipe_of(name_or_path: str | None, spec: ModelSpec | None) -> Recipe:
     """A recipe by its name in the model's family, or a file of settings by its path.
+
+    Without a model (`spec` None) there are no names, and what a file states for some models is left out.
 
     Raises EffkerasError for an unknown name and a broken file.
     """
     if name_or_path is None or name_or_path == FINETUNE:
         return Recipe()
-    names = recipe_names(spec.family)
-    if name_or_path in names:
+    names = recipe_names(spec.family) if spec else []
+    if spec and name_or_path in names:
         path = zoo_folder() / spec.family / f"{name_or_path}{_SUFFIX}"
         return Recipe(str(path), _table(path, spec.name), is_whole=True)
     path = Path(name_or_path)
@@ -54,10 +56,10 @@ def recipe_of(name_or_path: str | None, spec: ModelSpec) -> Recipe:
         close = closest(name_or_path, [FINETUNE, *names])
         hint = f"did you mean {close!r}? " if close else ""
         raise EffkerasError(
-            f"there is no recipe {name_or_path!r} for {spec.family}; "
+            f"there is no recipe {name_or_path!r} {f'for {spec.family}' if spec else 'without a model'}; "
             f"{hint}--config takes {', '.join([FINETUNE, *names])} or the path of a TOML file"
         )
-    return Recipe(str(path), _table(path, spec.name))
+    return Recipe(str(path), _table(path, spec.name if spec else ""))
 
 
 def settings_in(path: Path, model: str = "") -> TrainSettings:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effkeras.support.console import note, run_command
+from effkeras.support.console import hint, note, run_command, say
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
 
@@ -49,7 +50,8 @@ def _run(argv: Sequence[str] | None) -> None:
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
     write_checked(out, made, flatbuffer)
-    print(f"{out}: written; `effkeras export inspect {out}` shows it")
+    say(f"{out}: written")
+    hint(shlex.join(["effkeras", "export", "inspect", str(out)]))
 
 
 def _check(chosen: argparse.Namespace) -> None:
@@ -92,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ORIGINAL.tflite",
         help="put back what edgetpu_compiler dropped when it made F of this file",
     )
-    options.add_argument("--labels", type=Path, metavar="LABELS.txt", help="names of the classes, one a line")
+    options.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one a line")
     options.add_argument(
         "--calibration",
         type=Path,

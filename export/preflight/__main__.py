@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from effkeras.support.console import console, facts, run_command
+from effkeras.support.console import console, facts, result, run_command
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import Verb, above_zero, parser
+from effkeras.support.options import Verb, above_zero, add_json, parser
 from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
@@ -84,10 +83,7 @@ def _second_opinion(found: Preflight, content: bytes, chosen: argparse.Namespace
 
 
 def _show(found: Preflight, extra: SecondOpinion | None, chosen: argparse.Namespace) -> None:
-    if chosen.json:
-        row = {"file": str(chosen.file), **found.to_row()}
-        print(json.dumps(row if extra is None else {**row, **extra.to_row(found)}, indent=2))
-        return
+    result({"file": str(chosen.file), **found.to_row(), **(extra.to_row(found) if extra else {})})
     show(chosen.file.name, found, extra, every=chosen.ops)
 
 
@@ -106,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="edgetpu or gpu (default: edgetpu)",
     )
     options.add_argument("--ops", action="store_true", help="list every operator, in the order of execution")
-    options.add_argument("--json", action="store_true", help="print all findings as JSON")
+    add_json(options)
     options.add_argument(
         "--analyzer",
         nargs="?",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import facts, quiet, run_command
-from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
+from effkeras.support.console import facts, quiet, result, run_command, say
+from effkeras.support.options import MODEL_HELP, Verb, add_data, add_json, add_weights, parser
 from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def _run(argv: Sequence[str] | None) -> int:
     options.add_argument(
         "--out", type=Path, metavar="DIR", help="default: RUN/artifacts/savedmodel, or in this folder"
     )
+    add_json(options)
     chosen = vars(options.parse_args(argv))
     need_tensorflow("a SavedModel")
     source = chosen.pop("model")
@@ -51,7 +52,8 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"failed: {printable(str(error))}", file=sys.stderr)
         return FAILED
     facts(f"{report.spec.name} as a SavedModel", _lines(report))
-    print(f"{report.folder}: written, with labels.txt and model.toml in assets/")
+    result({**report.to_row(), "folder": str(report.folder)})
+    say(f"{report.folder}: written, with labels.txt and model.toml in assets/")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 import threading
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from effkeras.building.sources import file_stem, run_folder, run_of_artifact
-from effkeras.support.console import note, run_command
+from effkeras.support.console import hint, note, run_command, say
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import MODEL_HELP, Verb, add_data, add_weights, parser
+from effkeras.support.options import MODEL_HELP, Verb, add_data, add_old_name, add_weights, parser
 from export.web.server import HOST, serving
 
 VERB = Verb("export web", "make a page that runs the model in a browser")
@@ -54,12 +55,10 @@ def _make(chosen: argparse.Namespace) -> int:
         return FAILED
     write_page(artifact, out, runtime, samples)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    print(
-        f"{out}: written, {size / 1e6:.0f} MB with LiteRT.js {runtime.version}; any web server can serve it"
-    )
+    say(f"{out}: written, {size / 1e6:.0f} MB with LiteRT.js {runtime.version}; any web server can serve it")
     if chosen.serve:
         return _serve(out, chosen.port)
-    note(f"next: effkeras export web {out} --serve")
+    hint(shlex.join(["effkeras", "export", "web", str(out), "--serve"]))
     return 0
 
 
@@ -75,11 +74,11 @@ def _default_folder(model: str) -> Path:
 
 
 def _samples(chosen: argparse.Namespace) -> list[Path]:
-    """The images that --samples names, else the first of --data."""
+    """The images that --examples names, else the first of --data."""
     from effkeras.inference.predict import images_in
 
-    if chosen.samples:
-        found = [image for path in chosen.samples for image in images_in(path)]
+    if chosen.examples:
+        found = [image for path in chosen.examples for image in images_in(path)]
         if len(found) > MOST_SAMPLES:
             note(f"the page offers the first {MOST_SAMPLES} of {len(found)} images")
         return found[:MOST_SAMPLES]
@@ -123,7 +122,8 @@ def _artifact(chosen: argparse.Namespace) -> bytes | None:
             return report.file.read_bytes()
     for reason in report.problems or report.remedies or ("the file lost too much of its accuracy",):
         print(f"failed: {reason}", file=sys.stderr)
-    note(f"`effkeras export tflite {chosen.model} --recipe {options.recipe}` says more")
+    command = ["effkeras", "export", "tflite", chosen.model, "--recipe", options.recipe]
+    hint(shlex.join([*command, *(["--data", str(options.data)] if options.data else [])]), "says more")
     return None
 
 
@@ -160,12 +160,13 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--recipe", help="how a model becomes a .tflite (default: float32)")
     add_data(options, required=False)
     options.add_argument(
-        "--samples",
+        "--examples",
         type=Path,
         nargs="+",
         metavar="IMAGE",
         help="images, or folders of them, that the page offers (default: the first of --data)",
     )
+    add_old_name(options, "--samples", "--examples")
     options.add_argument(
         "--out",
         type=Path,

@@ -161,7 +161,7 @@ def _sample_names(samples: Sequence[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     for number, path in enumerate(dict.fromkeys(samples), start=1):
         if not path.is_file() or not is_image(path):
-            raise EffkerasError(f"{path} is no image file; give images, or folders of them, with --samples")
+            raise EffkerasError(f"{path} is no image file; give images, or folders of them, with --examples")
         if path.suffix.lower() not in _SHOWN:
             raise EffkerasError(f"{path}: not every browser shows {path.suffix}; convert it to JPEG or PNG")
         # A number in place of the name, which may need escapes in an address, or tell what it should not.

@@ -147,7 +147,7 @@ def check_tensorflow_can(format_: Format, spec: PtqSpec) -> None:
     }
     wanted = next((what for what, is_asked in asked.items() if is_asked), None)
     if wanted is not None:
-        raise EffkerasError(f"the backend tensorflow cannot do {wanted}; use the backend ai-edge-quantizer")
+        raise EffkerasError(f"the quantizer tensorflow cannot do {wanted}; use ai-edge-quantizer")
 
 
 def quantize_with_tensorflow(

@@ -55,7 +55,7 @@ def check(options: PtqOptions, data: object | None) -> None:
     options.range_rule()
     if options.spec.backend not in BACKENDS:
         hint = did_you_mean(options.spec.backend, BACKENDS)
-        raise EffkerasError(f"there is no backend {options.spec.backend!r}; {hint}")
+        raise EffkerasError(f"there is no quantizer {options.spec.backend!r}; {hint}")
     if options.spec.backend == "tensorflow":
         check_tensorflow_can(options.format, options.spec)
     requested = {

@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING
 
 from effkeras.support import results
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import run_command
+from effkeras.support.console import result, run_command, say
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, write_bytes, write_text
-from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_data, add_old_name, add_weights, parser
+from effkeras.support.options import (
+    MODEL_HELP,
+    Verb,
+    above_zero,
+    add_data,
+    add_json,
+    add_old_name,
+    add_weights,
+    parser,
+)
 from effkeras.training.run import kept_options
 
 if TYPE_CHECKING:
@@ -63,6 +72,7 @@ def _run(argv: Sequence[str] | None) -> None:
     options = SensitivityOptions(chosen.images, metric)
     found = rank(parts, ptq, inputs_of(parts, ptq, data), options, cache)
     found.show(chosen.top)
+    result(found.to_rows())
     if chosen.out:
         _write(found, chosen.out)
 
@@ -84,7 +94,7 @@ def _write(found: Sensitivity, out: Path) -> None:
     rows = [json.dumps(results.stamped(row)) for row in found.to_rows()]
     write_text(table_file, "".join(f"{row}\n" for row in rows))  # in place of an earlier table, at once
     write_bytes(image, chart(found))
-    print(f"{image}: written, with {table_file.name} beside it")
+    say(f"{image}: written, with {table_file.name} beside it")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--limit", type=above_zero, help="with --metric: on the first LIMIT images only")
     options.add_argument("--top", type=above_zero, default=SHOWN, help=f"layers to print (default: {SHOWN})")
     add_weights(options)
-    options.add_argument("--out", type=Path, metavar="FOLDER", help="rows and an image; resumes from there")
+    options.add_argument("--out", type=Path, metavar="DIR", help="rows and an image; resumes from there")
+    add_json(options)
     return options
 
 

@@ -37,8 +37,8 @@ def check_can_mix(spec: PtqSpec) -> None:
     """Raises EffkerasError for a backend that cannot quantize only some layers."""
     if spec.backend != "ai-edge-quantizer":
         raise EffkerasError(
-            f"the backend {spec.backend} cannot quantize some layers only, which a budget may ask for; "
-            "use the backend ai-edge-quantizer"
+            f"the quantizer {spec.backend} cannot quantize some layers only, which a budget may ask for; "
+            "use ai-edge-quantizer"
         )
 
 

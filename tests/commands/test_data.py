@@ -15,6 +15,7 @@ from effkeras.data.all_splits import read_all
 from effkeras.data.records import ReadOptions
 from effkeras.data.splits import open_data
 from effkeras.definitions import zoo
+from effkeras.inference.data_tiles import tiles_of
 
 CAT, DOG = ("cat", 10, 8, 40, 32), ("dog", 2, 2, 20, 40)
 
@@ -40,7 +41,7 @@ def test_the_group_lists_its_verbs(capsys):
 
 def test_convert_keeps_splits_boxes_and_classes(pets, tmp_path, capsys):
     assert run("data", "convert", pets, tmp_path / "copy", "--to", "voc") == 0
-    assert f"next: effkeras train efficientdet-lite0 --data {tmp_path / 'copy'}" in capsys.readouterr().out
+    assert f"next: effkeras train efficientdet-lite0 --data {tmp_path / 'copy'}" in capsys.readouterr().err
     for split in ("train", "val"):
         ours, theirs = open_data(tmp_path / "copy", split), open_data(pets, split)
         assert ours.labels == theirs.labels
@@ -199,8 +200,27 @@ def test_show_draws_what_training_sees(kind, request, tmp_path):
     folder = request.getfixturevalue(kind)
     (tmp_path / "a.toml").write_text("[augment]\nflip = true\nscale = [1.0, 1.0]\n")
     words = ["--images", 2, "--split", "val", "--out", tmp_path / "sheet.png"]
-    assert run("data", "show", folder, *words, "--augment", tmp_path / "a.toml") == 0
+    assert run("data", "show", folder, *words, "--config", tmp_path / "a.toml") == 0
     assert width(tmp_path / "sheet.png") == 1600
+
+
+def test_show_reads_recipes_as_training_does(digits, tmp_path, monkeypatch, capsys):
+    """What a file states for some models counts for --model only; --augment FILE was its name before."""
+    file, seen = tmp_path / "a.toml", []
+
+    def as_trained(few, spec, settings):
+        seen.append(settings.augment["flip"])
+        return tiles_of(few)
+
+    monkeypatch.setattr("effkeras.commands.data.show._as_trained", as_trained)
+    file.write_text('[augment]\nflip = false\n[only."efficientdet-lite*"]\naugment = { flip = true }\n')
+    words = ["data", "show", digits, "--images", 1, "--out", tmp_path / "sheet.png"]
+    assert run(*words, "--config", file) == 0
+    assert run(*words, "--augment", file, "--model", "efficientdet-lite0") == 0
+    assert "is now --config" in capsys.readouterr().err
+    assert run(*words, "--config", file, "--model", "efficientdet-lite0") == 0
+    assert run(*words, "--augment", "lihgt") == run(*words, "--config", "paper") == 2
+    assert seen == [False, True, True]
 
 
 @pytest.mark.slow

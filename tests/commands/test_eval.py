@@ -140,7 +140,7 @@ def test_written_results_have_the_ap_that_eval_prints(run, loaded, scenes, tmp_p
 
     file, images = tmp_path / "found.json", sorted((scenes / "test" / "images").iterdir())
     words = ["predict", str(run), *map(str, images[2:]), *map(str, images[:2]), "--min-score", "0"]
-    assert main([*words, "--json", str(file), "--data", str(scenes)]) == 0
+    assert main([*words, "--coco", str(file), "--data", str(scenes)]) == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 4
     assert "boxes written" in captured.err
@@ -173,8 +173,8 @@ def test_results_without_a_data_set_number_the_images(run, loaded, scenes, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "DATA"], "give --json FILE too"),
-        (["--json", "out.json", "--data", "DATA", "--split", "val"], "has no images of this name"),
+        (["--data", "DATA"], "give --coco FILE too"),
+        (["--coco", "out.json", "--data", "DATA", "--split", "val"], "has no images of this name"),
     ],
 )
 @pytest.mark.usefixtures("loaded")

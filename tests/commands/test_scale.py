@@ -73,7 +73,7 @@ def test_coefficients_and_multiple_are_ones_own(capsys):
 
 def test_what_is_written_is_the_model(tmp_path, capsys):
     out = tmp_path / "b0-large.toml"
-    assert run("b0", "--phi", "1.5", "--toml", out) == 0
+    assert run("b0", "--phi", "1.5", "--out", out) == 0
     assert effkeras.spec(out) == with_phi(effkeras.spec("b0"), 1.5)
 
 
@@ -92,8 +92,8 @@ BAD = {
     "grid with phi": ["b0", "--grid", "--phi", "1"],
     "grid of a detector": ["d0", "--grid"],
     "gamma of a detector": ["d0", "--gamma", "1.1"],
-    "two models in one file": ["b0", "--phi", "1", "2", "--toml", "out.toml"],
-    "a file of another kind": ["b0", "--phi", "1", "--toml", "out.json"],
+    "two models in one file": ["b0", "--phi", "1", "2", "--out", "out.toml"],
+    "a file of another kind": ["b0", "--phi", "1", "--out", "out.json"],
     "no such model": ["b99"],
 }
 
@@ -110,5 +110,5 @@ def test_bad_input_is_one_line_and_exit_code_2(case, tmp_path, monkeypatch, caps
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert run("b0", "--phi", "1", "--toml", tmp_path / "file" / "x.toml") == 2
+    assert run("b0", "--phi", "1", "--out", tmp_path / "file" / "x.toml") == 2
     assert re.fullmatch(r"error: [^\n]+\n", capsys.readouterr().err)

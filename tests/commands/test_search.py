@@ -50,7 +50,7 @@ def test_a_grid_has_no_more_trials_than_networks(classes):
     words = ["--data", str(classes), "--trials", "2000", "--out", "out", "--strategy"]
     trials = [
         job_of(command._parser().parse_args(["digits-tiny", *words, strategy, *limits])).trials
-        for strategy, limits in (("grid", []), ("grid", ["--limit", "macs=180e3"]), ("random", []))
+        for strategy, limits in (("grid", []), ("grid", ["--constraint", "macs=180e3"]), ("random", []))
     ]
     assert trials[0] == 1088
     assert 0 < trials[1] < 1088
@@ -71,7 +71,7 @@ def test_a_front_is_for_strategies_that_weigh_the_cost(classes, strategy):
     ("words", "is_noted"),
     [
         (["--cost", "latency_ms", "--target", "1", "--workers", "2"], True),
-        (["--limit", "latency_ms=2", "--ray", "auto"], True),
+        (["--constraint", "latency_ms=2", "--ray", "auto"], True),
         (["--cost", "latency_ms", "--target", "1"], False),
         (["--target", "2e6", "--workers", "2"], False),
     ],
@@ -90,7 +90,7 @@ def test_a_target_that_nothing_meets_is_noted(classes, capsys, target, said):
 
 
 def test_a_limit_narrows_the_space(classes):
-    made = job("--limit", "macs=3e6", data=classes)
+    made = job("--constraint", "macs=3e6", data=classes)
     assert made.objective.limits == {"macs": 3e6}
     assert made.space.limits == {"macs": 3e6}
     assert made.evaluation.space.name == "digits-blocks"
@@ -117,7 +117,16 @@ def test_a_table_is_the_same_from_any_folder(classes, tmp_path, monkeypatch):
     for folder, file in ((tmp_path, "blocks.toml"), (tmp_path / "other", "../blocks.toml")):
         monkeypatch.chdir(folder)
         config = file.replace("blocks", "settings")
-        words = ["--cost", f"table:{file}", "--target", "9", "--limit", f"table:{file}=6", "--config", config]
+        words = [
+            "--cost",
+            f"table:{file}",
+            "--target",
+            "9",
+            "--constraint",
+            f"table:{file}=6",
+            "--config",
+            config,
+        ]
         made = job(*words, data=classes, out=tmp_path / "out")
         found.append(description(made))
         name = f"table:{tmp_path / 'blocks.toml'}"
@@ -133,9 +142,9 @@ def test_a_table_is_the_same_from_any_folder(classes, tmp_path, monkeypatch):
         (["--strategy", "evolutoin"], "did you mean 'evolution'"),
         (["--option", "poplation=3"], "did you mean 'population'"),
         (["--option", "population"], "should be NAME=VALUE"),
-        (["--limit", "macs=much"], "should be NAME=NUMBER"),
+        (["--constraint", "macs=much"], "should be NAME=NUMBER"),
         (
-            ["--limit", "parameters=10"],
+            ["--constraint", "parameters=10"],
             "is within the limits: the cheapest found has parameters",
         ),
         (["--cost", "table:nosuch.toml", "--target", "3"], "nosuch.toml"),
@@ -205,9 +214,10 @@ def test_it_ends_with_what_to_do_next(classes, tmp_path, capsys):
     genome = sample(made.space, np.random.default_rng(0))
     found = dataclasses.replace(status().best, genome=genome)
     assert command._conclude(made, status(best=found), classes) == 0
-    train, report = capsys.readouterr().out.splitlines()[-2:]
-    best = tmp_path / "best.toml"
-    assert train == f"{best}: next: effkeras train {best} --data {classes} --out RUN"
+    shown, best = capsys.readouterr(), tmp_path / "best.toml"
+    assert shown.out.splitlines()[-1] == f"{best}: the best as a model"
+    train, report = shown.err.splitlines()[-2:]
+    assert train == f"next: effkeras train {best} --data {classes} --out {tmp_path}-best"
     assert report == f"to look at the search: effkeras search report {tmp_path}"
 
 
@@ -219,7 +229,7 @@ def test_a_front_ends_with_all_of_its_networks(classes, tmp_path, capsys):
     assert (
         command._conclude(made, status(best=dataclasses.replace(status().best, genome=genome)), classes) == 0
     )
-    front = capsys.readouterr().out.splitlines()[-3]
+    front = capsys.readouterr().out.splitlines()[-2]
     assert front == f"{tmp_path / 'front'}: 1 definition, the front of accuracy and macs"
 
 

@@ -479,7 +479,7 @@ def test_sample_that_is_no_image(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["run", "--samples", "-1"], ["run", "--samples", "x"], ["run", "--nonsense"]]
+    "arguments", [[], ["run", "--images", "-1"], ["run", "--images", "x"], ["run", "--nonsense"]]
 )
 def test_bad_options(arguments, capsys):
     assert main(arguments) == 2
@@ -504,7 +504,7 @@ def test_help_loads_no_plotting():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "--samples" in done.stdout
+    assert "--images" in done.stdout
 
 
 def test_markdown_escapes_what_markdown_reads():

@@ -100,7 +100,7 @@ def test_the_command_writes_a_page_an_image(spec, tmp_path, capsys):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(
             tmp_path / name
         )
-    words = ["explain", tmp_path / "tiny.keras", tmp_path, "--min-score", "0", "--occlusion", "--most", "1"]
+    words = ["explain", tmp_path / "tiny.keras", tmp_path, "--min-score", "0", "--occlusion", "--top", "1"]
     assert cli.main([*map(str, words), "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
     with Image.open(tmp_path / "out" / "a.png") as page:

@@ -87,3 +87,12 @@ def test_work_goes_into_the_run(tmp_path):
     assert work_folder(str(tmp_path), "int8") == tmp_path / "compressed" / "int8"
     assert work_folder("some/b0.toml", "int8").name == "b0-int8"
     assert work_folder("mnasnet-a1-0.35", "int8").name == "mnasnet-a1-0.35-int8"
+
+
+def test_config_is_read_as_training_reads_it(tmp_path):
+    """A recipe by its name, and what a file states for some models."""
+    file = tmp_path / "mine.toml"
+    file.write_text('seed = 3\n[only."efficientnet-digits*"]\nseed = 5\n')
+    given = [settings_of(model, str(file)).seed for model in ("efficientnet-digits", "b0", "gone.keras")]
+    assert given == [5, 3, 3]
+    assert settings_of("efficientnet-b0", "paper").optimizer == "rmsprop"

@@ -16,9 +16,9 @@ from effkeras.data.splits import TRAIN
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import SCHEMA, ModelSpec, detector_parts
 from effkeras.detection.anchor_fit import Fit, fit, input_boxes, is_better, kmeans, suggest
-from effkeras.support.console import table
+from effkeras.support.console import say, table
 from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import printable, printable_lines
+from effkeras.support.texts import printable
 
 _SHOWN_CLASSES = 30
 
@@ -87,10 +87,10 @@ def print_anchors(report: AnchorReport) -> None:
     rows.append(["mean IoU of the best anchors", *(f"{one.iou:.3f}" for one in fits)])
     table(f"boxes that an anchor of {report.model} covers (IoU of 0.5 or more)", columns, rows)
     if better is None:
-        print("the anchors and the input size fit these boxes\n")
+        say("the anchors and the input size fit these boxes\n")
         return
-    print("better anchors; save this as mine.toml, and train mine.toml instead:\n")
-    print(printable_lines(report.toml))
+    say("better anchors; save this as mine.toml, and train mine.toml instead:\n")
+    say(report.toml)
 
 
 def as_json(report: AnchorReport) -> dict[str, Any]:

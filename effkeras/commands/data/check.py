@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,13 +13,12 @@ from effkeras.data.checking import Finding, Kind, Report, check, repaired
 from effkeras.data.records import DetectionData, ReadOptions
 from effkeras.data.rewriting import check_target, format_to_write, write_whole
 from effkeras.data.statistics import ClassRow, class_rows
-from effkeras.support.console import run_command, table
-from effkeras.support.options import MODEL_HELP, Verb, add_one_based, parser
+from effkeras.support.console import result, run_command, say, table
+from effkeras.support.options import MODEL_HELP, Verb, add_json, add_one_based, help_width, parser
 from effkeras.support.texts import printable, printable_lines
 
 VERB = Verb("data check", "list all problems of a data set; write a repaired copy")
 FOUND = 1  # the exit code when there are problems
-_COLUMNS = 80
 _SHOWN, _SHOWN_REMARKS, _SHOWN_CLASSES = 10, 3, 30
 
 
@@ -38,18 +36,15 @@ def _run(argv: Sequence[str] | None) -> int:
     report = check(chosen.dir, options, decode=not chosen.no_decode)
     rows = class_rows(report.splits)
     fit = check_anchors(chosen.model, spec, report.splits) if spec else None
-    if chosen.json:
-        print(json.dumps(_as_json(report, rows) | ({"anchors": as_json(fit)} if fit else {}), indent=1))
-    else:
-        _print_contents(report, rows)
-        if fit:
-            print_anchors(fit)
-        _print_findings(report)
+    result(_as_json(report, rows) | ({"anchors": as_json(fit)} if fit else {}))
+    _print_contents(report, rows)
+    if fit:
+        print_anchors(fit)
+    _print_findings(report)
     if chosen.fix:
         splits = repaired(report)
         write_whole(chosen.fix, splits, format_to_write(chosen.dir, splits))
-    if not chosen.json:
-        print(_ending(report, chosen.fix))
+    say(_ending(report, chosen.fix))
     return FOUND if report.has_problems else 0
 
 
@@ -67,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--fix",
         type=Path,
-        metavar="OUT",
+        metavar="DIR",
         help="write a copy without bad items, with boxes clipped and sizes corrected",
     )
-    options.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_json(options)
     add_one_based(options)
     return options
 
@@ -81,9 +76,9 @@ def _print_contents(report: Report, rows: Sequence[ClassRow]) -> None:
     boxes = [len(one.boxes) for data in splits if isinstance(data, DetectionData) for one in data.records]
     counts = [_count(sum(len(data.records) for data in splits), "image") + f" ({images})"]
     counts += [_count(sum(boxes), "box")] if sum(boxes) else []
-    print(_wrapped(f"{report.root}: {report.format}; {', '.join(counts)}, {_count(len(rows), 'class')}"))
+    say(_wrapped(f"{report.root}: {report.format}; {', '.join(counts)}, {_count(len(rows), 'class')}"))
     if not any(sum(row.counts) for row in rows):  # label maps
-        print(_wrapped(f"classes: {', '.join(row.label for row in rows)}") + "\n")
+        say(_wrapped(f"classes: {', '.join(row.label for row in rows)}") + "\n")
         return
     shown = sorted(rows, key=lambda row: sum(row.counts))[:_SHOWN_CLASSES]
     shown = [row for row in rows if row in shown]
@@ -97,8 +92,8 @@ def _print_contents(report: Report, rows: Sequence[ClassRow]) -> None:
         [_cells(row, has_boxes=bool(boxes)) for row in shown],
     )
     if boxes:
-        print("small, medium, large: boxes below 32 x 32, 96 x 96 pixels, above (COCO)")
-        print("of image: the share of its image that a box covers (median)\n")
+        say("small, medium, large: boxes below 32 x 32, 96 x 96 pixels, above (COCO)")
+        say("of image: the share of its image that a box covers (median)\n")
 
 
 def _count(count: int, noun: str) -> str:
@@ -118,13 +113,13 @@ def _cells(row: ClassRow, *, has_boxes: bool) -> list[str]:
 
 def _print_findings(report: Report) -> None:
     for kind, found in report.by_kind().items():
-        print(f"{kind.title}: {len(found):,}")
+        say(f"{kind.title}: {len(found):,}")
         most = _SHOWN if kind.is_problem else _SHOWN_REMARKS
         for one in found[:most]:
-            print(_wrapped(f"  {_text(one)}", indent="    "))
+            say(_wrapped(f"  {_text(one)}", indent="    "))
         if len(found) > most:
-            print(f"  and {len(found) - most:,} more")
-        print()
+            say(f"  and {len(found) - most:,} more")
+        say("")
 
 
 def _text(one: Finding) -> str:
@@ -136,7 +131,7 @@ def _wrapped(text: str, indent: str = "  ") -> str:
     text = printable_lines(text)
     start = text[: len(text) - len(text.lstrip())]
     return textwrap.fill(
-        text.strip(), _COLUMNS, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False
+        text.strip(), help_width(), initial_indent=start, subsequent_indent=indent, break_on_hyphens=False
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from effkeras.data.formats import writable
 from effkeras.data.records import DetectionData, LabelledData, ReadOptions
 from effkeras.data.rewriting import check_target, read_to_rewrite, write_whole
-from effkeras.support.console import run_command, table
-from effkeras.support.options import Verb, add_reading, explained, parser
+from effkeras.support.console import hint, result, run_command, table
+from effkeras.support.options import Verb, add_json, add_reading, explained, parser
 
 VERB = Verb("data convert", "write a data set in another format")
 
@@ -31,12 +32,12 @@ def _run(argv: Sequence[str] | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     known = writable()
     options = parser(VERB.name, "Writes all splits of a data set, images included, in another format.")
-    options.formatter_class = argparse.RawDescriptionHelpFormatter
     options.epilog = "\n".join(["formats:", *(explained(name, one.title) for name, one in known.items())])
     options.add_argument("src", type=Path, metavar="SRC", help="the data set: a folder or file of any format")
     options.add_argument("dst", type=Path, metavar="DST", help="the folder to write")
     options.add_argument("--to", required=True, choices=list(known), metavar="FORMAT", help="the new format")
     add_reading(options)
+    add_json(options)
     return options
 
 
@@ -52,7 +53,15 @@ def print_written(folder: Path, splits: Sequence[LabelledData]) -> None:
     columns = ["split", "images", "boxes", "left out", "clipped"]
     table(f"written to {folder}", [columns[place] for place in shown], [[r[p] for p in shown] for r in rows])
     model = "efficientdet-lite0" if isinstance(splits[0], DetectionData) else "efficientnet-lite0"
-    print(f"next: effkeras train {model} --data {folder} --out runs/{folder.name}")
+    result({"folder": str(folder), "splits": {data.split: _record(data) for data in splits if data.records}})
+    hint(shlex.join(["effkeras", "train", model, "--data", str(folder), "--out", f"runs/{folder.name}"]))
+
+
+def _record(data: LabelledData) -> dict[str, int]:
+    left = {"images": len(data.records), "skipped": len(data.skipped)}
+    if not isinstance(data, DetectionData):
+        return left
+    return {**left, "boxes": sum(len(record.boxes) for record in data.records), "clipped": len(data.clipped)}
 
 
 def _counts(data: LabelledData) -> list[str]:

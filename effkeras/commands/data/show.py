@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,16 @@ from effkeras.data.splits import (
     spread,
 )
 from effkeras.definitions import zoo
-from effkeras.definitions.definition import InputSpec
+from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.inference.contact_sheet import Sheet, Tile, contact_sheet
 from effkeras.inference.data_tiles import mask_classes_of, masks_in, plain_tile, tiles_of
-from effkeras.support.console import note, quiet, run_command
-from effkeras.support.errors import EffkerasError
+from effkeras.support.console import note, quiet, run_command, say, warn
+from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.files import whole_file
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_one_based, parser
-from effkeras.training.settings import TrainSettings, read_settings
+from effkeras.training.defaults import Facts, finetune, passes_of
+from effkeras.training.recipes import Recipe, recipe_of
+from effkeras.training.settings import TrainSettings, settings_over
 
 if TYPE_CHECKING:
     from effkeras.data.augmentations.batches import Batch
@@ -52,12 +55,14 @@ def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     if chosen.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise EffkerasError(f"{chosen.out} is no image file; give --out a name that ends in .png")
-    settings = _settings(chosen.augment) if chosen.augment else None
-    spec = zoo.spec(chosen.model).input if chosen.model else _INPUT
+    model = zoo.spec(chosen.model) if chosen.model else None
+    recipe, preset = _recipe(chosen, model)
+    spec = model.input if model else _INPUT
     split = chosen.split or _first_split(chosen.dir)
     data = open_data(chosen.dir, split, skip_bad=True, masks=True, one_based=chosen.one_based)
     few = spread(data, chosen.images)
     tiles = tiles_of(few)
+    settings = _settings(recipe, preset, data) if recipe else None
     title = f"{chosen.dir.resolve().name}, {data.split}: {len(few.records):,} of {len(data.records):,} images"
     if settings:
         trained = _as_trained(few, spec, settings)
@@ -66,33 +71,55 @@ def _run(argv: Sequence[str] | None) -> None:
     page = contact_sheet(tiles, Sheet(title, data.labels))
     with whole_file(chosen.out) as temporary:
         page.save(temporary)
-    print(f"{chosen.out}: {len(few.records)} images, {page.width} x {page.height} pixels")
+    say(f"{chosen.out}: {len(few.records)} images, {page.width} x {page.height} pixels")
 
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(VERB.name, "Draws a contact sheet: images with boxes, class names and masks.")
     options.add_argument("dir", type=Path, metavar="DIR", help="the data set: a folder or file of any format")
     options.add_argument("--split", help="the part of the data to show (default: train)")
-    options.add_argument("--images", type=above_zero, default=16, help="how many (default: 16)")
+    options.add_argument("--images", type=above_zero, default=16, metavar="N", help="how many (default: 16)")
     options.add_argument(
         "--augment",
-        metavar="CONFIG",
-        help="beside each image, show it augmented by these training settings: a TOML file, or a preset "
-        f"({', '.join(preset_names())})",
+        metavar="PRESET",
+        help=f"beside each image, show it as `train --augment` does: {', '.join(preset_names())}",
     )
     options.add_argument(
-        "--model", help=f"whose input size --augment uses (default: 512 x 512): {MODEL_HELP}"
+        "--config",
+        metavar="NAME|TOML",
+        help="or as `train --config` does: a file of settings, or with --model a recipe of its family",
     )
-    options.add_argument("--out", type=Path, default=Path("sheet.png"), help="default: sheet.png")
+    options.add_argument(
+        "--model", help=f"whose input size and recipes are used (default: 512 x 512): {MODEL_HELP}"
+    )
+    options.add_argument(
+        "--out", type=Path, default=Path("sheet.png"), metavar="FILE", help="default: sheet.png"
+    )
     add_one_based(options)
     return options
 
 
-def _settings(augment: str) -> TrainSettings:
-    """The settings in a TOML file, or those of a preset of augmentations."""
-    if augment in preset_names():
-        return read_settings(None, {"augment": {PRESET: augment}})
-    return read_settings(Path(augment), {})
+def _recipe(chosen: argparse.Namespace, model: ModelSpec | None) -> tuple[Recipe | None, str | None]:
+    """The recipe of --config, None without it and --augment; and the preset of --augment."""
+    config, preset = chosen.config, chosen.augment
+    if preset and preset not in preset_names():
+        if Path(preset).suffix != ".toml":
+            raise EffkerasError(
+                f"there is no preset {preset!r} of augmentations; {did_you_mean(preset, preset_names())}"
+            )
+        warn(f"--augment {preset} is now --config {preset}; the next version will not read it there")
+        config, preset = preset, None
+    return (recipe_of(config, model) if config or preset else None), preset
+
+
+def _settings(recipe: Recipe, preset: str | None, data: LabelledData) -> TrainSettings:
+    """The settings that `effkeras train` would take for these images."""
+    facts = Facts(len(data.records), isinstance(data, DetectionData))
+    given = {"augment": {PRESET: preset}} if preset else {}
+    read = partial(settings_over, recipe.table, recipe.where, given)
+    if recipe.is_whole:
+        return read({})
+    return read(finetune(facts, passes_of(read(finetune(facts)), facts)))
 
 
 def _first_split(root: Path) -> str:

@@ -20,9 +20,9 @@ from effkeras.data.rewriting import (
 from effkeras.data.scanning import scan
 from effkeras.data.splits import TEST, TRAIN, VALIDATION
 from effkeras.data.splitting import class_counts, divide
-from effkeras.support.console import note, run_command, table
+from effkeras.support.console import note, run_command, table, warn
 from effkeras.support.errors import EffkerasError
-from effkeras.support.options import Verb, add_reading, parser
+from effkeras.support.options import Verb, add_json, add_reading, parser
 from effkeras.support.texts import printable
 
 VERB = Verb("data split", "split a data set anew, stratified over its classes")
@@ -45,7 +45,7 @@ def _run(argv: Sequence[str] | None) -> None:
     whole = without_broken(whole, scans, skip_bad=chosen.skip_bad)
     division = divide(whole, shares, scans, chosen.seed)
     if division.copies:
-        note(f"{division.copies} images are in several splits of {chosen.src}; each is used once")
+        warn(f"{division.copies} images are in several splits of {chosen.src}; each is used once")
     if division.groups:
         note(
             f"images that look alike stay on one side: {division.groups} groups of them, the largest of "
@@ -97,4 +97,5 @@ def _parser() -> argparse.ArgumentParser:
         "--to", choices=list(known), metavar="FORMAT", help=f"{', '.join(known)} (default: the source's)"
     )
     add_reading(options)
+    add_json(options)
     return options

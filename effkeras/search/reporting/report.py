@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from effkeras.support.console import run_command
+from effkeras.support.console import run_command, say
 from effkeras.support.errors import EffkerasError
 from effkeras.support.options import Verb, parser
 from effkeras.support.pages import write_page
@@ -42,13 +42,13 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
     written = write_report(chosen.searches, chosen.out)
-    print(f"{written}: written, with report.md and the images beside it")
+    say(f"{written}: written, with report.md and the images beside it")
 
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(
         VERB.name, "Draws searches as report.html: progress, accuracy against cost, genes, the winner."
     )
-    options.add_argument("searches", nargs="+", type=Path, metavar="OUT", help="--out folders of searches")
+    options.add_argument("searches", nargs="+", type=Path, metavar="DIR", help="--out folders of searches")
     options.add_argument("--out", type=Path, metavar="DIR", help="default: report in the first folder")
     return options

@@ -178,7 +178,7 @@ def _objective_options(settings: Mapping[str, Any]) -> list[str]:
         if name in objective:
             words += [f"--{name}", _number(objective[name])]
     for name, most in _inner(objective, "limits").items():
-        words += ["--limit", f"{name}={_number(most)}"]
+        words += ["--constraint", f"{name}={_number(most)}"]
     return words
 
 

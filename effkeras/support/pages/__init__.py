@@ -161,7 +161,7 @@ def _png(path: Path) -> bytes:
     except OSError as error:
         raise EffkerasError(f"cannot read {path}: {error.strerror}") from error
     if not content.startswith(b"\x89PNG"):
-        raise EffkerasError(f"{path} is no PNG image; remove it, or leave samples out with --samples 0")
+        raise EffkerasError(f"{path} is no PNG image; remove it, or leave them out with --images 0")
     return content
 
 

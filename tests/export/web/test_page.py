@@ -108,7 +108,7 @@ def test_other_files_are_not_replaced_and_a_page_is(tmp_path, runtime, image):
 def test_the_command_makes_a_page_of_a_file(tmp_path, image, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cells.tflite").write_bytes(small_tflite("float32"))
-    given = ["--runtime", str(fake_runtime(tmp_path / "litert")), "--samples", str(image)]
+    given = ["--runtime", str(fake_runtime(tmp_path / "litert")), "--examples", str(image)]
     assert main(["export", "web", "cells.tflite", *given]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("cells-web: written")

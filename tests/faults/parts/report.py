@@ -15,7 +15,7 @@ SUMMARY = "export report, eval"
 
 
 def report(inputs: Path, out: Path) -> list[str]:
-    return ["export", "report", str(inputs / "run"), "--out", str(out), "--samples", "2"]
+    return ["export", "report", str(inputs / "run"), "--out", str(out), "--images", "2"]
 
 
 def evaluation(inputs: Path, out: Path) -> list[str]:

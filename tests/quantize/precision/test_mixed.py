@@ -116,7 +116,7 @@ def test_a_killed_search_measures_nothing_twice(half, plain_drop, tmp_path):
 
 def test_the_other_backend_cannot_mix():
     options = MixedOptions(0.1, PtqOptions(find("int8"), spec=PtqSpec(backend="tensorflow")))
-    with pytest.raises(EffkerasError, match="use the backend ai-edge-quantizer"):
+    with pytest.raises(EffkerasError, match="use ai-edge-quantizer"):
         mixed_precision(own_network("swish"), MixedSets(IMAGES, Judge()), options)
 
 
