@@ -129,10 +129,10 @@ def _artifact(chosen: argparse.Namespace) -> bytes | None:
 
 def _serve(folder: Path, port: int) -> int:
     with serving(folder, port) as address:
-        print(f"{address}  (Ctrl-C ends it)", flush=True)
-        if _has_screen():
-            webbrowser.open(address)
         try:
+            print(f"{address}  (Ctrl-C ends it)", flush=True)
+            if _has_screen():
+                webbrowser.open(address)
             while not threading.Event().wait(3600):  # Windows interrupts no wait without an end
                 pass
         except KeyboardInterrupt:
