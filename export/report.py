@@ -37,13 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 class ReportOptions:
     """What a report shows.
 
-    `samples` is the maximum number of drawn images of each run (RUN/samples/*.png). With `pictures`, the
-    model and its smallest artifact run on a few images of the data set, if that is there. `against` is an
-    earlier run, which the only run is compared with.
+    `samples` is the maximum number of drawn images of each run (RUN/samples/*.png). If it is not 0, the model
+    and its smallest artifact run on a few images of the data set, if that is there. `against` is an earlier
+    run, which the only run is compared with.
     """
 
     samples: int = SAMPLES
-    pictures: bool = True
     against: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -79,8 +78,8 @@ def write_report(
         raise EffkerasError("a report needs at least one run folder")
     found = [read_run(folder, options.samples) for folder in dict.fromkeys(runs)]
     moved, first = _moved(found, options)
-    if options.pictures:
-        found = [_with_pictures(run) for run in found]
+    if options.samples:
+        found = [_with_comparisons(run) for run in found]
     written = write_page(page_of(found, first), out or runs[0] / "report", "export.reporting", "report")
     write_text(written.with_suffix(".csv"), csv_of(found))
     for run in found:
@@ -106,19 +105,19 @@ def _moved(runs: Sequence[RunData], options: ReportOptions) -> tuple[list[Move],
     return found, [section_of(old, runs[0], found, options.limits)]
 
 
-def _with_pictures(run: RunData) -> RunData:
+def _with_comparisons(run: RunData) -> RunData:
     is_kept = any((run.folder / "evaluation").glob("compared-*.png"))
     if not run.trained.data or not (is_kept or Path(run.trained.data).exists()):
         return run  # without loading what draws them
     with quiet():  # this loads TensorFlow
-        from export.reporting.pictures import picture_sheets
-    return replace(run, pictures=picture_sheets(run))
+        from export.reporting.comparisons import comparison_sheets
+    return replace(run, comparisons=comparison_sheets(run))
 
 
 def _run(argv: Sequence[str] | None) -> int:
     chosen = _parser().parse_args(argv)
     limits = Limits(chosen.max_drop, chosen.max_growth, chosen.max_slowdown)
-    options = ReportOptions(chosen.images, not chosen.no_pictures, chosen.against, limits)
+    options = ReportOptions(chosen.images, chosen.against, limits)
     report = write_report(chosen.runs, chosen.out, options)
     say(f"{report.file}: written, with report.md, report.csv and the charts beside it")
     for line in report.past:
@@ -136,14 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         "--images",
         type=_at_least_zero,
         default=SAMPLES,
-        help=f"drawn images of each run (default: {SAMPLES})",
+        help=f"drawn images of each run (default: {SAMPLES}; 0: none, which saves a minute the first time)",
     )
     add_old_name(options, "--samples", "--images")
-    options.add_argument(
-        "--no-pictures",
-        action="store_true",
-        help="do not run model and artifact on images, which takes a minute the first time",
-    )
     options.add_argument(
         "--against",
         type=Path,

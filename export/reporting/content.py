@@ -127,7 +127,7 @@ def _section(name: str, run: RunData, setups: Sequence[Environment], place: int)
 
 
 def _sheets(run: RunData) -> Iterator[Sheet]:
-    yield from run.pictures
+    yield from run.comparisons
     for path in run.sheets:
         title = f"{path.stem.capitalize()} images"
         yield Sheet(title, path, f"The {path.stem} images of the float model, with boxes and class names")

@@ -166,7 +166,7 @@ class RunData:
     """A run folder: its definition, the measured Keras model and artifacts, epochs and drawn samples.
 
     `details` and `sheets` are what `effkeras eval` kept of the Keras model: see `evaluation_files`.
-    `pictures` compare it with an artifact.
+    `comparisons` compare it with an artifact.
     """
 
     folder: Path
@@ -178,7 +178,7 @@ class RunData:
     details: Mapping[str, Any] | None = None
     sheets: tuple[Path, ...] = ()
     trained: Trained = Trained()
-    pictures: tuple[Sheet, ...] = ()
+    comparisons: tuple[Sheet, ...] = ()
 
     @property
     def files(self) -> tuple[Artifact, ...]:

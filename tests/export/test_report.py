@@ -552,7 +552,7 @@ def test_what_moved_against_an_earlier_run(tmp_path, full, capsys):
     markdown = (new / "report" / "report.md").read_text()
     assert "| int8 | AP | 0.8391 | 0.8400 | +0.0009 | within |" in markdown
     assert "Gone: float32.tflite." in markdown
-    limits = ["--max-drop", "0.03", "--max-slowdown", "0.6", "--no-pictures"]
+    limits = ["--max-drop", "0.03", "--max-slowdown", "0.6", "--images", "0"]
     assert main([str(new), "--against", str(full[0]), *limits]) == 0
     assert main([str(new), str(full[0]), "--against", str(full[0])]) == 2
     assert "give a single RUN" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from support.tiny import digits_folder
 import effkeras
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.support.errors import EffkerasError
-from export.reporting import pictures
+from export.reporting import comparisons
 from export.reporting.reading import read_run
 
 
@@ -39,25 +39,25 @@ def run(request, tmp_path_factory):
         return predictor
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "open_predictor", open_predictor)
+        patch.setattr(comparisons, "open_predictor", open_predictor)
         yield run, opened
 
 
 def test_both_models_run_on_images_once(run, monkeypatch):
     folder, opened = run
-    first = pictures.picture_sheets(read_run(folder, 0))
+    first = comparisons.comparison_sheets(read_run(folder, 0))
     assert [one.title for one in first] == ["Before and after: int8", "Where the network looks"]
     for sheet in first:
         with Image.open(sheet.path) as image:
             assert image.width == 1600
     assert opened == [folder, folder / "artifacts" / "int8.tflite"]
     drawn = []
-    monkeypatch.setattr(pictures, "_draw", lambda *given: drawn.append(given))
-    assert pictures.picture_sheets(read_run(folder, 0)) == first
+    monkeypatch.setattr(comparisons, "_draw", lambda *given: drawn.append(given))
+    assert comparisons.comparison_sheets(read_run(folder, 0)) == first
     assert drawn == []
     os.utime(folder / "model.keras")  # trained further
     os.utime(first[0].path, (2, 2))
-    pictures.picture_sheets(read_run(folder, 0))
+    comparisons.comparison_sheets(read_run(folder, 0))
     assert len(drawn) == 1
 
 
@@ -68,8 +68,8 @@ def test_a_run_without_images_or_artifact_has_no_sheets(run, tmp_path, monkeypat
     def broken(source):
         raise EffkerasError("the file is damaged")
 
-    monkeypatch.setattr(pictures, "open_predictor", broken)
-    assert pictures.picture_sheets(read_run(folder, 0)) == ()
+    monkeypatch.setattr(comparisons, "open_predictor", broken)
+    assert comparisons.comparison_sheets(read_run(folder, 0)) == ()
     assert "no images before and after compression: the file is damaged" in capsys.readouterr().err
     (folder / "data.toml").write_text('data = "/nowhere"\n')
-    assert pictures.picture_sheets(read_run(folder, 0)) == ()
+    assert comparisons.comparison_sheets(read_run(folder, 0)) == ()

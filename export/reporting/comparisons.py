@@ -47,7 +47,7 @@ class _Pair:
         return self.after.score - self.before.score
 
 
-def picture_sheets(run: RunData) -> tuple[Sheet, ...]:
+def comparison_sheets(run: RunData) -> tuple[Sheet, ...]:
     """The sheets of a run; () where it lacks model, artifact or data, which a line says if it is a surprise.
 
     They are kept in RUN/evaluation, and drawn again once the model or the artifact is newer.
