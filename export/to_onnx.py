@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from effkeras.building.sources import file_stem, run_folder
 from effkeras.support import results
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import facts, quiet, run_command
+from effkeras.support.console import facts, quiet, result, run_command, say, warn
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.files import check_can_make, whole_file
-from effkeras.support.options import MODEL_HELP, Verb, add_data, add_split, add_weights, parser
+from effkeras.support.options import MODEL_HELP, Verb, add_data, add_json, add_split, add_weights, parser
 
 if TYPE_CHECKING:
     import keras
@@ -210,14 +210,12 @@ def _run(argv: Sequence[str] | None) -> int:
     run = run_folder(chosen.model)
     if run is not None:
         results.append(run / "results.jsonl", [results.stamped(report.to_row())])
+    result({**report.to_row(), "file": str(report.file)})
     if not report.is_equal:
-        print(
-            f"failed: ONNX Runtime differs in {_differences(report)}; {report.file} is not written",
-            file=sys.stderr,
-        )
+        warn(f"failed: ONNX Runtime differs in {_differences(report)}; {report.file} is not written")
         return FAILED
     facts(f"{report.spec.name} as ONNX", _lines(report))
-    print(f"{report.file}: written")
+    say(f"{report.file}: written")
     return 0
 
 
@@ -256,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--out", type=Path, metavar="F.onnx", help="default: RUN/artifacts/RUN.onnx, or in this folder"
     )
+    add_json(options)
     return options
 
 

@@ -19,7 +19,14 @@ from effkeras.support.verbs import commands
 
 SCRIPTED = {
     *("data check", "data convert", "data split", "eval", "import", "info", "list", "quantize", "scale"),
-    *("export bench", "export inspect", "export preflight", "export savedmodel", "export tflite"),
+    *(
+        "export bench",
+        "export inspect",
+        "export preflight",
+        "export onnx",
+        "export savedmodel",
+        "export tflite",
+    ),
     *("search", "sensitivity", "train", "weights"),
 }
 # Options of one name that differ in kind, each with the reason.
