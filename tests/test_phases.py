@@ -50,7 +50,8 @@ def test_phases_are_left_out_and_added(clock):
     assert found.place == "3/3"
 
 
-def test_bars_show_the_phase(capsys):
+def test_bars_show_the_phase(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     begin_phase("nothing runs")
     with phases([("one", 1), ("two", 1)]):
         begin_phase("two")

@@ -256,7 +256,7 @@ def _least_width(lines: Sequence[Sequence[str]], *, fold_figures: bool) -> int:
 
 def facts(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and their values side by side."""
-    console().print(printable_lines(title), style="bold")
+    console().print(printable_lines(title), style="bold", soft_wrap=True)  # paths stay whole
     console().print(_pairs([(printable_lines(name), printable_lines(value)) for name, value in rows]))
 
 

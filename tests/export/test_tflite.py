@@ -97,8 +97,7 @@ def test_the_model_is_measured_once_for_all_recipes(run, data, tmp_path, capsys)
     for recipe in ("float32", "dynamic"):
         assert main([str(again), "--recipe", recipe, "--data", str(data), "--limit", "6"]) == 0
         said.append(capsys.readouterr().err)
-    assert ["measuring the model" in one for one in said] == [True, False]
-    assert "measured before" in said[1]
+    assert ["measured before" in one for one in said] == [False, True]
     first, second = results.read(again / "results.jsonl")
     assert first["float_metrics"] == second["float_metrics"]
     assert first["measured_on"] == second["measured_on"] != ""

@@ -102,7 +102,8 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_download_is_whole(site, tmp_path, capsys):
+def test_a_download_is_whole(site, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a bar, as on a terminal
     download(site.url, tmp_path / "new" / "w.h5")
     assert (tmp_path / "new" / "w.h5").read_bytes() == CONTENT
     assert files(tmp_path / "new") == ["w.h5"]

@@ -97,7 +97,7 @@ def test_tensorflow_takes_the_pixel_itself_too(io):
 )
 def test_what_tensorflow_cannot_do_is_said(recipe, changes, what):
     spec = PtqSpec(backend="tensorflow", **changes)
-    with pytest.raises(EffkerasError, match=f"backend tensorflow cannot do .*{what}.*ai-edge-quantizer"):
+    with pytest.raises(EffkerasError, match=f"quantizer tensorflow cannot do .*{what}.*ai-edge-quantizer"):
         ptq(own_network(), recipe, own_images(2), spec=spec)
 
 

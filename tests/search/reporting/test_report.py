@@ -204,7 +204,7 @@ def test_without_random_search_the_page_says_how_to_get_one(tmp_path):
     chosen = search_command._parser().parse_args(baseline[2:])
     assert (chosen.space, chosen.strategy, chosen.trials, chosen.seed) == ("digits-blocks", "random", 20, 5)
     assert (chosen.objective, chosen.cost, chosen.target) == ("mnas-hard", "macs", 1.5e6)
-    assert (chosen.limit, chosen.epochs, chosen.train_images) == (["parameters=500000"], 4, 500)
+    assert (chosen.constraint, chosen.epochs, chosen.train_images) == (["parameters=500000"], 4, 500)
     assert str(chosen.out) == f"{mine}-random"
     assert chosen.config is None
 
