@@ -38,7 +38,9 @@ def test_a_person_reads_what_is_inside(file, capsys):
         "serving_default",
     ):
         assert text in " ".join(said.split())
-    assert max(map(len, said.splitlines())) <= 80
+    path, *lines = said.splitlines()
+    assert path == str(file)
+    assert max(map(len, lines)) <= 80
 
 
 def test_json_says_the_same(file, capsys):
