@@ -37,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> None:
         found = inspect(flatbuffer)
     except EffkerasError as error:
         raise EffkerasError(f"{chosen.file}: {error}") from error
-    result(plain(found))
+    result(lambda: plain(found))
     show(str(chosen.file), found)
 
 

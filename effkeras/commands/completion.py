@@ -37,8 +37,11 @@ def _all_verbs() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="effkeras")
     root.add_argument("--version", action="store_true", help="print the version")
     verbs = root.add_subparsers()
-    known = commands()
-    made = {verb: _marked(parser_of(importlib.import_module(one.module).main)) for verb, one in known.items()}
+    known, names = commands(), _models()
+    made = {
+        verb: _marked(parser_of(importlib.import_module(one.module).main), names)
+        for verb, one in known.items()
+    }
     for first in dict.fromkeys(verb.split()[0] for verb in known):
         members = {verb.split()[1]: verb for verb in known if verb.startswith(f"{first} ")}
         parents: list[argparse.ArgumentParser] = [made[first]] if first in known else []
@@ -53,13 +56,13 @@ def _all_verbs() -> argparse.ArgumentParser:
     return root
 
 
-def _marked(made: Parser) -> Parser:
-    """The parser of a verb, whose actions say how they are completed, as shtab reads it."""
+def _marked(made: Parser, models: dict[str, Any]) -> Parser:
+    """The parser of a verb, whose actions say how shtab completes them: models as `models` says."""
     import shtab
 
     for action in made._actions:
         if action.dest in ("model", "backbone"):
-            action.complete = _models()  # type: ignore[attr-defined]
+            action.complete = models  # type: ignore[attr-defined]
         elif action.type is Path:
             is_folder = action.metavar in ("DIR", "RUN", "DST")
             action.complete = shtab.DIRECTORY if is_folder else shtab.FILE  # type: ignore[attr-defined]

@@ -34,7 +34,7 @@ def _run(argv: Sequence[str] | None) -> None:
         print(printable_lines(spec.to_toml()), end="")
         return
     facts(spec.name, _rows(spec))
-    result(_record(spec))
+    result(lambda: _record(spec))
 
 
 def _record(spec: ModelSpec) -> dict[str, Any]:

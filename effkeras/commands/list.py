@@ -31,7 +31,7 @@ def _run(argv: Sequence[str] | None) -> None:
         raise EffkerasError(f"no model has {part!r} in its name; `effkeras list` shows all")
     for family, specs in found:
         table(family.title, columns, map(_row, specs))
-    result([_record(spec) for _, specs in found for spec in specs])
+    result(lambda: [_record(spec) for _, specs in found for spec in specs])
 
 
 def _matching(part: str) -> Iterator[tuple[Family, list[ModelSpec]]]:

@@ -41,7 +41,7 @@ def _run(argv: Sequence[str] | None) -> None:
     columns = ["phi", "depth", "width", "input", *(["BiFPN", "head"] if spec.is_detector else [])]
     rows = ([f"{phi:g}", *_shape(one), *_costs(one, spec)] for phi, one in scaled.items())
     table(_title(spec, _coefficients(chosen)), [*columns, "params", "MACs", "x base"], rows)
-    result([{"phi": phi, **_record(one)} for phi, one in scaled.items()])
+    result(lambda: [{"phi": phi, **_record(one)} for phi, one in scaled.items()])
     if chosen.out:
         write_text(chosen.out, scaled[chosen.phi[0]].to_toml())
         note(f"{chosen.out} written; it is a model")
@@ -60,7 +60,7 @@ def _show_grid(spec: ModelSpec, tolerance: float, multiple: int) -> None:
     )
     table(title, ["alpha", "beta", "gamma", "product", "input", "params", "MACs", "x base"], rows)
     result(
-        [
+        lambda: [
             {
                 **dict(zip(("alpha", "beta", "gamma"), (one.alpha, one.beta, one.gamma), strict=True)),
                 "product": one.cost,

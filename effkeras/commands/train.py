@@ -14,7 +14,6 @@ from effkeras.building.backbones import spec_with_backbone
 from effkeras.data.augmentations import PRESET, AugmentSpec, preset_names
 from effkeras.data.records import LabelledData, ReadOptions
 from effkeras.data.splits import TooFewImagesError, find_split, read_split
-from effkeras.definitions import zoo
 from effkeras.definitions.changes import Regularization, regularized, with_heads, with_size
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.zoo import saved_weights
@@ -35,7 +34,8 @@ from effkeras.support.options import (
     not_negative,
     parser,
 )
-from effkeras.training.defaults import Facts, finetune, passes_of, preset_for
+from effkeras.training.checkpoint import read_progress
+from effkeras.training.defaults import Facts, finetune, preset_for, settings_for
 from effkeras.training.launching import Launch, start_workers
 from effkeras.training.recipes import FINETUNE, Recipe, for_batch, recipe_of
 from effkeras.training.run import Run, kept_options
@@ -129,15 +129,10 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    """The run, and the row of its best validation, of equal ones the last; None without one."""
-    from effkeras.inference.evaluate import headlines
-
-    names = headlines(zoo.spec(run.definition))
-    rows = [row for row in results.read(run.results) if row.get("kind") == "epoch" and row.get("metrics")]
-    best = max(
-        reversed(rows), key=lambda row: sum(row["metrics"].get(name, 0) for name in names), default=None
-    )
-    return {"run": str(run.folder), "model": str(run.model), "best": best}
+    """The run, and the row of its best validation; None without one."""
+    best = read_progress(run.checkpoint).best_step
+    rows = {row["step"]: row for row in results.read(run.results) if row.get("kind") == "epoch"}
+    return {"run": str(run.folder), "model": str(run.model), "best": rows.get(best)}
 
 
 def _weights(chosen: argparse.Namespace, spec: ModelSpec) -> str | None:
@@ -210,8 +205,7 @@ def _settings(chosen: argparse.Namespace, recipe: Recipe, facts: Facts) -> Train
     read = partial(settings_over, recipe.table, recipe.where, _overrides(chosen))
     if kept or recipe.is_whole:
         return read(kept.to_table() if kept else {})
-    passes = passes_of(read(finetune(facts)), facts)
-    settings = read(finetune(facts, passes))
+    settings, passes = settings_for(read, facts)
     preset = preset_for(facts, passes)
     if settings.augment == AugmentSpec.from_table({PRESET: preset}, "") and not chosen.augment:
         often = f", seen {passes:,.0f} times each" if passes else ""

@@ -46,13 +46,13 @@ def _run(argv: Sequence[str] | None) -> None:
 
 
 def _record(spec: ModelSpec, name: str, card: WeightsSpec) -> dict[str, Any]:
-    told = {key: getattr(card, key) for key in ("url", "package", "licence", "source", "sha256", "md5")}
+    stated = {key: getattr(card, key) for key in ("url", "package", "licence", "source", "sha256", "md5")}
     return {
         "model": spec.name,
         "name": name,
         "file": str(cached_file(spec, name)) if card.url else card.file,
         "is_here": is_here(spec, name),
-        **{key: value or None for key, value in told.items()},
+        **{key: value or None for key, value in stated.items()},
     }
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 Item = TypeVar("Item")
+JsonResult = Mapping[str, Any] | Sequence[Any]
 _noted: set[str] = set()
 
 
@@ -93,10 +94,10 @@ def say(text: str) -> None:
         print(printable_lines(text))
 
 
-def result(record: Mapping[str, Any] | Sequence[Any] | Callable[[], Mapping[str, Any]]) -> None:
+def result(record: JsonResult | Callable[[], JsonResult]) -> None:
     """Prints the whole result of a command as JSON, if that is what --json asks for.
 
-    A function gives a result that is only made then. NaN and infinities, which JSON lacks, become null.
+    A function makes the result only then. NaN and infinities, which JSON lacks, become null.
     """
     if _shown.get().is_json:
         print(json.dumps(_finite(record() if callable(record) else record), indent=2))

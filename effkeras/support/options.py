@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The options; from now on the command prints what -q and --json leave."""
-        if _is_looked_at.get():
+        if _only_builds.get():
             raise _Built(self)
         chosen = vars(super().parse_args(args, namespace))
         show_only(Shown(is_quiet=chosen.pop(_QUIET, False), is_json=chosen.pop(_JSON, False)))
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
 _NARROW = 60  # columns
 _QUIET, _JSON = "is_quiet", "is_json"
-_is_looked_at: contextvars.ContextVar[bool] = contextvars.ContextVar("is_looked_at", default=False)
+_only_builds: contextvars.ContextVar[bool] = contextvars.ContextVar("only_builds", default=False)
 
 
 class _Built(BaseException):
@@ -82,13 +82,13 @@ class _Help(argparse.HelpFormatter):
 
 def parser_of(main: Callable[[Sequence[str]], object]) -> Parser:
     """The parser that the `main` of a verb makes; nothing else of it runs."""
-    token = _is_looked_at.set(True)
+    token = _only_builds.set(True)
     try:
         main([])
     except _Built as built:
         return built.made
     finally:
-        _is_looked_at.reset(token)
+        _only_builds.reset(token)
     raise TypeError(f"{main} parses no options")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +76,16 @@ def completed(settings: TrainSettings, facts: Facts) -> tuple[TrainSettings, str
         f"a small set needs more than {EPOCHS} (--epochs, --steps or --minutes: another length)"
     )
     return replace(settings, steps=least), said
+
+
+def settings_for(read: Callable[[Table], TrainSettings], facts: Facts) -> tuple[TrainSettings, float]:
+    """The settings of a training on these images, and its passes over them; see `passes_of`.
+
+    `read` gives the settings of what the user states on top of a table of defaults. The defaults depend on
+    the length, which the user may state, so it is read twice.
+    """
+    passes = passes_of(read(finetune(facts)), facts)
+    return read(finetune(facts, passes)), passes
 
 
 def steps_of_epoch(images: int, batch: int) -> int:

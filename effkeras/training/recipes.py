@@ -16,7 +16,7 @@ from effkeras.definitions.zoo import zoo_folder
 from effkeras.support.errors import EffkerasError, closest
 from effkeras.support.files import below
 from effkeras.support.tables import Table, merge, read_toml
-from effkeras.training.settings import TrainSettings, checked_settings, settings_of, settings_over
+from effkeras.training.settings import checked_settings, settings_of
 
 FINETUNE = "finetune"  # what a training starts from where no recipe is chosen
 _SUFFIX = ".train.toml"
@@ -60,14 +60,6 @@ def recipe_of(name_or_path: str | None, spec: ModelSpec | None) -> Recipe:
             f"{hint}--config takes {', '.join([FINETUNE, *names])} or the path of a TOML file"
         )
     return Recipe(str(path), _table(path, spec.name if spec else ""))
-
-
-def settings_in(path: Path, model: str = "") -> TrainSettings:
-    """The settings in a file, a recipe or those of a run, as they are for the model of that name.
-
-    Raises EffkerasError for a broken file.
-    """
-    return settings_over(_table(path, model), str(path), {})
 
 
 def _table(path: Path, model: str, seen: tuple[Path, ...] = ()) -> Table:

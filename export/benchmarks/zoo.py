@@ -207,7 +207,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def write_pages(options: ZooOptions) -> None:
-    """Writes the page and its picture from all rows that there are."""
+    """Writes the page and its chart from all rows that there are."""
     rows = results.read(options.out)
     write_text(options.page, page(rows))
     write_bytes(options.page.with_suffix(".png"), chart(rows))

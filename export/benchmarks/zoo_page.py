@@ -1,4 +1,4 @@
-"""The page and the picture of `make report-zoo`: published accuracy against measured cost."""
+"""The page and the chart of `make report-zoo`: published accuracy against measured cost."""
 
 from __future__ import annotations
 

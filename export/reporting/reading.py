@@ -292,7 +292,7 @@ def _with_file(artifact: Artifact, folder: Path) -> Artifact:
 
 
 def _macs_in(file: Path) -> int | None:
-    """The multiply-adds of the network in a .tflite; None if they cannot be told without building it."""
+    """The multiply-adds of the network in a .tflite; None if only building it would tell."""
     if file.suffix != ".tflite" or not file.is_file():
         return None
     from effkeras.litert.runner import definition_of

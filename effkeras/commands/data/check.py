@@ -36,7 +36,7 @@ def _run(argv: Sequence[str] | None) -> int:
     report = check(chosen.dir, options, decode=not chosen.no_decode)
     rows = class_rows(report.splits)
     fit = check_anchors(chosen.model, spec, report.splits) if spec else None
-    result(_as_json(report, rows) | ({"anchors": as_json(fit)} if fit else {}))
+    result(lambda: _as_json(report, rows) | ({"anchors": as_json(fit)} if fit else {}))
     _print_contents(report, rows)
     if fit:
         print_anchors(fit)

@@ -32,7 +32,7 @@ from effkeras.support.console import note, quiet, run_command, say, warn
 from effkeras.support.errors import EffkerasError, did_you_mean
 from effkeras.support.files import whole_file
 from effkeras.support.options import MODEL_HELP, Verb, above_zero, add_one_based, parser
-from effkeras.training.defaults import Facts, finetune, passes_of
+from effkeras.training.defaults import Facts, settings_for
 from effkeras.training.recipes import Recipe, recipe_of
 from effkeras.training.settings import TrainSettings, settings_over
 
@@ -117,9 +117,7 @@ def _settings(recipe: Recipe, preset: str | None, data: LabelledData) -> TrainSe
     facts = Facts(len(data.records), isinstance(data, DetectionData))
     given = {"augment": {PRESET: preset}} if preset else {}
     read = partial(settings_over, recipe.table, recipe.where, given)
-    if recipe.is_whole:
-        return read({})
-    return read(finetune(facts, passes_of(read(finetune(facts)), facts)))
+    return read({}) if recipe.is_whole else settings_for(read, facts)[0]
 
 
 def _first_split(root: Path) -> str:

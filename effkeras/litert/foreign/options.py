@@ -11,7 +11,7 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class ForeignOptions:
-    """What the file is told to mean; None where its TFLite Metadata tells, or nothing does.
+    """What the file means; None where the user does not say it.
 
     `labels` are names of classes. `mean` and `std` are of pixels 0..255: one number, or one each for red,
     green and blue. `classes_offset` is the class of the model that the first label names: 1 where the
