@@ -19,17 +19,9 @@ if TYPE_CHECKING:
     from quantize.beside import Beside
     from quantize.checks import Checked
     from quantize.post_training.artifact import LayerNote
+    from quantize.runs.records import LayerError
 
 WORST_LAYERS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class LayerError:
-    """The error of an operator's output, divided by its standard deviation in the float conversion."""
-
-    layer: str
-    op: str
-    error: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -18,7 +18,7 @@ from export.reporting.limits import Limits
 
 if TYPE_CHECKING:
     from export.reporting.against import Move
-    from export.reporting.data import RunData
+    from quantize.runs.records import RunData
 
 SAMPLES = 8
 _ABOUT = """Accuracy against size, latency and more, as report.html, report.md, report.csv and PNG. Beside
@@ -69,10 +69,10 @@ def write_report(
         EffkerasError: no run is given, a folder is no run folder or has no results, the runs have different
             metrics, several runs are compared with one, or matplotlib or jinja2 is missing.
     """
-    from export.reporting.cards import write_cards
     from export.reporting.content import page_of
     from export.reporting.csv_rows import csv_of
-    from export.reporting.reading import read_run
+    from quantize.runs.cards import write_cards
+    from quantize.runs.reading import read_run
 
     if not runs:
         raise EffkerasError("a report needs at least one run folder")
@@ -90,7 +90,7 @@ def write_report(
 def _moved(runs: Sequence[RunData], options: ReportOptions) -> tuple[list[Move], list[Section]]:
     """The moves against the earlier run, and their section; both empty without one."""
     from export.reporting.against import moves, section_of
-    from export.reporting.reading import read_run
+    from quantize.runs.reading import read_run
 
     if options.against is None:
         return [], []

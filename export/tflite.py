@@ -35,7 +35,7 @@ from effkeras.support.options import (
     parser,
 )
 from export.consumers.consumer import CONSUMERS, NMS, RAW, Consumer, Target, target_for
-from export.export_report import ExportReport, LayerError, show, tensors_of, with_check
+from export.export_report import ExportReport, show, tensors_of, with_check
 from quantize import recipes
 from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
 from quantize.command import add_force, add_minutes, recipe_help, settings_of, work_folder
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from quantize.checks import Checked
     from quantize.driver import Job, Made
     from quantize.post_training.options import PtqOptions
+    from quantize.runs.records import LayerError
     from quantize.splits import Splits
     from quantize.time_limit import TimeLimit
     from quantize.work_folder import Work
@@ -126,8 +127,8 @@ def export_tflite(source: str | Path, options: ExportOptions) -> ExportReport:
     _check_data(options)
     model = open_model(str(source), options.weights)
     from effkeras.layers.normalize import spec_of
-    from export.reporting.cards import write_card
     from quantize.driver import make
+    from quantize.runs.cards import write_card
 
     run = run_folder(str(source))
     file = _out(str(source), options, target)
@@ -293,6 +294,7 @@ def _layer_errors(made: Made) -> tuple[LayerError, ...]:
     from quantize.post_training.activations import layer_errors
     from quantize.post_training.calibration import Reiterable
     from quantize.post_training.quantization import conversion_inputs
+    from quantize.runs.records import LayerError
 
     if isinstance(made.source, bytes):
         return ()

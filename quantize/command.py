@@ -57,6 +57,7 @@ def _run(argv: Sequence[str] | None) -> int:
         from effkeras.layers.normalize import spec_of
         from quantize.acceptance import Verdict, advice_for, announce, beyond_budget
         from quantize.compression import CompressOptions, artifact_file, compress
+        from quantize.runs.cards import card_path
         from quantize.splits import Splits, SplitsOptions
         from quantize.time_limit import TimeLimit
 
@@ -76,6 +77,7 @@ def _run(argv: Sequence[str] | None) -> int:
         beside=True,
         limit=TimeLimit(chosen.minutes, begun) if chosen.minutes else None,
         threshold=kept_threshold(chosen.model),
+        trained_in=run_folder(chosen.model),
     )
     made = compress(model, recipe, splits, options)
     show(made)
@@ -85,7 +87,8 @@ def _run(argv: Sequence[str] | None) -> int:
     reasons, advice = made.problems or ((over,) if over else ()), advice_for(recipe)
     verdict = Verdict(made.passed, reasons, made.ruined, made.lost, advice)
     earlier = f", and {artifact} is an earlier one" if artifact.exists() else ""
-    written = f"{folder}: written, with {artifact.relative_to(folder)}"
+    files = [file.relative_to(folder) for file in (artifact, card_path(artifact))]
+    written = f"{folder}: written, with {' and '.join(map(str, files))}"
     return announce(verdict, written, f"no artifact was written{earlier}")
 
 

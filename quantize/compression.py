@@ -26,6 +26,7 @@ from effkeras.training.run import Run
 from effkeras.training.settings import TrainSettings
 from effkeras.weights.keras_files import save
 from quantize import recipes
+from quantize.accuracy import Accuracy
 from quantize.attempts import AsQuantized, Attempt, Budget
 from quantize.beside import Beside
 from quantize.checks import Checked
@@ -38,6 +39,7 @@ from quantize.precision.mixed import KEPT
 from quantize.precision.partial import check_can_mix
 from quantize.recipes import Recipe
 from quantize.report import StepReport
+from quantize.runs.cards import write_card
 from quantize.splits import Splits
 from quantize.time_limit import TimeLimit
 from quantize.work_folder import Trainer, Work
@@ -53,7 +55,8 @@ class CompressOptions:
     cannot be quantized is an error. With `backend` "tfmot", tensorflow-model-optimization runs the steps that
     it supports. With `force`, an artifact that lost more than a fifth of the metric is written nevertheless.
     With `beside`, plain int8 of the same model is made and measured too. `limit` bounds the time that the
-    trainings take. `threshold` is a detector's, for the artifact's metadata.
+    trainings take. `threshold` is a detector's, for the artifact's metadata. `trained_in` is the model's run
+    folder, if any: the new folder keeps what that one says of its data.
     """
 
     max_drop: float | None = None
@@ -67,6 +70,7 @@ class CompressOptions:
     beside: bool = False
     limit: TimeLimit | None = None
     threshold: Threshold | None = None
+    trained_in: Path | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,8 +83,9 @@ class Compression:
     whether the artifact was written: `validated` is within the budget, `ruined` is empty (or `force` is set),
     and the check of the file found no `problems`, such as NaN outputs. `lost` names classes that lost more
     than a fifth, `agreement` is the share of images with the model's best class, and `beside` compares the
-    artifact with float32 and plain int8. `artifact` is the name of its file, and `images` the number of those
-    that `drop` was measured on.
+    artifact with float32 and plain int8. `artifact` is the name of its file, `io` the type of its inputs and
+    outputs, `calibrated_on` the number of images that its ranges come from. `images` is the number of those
+    that `drop` was measured on, and `reported` all metrics there, with those of each class.
     """
 
     recipe: Recipe
@@ -101,7 +106,10 @@ class Compression:
     agreement: float | None = None
     beside: Beside | None = None
     artifact: str = ""
+    io: IoType = "float32"
+    calibrated_on: int = 0
     images: int = 0
+    reported: Accuracy | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The result as a plain record, kind "compression"."""
@@ -110,6 +118,8 @@ class Compression:
             "model": spec_of(self.model).name,
             "recipe": self.recipe.to_table() | {"name": self.recipe.name},
             "artifact": self.artifact,
+            "io": self.io,
+            "calibration_images": self.calibrated_on,
             "split": self.reported_on,
             "images": self.images,
             "metric": self.drop.metric,
@@ -117,6 +127,7 @@ class Compression:
             "after": self.drop.after,
             "drop": self.drop.drop,
             "interval": [self.drop.low, self.drop.high],
+            **_metrics_row(self.reported),
             "validated_drop": self.validated,
             "validated_drop_by_steps": self.by_steps,
             "validated_on": self.decided_on,
@@ -200,7 +211,7 @@ def _compress(
 
         file = artifact_file(folder, recipe, options.io)
         done = seen(write(made, file, lambda checked: {"report": seen(checked).to_row()}))
-    _keep(done, folder)
+    _keep(done, folder, options.trained_in)
     return done
 
 
@@ -237,8 +248,23 @@ def _compression(made: Made) -> Compression:
         agreement=reported.agreement,
         beside=made.beside,
         artifact=_file_name(made.job.recipe, made.job.ptq.io),
+        io=made.job.ptq.io,
+        calibrated_on=best.samples,
         images=reported.images,
+        reported=reported,
     )
+
+
+def _metrics_row(reported: Accuracy | None) -> dict[str, Any]:
+    """All metrics, under the same keys as in rows of exports."""
+    if reported is None:
+        return {}
+    return {
+        "float_metrics": reported.model,
+        "artifact_metrics": reported.artifact,
+        "float_classes": dict(reported.model_classes),
+        "artifact_classes": dict(reported.artifact_classes),
+    }
 
 
 def _ptq_options(recipe: Recipe, options: CompressOptions) -> PtqOptions:
@@ -256,8 +282,8 @@ def _figures(model: keras.Model, quantized: Quantized) -> dict[str, float]:
     }
 
 
-def _keep(made: Compression, folder: Path) -> None:
-    """Writes the run folder: the model, its definition, its labels and its reports."""
+def _keep(made: Compression, folder: Path, trained_in: Path | None) -> None:
+    """Writes the run folder: the model, its definition, its labels, its reports and the artifact's card."""
     run, spec = Run(folder), spec_of(made.model)
     save(made.model, run.model)
     write_text(run.definition, spec.to_toml())
@@ -266,6 +292,11 @@ def _keep(made: Compression, folder: Path) -> None:
     reports = {"result": row, "steps": [report.to_row() for report in made.reports]}
     write_text(folder / "report.json", json.dumps(reports, indent=1) + "\n")
     results.append(run.results, [row])
+    data = None if trained_in is None else Run(trained_in).data
+    if data is not None and data.is_file():
+        write_text(run.data, data.read_text(encoding="utf-8"))
+    if made.passed:
+        write_card(run.artifacts / made.artifact, spec, row, folder)
 
 
 def artifact_file(folder: Path, recipe: Recipe, io: IoType) -> Path:

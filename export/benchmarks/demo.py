@@ -22,8 +22,8 @@ from effkeras.support.files import make_folder, output_files
 from effkeras.support.options import add_data, parser
 from effkeras.training.run import kept_options
 from effkeras.training.settings import LENGTHS
-from export.reporting.data import Artifact, RunData, Setting
-from export.reporting.reading import read_run
+from quantize.runs.reading import read_run
+from quantize.runs.records import Artifact, RunData, Setting
 
 RECIPES = ("float32", "fp16", "dynamic", "int8")
 SAMPLES = 6

@@ -20,8 +20,8 @@ from effkeras.support.console import run_command, table
 from effkeras.support.files import make_folder, write_text
 from effkeras.support.options import parser
 from export.benchmarks.demo import StepError, step
-from export.reporting.data import RunData, Setting
-from export.reporting.reading import read_run
+from quantize.runs.reading import read_run
+from quantize.runs.records import RunData, Setting
 
 BASELINES = Path(__file__).with_name("baselines")
 SPACE = "digits-blocks"

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from effkeras.support.pages import Section, Table
-from export.reporting.data import Artifact, Measured, RunData
 from export.reporting.limits import Limits
-from export.reporting.tables import metric, milliseconds, setting_name, size
+from quantize.runs.records import Artifact, Measured, RunData
+from quantize.runs.texts import metric, milliseconds, setting_name, size
 
 _NOTHING = "There is nothing to compare: the two runs measured no file of the same name."
 

@@ -28,7 +28,7 @@ from effkeras.support.errors import EffkerasError
 from effkeras.support.files import make_folder, whole_file
 from effkeras.support.pages import Sheet
 from effkeras.training.run import kept_options
-from export.reporting.data import Artifact, RunData
+from quantize.runs.records import Artifact, RunData
 
 IMAGES = 24  # that both run on; of these the report shows
 _EACH = 2  # that lost most, and as many that gained most

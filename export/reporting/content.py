@@ -9,7 +9,6 @@ from effkeras.graph.vocabulary import Counts
 from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
 from effkeras.support.pages import MISSING, Page, Section, Sheet
-from export.reporting.data import Environment, Epoch, RunData
 from export.reporting.panels import draw_charts, draw_details, labels
 from export.reporting.tables import (
     SETTINGS,
@@ -22,10 +21,10 @@ from export.reporting.tables import (
     missing_commands,
     notes,
     phone_table,
-    setting_name,
     setup_table,
-    size,
 )
+from quantize.runs.records import Environment, Epoch, RunData
+from quantize.runs.texts import setting_name, size
 
 METHOD = (
     "The Keras float model and every artifact go through the same code: the same images, resized and "

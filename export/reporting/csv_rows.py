@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from export.reporting.data import Artifact, RunData
-from export.reporting.tables import setting_name
+from quantize.runs.records import Artifact, RunData
+from quantize.runs.texts import setting_name
 
 
 def csv_of(runs: Sequence[RunData]) -> str:

@@ -9,8 +9,9 @@ from effkeras.support.drawing import Theme
 from effkeras.support.pages import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
 from export.reporting.class_charts import MOST_CLASSES, confusion_matrix, precision_recall
-from export.reporting.data import RunData, Setting
-from export.reporting.tables import SETTINGS, setting_name, sorted_measured
+from export.reporting.tables import SETTINGS
+from quantize.runs.records import RunData, Setting, sorted_measured
+from quantize.runs.texts import setting_name
 
 
 def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:

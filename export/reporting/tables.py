@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from effkeras.support.measurements import Delegation, Latency
 from effkeras.support.pages import MISSING, NOT_REPORTED, Table
-from export.reporting.data import (
+from quantize.runs.records import (
     PLAIN,
     XNNPACK,
     Accuracy,
@@ -16,7 +16,9 @@ from export.reporting.data import (
     Measured,
     RunData,
     Setting,
+    sorted_measured,
 )
+from quantize.runs.texts import metric, milliseconds, setting_name, size, within
 
 NOT_APPLICABLE = "-"
 SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))
@@ -147,15 +149,6 @@ def phone_table(run: RunData, setups: Sequence[Environment]) -> Table:
     return Table("Latencies on phones", columns, rows, note, folds=True)
 
 
-def sorted_measured(artifact: Artifact) -> list[Measured]:
-    """The measurements in order: XNNPACK, plain kernels, then delegates; few threads before many."""
-
-    def order(one: Measured) -> tuple[bool, bool, Setting]:
-        return one.setting.is_delegate, one.setting.kernels != XNNPACK, one.setting
-
-    return sorted(artifact.measured, key=order)
-
-
 def missing_commands(run: RunData) -> tuple[str, ...]:
     """The commands that produce the missing measurements in the run's tables."""
     return tuple(dict.fromkeys(_missing_commands(run)))
@@ -178,30 +171,6 @@ def notes(run: RunData) -> tuple[str, ...]:
     return tuple(found)
 
 
-def metric(value: float | None) -> str:
-    """A metric in 0..1 as text with four decimals."""
-    return MISSING if value is None else f"{value:.4f}"
-
-
-def size(count: int | None) -> str:
-    """Bytes as kB or MB (powers of 1000); kB below 10 MB, so that sizes of small models compare easily."""
-    if count is None:
-        return MISSING
-    return f"{count / 1e6:,.2f} MB" if count >= 1e7 else f"{count / 1e3:,.1f} kB"
-
-
-def setting_name(setting: Setting) -> str:
-    """A setting in words."""
-    kernels = "plain kernels" if setting.kernels == PLAIN else setting.kernels
-    threads = f"{setting.threads} thread" + ("s" if setting.threads != 1 else "")
-    return f"{kernels}, {threads}" + (f" on {setting.phone}" if setting.phone else "")
-
-
-def milliseconds(value: float | None) -> str:
-    """A time as text with two decimals."""
-    return NOT_REPORTED if value is None else f"{value:.2f}"
-
-
 def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
     score, bytes_ = metric(run.score(one)), size(one.size)
     if one is run.keras:
@@ -222,11 +191,6 @@ def _artifact_row(run: RunData, one: Artifact) -> tuple[str, ...]:
         taken,
         _optimal(run, one),
     )
-
-
-def within(interval: tuple[float, float] | None) -> str:
-    """The ends of an interval as text."""
-    return MISSING if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def millions(count: int) -> str:

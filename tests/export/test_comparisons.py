@@ -13,7 +13,7 @@ import effkeras
 from effkeras.inference.predictor import KerasPredictor
 from effkeras.support.errors import EffkerasError
 from export.reporting import comparisons
-from export.reporting.reading import read_run
+from quantize.runs.reading import read_run
 
 
 @pytest.fixture(scope="module", params=["efficientdet-digits", "efficientnet-digits"])

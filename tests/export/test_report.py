@@ -41,10 +41,10 @@ from export.delegates.delegate import BenchmarkCase, PhoneOptions
 from export.export_report import ExportReport
 from export.report import ReportOptions, main, write_report
 from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
-from export.reporting.data import Setting as Shown
 from export.reporting.panels import draw_charts
-from export.reporting.reading import read_run
 from quantize.accuracy import Accuracy
+from quantize.runs.reading import read_run
+from quantize.runs.records import Setting as Shown
 
 ONE_THREAD = Shown("XNNPACK", 1)
 

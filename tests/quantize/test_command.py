@@ -13,21 +13,31 @@ from quantize.command import main, settings_of, work_folder
 
 @pytest.fixture(scope="module")
 def tiny_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("model") / "tiny.keras"
+    file = tmp_path_factory.mktemp("run") / "model.keras"
     save(build_spec(tiny_classifier()), file)
+    file.with_name("data.toml").write_text('data = "/home/me/numbers"\n[splits.train]\nimages = 2000\n')
     return file
 
 
 def test_it_prints_what_was_lost_and_where_the_artifact_is(tiny_file, digit_classes, tmp_path, capsys):
     out = tmp_path / "out"
-    words = [str(tiny_file), "--recipe", "int8", "--data", str(digit_classes), "--out", str(out)]
-    assert main(words) == 0
+    run, data = tiny_file.parent, str(digit_classes)
+    assert main([str(run), "--recipe", "int8", "--data", data, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "top1 before" in printed
     assert "drop" in printed
-    assert printed.endswith(f"{out}: written, with artifacts/int8.tflite\n")
+    assert printed.endswith(f"{out}: written, with artifacts/int8.tflite and artifacts/int8.md\n")
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert (out / "artifacts" / "int8.tflite").is_file()
+    card = (out / "artifacts" / "int8.md").read_text()
+    for said in (
+        "calibrated on",
+        "numbers (2,000 images of train)",
+        "images of test",
+        "| top1 of 3 |",
+        "| top5 |",
+    ):
+        assert said in card
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def test_a_budget_that_is_not_kept_leaves_the_artifact_before(tiny_file, digit_c
     out = tmp_path / "out"
     words = [str(tiny_file), "--recipe", "int8", "--io", "uint8", "--data", str(digit_classes)]
     assert main([*words, "--out", str(out)]) == 0
-    assert capsys.readouterr().out.endswith("with artifacts/int8-uint8.tflite\n")
+    assert capsys.readouterr().out.endswith("with artifacts/int8-uint8.tflite and artifacts/int8-uint8.md\n")
     assert main([*words, "--out", str(out), "--max-drop", "-1"]) == 1
     said = f"no artifact was written, and {out}/artifacts/int8-uint8.tflite is an earlier one"
     assert said in capsys.readouterr().out

@@ -27,9 +27,9 @@ from effkeras.inference.predict import predict
 from effkeras.inference.predictor import KerasPredictor, open_predictor
 from effkeras.support import results
 from effkeras.weights.keras_files import load, save
-from export.reporting.reading import read_run
 from export.savedmodel.__main__ import main
 from export.savedmodel.exporting import SavedModelOptions
+from quantize.runs.reading import read_run
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 

@@ -19,7 +19,8 @@ from effkeras.support.measurements import Delegation, Latency
 from effkeras.support.results import CheckedRow, Row, is_number
 from effkeras.support.tables import read_toml
 from effkeras.training.run import Run
-from export.reporting.data import (
+from quantize.formats import names
+from quantize.runs.records import (
     KERAS,
     USUAL,
     XNNPACK,
@@ -33,7 +34,6 @@ from export.reporting.data import (
     Setting,
     Trained,
 )
-from quantize.formats import names
 
 
 def read_run(folder: Path, samples: int) -> RunData:
@@ -150,24 +150,30 @@ def _interval(row: CheckedRow) -> tuple[float, float] | None:
 
 
 def _compressed(before: Artifact, row: CheckedRow) -> Artifact:
-    """The artifact of `effkeras quantize`, which measures the main metric only."""
+    """The artifact of `effkeras quantize`."""
     if row.values.get("passed") is False:
         return replace(before, rejected=row.number_or_none("validated_drop"))
     return Artifact(
         file=before.file,
         recipe=str(row.table("recipe").get("name", "")),
+        io=row.text("io") if row.has("io") else "",
         size=row.whole("bytes"),
-        accuracy=_of_compression(row, "after"),
+        accuracy=_of_compression(row, "artifact_metrics", "after"),
         delegation=Delegation.from_row(row),
         environment=_environment(row),
+        by_class=_class_values(row, "artifact_classes"),
         interval=_interval(row),
+        calibrated_on=row.whole_or_none("calibration_images") or 0,
         lost=tuple(map(str, row.values.get("lost_classes") or ())),
         float_size=_float_size(row),
     )
 
 
-def _of_compression(row: CheckedRow, which: str) -> Accuracy:
-    return Accuracy({row.text("metric"): row.number(which)}, row.text("split"), row.whole("images"))
+def _of_compression(row: CheckedRow, key: str, main: str) -> Accuracy:
+    """The accuracy in the metrics at `key`; rows of earlier versions have the main metric only, at `main`."""
+    if row.has(key):
+        return _accuracy(row, key)
+    return Accuracy({row.text("metric"): row.number(main)}, row.text("split"), row.whole("images"))
 
 
 def _saved(before: Artifact, row: CheckedRow) -> Artifact:
@@ -263,7 +269,8 @@ def _float_accuracies(rows: Iterable[CheckedRow]) -> dict[tuple[str, int], _Floa
         elif row.kind == "export" and row.has("float_metrics"):
             accuracy, classes = _accuracy(row, "float_metrics"), _class_values(row, "float_classes")
         elif row.kind == "compression" and row.has("artifact"):
-            accuracy, classes = _of_compression(row, "before"), {}
+            accuracy = _of_compression(row, "float_metrics", "before")
+            classes = _class_values(row, "float_classes")
         else:
             continue
         before = found.pop(accuracy.measured_on, None)

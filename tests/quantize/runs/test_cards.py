@@ -8,7 +8,7 @@ from support.report_runs import export_row, full_rows, write_run
 from effkeras.definitions import zoo
 from effkeras.support import results
 from export.report import write_report
-from export.reporting.cards import write_card
+from quantize.runs.cards import write_card
 
 
 @pytest.fixture

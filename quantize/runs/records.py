@@ -136,6 +136,15 @@ class Artifact:
         return next((one.latency for one in self.measured if one.setting == setting), None)
 
 
+def sorted_measured(artifact: Artifact) -> list[Measured]:
+    """The measurements in order: XNNPACK, plain kernels, then delegates; few threads before many."""
+
+    def order(one: Measured) -> tuple[bool, bool, Setting]:
+        return one.setting.is_delegate, one.setting.kernels != XNNPACK, one.setting
+
+    return sorted(artifact.measured, key=order)
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """Loss and metrics of a validation during training: its epoch, from 1, and its step if it is known."""

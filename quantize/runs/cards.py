@@ -14,9 +14,9 @@ from effkeras.support.files import write_text
 from effkeras.support.pages import MISSING, escaped
 from effkeras.support.results import Row
 from effkeras.weights.cards import backbone_with
-from export.reporting.data import Artifact, RunData
-from export.reporting.reading import read_export, read_run
-from export.reporting.tables import metric, milliseconds, setting_name, size, sorted_measured, within
+from quantize.runs.reading import read_export, read_run
+from quantize.runs.records import Artifact, RunData, sorted_measured
+from quantize.runs.texts import metric, milliseconds, setting_name, size, within
 
 RANDOM = "none"  # the start of a training from random weights
 _FEW = 500  # images: with fewer, the card says that chance matters
