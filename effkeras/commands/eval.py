@@ -27,7 +27,7 @@ from effkeras.support.options import (
 from effkeras.training.run import kept_options
 
 if TYPE_CHECKING:
-    from effkeras.inference.task import Breakdown
+    from effkeras.inference.task import Breakdown, Details
 
 VERB = Verb("eval", "measure a run, a .keras file or an artifact")
 _WORST = 10  # classes that a table of the worst shows
@@ -80,7 +80,7 @@ def _run(argv: Sequence[str] | None) -> None:
     data = read_split(chosen.data, split, reading)
 
     from effkeras.inference.evaluate import evaluate_in_detail
-    from effkeras.inference.evaluation_files import Measured, keep_details
+    from effkeras.inference.evaluation_files import Measured, keep_details, missing_labels
     from effkeras.inference.predictor import open_predictor
 
     described = replace(foreign_options(chosen), data_labels=tuple(data.labels))
@@ -105,11 +105,11 @@ def _run(argv: Sequence[str] | None) -> None:
         best.save(model.run)
         note(f"{model.run} keeps the threshold {best.score:.4g} for `effkeras predict`")
     if model.run and model.is_trained:
-        keep_details(
-            next(iter(evaluation.judges.values())).details(best.score if best else None),
-            Measured(split, count, best.score if best else None),
-            model.run,
-        )
+        details = next(iter(evaluation.judges.values())).details(best.score if best else None)
+        keep_details(details, Measured(split, count, best.score if best else None), model.run)
+        _show_errors(details)
+        for line in missing_labels(details, model.run):
+            note(line)
     of_threshold = {} if best is None else {"threshold": asdict(kept or best)}
     row = {"kind": "eval", "artifact": model.file, "split": split, "images": count, "metrics": metrics}
     row |= {**of_threshold, "by_class": _by_class(breakdowns)}
@@ -135,6 +135,14 @@ def _show_classes(found: Breakdown, metrics: Mapping[str, float], kept: Threshol
         sums = {name: sum(row[name] for row in found.classes.values()) for name in columns if name in _COUNTS}
         rows.append(["all classes", *_cells({**metrics, **sums}, columns)])
     table(title, ["class", *columns], rows, fold_figures=False)
+
+
+def _show_errors(details: Details) -> None:
+    """Prints the kinds of a detector's wrong boxes."""
+    if not details.errors:
+        return
+    rows = [[one.name, f"{one.count:,}", f"{one.ap50_without:.4f}"] for one in details.errors]
+    table("wrong boxes by kind", ["kind", "count", "AP50 without"], rows, fold_figures=False)
 
 
 def _title(score: float | None, kept: Threshold | None) -> str:

@@ -53,7 +53,10 @@ class Detections:
 
     def above(self, score: float) -> Detections:
         """The detections with at least this score."""
-        kept = self.scores >= score
+        return self.where(self.scores >= score)
+
+    def where(self, kept: np.ndarray) -> Detections:
+        """The detections of which `kept`, bool (n,), is true."""
         return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
 
 

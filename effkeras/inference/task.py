@@ -17,6 +17,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
+from effkeras.detection.error_kinds import ErrorKind
 from effkeras.support.registry import Registry
 
 Outputs = Mapping[str, np.ndarray]
@@ -88,17 +89,34 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Closeup:
+    """A detection to look at, and the labelled boxes around it.
+
+    `box` is float32 (4,), `labelled` float32 (n, 4): ymin, xmin, ymax, xmax in pixels of the image.
+    """
+
+    path: Path
+    box: np.ndarray
+    label: int
+    score: float
+    labelled: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Details:
     """What a report shows of an evaluation.
 
     `confusion` counts by true class (rows) and class found (columns), both named by `labels`. `curves` has
-    arrays `score`, `precision`, `recall` and `f1` for each class, and for all under the name "".
+    arrays `score`, `precision`, `recall` and `f1` for each class, and for all under the name "". `errors`
+    are the kinds of a detector's wrong boxes, and `unlabelled` the surest of those where nothing is labelled.
     """
 
     labels: tuple[str, ...]
     confusion: np.ndarray
     curves: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    errors: tuple[ErrorKind, ...] = ()
+    unlabelled: tuple[Closeup, ...] = ()
 
 
 class Judge(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from effkeras.graph.counting import count
 from effkeras.graph.vocabulary import Counts
+from effkeras.inference.evaluation_files import SHEETS
 from effkeras.inference.task import Task, tasks_of
 from effkeras.support.errors import EffkerasError
 from effkeras.support.pages import MISSING, Page, Section, Sheet
@@ -15,6 +16,7 @@ from export.reporting.tables import (
     artifact_table,
     class_table,
     confusion_table,
+    error_table,
     latency_table,
     layer_tables,
     metric_table,
@@ -44,7 +46,9 @@ METHOD = (
     "Precision, recall and F1 are at IoU 0.5. In the confusion matrix a row is a true class and a column "
     "what was found, at the threshold. Background is a detection where there is nothing, in its row, and an "
     "object that was not found, in its column. The best and worst images have the highest and lowest F1 of "
-    "their boxes.",
+    "their boxes. A wrong box is of one kind: IoU 0.5 or more with an object of another class, or with one "
+    "that a surer box found; 0.1 or more with an object of its class, or of another; or less with all (Bolya "
+    "et al. 2020). AP50 without is that of all other boxes.",
     "Of several measurements of the same artifact under the same setting the newest counts. A new export "
     "outdates what was measured of the file before it.",
 )
@@ -111,7 +115,7 @@ def _intro(runs: Sequence[RunData]) -> str:
 def _section(name: str, run: RunData, setups: Sequence[Environment], place: int) -> Section:
     charts = draw_details(run, place)
     confusions = () if any(one.name.startswith("confusion") for one in charts) else (confusion_table(run),)
-    tables = (artifact_table(run), class_table(run), metric_table(run), *confusions)
+    tables = (artifact_table(run), class_table(run), metric_table(run), error_table(run), *confusions)
     folded = (*layer_tables(run), latency_table(run, setups), phone_table(run, setups))
     return Section(
         title=f"Run {name}",
@@ -128,8 +132,8 @@ def _section(name: str, run: RunData, setups: Sequence[Environment], place: int)
 def _sheets(run: RunData) -> Iterator[Sheet]:
     yield from run.comparisons
     for path in run.sheets:
-        title = f"{path.stem.capitalize()} images"
-        yield Sheet(title, path, f"The {path.stem} images of the float model, with boxes and class names")
+        title = SHEETS[path.stem]
+        yield Sheet(title, path, f"{title}; boxes and class names of the float model")
 
 
 def _unfinished(run: RunData) -> Iterator[str]:

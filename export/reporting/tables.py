@@ -93,6 +93,14 @@ def confusion_table(run: RunData) -> Table:
     )
 
 
+def error_table(run: RunData) -> Table:
+    """The kinds of the float model's wrong boxes; without rows for a model that finds none."""
+    errors = (run.details or {}).get("errors", ())
+    rows = tuple((one.name, f"{one.count:,}", metric(one.ap50_without)) for one in errors)
+    note = "What is sure where nothing is labelled is often an object without a label: see the images."
+    return Table("Wrong boxes by kind", ("kind", "count", "AP50 without"), rows, note)
+
+
 def layer_tables(run: RunData) -> tuple[Table, ...]:
     """The largest quantization errors of each artifact whose export compared its layers."""
     note = "The error of an operator's output as a share of its spread in float, on calibration images."

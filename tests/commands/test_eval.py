@@ -207,6 +207,11 @@ def test_a_report_shows_curves_confusions_and_the_best_and_worst_images(run, loa
         assert (run / "report" / name).is_file()
     assert "../evaluation/best.png" in report
     assert ("../evaluation/worst.png" in report) == (row["metrics"]["F1"] < 1)
+    wrong = counts[:, :-1].sum() - np.trace(counts)
+    assert sum(one.count for one in kept["errors"]) == wrong
+    assert ("Wrong boxes by kind" in report) == (wrong > 0)
+    kinds = {one.name for one in kept["errors"]}
+    assert ("../evaluation/unlabelled.png" in report) == ("nothing is labelled there" in kinds)
 
     (run / "evaluation" / "evaluation.json").write_text("{}")
     capsys.readouterr()

@@ -14,12 +14,14 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.average_precision import Matches
 from effkeras.detection.coco_metrics import coco_metrics
 from effkeras.detection.confusion import Pairs, confusion
+from effkeras.detection.error_kinds import NOTHING, error_kinds, kinds_of
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.precision_recall import ScoreCurve
 from effkeras.inference.task import (
     TASKS,
     Breakdown,
     ClassValue,
+    Closeup,
     Describe,
     Details,
     Drawing,
@@ -32,6 +34,8 @@ from effkeras.inference.task import (
     label_of,
     names_of,
 )
+
+CLOSEUPS = 24  # detections where nothing is labelled that a report shows
 
 
 class Detection(Task):
@@ -118,12 +122,15 @@ class DetectionJudge:
         threshold = float("inf") if score is None else score
         names = names_of(self.data.labels)
         counts = np.zeros((len(names) + 1, len(names) + 1), np.int64)
-        examples = []
+        examples, kinds, closeups = [], {}, []
         for record in self.data.records:
             if record.image_id not in self.found:
                 continue
             record = record.with_unknown_as_crowds(len(names))
-            found = self.found[record.image_id].above(threshold)
+            found = self.found[record.image_id]
+            kinds[record.image_id] = kinds_of(record, found)
+            closeups += _unlabelled(record, found, kinds[record.image_id], threshold)
+            found = found.above(threshold)
             counts += confusion(record, found, len(names))
             examples.append(_example(record, found))
         curves = {"": everything.arrays()} | {
@@ -131,7 +138,9 @@ class DetectionJudge:
             for label, one in matches.classes.items()
             if one.truths.any()
         }
-        return Details((*names, "background"), counts, curves, tuple(examples))
+        surest = sorted(closeups, key=lambda one: -one.score)[:CLOSEUPS]
+        errors = error_kinds(self.data, self.found, kinds, threshold)
+        return Details((*names, "background"), counts, curves, tuple(examples), errors, tuple(surest))
 
     def breakdown(self, score: float | None = None) -> Breakdown:
         """See `Judge`. A class without true boxes has no AP, and its detections are wrong."""
@@ -173,6 +182,23 @@ def _example(record: DetectionRecord, found: Detections) -> Example:
         np.concatenate([found.classes, record.classes[lost]]),
         np.concatenate([np.zeros(len(found), bool), np.ones(len(lost), bool)]),
     )
+
+
+def _unlabelled(
+    record: DetectionRecord, found: Detections, kinds: np.ndarray, threshold: float
+) -> list[Closeup]:
+    """The surest detections of an image where nothing is labelled."""
+    places = np.flatnonzero((kinds == NOTHING) & (found.scores >= threshold))
+    return [
+        Closeup(
+            record.path,
+            found.boxes[place],
+            int(found.classes[place]),
+            float(found.scores[place]),
+            record.boxes,
+        )
+        for place in places[np.argsort(-found.scores[places], kind="stable")][:CLOSEUPS]
+    ]
 
 
 def _in_image(found: Detections, placement: Placement) -> Detections:
