@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -100,10 +101,12 @@ def test_cases_run_at_once_until_the_time_is_over(tmp_path):
     late = Out("late", tmp_path)
     late.run("x", ends, {"one": ("read",), "two": ("passed",)})
     assert late.ends == {"one": "read"}
+    late.until, late.planned = math.inf, 2
+    late.run("x", ends, {"two": ("passed",)}, until=0)
     for part in (out, late):
         part.end()
     rows = table(tmp_path.glob("*.jsonl"), ("some", "third")).splitlines()[2:]
-    assert [row.split("|")[3].strip() for row in rows] == ["in part", "whole", "not yet", ""]
+    assert [row.split("|")[3].strip() for row in rows] == ["in part, of 2", "whole", "not yet", ""]
 
 
 def test_what_is_written_is_heard():

@@ -37,6 +37,7 @@ class Out:
     ) -> None:
         self.part, self.count, self.jobs = part, count, jobs
         self.until = time.monotonic() + 60 * minutes
+        self.planned = 0  # all cases of the part, as far as they are known
         self.file = make_folder(folder) / f"{part}.jsonl"
         rows = read_rows(self.file)
         if not rows or rows[0].get("commit") != commit():
@@ -57,11 +58,20 @@ class Out:
             file.write(_lines([row]))
 
     def run(
-        self, what: str, try_case: Callable[..., tuple[str, str]], cases: Mapping[str, tuple[Any, ...]]
+        self,
+        what: str,
+        try_case: Callable[..., tuple[str, str]],
+        cases: Mapping[str, tuple[Any, ...]],
+        until: float = math.inf,
     ) -> None:
-        """Adds the rows of cases, by name with the arguments of `try_case`, until the time is over."""
+        """Adds the rows of cases, by name with the arguments of `try_case`, until the time is over.
+
+        `until` is when no further case of these begins, in seconds of `time.monotonic`.
+        """
         with futures.ThreadPoolExecutor(self.jobs) as pool:
-            doing = {pool.submit(self._in_time, try_case, given): name for name, given in cases.items()}
+            doing = {
+                pool.submit(self._in_time, until, try_case, given): name for name, given in cases.items()
+            }
             try:
                 for done in track(futures.as_completed(doing), what, total=len(doing)):
                     if (ended := done.result()) is not None:
@@ -70,9 +80,9 @@ class Out:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _in_time(
-        self, try_case: Callable[..., tuple[str, str]], given: tuple[Any, ...]
+        self, until: float, try_case: Callable[..., tuple[str, str]], given: tuple[Any, ...]
     ) -> tuple[str, str] | None:
-        return None if self.is_over else try_case(*given)
+        return None if self.is_over or time.monotonic() > until else try_case(*given)
 
     @property
     def is_over(self) -> bool:
@@ -80,10 +90,10 @@ class Out:
         return time.monotonic() > self.until
 
     def end(self) -> None:
-        """Notes that the part is whole, if it is."""
-        if not self.count and not self.is_over:
-            head, *rows = read_rows(self.file)
-            write_text(self.file, _lines([{**head, "whole": True}, *rows]))
+        """Notes how many cases the part has, and whether all of them ran."""
+        head, *rows = read_rows(self.file)
+        is_whole = not self.count and len(self.ends) >= self.planned and not self.is_over
+        write_text(self.file, _lines([{**head, "of": self.planned, "whole": is_whole}, *rows]))
 
     @property
     def is_clean(self) -> bool:
@@ -127,9 +137,16 @@ def table(files: Iterable[Path], names: Iterable[str] = ()) -> str:
         head, *rows = read_rows(found[name]) if name in found else [{}]
         ends = Counter(row["end"] for row in rows)
         total += ends
-        how = "whole" if head.get("whole") else "in part" if rows else "not yet"
-        lines.append(_line(name, head.get("commit", ""), how, ends))
+        lines.append(_line(name, head.get("commit", ""), _extent(head, len(rows)), ends))
     return "\n".join([*lines, _line("all", "", "", total), ""])
+
+
+def _extent(head: Mapping[str, Any], cases: int) -> str:
+    """How much of a part ran."""
+    if head.get("whole"):
+        return "whole"
+    known = f", of {head['of']:,}" if head.get("of", 0) > cases else ""
+    return f"in part{known}" if cases else "not yet"
 
 
 def _line(part: str, commit: str, how: str, ends: Counter[str]) -> str:

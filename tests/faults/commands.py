@@ -311,26 +311,33 @@ def _few(items: list[int], most: int) -> list[int]:
 
 
 def try_commands(out: Out, commands: Sequence[Command], inputs: Path, kills: int, signals: int = 30) -> None:
-    """Runs the cases of commands that have no row yet, `out.count` of them, evenly spread; all for 0.
+    """Runs the cases of commands that have no row yet, `out.count` of them; all for 0.
 
+    Commands have equal shares of the time, and their cases an order by chance, the same each time: what the
+    time allows is a sample of all.
     `kills`, at write points and at random moments, and `signals` are shared among the commands.
     """
     each = len(commands)
-    for command in commands:
+    for place, command in enumerate(commands):
         if out.is_over:
             return
+        now = time.monotonic()
+        until = now + (out.until - now) / (each - place)
         with tempfile.TemporaryDirectory() as work:
             lab = Lab(command, inputs, Path(work), timed=not out.count)
             at_random = max(20, kills // each - len(lab.points))
             cases = list(tries(lab, at_random, signals // each))
+            out.planned += len(cases)
+            random.Random(SEED).shuffle(cases)
             if out.count:
-                cases = cases[:: -(-len(cases) * each // out.count)]
-            _try_cases(out, lab, [case for case in cases if not out.has(f"{command.name}: {case[0]}")])
+                cases = cases[: -(-out.count // each)]
+            cases = [case for case in cases if not out.has(f"{command.name}: {case[0]}")]
+            _try_cases(out, lab, cases, until)
 
 
-def _try_cases(out: Out, lab: Lab, cases: Sequence[Case]) -> None:
+def _try_cases(out: Out, lab: Lab, cases: Sequence[Case], until: float) -> None:
     tasks = {f"{lab.command.name}: {name}": (lab, fault, goes_on) for name, fault, goes_on in cases}
-    out.run(lab.command.name, _tried, tasks)
+    out.run(lab.command.name, _tried, tasks, until)
 
 
 def _tried(lab: Lab, fault: Callable[[Path], None], goes_on: bool) -> tuple[str, str]:

@@ -37,6 +37,7 @@ def run(out: Out) -> None:
     """Damages files of each reader, several readers at once."""
     names = sorted(READERS)
     cases = [(names[number % len(names)], number // len(names)) for number in range(out.count or COUNT)]
+    out.planned = len(cases)
     left = [case for case in cases if not out.has(_name(case))]
     adding = threading.Lock()
     with tempfile.TemporaryDirectory() as folder, futures.ThreadPoolExecutor(out.jobs) as pool:
