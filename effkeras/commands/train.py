@@ -96,7 +96,7 @@ def _run(argv: Sequence[str] | None) -> int:
         note(scaled)
     options = _reading(chosen, spec)
     data = read_split(chosen.data, find_split(chosen.data, "train") or "train", options)
-    settings = _settings(chosen, recipe, Facts(len(data.records), spec.is_detector))
+    settings = _settings(chosen, recipe, Facts(len(data.records), spec.is_detector, spec.detects))
     validation = _validation(chosen.data, options)
     note(f"{len(data.records)} images of {len(data.labels)} classes; loading TensorFlow")
 
@@ -284,7 +284,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="share of each target that is spread over all classes (default: 0)",
     )
-    options.add_argument("--box-loss", metavar="NAME", help="huber (default), iou, giou or ciou")
+    options.add_argument("--box-loss", metavar="NAME", help="giou (default), ciou, iou or huber")
     options.add_argument(
         "--class-weights", metavar="HOW", help="balanced: rare classes weigh more; none (default)"
     )

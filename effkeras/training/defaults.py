@@ -26,10 +26,14 @@ FEW_IMAGES = 100
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the defaults depend on: the number of usable training images, and the kind of model."""
+    """What the defaults depend on: the number of usable training images, and the kind of model.
+
+    A detector that only segments has no boxes.
+    """
 
     images: int
     is_detector: bool
+    has_boxes: bool = True
 
 
 def finetune(facts: Facts, passes: float = 0.0) -> Table:
@@ -39,6 +43,8 @@ def finetune(facts: Facts, passes: float = 0.0) -> Table:
     """
     kind = "detector" if facts.is_detector else "classifier"
     settings: Table = read_toml(Path(__file__).with_name("finetune.toml"))[kind]
+    if not facts.has_boxes:
+        settings.pop("box_loss", None)
     return {**settings, "augment": {PRESET: preset_for(facts, passes)}}
 
 

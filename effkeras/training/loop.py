@@ -166,7 +166,7 @@ def _keep_threshold(model: keras.Model, best: Evaluation | None, job: Job) -> No
 
 def _with_defaults(settings: TrainSettings, spec: ModelSpec, store: ImageStore) -> TrainSettings:
     """The settings with what they leave open, which is said."""
-    settings, choice = completed(settings, Facts(len(store), spec.is_detector))
+    settings, choice = completed(settings, Facts(len(store), spec.is_detector, spec.detects))
     if choice:
         note(choice)
     return settings

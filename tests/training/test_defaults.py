@@ -55,6 +55,11 @@ def test_images_that_are_seen_often_change_more(images, is_detector, length, pre
     assert preset_for(facts, passes_of(TrainSettings(batch=8, **length), facts)) == preset
 
 
+def test_boxes_have_a_loss_and_masks_alone_have_none():
+    losses = [read_settings(None, {}, finetune(Facts(205, True, has))).box_loss for has in (True, False)]
+    assert losses == ["giou", "huber"]  # huber: what `TrainSettings` has where nobody asks for another
+
+
 def test_what_is_given_goes_over_the_defaults(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("batch = 4\nsteps = 7\n[augment]\nflip = false\n")
