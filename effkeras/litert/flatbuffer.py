@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from effkeras.litert.flat_records import Record
-from effkeras.litert.tree import code_name, dtype_name, parse, text_of
+from effkeras.litert.tree import dtype_name, enum_name, load_schema, parse, text_of
 from effkeras.litert.verify import verified
 from effkeras.support.errors import EffkerasError
 
@@ -59,19 +59,36 @@ class Operator:
 
 def operators(model: bytes) -> list[Operator]:
     """The operators of the main graph. Raises EffkerasError for a corrupt file."""
-    parsed = parse(model)
-    graph = parsed.subgraphs[0]
-    names = [code_name(code) for code in parsed.operatorCodes]
-    tensors = [tensor_info(index, tensor, parsed.buffers) for index, tensor in enumerate(graph.tensors or ())]
+    record = verified(model)
+    graph, buffers = record["subgraphs"][0], record.get("buffers", [])
+    names = [_code_name(code) for code in record.get("operator_codes", [])]
+    tensors = [_tensor_info(index, tensor, buffers) for index, tensor in enumerate(graph.get("tensors", []))]
     return [
         Operator(
             index,
-            names[operator.opcodeIndex],
-            tuple(tensors[i] for i in operator.inputs or () if i >= 0),
-            tuple(tensors[i] for i in operator.outputs or () if i >= 0),
+            names[operator.get("opcode_index", 0)],
+            tuple(tensors[i] for i in operator.get("inputs", ()) if i >= 0),
+            tuple(tensors[i] for i in operator.get("outputs", ()) if i >= 0),
         )
-        for index, operator in enumerate(graph.operators or ())
+        for index, operator in enumerate(graph.get("operators", []))
     ]
+
+
+def _code_name(code: Record) -> str:
+    builtin = max(code.get("builtin_code", 0), code.get("deprecated_builtin_code", 0))
+    return code.get("custom_code") or enum_name(load_schema().BuiltinOperator, builtin)
+
+
+def _tensor_info(index: int, tensor: Record, buffers: Sequence[Record]) -> TensorInfo:
+    """A tensor of a verified file; its constant may lie behind the flatbuffer."""
+    buffer = buffers[tensor.get("buffer", 0)]
+    return TensorInfo(
+        index,
+        tensor.get("name", ""),
+        dtype_name(tensor.get("type", 0)),
+        "data" in buffer or buffer.get("offset", 0) > 0,
+        tuple(int(side) for side in tensor.get("shape", ())),
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

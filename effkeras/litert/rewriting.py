@@ -11,6 +11,7 @@ import numpy as np
 from effkeras.litert.archive import append_files, read_files
 from effkeras.litert.flatbuffer import SIGNATURE, quantization_of, tensor_info
 from effkeras.litert.tree import code_index, code_name, dtype_name, load_schema, pack, parse, text_of
+from effkeras.litert.verify import stored_bytes, verified
 from effkeras.support.errors import EffkerasError
 
 
@@ -42,11 +43,10 @@ def attach_all(model: bytes, payloads: dict[str, bytes]) -> bytes:
 
 def attached(model: bytes, name: str) -> bytes | None:
     """The payload that `attach` stored under `name`, or None."""
-    parsed = parse(model)
-    for entry in parsed.metadata or []:
-        if text_of(entry.name) == name:
-            data = parsed.buffers[entry.buffer].data
-            return b"" if data is None else bytes(data)
+    record = verified(model)
+    for entry in record.get("metadata", []):
+        if entry.get("name", "") == name:
+            return stored_bytes(model, record["buffers"][entry.get("buffer", 0)])
     return None
 
 

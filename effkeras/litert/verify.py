@@ -34,6 +34,12 @@ def verified(model: bytes) -> Record:
     return _verified(bytes(model))
 
 
+def stored_bytes(model: bytes, buffer: Record) -> bytes:
+    """The content of a buffer in `verified`'s record of a file, which may lie behind the flatbuffer."""
+    start = buffer.get("offset", 0)
+    return bytes(model[start : start + buffer.get("size", 0)] if start else buffer.get("data", b""))
+
+
 @functools.lru_cache(maxsize=2)  # one export verifies the same file many times
 def _verified(model: bytes) -> Record:
     if model[4:8] != IDENTIFIER:

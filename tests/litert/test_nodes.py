@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import flatbuffers
 import numpy as np
 import pytest
 from support.handmade import Op, Tensor, flatbuffer
@@ -9,12 +10,27 @@ from support.tiny_models import quantized
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators
 from effkeras.litert.nodes import nodes
+from effkeras.litert.tree import parse
 
 
 @pytest.mark.parametrize("recipe", ["float32", "int8"])
 def test_they_are_the_operators_with_more(recipe):
     content = quantized("efficientdet-lite0", recipe).flatbuffer
     assert [node.op for node in nodes(content)] == operators(content)
+
+
+def test_constants_behind_the_flatbuffer_are_constants():
+    """Files above 2 GB keep their weights there."""
+    inside, place = flatbuffer(conv()), 1 << 16
+    tree, moved = parse(inside), b""
+    for buffer in (one for one in tree.buffers if one.data is not None):
+        buffer.offset, buffer.size = place + len(moved), len(buffer.data)
+        moved, buffer.data = moved + buffer.data.tobytes(), None
+    builder = flatbuffers.Builder()
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    outside = bytes(builder.Output()).ljust(place, b"\0") + moved
+    assert [node.op for node in nodes(outside)] == operators(outside) == operators(inside)
+    assert [tensor.is_constant for tensor in operators(outside)[0].inputs] == [False, True, True]
 
 
 def test_versions_options_and_quantization():
