@@ -301,8 +301,10 @@ def _layer_errors(made: Made) -> tuple[LayerError, ...]:
     images = Reiterable(lambda: track(made.reference().images[:, None], "comparing layers"))
     inputs = conversion_inputs(made.source, images)
     errors = layer_errors(made.source.flatbuffer, made.best.quantized.flatbuffer, inputs)
-    pairs = zip(made.best.quantized.layers, errors, strict=True)
-    found = [LayerError(note.name, note.op, error) for note, error in pairs if error is not None]
+    pairs = enumerate(zip(made.best.quantized.layers, errors, strict=True), start=1)
+    found = [
+        LayerError(note.name, note.op, error, place) for place, (note, error) in pairs if error is not None
+    ]
     return tuple(sorted(found, key=lambda one: -one.error))
 
 

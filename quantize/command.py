@@ -49,6 +49,9 @@ def _run(argv: Sequence[str] | None) -> int:
     recipe = _tuned(recipes.find(chosen.recipe), chosen)
     folder = chosen.out or work_folder(chosen.model, recipe.name)
     settings = settings_of(chosen.model, chosen.config)
+    from effkeras.data.splits import check_exists
+
+    check_exists(chosen.data)
     opened = open_model(chosen.model, chosen.weights)
     with quiet():
         from effkeras.building.external import adopted

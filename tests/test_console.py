@@ -92,6 +92,26 @@ def test_what_effkeras_warns_of_is_seen_after_all(capsys):
     assert capsys.readouterr().err == "the head is random\n"
 
 
+def test_no_command_shows_what_tensorflow_prints_while_it_loads(tmp_path):
+    noise = "import logging, os\nos.write(2, b'I0000 oneDNN')\nprint('loaded')\n"
+    (tmp_path / "tensorflow.py").write_text(f"{noise}logging.getLogger(__name__).warning('retracing')\n")
+    code = (
+        "from effkeras.support.console import run_command\n"
+        "def body():\n    import logging, tensorflow\n    print(tensorflow.__spec__.origin)\n"
+        "    logging.getLogger('absl').warning('saved')\n"
+        "run_command(body)"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'tensorflow.py'}\n", "")
+
+
 def test_a_message_that_a_file_made_long_keeps_its_beginning_and_end():
     message = str(EffkerasError(f"a.toml: there is no {'x' * 10_000}; did you mean y?"))
     assert len(message) == 4000
@@ -116,6 +136,21 @@ def test_tables_fit_40_columns_and_lose_no_figure(fold_figures, capsys, monkeypa
     assert max(map(len, narrow.splitlines())) <= 40
     assert {"Conv2D", "0.1234", "99.99", "12.5"} <= set(narrow.split())
     assert "─" in shown(capsys, monkeypatch, 100)
+
+
+def test_titles_keep_paths_whole_and_names_break_at_hyphens(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    path = f"/{'long/' * 12}int8.tflite"
+    table(
+        f"{path} on 72 test images",
+        ["file", "ms"],
+        [["int8-mediapipe-of-a-long-name", "9" * 22]],
+        fold_figures=False,
+    )
+    out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert out[:2] == [path, "on 72 test images"]
+    assert out[5].split() == ["int8-", "9" * 22]
+    assert out[6:8] == [" mediapipe-of-", " a-long-name"]
 
 
 def test_facts_fit_40_columns(capsys, monkeypatch):

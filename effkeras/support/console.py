@@ -4,7 +4,7 @@ Results go to stdout, all else to stderr. The options -q and --json, which `effk
 change what is printed here, and nowhere else: `show_only`.
 
 `quiet` keeps native libraries off the terminal: they write to the file descriptors of the process from C++,
-which Python's own redirection does not reach.
+which Python's own redirection does not reach. A command loads TensorFlow inside it, whoever imports it first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import math
 import os
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from effkeras.support.ending import ended
@@ -54,13 +58,45 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
 
     `resumes` is True for a command that continues interrupted work when it is run again.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _silence_tensorflow()
     _noted.clear()
     before = _shown.set(_EVERYTHING)
     try:
         return ended(command, resumes=resumes)
     finally:
         _shown.reset(before)
+
+
+def _silence_tensorflow() -> None:
+    """Keeps TensorFlow's messages off the terminal, wherever a command loads it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not any(isinstance(one, _QuietImport) for one in sys.meta_path):
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(MetaPathFinder):
+    """Imports TensorFlow quietly: while it loads, its libraries heed no setting yet."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The specification of TensorFlow, with a loader that prints nothing; None for other modules."""
+        if name != "tensorflow":
+            return None
+        found = PathFinder.find_spec(name, path, target)
+        if found is not None and found.loader is not None:
+            setattr(found.loader, "exec_module", _quietly(found.loader.exec_module))  # noqa: B010
+        return found
+
+
+def _quietly(load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+    def loaded(module: ModuleType) -> None:
+        with quiet():
+            load(module)
+
+    return loaded
 
 
 def show_only(shown: Shown) -> None:
@@ -215,11 +251,12 @@ def table(
 
     screen = console()
     lines = [[printable_lines(cell) for cell in row] for row in (columns, *rows)]
-    grid = _grid(lines, fold_figures=fold_figures)
-    if title:  # above the grid, not wrapped to its width
-        screen.print(printable_lines(title))
+    for line in printable_lines(title).splitlines():  # above the grid, not wrapped to its width
+        screen.print(_in_words(line, screen.width), soft_wrap=True)
     if _least_width(lines, fold_figures=fold_figures) <= screen.width:
-        screen.print(grid)
+        screen.print(
+            _grid(_folded(lines, screen.width, fold_figures=fold_figures), fold_figures=fold_figures)
+        )
         return
     names, *others = lines
     for first, *figures in others:
@@ -239,6 +276,22 @@ def _grid(lines: Sequence[Sequence[str]], *, fold_figures: bool) -> Table:
     for row in lines[1:]:
         grid.add_row(*row)
     return grid
+
+
+def _in_words(line: str, width: int) -> str:
+    """A line broken between words only: paths stay whole, however long."""
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _folded(lines: list[list[str]], width: int, *, fold_figures: bool) -> list[list[str]]:
+    """The lines with names broken behind hyphens rather than within words, where figures are not folded."""
+    from rich.cells import cell_len
+
+    if fold_figures:
+        return lines
+    figures = sum(max(map(cell_len, column)) for column in list(zip(*lines, strict=True))[1:])
+    room = max(_LEAST_NAME, width - figures - 3 * (len(lines[0]) - 1) - 2)
+    return [["\n".join(textwrap.wrap(name, room)) or name, *row] for name, *row in lines]
 
 
 def _least_width(lines: Sequence[Sequence[str]], *, fold_figures: bool) -> int:

@@ -1,9 +1,9 @@
-"""Draws charts as PNG: accuracy against size or latency, and training curves."""
+"""Draws charts as PNG: accuracy against size or latency, training curves, and quantization errors."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +15,11 @@ from effkeras.support.drawing import (
     legend_dot,
     new_canvas,
     png_of,
+    shortened,
     style_axes,
 )
 from export.reporting.chart_labels import Line, Mark, label
+from quantize.runs.records import LayerError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _DASHES = (0, (4, 3))
+_NAMED_LAYERS = 12  # those with the largest errors, which a chart names
 _LOG_FROM = 12.0  # the axis is linear up to this ratio of largest to smallest cost
 
 
@@ -117,6 +120,58 @@ def training(
     if len(accuracy) > 1:
         add_legend(canvas, _run_entries([curve.name for curve in accuracy], theme), theme)
     return png_of(canvas)
+
+
+def layer_errors(artifacts: Mapping[str, Sequence[LayerError]], theme: Theme = LIGHT) -> bytes:
+    """A PNG with the quantization errors of artifacts: by place in the graph, above the largest by name."""
+    placed = {
+        name: sorted((one.place, one.error) for one in layers if one.place)
+        for name, layers in artifacts.items()
+    }
+    worst = _worst_layers(artifacts.values())
+    heights = [*([2.2] if any(placed.values()) else []), 0.25 * len(worst) + 0.3]
+    canvas = new_canvas(sum(heights) + 1.2, theme)
+    grid = canvas.figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes in grid:
+        style_axes(axes, "Quantization error by layer" if axes is grid[0] else "", theme)
+    if len(heights) > 1:
+        _draw_along(grid[0], placed.values(), theme)
+    _draw_worst(grid[-1], artifacts.values(), worst, theme)
+    add_legend(canvas, _run_entries(list(artifacts), theme), theme)
+    return png_of(canvas)
+
+
+def _worst_layers(artifacts: Iterable[Sequence[LayerError]]) -> list[str]:
+    """The layers with the largest errors in any artifact, largest first."""
+    errors: dict[str, float] = {}
+    for one in itertools.chain.from_iterable(artifacts):
+        errors[one.layer] = max(one.error, errors.get(one.layer, 0))
+    return sorted(errors, key=lambda layer: -errors[layer])[:_NAMED_LAYERS]
+
+
+def _draw_along(axes: Axes, artifacts: Iterable[Sequence[tuple[int, float]]], theme: Theme) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for colour, points in zip(itertools.cycle(theme.palette), artifacts):
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.1)
+    axes.set(xlabel="operator, from input to output", ylabel="error")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_worst(
+    axes: Axes, artifacts: Iterable[Sequence[LayerError]], names: Sequence[str], theme: Theme
+) -> None:
+    for colour, layers in zip(itertools.cycle(theme.palette), artifacts):
+        rows = [(one.error, names.index(one.layer)) for one in layers if one.layer in names]
+        if rows:
+            axes.plot(*zip(*rows, strict=True), color=colour, linestyle="", marker="o", markersize=6)
+    axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names], parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("error, as a share of the spread in float")
 
 
 def _known(curve: Curve) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 
 from effkeras.support.drawing import Theme
 from effkeras.support.pages import Chart, drawn
-from export.reporting.charts import Curve, Panel, Point, Series, trade_off, training
+from export.reporting.charts import Curve, Panel, Point, Series, layer_errors, trade_off, training
 from export.reporting.class_charts import MOST_CLASSES, confusion_matrix, precision_recall
 from export.reporting.tables import SETTINGS
 from quantize.runs.records import RunData, Setting, sorted_measured
@@ -39,11 +39,23 @@ def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:
 
 
 def draw_details(run: RunData, place: int) -> tuple[Chart, ...]:
-    """The charts of what `effkeras eval` kept of a run, the report's run number `place`."""
+    """The charts of what `effkeras eval` and exports kept of a run, the report's run number `place`."""
+    suffix = f"-{place}" if place else ""
+    return (*_draw_evaluation(run, suffix), *_draw_layers(run, suffix))
+
+
+def _draw_layers(run: RunData, suffix: str) -> tuple[Chart, ...]:
+    known = {one.name: one.layers for one in run.artifacts if one.layers}
+    if not known:
+        return ()
+    about = f"Quantization errors of the layers of {', '.join(known)}, and the largest by name"
+    return (drawn(f"layer-errors{suffix}", about, partial(layer_errors, known)),)
+
+
+def _draw_evaluation(run: RunData, suffix: str) -> tuple[Chart, ...]:
     details = run.details
     if details is None:
         return ()
-    suffix = f"-{place}" if place else ""
     where = f"{details['images']} images of {details['split']}"
     charts = []
     if details["curves"]:

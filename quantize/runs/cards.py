@@ -108,7 +108,8 @@ def _accuracy(run: RunData, one: Artifact) -> Iterator[str]:
     if one.drop is not None:
         yield ""
         interval = "" if one.interval is None else f", with 95 % confidence within {within(one.interval)}"
-        yield f"Compression lost {one.drop:.4f} {run.metric}{interval}."
+        gain = "; a negative drop is a gain" if one.drop < 0 else ""
+        yield f"The drop by compression is {one.drop:.4f} {run.metric}{interval}{gain}."
 
 
 def _metric_rows(run: RunData, one: Artifact) -> Iterator[tuple[str, ...]]:

@@ -315,7 +315,10 @@ def _layers_beside(file: Path) -> tuple[LayerError, ...]:
     """The errors that `export tflite --compare-layers` left in the .json beside a file, largest first."""
     try:
         rows = json.loads(file.with_suffix(".json").read_text(encoding="utf-8")).get("layers", [])
-        found = [LayerError(str(one["layer"]), str(one["op"]), float(one["error"])) for one in rows]
+        found = [
+            LayerError(str(one["layer"]), str(one["op"]), float(one["error"]), int(one.get("place", 0)))
+            for one in rows
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
     return tuple(sorted(found, key=lambda one: -one.error))

@@ -71,11 +71,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """The error of an operator's output as a share of its spread in float, as an export compared it."""
+    """The error of an operator's output as a share of its spread in float, as an export compared it.
+
+    `place` counts the operators of the graph from 1; 0 where an earlier version did not record it.
+    """
 
     layer: str
     op: str
     error: float
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

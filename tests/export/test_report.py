@@ -569,13 +569,24 @@ def test_a_training_that_was_stopped_says_so(tmp_path):
 def test_layers_with_the_largest_errors(tmp_path):
     run = write_run(tmp_path / "run", [export_row("int8", 498_765, 0.8391)])
     (run / "artifacts").mkdir()
-    layers = [{"layer": f"block{n}", "op": "ADD", "error": n / 100} for n in range(30)]
+    layers = [{"layer": f"block{n}", "op": "ADD", "error": n / 100, "place": n + 1} for n in range(30)]
     (run / "artifacts" / "int8.json").write_text(json.dumps({"layers": layers}))
     markdown, html = written(run)
     assert "### Quantization error by layer: int8" in markdown
     assert "| block29 | ADD | 0.2900 |\n| block28 |" in markdown
     assert "block9 " not in markdown
     assert "<summary><h3>Quantization error by layer: int8</h3></summary>" in html
+    assert (
+        "![Quantization errors of the layers of int8, and the largest by name](layer-errors.png)" in markdown
+    )
+    with Image.open(run / "report" / "layer-errors.png") as chart:
+        whole = chart.height
+    for one in layers:
+        del one["place"]  # as earlier versions wrote them
+    (run / "artifacts" / "int8.json").write_text(json.dumps({"layers": layers}))
+    written(run)
+    with Image.open(run / "report" / "layer-errors.png") as chart:
+        assert chart.height < whole
 
 
 def test_multiply_adds_and_delegated_share_have_charts_where_they_differ(tmp_path):

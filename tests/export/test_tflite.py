@@ -450,7 +450,8 @@ def test_layers_are_compared_on_request(run, tmp_path, capsys):
     errors = [one["error"] for one in layers]
     assert errors == sorted(errors, reverse=True)
     assert 0 < errors[0] < 1
-    assert {"layer", "op", "error"} == layers[0].keys()
+    assert {"layer", "op", "error", "place"} == layers[0].keys()
+    assert len({one["place"] for one in layers}) == len(layers)
 
 
 def test_a_file_with_problems_is_not_written(run, tmp_path, capsys, monkeypatch):

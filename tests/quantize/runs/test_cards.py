@@ -39,7 +39,7 @@ def test_a_card_lies_beside_every_artifact(run):
         "Measured on 500 images of test.",
         "| AP | 0.8420 | 0.8391 |",
         "| AP50 of 7 | 0.9500 | 0.7000 |",
-        "Compression lost 0.0029 AP, with 95 % confidence within -0.0010 to 0.0060.",
+        "The drop by compression is 0.0029 AP, with 95 % confidence within -0.0010 to 0.0060.",
         "- File: 498.8 kB",
         f"thread on {results.environment()['machine']['cpu']}: 1.21 ms, p95 1.43 ms",
         "- 7 lost a fifth or more of its metric.",
