@@ -211,6 +211,26 @@ def test_quiet_leaves_results_and_warnings(capsys, monkeypatch):
     assert "next: effkeras list" in capsys.readouterr().err
 
 
+def test_a_task_that_ends_by_time_tells_what_is_left_of_it(monkeypatch, capsys):
+    now = [0.0]
+    with progress() as bar:
+        monkeypatch.setattr(bar, "get_time", lambda: now[0])
+        task = bar.add_task("loss 1.0", total=100)
+        for step in range(1, 5):
+            now[0] += 15
+            bar.update(task, completed=step, left=600 - now[0])
+    assert capsys.readouterr().err.splitlines()[0] == "loss 1.0: 1 of 100, 0:00:15, 0:09:45 left"
+
+
+def test_so_does_the_bar_of_a_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes any stream for a terminal
+    bar = progress()
+    task = bar.add_task("loss 1.0", total=100, completed=9)
+    bar.update(task, completed=10, left=585)
+    shown = bar.columns[-1].render(bar.tasks[0])
+    assert str(shown) == "0:09:45"
+
+
 def test_progress_without_a_terminal_is_lines_now_and_then(monkeypatch, capsys):
     """40 images of 1.5 s: a line after 10 s, then at growing intervals, and one at the end."""
     now = [0.0]

@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from effkeras.support.ending import ended
 from effkeras.support.errors import EffkerasError
-from effkeras.support.phases import Phases, active_phases
+from effkeras.support.phases import LEFT, Phases, active_phases
 from effkeras.support.texts import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -185,7 +185,6 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     screen = Console(stderr=True)
@@ -204,7 +203,7 @@ def progress(left: ProgressColumn | None = None) -> Progress:
         shown += [MofNCompleteColumn()]
     return Progress(
         *shown,
-        left or TimeRemainingColumn(),
+        left or _left_of_one(),
         console=screen,
         disable=is_quiet(),
         speed_estimate_period=3600,  # rich's default of 30 s is too short for models that take minutes each
@@ -223,14 +222,32 @@ def _left_of_all(running: Phases) -> ProgressColumn:
         def render(self, task: Task) -> Text:
             if task.total:
                 running.saw(task, task.completed / task.total)
-            seconds = running.left()
-            if seconds is None:
-                return Text("-:--:--", style="progress.remaining")
-            minutes, rest = divmod(round(seconds), 60)
-            hours, minutes = divmod(minutes, 60)
-            return Text(f"{hours}:{minutes:02}:{rest:02}", style="progress.remaining")
+            return Text(_clock(running.left()), style="progress.remaining")
 
     return LeftOfAll()
+
+
+def _left_of_one() -> ProgressColumn:
+    from rich.progress import Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class LeftOfOne(TimeRemainingColumn):
+        """The time left of a task: what it states, else rich's estimate."""
+
+        def render(self, task: Task) -> Text:
+            if task.fields.get(LEFT) is not None and not task.finished:
+                return Text(_clock(task.fields[LEFT]), style="progress.remaining")
+            return super().render(task)
+
+    return LeftOfOne()
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:

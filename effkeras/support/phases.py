@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+# The field of a progress bar's task for the seconds it has left, where time decides its end; else None.
+LEFT = "left"
 _active: contextvars.ContextVar[Phases | None] = contextvars.ContextVar("phases", default=None)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import Progress, Task, TaskID
 
-from effkeras.support.phases import active_phases
+from effkeras.support.phases import LEFT, active_phases
 
 _FIRST, _LONGEST = 10.0, 120.0  # seconds before the first line, and at most between two
 _GROWTH = 1.5
@@ -61,7 +61,9 @@ def _line(task: Task, elapsed: float) -> str:
     """Such as "1/3 measuring on val: 40 of 120, 0:00:20, 0:00:40 left"."""
     running = active_phases()
     count = f"{task.completed:,.0f}" + (f" of {task.total:,.0f}" if task.total is not None else "")
-    left = task.time_remaining if running is None else running.left()
+    stated = task.fields.get(LEFT)
+    alone = task.time_remaining if stated is None else stated
+    left = alone if running is None else running.left()
     parts = [f"{running.place} " if running else "", f"{task.description}: {count}, {_clock(elapsed)}"]
     return "".join(parts) + ("" if left is None or task.finished else f", {_clock(left)} left")
 

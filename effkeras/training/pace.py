@@ -37,6 +37,10 @@ class Pace(ABC):
         """The seconds that the training has taken, earlier parts included."""
         return self._clock() - self._start
 
+    def left(self) -> float | None:
+        """The seconds until the end, where time decides it; else None."""
+        return None
+
     @abstractmethod
     def share(self, step: int) -> float:
         """The share of the training, 0 to 1, that is over after `step` steps."""
@@ -132,6 +136,10 @@ class TimedPace(Pace):
         self._fastest = math.inf
         self._since = self._began = self.used()
         self._first, self._is_traced = progress.step, False
+
+    def left(self) -> float:
+        """See `Pace`."""
+        return max(0.0, self._budget - self.used())
 
     def share(self, step: int) -> float:
         """See `Pace`."""

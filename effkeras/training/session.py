@@ -409,7 +409,8 @@ class _Bar(keras.callbacks.Callback):
         self._step += 1
         loss = (logs or {}).get("loss", float("nan"))
         total = self._pace.total(self._step)
-        self._bar.update(self._task, total=total, completed=self._step, description=f"loss {loss:.3f}")
+        left, said = self._pace.left(), f"loss {loss:.3f}"
+        self._bar.update(self._task, total=total, completed=self._step, description=said, left=left)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if isinstance(self._pace, TimedPace):  # whose total was an estimate
