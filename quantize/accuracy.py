@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +23,7 @@ from effkeras.inference.predictor import KerasPredictor
 from effkeras.layers.normalize import spec_of
 from effkeras.support import results
 from effkeras.support.console import note
+from effkeras.support.errors import OF_DAMAGE
 from effkeras.support.phases import begin_phase
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def _known(file: Path, wanted: tuple[str, ...]) -> Measured | None:
     """The metrics cached in a file; None if it is unreadable or incomplete."""
     try:
         found = Measured.load(file)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+    except (*OF_DAMAGE, MemoryError):
         return None
     return found if all(math.isfinite(found.metrics.get(name, math.nan)) for name in wanted) else None
 

@@ -43,7 +43,7 @@ class Measured:
     @classmethod
     def load(cls, file: Path) -> Measured:
         """Reads a file written by `save`; other files raise errors of `numpy.load`, or KeyError."""
-        with np.load(file) as kept:
+        with file.open("rb") as content, np.load(content) as kept:
             arrays = {name: kept[name] for name in kept.files}
         metrics = {name: float(value) for name, value in _below(_METRICS, arrays).items()}
         outcomes = (

@@ -15,7 +15,7 @@ from effkeras.detection.error_kinds import KINDS, NOTHING, ErrorKind
 from effkeras.inference.contact_sheet import Sheet, Tile, contact_sheet
 from effkeras.inference.task import Closeup, Details, Example
 from effkeras.support.drawing import shortened
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import OF_DAMAGE, EffkerasError
 from effkeras.support.files import make_folder, whole_file, write_text
 
 FOLDER, FILE = "evaluation", "evaluation.json"
@@ -91,7 +91,7 @@ def read_details(run: Path) -> dict[str, Any] | None:
             for one in table.get("errors", ())  # files of the previous version have none
         ]
         return {**table, "curves": curves, "errors": errors}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OF_DAMAGE as error:
         raise EffkerasError(f"{file} is damaged; `effkeras eval {run} --data DIR` writes it anew") from error
 
 

@@ -49,6 +49,6 @@ def _configured() -> str:
     folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     try:
         settings = json.loads(Path(folder, _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return TENSORFLOW
     return str(settings.get("backend", TENSORFLOW)) if isinstance(settings, dict) else TENSORFLOW

@@ -13,8 +13,8 @@ from pathlib import Path
 
 _LISTED = 12
 # What readers raise for a file that is cut off, overwritten or of another kind.
-_OF_DAMAGE = (
-    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError),
+OF_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
 _OF_OTHERS = 120  # characters of another library's message
@@ -53,7 +53,7 @@ def reading_work(path: Path, cost: str) -> Iterator[None]:
     """
     try:
         yield
-    except _OF_DAMAGE as error:
+    except OF_DAMAGE as error:
         raise _damaged(path, cost, error) from error
 
 

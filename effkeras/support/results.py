@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -67,6 +67,11 @@ class CheckedRow:
         """A table; an empty one where the row lacks it."""
         value = self.values.get(key)
         return value if isinstance(value, dict) else {}
+
+    def items(self, key: str) -> Sequence[Any]:
+        """A list; an empty one where the row lacks it."""
+        value = self.values.get(key)
+        return value if isinstance(value, list) else ()
 
     def has(self, key: str) -> bool:
         """Whether the row has a value other than null."""
@@ -139,8 +144,9 @@ def read(path: Path) -> list[Row]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number that a float can hold."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _with_current_names(rows: list[Row], path: Path) -> list[Row]:

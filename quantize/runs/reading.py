@@ -14,7 +14,7 @@ from effkeras.graph.counting import count
 from effkeras.inference.evaluate import headline
 from effkeras.inference.evaluation_files import FOLDER, SHEETS, read_details
 from effkeras.support import results
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import OF_DAMAGE, EffkerasError
 from effkeras.support.measurements import Delegation, Latency
 from effkeras.support.results import CheckedRow, Row, is_number
 from effkeras.support.tables import read_toml
@@ -128,14 +128,14 @@ def _exported(before: Artifact, row: CheckedRow) -> Artifact:
         interval=_interval(row),
         consumer=row.text("for") if row.has("for") else "",
         calibrated_on=row.whole_or_none("calibration_images") or 0,
-        lost=tuple(map(str, row.values.get("lost_classes") or ())),
+        lost=tuple(map(str, row.items("lost_classes"))),
         float_size=_float_size(row),
     )
 
 
 def _float_size(row: CheckedRow) -> int | None:
     """The bytes of float32 among the files that an export was compared with."""
-    for one in row.values.get("beside") or ():
+    for one in row.items("beside"):
         if isinstance(one, dict) and one.get("artifact") == "float32" and is_number(one.get("bytes")):
             return int(one["bytes"])
     return None
@@ -164,7 +164,7 @@ def _compressed(before: Artifact, row: CheckedRow) -> Artifact:
         by_class=_class_values(row, "artifact_classes"),
         interval=_interval(row),
         calibrated_on=row.whole_or_none("calibration_images") or 0,
-        lost=tuple(map(str, row.values.get("lost_classes") or ())),
+        lost=tuple(map(str, row.items("lost_classes"))),
         float_size=_float_size(row),
     )
 
@@ -319,7 +319,7 @@ def _layers_beside(file: Path) -> tuple[LayerError, ...]:
             LayerError(str(one["layer"]), str(one["op"]), float(one["error"]), int(one.get("place", 0)))
             for one in rows
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except OF_DAMAGE:
         return ()
     return tuple(sorted(found, key=lambda one: -one.error))
 
@@ -331,7 +331,8 @@ def _trained(run: Run) -> Trained:
         kept = read_toml(run.data) if run.data.is_file() else {}
     except EffkerasError:
         return Trained()
-    splits = {name: one["images"] for name, one in kept.get("splits", {}).items() if "images" in one}
+    counts = {name: _table(one).get("images") for name, one in _table(kept.get("splits")).items()}
+    splits = {name: count for name, count in counts.items() if isinstance(count, int)}
     steps, epochs = (settings.steps, settings.epochs) if settings else (None, None)
     return Trained(str(kept.get("data", "")), splits, steps, epochs, str(kept.get("start", "")))
 

@@ -7,6 +7,7 @@ What Python writes outside the command's folders is listed; on a read-only disk,
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -47,6 +48,7 @@ def run(arguments: list[str], fault: Fault, log: Path, home: Path) -> None:
     keep for a user.
     """
     os.setsid()
+    atexit._clear()  # type: ignore[attr-defined]  # the exit handlers of the process that it is forked from
     os.chdir(log.parent)
     for channel, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(log.with_suffix(f".{name}"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), channel)
@@ -64,10 +66,11 @@ def run(arguments: list[str], fault: Fault, log: Path, home: Path) -> None:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
         sys.excepthook(*sys.exc_info())
+    atexit._run_exitfuncs()  # type: ignore[attr-defined]  # its own, as at the end of any process
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(code)  # as the forked process shares the exit handlers of its parent
+    os._exit(code)  # without what multiprocessing does at an end
 
 
 def temporary_of(folder: Path) -> Path:

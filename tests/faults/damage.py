@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import random
 import re
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import google_crc32c
 
@@ -30,6 +32,10 @@ ODD_TEXTS = (
     ),
     *(b'""', b"[]", b"{}", b"[[[[[[", b'{"a":', b"../../x", b"/etc/passwd", b"\\ud800", b"\\u0000", b"\x00"),
     *(b"\xff\xfe", b"\xef\xbb\xbf", "\u202e\x1b[2J".encode(), b"\r\n", b",,,,", b"a.b.c.d.e", b"'''", b'"""'),
+)
+ODD_VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1.5, 2**40, 2**63, 10**400, float("nan"), float("inf"), 1e308),
+    *("", "../x", "a\nb", "\ud800", "\0", [], {}, [None], ["a"], [[]], [{}], {"a": 1}, {"": None}),
 )
 _WORD = re.compile(rb"[\w.+-]+")
 
@@ -135,6 +141,32 @@ def in_tar(content: bytes, chance: random.Random) -> bytes:
             member.linkname = "/etc/passwd"
             tar.addfile(member, io.BytesIO(b"abc"))
     return out.getvalue()
+
+
+def in_json(content: bytes, chance: random.Random) -> bytes:
+    """JSON, or a line of JSON lines, in which a value has become another kind of value."""
+    lines = content.splitlines()
+    place = chance.randrange(len(lines))
+    try:
+        before, tree, after = [], json.loads(content), []
+    except ValueError:
+        before, tree, after = lines[:place], json.loads(lines[place] or b"{}"), lines[place + 1 :]
+    value = chance.choice(ODD_VALUES)
+    nodes = list(_nodes(tree))
+    if nodes:
+        holder, key = chance.choice(nodes)
+        holder[key] = value
+    else:
+        tree = value
+    return b"\n".join([*before, json.dumps(tree).encode(), *after])
+
+
+def _nodes(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Each value of a tree, as what holds it and its key."""
+    if isinstance(tree, dict | list):
+        for key in [*tree] if isinstance(tree, dict) else range(len(tree)):
+            yield tree, key
+            yield from _nodes(tree[key])
 
 
 def in_gzip(content: bytes, chance: random.Random) -> bytes:

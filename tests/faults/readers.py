@@ -8,23 +8,16 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from faults.damage import Damage, in_gzip, in_png, in_records, in_table, in_tar, in_zip
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How a good file is made in a folder, how it is read, and the damages of its own kind."""
-
-    make: Callable[[Path], Path]
-    read: Callable[[Path], object]
-    layers: Sequence[Damage] = ()
+from faults.damage import in_gzip, in_json, in_png, in_records, in_table, in_tar, in_zip
+from faults.reader import Reader, damage_flatbuffer, with_text
+from faults.readers_of_tflite import OF_TFLITE
+from faults.readers_of_work import OF_WORK
 
 
 def _spec() -> Any:
@@ -196,14 +189,6 @@ def _unpack(path: Path) -> None:
 
     shutil.rmtree(path.parent / "unpacked", ignore_errors=True)
     unpack(path, path.parent / "unpacked")
-
-
-def _text(name: str, content: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        (folder / name).write_text(content, "utf-8")
-        return folder / name
-
-    return make
 
 
 def _shipped(relative: str) -> Callable[[Path], Path]:
@@ -384,19 +369,6 @@ def _make_tflite(folder: Path) -> Path:
 
     (folder / "a.tflite").write_bytes(small_tflite())
     return folder / "a.tflite"
-
-
-def _damage_flatbuffer(content: bytes, chance: Any) -> bytes:
-    from support.mutations import KINDS, places_of
-
-    return chance.choice(list(KINDS.values()))(content, _places(content) or places_of(content), chance)
-
-
-@functools.lru_cache(maxsize=2)
-def _places(content: bytes) -> Any:
-    from support.mutations import places_of
-
-    return places_of(content)
 
 
 def _read_tflite(path: Path) -> None:
@@ -589,6 +561,8 @@ _TIMM = (
 _MAP = "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n  id: 2\n  display_name: \"dog\"\n}\n"
 
 READERS: dict[str, Reader] = {
+    **OF_TFLITE,
+    **OF_WORK,
     "TIFF": Reader(_make_image("a.tif"), _read_image),
     "TGA": Reader(_make_image("a.tga"), _read_image),
     "SGI": Reader(_make_image("a.sgi"), _read_image),
@@ -602,7 +576,7 @@ READERS: dict[str, Reader] = {
     "benchmark log": Reader(
         _test_file("export/delegates/logs/2.17-xnnpack-profile.txt"), _read_benchmark_log
     ),
-    "calibration": Reader(_text("scores.csv", "1,2,3\n\n0.5,1,0.25,0.1\n"), _read_calibration),
+    "calibration": Reader(with_text("scores.csv", "1,2,3\n\n0.5,1,0.25,0.1\n"), _read_calibration),
     "checkpoint data": Reader(
         lambda folder: _make_checkpoint(folder, "data-00000-of-00001"), _read_checkpoint
     ),
@@ -611,37 +585,39 @@ READERS: dict[str, Reader] = {
     ),
     "checkpoint pointer": Reader(_make_pointer, _read_checkpoint),
     "class folders": Reader(_label_file("class-folders", "labels.txt", classes=True), _read_data),
-    "COCO": Reader(_label_file("coco", "labels.json"), _read_data),
+    "COCO": Reader(_label_file("coco", "labels.json"), _read_data, [in_json]),
     "compiler log": Reader(_test_file("export/preflight/logs/16.txt"), _read_compiler_log),
     "CSV": Reader(_label_file("csv", "*.csv"), _read_data),
-    "definition": Reader(_text("mine.toml", _DEFINITION), _read_spec),
+    "definition": Reader(with_text("mine.toml", _DEFINITION), _read_spec),
     "definition in .keras": Reader(_make_own_keras, _read_spec, [in_zip]),
     "HDF5 of Keras 2": Reader(_make_legacy_h5, _read_weights),
     "HDF5 of Keras 3": Reader(_make_weights_h5, _read_weights),
     "JPEG": Reader(_make_image("a.jpg"), _read_image),
     "JSON lines": Reader(
-        _text("results.jsonl", '{"kind": "a", "x": [1, 2.5]}\n\n{"kind": "b"}\n'), _read_json_rows
+        with_text("results.jsonl", '{"kind": "a", "x": [1, 2.5]}\n\n{"kind": "b"}\n'),
+        _read_json_rows,
+        [in_json],
     ),
     "Keras model": Reader(_make_keras, _read_keras, [in_zip]),
-    "label map": Reader(_text("label_map.pbtxt", _MAP), _read_label_map),
+    "label map": Reader(with_text("label_map.pbtxt", _MAP), _read_label_map),
     "label map of pixels": Reader(_make_map("train/masks/a.png"), _read_map, [in_png]),
     "label map's classes": Reader(_make_map("labels.txt"), _read_map),
-    "LabelMe": Reader(_label_file("labelme", "*.json"), _read_data),
-    "labels": Reader(_text("labels.txt", "cat\ndog\nStraße\n"), _read_labels),
+    "LabelMe": Reader(_label_file("labelme", "*.json"), _read_data, [in_json]),
+    "labels": Reader(with_text("labels.txt", "cat\ndog\nStraße\n"), _read_labels),
     "PNG": Reader(_make_image("a.png"), _read_image, [in_png]),
     "PyTorch": Reader(functools.partial(_make_pth, legacy=False), _read_weights, [in_zip]),
     "PyTorch, older": Reader(functools.partial(_make_pth, legacy=True), _read_weights),
-    "recipe": Reader(_text("mine.toml", _RECIPE), _read_recipe),
+    "recipe": Reader(with_text("mine.toml", _RECIPE), _read_recipe),
     "safetensors": Reader(_make_safetensors, _read_weights),
     "search space": Reader(_make_space, _read_space),
     "tar archive": Reader(_make_archive, _unpack, [in_tar]),
-    "TFDS features": Reader(_make_tfds("features.json"), _read_data),
-    "TFDS information": Reader(_make_tfds("dataset_info.json"), _read_data),
+    "TFDS features": Reader(_make_tfds("features.json"), _read_data, [in_json]),
+    "TFDS information": Reader(_make_tfds("dataset_info.json"), _read_data, [in_json]),
     "TFDS labels": Reader(_make_tfds("label.labels.txt"), _read_data),
     "TFDS records": Reader(_make_tfds("mine-train.tfrecord-00000-of-00001"), _read_data, [in_records]),
-    "TFLite": Reader(_make_tflite, _read_tflite, [_damage_flatbuffer]),
+    "TFLite": Reader(_make_tflite, _read_tflite, [damage_flatbuffer]),
     "TFRecord": Reader(_label_file("tfrecord", "*.tfrecord*"), _read_data, [in_records, in_gzip]),
-    "timm's configuration": Reader(_text("config.json", _TIMM), _read_timm_config),
+    "timm's configuration": Reader(with_text("config.json", _TIMM), _read_timm_config, [in_json]),
     "training recipe": Reader(_shipped("efficientdet/paper.train.toml"), _read_training),
     "video": Reader(_make_video, _read_video),
     "VOC": Reader(_label_file("voc", "*.xml"), _read_data),
@@ -649,7 +625,7 @@ READERS: dict[str, Reader] = {
     "work: checkpoint": Reader(_make_checkpoint_of_training, _read_checkpoint_of_training, [in_zip]),
     "work: data": Reader(_make_run("data"), _read_run),
     "work: definition": Reader(_make_run("definition"), _read_run),
-    "work: evaluation": Reader(_make_run("evaluation/evaluation.json"), _read_run),
+    "work: evaluation": Reader(_make_run("evaluation/evaluation.json"), _read_run, [in_json]),
     "work: search": Reader(_make_store, _read_store),
     "work: settings": Reader(_make_run("settings"), _read_run),
     "work: threshold": Reader(_make_run("threshold"), _read_run),

@@ -26,6 +26,7 @@ _NO_CLASS = ("background", "__background__", "dummy", "???", "none")
 _NUMBERED = re.compile(r"(\d{1,6})[:\s]+(\S.*)")
 _SURE = 0.9  # the share of ImageNet's names that must be where they belong
 _LONGEST = 200
+MOST_CLASSES = 1_000_000
 
 
 def read_label_file(given: str) -> tuple[str, ...]:
@@ -42,7 +43,7 @@ def read_label_file(given: str) -> tuple[str, ...]:
     if given == IMAGENET and not path.exists():
         return class_names(CLASSES)
     if path.suffix == ".pbtxt":
-        return _in_order({number - 1: name for number, name in read_label_map(path).names.items()})
+        return _in_map(path)
     try:
         labels = labels_in(path.read_bytes(), str(path))
     except OSError as error:
@@ -52,6 +53,14 @@ def read_label_file(given: str) -> tuple[str, ...]:
     if not any(label.strip() for label in labels):
         raise EffkerasError(f"{path} is empty; write the name of a class on each line")
     return _plain(labels)
+
+
+def _in_map(path: Path) -> tuple[str, ...]:
+    """The names of a label map from class 1 on; a class 0 is the background."""
+    names = {number - 1: name for number, name in read_label_map(path).names.items() if number}
+    if not names or max(names) >= MOST_CLASSES:
+        raise EffkerasError(f"{path}: give the classes numbers from 1 to at most {MOST_CLASSES:,}")
+    return _in_order(names)
 
 
 def labels_of(metadata: Metadata | None) -> tuple[str, ...] | None:

@@ -20,7 +20,7 @@ from effkeras.definitions.definition import (
 from effkeras.detection.nms import BOXES, CLASSES, COUNT, SCORES
 from effkeras.graph.networks.external import ExternalNetwork
 from effkeras.litert.flatbuffer import IOTensor, gives_probabilities, interface, operators
-from effkeras.litert.foreign.labels import labels_of, names_for
+from effkeras.litert.foreign.labels import MOST_CLASSES, labels_of, names_for
 from effkeras.litert.foreign.options import NOTHING, ForeignOptions
 from effkeras.litert.foreign.pixels import PixelInput, pixel_input
 from effkeras.litert.metadata.reading import read
@@ -40,7 +40,6 @@ _KNOWN = (
     f"{POST_PROCESS}"
 )
 _SCORES = ("float32", "float16", "int8", "uint8", "int16")  # number formats of a classifier's output
-_MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -161,7 +160,7 @@ def _roles(
     if sorted(roles) != sorted(_OF_POST_PROCESS):
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in outputs)
         raise EffkerasError(f"its outputs are {shapes}; {_KNOWN}")
-    return roles, min(max(classes, 0), _MOST_CLASSES)
+    return roles, min(max(classes, 0), MOST_CLASSES)
 
 
 def _resize(interpreter: Any, entry: PixelInput) -> None:

@@ -104,3 +104,10 @@ def test_bad_files_of_labels_are_named(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(EffkerasError, match=r"names\.txt"):
         read_label_file(str(file))
+
+
+@pytest.mark.parametrize("number", [0, 999_999_999])
+def test_a_label_map_numbers_classes_that_there_can_be(tmp_path, number):
+    (tmp_path / "a.pbtxt").write_text(f"item {{ id: {number} name: 'cat' }}")
+    with pytest.raises(EffkerasError, match=r"a\.pbtxt: give the classes numbers from 1"):
+        read_label_file(str(tmp_path / "a.pbtxt"))

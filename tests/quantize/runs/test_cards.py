@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.report_runs import export_row, full_rows, write_run
 
+from effkeras import EffkerasError
 from effkeras.definitions import zoo
 from effkeras.support import results
 from export.report import write_report
 from quantize.runs.cards import write_card
+from quantize.runs.reading import read_run
 
 
 @pytest.fixture
@@ -71,3 +75,18 @@ def test_damaged_rows_of_others_do_not_keep_a_card_from_being_written(run):
     row = export_row("int8", 498_765, 0.8391)
     card = write_card(run / "artifacts" / "int8.tflite", zoo.spec("efficientdet-digits"), row, run)
     assert "| AP | 0.8420 | 0.8391 |" in card.read_text()
+
+
+def test_what_a_row_does_not_need_may_be_of_any_kind(tmp_path):
+    row = export_row("int8", 9, 0.8, lost_classes=5, beside=True, interval=[10**400, 1], drop=10**400)
+    run = write_run(tmp_path / "run", [row])
+    (run / "artifacts").mkdir()
+    (run / "artifacts" / "int8.json").write_text("[" * 100_000)
+    (run / "data.toml").write_text("splits = {train = 3, val = {images = 'some'}}")
+    read = read_run(run, 0)
+    one = next(one for one in read.artifacts if one.file == "int8.tflite")
+    assert (one.lost, one.float_size, one.interval, one.layers) == ((), None, None, ())
+    assert read.trained.splits == {}
+    (run / "results.jsonl").write_text(json.dumps(row | {"bytes": 10**400}) + "\n")
+    with pytest.raises(EffkerasError, match="not a whole number; remove that row"):
+        read_run(run, 0)
