@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from effkeras.support.ending import BAD_INPUT, ended
 from effkeras.support.errors import did_you_mean
-from effkeras.support.verbs import Command, commands
+from effkeras.support.options import Command, commands
 
 __all__ = ["Command", "commands", "main"]
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.support.console import facts, result, run_command, table
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, printable
 from effkeras.support.options import Verb, add_json, parser
 from effkeras.support.tables import Table
-from effkeras.support.texts import printable
 
 LONGEST = 160  # characters of a text from the file
 

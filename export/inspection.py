@@ -10,8 +10,7 @@ from typing import Any
 
 from effkeras.litert.archive import read_files
 from effkeras.litert.flatbuffer import IOTensor, Operator, interface, multiply_adds, operators
-from effkeras.litert.metadata.coding import DETECTOR_ENTRY, anchors_in, parser_version_in
-from effkeras.litert.metadata.reading import TABLE
+from effkeras.litert.metadata.coding import DETECTOR_ENTRY, TABLE, anchors_in, parser_version_in
 from effkeras.litert.rewriting import attached
 from effkeras.litert.runner import DEFINITION, RECIPE, definition_of
 from effkeras.litert.verify import verified

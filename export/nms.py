@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, NmsSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.nms import MAX_CANDIDATES
 from effkeras.litert.editor import GraphEditor, Result, Value
 

@@ -69,8 +69,7 @@ def write_report(
         EffkerasError: no run is given, a folder is no run folder or has no results, the runs have different
             metrics, several runs are compared with one, or matplotlib or jinja2 is missing.
     """
-    from export.reporting.content import page_of
-    from export.reporting.csv_rows import csv_of
+    from export.reporting.content import csv_of, page_of
     from quantize.runs.cards import write_cards
     from quantize.runs.reading import read_run
 

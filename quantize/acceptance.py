@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effkeras.support.console import say, warn
-from effkeras.support.texts import printable
+from effkeras.support.errors import printable
 
 if TYPE_CHECKING:
     from effkeras.definitions.definition import ModelSpec

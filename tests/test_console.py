@@ -23,9 +23,8 @@ from effkeras.support.console import (
     track,
     warn,
 )
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, printable
 from effkeras.support.options import add_json, parser
-from effkeras.support.texts import printable
 
 CODE = "from effkeras.support.console import track\nfor i in track(range(3), 'frames'): print(i, flush=True)"
 

@@ -14,7 +14,7 @@ from support.proofs import AUTHORS, proves
 
 import effkeras
 from effkeras.definitions.changes import with_size
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.nms import Decoder
 from effkeras.weights.tf_checkpoints import EMA_SUFFIX
 

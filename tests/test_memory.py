@@ -1,4 +1,4 @@
-"""The garbage collector is on again after a pause."""
+"""The machine tells its memory, and the garbage collector is on again after a pause."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from effkeras.support.memory import without_garbage_collection
+from effkeras.support.memory import machine_memory, without_garbage_collection
 
 
 def test_the_collector_is_paused_and_goes_on():
@@ -28,3 +28,8 @@ def test_a_collector_that_was_off_stays_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_this_machine_has_some_memory():
+    memory = machine_memory()
+    assert memory is None or 2**28 < memory < 2**50

@@ -14,8 +14,7 @@ from support.hints import check_mention, parsers
 
 import effkeras
 from effkeras.commands import completion
-from effkeras.support.options import Renamed, parser_of
-from effkeras.support.verbs import commands
+from effkeras.support.options import Renamed, commands, parser_of
 
 SCRIPTED = {
     *("data check", "data convert", "data split", "eval", "import", "info", "list", "quantize", "scale"),

@@ -15,19 +15,20 @@ from effkeras.definitions import zoo
 from effkeras.definitions.changes import Regularization, regularized, with_classes, with_heads, with_size
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.scaling import with_phi, with_width
-from effkeras.graph.counting import run_over_shapes
+from effkeras.graph.counting import count, run_over_shapes
 from effkeras.graph.functional import Part, deep_graphs
 from effkeras.graph.heads import classifier, detector
 from effkeras.graph.keras_net import KerasNet
-from effkeras.graph.limits import check_memory
 from effkeras.layers import Normalize
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import machine_memory
 from effkeras.weights.formats import Padding
 from effkeras.weights.loading import open_weights
 
 NORMALIZE = "normalize"
 logger = logging.getLogger("effkeras")
 _DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
+_BYTES = 4  # of a weight in memory: float32 under every dtype policy
 
 
 def build(  # noqa: PLR0913 - the one entry point
@@ -165,3 +166,19 @@ def _graph_name(spec: ModelSpec) -> str:
     # TensorFlow accepts only ASCII letters, digits and underscores, and no underscore at the start.
     letters = (letter if letter.isascii() and letter.isalnum() else "_" for letter in spec.name)
     return "".join(letters).lstrip("_") or "model"
+
+
+def check_memory(spec: ModelSpec) -> None:
+    """Raises EffkerasError when a model's weights alone are larger than this machine's memory.
+
+    Networks that only Keras can count are not checked.
+    """
+    memory = machine_memory()
+    if memory is None or spec.network.needs_keras:
+        return
+    needed = count(spec).total * _BYTES
+    if needed > memory:
+        raise EffkerasError(
+            f"{spec.name} has {needed // 2**30:,} GiB of weights, and this machine has "
+            f"{memory // 2**30:,} GiB of memory; choose a smaller phi, width, depth or number of classes"
+        )

@@ -10,8 +10,7 @@ from typing import Any
 
 from effkeras.definitions.zoo import list_models
 from effkeras.support.console import run_command
-from effkeras.support.options import Parser, Verb, parser, parser_of
-from effkeras.support.verbs import commands
+from effkeras.support.options import Parser, Verb, commands, parser, parser_of
 
 VERB = Verb("completion", "a script that completes commands in your shell")
 _ABOUT = """Prints a script that completes commands, options, their values, names of models and files.

@@ -11,8 +11,8 @@ from effkeras.definitions.definition import ModelSpec, detector_parts
 from effkeras.graph.counting import count
 from effkeras.graph.heads import mask_size
 from effkeras.support.console import facts, result, run_command
+from effkeras.support.errors import printable_lines
 from effkeras.support.options import MODEL_HELP, Verb, add_backbone, add_json, parser
-from effkeras.support.texts import printable_lines
 
 VERB = Verb("info", "what one model is made of")
 
@@ -68,7 +68,7 @@ def _rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
 
 
 def _detector_rows(spec: ModelSpec) -> Iterator[tuple[str, str]]:
-    from effkeras.detection.anchors import anchor_boxes
+    from effkeras.detection.boxes import anchor_boxes
 
     parts = detector_parts(spec)
     yield "backbone", spec.backbone or "own"

@@ -33,7 +33,7 @@ from effkeras.support.options import (
 from effkeras.training.run import kept_options
 
 if TYPE_CHECKING:
-    from effkeras.inference.coco_results import ResultIds
+    from effkeras.inference.predict import ResultIds
     from effkeras.inference.predictor import Predictor
 
 VERB = Verb("predict", "find objects or classes in images and videos")
@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     chosen = _parser().parse_args(argv)
 
-    from effkeras.inference.coco_results import write_results
-    from effkeras.inference.predict import images_in
+    from effkeras.inference.predict import images_in, write_results
     from effkeras.inference.predictor import open_predictor
     from effkeras.inference.video import is_video, open_video
 
@@ -116,7 +115,7 @@ def _data(chosen: argparse.Namespace) -> DetectionData | None:
 
 
 def _ids(predictor: Predictor, images: Sequence[Path], data: DetectionData | None) -> ResultIds:
-    from effkeras.inference.coco_results import ResultIds
+    from effkeras.inference.predict import ResultIds
 
     spec = predictor.spec
     if not spec.detects:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from effkeras.search.options import job_of, size_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, hint, note, result, run_command, say
+from effkeras.support.errors import printable
 from effkeras.support.options import Verb, above_zero, add_data, add_json, add_old_name, explained, parser
-from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from effkeras.search.run import Status

@@ -14,9 +14,9 @@ from effkeras.data.preprocess import Placement, content_size
 from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import InputSpec
-from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.support.console import note_once, track
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import MEMORY_BUDGET
 
 NO_CLASS = -1  # the class of padding
 # The padding of each field of a sample in a batch, up to the most boxes of any of its images.

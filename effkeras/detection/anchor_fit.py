@@ -15,7 +15,7 @@ from effkeras.data.preprocess import placement
 from effkeras.data.records import DetectionData
 from effkeras.data.statistics import all_boxes
 from effkeras.definitions.definition import AnchorSpec, InputSpec, ModelSpec, detector_parts
-from effkeras.detection.anchors import level_sizes, shapes
+from effkeras.detection.boxes import level_sizes, shapes
 
 COVERED = 0.5  # the IoU from which on an anchor is trained for a box (`matching`)
 GOOD = 0.95  # the share of covered boxes of the worst class at which a larger input is not needed

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from effkeras.data.masks import IGNORED as IGNORED_PIXEL
-from effkeras.support.replicas import replicas, sum_over_replicas
+from effkeras.support.backend import replicas, sum_over_replicas
 
 IGNORED = -2
 # Larger deltas of a size count as this one, so that their exponential stays finite (Detectron's limit).

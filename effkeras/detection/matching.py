@@ -144,7 +144,7 @@ class Matcher:
         """A matcher for anchors.
 
         Args:
-            anchors: float32 (N, 4), in the order of `effkeras.detection.anchors.anchor_boxes`.
+            anchors: float32 (N, 4), in the order of `effkeras.detection.boxes.anchor_boxes`.
             sizes: rows and columns of each level; by default the anchors lie anywhere, which is slow.
         """
         kinds = len(anchors) // sum(rows * columns for rows, columns in sizes)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, NmsSpec, detector_parts
-from effkeras.detection.anchors import anchor_boxes
-from effkeras.detection.boxes import clip, decode, iou
+from effkeras.detection.boxes import anchor_boxes, clip, decode, iou
 
 # The reference uses at most this many anchors of an image (`MAX_DETECTION_POINTS`).
 MAX_CANDIDATES = 5000

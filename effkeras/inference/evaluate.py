@@ -13,13 +13,13 @@ from effkeras.data.preprocess import Placed, Placement, filled
 from effkeras.data.reading import RecordReader, UnusableImages
 from effkeras.data.records import LabelledData
 from effkeras.definitions.definition import ModelSpec, detector_parts
-from effkeras.detection.anchors import level_sizes
-from effkeras.graph.limits import MEMORY_BUDGET
+from effkeras.detection.boxes import level_sizes
 from effkeras.inference.predictor import Predictor
 from effkeras.inference.task import Breakdown, Judge, Outputs, Record, tasks_of
 from effkeras.support.ahead import cores, mapped_ahead
 from effkeras.support.console import track
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import MEMORY_BUDGET
 
 BATCH = 32
 READERS = 8  # threads at most that read images

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from effkeras.data.images import read_image
-from effkeras.detection.error_kinds import KINDS, NOTHING, ErrorKind
+from effkeras.detection.confusion import KINDS, NOTHING, ErrorKind
 from effkeras.inference.contact_sheet import Sheet, Tile, contact_sheet
 from effkeras.inference.task import Closeup, Details, Example
 from effkeras.support.drawing import shortened

@@ -17,7 +17,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from effkeras.data.preprocess import Placement
 from effkeras.data.records import ClassificationRecord, DetectionRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
-from effkeras.detection.error_kinds import ErrorKind
+from effkeras.detection.confusion import ErrorKind
 from effkeras.support.registry import Registry
 
 Outputs = Mapping[str, np.ndarray]

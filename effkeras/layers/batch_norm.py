@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from effkeras.support.replicas import replicas, sum_over_replicas
+from effkeras.support.backend import replicas, sum_over_replicas
 
 
 class BatchNormalization(keras.layers.BatchNormalization):

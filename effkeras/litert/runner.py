@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec, spec_from_table
-from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import SIGNATURE, operators
 from effkeras.litert.rewriting import attached
@@ -23,6 +22,7 @@ from effkeras.support.ahead import cores
 from effkeras.support.console import quiet
 from effkeras.support.errors import EffkerasError, first_line
 from effkeras.support.measurements import Delegation
+from effkeras.support.memory import MEMORY_BUDGET
 from effkeras.support.tables import parse_toml
 
 DEFINITION = "effkeras.definition"

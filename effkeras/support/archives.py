@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import printable
+from effkeras.support.errors import EffkerasError, printable
 
 LARGEST_JSON = 2**24  # bytes of a model's configuration; the zoo's largest has 2 MB
 # A compressed member that expands beyond both limits is an attack: float weights hardly compress.

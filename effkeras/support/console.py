@@ -26,9 +26,8 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from effkeras.support.ending import ended
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, printable, printable_lines
 from effkeras.support.phases import LEFT, Phases, active_phases
-from effkeras.support.texts import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from effkeras.support.backend import import_problem
-from effkeras.support.errors import EffkerasError, first_line
-from effkeras.support.texts import in_one_line
+from effkeras.support.errors import EffkerasError, first_line, in_one_line
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -1,9 +1,10 @@
-"""Errors that a user can act on, and hints for their messages."""
+"""Errors that a user can act on, hints for their messages, and foreign texts made safe for a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import struct
 import tokenize
 import zipfile
@@ -18,6 +19,8 @@ OF_DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
 _OF_OTHERS = 120  # characters of another library's message
+# What is neither printable ASCII, a line break nor a tab; most texts have none of it.
+_UNSAFE = re.compile(r"[^\n\t -~]+")
 
 
 class EffkerasError(ValueError):
@@ -78,3 +81,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return f"did you mean {close!r}?"
     shown = ", ".join(names[:_LISTED])
     return f"known: {shown}" + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """A text from a file, safe for the terminal: no control codes, and cut after `longest` characters."""
+    cut = text[:longest]
+    shown = "".join(char if char.isprintable() else "?" for char in cut)
+    return shown if cut == text else f"{shown}..."
+
+
+def printable_lines(text: str) -> str:
+    """Like `printable`, and keeps line breaks and tabs."""
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: printable(found[0]), text)
+
+
+def in_one_line(text: str) -> str:
+    """Like `printable`, with spaces for line breaks."""
+    return printable(" ".join(text.splitlines()))

@@ -18,7 +18,7 @@ from keras import ops
 
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.networks import AUXILIARY
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.losses import LossOptions, detector_losses, mask_loss
 from effkeras.graph.functional import deep_graphs
 from effkeras.graph.keras_net import KerasNet

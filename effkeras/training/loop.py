@@ -29,18 +29,17 @@ from effkeras.inference.threshold import best_threshold, threshold_of
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
-from effkeras.training.anchors import Anchors, with_fitted_anchors
-from effkeras.training.balance import balanced_weights, class_counts
 from effkeras.training.callbacks import Hook
 from effkeras.training.compiling import auxiliary_targets, auxiliary_weight, with_auxiliary
 from effkeras.training.defaults import Facts, completed, steps_of_epoch
+from effkeras.training.fitted import Anchors, balanced_weights, class_counts, with_fitted_anchors
 from effkeras.training.freezing import frozen_layers
 from effkeras.training.progressive import stages_of
 from effkeras.training.run import Run
 from effkeras.training.session import Session, TrainingModels, TrainingPlan
 from effkeras.training.settings import TrainSettings, settings_of
 from effkeras.training.strategies import Request, Strategy, check_same_data
-from effkeras.training.strategies.single import Single
+from effkeras.training.strategies.local import Single
 from effkeras.weights.keras_files import load
 from effkeras.weights.loading import load_weights, open_weights
 

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from effkeras.support.replicas import replicas, sum_over_replicas
+from effkeras.support.backend import replicas, sum_over_replicas
 
 
 @keras.saving.register_keras_serializable(package="effkeras")

@@ -19,7 +19,7 @@ from effkeras.data.augmentations.batches import Batch
 from effkeras.data.masks import IGNORED
 from effkeras.data.store import PADDING, ImageStore, Sample, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
-from effkeras.detection.anchors import anchor_boxes, level_sizes
+from effkeras.detection.boxes import anchor_boxes, level_sizes
 from effkeras.detection.matching import Matcher, Truth
 from effkeras.graph.heads import MASK_STRIDE, mask_size
 

@@ -25,10 +25,10 @@ from effkeras.inference.tasks.detection import DetectionJudge
 from effkeras.layers.drop import set_progress
 from effkeras.support import results
 from effkeras.support.console import note, progress
-from effkeras.training.balance import repeat_factors
 from effkeras.training.callbacks import AveragedWeights, Hook, RisingMomentum
 from effkeras.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from effkeras.training.compiling import compile_for, compile_with, schedule_of
+from effkeras.training.fitted import repeat_factors
 from effkeras.training.freezing import Unfreeze
 from effkeras.training.hints import check_loss, rising, unseen
 from effkeras.training.optimizers import TimedCosine

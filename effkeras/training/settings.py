@@ -46,7 +46,7 @@ class TrainSettings:
     `ema` is the decay of the averaged weights. `label_smoothing` is the share of a target that is
     spread over all classes. `focal_alpha`, `focal_gamma` and `box_weight` are those of
     `effkeras.detection.losses`; each box loss has its own default `box_weight`. `class_weights` and
-    `sampling` are those of `effkeras.training.balance`. `freeze` is none, backbone or stages:N, the first N
+    `sampling` are those of `effkeras.training.fitted`. `freeze` is none, backbone or stages:N, the first N
     stages of `effkeras.training.freezing`; they train from `unfreeze_at` on: a step or, below 1, a share of
     the training, 0 for never. `backbone_rate` and `layer_decay` are factors of the rate for the backbone, and
     for each stage beside the next. `early_stop` ends the training after `patience` validations without

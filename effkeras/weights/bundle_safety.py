@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import printable
+from effkeras.support.errors import EffkerasError, printable
 
 _FOOTER = 48  # bytes
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)

@@ -23,9 +23,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from effkeras.support import console
-from effkeras.support.errors import EffkerasError, first_line
+from effkeras.support.errors import EffkerasError, first_line, printable
 from effkeras.support.files import make_folder, whole_folder, write_text
-from effkeras.support.texts import printable
 
 _ATTEMPTS = 5
 _TIMEOUT = 30.0  # seconds without a byte

@@ -20,8 +20,7 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 
 from effkeras.support.archives import EXPANSION, LARGEST_JSON, LARGEST_MEMBER, check_members, read_json
-from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import printable
+from effkeras.support.errors import EffkerasError, printable
 
 _SUFFIXES = (".h5", ".hdf5")
 _CONFIGS = ("config.json", "metadata.json")

@@ -15,8 +15,7 @@ from effkeras.definitions.definition import ModelSpec, WeightsSpec
 from effkeras.graph.counting import backbone_layers
 from effkeras.graph.heads import MASK_PREFIX
 from effkeras.layers.normalize import spec_of
-from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import printable
+from effkeras.support.errors import EffkerasError, printable
 from effkeras.weights.cards import locate
 from effkeras.weights.formats import ModelWeight, Padding, Requirements, Source, adapted
 from effkeras.weights.keras_files import weights_of

@@ -4,7 +4,7 @@ MediaPipe, ML Kit and Android Studio read the description of a model's inputs an
 normalisation, and the meaning of boxes and scores.
 """
 
-from effkeras.litert.metadata.reading import read
+from effkeras.litert.metadata.coding import read
 from effkeras.litert.metadata.records import (
     AssociatedFile,
     Boxes,

@@ -14,8 +14,7 @@ from effkeras.litert.edge_tpu import is_compiled
 from effkeras.litert.flatbuffer import Interface, interface
 from effkeras.litert.latency import InterpreterSession
 from effkeras.litert.metadata.associated_files import check_labels, labels_in
-from effkeras.litert.metadata.coding import to_bytes
-from effkeras.litert.metadata.reading import TABLE, read
+from effkeras.litert.metadata.coding import TABLE, read, to_bytes
 from effkeras.litert.metadata.records import Metadata, Normalization, ScoreCalibration, TensorMetadata
 from effkeras.litert.rewriting import attach_all, attached
 from effkeras.litert.runner import DEFINITION, definition_of, make_interpreter, read_flatbuffer

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from effkeras.support.console import console, facts, result, run_command
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, printable
 from effkeras.support.options import Verb, above_zero, add_json, parser
-from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from export.preflight.verdicts import Memory, Preflight, Verdict

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from effkeras.support.pages import Section, Table
 from export.reporting.limits import Limits
-from quantize.runs.records import Artifact, Measured, RunData
-from quantize.runs.texts import metric, milliseconds, setting_name, size
+from quantize.runs.records import Artifact, Measured, RunData, metric, milliseconds, setting_name, size
 
 _NOTHING = "There is nothing to compare: the two runs measured no file of the same name."
 

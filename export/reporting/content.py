@@ -1,8 +1,11 @@
-"""The content of a report: its texts, and the order of its sections, tables and charts."""
+"""The content of a report: its texts, the order of sections, tables and charts, and its figures as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from effkeras.graph.counting import count
 from effkeras.graph.vocabulary import Counts
@@ -25,8 +28,7 @@ from export.reporting.tables import (
     phone_table,
     setup_table,
 )
-from quantize.runs.records import Environment, Epoch, RunData
-from quantize.runs.texts import setting_name, size
+from quantize.runs.records import Artifact, Environment, Epoch, RunData, setting_name, size
 
 METHOD = (
     "The Keras float model and every artifact go through the same code: the same images, resized and "
@@ -213,3 +215,39 @@ def _setups(runs: Sequence[RunData]) -> list[Environment]:
 def _trained(last: Epoch) -> str:
     epochs = f"{last.number} epoch" if last.number == 1 else f"{last.number} epochs"
     return epochs if last.step is None else f"{last.step:,} steps, {epochs}"
+
+
+def csv_of(runs: Sequence[RunData]) -> str:
+    """A line for the Keras model and for each artifact of the runs; what was not measured is empty."""
+    rows = [_row(run, one) for run in runs for one in run.files]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _row(run: RunData, one: Artifact) -> dict[str, Any]:
+    low, high = one.interval or (None, None)
+    row: dict[str, Any] = {
+        "run": run.name,
+        "file": one.file,
+        "recipe": one.recipe,
+        "for": one.consumer,
+        "bytes": one.size,
+        "multiply_adds": one.macs,
+        "split": one.accuracy.split if one.accuracy else None,
+        "images": one.accuracy.images if one.accuracy else None,
+        "drop": one.drop,
+        "drop_low": low,
+        "drop_high": high,
+        "total_ops": one.delegation.total_ops if one.delegation else None,
+        "xnnpack_ops": one.delegation.delegated_ops if one.delegation else None,
+        "partitions": one.delegation.partitions if one.delegation else None,
+        "on_size_front": one.file in run.best_by_size(),
+    }
+    row |= dict(one.accuracy.metrics) if one.accuracy else {}
+    row |= {f"class {label}": value for label, value in one.by_class.items()}
+    row |= {f"median ms, {setting_name(each.setting)}": each.latency.median_ms for each in one.measured}
+    return row

@@ -10,8 +10,7 @@ from effkeras.support.pages import Chart, drawn
 from export.reporting.charts import Curve, Panel, Point, Series, layer_errors, trade_off, training
 from export.reporting.class_charts import MOST_CLASSES, confusion_matrix, precision_recall
 from export.reporting.tables import SETTINGS
-from quantize.runs.records import RunData, Setting, sorted_measured
-from quantize.runs.texts import setting_name
+from quantize.runs.records import RunData, Setting, setting_name, sorted_measured
 
 
 def draw_charts(runs: Sequence[RunData]) -> tuple[Chart, ...]:

@@ -16,9 +16,13 @@ from quantize.runs.records import (
     Measured,
     RunData,
     Setting,
+    metric,
+    milliseconds,
+    setting_name,
+    size,
     sorted_measured,
+    within,
 )
-from quantize.runs.texts import metric, milliseconds, setting_name, size, within
 
 NOT_APPLICABLE = "-"
 SETTINGS = (Setting(XNNPACK, 1), Setting(XNNPACK, 2), Setting(PLAIN, 1))

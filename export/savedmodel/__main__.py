@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from effkeras.support.backend import need_tensorflow
 from effkeras.support.console import facts, quiet, result, run_command, say
+from effkeras.support.errors import printable
 from effkeras.support.options import MODEL_HELP, Verb, add_data, add_json, add_weights, parser
-from effkeras.support.texts import printable
 
 if TYPE_CHECKING:
     from export.savedmodel.exporting import SavedModelReport

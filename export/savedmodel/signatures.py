@@ -17,8 +17,17 @@ from effkeras.inference.task import tasks_of
 from effkeras.litert.convert import output_names
 from effkeras.support.errors import EffkerasError
 from export.savedmodel.image_files import decode_image
-from export.savedmodel.postprocess import OUTSIDE, Tensors, classes_of, detections_of, mask_of, names_of
-from export.savedmodel.preprocess import Placement, place, untouched
+from export.savedmodel.processing import (
+    OUTSIDE,
+    Placement,
+    Tensors,
+    classes_of,
+    detections_of,
+    mask_of,
+    names_of,
+    place,
+    untouched,
+)
 
 if TYPE_CHECKING:
     import keras

@@ -17,7 +17,7 @@ from typing import Any
 import effkeras
 from effkeras.data.images import is_image
 from effkeras.definitions.definition import ModelSpec, detector_parts
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.nms import BOXES
 from effkeras.inference.threshold import DEFAULT, ENTRY, Threshold
 from effkeras.litert.edge_tpu import is_compiled

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.litert.flatbuffer import TensorInfo, layer_of, operators
 from effkeras.litert.rewriting import with_outputs
 from effkeras.litert.runner import dequantized, make_interpreter, make_interpreters
 from effkeras.support.ahead import cores, mapped_ahead
 from effkeras.support.console import note
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import MEMORY_BUDGET
 
 Found = TypeVar("Found")
 

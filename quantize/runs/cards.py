@@ -15,8 +15,16 @@ from effkeras.support.pages import MISSING, escaped
 from effkeras.support.results import Row
 from effkeras.weights.cards import backbone_with
 from quantize.runs.reading import read_export, read_run
-from quantize.runs.records import Artifact, RunData, sorted_measured
-from quantize.runs.texts import metric, milliseconds, setting_name, size, within
+from quantize.runs.records import (
+    Artifact,
+    RunData,
+    metric,
+    milliseconds,
+    setting_name,
+    size,
+    sorted_measured,
+    within,
+)
 
 RANDOM = "none"  # the start of a training from random weights
 _FEW = 500  # images: with fewer, the card says that chance matters

@@ -1,4 +1,4 @@
-"""The records of a run that a report shows: its artifacts with their measurements, and its training."""
+"""The records of a run that a report shows, and their figures as texts: artifacts, measurements, training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from effkeras.definitions.definition import ModelSpec
 from effkeras.inference.evaluate import headline
 from effkeras.support.measurements import Delegation, Latency
-from effkeras.support.pages import Sheet
+from effkeras.support.pages import MISSING, NOT_REPORTED, Sheet
 
 KERAS = "model.keras"
 USUAL = ("float32", "int8")
@@ -241,3 +241,32 @@ class RunData:
 def _is_beaten(own: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
     """Whether another point costs no more, scores no less, and is better in at least one of the two."""
     return any(cost <= own[0] and score >= own[1] and (cost, score) != own for cost, score in others)
+
+
+def metric(value: float | None) -> str:
+    """A metric in 0..1 as text with four decimals."""
+    return MISSING if value is None else f"{value:.4f}"
+
+
+def size(count: int | None) -> str:
+    """Bytes as kB or MB (powers of 1000); kB below 10 MB, so that sizes of small models compare easily."""
+    if count is None:
+        return MISSING
+    return f"{count / 1e6:,.2f} MB" if count >= 1e7 else f"{count / 1e3:,.1f} kB"
+
+
+def setting_name(setting: Setting) -> str:
+    """A setting in words."""
+    kernels = "plain kernels" if setting.kernels == PLAIN else setting.kernels
+    threads = f"{setting.threads} thread" + ("s" if setting.threads != 1 else "")
+    return f"{kernels}, {threads}" + (f" on {setting.phone}" if setting.phone else "")
+
+
+def milliseconds(value: float | None) -> str:
+    """A time as text with two decimals."""
+    return NOT_REPORTED if value is None else f"{value:.2f}"
+
+
+def within(interval: tuple[float, float] | None) -> str:
+    """The ends of an interval as text."""
+    return MISSING if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

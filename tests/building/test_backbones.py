@@ -17,7 +17,7 @@ from effkeras.building.models import build_spec
 from effkeras.data.splits import open_data
 from effkeras.definitions.changes import with_size
 from effkeras.definitions.definition import HeadSpec, ModelSpec, spec_from_table
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.graph.counting import backbone_layers, count
 from effkeras.layers.normalize import spec_of
 from effkeras.support.errors import EffkerasError

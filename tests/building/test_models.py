@@ -18,7 +18,7 @@ import effkeras
 from effkeras.building.models import build_spec
 from effkeras.definitions.changes import with_classes, with_size
 from effkeras.definitions.definition import ModelSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.losses import detector_losses
 from effkeras.graph.counting import count
 from effkeras.layers.normalize import spec_of

@@ -16,7 +16,7 @@ from effkeras.data.preprocess import place
 from effkeras.data.reading import RecordReader
 from effkeras.data.splits import open_data
 from effkeras.data.store import ImageStore, padded
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.support.errors import EffkerasError
 from effkeras.training.pipeline import BatchSpec, training_batches
 

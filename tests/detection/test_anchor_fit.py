@@ -15,8 +15,7 @@ from effkeras.data.records import Category, DetectionData, DetectionRecord, Read
 from effkeras.definitions import zoo
 from effkeras.definitions.definition import InputSpec, ModelSpec
 from effkeras.detection.anchor_fit import aspect_ratios, best_ious, fit, input_boxes, kmeans, suggest
-from effkeras.detection.anchors import anchor_boxes
-from effkeras.detection.boxes import iou
+from effkeras.detection.boxes import anchor_boxes, iou
 
 
 def lite0(height: int, width: int, scale: float = 3.0) -> ModelSpec:

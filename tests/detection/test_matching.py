@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import effkeras
 from effkeras.detection import boxes as box_tools
 from effkeras.detection import matching
-from effkeras.detection.anchors import anchor_boxes, level_sizes
+from effkeras.detection.boxes import anchor_boxes, level_sizes
 from effkeras.detection.matching import Matcher, Truth
 
 ANCHORS = np.array(

@@ -14,8 +14,7 @@ import effkeras
 from effkeras.definitions.changes import with_classes, with_size
 from effkeras.definitions.definition import NmsSpec
 from effkeras.detection import nms as nms_module
-from effkeras.detection.anchors import anchor_boxes
-from effkeras.detection.boxes import iou
+from effkeras.detection.boxes import anchor_boxes, iou
 from effkeras.detection.nms import Decoder, Detections, detect, suppress
 
 ANCHORS = np.array([[0, 0, 10, 10], [0, 1, 10, 11], [40, 40, 60, 60], [-5, -5, 5, 70]], np.float32)

@@ -19,7 +19,7 @@ from effkeras.building.models import build_spec
 from effkeras.data.formats.class_folders import write_folder
 from effkeras.data.preprocess import network_input
 from effkeras.definitions.changes import with_heads
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.inference.compare import Measured
 from effkeras.layers.normalize import spec_of
 from effkeras.litert.flatbuffer import interface, operators

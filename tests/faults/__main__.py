@@ -10,8 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+from effkeras.support.errors import printable_lines
 from effkeras.support.files import write_text
-from effkeras.support.texts import printable_lines
 from faults import parts
 from faults.campaign import ROOT, Out, faults_in, table
 

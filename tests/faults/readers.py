@@ -519,7 +519,7 @@ def _read_benchmark_log(path: Path) -> None:
 
 
 def _read_compiler_log(path: Path) -> None:
-    from export.preflight.compiler_log import read_log
+    from export.preflight.compiler import read_log
 
     read_log(path.read_text("utf-8", errors="replace"))
 

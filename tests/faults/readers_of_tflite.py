@@ -85,7 +85,7 @@ def _make(content):
 
 def _damage_metadata(content: bytes, chance: random.Random) -> bytes:
     """A whole .tflite with damaged metadata."""
-    from effkeras.litert.metadata.reading import TABLE
+    from effkeras.litert.metadata.coding import TABLE
     from effkeras.litert.rewriting import attach, attached
 
     table = attached(content, TABLE)
@@ -97,8 +97,7 @@ def _damage_anchors(content: bytes, chance: random.Random) -> bytes:
     """A whole .tflite with damaged anchors in its metadata."""
     import dataclasses
 
-    from effkeras.litert.metadata.coding import DETECTOR_ENTRY, to_bytes
-    from effkeras.litert.metadata.reading import TABLE, read
+    from effkeras.litert.metadata.coding import DETECTOR_ENTRY, TABLE, read, to_bytes
     from effkeras.litert.rewriting import attach
 
     metadata = read(content)
@@ -133,7 +132,7 @@ def _read_metadata(path: Path) -> None:
     import io
 
     from effkeras.litert.foreign.labels import labels_of
-    from effkeras.litert.metadata.reading import read
+    from effkeras.litert.metadata.coding import read
     from export.inspect import show
     from export.inspection import inspect
 

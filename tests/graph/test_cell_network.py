@@ -17,7 +17,7 @@ from effkeras.building.models import build_spec
 from effkeras.definitions.changes import with_size
 from effkeras.definitions.definition import ModelSpec
 from effkeras.definitions.genotype import IDENTITY, OPERATIONS, decode
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.graph.counting import count, weight_shapes
 from effkeras.graph.keras_net import KerasNet
 from effkeras.graph.networks.cells import cells_of

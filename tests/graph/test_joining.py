@@ -8,7 +8,7 @@ import pytest
 from support.tiny_models import tiny_spec
 
 from effkeras.building.models import build_spec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.graph.vocabulary import concatenated
 from effkeras.litert.runner import delegation, make_interpreter
 from export.benchmarks.random_models import artifacts_on_random_images

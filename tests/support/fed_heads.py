@@ -10,7 +10,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import effkeras
 from effkeras.definitions.definition import ModelSpec, NmsSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.litert.runner import make_interpreter, roles_of
 
 CLASSES = 4

@@ -7,8 +7,7 @@ import importlib
 import re
 import shlex
 
-from effkeras.support.options import Parser, parser_of
-from effkeras.support.verbs import commands
+from effkeras.support.options import Parser, commands, parser_of
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import pytest
 from support.tiny import tiny_classifier, tiny_detector
 
 import effkeras
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.losses import CiouLoss
 from effkeras.training.compiling import SmoothedCrossentropy, classifier_loss, compile_for, losses_for
 from effkeras.training.settings import TrainSettings

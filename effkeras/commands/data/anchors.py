@@ -17,8 +17,7 @@ from effkeras.definitions import zoo
 from effkeras.definitions.definition import SCHEMA, ModelSpec, detector_parts
 from effkeras.detection.anchor_fit import Fit, fit, input_boxes, is_better, kmeans, suggest
 from effkeras.support.console import say, table
-from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import printable
+from effkeras.support.errors import EffkerasError, printable
 
 _SHOWN_CLASSES = 30
 

@@ -14,8 +14,8 @@ from effkeras.data.records import DetectionData, ReadOptions
 from effkeras.data.rewriting import check_target, format_to_write, write_whole
 from effkeras.data.statistics import ClassRow, class_rows
 from effkeras.support.console import result, run_command, say, table
+from effkeras.support.errors import printable, printable_lines
 from effkeras.support.options import MODEL_HELP, Verb, add_json, add_one_based, help_width, parser
-from effkeras.support.texts import printable, printable_lines
 
 VERB = Verb("data check", "list all problems of a data set; write a repaired copy")
 FOUND = 1  # the exit code when there are problems

@@ -12,6 +12,8 @@ from effkeras.data.formats import writable
 from effkeras.data.records import LabelledData
 from effkeras.data.rewriting import (
     check_target,
+    class_counts,
+    divide,
     format_to_write,
     read_to_rewrite,
     without_broken,
@@ -19,11 +21,9 @@ from effkeras.data.rewriting import (
 )
 from effkeras.data.scanning import scan
 from effkeras.data.splits import TEST, TRAIN, VALIDATION
-from effkeras.data.splitting import class_counts, divide
 from effkeras.support.console import note, run_command, table, warn
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, printable
 from effkeras.support.options import Verb, add_json, add_reading, parser
-from effkeras.support.texts import printable
 
 VERB = Verb("data split", "split a data set anew, stratified over its classes")
 _MOST_CLASSES = 40  # rows of the printed table; the rarest classes

@@ -13,8 +13,7 @@ from effkeras.data.records import DetectionData, DetectionRecord, LabelledData
 from effkeras.definitions.definition import ModelSpec
 from effkeras.detection.average_precision import Matches
 from effkeras.detection.coco_metrics import coco_metrics
-from effkeras.detection.confusion import Pairs, confusion
-from effkeras.detection.error_kinds import NOTHING, error_kinds, kinds_of
+from effkeras.detection.confusion import NOTHING, Pairs, confusion, error_kinds, kinds_of
 from effkeras.detection.nms import Decoder, Detections
 from effkeras.detection.precision_recall import ScoreCurve
 from effkeras.inference.task import (

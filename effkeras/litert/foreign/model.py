@@ -23,7 +23,7 @@ from effkeras.litert.flatbuffer import IOTensor, gives_probabilities, interface,
 from effkeras.litert.foreign.labels import MOST_CLASSES, labels_of, names_for
 from effkeras.litert.foreign.options import NOTHING, ForeignOptions
 from effkeras.litert.foreign.pixels import PixelInput, pixel_input
-from effkeras.litert.metadata.reading import read
+from effkeras.litert.metadata.coding import read
 from effkeras.litert.metadata.records import Metadata
 from effkeras.litert.runner import dequantized, make_interpreter, read_flatbuffer
 from effkeras.support.errors import EffkerasError, first_line

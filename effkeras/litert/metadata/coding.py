@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
+from effkeras.litert.archive import read_files
 from effkeras.litert.flat_records import DamagedError, Record, Schema, read_record, read_schema, write_record
 from effkeras.litert.metadata import records
 from effkeras.litert.metadata.records import (
@@ -34,12 +35,14 @@ from effkeras.litert.metadata.records import (
     Unit,
     parser_version,
 )
+from effkeras.litert.rewriting import attached
 from effkeras.support.errors import EffkerasError
 
 SCHEMA = Path(__file__).with_name("schema.toml")
 DETECTOR_SCHEMA = Path(__file__).with_name("detector_schema.toml")
 DETECTOR_ENTRY = "DETECTOR_METADATA"
 _DETECTOR_VERSION = "1.0.0"
+TABLE = "TFLITE_METADATA"
 
 
 def to_bytes(metadata: Metadata) -> bytes:
@@ -288,3 +291,12 @@ def _centers(boxes: np.ndarray, size: tuple[int, int]) -> list[Record]:
     centers = (relative[:, :2] + relative[:, 2:]) / 2
     rows = np.concatenate([centers[:, ::-1], sides[:, ::-1]], axis=-1).tolist()
     return [dict(zip(("x_center", "y_center", "width", "height"), row, strict=True)) for row in rows]
+
+
+def read(flatbuffer: bytes) -> Metadata | None:
+    """The TFLite Metadata of a file; None if the file has none.
+
+    Raises EffkerasError when the .tflite, its metadata or its associated files are damaged.
+    """
+    table = attached(flatbuffer, TABLE)
+    return from_bytes(table, read_files(flatbuffer)) if table else None

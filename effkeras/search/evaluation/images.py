@@ -17,9 +17,9 @@ from effkeras.data.records import ClassificationRecord, DetectionRecord, Labelle
 from effkeras.data.splits import find_split, read_split, spread
 from effkeras.data.store import ImageStore, padded
 from effkeras.definitions.definition import InputSpec, ModelSpec
-from effkeras.graph.limits import MEMORY_BUDGET
 from effkeras.inference.evaluate import BATCH, Batch
 from effkeras.support.errors import EffkerasError
+from effkeras.support.memory import MEMORY_BUDGET
 
 # The most input sizes whose images are kept at once; the input size may be a gene.
 _SIZES = 3

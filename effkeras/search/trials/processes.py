@@ -21,9 +21,8 @@ from effkeras.search.trials.ledger import Limits
 from effkeras.search.trials.locks import claimed
 from effkeras.search.trials.workers import Assignment, DeathCount, work
 from effkeras.support.ending import BAD_INPUT
-from effkeras.support.errors import EffkerasError
+from effkeras.support.errors import EffkerasError, in_one_line
 from effkeras.support.files import make_folder
-from effkeras.support.texts import in_one_line
 
 # Seconds between two checks of the processes.
 _PAUSE = 0.2

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from effkeras.layers.batch_norm import synchronize
-from effkeras.support.replicas import replica_number
+from effkeras.support.backend import replica_number
 from effkeras.training.callbacks import Hook
 from effkeras.training.checkpoint import Progress
 from effkeras.training.pace import Pace, TimedPace

@@ -144,7 +144,7 @@ class Workers(Replicated):
 def _distribution(request: Request, cluster: Cluster) -> Any:
     import tensorflow as tf
 
-    from effkeras.training.strategies.devices import choose
+    from effkeras.training.strategies.local import choose
 
     gpus = sum(name.startswith("GPU") for name in choose(request, every=True))
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(

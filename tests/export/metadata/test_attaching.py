@@ -15,8 +15,7 @@ from support.tiny_models import quantized, random_images
 from effkeras import EffkerasError
 from effkeras.litert.archive import read_files
 from effkeras.litert.flatbuffer import operators
-from effkeras.litert.metadata.coding import from_bytes, parser_version_in, to_bytes
-from effkeras.litert.metadata.reading import TABLE
+from effkeras.litert.metadata.coding import TABLE, from_bytes, parser_version_in, to_bytes
 from effkeras.litert.rewriting import attach as attach_entry
 from effkeras.litert.rewriting import attach_all, attached
 from effkeras.litert.runner import DEFINITION, RECIPE, LiteRTModel, definition_of

@@ -6,7 +6,7 @@ from support.tiny_models import quantized, tiny_model, tiny_spec
 
 from effkeras import EffkerasError
 from effkeras.definitions.changes import with_heads
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.litert.flatbuffer import interface
 from effkeras.litert.metadata.coding import DETECTOR_ENTRY, anchors_in
 from effkeras.litert.rewriting import name_interface

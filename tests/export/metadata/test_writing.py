@@ -10,7 +10,7 @@ from support.small_tflite import small_tflite
 
 from effkeras import EffkerasError
 from effkeras.litert.flatbuffer import operators, real_constants
-from effkeras.litert.metadata.reading import TABLE
+from effkeras.litert.metadata.coding import TABLE
 from effkeras.litert.rewriting import attach, with_constants
 from effkeras.litert.runner import DEFINITION
 from export.metadata.attaching import write_checked

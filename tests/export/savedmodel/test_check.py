@@ -12,7 +12,7 @@ from PIL import Image
 from support.tiny import tiny_classifier, tiny_detector
 
 from effkeras.definitions.definition import ModelSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.nms import Decoder
 from export.savedmodel.check import CheckFailedError, agreement
 from export.savedmodel.exporting import SavedModelOptions, check_images

@@ -17,7 +17,7 @@ from support.web_page import fake_runtime
 
 from effkeras.cli import main
 from effkeras.definitions import zoo
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.inference.threshold import ENTRY, Threshold
 from effkeras.litert.rewriting import attach
 from effkeras.litert.runner import DEFINITION, OUTPUTS, definition_of

@@ -21,7 +21,7 @@ from effkeras.inference.predictor import open_predictor
 from effkeras.litert.archive import without_files
 from effkeras.litert.foreign.model import ForeignModel
 from effkeras.litert.foreign.options import ForeignOptions
-from effkeras.litert.metadata.reading import TABLE
+from effkeras.litert.metadata.coding import TABLE
 from effkeras.litert.runner import DEFINITION, LiteRTModel
 from export.consumers.consumer import target_for
 from export.finishing import Finish

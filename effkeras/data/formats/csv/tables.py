@@ -20,8 +20,7 @@ from effkeras.data.image_files import FolderSearch
 from effkeras.data.images import SUFFIXES
 from effkeras.definitions.class_names import class_key
 from effkeras.support.console import note_once
-from effkeras.support.errors import EffkerasError
-from effkeras.support.texts import in_one_line
+from effkeras.support.errors import EffkerasError, in_one_line
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

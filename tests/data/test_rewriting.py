@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from effkeras.data.duplicates import Look
 from effkeras.data.records import ClassificationData, ClassificationRecord
+from effkeras.data.rewriting import divide, stratified
 from effkeras.data.scanning import Scan
-from effkeras.data.splitting import divide, stratified
 from effkeras.support.errors import EffkerasError
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}

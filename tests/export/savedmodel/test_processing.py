@@ -1,4 +1,4 @@
-"""Reading a network's outputs in the graph finds what `Decoder` and `decode_mask` find."""
+"""Preprocessing and postprocessing as a graph give what the same code gives in numpy."""
 
 from __future__ import annotations
 
@@ -7,22 +7,73 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from support.tiny import tiny_detector
 
 from effkeras.data import preprocess
 from effkeras.definitions.definition import InputSpec, ModelSpec, NmsSpec
-from effkeras.detection.anchors import anchor_boxes
+from effkeras.detection.boxes import anchor_boxes
 from effkeras.detection.nms import Decoder
 from effkeras.detection.segmentation import decode_mask
-from export.savedmodel.postprocess import classes_of, detections_of, mask_of, names_of
-from export.savedmodel.preprocess import Placement
+from export.savedmodel.processing import (
+    Placement,
+    classes_of,
+    detections_of,
+    mask_of,
+    names_of,
+    place,
+    to_image,
+)
 
+MEAN = (123.675, 116.28, 103.53)
+SPECS = {
+    "letterbox": InputSpec((64, 96), MEAN, (1.0, 1.0, 1.0), "letterbox"),
+    "crop": InputSpec((96, 96), MEAN, (1.0, 1.0, 1.0), "center-crop", 0.875),
+    "all": InputSpec((33, 47), MEAN, (1.0, 1.0, 1.0), "center-crop"),
+}
+IMAGES = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
+PLACE = {
+    name: tf.function(lambda images, spec=spec: place(images, spec), IMAGES, autograph=False)
+    for name, spec in SPECS.items()
+}
 NMS = {
     "soft": NmsSpec(),
     "soft, few": NmsSpec(sigma=0.3, score_threshold=0.2, max_detections=7),
     "hard": NmsSpec("hard", iou_threshold=0.4),
     "pairs": NmsSpec(max_inputs=300, max_detections=50),
 }
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 99))
+@example(height=64, width=96, seed=0)
+@example(height=1, width=1, seed=0)
+@example(height=300, width=1, seed=0)
+def test_images_of_any_size(name, height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    wanted = preprocess.place(image, SPECS[name])
+    pixels, placement = PLACE[name](image[None])
+    np.testing.assert_array_equal(pixels[0], preprocess.fill(wanted.content, SPECS[name]))
+    for side in ("scale", "offset", "size"):
+        np.testing.assert_array_equal(getattr(placement, side), getattr(wanted.placement, side))
+
+
+def test_a_batch_is_its_images():
+    images = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), np.uint8)
+    together, _ = PLACE["letterbox"](images)
+    for one, image in zip(together, images, strict=True):
+        np.testing.assert_array_equal(one, PLACE["letterbox"](image[None])[0][0])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_boxes_go_back_to_the_image(name):
+    wanted = preprocess.place(np.zeros((130, 75, 3), np.uint8), SPECS[name]).placement
+    boxes = np.random.default_rng(0).uniform(-20, 120, (50, 4)).astype(np.float32)
+    tensors = (tf.constant(values, tf.float64) for values in (wanted.scale, wanted.offset))
+    placement = Placement(*tensors, tf.constant(wanted.size, tf.int64))
+    np.testing.assert_array_equal(to_image(tf.constant(boxes), placement), wanted.to_image(boxes))
 
 
 def placed(height: int, width: int, spec: InputSpec) -> tuple[preprocess.Placement, Placement]:

@@ -1,11 +1,12 @@
-"""The devices of this machine that a request names, made the only ones that TensorFlow sees."""
+"""The devices of this machine: one, with Keras's own `fit`, or several GPUs in one process."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from effkeras.support.errors import EffkerasError
-from effkeras.training.strategies import Request
+from effkeras.training.strategies import STRATEGIES, Request, Strategy
+from effkeras.training.strategies.replicated import Replicated
 
 
 def choose(request: Request, *, every: bool = False) -> tuple[str, ...]:
@@ -48,3 +49,36 @@ def _cpus(request: Request) -> tuple[str, ...]:
         (cpu,) = tf.config.list_physical_devices("CPU")
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     return tuple(f"CPU:{number}" for number in request.numbers or (0,))
+
+
+@STRATEGIES.register("single")
+class Single(Strategy):
+    """Trains on one device, by default the one that TensorFlow chooses."""
+
+    @classmethod
+    def serves(cls, request: Request) -> bool:
+        """See `Strategy`."""
+        is_cpu = request.kind == "cpu" and not request.numbers
+        is_one = request.kind in ("cpu", "gpu") and len(request.numbers) == 1
+        return request.cluster is None and (not request.kind or is_cpu or is_one)
+
+    def __init__(self, request: Request) -> None:
+
+        if request.kind:
+            choose(request)
+
+
+@STRATEGIES.register("mirrored")
+class Mirrored(Replicated):
+    """A copy of the model on each GPU (`tf.distribute.MirroredStrategy`), or in tests on parts of the CPU."""
+
+    @classmethod
+    def serves(cls, request: Request) -> bool:
+        """See `Strategy`; a request for all GPUs of a machine with one finds only that one."""
+        is_several = len(request.numbers) > 1 or (request.kind in ("all", "gpu") and not request.numbers)
+        return request.cluster is None and request.kind in ("all", "cpu", "gpu") and is_several
+
+    def __init__(self, request: Request) -> None:
+        import tensorflow as tf
+
+        super().__init__(tf.distribute.MirroredStrategy(choose(request)))

@@ -11,29 +11,24 @@ import pytest
 import effkeras
 from effkeras.building import models
 from effkeras.definitions.definition import ModelSpec
-from effkeras.graph import limits
 from effkeras.graph.counting import count
+from effkeras.support import memory
 from effkeras.support.errors import EffkerasError
 
 
 def test_a_model_larger_than_the_memory_is_refused(monkeypatch):
     needed = count(effkeras.spec("b0")).total * 4
-    monkeypatch.setattr(limits, "machine_memory", lambda: needed - 1)
+    monkeypatch.setattr(models, "machine_memory", lambda: needed - 1)
     with pytest.raises(EffkerasError, match="efficientnet-b0 has 0 GiB of weights, and this machine has"):
-        limits.check_memory(effkeras.spec("b0"))
-    monkeypatch.setattr(limits, "machine_memory", lambda: needed)
-    limits.check_memory(effkeras.spec("b0"))
+        models.check_memory(effkeras.spec("b0"))
+    monkeypatch.setattr(models, "machine_memory", lambda: needed)
+    models.check_memory(effkeras.spec("b0"))
 
 
 def test_a_system_that_does_not_tell_refuses_nothing(monkeypatch):
-    monkeypatch.setattr(limits.os, "sysconf_names", {})
-    assert limits.machine_memory() is None
-    limits.check_memory(effkeras.spec("b0").replace(classes=10**15))
-
-
-def test_this_machine_has_some_memory():
-    memory = limits.machine_memory()
-    assert memory is None or 2**28 < memory < 2**50
+    monkeypatch.setattr(memory.os, "sysconf_names", {})
+    assert memory.machine_memory() is None
+    models.check_memory(effkeras.spec("b0").replace(classes=10**15))
 
 
 def deep(depth: float) -> ModelSpec:
