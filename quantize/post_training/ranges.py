@@ -168,6 +168,7 @@ def _clippable(flatbuffer: bytes) -> set[str]:
 BINS = 4096
 _FINEST = 2.0**-40  # of the largest value: narrower bins would only resolve rounding
 _CANDIDATES = 65
+_EXACT = range(-126, 1)  # exponents of widths by which float32 values are divided without rounding
 
 
 class Histogram:
@@ -186,11 +187,27 @@ class Histogram:
         self._counts = np.zeros(0, np.int64)
 
     def add(self, values: np.ndarray) -> None:
-        """Counts all values of an array, which must be finite and not empty."""
-        self._grow(float(values.min()), float(values.max()))
-        self.zeros += int(np.count_nonzero(values == 0))
-        bins = np.floor(np.ravel(values) * np.float64(2.0) ** -self._exponent).astype(np.int64)
-        self._counts += np.bincount(bins - self._first, minlength=len(self._counts))
+        """Counts all values of an array, float32, which must be finite and not empty."""
+        row = np.ravel(values)
+        low, high = float(row.min()), float(row.max())
+        if low < self.low or high > self.high:
+            self._grow(low, high)
+        self.zeros += int(np.count_nonzero(row == 0))
+        self._counts += np.bincount(self._bins_of(row), minlength=len(self._counts))
+
+    def _bins_of(self, row: np.ndarray) -> np.ndarray:
+        """The number of the bin of each value, int64; exact, because the width is a power of two.
+
+        In float32, twice as fast as float64, it is so too unless products underflow or are beyond 2**24.
+        """
+        is_exact = row.dtype == np.float32 and self._exponent in _EXACT
+        is_exact = is_exact and abs(self._first) + len(self._counts) < 2**24
+        scaled = row * (np.float32 if is_exact else np.float64)(2.0**-self._exponent)
+        if self._first == 0:  # the cast rounds towards zero, which is down
+            return scaled.astype(np.int64)  # type: ignore[no-any-return]
+        np.floor(scaled, out=scaled)
+        scaled -= self._first
+        return scaled.astype(np.int64)  # type: ignore[no-any-return]
 
     @property
     def width(self) -> float:

@@ -41,6 +41,28 @@ def test_more_steps_leave_less_out():
     assert many[1] == pytest.approx(12)
 
 
+@pytest.mark.parametrize("width", [1e-30, 1e-3, 1, 4e3, 1e6, 1e30])
+@pytest.mark.parametrize("middle", [0, -1, 1, 300, 1e6])
+def test_every_value_is_in_the_bin_that_holds_it(width, middle):
+    """Also the largest that are below an edge, and those next to 0."""
+    draw, histogram = np.random.default_rng(0), Histogram()
+    whole = np.array([], np.float32)
+    for size in (1, 7, 1000):
+        values = ((draw.normal(size=size) + middle) * width).astype(np.float32)
+        wide = histogram.width or 1.0  # 0 before the first values
+        edges = (np.floor(values[:8] / wide) * wide).astype(np.float32)
+        near = [np.nextafter(edges, np.float32(way)) for way in (-np.inf, np.inf)]
+        values = np.concatenate([values, edges, *near, np.float32([0, -0.0, 1e-45, -1e-45])])
+        whole = np.concatenate([whole, values])
+        histogram.add(values[None])
+    bins = np.floor(whole * np.float64(1 / histogram.width))
+    kinds, counts = np.unique(bins, return_counts=True)
+    found = histogram.counts > 0
+    np.testing.assert_array_equal(histogram.centers[found] / histogram.width - 0.5, kinds)
+    np.testing.assert_array_equal(histogram.counts[found], counts)
+    assert (histogram.zeros, histogram.low, histogram.high) == (np.sum(whole == 0), whole.min(), whole.max())
+
+
 @pytest.mark.parametrize("loud", [0, 5, 15])
 @pytest.mark.parametrize("method", ["percentile", "mse"])
 def test_a_loud_channel_is_in_the_range(method, loud):
