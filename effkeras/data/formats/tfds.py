@@ -159,9 +159,9 @@ def _json(path: Path) -> Mapping[str, Any]:
 def _labels(folder: Path, label: str) -> LabelMap | None:
     """The class names by number; None where the data set has none."""
     path = folder / f"{label.replace('/', '-')}.labels.txt"
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         names = checked_class_names(path.read_text("utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise EffkerasError(f"cannot read {path} ({error}); prepare the data set again") from error

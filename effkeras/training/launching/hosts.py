@@ -71,7 +71,8 @@ def _host(text: str, where: str) -> Host:
     name, colon, port = text.rpartition(":")
     if not colon:
         name, port = text, "0"
-    if not name or name.startswith("-") or len(text.split()) > 1 or not port.isdigit() or int(port) > 65535:
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535
+    if not name or name.startswith("-") or len(text.split()) > 1 or not is_port:
         raise EffkerasError(f"{where}: {text!r} is not HOST or HOST:PORT")
     return Host(name, int(port))
 

@@ -110,6 +110,7 @@ def test_a_name_that_is_not_prepared_says_how_to_prepare_it(tmp_path, monkeypatc
         ({}, "no feature is an image"),
         (features(), "no feature is a class; features: image"),
         (features(faces=group({"bbox": OBJECTS["bbox"]})), "the boxes in 'faces' have no class"),
+        (features(**{"f" * 300: group(OBJECTS)}), "File name too long"),
     ],
 )
 def test_other_data_is_refused(tmp_path, content, problem):

@@ -49,7 +49,9 @@ def test_workers_here_get_free_ports():
     assert all(place.startswith("127.0.0.1:") for place in places)
 
 
-@pytest.mark.parametrize("line", ["a b", "-oProxyCommand=x", "a:x", ":1", "a:99999"])
+@pytest.mark.parametrize(
+    "line", ["a b", "-oProxyCommand=x", "a:x", ":1", "a:99999", "a:²", f"a:{'9' * 5000}"]
+)
 def test_other_lines_are_refused(tmp_path, line):
     (tmp_path / "hosts").write_text(f"a\n{line}\n")
     with pytest.raises(EffkerasError, match="hosts:2"):
