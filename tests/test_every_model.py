@@ -16,6 +16,11 @@ from effkeras.definitions.definition import ModelSpec
 from effkeras.graph.counting import count, layer_channels
 
 CLASSIFIER_SIDES, DETECTOR_SIDES, APPLICATION_SIDES = (64, 96), (128, 96), (96, 128)
+# Second ones of a way to build blocks.
+SLOW = (
+    *("efficientnet-digits-b0", "efficientnetv2-b0", "efficientdet-digits-d0", "efficientnet-lite0"),
+    *("mobilenet-v2-0.35", "mobilenet-v3-small-minimalistic"),
+)
 # A small one for each way to build blocks; tests/graph/ has cells and those that Keras builds.
 QUICK = (
     *("efficientnet-digits", "efficientnet-digits-b0", "efficientnet-edgetpu-s", "efficientnet-lite0"),
@@ -28,7 +33,8 @@ WITHOUT_BORDER = ("inceptionresnetv2", "inceptionv3", "xception")
 
 def _param(model: str) -> object:
     nightly = [] if model in QUICK else [pytest.mark.nightly("zoo")]
-    return pytest.param(model, marks=[proves(model, BUILT), *nightly], id=model)
+    slow = [pytest.mark.slow] if model in SLOW else []
+    return pytest.param(model, marks=[proves(model, BUILT), *nightly, *slow], id=model)
 
 
 def _sides(spec: ModelSpec) -> tuple[int, int]:

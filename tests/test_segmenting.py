@@ -212,7 +212,8 @@ def test_int8_masks_are_those_of_the_model(data):
     assert not ptq(model, "int8", train_data, io="int8", samples=2).left_in_float
 
 
-@pytest.mark.parametrize("size", [(33, 65), pytest.param((100, 132), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(33, 65), (100, 132)])
 def test_odd_sizes_are_exported(size):
     spec = spec_with("segment").replace(input=dataclasses.replace(tiny_detector().input, size=size))
     assert to_flatbuffer(build_spec(spec))

@@ -81,7 +81,12 @@ def runs(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(n, marks=pytest.mark.nightly("zoo")) for n in SLOW + OTHERS)]
+    "name",
+    [
+        QUICK[0],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in QUICK[1:]),
+        *(pytest.param(name, marks=pytest.mark.nightly("zoo")) for name in SLOW + OTHERS),
+    ],
 )
 def test_a_zoo_name_is_a_backbone(name):
     model = effkeras.build(tiny((96, 128)), backbone=name)

@@ -275,7 +275,8 @@ def loss_by_hand(targets: dict, outputs: dict) -> float:
     return focal[labels != -2].sum() / positives + 50 * huber[labels >= 0].sum() / (4 * positives)
 
 
-@pytest.mark.parametrize("classes", [pytest.param(3, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [3, 1])
 def test_a_detector_trains_with_plain_keras(classes):
     import tensorflow as tf
 

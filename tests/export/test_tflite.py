@@ -358,7 +358,9 @@ DECODED = ["location", "category", "score", "number of detections"]
 @pytest.mark.parametrize(
     ("options", "file", "outputs", "notes"),
     [
-        (["--for", "mediapipe"], "fp16-mediapipe-float32", DECODED, DECODED),
+        pytest.param(
+            ["--for", "mediapipe"], "fp16-mediapipe-float32", DECODED, DECODED, marks=pytest.mark.slow
+        ),
         (["--for", "raw"], "fp16", ["box_deltas", "class_logits"], ["location", "score"]),
         pytest.param(
             ["--for", "xnnpack", "--nms", "soft"],

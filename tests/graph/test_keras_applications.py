@@ -39,7 +39,12 @@ PREPROCESSING = {
 def _params() -> list:
     return [
         pytest.param(
-            name, marks=[proves(name, KERAS), *([] if name in QUICK else [pytest.mark.nightly("zoo")])]
+            name,
+            marks=[
+                proves(name, KERAS),
+                *([] if name in QUICK else [pytest.mark.nightly("zoo")]),
+                *([pytest.mark.slow] if name == "resnet50v2" else []),
+            ],
         )
         for name in MODELS
     ]

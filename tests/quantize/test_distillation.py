@@ -78,7 +78,7 @@ def loss_of(model: keras.Model, kind: str, batch) -> float:
     return float(model.compute_loss(x, y, model(x, training=False)))
 
 
-@pytest.mark.parametrize("kind", ["classifier", "detector"])
+@pytest.mark.parametrize("kind", ["classifier", pytest.param("detector", marks=pytest.mark.slow)])
 def test_weight_0_is_the_plain_loss(kind, batch):
     student = network(kind)
     plain = loss_of(student, kind, batch(kind))
@@ -129,6 +129,7 @@ def _losses(kind: str):
     return model.loss
 
 
+@pytest.mark.slow
 def test_every_trained_weight_has_a_gradient(batch):
     import tensorflow as tf
 

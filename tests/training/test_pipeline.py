@@ -116,7 +116,7 @@ def mask_batches(masked, batches: BatchSpec, steps: range) -> np.ndarray:
     return np.stack([targets["mask_logits"] for _, targets in made])
 
 
-@pytest.mark.parametrize("augment", [None, AugmentSpec()])
+@pytest.mark.parametrize("augment", [None, pytest.param(AugmentSpec(), marks=pytest.mark.slow)])
 def test_masks_of_any_stretch_of_steps_are_the_same(masked, augment):
     batches = BatchSpec(4, 1, augment)
     whole = mask_batches(masked, batches, range(8))

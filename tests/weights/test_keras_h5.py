@@ -21,10 +21,10 @@ from effkeras.weights.loading import load_weights, open_weights
 
 SIDE = 64
 QUICK: dict[str, Callable] = {
-    "mobilenet-v2": keras.applications.MobileNetV2,
     "mobilenet-v3-small": keras.applications.MobileNetV3Small,
 }
 SLOW: dict[str, Callable] = {
+    "mobilenet-v2": keras.applications.MobileNetV2,
     "efficientnet-b0": keras.applications.EfficientNetB0,
     "efficientnetv2-b0": keras.applications.EfficientNetV2B0,
 }

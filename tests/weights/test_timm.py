@@ -22,9 +22,9 @@ from effkeras.weights.timm import torch_entries
 
 QUICK = {
     "efficientnet_b0": "efficientnet-b0",
-    "tf_mobilenetv3_large_100": "mobilenet-v3-large",
 }
 SLOW = {
+    "tf_mobilenetv3_large_100": "mobilenet-v3-large",
     "tf_mixnet_s": "mixnet-s",
     "tf_efficientdet_lite0": "efficientdet-lite0",
 }

@@ -50,7 +50,9 @@ def test_both_judge_an_operator_alike(case):
 
 
 @pytest.mark.parametrize("recipe", ["float32", "fp16", "dynamic", "int8"])
-@pytest.mark.parametrize("name", DETECTORS + CLASSIFIERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(DETECTORS[1], marks=pytest.mark.slow), DETECTORS[0], *CLASSIFIERS]
+)
 def test_both_take_every_kind_of_model(name, recipe):
     assert REFUSED[f"{name}:{recipe}"] == []
     found = check_for(quantized(name, recipe).flatbuffer, "gpu")

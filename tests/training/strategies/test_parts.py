@@ -31,7 +31,7 @@ def made(digits):
     return of
 
 
-@pytest.mark.parametrize("preset", ["light", "medium"])
+@pytest.mark.parametrize("preset", ["light", pytest.param("medium", marks=pytest.mark.slow)])
 def test_parts_are_the_batch(made, preset):
     """For two workers with two devices each; `medium` mixes images of the batch."""
     whole = made(preset, None)
