@@ -268,9 +268,15 @@ def mse_range(histogram: Histogram, steps: int = 255) -> tuple[float, float]:
 
 def _beyond(histogram: Histogram, limits: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """For each limit, the summed squared distance of the values beyond it, and their number."""
-    distance = np.maximum(side * (histogram.centers - limits[:, None]), 0)
-    counts = histogram.counts
-    return (distance**2 * counts).sum(axis=1), ((distance > 0) * counts).sum(axis=1)
+    centers, counts = histogram.centers, histogram.counts
+    distance = (centers - limits[:, None]) if side > 0 else (limits[:, None] - centers)
+    np.maximum(distance, 0, out=distance)
+    np.square(distance, out=distance)
+    distance *= counts.astype(np.float64)
+    below = np.append(0, np.cumsum(counts))  # the number of values in the bins before each
+    if side > 0:
+        return distance.sum(axis=1), below[-1] - below[np.searchsorted(centers, limits, "right")]
+    return distance.sum(axis=1), below[np.searchsorted(centers, limits, "left")]
 
 
 def _exponent(low: float, high: float) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -61,6 +63,21 @@ def test_every_value_is_in_the_bin_that_holds_it(width, middle):
     np.testing.assert_array_equal(histogram.centers[found] / histogram.width - 0.5, kinds)
     np.testing.assert_array_equal(histogram.counts[found], counts)
     assert (histogram.zeros, histogram.low, histogram.high) == (np.sum(whole == 0), whole.min(), whole.max())
+
+
+@pytest.mark.parametrize("low", [-3, 0])
+def test_the_least_squared_error_is_that_of_all_candidates(low):
+    """As `mse_range` says, by one candidate after another."""
+    values = np.maximum(np.random.default_rng(0).normal(size=20_000), low).astype(np.float32)
+    histogram, errors = Histogram(), {}
+    histogram.add(values)
+    centers, counts = histogram.centers, histogram.counts
+    lows, highs = (np.unique(end * np.linspace(0, 1, 65)) for end in (histogram.low, histogram.high))
+    for bottom, top in itertools.product(lows, highs):
+        inside = counts[(centers >= bottom) & (centers <= top)].sum() - histogram.zeros
+        beyond = np.maximum(np.maximum(bottom - centers, centers - top), 0)
+        errors[bottom, top] = (beyond**2 * counts).sum() + max(inside, 0) * ((top - bottom) / 15) ** 2 / 12
+    assert RangeRule("mse", steps=15).of(histogram) == min(errors, key=errors.get)
 
 
 @pytest.mark.parametrize("loud", [0, 5, 15])
