@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from effkeras.building.sources import file_stem, open_model, run_folder
 from effkeras.support import results
 from effkeras.support.backend import need_tensorflow
-from effkeras.support.console import quiet, result, run_command
+from effkeras.support.console import hint, quiet, result, run_command
 from effkeras.support.errors import EffkerasError
 from effkeras.support.files import safe_name, write_text
 from effkeras.support.locks import working_in, working_on
@@ -346,7 +347,10 @@ def _run(argv: Sequence[str] | None) -> int:
     beside += [report.label_file] if report.label_file else []
     names = " and ".join(file.name for file in beside)
     written = f"{report.file}: written, with {names} beside it"
-    return announce(verdict, written, f"nothing was written to {report.file}")
+    code = announce(verdict, written, f"nothing was written to {report.file}")
+    if report.passed and (Path(source) / "model.toml").is_file():  # a run folder that reports read
+        hint(shlex.join(["effkeras", "export", "report", source]))
+    return code
 
 
 def _limit(minutes: float | None, begun: float) -> TimeLimit | None:

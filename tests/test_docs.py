@@ -26,7 +26,9 @@ def test_the_settings_of_a_training_are_as_the_page_shows_them(tmp_path):
     block, *_ = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "mine.toml").write_text(block, "utf-8")
     freezing = {"freeze": "stages:2", "unfreeze_at": 0.3, "backbone_rate": 0.5, "layer_decay": 0.8}
-    assert read_settings(tmp_path / "mine.toml", {}) == TrainSettings(box_weight=50.0, **freezing)
+    assert read_settings(tmp_path / "mine.toml", {}) == TrainSettings(
+        box_loss="giou", box_weight=2.0, **freezing
+    )
     names = re.findall(r"\w+", re.search('optimizer = "(.*)', block).group(1))
     assert names == list(typing.get_args(typing.get_type_hints(TrainSettings)["optimizer"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from effkeras.data.records import ReadOptions
 from effkeras.data.splits import VALIDATION, default_split, read_split
 from effkeras.inference.threshold import Threshold, threshold_for, threshold_of
 from effkeras.support import results
-from effkeras.support.console import note, result, run_command, table
+from effkeras.support.console import hint, note, result, run_command, table
 from effkeras.support.files import folder_with
 from effkeras.support.options import (
     ANY_HELP,
@@ -116,6 +117,9 @@ def _run(argv: Sequence[str] | None) -> None:
     result(row)
     if model.run:
         results.append(model.run / "results.jsonl", [results.stamped(row)])
+    if model.run and model.is_trained:
+        data_words = ["--recipe", "int8", "--data", str(chosen.data)]
+        hint(shlex.join(["effkeras", "export", "tflite", str(chosen.model), *data_words]))
 
 
 def _show_classes(found: Breakdown, metrics: Mapping[str, float], kept: Threshold | None) -> None:

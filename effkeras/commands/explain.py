@@ -57,7 +57,7 @@ def _run(argv: Sequence[str] | None) -> None:
         _write(tiles, path.name, explainer, files[path])
     if without:
         note(f"{without} of {len(images)} images show nothing of score {score:.2f} or more (--min-score)")
-    note(f"{len(images)} pages are in {chosen.out}/")
+    note(f"{len(images)} {'page is' if len(images) == 1 else 'pages are'} in {chosen.out}/")
 
 
 def _tiles(explainer: Explainer, image: np.ndarray, score: float, chosen: argparse.Namespace) -> list[Tile]:

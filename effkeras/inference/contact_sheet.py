@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from effkeras.inference.task import PALETTE
+from effkeras.inference.task import PALETTE, ink_on
 from effkeras.support.drawing import LIGHT, shortened
 
 _MARGIN, _GAP, _CAPTION, _CHIP = 32, 20, 46, 26
@@ -173,18 +173,12 @@ def _write_labels(
             if inside and not any(_overlap(spot, other) for other in taken):
                 taken.append(spot)
                 pen.rectangle(spot, fill=colour_of(label))
-                pen.text((left + 4, top + 1), text, fill=_ink_on(colour_of(label)), font=font)
+                pen.text((left + 4, top + 1), text, fill=ink_on(colour_of(label)), font=font)
                 break
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _ink_on(colour: str) -> str:
-    """Black or white, whichever contrasts more."""
-    red, green, blue = ImageColor.getrgb(colour)[:3]
-    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#FFFFFF"
 
 
 def _caption(pen: ImageDraw.ImageDraw, corner: tuple[int, int], tile: Tile, width: int) -> None:

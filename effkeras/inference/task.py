@@ -197,6 +197,7 @@ def label_of(spec: ModelSpec, index: int) -> str:
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
 MASK_OPACITY = 0.6
 _CORNER, _LINE = 4, 16
+_USUAL = 800  # pixels of an image's longer side, beyond which lines and labels grow with it
 
 
 @dataclass(eq=False, slots=True)
@@ -229,13 +230,14 @@ class Drawing:
         factor = max(1, round(384 / max(image.size)))
         size = image.width * factor, image.height * factor
         image = image.resize(size, Image.Resampling.BICUBIC)
-        pen = ImageDraw.Draw(image)
-        for box, text, colour in self._boxes:
+        pen, scale = ImageDraw.Draw(image), max(1.0, max(size) / _USUAL)
+        for box, _, colour in self._boxes:
             ymin, xmin, ymax, xmax = (value * factor for value in box)
-            pen.rectangle((xmin, ymin, xmax, ymax), outline=colour, width=2)
-            _write(pen, (xmin, ymin), text, colour)
+            pen.rectangle((xmin, ymin, xmax, ymax), outline=colour, width=round(2 * scale))
+        for box, text, colour in self._boxes:  # no box crosses out a label
+            _write(pen, (box[1] * factor, box[0] * factor), text, colour, scale)
         for number, text in enumerate(self._lines, start=1):
-            _write(pen, (_CORNER, _LINE * number), text, PALETTE[0])
+            _write(pen, (_CORNER * scale, _LINE * number * scale), text, PALETTE[0], scale)
         return np.asarray(image)
 
     def _tinted(self) -> np.ndarray:
@@ -246,8 +248,16 @@ class Drawing:
         return np.rint(pixels).astype(np.uint8)
 
 
-def _write(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str) -> None:
-    font = ImageFont.load_default(size=12)
-    left, top = corner[0], max(0, corner[1] - 14)
-    pen.rectangle(pen.textbbox((left + 2, top), text, font=font), fill=colour)
-    pen.text((left + 2, top), text, fill="black", font=font)
+def _write(
+    pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, colour: str, scale: float
+) -> None:
+    font = ImageFont.load_default(size=12 * scale)
+    left, top = corner[0] + 2 * scale, max(0, corner[1] - 14 * scale)
+    pen.rectangle(pen.textbbox((left, top), text, font=font), fill=colour)
+    pen.text((left, top), text, fill=ink_on(colour), font=font)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever contrasts more with a colour."""
+    red, green, blue = ImageColor.getrgb(colour)[:3]
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#FFFFFF"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -162,7 +162,7 @@ def _draw_along(axes: Axes, artifacts: Iterable[Sequence[tuple[int, float]]], th
 
 
 def _draw_worst(
-    axes: Axes, artifacts: Iterable[Sequence[LayerError]], names: Sequence[str], theme: Theme
+    axes: Axes, artifacts: Collection[Sequence[LayerError]], names: Sequence[str], theme: Theme
 ) -> None:
     for colour, layers in zip(itertools.cycle(theme.palette), artifacts):
         rows = [(one.error, names.index(one.layer)) for one in layers if one.layer in names]
@@ -170,7 +170,7 @@ def _draw_worst(
             axes.plot(*zip(*rows, strict=True), color=colour, linestyle="", marker="o", markersize=6)
     axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names], parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.05 * max(one.error for one in itertools.chain.from_iterable(artifacts)) or 1)
     axes.set_xlabel("error, as a share of the spread in float")
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effkeras.inference.task import ink_on
 from effkeras.support.drawing import LIGHT, Theme, add_legend, new_canvas, png_of, shortened, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.lines import Line2D
 
 MOST_CLASSES = 25  # of a confusion matrix that can be read
@@ -98,12 +100,14 @@ def confusion_matrix(details: Mapping[str, Any], theme: Theme = LIGHT) -> bytes:
     axes.set_xticks(places, names, rotation=90 if len(labels) > 6 else 0, parse_math=False)
     axes.set_yticks(places, names, parse_math=False)
     axes.set(xlabel="found", ylabel="true class")
-    _write_counts(axes, counts, shares, theme)
+    _write_counts(axes, counts, shares, colours)
     return png_of(canvas)
 
 
-def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray, theme: Theme) -> None:
+def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray, colours: Colormap) -> None:
+    from matplotlib.colors import to_hex
+
     size = 9 if len(counts) <= 12 else 6
     for row, column in zip(*np.nonzero(counts), strict=True):
-        ink = theme.paper if shares[row, column] > 0.5 else theme.ink
+        ink = ink_on(to_hex(colours(shares[row, column])))
         axes.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", color=ink, fontsize=size)

@@ -165,10 +165,18 @@ def _highlights(run: RunData) -> Iterator[tuple[str, str]]:
         (f"smallest file that lost at most {_CLOSE}" if close else "best file"),
         f"{one.name}, {size(one.size)}",
     )
-    yield f"its {run.metric}", f"{run.score(one):.3f}"
+    yield f"its {run.metric}{_on_others(run, one)}", f"{run.score(one):.3f}"
     latency = one.latency(SETTINGS[0])
     if latency:
         yield f"its latency with {setting_name(SETTINGS[0])}", f"{latency.typical_ms:.2f} ms"
+
+
+def _on_others(run: RunData, one: Artifact) -> str:
+    """Says that a file was measured on other images than the float model; "" if it was not."""
+    theirs, own = run.keras.accuracy, one.accuracy
+    if theirs is None or own is None or theirs.measured_on == own.measured_on:
+        return ""
+    return f" on {own.images} images of {own.split}"
 
 
 def _facts(run: RunData) -> Iterator[tuple[str, str]]:

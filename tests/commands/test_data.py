@@ -138,7 +138,9 @@ def test_split_needs_skip_bad_for_broken_images(pets, tmp_path, cache, capsys):
 def test_check_prints_all_and_returns_1(pets, tmp_path, cache, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("data", "check", "pets") == 0
-    assert "no problems found" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "no problems found" in said.out
+    assert said.err == "next: effkeras train efficientdet-lite0 --data pets --out runs/pets\n"
     write_voc(pets, {"test": {"x": [CAT, ("cat", 7, 7, 7, 9)]}})
     assert run("data", "check", "pets", "--fix", "fixed") == 1
     out = capsys.readouterr().out

@@ -53,7 +53,8 @@ def scenes(tmp_path_factory):
 
 def test_the_threshold_of_val_is_what_everything_uses(run, loaded, scenes, capsys):
     assert main(["eval", str(run), "--data", str(scenes)]) == 0
-    out = capsys.readouterr().out
+    out, said = capsys.readouterr()
+    assert f"next: effkeras export tflite {run} --recipe int8 --data {scenes}\n" in said
     assert "on 4 test images" in out
     assert "(the best on these images)" in out
     assert not (run / "threshold.toml").exists()  # only val decides

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from effkeras.commands.data.anchors import as_json, check_anchors, detector, print_anchors
+from effkeras.commands.data.convert import hint_to_train
 from effkeras.data.checking import Finding, Kind, Report, check, repaired
 from effkeras.data.records import DetectionData, ReadOptions
 from effkeras.data.rewriting import check_target, format_to_write, write_whole
@@ -45,6 +46,8 @@ def _run(argv: Sequence[str] | None) -> int:
         splits = repaired(report)
         write_whole(chosen.fix, splits, format_to_write(chosen.dir, splits))
     say(_ending(report, chosen.fix))
+    if not report.has_problems:
+        hint_to_train(chosen.dir, report.splits)
     return FOUND if report.has_problems else 0
 
 

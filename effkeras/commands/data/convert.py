@@ -52,9 +52,15 @@ def print_written(folder: Path, splits: Sequence[LabelledData]) -> None:
     shown = [place for place in range(5) if place < 3 or any(row[place] not in "0-" for row in rows)]
     columns = ["split", "images", "boxes", "left out", "clipped"]
     table(f"written to {folder}", [columns[place] for place in shown], [[r[p] for p in shown] for r in rows])
-    model = "efficientdet-lite0" if isinstance(splits[0], DetectionData) else "efficientnet-lite0"
     result({"folder": str(folder), "splits": {data.split: _record(data) for data in splits if data.records}})
-    hint(shlex.join(["effkeras", "train", model, "--data", str(folder), "--out", f"runs/{folder.name}"]))
+    hint_to_train(folder, splits)
+
+
+def hint_to_train(data: Path, splits: Sequence[LabelledData]) -> None:
+    """Prints the command that trains a usual model on a data set."""
+    model = "efficientdet-lite0" if isinstance(splits[0], DetectionData) else "efficientnet-lite0"
+    out = f"runs/{data.resolve().name}"
+    hint(shlex.join(["effkeras", "train", model, "--data", str(data), "--out", out]))
 
 
 def _record(data: LabelledData) -> dict[str, int]:
