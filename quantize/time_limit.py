@@ -22,6 +22,8 @@ from effkeras.training.settings import TrainSettings
 # The least share of the minutes for what follows the trainings: conversion, calibration, measurement.
 FOR_THE_REST = 0.2
 LEAST_STEPS, FEW_STEPS = 10, 50
+# With minutes, a training that stops by itself may take so many times the steps that it has without.
+LONGEST = 5
 TIMED_STEPS, UNTIMED_STEPS = 6, 3  # the first ones trace, and fill the input pipeline
 
 
@@ -49,26 +51,29 @@ class TimeLimit:
 
 
 def within(limit: TimeLimit | None, trainings: int, job: TuneJob) -> TuneJob:
-    """The fine-tuning with no more steps than the limit allows; as it is without a limit.
+    """The fine-tuning with as many steps as the limit allows, if it ends when val stops improving.
 
-    One that an earlier run has begun keeps its steps.
+    Else, and with stated epochs, it has no more steps than without a limit. One that an earlier run has
+    begun keeps its steps.
     """
     before = Run(job.out).kept_settings()
     if before is not None:
         return replace(job, settings=replace(job.settings, epochs=before.epochs, steps=before.steps))
     if limit is None:
         return job
-    most = job.settings.total_steps(steps_of_epoch(len(job.train.records), job.settings.batch))
+    settings = job.settings
+    own = settings.total_steps(steps_of_epoch(len(job.train.records), settings.batch))
+    most = own * LONGEST if settings.early_stop and settings.epochs is None else own
     before_timing = limit.clock()
     a_step = step_seconds(job)
     # Reading and judging an image takes at most as long as the backward pass that it is spared.
-    seconds = limit.seconds(trainings, limit.clock() - before_timing, a_step / job.settings.batch)
+    seconds = limit.seconds(trainings, limit.clock() - before_timing, a_step / settings.batch)
     allowed = int(seconds * (1 - VALIDATION_SHARE) / a_step)
     steps = max(LEAST_STEPS, min(most, allowed))
     few = "" if steps >= min(most, FEW_STEPS) else ", too few to win back what was lost: give more minutes"
     fit = f"{steps:,} steps of {most:,} fit into --minutes {limit.minutes:g}{few}"
     note(f"a step takes {a_step:.2g} s: {fit}")
-    return replace(job, settings=_with_steps(job.settings, steps)) if steps < most else job
+    return job if steps == own else replace(job, settings=_with_steps(settings, steps))
 
 
 def step_seconds(job: TuneJob) -> float:

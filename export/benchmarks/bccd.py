@@ -68,9 +68,8 @@ def perform(run: BccdRun, data: Path, runs: Path) -> list[results.Row]:
     if run.quantize:
         if not (runs / run.base / "model.keras").is_file():
             raise EffkerasError(f"{run.name} starts from {runs / run.base}; run that part first")
-        made = folder / "model.tflite"
         command(*_on("quantize", data), runs / run.base, *run.quantize, "--out", folder)
-        measured = {made.name: made}
+        measured = {made.name: made for made in (folder / "artifacts").glob("*.tflite")}
     else:
         command(*_on("train", data), *run.train, *_settings(run, folder), "--out", folder)
         measured = {"model.keras": folder}

@@ -20,7 +20,7 @@ from quantize.report import Compressed, StepReport
 from quantize.specs import TuneSpec
 from quantize.splits import Splits, StepTraining
 from quantize.steps.step import Stage, unchanged
-from quantize.time_limit import LEAST_STEPS, TimeLimit, within
+from quantize.time_limit import LEAST_STEPS, LONGEST, TimeLimit, within
 from quantize.work_folder import Work
 
 
@@ -92,6 +92,11 @@ def test_minutes_bound_the_steps_of_each_training(now, steps, tmp_path, monkeypa
     assert f"{steps} steps of 600 fit into --minutes 10" in said
     assert ("give more minutes" in said) == (steps == LEAST_STEPS)
     assert within(None, 2, job) is job
+    stopping = dataclasses.replace(job, settings=dataclasses.replace(job.settings, early_stop=True))
+    longest = min(steps, 170) if now >= 100 else LONGEST * 600
+    assert within(limit, 2, stopping).settings.total_steps(12) == longest
+    stated = dataclasses.replace(stopping.settings, steps=None, epochs=2)
+    assert within(limit, 2, dataclasses.replace(job, settings=stated)).settings.total_steps(12) <= 24
     kept = dataclasses.replace(job.settings, steps=77)
     Run(job.out).start(job.spec, kept)
     assert within(limit, 2, job).settings.steps == 77

@@ -68,6 +68,11 @@ def test_rows_are_those_of_eval(tmp_path, monkeypatch):
             (folder / "artifacts").mkdir(parents=True)
             (folder / "model.keras").write_bytes(b"12345")
             save_checkpoint(folder / "checkpoint.npz", [], Progress(seconds=90))
+        elif words[0] == "quantize":
+            made = tmp_path / "runs" / "small"
+            (made / "artifacts").mkdir(parents=True)
+            (made / "artifacts" / "prune50-int8.tflite").write_bytes(b"12")
+            (made / "results.jsonl").write_text(json.dumps(EVAL) + "\n")
         elif words[0] == "export":
             (folder / "artifacts" / "coral.tflite").write_bytes(b"123")
         else:
@@ -83,6 +88,9 @@ def test_rows_are_those_of_eval(tmp_path, monkeypatch):
     ]
     assert [words[0] for words in ran] == ["train", "export", "eval", "eval"]
     assert (tmp_path / "runs" / "mine.toml").read_text() == "ema = 0.0"
+    small = bccd.BccdRun("small", base="mine", quantize=("--recipe", "prune50-int8"))
+    (row,) = bccd.perform(small, tmp_path / "all", tmp_path / "runs")
+    assert (row["artifact"], row["bytes"]) == ("prune50-int8.tflite", 2)
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
