@@ -18,6 +18,7 @@ from effkeras.support.files import (
     inside,
     make_folder,
     output_files,
+    own_temporary_files,
     safe_name,
     whole_file,
     whole_folder,
@@ -265,3 +266,17 @@ def test_a_name_that_is_taken_stays_in_its_folder(name):
         return
     assert Path(os.path.normpath(folder / f"{name}.tflite")).parent == folder
     assert Path(os.path.normpath(folder / name)).parent == folder
+
+
+def test_temporary_files_that_others_leave_are_gone(tmp_path, monkeypatch):
+    @own_temporary_files()
+    def fail_halfway() -> None:
+        with tempfile.NamedTemporaryFile(delete=False) as left:
+            assert Path(left.name).is_file()
+        raise OSError("full")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match="full"):
+        fail_halfway()
+    assert list(tmp_path.iterdir()) == []
+    assert tempfile.gettempdir() == str(tmp_path)

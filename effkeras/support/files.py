@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
@@ -125,6 +126,22 @@ def cache_folder() -> Path:
     """The folder for what can be made or downloaded again: `$EFFKERAS_CACHE`, else `~/.cache/effkeras`."""
     chosen = os.environ.get("EFFKERAS_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "effkeras"
+
+
+@contextlib.contextmanager
+def own_temporary_files() -> Iterator[None]:
+    """What libraries leave in the temporary folder meanwhile goes afterwards, also after an error.
+
+    TensorFlow's AutoGraph leaves each source that a full disk does not let it write. The folder is that of
+    the whole process, so other threads use it too.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="effkeras-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def below(folder: Path, name: str) -> Path:

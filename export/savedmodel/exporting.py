@@ -26,7 +26,7 @@ from effkeras.layers.normalize import spec_of
 from effkeras.support import results
 from effkeras.support.console import note, note_once, quiet, track
 from effkeras.support.errors import EffkerasError, first_line
-from effkeras.support.files import check_can_make, whole_folder, write_text
+from effkeras.support.files import check_can_make, own_temporary_files, whole_folder, write_text
 from effkeras.support.locks import working_on
 from effkeras.training.run import kept_options
 from export.savedmodel.check import Agreement, CheckFailedError, agreement
@@ -201,7 +201,7 @@ def _assets(texts: Mapping[str, str], folder: Path) -> list[Any]:
 def _save(module: Answering, signatures: Mapping[str, Any], folder: Path, out: Path) -> None:
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # it is not for training
     try:
-        with quiet():
+        with quiet(), own_temporary_files():
             tf.saved_model.save(module, str(folder), dict(signatures), options)
     except tf.errors.OpError as error:  # for example a full disk
         raise EffkerasError(f"cannot write {out}: {first_line(error)}") from error
