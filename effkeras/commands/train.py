@@ -208,7 +208,8 @@ def _settings(chosen: argparse.Namespace, recipe: Recipe, facts: Facts) -> Train
     settings, passes = settings_for(read, facts)
     preset = preset_for(facts, passes)
     if settings.augment == AugmentSpec.from_table({PRESET: preset}, "") and not chosen.augment:
-        often = f", seen {f'{passes:,.0f} times' if passes >= 1.5 else 'once or less'} each" if passes else ""
+        times = f"{passes:,.0f} times" if passes >= 1.5 else "once or less"
+        often = f", seen {times} each" if passes else ""
         note(f"augmentation {preset!r}, for {facts.images:,} images{often} (--augment: another)")
     return settings
 

@@ -1,7 +1,8 @@
 """Writes a data set anew: corrected to the real sizes of its images, in another format, or split anew.
 
 It is read whole. A new split is seeded and stratified over the classes, and images that look alike are on one
-side of it.
+side of it. The stratification is iterative: Sechidis, Tsoumakas and Vlahavas, "On the stratification of
+multi-label data" (ECML PKDD 2011), with the number of boxes of a class in place of a label.
 """
 
 from __future__ import annotations

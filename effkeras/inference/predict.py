@@ -183,7 +183,9 @@ def _categories(spec: ModelSpec, data: DetectionData) -> tuple[int | None, ...]:
 
 
 def write_results(records: Iterable[Mapping[str, Any]], ids: ResultIds, file: Path) -> int:
-    """Writes the detections of `predict`'s records, and returns their number.
+    """Writes the detections of `predict`'s records as COCO's results, and returns their number.
+
+    The format: https://cocodataset.org/#format-results.
 
     Those of classes without a category id are left out, which is noted.
     """

@@ -1,7 +1,8 @@
 """The backend of Keras: models run on any; training, compression and export need TensorFlow and its replicas.
 
-A replica is the copy of a model on one device, which sees its part of the batch (`tf.distribute`). What a
-loss or a layer takes from "the whole batch" is a sum over all replicas.
+The backend is found as Keras finds it, without importing Keras. A replica is the copy of a model on one
+device, which sees its part of the batch (`tf.distribute`). What a loss or a layer takes from "the whole
+batch" is a sum over all replicas.
 """
 
 from __future__ import annotations

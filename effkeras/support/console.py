@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from effkeras.support.ending import ended
 from effkeras.support.errors import EffkerasError, printable, printable_lines
-from effkeras.support.phases import LEFT, Phases, active_phases
+from effkeras.support.phases import LEFT, Phases, active_phases, clock_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -221,7 +221,7 @@ def _left_of_all(running: Phases) -> ProgressColumn:
         def render(self, task: Task) -> Text:
             if task.total:
                 running.saw(task, task.completed / task.total)
-            return Text(_clock(running.left()), style="progress.remaining")
+            return Text(clock_text(running.left()), style="progress.remaining")
 
     return LeftOfAll()
 
@@ -235,18 +235,10 @@ def _left_of_one() -> ProgressColumn:
 
         def render(self, task: Task) -> Text:
             if task.fields.get(LEFT) is not None and not task.finished:
-                return Text(_clock(task.fields[LEFT]), style="progress.remaining")
+                return Text(clock_text(task.fields[LEFT]), style="progress.remaining")
             return super().render(task)
 
     return LeftOfOne()
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "-:--:--"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Generator[Item, None, None]:

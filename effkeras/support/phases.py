@@ -134,3 +134,12 @@ def skip_phase(title: str) -> None:
     running = _active.get()
     if running is not None:
         running.skip(title)
+
+
+def clock_text(seconds: float | None) -> str:
+    """A time as text, such as 0:09:45; dashes for None."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import Progress, Task, TaskID
 
-from effkeras.support.phases import LEFT, active_phases
+from effkeras.support.phases import LEFT, active_phases, clock_text
 
 _FIRST, _LONGEST = 10.0, 120.0  # seconds before the first line, and at most between two
 _GROWTH = 1.5
@@ -64,11 +64,5 @@ def _line(task: Task, elapsed: float) -> str:
     stated = task.fields.get(LEFT)
     alone = task.time_remaining if stated is None else stated
     left = alone if running is None else running.left()
-    parts = [f"{running.place} " if running else "", f"{task.description}: {count}, {_clock(elapsed)}"]
-    return "".join(parts) + ("" if left is None or task.finished else f", {_clock(left)} left")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    parts = [f"{running.place} " if running else "", f"{task.description}: {count}, {clock_text(elapsed)}"]
+    return "".join(parts) + ("" if left is None or task.finished else f", {clock_text(left)} left")

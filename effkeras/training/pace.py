@@ -37,9 +37,9 @@ class Pace(ABC):
         """The seconds that the training has taken, earlier parts included."""
         return self._clock() - self._start
 
+    @abstractmethod
     def left(self) -> float | None:
         """The seconds until the end, where time decides it; else None."""
-        return None
 
     @abstractmethod
     def share(self, step: int) -> float:
@@ -89,6 +89,9 @@ class StepPace(Pace):
     def is_due(self, step: int) -> bool:
         """See `Pace`; a validation shortly before the last one is left out."""
         return step >= self._next and 2 * (self._total - step) >= self._interval
+
+    def left(self) -> None:
+        """See `Pace`."""
 
     def total(self, step: int) -> int:
         """See `Pace`."""

@@ -1,6 +1,8 @@
 """Preprocessing and postprocessing in TensorFlow operations: images to inputs, and outputs to results.
 
-Preprocessing is `effkeras.data.preprocess`; outputs become detections, classes and masks.
+Preprocessing is `effkeras.data.preprocess` with the same steps and precision, so that both give the same
+pixels. Outputs become detections, classes and masks by the steps of `effkeras.detection` (nms, segmentation)
+and `effkeras.inference.predict`.
 """
 
 from __future__ import annotations

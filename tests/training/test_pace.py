@@ -10,6 +10,7 @@ from effkeras.training import pace
 from effkeras.training.checkpoint import Progress
 from effkeras.training.pace import StepPace, TimedPace, first_interval
 from effkeras.training.settings import TrainSettings
+from effkeras.training.strategies.session import _AgreedPace
 
 
 class Clock:
@@ -91,6 +92,15 @@ def test_a_training_by_time_ends_with_it(step_seconds, validation):
     assert 585 <= clock.now <= 601
     assert 10 <= len(found) <= 21
     assert made.share(found[-1]) == pytest.approx(1, abs=0.01)
+
+
+def test_what_is_left_is_known_where_time_decides():
+    clock = Clock()
+    by_time = TimedPace(10.0, Progress(), 0.0, clock)
+    clock.now = 15.0
+    assert by_time.left() == 585
+    assert _AgreedPace(by_time, None).left() == 585  # what many workers agree on
+    assert StepPace(TrainSettings(steps=10), 5, Progress(), 0.0).left() is None
 
 
 def test_the_estimate_of_steps_is_right():

@@ -203,6 +203,9 @@ class _AgreedPace(Pace):
     def used(self) -> float:
         return self._own.used()
 
+    def left(self) -> float | None:
+        return self._own.left()
+
     def share(self, step: int) -> float:
         return self._agreed(self._own.share, step)
 
